@@ -1,0 +1,55 @@
+"""ingestlab: files announced on a Redis queue become Parquet tables, exactly once.
+
+The names below are the public ones. They load on first use, so that ``import ingestlab`` is instant and a
+pipeline file pulls in no more than it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingestlab.errors import IngestError, TerminalError, TransientError
+    from ingestlab.jobs import Run, submit
+    from ingestlab.notebook import Lab
+    from ingestlab.pipeline import Pipeline
+    from ingestlab.readers.csv import Csv
+    from ingestlab.settings import Settings, load_settings
+
+__version__ = "0.1.0"
+__all__ = [
+    "Csv",
+    "IngestError",
+    "Lab",
+    "Pipeline",
+    "Run",
+    "Settings",
+    "TerminalError",
+    "TransientError",
+    "load_settings",
+    "submit",
+]
+
+_HOMES = {
+    "Csv": "ingestlab.readers.csv",
+    "IngestError": "ingestlab.errors",
+    "Lab": "ingestlab.notebook",
+    "Pipeline": "ingestlab.pipeline",
+    "Run": "ingestlab.jobs",
+    "Settings": "ingestlab.settings",
+    "TerminalError": "ingestlab.errors",
+    "TransientError": "ingestlab.errors",
+    "load_settings": "ingestlab.settings",
+    "submit": "ingestlab.jobs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ingestlab' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

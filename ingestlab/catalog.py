@@ -1,0 +1,149 @@
+"""Finds pipelines by name or by file name, and loads them from their source text.
+
+A pipeline travels to Dask workers as text with its hash, not as an import: an edited file takes effect on
+the next job, on every machine, with no restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from ingestlab.errors import TerminalError
+from ingestlab.models import Value
+from ingestlab.pipeline import Pipeline
+from ingestlab.settings import Settings
+
+ENTRY_POINTS = "ingestlab.pipelines"
+GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferred, there is no contract
+    ".csv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv())\n",
+    ".tsv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(delimiter='\\t'))\n",
+}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+
+
+class PipelineSource(Value):
+    """The text of a pipeline, and where it came from."""
+
+    name: str
+    origin: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the code: part of every run's provenance."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The pipelines that there are at one moment, by name."""
+
+    sources: Mapping[str, PipelineSource]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def read(cls, settings: Settings) -> Catalog:
+        """Reads the folders of the settings, then the entry points; the first of a name counts."""
+        found: dict[str, PipelineSource] = {}
+        for source in [*_from_folders(settings), *_from_entry_points()]:
+            found.setdefault(source.name, source)
+        return cls(found, settings.pipelines)
+
+    def named(self, name: str) -> PipelineSource:
+        """The pipeline of this name; raises TerminalError with the names there are."""
+        if name not in self.sources:
+            have = ", ".join(sorted(self.sources)) or "there is none"
+            raise TerminalError(
+                f"a pipeline in {', '.join(self.folders)} ({have})",
+                f"'{name}'",
+                "Check the name, or set INGESTLAB_PIPELINES.",
+            )
+        return self.sources[name]
+
+    def matching(self, filename: str, table: str) -> PipelineSource:
+        """The pipeline whose patterns match a file's name, else the generic one of its format.
+
+        Raises:
+            TerminalError: Two pipelines match, or none does and the format is not known.
+        """
+        hits = [s for s in self.sources.values() if _takes(s, filename)]
+        if len(hits) > 1:
+            names = ", ".join(s.name for s in hits)
+            raise TerminalError(f"one pipeline that matches {filename}", f"{len(hits)}: {names}", "Name one of them.")
+        return hits[0] if hits else generic(filename, table)
+
+
+def generic(filename: str, table: str) -> PipelineSource:
+    """The pipeline for files that none matches: read as the format says, types inferred."""
+    stem = filename.lower()
+    for suffix in PACKED:
+        stem = stem.removesuffix(suffix)
+    for suffix, text in GENERIC.items():
+        if stem.endswith(suffix):
+            return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
+    raise TerminalError(
+        f"a file that some pipeline matches, or a format known by its suffix ({', '.join(GENERIC)})",
+        f"'{filename}'",
+        "Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
+    )
+
+
+@lru_cache(maxsize=64)
+def load(source: PipelineSource) -> Pipeline:
+    """Runs a pipeline's text as a module and gives its ``PIPELINE``, named and checked.
+
+    Raises:
+        TerminalError: The text does not run, or declares no pipeline.
+    """
+    module = ModuleType(f"ingestlab_pipeline_{source.name.replace('-', '_').replace('.', '_')}_{source.sha256[:12]}")
+    module.__file__ = source.origin
+    sys.modules[module.__name__] = module  # pandera and pickle look a class's module up
+    filename = f"<{source.origin} {source.sha256[:8]}>"
+    linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    try:
+        exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
+    except Exception as error:  # a user's file may raise anything
+        raise TerminalError.wrap(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+    pipeline = getattr(module, "PIPELINE", None)
+    if not isinstance(pipeline, Pipeline):
+        raise TerminalError(
+            f"PIPELINE = Pipeline(...) in {source.origin}", f"{type(pipeline).__name__}", "Declare one at its end."
+        )
+    return pipeline.named(source.name)
+
+
+def _takes(source: PipelineSource, filename: str) -> bool:
+    try:
+        patterns = load(source).matches
+    except TerminalError:
+        return False  # a broken file is reported to whoever names it, and by `ingestlab doctor`
+    return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
+
+
+def _from_folders(settings: Settings) -> Iterator[PipelineSource]:
+    for folder in settings.pipelines:
+        for file in sorted(Path(folder).expanduser().glob("*.py")):
+            if not file.name.startswith("_"):
+                yield PipelineSource(name=file.stem, origin=str(file), text=file.read_text())
+
+
+def _from_entry_points() -> Iterator[PipelineSource]:
+    for name, file in _entry_point_files().items():
+        yield PipelineSource(name=name, origin=file, text=Path(file).read_text())
+
+
+@cache
+def _entry_point_files() -> dict[str, str]:
+    """Looking through all installed packages takes milliseconds, so it is done once a process."""
+    specs = {p.name: importlib.util.find_spec(p.module) for p in entry_points(group=ENTRY_POINTS)}
+    return {name: spec.origin for name, spec in specs.items() if spec and spec.origin}

@@ -1,0 +1,41 @@
+"""What all commands share: the home option, the consoles, and how an error looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from ingestlab.errors import IngestError
+
+Home = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="Home of the stack; INGESTLAB_HOME, or .ingestlab.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Commands(TyperGroup):
+    """Commands whose IngestErrors end as three readable lines and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except IngestError as error:
+            show_error(error)
+            raise typer.Exit(1) from error
+
+
+def show_error(error: IngestError) -> None:
+    """Prints what was expected, what came, and what to do, to standard error."""
+    lines = (("expected", error.expected), ("got", error.got), ("do", error.fix))
+    for name, text in lines:
+        if text:
+            err.print(Text(f"{name:>8}  {text}", style="red"))

@@ -1,0 +1,195 @@
+"""The commands around the embedded stack: up, down, status, env, doctor, worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+import typer
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
+
+from ingestlab import stack
+from ingestlab.cli.common import Home, Json, err, out
+from ingestlab.settings import Settings, load_settings
+from ingestlab.stack.listeners import listeners
+from ingestlab.stack.parts import WORKER, Spec, environment
+from ingestlab.stack.state import SUPERVISOR, home_of
+from ingestlab.stack.supervisor import run
+
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    for command in (up, down, status, env, doctor, worker):
+        app.command()(command)
+
+
+def up(
+    workers: Annotated[int, typer.Option(min=0, help="RQ workers.")] = 2,
+    dask_workers: Annotated[int, typer.Option(min=0, help="Dask processes; 0: one a core, four at most.")] = 0,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+    home: Home = None,
+) -> None:
+    """Start the embedded stack: Redis, Dask, workers, and a server with sample files."""
+    settings = load_settings(home=home)
+    if state := stack.running(home_of(settings)):
+        out.print("The stack is running already.")
+        _card(state)
+    elif detach:
+        stack.start(settings, workers=workers, dask_workers=dask_workers)
+        _show(settings)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
+        run(settings, Spec(workers=workers, dask_workers=dask_workers), _card)
+
+
+def down(home: Home = None) -> None:
+    """Stop the embedded stack; what is queued stays for the next one."""
+    folder = home_of(load_settings(home=home))
+    out.print(f"Stopped the stack in {folder}." if stack.stop(folder) else f"No stack runs in {folder}.")
+
+
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show what runs where; exit code 1 if no stack runs, or a part of it is gone."""
+    folder = home_of(load_settings(home=home))
+    state = stack.running(folder)
+    rows = _parts(state) if state else []
+    if as_json:
+        queued = _queue(state) if state else None
+        out.print_json(json.dumps({"running": bool(state), "home": str(folder), "parts": rows, "queue": queued}))
+    elif state:
+        _card(state)
+        out.print(_table(rows, _queue(state)))
+    else:
+        out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
+    raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)
+
+
+def env(home: Home = None) -> None:
+    """Print what stock tools need: eval "$(ingestlab env)"."""
+    settings = load_settings(home=home)
+    if state := stack.running(home_of(settings)):  # its addresses are newer than what an earlier eval has left
+        settings = state.connect(settings)
+    for name, value in exports(settings).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def doctor(home: Home = None, as_json: Json = False) -> None:
+    """Say in plain words what is wrong; exit code 1 if anything is."""
+    from ingestlab.stack.doctor import examine  # noqa: PLC0415 - Dask is slow to import, for this command alone
+
+    findings = examine(load_settings(home=home))
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            mark, colour = MARKS[finding.level]
+            out.print(Text.assemble((f"{mark} ", colour), finding.text))
+            if finding.fix:
+                out.print(Text(f"  → {finding.fix}", style="dim"))
+    raise typer.Exit(any(finding.level == "error" for finding in findings))
+
+
+def worker(
+    queue: Annotated[str | None, typer.Argument(help="The queue of the settings, if left out.")] = None,
+    home: Home = None,
+) -> None:
+    """Run one RQ worker in the foreground, until Ctrl-C."""
+    settings = load_settings(home=home, queue=queue)
+    os.execve(sys.executable, [*WORKER, settings.queue], environment(settings))  # noqa: S606 - no shell is wanted
+
+
+def exports(settings: Settings) -> dict[str, str]:
+    """The environment variables by which ingestlab, stock `rq` and the tutorial's scripts find the servers."""
+    address = urlsplit(settings.redis)
+    values = {
+        "REDIS_URL": settings.redis,
+        "RQ_REDIS_URL": settings.redis,
+        "REDIS_HOST": address.hostname,
+        "REDIS_PORT": str(address.port or 6379),
+        "REDIS_PASSWORD": unquote(address.password or ""),
+        "RQ_WORKER_CLASS": "ingestlab.worker.IngestWorker",
+        "QUEUE_NAME": settings.queue,
+        "DASK_SCHEDULER_ADDRESS": settings.dask_scheduler,
+        "INGESTLAB_HOME": str(home_of(settings)),
+        "INGESTLAB_LAKE": settings.lake_url,
+        "INGESTLAB_PIPELINES": ",".join(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
+        "INGESTLAB_SAMPLES": settings.samples,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _show(settings: Settings) -> None:
+    if state := stack.running(home_of(settings)):
+        _card(state)
+
+
+def _card(state: stack.StackState) -> None:
+    """Prints where everything is, and how to stop it."""
+    found = Settings(**state.settings)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    for name, value in (
+        ("redis", found.redis_shown),
+        ("dask", found.dask_scheduler),
+        ("dashboard", found.dask_dashboard),
+        ("samples", found.samples),
+        ("queue", found.queue),
+        ("lake", found.lake_url),
+        ("home", str(found.home)),
+    ):
+        grid.add_row(name, Text(str(value), overflow="fold"))
+    out.print(grid)
+    foreground = os.getpid() == state.pids[SUPERVISOR].pid
+    flag = f" --home {shlex.quote(str(found.home))}" if found.home != home_of(Settings()) else ""
+    out.print(f"Stop it with {'Ctrl-C, or ' if foreground else ''}`ingestlab down{flag}`.")
+    elsewhere = Settings()
+    if (elsewhere.redis_url or elsewhere.redis_host) and elsewhere.redis != found.redis:
+        out.print(
+            f"[yellow]Note:[/] your environment names the Redis at {elsewhere.redis_shown}: other commands use that "
+            f'one, not this stack. eval "$(ingestlab env{flag})" changes it.'
+        )
+
+
+def _parts(state: stack.StackState) -> list[dict[str, Any]]:
+    return [
+        {"part": name, "pid": proc.pid, "alive": proc.find() is not None, "given_up": name in state.given_up}
+        for name, proc in state.pids.items()
+    ]
+
+
+def _queue(state: stack.StackState) -> dict[str, Any]:
+    """What waits on the queue, and who listens."""
+    found = Settings(**state.settings)
+    queue: dict[str, Any] = {"name": found.queue, "waiting": None, "workers": None}
+    try:
+        with redis.Redis.from_url(found.redis, socket_timeout=2) as client:
+            queue["waiting"] = client.llen(f"rq:queue:{found.queue}")
+            queue["workers"] = len(listeners(client, found.queue))
+    except redis.RedisError as error:
+        queue["error"] = str(error)
+    return queue
+
+
+def _table(rows: list[dict[str, Any]], queue: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("part", "pid", "state"):
+        table.add_column(heading)
+    for row in rows:
+        state = "[green]runs[/]" if row["alive"] else "[red]given up[/]" if row["given_up"] else "[red]gone[/]"
+        table.add_row(row["part"], str(row["pid"]), state)
+    waiting = "unknown: Redis does not answer" if queue["waiting"] is None else f"{queue['waiting']} jobs wait"
+    table.caption = f"queue {queue['name']}: {waiting}; workers that listen: {queue['workers']}"
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,83 @@
+"""The Dask client of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from distributed import CancelledError, Client, LocalCluster, as_completed
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from ingestlab.errors import IngestError, TransientError
+from ingestlab.settings import Settings
+
+LOST = (KilledWorker, CommClosedError, CancelledError, TimeoutError)  # the cluster's fault, not the task's
+CONNECT_TIMEOUT = 10  # seconds
+
+
+class Cluster:
+    """Runs tasks on the scheduler that the settings name, or on threads of this process if none is named.
+
+    The connection is made on first use, kept, and made again when it is lost.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.dask_scheduler
+        self._client: Client | None = None
+        self._local: LocalCluster | None = None
+        self._lock = threading.Lock()
+
+    def client(self) -> Client:
+        """A connected client.
+
+        Raises:
+            TransientError: The scheduler cannot be reached.
+        """
+        with self._lock:
+            if self._client is None or self._client.status != "running":
+                self._client = self._connect()
+            return self._client
+
+    def map(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], keys: Sequence[str]
+    ) -> Iterator[tuple[int, Any]]:
+        """Runs ``function(*call)`` for every call and yields (position, result) as they finish.
+
+        Args:
+            function: Importable on the workers.
+            calls: Arguments that are plain data.
+            keys: Names of the tasks, as the dashboard shows them.
+
+        Raises:
+            TransientError: Dask workers were lost, or the scheduler was.
+        """
+        client = self.client()
+        try:
+            futures = [client.submit(function, *c, key=k, pure=False) for c, k in zip(calls, keys, strict=True)]
+            places = {future.key: i for i, future in enumerate(futures)}
+            for future in as_completed(futures, loop=client.loop):
+                yield places[future.key], future.result()
+        except IngestError:
+            raise
+        except LOST as error:
+            raise TransientError.wrap(error, "Dask workers to finish the tasks", "See the Dask dashboard.") from error
+
+    def close(self) -> None:
+        """Disconnects, and stops what this process has started."""
+        for part in (self._client, self._local):
+            if part is not None:
+                part.close()
+        self._client = self._local = None
+
+    def _connect(self) -> Client:
+        if not self._address:
+            self._local = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+            return Client(self._local, set_as_default=False)
+        try:
+            return Client(self._address, timeout=CONNECT_TIMEOUT, set_as_default=False, name="ingestlab")
+        except (OSError, TimeoutError) as error:
+            raise TransientError.wrap(
+                error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."
+            ) from error

@@ -1,0 +1,195 @@
+"""Publishes a batch exactly once, and cleans up after commits that died.
+
+The order is: intent, parts, manifest, old parts, index, intent gone. The manifest is the moment: with it a
+batch is finished by whoever finds its intent, without it the batch is rolled back. Every step may be
+repeated. On a local lake all steps are renames of synced files; on an object store a rename is a copy.
+
+A job that was thought dead (its locks ran out while it slept) and wakes up in the middle checks its locks
+once more right before the manifest, so only a sleep between that check and the write could slip through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ingestlab import layout
+from ingestlab.errors import TerminalError
+from ingestlab.ledger import Lease, Ledger, batch_lock
+from ingestlab.models import FetchedFile, Manifest, Part, Receipt, SourceRecord, Tally
+from ingestlab.plan import Plan
+from ingestlab.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A processed batch: what goes in, and what fell out."""
+
+    records: tuple[SourceRecord, ...]
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...]
+    rules: Mapping[str, int]
+    replaced: tuple[str, ...] = ()
+    errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
+
+
+def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
+    """Adds the receipts of a batch up, without the files that failed in any of their pieces.
+
+    Raises:
+        TerminalError: The counts do not add up, so rows were lost or doubled on the way.
+    """
+    errors = {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
+    sound = [r for r in receipts if not _all_failed(r, errors)]
+    tallies: dict[str, Tally] = {}
+    rules: dict[str, int] = {}
+    for receipt in sound:
+        for uri, tally in receipt.tallies.items():
+            tallies[uri] = tallies.get(uri, Tally()) + tally
+        for rule, count in receipt.rules.items():
+            rules[rule] = rules.get(rule, 0) + count
+    batch = Batch(
+        records=tuple(_record(f, tallies[f.uri], plan) for f in plan.files if f.uri in tallies),
+        parts=tuple(p for r in sound for p in r.parts),
+        rejects=tuple(p for r in sound for p in r.rejects),
+        rules=rules,
+        errors=errors,
+    )
+    _check_counts(batch)
+    return batch
+
+
+def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease) -> Manifest:
+    """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
+    manifest = _manifest(plan, batch, ledger, lease)
+    body = manifest.model_dump_json().encode()
+    store.write(layout.intent(manifest.tenant, manifest.table, manifest.batch), body)
+    for part in (*manifest.parts, *manifest.rejects):
+        store.move(part.staged, part.target)
+    lease.check()
+    store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), body)
+    _finish(manifest, store, ledger)
+    return manifest
+
+
+def recover(
+    tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease
+) -> list[str]:
+    """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
+
+    Returns:
+        One line for each intent found: ``"finished <batch>"`` or ``"rolled back <batch>"``.
+
+    Raises:
+        BusySourceError: Another job is mending the same commit.
+    """
+    mine, done = set(uris), []
+    for path in store.walk(layout.intents(tenant, table)):
+        intent = load_manifest(store, path)
+        if intent and mine & {s.uri for s in intent.sources}:
+            lease.acquire([batch_lock(intent.batch)])
+            done.append(settle(intent, store, ledger))
+    return done
+
+
+def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:
+    """Ends one commit that died: the manifest is there, so it is finished; else it is rolled back.
+
+    The caller holds the batch's lock.
+    """
+    path = layout.intent(intent.tenant, intent.table, intent.batch)
+    if store.exists(layout.manifest(intent.tenant, intent.table, intent.batch)):
+        _finish(intent, store, ledger)
+        return f"finished {intent.batch}"
+    for part in (*intent.parts, *intent.rejects):
+        store.delete(part.target)
+    store.delete(layout.staging(intent.batch))
+    store.delete(path)
+    return f"rolled back {intent.batch}"
+
+
+def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
+    """All manifests of a table, oldest first."""
+    found = (load_manifest(store, path) for path in store.walk(layout.manifests(tenant, table)))
+    return sorted((m for m in found if m), key=lambda m: m.sequence)
+
+
+def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
+    """The parts, rejects among them, that no later commit has replaced."""
+    known = list(history)
+    gone = {target for m in known for target in m.replaced}
+    return (p for m in known for p in (*m.parts, *m.rejects) if p.target not in gone)
+
+
+def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifest:
+    target = plan.target
+    return Manifest(
+        batch=plan.batch,
+        run=target.run,
+        tenant=target.tenant,
+        table=target.table,
+        pipeline=target.source.name,
+        code=target.source.sha256,
+        sequence=ledger.next_sequence(target.tenant, target.table),
+        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        sources=batch.records,
+        parts=batch.parts,
+        rejects=batch.rejects,
+        rules=dict(batch.rules),
+        replaced=batch.replaced,
+        owner=lease.token,
+    )
+
+
+def _finish(manifest: Manifest, store: Store, ledger: Ledger) -> None:
+    """What is left to do when the manifest is written; all of it may be repeated."""
+    for target in manifest.replaced:
+        store.delete(target)
+    ledger.record(manifest.tenant, manifest.table, manifest.sources)
+    store.delete(layout.staging(manifest.batch))
+    store.delete(layout.intent(manifest.tenant, manifest.table, manifest.batch))
+
+
+def load_manifest(store: Store, path: str) -> Manifest | None:
+    """A manifest or intent; None if another job has just ended it, or if it is no file of ours."""
+    if not path.endswith(".json"):
+        return None
+    try:
+        return Manifest.model_validate_json(store.read(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, json.JSONDecodeError) as error:
+        raise TerminalError.wrap(error, f"a manifest in {store.full(path)}", "Restore it from a backup.") from error
+
+
+def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
+    """Whether a task worked only for files that failed, here or in another of their pieces."""
+    return not set(receipt.tallies) - set(errors)
+
+
+def _record(file: FetchedFile, tally: Tally, plan: Plan) -> SourceRecord:
+    return SourceRecord(
+        uri=file.uri,
+        sha256=file.sha256,
+        version=file.version,
+        size=file.size,
+        raw=file.path,
+        tally=tally,
+        run=plan.target.run,
+        batch=plan.batch,
+    )
+
+
+def _check_counts(batch: Batch) -> None:
+    total = sum((r.tally for r in batch.records), Tally())
+    parts, rejects = sum(p.rows for p in batch.parts), sum(p.rows for p in batch.rejects)
+    lost = [r.uri for r in batch.records if not r.tally.balanced]
+    if lost or parts != total.out or rejects != total.rejected:
+        raise TerminalError(
+            "every source row published or rejected once",
+            f"{total.rows_in} rows in, {total.accepted} accepted, {total.rejected} rejected; "
+            f"{parts} rows in parts for {total.out}, {rejects} in rejects; first file: {(lost or ['-'])[0]}",
+            "Nothing was published. This is a fault in ingestlab or its storage: please report it.",
+        )

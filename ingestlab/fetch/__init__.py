@@ -1,0 +1,152 @@
+"""Fetches the sources of a request into the raw zone: the lake's copy of what came, byte for byte.
+
+What is known to be unchanged is not read at all; the rest is fetched many at a time. One bad file never
+stops its neighbours, but a lake that cannot be written ends it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Any
+
+from ingestlab import guard
+from ingestlab.errors import IngestError
+from ingestlab.fetch.filesystem import FileSources, connect
+from ingestlab.fetch.http import HttpSources
+from ingestlab.fetch.landing import LakeFaultError, Site
+from ingestlab.fetch.outcome import Failed, Fetched, Unchanged
+from ingestlab.models import FetchedFile, Source, SourceRecord
+from ingestlab.settings import Settings
+from ingestlab.storage import Store
+
+__all__ = ["Failed", "Fetched", "FetchedFile", "Unchanged", "fetch"]
+
+_TICK = 0.1  # seconds between two reports of progress
+
+
+def fetch(
+    sources: Sequence[Source],
+    *,
+    store: Store,
+    folder: str,
+    settings: Settings,
+    known: Mapping[str, SourceRecord],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Fetched]:
+    """Brings sources into the raw zone, those that changed.
+
+    Args:
+        sources: What to fetch.
+        store: The lake.
+        folder: Where the files go, relative to the lake, e.g. ``raw/default/bts_alarms``. A file is named
+            by the sha256 of its content and keeps its suffixes.
+        settings: Limits, times, and who may be called.
+        known: What the lake has, by URI; leave it empty to fetch everything.
+        progress: Called at most ten times a second with files done and bytes received so far; what it
+            raises ends the fetching.
+
+    Returns:
+        For each source, in their order: a file, or that it is unchanged, or its error.
+
+    Raises:
+        IngestError: The lake failed; no file is lost or half-written.
+    """
+    results: list[Fetched | None] = [_as_listed(source, known) for source in sources]
+    meter = _Meter(progress, sum(r is not None for r in results))
+    todo = [i for i, result in enumerate(results) if result is None]
+    if todo:
+        crew = _Crew(Site(store, folder, settings), settings, meter)
+        try:
+            asyncio.run(crew.work(sources, known, results, todo))
+        except LakeFaultError as fault:
+            raise fault.error from fault
+    meter.report()
+    return [result for result in results if result is not None]
+
+
+def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:
+    """Unchanged if the listing that announced the source says so: no I/O is done for it."""
+    if source.version is None:
+        return None
+    record = known.get(source.uri)
+    return Unchanged(source.uri, source.version) if record and record.version == source.version else None
+
+
+class _Meter:
+    """Counts, and tells of it now and then."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
+        self._progress, self._files, self._bytes, self._next = progress, files, 0, 0.0
+
+    def moved(self, size: int) -> None:
+        self._bytes += size
+        self._tick()
+
+    def done(self) -> None:
+        self._files += 1
+        self._tick()
+
+    def report(self) -> None:
+        if self._progress:
+            self._progress(self._files, self._bytes)
+
+    def _tick(self) -> None:
+        if self._progress and (now := time.monotonic()) >= self._next:
+            self._next = now + _TICK
+            self.report()
+
+
+class _Crew:
+    """As many workers as there may be connections; each takes the next source until none is left."""
+
+    def __init__(self, site: Site, settings: Settings, meter: _Meter) -> None:
+        self._settings, self._meter = settings, meter
+        self._http = HttpSources(site, settings, meter.moved)
+        self._files = FileSources(site, settings, self._moved_in_thread)
+        self._filesystems: dict[str, Any] = {}
+
+    async def work(
+        self,
+        sources: Sequence[Source],
+        known: Mapping[str, SourceRecord],
+        results: list[Fetched | None],
+        todo: Sequence[int],
+    ) -> None:
+        """Fills the gaps in `results`, whose places are in `todo`."""
+        self._loop = asyncio.get_running_loop()
+        count = min(self._settings.connections, len(todo))
+        self._loop.set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="fetch"))
+        queue = iter(todo)
+
+        async def worker(places: Iterator[int]) -> None:
+            for place in places:
+                source = sources[place]
+                results[place] = await self._fetch(source, known.get(source.uri))
+                self._meter.done()
+
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._http)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(count):
+                        group.create_task(worker(queue))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+
+    async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
+        try:
+            if guard.scheme_of(source.uri) in ("http", "https"):
+                return await self._http.get(source, known)
+            scheme = guard.check(source.uri, self._settings)
+            if scheme not in self._filesystems:
+                self._filesystems[scheme] = connect(scheme, self._settings)
+            return await asyncio.to_thread(self._files.get, self._filesystems[scheme], source, known)
+        except IngestError as error:
+            return Failed(source.uri, error)
+
+    def _moved_in_thread(self, size: int) -> None:
+        self._loop.call_soon_threadsafe(self._meter.moved, size)

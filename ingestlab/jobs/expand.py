@@ -1,0 +1,98 @@
+"""URIs, patterns and listings as sources, and sources as requests of a good size."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from ingestlab.errors import TerminalError
+from ingestlab.guard import check
+from ingestlab.models import Source
+from ingestlab.settings import Settings
+from ingestlab.versions import listing_version
+
+_MAGIC = "*?["
+_UNLISTED = ("http", "https")  # servers that serve files but no listings
+
+
+def expand(uris: Iterable[str], settings: Settings) -> list[Source]:
+    """Turns URIs and patterns into sources, each once, in the order given; patterns sort their files.
+
+    A listing tells the size and version of a file, so that what is unchanged need not be opened later.
+
+    Raises:
+        TerminalError: A URI is not allowed, or a pattern matches nothing.
+    """
+    found: dict[str, Source] = {}
+    for uri in uris:
+        check(uri, settings)
+        for source in _expand_one(uri, settings):
+            found.setdefault(source.uri, source)
+    return list(found.values())
+
+
+def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]]:
+    """Groups sources into requests of at most `request_files` files and about `request_bytes`.
+
+    A file of unknown size counts as its share of a full request; a big file gets a request of its own.
+    """
+    unknown = settings.request_bytes // settings.request_files
+    group: list[Source] = []
+    weight = 0
+    for source in sources:
+        size = unknown if source.size is None else source.size
+        if group and (len(group) >= settings.request_files or weight + size > settings.request_bytes):
+            yield group
+            group, weight = [], 0
+        group.append(source)
+        weight += size
+    if group:
+        yield group
+
+
+def _expand_one(uri: str, settings: Settings) -> list[Source]:
+    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    if protocol in _UNLISTED:
+        return [Source(uri=uri)]
+    if protocol == "file":
+        return _expand_local(uri)
+    if not any(c in uri for c in _MAGIC):
+        return [Source(uri=uri)]
+    fs, path = fsspec.core.url_to_fs(uri, **settings.storage_options.get(protocol, {}))
+    fs.invalidate_cache()
+    infos = [info for info in fs.glob(path, detail=True).values() if info["type"] == "file"]
+    if not infos:
+        raise _nothing(uri)
+    return [
+        Source(uri=fs.unstrip_protocol(info["name"]), size=info.get("size"), version=listing_version(info))
+        for info in sorted(infos, key=lambda info: str(info["name"]))
+    ]
+
+
+def _expand_local(uri: str) -> list[Source]:
+    """Local files by the standard library, which lists thousands of files faster than a general layer."""
+    path = os.path.abspath(os.path.expanduser(unquote(urlsplit(uri).path) if "://" in uri else uri))
+    if not any(c in path for c in _MAGIC) or os.path.exists(path):
+        return [_local(path)]
+    files = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
+    if not files:
+        raise _nothing(uri)
+    return [_local(p) for p in files]
+
+
+def _local(path: str) -> Source:
+    uri = Path(path).as_uri()
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return Source(uri=uri)  # the worker, which may see another disk, says what is wrong
+    return Source(uri=uri, size=stat.st_size, version=listing_version({"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}))
+
+
+def _nothing(uri: str) -> TerminalError:
+    return TerminalError(f"files that match {uri}", "none", "Check the pattern; quote it, so that no shell expands it.")

@@ -1,0 +1,94 @@
+"""The producer: from URIs to a run of queued requests."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ingestlab.catalog import Catalog
+from ingestlab.errors import TerminalError
+from ingestlab.jobs.expand import expand, pack
+from ingestlab.jobs.queueing import enqueue, fetch_jobs, open_queue
+from ingestlab.jobs.run import JobRef, Run, RunRecord, reaching
+from ingestlab.ledger import connect
+from ingestlab.models import NAME, IngestRequest
+from ingestlab.settings import Settings, load_settings
+
+
+def submit(
+    uris: str | Iterable[str],
+    *,
+    pipeline: str | None = None,
+    queue: str | None = None,
+    tenant: str | None = None,
+    table: str | None = None,
+    force: bool = False,
+    settings: Settings | None = None,
+) -> Run:
+    """Announces files to be ingested; returns at once.
+
+    What is queued or running already is not queued again: asking for exactly that gives the run that is at it.
+
+    Args:
+        uris: http(s), file paths, s3:// or any other fsspec URL; patterns where the filesystem can list.
+        pipeline: Its name; None finds the pipeline that matches each file's name.
+        queue: Queue to put the requests on.
+        tenant: Whose tables the rows go to.
+        table: Table for files that no pipeline matches; named after the queue if not given.
+        force: Ingests what is unchanged, too, and replaces its rows.
+        settings: As found by :func:`ingestlab.load_settings` if not given.
+
+    Raises:
+        TerminalError: Something asked for is not allowed or not there; nothing was queued.
+        TransientError: Redis cannot be reached.
+    """
+    settings = settings or load_settings()
+    queue, tenant = queue or settings.queue, tenant or settings.tenant
+    _check_names(settings, pipeline, queue, tenant, table)
+    sources = expand([uris] if isinstance(uris, str) else uris, settings)
+    if not sources:
+        raise TerminalError("at least one URI", "none", "Name the files to ingest.")
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    requests = [
+        IngestRequest(
+            run=run, tenant=tenant, pipeline=pipeline, table=table or queue, sources=tuple(group), force=force
+        )
+        for group in pack(sources, settings)
+    ]
+    record = RunRecord(id=run, queue=queue, tenant=tenant, pipeline=pipeline, files=len(sources), jobs=())
+    return _enqueue(requests, record, settings)
+
+
+def _enqueue(requests: list[IngestRequest], record: RunRecord, settings: Settings) -> Run:
+    with reaching(settings):
+        client = connect(settings.redis)
+        rq_queue = open_queue(client, record.queue)
+        answers = [enqueue(client, rq_queue, request, settings) for request in requests]
+        joined = fetch_jobs(client, [job for job, new in answers if not new])
+        owners = {job.id: str(job.meta.get("run", record.id)) for job in joined.values()}
+        jobs = tuple(JobRef(id=job, run=owners.get(job, record.id)) for job, _ in answers)
+        others = {ref.run for ref in jobs}
+        if record.id not in others and len(others) == 1:
+            same = Run.load(others.pop(), settings, client)
+            if same and {j.id for j in same.record.jobs} == {j.id for j in jobs}:
+                return same
+        run = Run(record.model_copy(update={"jobs": jobs}), settings, client)
+        run.save()
+    return run
+
+
+def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
+    for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
+        if not re.match(NAME, name):
+            raise TerminalError(
+                f"a {what} name of letters, digits, '.', '_' and '-'", f"{name!r}", "It becomes a folder's name."
+            )
+    if tenant not in settings.tenants:
+        raise TerminalError(
+            f"one of the tenants {', '.join(settings.tenants)}", f"'{tenant}'", "Add it to INGESTLAB_TENANTS."
+        )
+    pipelines = Catalog.read(settings)
+    if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
+        pipelines.named(pipeline)

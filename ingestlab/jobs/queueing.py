@@ -1,0 +1,86 @@
+"""Jobs on RQ queues: one job for one request, however often it is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.results import Result
+
+from ingestlab.models import IngestRequest
+from ingestlab.settings import Settings
+from ingestlab.wire import JOB_FUNCTION, JobSerializer
+
+ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
+
+# A job that has ended makes room for the same request; one that is queued or running stays.
+_CLEAR_ENDED = """
+local status = redis.call('HGET', KEYS[1], 'status')
+for _, ended in ipairs(ARGV) do
+  if status == ended then return redis.call('DEL', KEYS[1], KEYS[2]) end
+end
+return 0
+"""
+
+
+def open_queue(client: redis.Redis, name: str) -> Queue:
+    """A queue that speaks JSON."""
+    return Queue(name, connection=client, serializer=JobSerializer)
+
+
+def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings: Settings) -> tuple[str, bool]:
+    """Puts a request on a queue, unless the same is queued or running.
+
+    Returns:
+        The job's id, and whether it is a new job.
+    """
+    job_id = request.job_id
+    keys = (Job.key_for(job_id), Result.get_key(job_id))
+    if client.eval(_CLEAR_ENDED, 2, *keys, *[s.value for s in ENDED]):
+        for registry in (FinishedJobRegistry, FailedJobRegistry):
+            client.zrem(registry(queue.name, connection=client).key, job_id)
+    first = request.sources[0].uri
+    more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
+    try:
+        queue.enqueue_call(
+            JOB_FUNCTION,
+            args=(request.to_dict(),),
+            job_id=job_id,
+            unique=True,
+            timeout=settings.job_timeout,
+            result_ttl=settings.result_ttl,
+            failure_ttl=settings.result_ttl,
+            description=f"{request.pipeline or 'by name'}: {first}{more}",
+            retry=Retry(max=len(settings.retry_delays), interval=[round(d) for d in settings.retry_delays]),
+            meta={"run": request.run, "files": len(request.sources)},
+        )
+    except DuplicateJobError:
+        return job_id, False
+    return job_id, True
+
+
+def fetch_jobs(client: redis.Redis, ids: list[str]) -> dict[str, Job]:
+    """The jobs that Redis still has, by id."""
+    jobs = Job.fetch_many(ids, connection=client, serializer=JobSerializer)
+    return {job.id: job for job in jobs if job is not None}
+
+
+def fetch_job(client: redis.Redis, job_id: str) -> Job | None:
+    """One job; None if Redis does not have it."""
+    try:
+        return Job.fetch(job_id, connection=client, serializer=JobSerializer)
+    except NoSuchJobError:
+        return None
+
+
+def job_result(job: Job) -> dict[str, Any] | None:
+    """The result of a job that has ended; of a failed one, what it left in its meta."""
+    if job.get_status(refresh=False) == JobStatus.FINISHED:
+        value = job.return_value(refresh=True)
+        return dict(value) if isinstance(value, dict) else None
+    kept = job.meta.get("result")
+    return dict(kept) if kept else None

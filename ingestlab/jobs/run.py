@@ -1,0 +1,314 @@
+"""A submission and what becomes of it: read from Redis while it is there, from the lake's records after."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import redis
+from rq.job import Job, JobStatus
+from rq.results import Result
+
+from ingestlab import layout
+from ingestlab.errors import IngestError, TerminalError, TransientError
+from ingestlab.jobs.queueing import ENDED, fetch_jobs, job_result
+from ingestlab.ledger import connect
+from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
+from ingestlab.settings import Settings, load_settings
+from ingestlab.storage import open_store
+
+KEEP = 30 * 86400  # seconds that Redis remembers a run; the lake's records stay
+_RUNS = "ingestlab:runs"
+_ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
+
+
+class JobRef(Value):
+    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
+
+    id: str
+    run: str
+
+
+class RunRecord(Value):
+    """What Redis remembers of a submission."""
+
+    id: str
+    queue: str
+    tenant: str
+    pipeline: str | None
+    files: int
+    jobs: tuple[JobRef, ...]
+    at: float = 0.0
+
+
+class RunResult(Value):
+    """How a run ended."""
+
+    run: str
+    state: Literal["finished", "failed"]
+    outcomes: tuple[Outcome, ...]
+    tally: Tally
+    rules: dict[str, int]
+    parquet_bytes: int
+    tables: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The sources that failed."""
+        return tuple(o for o in self.outcomes if o.status == "failed")
+
+    def count(self, status: str) -> int:
+        """How many sources ended in a status."""
+        return sum(o.status == status for o in self.outcomes)
+
+
+class Run:
+    """A submission: ask it where it is, wait for it, take its result."""
+
+    def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
+        self.record, self.settings, self._client = record, settings, client
+
+    @property
+    def id(self) -> str:
+        """Goes with every log line, Dask task, part, reject and manifest."""
+        return self.record.id
+
+    @classmethod
+    def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
+        """The run of this id; None if neither Redis nor the lake knows it."""
+        data = client.get(f"ingestlab:run:{run}")
+        record = RunRecord.model_validate_json(data) if data else _record_from_lake(run, settings)
+        return cls(record, settings, client) if record else None
+
+    def save(self) -> None:
+        """Makes the run findable by its id."""
+        record = self.record.model_copy(update={"at": time.time()})
+        with self._client.pipeline() as pipe:
+            pipe.set(f"ingestlab:run:{self.id}", record.model_dump_json(), ex=KEEP)
+            pipe.zadd(_RUNS, {self.id: record.at})
+            pipe.zremrangebyscore(_RUNS, 0, record.at - KEEP)
+            pipe.execute()
+
+    def progress(self) -> Progress:
+        """Where the run is, all of its jobs together."""
+        with reaching(self.settings):
+            states = [self._job_progress(ref, job) for ref, job in self._jobs()]
+        counts = {
+            name: sum(getattr(p, name) for p in states)
+            for name in Progress.model_fields
+            if name not in ("state", "note", "files")
+        }
+        notes = [p.note for p in states if p.note]
+        return Progress(state=_overall(states), files=self.record.files, note=notes[0] if notes else "", **counts)
+
+    def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
+        """Waits until all jobs have ended.
+
+        Args:
+            timeout: Seconds; None waits for as long as it takes.
+            watch: Is shown the progress several times a second.
+
+        Raises:
+            TransientError: The time is over; the run goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen: dict[str, str] = {}
+        with reaching(self.settings):
+            while pending := [ref.id for ref, job in self._jobs() if not _ended(job)]:
+                if watch:
+                    watch(self.progress())
+                left = 1e9 if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TransientError(f"run {self.id} to end within {timeout} s", self.progress().state, "It goes on.")
+                self._wait_for_a_result(pending, seen, min(left, 0.2 if watch else 1.0))
+        if watch:
+            watch(self.progress())
+        return self.result()
+
+    def result(self) -> RunResult:
+        """How the run ended.
+
+        Raises:
+            TransientError: It has not ended yet.
+        """
+        with reaching(self.settings):
+            jobs = list(self._jobs())
+            if any(not _ended(job) for _, job in jobs):
+                raise TransientError(f"run {self.id} to have ended", self.progress().state, "Wait for it.")
+            return self._add_up([self._job_result(ref, job) for ref, job in jobs])
+
+    def cancel(self) -> int:
+        """Takes the jobs that have not started from the queue; gives their number."""
+        with reaching(self.settings):
+            waiting = [j for _, j in self._jobs() if j and j.get_status(refresh=False) in _WAITING]
+            for job in waiting:
+                job.cancel()
+        return len(waiting)
+
+    def retry(self) -> int:
+        """Queues the jobs that failed once more; gives their number."""
+        with reaching(self.settings):
+            failed = [j for _, j in self._jobs() if j and j.get_status(refresh=False) == JobStatus.FAILED]
+            for job in failed:
+                job.requeue()
+        return len(failed)
+
+    def _jobs(self) -> Iterator[tuple[JobRef, Job | None]]:
+        """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
+        jobs = fetch_jobs(self._client, [ref.id for ref in self.record.jobs])
+        for ref in self.record.jobs:
+            job = jobs.get(ref.id)
+            yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
+
+    def _job_progress(self, ref: JobRef, job: Job | None) -> Progress:
+        if job is None:
+            result = self._job_result(ref, job)
+            return _progress_of(result)
+        known = Progress.from_dict(job.meta.get("progress", {"files": job.meta.get("files", 0)}))
+        status = job.get_status(refresh=False)
+        if status == JobStatus.FINISHED and (data := job_result(job)):
+            return _progress_of(IngestResult.from_dict(data))
+        if status in ENDED:
+            return known.model_copy(update={"state": "failed"})
+        if status == JobStatus.SCHEDULED:
+            return known.model_copy(update={"state": "retrying"})
+        return known if status == JobStatus.STARTED else known.model_copy(update={"state": "queued"})
+
+    def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
+        if job is not None:
+            data = job_result(job)
+            return IngestResult.from_dict(data) if data else _failed_result(ref, job)
+        store = open_store(self.settings.lake_url, self.settings.storage_options)
+        try:
+            record = json.loads(store.read(layout.run_record(ref.run, ref.id)))
+        except FileNotFoundError:
+            error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+            return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
+        return IngestResult.from_dict(record["result"])
+
+    def _wait_for_a_result(self, pending: list[str], seen: dict[str, str], seconds: float) -> None:
+        """Sleeps on the result streams of the pending jobs: one that ends wakes us at once."""
+        names = {Result.get_key(job): job for job in pending}
+        streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
+        answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
+        for key, entries in answer or []:
+            seen[names[key.decode()]] = entries[-1][0].decode()
+
+    def _add_up(self, results: list[IngestResult]) -> RunResult:
+        outcomes = tuple(o for r in results for o in r.outcomes)
+        rules: Counter[str] = Counter()
+        seconds: Counter[str] = Counter()
+        for r in results:
+            rules.update(r.rules)
+            seconds.update(r.seconds)
+        return RunResult(
+            run=self.id,
+            state="failed" if all(o.status == "failed" for o in outcomes) else "finished",
+            outcomes=outcomes,
+            tally=sum((o.tally for o in outcomes if o.status == "committed"), Tally()),
+            rules=dict(rules),
+            parquet_bytes=sum(r.parquet_bytes for r in results),
+            tables=tuple(sorted({t for r in results for t in r.tables})),
+            seconds=dict(seconds),
+        )
+
+
+_WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
+
+
+def find_run(run: str, settings: Settings | None = None) -> Run:
+    """Re-attaches to a run, started anywhere, by its id.
+
+    Raises:
+        TerminalError: Neither Redis nor the lake knows it.
+    """
+    settings = settings or load_settings()
+    with reaching(settings):
+        found = Run.load(run, settings, connect(settings.redis))
+    if found is None:
+        raise TerminalError("the id of a run, as `ingestlab runs` lists them", f"'{run}'", "Check the id.")
+    return found
+
+
+def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
+    """The latest runs, newest first."""
+    settings = settings or load_settings()
+    with reaching(settings):
+        client = connect(settings.redis)
+        ids: Any = client.zrevrange(_RUNS, 0, limit - 1)
+        return [run for i in ids if (run := Run.load(i.decode(), settings, client))]
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """Says in our words that Redis does not answer."""
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        raise TerminalError.wrap(error, f"Redis at {settings.redis_shown} to let us in", "Check its password.") from None
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        fix = "Start the stack with `ingestlab up`, or check REDIS_URL."
+        raise TransientError.wrap(error, f"a Redis server at {settings.redis_shown}", fix) from None
+
+
+def _ended(job: Job | None) -> bool:
+    return job is None or job.get_status(refresh=False) in ENDED
+
+
+def _overall(states: list[Progress]) -> State:
+    for state in _ORDER:
+        if any(p.state == state for p in states):
+            return state
+    return "failed" if all(p.state == "failed" for p in states) else "finished"
+
+
+def _progress_of(result: IngestResult) -> Progress:
+    total = sum((o.tally for o in result.outcomes), Tally())
+    failed = sum(o.status == "failed" for o in result.outcomes)
+    return Progress(
+        state="failed" if failed == len(result.outcomes) else "finished",
+        files=len(result.outcomes),
+        files_done=len(result.outcomes),
+        bytes=sum(o.size for o in result.outcomes),
+        rows=total.rows_in,
+        rejected=total.rejected,
+        failed=failed,
+    )
+
+
+def _failed_result(ref: JobRef, job: Job) -> IngestResult:
+    """The outcomes of a job that failed as a whole: its error, for each of its sources."""
+    error = job.meta.get("error") or _error_of(job).to_dict()
+    request = IngestRequest.decode(job.args[0])
+    outcomes = tuple(Outcome(uri=s.uri, status="failed", error=error) for s in request.sources)
+    return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
+
+
+def _error_of(job: Job) -> IngestError:
+    status = job.get_status(refresh=False)
+    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
+        return TerminalError("the job to run", f"it was {status.value}", "Submit it again, or retry the run.")
+    latest = job.latest_result()
+    lines = ((latest.exc_string if latest else None) or "no word of its worker").strip().splitlines()
+    return TerminalError("the job to run to its end", lines[-1], "Retry the run.")
+
+
+def _record_from_lake(run: str, settings: Settings) -> RunRecord | None:
+    store = open_store(settings.lake_url, settings.storage_options)
+    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
+    if not records:
+        return None
+    requests = [IngestRequest.decode(r["request"]) for r in records]
+    return RunRecord(
+        id=run,
+        queue=records[0]["queue"],
+        tenant=requests[0].tenant,
+        pipeline=requests[0].pipeline,
+        files=sum(len(r.sources) for r in requests),
+        jobs=tuple(JobRef(id=r.job_id, run=run) for r in requests),
+    )

@@ -1,0 +1,165 @@
+"""Reads what is published: by the manifests, so that a commit in progress is seen wholly or not at all.
+
+Other tools need none of this: a table's folder holds finished Parquet parts and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from ingestlab import layout
+from ingestlab.commit import live_parts, manifests
+from ingestlab.errors import TerminalError
+from ingestlab.models import Manifest, Part
+from ingestlab.settings import Settings
+from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import duckdb
+    import polars as pl
+
+
+class Table:
+    """The published rows of one table, as of the moment it was opened.
+
+    Args:
+        store: The lake.
+        tenant: Whose table it is.
+        name: Its name; ``<table>__rejects`` is the table of another's rejects.
+    """
+
+    def __init__(self, store: Store, tenant: str, name: str) -> None:
+        self.tenant, self.name = tenant, name
+        self._store = store
+        self.folder = layout.table(tenant, name)
+
+    @cached_property
+    def manifests(self) -> list[Manifest]:
+        """The commits that made the table, oldest first."""
+        return manifests(self._store, self.tenant, self.name.removesuffix(layout.rejects("")))
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The Parquet files of the table."""
+        return tuple(p for p in live_parts(self.manifests) if p.target.startswith(self.folder + "/"))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return sum(p.rows for p in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its Parquet files."""
+        return sum(p.size for p in self.parts)
+
+    @property
+    def path(self) -> str:
+        """The folder, as other tools take it."""
+        return self._store.full(self.folder)
+
+    def dataset(self) -> ds.Dataset:
+        """The table as a pyarrow dataset; columns that only some parts have are null elsewhere."""
+        if not self.parts:
+            return ds.dataset(pa.table({}))
+        filesystem, root = _arrow_filesystem(self._store)
+        options = ds.FileSystemFactoryOptions(
+            partitioning=ds.HivePartitioning.discover(infer_dictionary=False), partition_base_dir=root + self.folder
+        )
+        paths = [root + p.target for p in self.parts]
+        factory = ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
+        return factory.finish(factory.inspect(promote_options="permissive"))
+
+    def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """The rows as an Arrow table; `columns` and `where` are pushed down to the files."""
+        return self.dataset().to_table(columns=list(columns) if columns else None, filter=where)
+
+    def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
+        """The rows as a pandas frame on Arrow memory."""
+        frame: pd.DataFrame = self.arrow(columns, where).to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def dask(self) -> dd.DataFrame:
+        """The rows as a Dask frame, one partition for each part."""
+        import dask.dataframe as dd  # noqa: PLC0415 - slow to import
+
+        schema = self.dataset().schema
+        meta = schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype)
+        targets = [p.target for p in self.parts]
+        return dd.from_map(_read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta)
+
+    def polars(self) -> pl.DataFrame:
+        """The rows as a Polars frame."""
+        import polars as pl  # noqa: PLC0415 - optional
+
+        return pl.DataFrame(self.arrow())
+
+    def duckdb(self) -> duckdb.DuckDBPyRelation:
+        """The table as a DuckDB relation, read when it is asked."""
+        import duckdb  # noqa: PLC0415 - optional
+
+        return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}: {self.rows:,} rows in {len(self.parts)} parts, {self.bytes:,} bytes>"
+
+
+class Lake:
+    """All tables of a tenant."""
+
+    def __init__(self, settings: Settings, tenant: str | None = None) -> None:
+        self._store = open_store(settings.lake_url, settings.storage_options)
+        self.url, self.tenant = settings.lake_url, tenant or settings.tenant
+
+    def tables(self) -> list[Table]:
+        """The tables with something committed, by name."""
+        folder = layout.manifests(self.tenant)
+        names = sorted({p[len(folder) + 1 :].split("/")[0] for p in self._store.walk(folder)})
+        return [Table(self._store, self.tenant, name) for name in names]
+
+    def table(self, name: str) -> Table:
+        """One table; raises TerminalError with the tables there are."""
+        table = Table(self._store, self.tenant, name)
+        if not table.manifests:
+            have = ", ".join(t.name for t in self.tables()) or "none yet"
+            raise TerminalError(f"a table of tenant {self.tenant} ({have})", f"'{name}'", "`ingestlab tables` lists them.")
+        return table
+
+    def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
+        """The rows of a table that were kept aside: one for each, with its reason and its raw text."""
+        self.table(name)
+        where = None
+        for column, value in (("run", run), ("rule", rule)):
+            if value is not None:
+                test = pc.field(column) == value
+                where = test if where is None else where & test
+        rejects = Table(self._store, self.tenant, layout.rejects(name))
+        return rejects.pandas(where=where) if rejects.parts else pd.DataFrame()
+
+
+def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
+    """A store as pyarrow sees it: its filesystem, and the lake's root in it."""
+    if isinstance(store, ObjectStore):
+        return pafs.PyFileSystem(pafs.FSSpecHandler(store.fs)), store.root
+    assert isinstance(store, LocalStore)
+    return pafs.LocalFileSystem(), store.url.rstrip("/") + "/"
+
+
+def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:
+    """One part as a frame: runs on Dask workers."""
+    filesystem, root = _arrow_filesystem(store)
+    options: Any = ds.FileSystemFactoryOptions(
+        partitioning=ds.HivePartitioning.discover(infer_dictionary=False), partition_base_dir=root + folder
+    )
+    factory = ds.FileSystemDatasetFactory(filesystem, [root + target], ds.ParquetFileFormat(), options)
+    frame: pd.DataFrame = factory.finish(schema).to_table().to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

@@ -1,0 +1,68 @@
+"""Where everything lies in a lake; all paths are relative to it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+_OWN = "_ingestlab"
+NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+
+
+def raw(tenant: str, pipeline: str) -> str:
+    """Folder of downloaded bytes."""
+    return f"raw/{tenant}/{pipeline}"
+
+
+def table(tenant: str, name: str) -> str:
+    """Folder of a table: published parts and nothing else."""
+    return f"tables/{tenant}/{name}"
+
+
+def rejects(name: str) -> str:
+    """Name of the table that holds another's rejects."""
+    return f"{name}__rejects"
+
+
+def staging(batch: str) -> str:
+    """Folder of a batch's unpublished files; none of them ends in `.parquet`, which readers look for."""
+    return f"{_OWN}/staging/{batch}"
+
+
+def stagings() -> str:
+    """Folder of all staging folders."""
+    return f"{_OWN}/staging"
+
+
+def intents(tenant: str = "", name: str = "") -> str:
+    """Folder of the intents: of all tables, or of one."""
+    return "/".join(p for p in (_OWN, "intents", tenant, name) if p)
+
+
+def intent(tenant: str, name: str, batch: str) -> str:
+    """File that says what a commit is about to do."""
+    return f"{intents(tenant, name)}/{batch}.json"
+
+
+def manifests(tenant: str = "", name: str = "") -> str:
+    """Folder of the manifests: of all tables, or of one."""
+    return "/".join(p for p in (_OWN, "manifests", tenant, name) if p)
+
+
+def manifest(tenant: str, name: str, batch: str) -> str:
+    """File that makes a batch published."""
+    return f"{manifests(tenant, name)}/{batch}.json"
+
+
+def run_record(run: str, job: str) -> str:
+    """File that keeps how a job of a run ended."""
+    return f"{_OWN}/runs/{run}/{job}.json"
+
+
+def run_records(run: str = "") -> str:
+    """Folder of the records of a run, or of all runs."""
+    return f"{_OWN}/runs/{run}" if run else f"{_OWN}/runs"
+
+
+def folder(column: str, value: object) -> str:
+    """Hive's name for a partition folder, e.g. ``day=2017-10-23``."""
+    return f"{column}={NULL_FOLDER if value is None else quote(str(value), safe=' ')}"

@@ -1,0 +1,213 @@
+"""What ingestlab keeps in Redis beside the queues: source locks, and an index of the manifests.
+
+The manifests in the lake are the truth. The index answers "is this source committed, with which content?"
+for thousands of sources in one round trip; it carries the identity of the Redis server process that it was
+built on, so that a restarted, restored or replaced server never serves it: it is built anew first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from ingestlab.errors import BusySourceError, LostLeaseError, TransientError
+from ingestlab.models import Manifest, SourceRecord
+
+# All locks or none: a job that got half of its sources would make others wait for nothing.
+_ACQUIRE = """
+for i, key in ipairs(KEYS) do
+  local owner = redis.call('GET', key)
+  if owner and owner ~= ARGV[1] then return key end
+end
+for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
+return false
+"""
+_RENEW = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) ~= ARGV[1] then return 0 end
+end
+for i, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[2]) end
+return 1
+"""
+_RELEASE = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+"""
+
+
+def connect(url: str) -> redis.Redis:
+    """A Redis client that rides out short outages; values are bytes.
+
+    Raises nothing yet: the connection is made on first use.
+    """
+    retry = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3)
+    return redis.Redis.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
+
+
+class Lease:
+    """Locks held by one job, renewed by a thread until they are released."""
+
+    def __init__(self, client: redis.Redis, prefix: str, ttl: float) -> None:
+        self.token = uuid.uuid4().hex
+        self._client, self._prefix, self._ttl = client, prefix, ttl
+        self._keys: list[str] = []
+        self._lost = False
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def acquire(self, names: Iterable[str]) -> None:
+        """Takes more locks, all or none.
+
+        Raises:
+            BusySourceError: Another job holds one of them.
+        """
+        keys = sorted({self._prefix + name for name in names})
+        taken = self._client.eval(_ACQUIRE, len(keys), *keys, self.token, str(int(self._ttl * 1000)))
+        if taken:
+            name = taken.decode().removeprefix(self._prefix)
+            raise BusySourceError(f"{name} to be free", "another job at work on it", "This job waits its turn.")
+        with self._lock:
+            self._keys = sorted({*self._keys, *keys})
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def check(self) -> None:
+        """Confirms that all locks are still ours, and renews them.
+
+        Raises:
+            LostLeaseError: Another job may be at work on our sources.
+        """
+        with self._lock:
+            keys = list(self._keys)
+        ttl = str(int(self._ttl * 1000))
+        if self._lost or (keys and not self._client.eval(_RENEW, len(keys), *keys, self.token, ttl)):
+            self._lost = True
+            raise LostLeaseError(
+                "to hold the locks of all sources", "locks that expired", "The job starts again from its sources."
+            )
+
+    def release(self) -> None:
+        """Gives the locks back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._keys:
+            self._client.eval(_RELEASE, len(self._keys), *self._keys, self.token)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._ttl / 3):
+            try:
+                self.check()
+            except LostLeaseError:
+                return  # `check` has noted it; the job learns of it before it publishes
+            except redis.RedisError:
+                continue  # the next beat may get through, and `check` before publishing decides
+
+
+class Ledger:
+    """The Redis side of one lake.
+
+    Args:
+        client: A connection from :func:`connect`.
+        lake: The lake's URL; ledgers of several lakes may share one Redis.
+        ttl: How long, in seconds, the locks of a dead job stand.
+    """
+
+    def __init__(self, client: redis.Redis, lake: str, ttl: float = 30.0) -> None:
+        self._client, self._ttl = client, ttl
+        self._prefix = f"ingestlab:{hashlib.sha256(lake.encode()).hexdigest()[:12]}:"
+
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """An empty lease to take locks with; all of them are released at the end."""
+        lease = Lease(self._client, self._prefix + "lock:", self._ttl)
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    def held(self, names: Sequence[str]) -> list[bool]:
+        """Which of the locks some job holds at this moment."""
+        values = self._client.mget([f"{self._prefix}lock:{n}" for n in names]) if names else []
+        return [v is not None for v in values]
+
+    def known(self, tenant: str, table: str, uris: Sequence[str]) -> dict[str, SourceRecord]:
+        """The committed sources among `uris`; call :meth:`ensure_index` first."""
+        values = self._client.hmget(self._index(tenant, table), list(uris))
+        return {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+
+    def record(self, tenant: str, table: str, sources: Iterable[SourceRecord]) -> None:
+        """Notes sources as committed."""
+        rows: Any = {s.uri: s.model_dump_json() for s in sources}
+        if rows:
+            self._client.hset(self._index(tenant, table), mapping=rows)
+
+    def next_sequence(self, tenant: str, table: str) -> int:
+        """A number larger than that of every commit of the table before."""
+        return int(self._client.incr(self._index(tenant, table) + ":seq"))
+
+    def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[Manifest]]) -> bool:
+        """Builds the index of a table from its manifests, unless it stands; True if it did.
+
+        Raises:
+            TransientError: Another job has been building it for too long.
+        """
+        key = self._index(tenant, table)
+        server = self._server()
+        if self._client.get(key + ":built") == server:
+            return False
+        try:
+            with self._client.lock(key + ":building", timeout=600, blocking_timeout=120):
+                if self._client.get(key + ":built") != server:
+                    self._rebuild(key, load())
+                    self._client.set(key + ":built", server)
+        except redis.exceptions.LockError as error:
+            raise TransientError.wrap(error, f"the index of {table} to be built by one job at a time") from error
+        return True
+
+    def forget_index(self, tenant: str, table: str) -> None:
+        """Drops the index of a table, so that the next job builds it from the manifests."""
+        self._client.delete(self._index(tenant, table) + ":built")
+
+    def _rebuild(self, key: str, manifests: Iterable[Manifest]) -> None:
+        ordered = sorted(manifests, key=lambda m: m.sequence)
+        rows: Any = {s.uri: s.model_dump_json() for m in ordered for s in m.sources}
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(key)
+            if rows:
+                pipe.hset(key, mapping=rows)
+            pipe.set(key + ":seq", ordered[-1].sequence if ordered else 0)
+            pipe.execute()
+
+    def _server(self) -> bytes:
+        """Identity of the server process: another one may have lost writes that this one took."""
+        info = self._client.info("server")
+        return str(info["run_id"]).encode()
+
+    def _index(self, tenant: str, table: str) -> str:
+        return f"{self._prefix}index:{tenant}:{table}"
+
+
+def source_lock(tenant: str, table: str, uri: str) -> str:
+    """Name of the lock of one source."""
+    return f"source:{tenant}:{table}:{uri}"
+
+
+def batch_lock(batch: str) -> str:
+    """Name of the lock of one batch: who holds it may use its staging folder."""
+    return f"batch:{batch}"
+
+
+def rewrite_lock(tenant: str, table: str) -> str:
+    """Name of the lock of everyone who replaces parts of a table: two must not rewrite the same part."""
+    return f"rewrite:{tenant}:{table}"

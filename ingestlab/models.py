@@ -1,0 +1,228 @@
+"""The frozen values that pass between stages, and as plain dicts between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ingestlab.errors import IngestError, UndecodableJobError
+
+State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
+Status = Literal["committed", "unchanged", "failed"]
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues: they become folder names
+
+
+class Value(BaseModel):
+    """Base of all messages: frozen, closed, and a plain dict on the wire."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as JSON-ready plain data."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """The value that :meth:`to_dict` described."""
+        return cls.model_validate(data)
+
+
+class Source(Value):
+    """One file as its producer announced it."""
+
+    uri: str
+    size: int | None = None  # bytes, where a listing told
+    version: str | None = None  # ETag, or size and time, where a listing told
+
+
+class IngestRequest(Value):
+    """What a producer puts on the queue: some files, and what to do with them."""
+
+    run: str
+    tenant: str = Field("default", pattern=NAME)
+    pipeline: str | None = Field(None, pattern=NAME)  # None: by file name, else as the format says
+    table: str = Field(pattern=NAME)  # where files go that no pipeline matches
+    sources: tuple[Source, ...] = Field(min_length=1)
+    force: bool = False  # ingest again what is unchanged, replacing its rows
+
+    @property
+    def job_id(self) -> str:
+        """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
+        return "ingest-" + digest(self.model_dump(mode="json", exclude={"run"}))[:32]
+
+    @classmethod
+    def decode(cls, data: Any) -> Self:
+        """Reads a message from the queue.
+
+        Raises:
+            UndecodableJobError: The message is not an ingest request.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(p) for p in first["loc"]) or "message"
+            raise UndecodableJobError(
+                "an ingest request (run, tenant, pipeline, table, sources)",
+                f"{where}: {first['msg']}",
+                "Enqueue with ingestlab.submit() or `ingestlab submit`.",
+            ) from None
+
+
+class FetchedFile(Value):
+    """A downloaded file in the raw zone."""
+
+    uri: str
+    path: str  # in the raw zone, relative to the lake
+    name: str  # the file's own name, for its suffix and for messages
+    size: int
+    sha256: str
+    version: str | None = None  # what the server or the listing said of it: asks "changed?" next time
+
+
+class Piece(Value):
+    """Some whole records of one file: the bytes from `start` to `stop`, or all of it."""
+
+    uri: str
+    path: str
+    name: str
+    sha256: str
+    start: int = 0
+    stop: int | None = None  # None: to the end
+    first_row: int = 0  # how many records of the file lie before this piece
+
+
+class Partition(Value):
+    """The work of one Dask task: one piece of a big file, or many small files whole."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+
+
+class Part(Value):
+    """One Parquet file: where it is staged, and where in the lake it goes (both relative to the lake)."""
+
+    target: str
+    staged: str
+    rows: int
+    size: int
+    sources: tuple[str, ...] = ()  # URIs with rows in it; empty on parts that are not of the table proper
+
+
+class Tally(Value):
+    """Source rows: all that came in are accepted or rejected. `out` counts published rows."""
+
+    rows_in: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    out: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            rows_in=self.rows_in + other.rows_in,
+            accepted=self.accepted + other.accepted,
+            rejected=self.rejected + other.rejected,
+            out=self.out + other.out,
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every source row is accounted for."""
+        return self.rows_in == self.accepted + self.rejected
+
+
+class Receipt(Value):
+    """What a Dask task gives back: names and counts, never data."""
+
+    number: int
+    parts: tuple[Part, ...] = ()
+    rejects: tuple[Part, ...] = ()
+    tallies: dict[str, Tally] = Field(default_factory=dict)  # by URI
+    rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
+    errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of files that failed as a whole
+    seconds: dict[str, float] = Field(default_factory=dict)  # by step
+    worker: str = ""
+
+
+class SourceRecord(Value):
+    """What the lake knows of a committed source."""
+
+    uri: str
+    sha256: str
+    version: str | None = None
+    size: int
+    raw: str  # path in the raw zone
+    tally: Tally
+    run: str
+    batch: str
+
+
+class Manifest(Value):
+    """The record of one commit: with it the parts are published, without it they are not."""
+
+    batch: str
+    run: str
+    tenant: str
+    table: str
+    pipeline: str
+    code: str  # sha256 of the pipeline's source
+    sequence: int  # later commits have larger ones
+    committed_at: str  # ISO 8601, UTC
+    sources: tuple[SourceRecord, ...]
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...] = ()
+    rules: dict[str, int] = Field(default_factory=dict)
+    replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
+    owner: str = ""  # the lease under which it was written
+
+
+class Outcome(Value):
+    """How one source ended."""
+
+    uri: str
+    status: Status
+    tally: Tally = Tally()
+    size: int = 0
+    table: str = ""
+    pipeline: str = ""
+    error: dict[str, str] | None = None
+
+    def exception(self) -> IngestError | None:
+        """The error of a failed source."""
+        return IngestError.from_dict(self.error) if self.error else None
+
+
+class IngestResult(Value):
+    """How one request ended: an outcome for each source, and what was published."""
+
+    run: str
+    job: str
+    outcomes: tuple[Outcome, ...]
+    rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
+    parquet_bytes: int = 0
+    tables: tuple[str, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class Progress(Value):
+    """Where a job is; kept on the RQ job, shown alike by notebook, CLI and dashboard."""
+
+    state: State = "queued"
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    partitions: int = 0
+    partitions_done: int = 0
+    rows: int = 0
+    rejected: int = 0
+    failed: int = 0
+    note: str = ""
+
+
+def digest(data: Any) -> str:
+    """A stable sha256 of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

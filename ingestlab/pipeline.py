@@ -1,0 +1,90 @@
+"""What a user declares: a reader, a pure cleaning function, a contract, and where the rows go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.models import FetchedFile, Piece
+from ingestlab.storage import Store
+
+WriteDisposition = Literal["append", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """One source record that could not be read as declared."""
+
+    row: int  # number of the record in its file, from 0; the header is not counted
+    rule: str  # "columns", "type", "field_size", …
+    column: str | None
+    value: str | None
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a reader made of one piece.
+
+    `table` and `rows` (int64, ascending) have equal lengths: `rows[i]` is the number in the file of the
+    record in `table[i]`. A record is in `table` or in `bad`, never in both. `raw` gives the text of
+    records by their numbers; where it cannot be told, the number is missing from its answer.
+    """
+
+    table: pa.Table
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    bad: tuple[Bad, ...] = ()
+    raw: Callable[[Iterable[int]], dict[int, str]] = field(default=lambda _rows: {})
+
+
+class Reader(Protocol):
+    """Makes Arrow tables of the files of one format."""
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
+        """Cuts a file between records into pieces of about `size` bytes."""
+        ...
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece; raises TerminalError where the file as a whole is not what was declared."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """How the files of one kind become rows of one table.
+
+    Attributes:
+        reader: The format, e.g. ``Csv(columns={...})``.
+        clean: Frame in, frame out, pure. The index identifies the source row and must be kept: a row that
+            is dropped is recorded as a reject, rows made out of one share its index. Frames are pandas on
+            Arrow; a function whose argument is annotated as ``polars.DataFrame`` gets that, with the
+            source row in the column ``_row``.
+        contract: A pandera model or schema. Rows that break it go to the rejects.
+        table: Name of the table; the pipeline's own name if not given.
+        matches: Shell patterns of the file names that this pipeline takes when none is named.
+        write_disposition: Whether a changed source adds rows or replaces its earlier ones.
+        partition_by: Columns that become folders, ``day=2017-10-23/``.
+        description: One line for ``ingestlab pipelines``.
+    """
+
+    reader: Reader
+    clean: Callable[[Any], Any] | None = None
+    contract: Any = None
+    table: str = ""
+    matches: Sequence[str] = ()
+    write_disposition: WriteDisposition = "append"
+    partition_by: str | Sequence[str] = ()
+    description: str = ""
+    name: str = ""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """`partition_by` as a tuple."""
+        return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+
+    def named(self, name: str) -> Pipeline:
+        """The pipeline under the name of its file."""
+        return replace(self, name=name, table=self.table or name)

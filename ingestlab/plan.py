@@ -1,0 +1,85 @@
+"""Decides what a job's tasks will be: pure, but for the split points that readers look up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ingestlab.catalog import PipelineSource
+from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, digest
+from ingestlab.pipeline import Pipeline
+from ingestlab.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The table that a batch is for, and under which name and rules."""
+
+    run: str
+    tenant: str
+    table: str
+    source: PipelineSource
+    pipeline: Pipeline
+    replace: bool  # whether the sources' earlier rows go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that processing and committing a batch need to know."""
+
+    batch: str
+    target: Target
+    files: tuple[FetchedFile, ...]
+    partitions: tuple[Partition, ...]
+
+
+def make_plan(
+    target: Target,
+    files: Sequence[FetchedFile],
+    known: Mapping[str, SourceRecord],
+    store: Store,
+    partition_bytes: int,
+) -> Plan:
+    """Names the batch and cuts its files into partitions of about `partition_bytes`.
+
+    The batch is named by what goes in: the same pipeline text on the same contents gives the same names
+    for all parts, however often it is tried. `known` tells contents that come back after others apart.
+    """
+    before = {f.uri: known[f.uri].batch for f in files if f.uri in known}
+    batch = digest(
+        {
+            "table": [target.tenant, target.table],
+            "pipeline": [target.source.name, target.source.sha256],
+            "sources": sorted((f.uri, f.sha256) for f in files),
+            "before": before,
+        }
+    )[:24]
+    pieces = [tuple(target.pipeline.reader.split(f, store, partition_bytes)) for f in files]
+    packed = pack(pieces, {f.uri: f.size for f in files}, max(1, partition_bytes // 4))
+    partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packed))
+    return Plan(batch=batch, target=target, files=tuple(files), partitions=partitions)
+
+
+def pack(pieces: Iterable[tuple[Piece, ...]], sizes: Mapping[str, int], limit: int) -> list[tuple[Piece, ...]]:
+    """Puts small whole files together up to `limit` bytes; each piece of a cut file stays alone.
+
+    Args:
+        pieces: For each file, its pieces.
+        sizes: Bytes of each file, by URI.
+        limit: Bytes of a pack; a quarter of a partition, so that a request of middling files still
+            keeps several Dask workers busy.
+    """
+    packs: list[tuple[Piece, ...]] = []
+    bundle: list[Piece] = []
+    weight = 0
+    for group in pieces:
+        if len(group) > 1:
+            packs.extend((piece,) for piece in group)
+            continue
+        size = sizes[group[0].uri]
+        if bundle and weight + size > limit:
+            packs.append(tuple(bundle))
+            bundle, weight = [], 0
+        bundle.append(group[0])
+        weight += size
+    return [*packs, tuple(bundle)] if bundle else packs

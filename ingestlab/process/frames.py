@@ -1,0 +1,93 @@
+"""The pieces of a partition as one frame, and the way back from its index to source rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ingestlab.models import Piece
+from ingestlab.pipeline import Bad, Records
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One piece and what its reader made of it."""
+
+    piece: Piece
+    records: Records
+
+    @cached_property
+    def broken(self) -> dict[int, Bad]:
+        """The unreadable records by row number, each with the first thing wrong with it."""
+        return {bad.row: bad for bad in reversed(self.records.bad)}
+
+    @property
+    def count(self) -> int:
+        """All records of the piece, readable or not."""
+        return len(self.records.rows) + len(self.broken)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The readable records of several pieces.
+
+    `index[i]` stands for the record in `table[i]`: its row number in the file if there is one piece, else
+    its number within the partition. `starts[k]` is the index of the first record of piece `k`.
+    """
+
+    loaded: tuple[Loaded, ...]
+    table: pa.Table
+    index: Ints
+    starts: Ints
+
+    @property
+    def offsets(self) -> Ints:
+        """What to subtract from an index in piece `k` to get the row number in its file."""
+        return self.starts - np.array([one.piece.first_row for one in self.loaded], dtype=np.int64)
+
+    def pieces_of(self, index: Ints) -> Ints:
+        """For each index, the number of its piece."""
+        return np.searchsorted(self.starts, index, side="right").astype(np.int64) - 1
+
+    def split(self, index: Ints) -> Iterator[tuple[Loaded, Ints, int]]:
+        """For each piece with some of the indexes: the piece, its indexes, and its offset."""
+        numbers = self.pieces_of(index)
+        for k in np.unique(numbers):
+            yield self.loaded[k], index[numbers == k], int(self.offsets[k])
+
+
+def join(loaded: Sequence[Loaded]) -> Frame:
+    """Puts pieces together; a column that only some have is null in the others."""
+    counts = [one.count for one in loaded]
+    base = loaded[0].piece.first_row if len(loaded) == 1 else 0
+    starts = base + np.concatenate(([0], np.cumsum(counts[:-1]))).astype(np.int64)
+    index = [one.records.rows - one.piece.first_row + start for one, start in zip(loaded, starts, strict=True)]
+    table = pa.concat_tables([one.records.table for one in loaded], promote_options="permissive")
+    return Frame(tuple(loaded), table, np.concatenate(index), starts)
+
+
+def to_pandas(table: pa.Table, index: Ints) -> pd.DataFrame:
+    """A pandas frame on Arrow memory, with the given index."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, split_blocks=True, ignore_metadata=True)
+    frame.index = pd.Index(index, name="_row")
+    return frame
+
+
+def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:
+    """The way back: the table without its index, and the index."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    return table, frame.index.to_numpy(dtype=np.int64)
+
+
+def wants_polars(clean: Callable[[Any], Any]) -> bool:
+    """Whether a function's first argument is annotated as a Polars frame."""
+    notes = [str(n) for name, n in getattr(clean, "__annotations__", {}).items() if name != "return"]
+    return any("polars" in note or note.startswith("pl.") for note in notes)

@@ -1,0 +1,209 @@
+"""The bytes of a piece: read, decompressed, and checked, for every reader that takes text.
+
+Compression is told by the first bytes, never by the name. A file that grows beyond its limits is given
+up while it is being decompressed.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ingestlab.errors import TerminalError
+from ingestlab.models import Piece
+from ingestlab.settings import Settings
+from ingestlab.storage import Store
+
+Compression = Literal["gzip", "bz2", "xz", "zstd"]
+
+MAX_EXPANDED_BYTES: int = Settings.model_fields["max_expanded_bytes"].default
+MAX_EXPANSION: int = Settings.model_fields["max_expansion"].default
+HEAD = 64 << 10  # bytes: enough for any signature and nearly every header
+_STEP = 1 << 20
+
+_SUFFIXES = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+_COMPRESSED: dict[Compression, re.Pattern[bytes]] = {
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    "bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+}
+_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)  # what decompressors raise on damage
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF-": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive (or an Excel or Word file)",
+    b"PK\x05\x06": "an empty ZIP archive",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Excel or Word file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x7fELF": "an ELF program",
+    b"PAR1": "a Parquet file",
+    b"ARROW1\0\0": "an Arrow file",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+_TAR = slice(257, 262)
+_ASCII_BASED = re.compile(r"utf-8|ascii|iso8859-\d+|cp125\d|koi8-[rut]|mac-roman")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a compressed file may grow.
+
+    Attributes:
+        max_expanded_bytes: Bytes that may come out at most.
+        max_expansion: Times its compressed size; beyond it is taken for a bomb.
+        floor: Bytes that may come out whatever the ratio: small files of repeated rows compress well.
+    """
+
+    max_expanded_bytes: int = MAX_EXPANDED_BYTES
+    max_expansion: int = MAX_EXPANSION
+    floor: int = 16 << 20
+
+
+def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
+    """The bytes of a piece; of a whole compressed file, what it holds.
+
+    Raises:
+        TerminalError: The file is empty, damaged, or grows beyond `limits`.
+    """
+    data = store.read(piece.path, piece.start, piece.stop)
+    if piece.start == 0 and piece.stop is None and (kind := compression(data)):
+        data = _expand(data, kind, piece.name, limits or Limits())
+    if not data:
+        raise TerminalError(
+            f"data in {piece.name}", "an empty file (0 bytes)", "See whether the producer had finished writing it."
+        )
+    return data
+
+
+def compression(head: bytes) -> Compression | None:
+    """How a file that begins with `head` is compressed, if it is."""
+    return next((kind for kind, signature in _COMPRESSED.items() if signature.match(head)), None)
+
+
+def binary(head: bytes) -> str | None:
+    """What a file that begins with `head` looks like, where that is not text."""
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            return what
+    return "a tar archive" if head[_TAR] == b"ustar" else None
+
+
+def text(data: bytes, encoding: str, piece: Piece) -> bytes:
+    """Checks that bytes are text in `encoding`, and gives the text as UTF-8 without a byte order mark.
+
+    Args:
+        data: What :func:`load` gave for `piece`; offsets in errors count from the file's first byte.
+        encoding: Any text encoding that Python knows.
+        piece: Where the bytes are from.
+
+    Raises:
+        TerminalError: They are something else; the text says what, and where.
+    """
+    name = codecs.lookup(encoding).name
+    if name.startswith("utf-8"):
+        _refuse_binary(data, piece)
+        if not data.isascii() and not _valid_utf8(data):
+            _decode(data, "utf-8", piece)
+        return data[3:] if piece.start == 0 and data.startswith(codecs.BOM_UTF8) else data
+    if ascii_based(name) and data.isascii():
+        decoded = data
+    else:
+        decoded = _decode(data, name, piece).removeprefix("\ufeff").encode()
+    _refuse_binary(decoded, piece)
+    return decoded
+
+
+def ascii_based(encoding: str) -> bool:
+    """Whether every ASCII byte stands for itself, wherever it is: such text can be cut at its line ends."""
+    return _ASCII_BASED.fullmatch(codecs.lookup(encoding).name.replace("-sig", "")) is not None
+
+
+def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:
+    most = min(limits.max_expanded_bytes, max(limits.floor, limits.max_expansion * len(data)))
+    chunks, size = [], 0
+    try:
+        with _opened(data, kind) as stream:
+            while chunk := stream.read(_STEP):
+                size += len(chunk)
+                if size > most:
+                    raise _bomb(name, kind, len(data), most)
+                chunks.append(chunk)
+    except _BROKEN as error:
+        raise _damaged(name, kind, size, error) from error
+    return b"".join(chunks)
+
+
+def _opened(data: bytes, kind: Compression) -> Any:
+    match kind:
+        case "gzip":
+            return gzip.GzipFile(fileobj=io.BytesIO(data))
+        case "bz2":
+            return bz2.BZ2File(io.BytesIO(data))
+        case "xz":
+            return lzma.LZMAFile(io.BytesIO(data))
+        case "zstd":
+            return pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+
+
+def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:
+    return TerminalError(
+        f"{name} ({kind}, {size:,} bytes) to expand to at most {most:,} bytes",
+        "more than that, as a decompression bomb does",
+        "If the file is genuine, raise max_expanded_bytes or max_expansion in the reader's limits.",
+    )
+
+
+def _damaged(name: str, kind: Compression, size: int, error: BaseException) -> TerminalError:
+    cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+    what = f"a {'truncated' if cut else 'damaged'} one, after {size:,} good bytes ({error})"
+    told = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
+    hint = "" if told == kind else f" Its name says {told}."
+    return TerminalError(f"{name} to be a whole {kind} file", what, f"Fetch it again from its producer.{hint}")
+
+
+def _refuse_binary(data: bytes, piece: Piece) -> None:
+    what = binary(data[:512]) if piece.start == 0 else None
+    if what is None and (at := data.find(b"\0")) >= 0:
+        what = f"binary data (a NUL byte at offset {piece.start + at:,})"
+    if what is not None:
+        fix = "Declare its encoding, e.g. 'utf-16'." if "UTF-16" in what else "See what the producer sent."
+        raise TerminalError(f"text in {piece.name}", f"what looks like {what}", fix)
+
+
+def _valid_utf8(data: bytes) -> bool:
+    ends = pa.py_buffer(b"\0" * 8 + len(data).to_bytes(8, "little"))
+    whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(data)])
+    try:
+        whole.cast(pa.large_string())  # checks without making anything, several times faster than decoding
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _decode(data: bytes, encoding: str, piece: Piece) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        at = piece.start + error.start
+        line = "" if piece.start else f", in line {data.count(10, 0, error.start) + 1:,}"
+        raise TerminalError(
+            f"text in {encoding} in {piece.name}",
+            f"byte 0x{data[error.start]:02X} at offset {at:,}{line} ({error.reason})",
+            "Declare the encoding that the file is in, e.g. encoding='cp1252'; if it mixes several, have it repaired.",
+        ) from None

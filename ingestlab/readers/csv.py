@@ -1,0 +1,278 @@
+"""CSV and its kin (TSV, semicolons): declared columns, exact row numbers, bad records kept apart."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.errors import TerminalError
+from ingestlab.models import FetchedFile, Piece
+from ingestlab.pipeline import Bad, Records
+from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load, text
+from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
+from ingestlab.readers.parsing import Body, Layout, Parsed, parse, readable, shorten
+from ingestlab.storage import Store
+
+NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
+_READ = 8 << 20  # bytes held at once while looking for places to cut
+_MAX_BLOCK = 1 << 30  # pyarrow takes less than 2 GiB at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    r"""Reads delimited text with one header line.
+
+    Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``columns``
+    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size`` and ``quote``
+    (a quote that opens and never closes). They never stop the file. A record with several bad values has an
+    entry for each of them.
+
+    Attributes:
+        columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
+            the order that the table shall have; the file's order may differ. None infers the types for each
+            piece on its own; a column that is empty there is string. Pieces of one file may then differ in
+            type, so declare the columns of anything that is large or matters.
+        delimiter: One ASCII character, ``"\t"`` for TSV.
+        quote: One ASCII character; None where quotes are plain text.
+        encoding: Any text encoding that Python knows.
+        null_values: Texts that stand for no value, quoted or not, in columns of every type.
+        timestamp_format: For strptime; None for ISO 8601.
+        extra_columns: What to do with columns that are in the file but not declared.
+        max_field_bytes: Longest text in a column of strings.
+        limits: How far a compressed file may grow.
+    """
+
+    columns: Mapping[str, str | pa.DataType] | None = None
+    delimiter: str = ","
+    quote: str | None = '"'
+    encoding: str = "utf-8"
+    null_values: Sequence[str] = NULLS
+    timestamp_format: str | None = None
+    extra_columns: Literal["fail", "drop"] = "fail"
+    max_field_bytes: int = 1 << 20
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
+            if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
+                raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
+        if self.quote == self.delimiter:
+            raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise TerminalError(
+                "an encoding that Python knows", repr(self.encoding), "E.g. 'utf-8', 'cp1252'."
+            ) from None
+        if self.columns is not None:
+            object.__setattr__(self, "columns", _types(self.columns))
+        object.__setattr__(self, "null_values", tuple(self.null_values))
+
+    def __hash__(self) -> int:
+        columns = None if self.columns is None else tuple(self.columns.items())
+        return hash((columns, self.delimiter, self.quote, self.encoding, self.null_values, self.timestamp_format))
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
+        """Cuts a file after records into pieces of about `size` bytes, with exact row numbers.
+
+        Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
+        once, in constant memory.
+        """
+        whole = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+        if file.size <= 1.5 * size or not ascii_based(self.encoding):
+            return [whole]
+        head = store.read(file.path, 0, min(file.size, 512))
+        if compression(head) or binary(head):
+            return [whole]
+        begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+        step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
+        cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
+        return _pieces(whole, cuts)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, not in the declared encoding, without records, or
+                has other columns than declared.
+        """
+        data = text(load(piece, store, self.limits), self.encoding, piece)
+        begin = 0
+        if piece.start:
+            names = self._distant_header(piece, store)
+        else:
+            start, stop, begin = first_record(data, self._dialect)
+            names = self._header(data[start:stop], piece)
+        body = Body(data, begin, len(data), self._dialect)
+        parsed = self._parse(body, names)
+        if not parsed.total and not piece.start:
+            raise TerminalError(
+                f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
+            )
+        return self._records(parsed, body, piece.first_row)
+
+    @property
+    def _dialect(self) -> Dialect:
+        return Dialect(self.delimiter, self.quote)
+
+    def _distant_header(self, piece: Piece, store: Store) -> tuple[str, ...]:
+        """The column names of a piece that does not hold them itself."""
+        size = HEAD
+        while True:
+            head = store.read(piece.path, 0, min(size, piece.start)).removeprefix(codecs.BOM_UTF8)
+            start, stop, _ = first_record(head, self._dialect)
+            if stop < len(head) or size >= piece.start:
+                first = piece.model_copy(update={"start": 0})
+                return self._header(text(head[start:stop], self.encoding, first), piece)
+            size *= 8
+
+    def _header(self, line: bytes, piece: Piece) -> tuple[str, ...]:
+        lines = line.decode().splitlines(keepends=True)
+        try:
+            if self.quote is None:
+                names = next(csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE), [])
+            else:
+                names = next(csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote), [])
+        except csv.Error as error:
+            raise TerminalError.wrap(error, f"a header line in {piece.name}") from error
+        self._check(names, piece.name)
+        return tuple(names)
+
+    def _check(self, names: list[str], file: str) -> None:
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise TerminalError(
+                f"every column of {file} to have its own name", f"more than one {_list(twice)}", "Rename the columns."
+            )
+        if self.columns is None:
+            return
+        missing = [name for name in self.columns if name not in names]
+        if missing:
+            raise TerminalError(
+                f"the columns {_list(self.columns)} in {file}",
+                f"no {_list(missing)} among {_list(names)}",
+                _other_delimiter(names, self.delimiter) or "Correct the file, or the reader's columns.",
+            )
+        extra = [name for name in names if name not in self.columns]
+        if extra and self.extra_columns == "fail":
+            raise TerminalError(
+                f"only the columns {_list(self.columns)} in {file}",
+                f"also {_list(extra)}",
+                "Declare them, or pass them over with extra_columns='drop'.",
+            )
+
+    def _parse(self, body: Body, names: tuple[str, ...]) -> Parsed:
+        layout = Layout(names, self.columns, self._dialect, tuple(self.null_values), self.timestamp_format)
+        if body.end - body.begin <= _MAX_BLOCK:
+            return parse(body, layout)
+        parts = [(first, parse(part, layout)) for first, part in _divide(body, _MAX_BLOCK)]
+        return Parsed(
+            pa.concat_tables([p.table for _, p in parts], promote_options="permissive"),
+            np.concatenate([p.kept + first for first, p in parts]),
+            [Bad(bad.row + first, bad.rule, bad.column, bad.value) for first, p in parts for bad in p.bad],
+            sum(p.total for _, p in parts),
+        )
+
+    def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
+        table, kept, bad, total = parsed
+        long = _too_long(table, kept, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
+        if long:
+            keep = ~np.isin(kept, [b.row for b in long])
+            table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
+        if self.columns is None:
+            table = _without_null_types(table)
+        if first:
+            kept = kept + first
+            bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
+        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), _Raw(body, first, total))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The source text of records; nothing where the scanner and the parser do not agree on their number."""
+
+    body: Body
+    first: int
+    total: int
+
+    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
+        if len(self.body.spans.starts) != self.total:
+            return {}
+        return {i + self.first: t for i, t in self.body.texts(int(row) - self.first for row in rows).items()}
+
+
+def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
+    if not columns:
+        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out to have types inferred.")
+    return {name: _type(name, kind) for name, kind in columns.items()}
+
+
+def _type(column: str, kind: str | pa.DataType) -> pa.DataType:
+    with suppress(ValueError):  # said below, together with types that exist but cannot be read
+        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
+        if readable(found):
+            return found
+    raise TerminalError(
+        f"a type that can be read from CSV for the column {column!r}",
+        repr(kind) if isinstance(kind, str) else str(kind),
+        "E.g. 'int64', 'float64', 'bool', 'string', 'date32', 'timestamp[s]'.",
+    )
+
+
+def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
+    return (store.read(file.path, at, min(at + _READ, file.size)) for at in range(begin, file.size, _READ))
+
+
+def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
+    starts = [Cut(0, 1), *cuts]
+    stops: list[int | None] = [*(c.offset for c in cuts), None]
+    return [
+        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records - 1})
+        for c, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
+    """Parts of a body that is too large for one call of the parser, each with the number of its first record."""
+    starts, ends, _ = body.spans
+    first = 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + size, side="right")))
+        yield first, Body(body.data, int(starts[first]), int(ends[last - 1]), body.dialect)
+        first = last
+
+
+def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
+    """Texts of more than `most` bytes."""
+    found = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and column.nbytes > most:
+            long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
+            found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
+    return found
+
+
+def _without_null_types(table: pa.Table) -> pa.Table:
+    """A column without any value is text until something else is known."""
+    kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
+
+
+def _list(names: Iterable[str]) -> str:
+    shown = [repr(shorten(name)) for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+
+
+def _other_delimiter(names: Sequence[str], used: str) -> str:
+    """A hint for the commonest cause of one wide column."""
+    other = next((c for c in ",;\t|" if c != used and c in names[0]), None) if len(names) == 1 else None
+    return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."

@@ -1,0 +1,91 @@
+"""Brings a lake in order after any crash: what `ingestlab reconcile` runs, safe beside working jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ingestlab import layout
+from ingestlab.commit import live_parts, load_manifest, manifests, settle
+from ingestlab.errors import BusySourceError
+from ingestlab.ledger import Ledger, batch_lock, source_lock
+from ingestlab.models import Manifest
+from ingestlab.storage import Store
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found; everything but `busy` and `missing` has been mended.
+
+    Attributes:
+        settled: Commits that had died: ``"finished <batch>"`` or ``"rolled back <batch>"``.
+        busy: Commits of jobs that are at work.
+        orphans: Files in tables that no manifest names; deleted.
+        abandoned: Staging folders of batches that nobody works on; deleted.
+        missing: Parts that a manifest names and that are gone; only a backup brings them back.
+    """
+
+    settled: tuple[str, ...]
+    busy: tuple[str, ...]
+    orphans: tuple[str, ...]
+    abandoned: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was nothing to mend."""
+        return not (self.settled or self.orphans or self.abandoned or self.missing)
+
+
+def reconcile(store: Store, ledger: Ledger) -> Report:
+    """Settles dead commits, then compares all files of the lake with its manifests."""
+    settled, busy = _settle_all(store, ledger)
+    # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
+    # where that intent is gone by now, its manifest is there.
+    files = [p for p in store.walk("tables") if p.endswith(".parquet")]
+    open_targets = {p.target for i in _intents(store) for p in (*i.parts, *i.rejects)}
+    tables = _tables(store)
+    live = {p.target for where in tables for p in live_parts(manifests(store, *where))}
+    orphans = [f for f in files if f not in live and f not in open_targets]
+    abandoned = list(_abandoned(store, ledger))
+    for path in (*orphans, *(layout.staging(b) for b in abandoned)):
+        store.delete(path)
+    for where in tables:
+        ledger.forget_index(*where)
+    missing = sorted(live - set(files))
+    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing))
+
+
+def _settle_all(store: Store, ledger: Ledger) -> tuple[list[str], list[str]]:
+    settled, busy = [], []
+    for intent in _intents(store):
+        with ledger.lease() as lease:
+            try:
+                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
+                lease.acquire([batch_lock(intent.batch)])
+            except BusySourceError:
+                busy.append(intent.batch)
+                continue
+            settled.append(settle(intent, store, ledger))
+    return settled, busy
+
+
+def _abandoned(store: Store, ledger: Ledger) -> Iterator[str]:
+    folder = layout.stagings()
+    batches = sorted({p[len(folder) + 1 :].split("/")[0] for p in store.walk(folder)})
+    held = ledger.held([batch_lock(b) for b in batches])
+    return (b for b, used in zip(batches, held, strict=True) if not used)
+
+
+def _intents(store: Store) -> Iterator[Manifest]:
+    return _load_all(store, store.walk(layout.intents()))
+
+
+def _load_all(store: Store, paths: Iterable[str]) -> Iterator[Manifest]:
+    return (m for path in list(paths) if (m := load_manifest(store, path)))
+
+
+def _tables(store: Store) -> list[tuple[str, str]]:
+    folder = layout.manifests()
+    steps = (p[len(folder) + 1 :].split("/") for p in store.walk(folder))
+    return sorted({(s[0], s[1]) for s in steps if len(s) > 2})

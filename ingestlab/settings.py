@@ -1,0 +1,168 @@
+"""One frozen object with every setting, and the order in which it is found.
+
+Arguments beat environment variables, those beat ``.env``, that beats the running embedded stack, and
+defaults come last. The tutorial's names (``REDIS_HOST``, ``REDIS_URL``, ``QUEUE_NAME``, …) work beside
+the ``INGESTLAB_`` ones. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import psutil
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ingestlab.errors import TerminalError
+
+STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
+MB = 1 << 20
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INGESTLAB_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where things are
+    home: Path = Path(".ingestlab")
+    redis_url: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_URL", "REDIS_URL"))
+    redis_host: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_HOST", "REDIS_HOST"))
+    redis_port: int = Field(default=6379, validation_alias=_env("INGESTLAB_REDIS_PORT", "REDIS_PORT"))
+    redis_password: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_REDIS_PASSWORD", "REDIS_PASSWORD")
+    )
+    dask_scheduler: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
+    )
+    dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
+    samples: str | None = None  # base URL of the embedded file server
+    lake: str = ""  # any fsspec URL or path; empty means <home>/lake
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by protocol, for fsspec
+    pipelines: Words = ("pipelines",)  # folders with pipeline files
+
+    # Who may ask for what
+    queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
+    tenant: str = "default"
+    tenants: Words = ("default",)
+    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
+    allow_hosts: Words = ("*",)  # shell patterns
+    deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
+    file_roots: Words = ()  # folders that file sources may lie in; none named means any
+
+    # How much at once
+    request_files: int = Field(default=128, ge=1)
+    request_bytes: int = Field(default=64 * MB, ge=1)
+    partition_bytes: int = Field(default=32 * MB, ge=1024)
+    connections: int = Field(default=16, ge=1)
+    max_file_bytes: int = 10 << 30
+    max_expanded_bytes: int = 20 << 30  # what a compressed file may grow to
+    max_expansion: int = 200  # times its compressed size; above it is taken for a bomb
+
+    # How long, how often
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0  # longest silence on a connection
+    fetch_timeout: float = 900.0  # longest time for one file
+    min_speed: int = 1024  # bytes/s, averaged over read_timeout; below it a download is given up
+    fetch_attempts: int = Field(default=4, ge=1)
+    fetch_delay: float = 0.2  # before the second attempt, doubled for each further one
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
+    job_timeout: int = 3600
+    result_ttl: int = 7 * 86400
+    lock_ttl: float = 30.0
+    beat: float = 5.0  # an RQ worker that is silent for three beats is taken for dead
+
+    @field_validator("tenants", "schemes", "allow_hosts", "deny_networks", "file_roots", "pipelines", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _delays(cls, value: Any) -> Any:
+        return tuple(float(w) for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @property
+    def redis(self) -> str:
+        """The Redis URL to connect to; raises if none is set and no stack is running."""
+        if self.redis_url:
+            return self.redis_url
+        if self.redis_host:
+            secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+            return f"redis://{secret}{self.redis_host}:{self.redis_port}/0"
+        raise TerminalError(
+            "a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
+            f"neither, with home {self.home}",
+            "Start one with `ingestlab up`, or set REDIS_URL.",
+        )
+
+    @property
+    def redis_shown(self) -> str:
+        """The Redis address without its password, for people and logs."""
+        parts = urlsplit(self.redis)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+
+    @property
+    def lake_url(self) -> str:
+        """The lake's root: a URL, or an absolute path for a local folder."""
+        if "://" in self.lake:
+            return self.lake.rstrip("/")
+        return str((Path(self.lake) if self.lake else self.home / "lake").expanduser().resolve())
+
+    def stack_file(self) -> Path:
+        """Where the embedded stack of this home writes its addresses."""
+        return self.home / STACK_FILE
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads the settings, and fills what they leave open from the running stack of their home.
+
+    Args:
+        **overrides: Settings that beat every other source; ``None`` means not given.
+
+    Raises:
+        TerminalError: A value cannot be used; the text names the setting.
+    """
+    given = {k: v for k, v in overrides.items() if v is not None}
+    try:
+        settings = Settings(**given)
+        if settings.redis_url or settings.redis_host:
+            return settings  # real servers are named: a stack that happens to run here has no say
+        return Settings(**{**read_stack(settings), **_explicit(settings)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(p) for p in first["loc"])
+        raise TerminalError(f"a usable value for the setting {name}", f"{first['input']!r}", first["msg"]) from None
+
+
+def read_stack(settings: Settings) -> dict[str, Any]:
+    """The settings that the embedded stack of this home has written; empty where none is up."""
+    try:
+        data = json.loads(settings.stack_file().read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return dict(data.get("settings", {})) if _lives(data.get("pids", {}).get("supervisor")) else {}
+
+
+def _lives(process: dict[str, Any] | None) -> bool:
+    """Whether the process that wrote the file still runs: a killed one could not take the file away."""
+    try:
+        return process is None or psutil.Process(process["pid"]).create_time() == process["created"]
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _explicit(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.model_fields_set}

@@ -1,0 +1,109 @@
+"""Parquet parts in the lake, in folders named by Hive's convention."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab import layout
+from ingestlab.errors import TerminalError
+from ingestlab.models import Part
+from ingestlab.storage import Store
+
+MAX_FOLDERS = 1000  # that one task may write; more means the column is no partition key
+ROW_GROUP = 1 << 20  # rows
+SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
+
+
+class ParquetSink:
+    """Stages below `staging`, publishes below `folder`; both are relative to the store."""
+
+    def __init__(self, store: Store, folder: str, staging: str) -> None:
+        self._store, self._folder, self._staging = store, folder, staging
+
+    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
+        """See :class:`ingestlab.sinks.Sink`; an empty table makes no part.
+
+        Raises:
+            TerminalError: A partition column is missing, or has more than `MAX_FOLDERS` values.
+        """
+        return [self._stage(name, sub, piece) for sub, piece in by_folder(table, folders)] if table.num_rows else []
+
+    def _stage(self, name: str, sub: str, table: pa.Table) -> Part:
+        target = "/".join(p for p in (self._folder, sub, f"{name}.parquet") if p)
+        staged = f"{self._staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        self._store.write(staged, buffer.getbuffer())
+        return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
+
+    def publish(self, part: Part) -> None:
+        """See :class:`ingestlab.sinks.Sink`."""
+        self._store.move(part.staged, part.target)
+
+    def discard(self, part: Part) -> None:
+        """See :class:`ingestlab.sinks.Sink`."""
+        self._store.delete(part.staged)
+        self._store.delete(part.target)
+
+    def read(self, parts: Iterable[Part]) -> pa.Table:
+        """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
+        tables = [read_part(self._store, self._folder, part) for part in parts]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def read_part(store: Store, folder: str, part: Part) -> pa.Table:
+    """One published part, with the columns that its folders name."""
+    table = pq.read_table(io.BytesIO(store.read(part.target)), partitioning=None)
+    for step in part.target[len(folder) + 1 :].split("/")[:-1]:
+        column, _, text = step.partition("=")
+        value = None if text == layout.NULL_FOLDER else unquote(text)
+        table = table.append_column(column, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
+    return table
+
+
+def without_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
+    """The rows that do not come from any of `uris`."""
+    column = table[_source_column(table)].cast(pa.string())
+    return table.filter(pc.invert(pc.is_in(column, pa.array(list(uris), pa.string()))))
+
+
+def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Splits a table by the values of some columns, which leave it for the folder's name."""
+    if not columns:
+        yield "", table
+        return
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        have = ", ".join(table.column_names)
+        raise TerminalError(f"the partition_by column '{missing[0]}'", f"columns {have}", "Let clean make it.")
+    keys = table.select(list(columns)).append_column("__row", pa.array(np.arange(table.num_rows)))
+    groups = keys.group_by(list(columns), use_threads=False).aggregate([("__row", "list")])
+    if groups.num_rows > MAX_FOLDERS:
+        raise TerminalError(
+            f"at most {MAX_FOLDERS} folders from one task, by partition_by {', '.join(columns)}",
+            f"{groups.num_rows} different values",
+            "Partition by a column with fewer values, such as a day.",
+        )
+    rest = table.drop_columns(list(columns))
+    rows = groups["__row_list"].combine_chunks()
+    for i, values in enumerate(zip(*(groups[c].to_pylist() for c in columns), strict=True)):
+        sub = "/".join(layout.folder(c, v) for c, v in zip(columns, values, strict=True))
+        yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)
+
+
+def sources_of(table: pa.Table) -> tuple[str, ...]:
+    """The URIs that have rows in a table, sorted."""
+    column = table[_source_column(table)]
+    return tuple(sorted(pc.unique(column.cast(pa.string())).to_pylist()))
+
+
+def _source_column(table: pa.Table) -> str:
+    return next(c for c in SOURCE_COLUMNS if c in table.column_names)

@@ -1,0 +1,108 @@
+"""Starting and stopping a stack from another process: the CLI, a notebook, a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ingestlab.errors import IngestError, StackError
+from ingestlab.settings import Settings
+from ingestlab.stack.parts import WORKER, Spec, environment
+from ingestlab.stack.state import SUPERVISOR, StackState, home_of, running, starting, sweep, try_lock, wait
+
+STOP_SECONDS = 40.0  # more than the grace periods of all parts together
+_children: dict[Path, subprocess.Popen[bytes]] = {}  # the supervisors that this process has started, by home
+
+
+def start(
+    settings: Settings,
+    *,
+    workers: int = 2,
+    dask_workers: int = 0,
+    detach: bool = True,
+    worker_command: tuple[str, ...] = WORKER,
+) -> Settings:
+    """Starts a stack in the background, or finds the one that runs in this home, and waits until it serves.
+
+    Args:
+        settings: Where (`home`, `lake`) and what; the stack brings its own servers.
+        workers: RQ workers.
+        dask_workers: Processes of the Dask cluster; 0 means one a core, four at most.
+        detach: Whether the stack outlives this process; if not, it stops when this process ends.
+        worker_command: What runs an RQ worker; the queue's name is added.
+
+    Returns:
+        The settings with the stack's addresses in them.
+
+    Raises:
+        StackError: A part does not start; its name, last words and log are in the text.
+    """
+    home = home_of(settings)
+    spec = Spec(workers=workers, dask_workers=dask_workers, worker_command=worker_command, tied=not detach)
+    state = running(home) or _launch(settings.model_copy(update={"home": home}), spec)
+    return state.connect(settings)
+
+
+def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
+    """Stops the stack of a home, be it up or starting, and waits until all of it is gone.
+
+    Args:
+        home: Its home folder.
+        seconds: How long it may take to end by itself; then it is killed.
+
+    Returns:
+        Whether there was anything to stop.
+    """
+    home = home.expanduser().resolve()
+    state = running(home) or starting(home)
+    process = state.pids[SUPERVISOR].find() if state else None
+    if process is not None:
+        process.terminate()
+        for deaf in wait([process], seconds):
+            deaf.kill()
+    if child := _children.pop(home, None):
+        child.communicate()  # so that it does not stay as a zombie
+    return _sweep(home) or process is not None
+
+
+def _launch(settings: Settings, spec: Spec) -> StackState:
+    """Starts a supervisor, and reads from a pipe how it went; its death closes the pipe."""
+    home, log = settings.home, settings.home / "logs" / "supervisor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as answer, log.open("wb") as output:
+        child = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "ingestlab.stack", spec.to_json(), str(writer)],
+            env=environment(settings),
+            stdin=subprocess.PIPE if spec.tied else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writer],
+            start_new_session=True,
+        )
+        os.close(writer)
+        try:
+            text = answer.read()
+        except BaseException:  # whoever interrupts the start does not want the stack
+            child.terminate()
+            raise
+    data = json.loads(text or "{}")
+    if "pids" in data:
+        _children[home] = child
+        return StackState.from_dict(data)
+    child.communicate()
+    if "error" in data:
+        raise IngestError.from_dict(data["error"])
+    raise StackError("the stack to start", f"an end with exit code {child.returncode}", f"See {log}.")
+
+
+def _sweep(home: Path) -> bool:
+    """Clears what a dead supervisor has left; where a new one is at work already, it does that itself."""
+    lock = try_lock(home) if home.exists() else None
+    if lock is None:
+        return False
+    with lock:
+        return bool(sweep(home))

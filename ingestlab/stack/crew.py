@@ -1,0 +1,211 @@
+"""The running parts of one stack: started side by side, kept alive, stopped in order.
+
+Every child lives in a session of its own, so that a Ctrl-C reaches the supervisor alone, and on Linux the
+kernel ends it when the supervisor dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import redis
+
+from ingestlab import __version__
+from ingestlab.errors import IngestError, StackError
+from ingestlab.settings import STACK_FILE, Settings
+from ingestlab.stack.parts import Part
+from ingestlab.stack.state import SERVER, STARTING_FILE, SUPERVISOR, Proc, StackState, write_private
+
+START_SECONDS = 40.0  # for one part to become ready
+LOOK_SECONDS = 0.02  # between two looks at a part that is starting: a server does not call when it listens
+QUICK_SECONDS = 10.0  # a part that lives shorter has died at once
+DELAYS = (0.2, 1.0, 3.0, 10.0)  # before it is started again; one such death more, and it is given up
+PR_SET_PDEATHSIG = 1
+log = logging.getLogger("ingestlab.stack")
+
+
+class Crew:
+    """The running parts of one stack; `settings` are located, all paths in them absolute."""
+
+    def __init__(self, settings: Settings, members: Sequence[Part]) -> None:
+        self._home, self._parts = settings.home, members
+        self._file = self._home / STARTING_FILE
+        self._up = {part.name: asyncio.Event() for part in members}
+        self._processes: dict[str, Process] = {}
+        self._state = StackState(
+            settings=settings.model_dump(mode="json", include=_told(settings)),
+            pids={SUPERVISOR: Proc.of(os.getpid())},
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__,
+        )
+
+    async def live(self, on_ready: Callable[[StackState], None], *, tied: bool = False) -> None:
+        """Starts all parts, keeps them up, and stops them when a signal comes or a part will not start.
+
+        Args:
+            on_ready: Called once, when every part serves.
+            tied: Whether the end of standard input is a signal too.
+
+        Raises:
+            StackError: A part does not start.
+        """
+        loop = asyncio.get_running_loop()
+        work = asyncio.create_task(self._work(on_ready))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, work.cancel)
+        if tied:
+            loop.add_reader(sys.stdin, lambda: (loop.remove_reader(sys.stdin), work.cancel()))
+        try:
+            await work
+        except asyncio.CancelledError:
+            log.info("stopping")
+        finally:
+            await self._stop()
+
+    async def _work(self, on_ready: Callable[[StackState], None]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts:
+                    group.create_task(self._start(part))
+        except* IngestError as failed:
+            raise failed.exceptions[0] from None
+        (self._home / STARTING_FILE).rename(self._home / STACK_FILE)
+        self._file = self._home / STACK_FILE
+        on_ready(self._state)
+        async with asyncio.TaskGroup() as group:
+            for part in self._parts:
+                group.create_task(self._keep(part))
+
+    async def _start(self, part: Part) -> None:
+        """Starts a part and waits until it serves; raises StackError with its last words."""
+        if part.after:
+            await self._up[part.after].wait()
+        process = await self._spawn(part)
+        died = asyncio.ensure_future(process.wait())
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while not _serves(part, process.pid):
+                if died.done():
+                    raise self._failure(part, f"an end with exit code {process.returncode}")
+                if time.monotonic() > deadline:
+                    raise self._failure(part, f"nothing for {START_SECONDS:.0f} s")
+                await asyncio.wait({died}, timeout=LOOK_SECONDS)
+        finally:
+            died.cancel()
+        self._up[part.name].set()
+
+    async def _keep(self, part: Part) -> None:
+        """Starts a part again whenever it ends, and gives it up when that is of no use."""
+        deaths, born = 0, time.monotonic()
+        while True:
+            code = await self._processes[part.name].wait()
+            deaths = deaths + 1 if time.monotonic() - born < QUICK_SECONDS else 1
+            if deaths > len(DELAYS):
+                break
+            log.warning("%s ended with exit code %s; starting it again in %s s", part.name, code, DELAYS[deaths - 1])
+            await asyncio.sleep(DELAYS[deaths - 1])
+            born = time.monotonic()
+            try:
+                await self._start(part)
+            except StackError as error:
+                log.warning("%s", error)
+                await self._end(part, grace=0)
+            else:
+                log.info("%s is back", part.name)
+        log.error("giving up: %s", self._failure(part, f"an end at once, {deaths} times"))
+        self._state = self._state.model_copy(update={"given_up": (*self._state.given_up, part.name)})
+        self._save()
+
+    async def _spawn(self, part: Part) -> Process:
+        if part.sign:
+            part.sign.unlink(missing_ok=True)
+        try:
+            with self._log(part).open("ab") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *part.command,
+                    env=dict(part.env),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent(signal.SIGTERM if part.name == SERVER else signal.SIGKILL),
+                )
+        except OSError as error:
+            raise StackError.wrap(error, f"{part.name} to start", f"Check {part.command[0]}.") from error
+        self._processes[part.name] = process
+        with suppress(psutil.NoSuchProcess):  # it has died already, which whoever waits for it will see
+            born = Proc.of(process.pid)
+            self._state = self._state.model_copy(update={"pids": {**self._state.pids, part.name: born}})
+            self._save()
+        return process
+
+    async def _stop(self) -> None:
+        """Stops the parts wave by wave, the server last."""
+        for wave in sorted({part.wave for part in self._parts}):
+            await asyncio.gather(*(self._end(part, part.grace) for part in self._parts if part.wave == wave))
+        for name in (STACK_FILE, STARTING_FILE):
+            (self._home / name).unlink(missing_ok=True)
+
+    async def _end(self, part: Part, grace: float) -> None:
+        process = self._processes.get(part.name)
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:
+            log.warning("%s did not end within %s s: killed", part.name, grace)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            await process.wait()
+
+    def _failure(self, part: Part, got: str) -> StackError:
+        words = self._log(part).read_text(errors="replace").strip().splitlines()[-1:]
+        return StackError(f"{part.name} to start", "; its last words: ".join([got, *words]), f"See {self._log(part)}.")
+
+    def _log(self, part: Part) -> Path:
+        return self._home / "logs" / f"{part.name}.log"
+
+    def _save(self) -> None:
+        write_private(self._file, json.dumps(self._state.to_dict(), indent=1))
+
+
+def _serves(part: Part, pid: int) -> bool:
+    try:
+        return part.ready(pid)
+    except redis.AuthenticationError as error:
+        raise StackError.wrap(error, f"{part.name} to know our password", "End what took its port.") from error
+
+
+def _end_with_parent(number: int) -> Callable[[], None] | None:
+    """What a child does before its program starts, so that it does not outlive a killed supervisor."""
+    if sys.platform != "linux":
+        return None  # there the next `up` sweeps
+    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+    def arrange() -> None:
+        prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return arrange
+
+
+def _told(settings: Settings) -> set[str]:
+    """The settings that clients take from the stack: all that are not at their default."""
+    fields = Settings.model_fields.items()
+    return {name for name, f in fields if getattr(settings, name) != f.get_default(call_default_factory=True)}

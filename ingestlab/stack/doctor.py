@@ -1,0 +1,201 @@
+"""What is wrong with a set-up, in plain words: one check a function, each gives findings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+from distributed import Client
+
+from ingestlab.catalog import Catalog, load
+from ingestlab.errors import IngestError
+from ingestlab.settings import Settings
+from ingestlab.stack.listeners import Listener, listeners
+from ingestlab.storage import open_store
+
+Level = Literal["ok", "warning", "error"]
+PATIENCE = 3.0  # seconds that a server may take to answer
+MISSED_BEATS = 3
+COMPARED = ("python", "dask", "distributed", "cloudpickle", "pandas", "pyarrow")  # what tasks and results depend on
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        check: What was looked at: ``redis``, ``workers``, ``dask``, ``lake`` or ``pipelines``.
+        level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
+        text: What was found, as a sentence.
+        fix: What to do about it; empty if all is well.
+    """
+
+    check: str
+    level: Level
+    text: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Looks at everything that the settings name; takes some seconds where servers do not answer."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _lake, _pipelines)
+    return [finding for check in checks for finding in check(settings)]
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    try:
+        address, shown = settings.redis, settings.redis_shown
+    except IngestError as error:
+        yield Finding("redis", "error", f"No Redis is named: got {error.got}.", error.fix)
+        return
+    with redis.Redis.from_url(address, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
+        try:
+            persistence = client.info("persistence")
+            yield Finding("redis", "ok", f"Redis answers at {shown}.")
+            yield from _append_only(persistence)
+            yield from _workers(listeners(client, settings.queue), settings)
+        except redis.AuthenticationError:
+            yield Finding(
+                "redis", "error", f"Redis at {shown} refuses the password.", "Correct REDIS_PASSWORD or REDIS_URL."
+            )
+        except redis.RedisError as error:
+            yield Finding(
+                "redis",
+                "error",
+                f"Redis at {shown} cannot be reached: {error}",
+                "Start it (`ingestlab up` for the embedded one), or correct REDIS_URL.",
+            )
+
+
+def _append_only(persistence: Mapping[str, Any]) -> Iterator[Finding]:
+    if persistence.get("aof_enabled"):
+        yield Finding("redis", "ok", "Redis keeps queued jobs in an append-only file.")
+    else:
+        yield Finding(
+            "redis",
+            "warning",
+            "Redis has no append-only file: jobs that are queued when it dies are lost.",
+            "Set `appendonly yes` in its configuration.",
+        )
+
+
+def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
+    queue, now = settings.queue, datetime.now(UTC)
+    ours = [worker for worker in found if worker.version]
+    silent = [worker for worker in ours if worker.silence(now) > MISSED_BEATS * settings.beat]
+    if not found:
+        yield Finding(
+            "workers",
+            "error",
+            f"No worker listens on the queue '{queue}': jobs will wait.",
+            "Start one with `ingestlab worker`, or a stack with `ingestlab up`.",
+        )
+    if healthy := len(ours) - len(silent):
+        yield Finding("workers", "ok", f"Workers that listen on the queue '{queue}': {healthy}.")
+    for worker in silent:
+        yield Finding(
+            "workers",
+            "error",
+            f"Worker {worker.name} on {worker.host} has been silent for {worker.silence(now):.0f} s.",
+            "If it hangs, kill it: another takes its job over.",
+        )
+    for worker in found:
+        if not worker.version:
+            yield Finding(
+                "workers",
+                "warning",
+                f"Worker {worker.name} on {worker.host} is a plain RQ worker, which cannot run these jobs.",
+                "Start it with RQ_WORKER_CLASS=ingestlab.worker.IngestWorker.",
+            )
+
+
+def _dask(settings: Settings) -> Iterator[Finding]:
+    address = settings.dask_scheduler
+    if not address:
+        yield Finding(
+            "dask",
+            "warning",
+            "No Dask scheduler is named: every RQ worker processes its files on its own.",
+            "Set DASK_SCHEDULER_ADDRESS, or start a stack with `ingestlab up`.",
+        )
+        return
+    try:
+        with Client(address, timeout=PATIENCE, set_as_default=False) as client:
+            versions = client.get_versions(packages=["pyarrow"])
+    except (OSError, TimeoutError, ValueError) as error:
+        fix = "Start it, or correct DASK_SCHEDULER_ADDRESS."
+        yield Finding("dask", "error", f"The Dask scheduler at {address} cannot be reached: {error}", fix)
+        return
+    yield from _dask_workers(address, versions)
+
+
+def _dask_workers(address: str, versions: dict[str, Any]) -> Iterator[Finding]:
+    workers = versions["workers"]
+    if not workers:
+        yield Finding("dask", "error", f"The Dask cluster at {address} has no workers.", "Start some: `dask worker`.")
+        return
+    skews = list(_skew(versions["client"], workers))
+    if not skews:
+        yield Finding("dask", "ok", f"Dask answers at {address}; workers with our versions: {len(workers)}.")
+    for package, ours, theirs, where in skews:
+        yield Finding(
+            "dask",
+            "error",
+            f"{package} is {ours} here and {theirs} on Dask worker {', '.join(where)}.",
+            "Install the same versions everywhere, and restart the workers.",
+        )
+
+
+def _skew(client: dict[str, Any], workers: dict[str, Any]) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Yields (package, version here, version there, addresses) for every difference."""
+    for package in COMPARED:
+        ours, there = _version(client, package), {a: _version(w, package) for a, w in workers.items()}
+        for theirs in sorted({v for v in there.values() if v != ours}):
+            yield package, ours, theirs, [a for a, v in there.items() if v == theirs]
+
+
+def _version(host: dict[str, Any], package: str) -> str:
+    if package == "python":
+        return ".".join(str(host["host"]["python"]).split(".")[:3])
+    return str(host["packages"].get(package) or "missing")
+
+
+def _lake(settings: Settings) -> Iterator[Finding]:
+    name = f"_ingestlab/tmp/doctor-{uuid.uuid4().hex}"
+    try:
+        store = open_store(settings.lake_url, settings.storage_options)
+        store.write(name, b"can this be written?")
+        store.delete(name)
+    except IngestError as error:
+        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error.got}.", error.fix)
+    except Exception as error:  # noqa: BLE001 - an object store's client raises what it likes
+        fix = "Check INGESTLAB_LAKE and INGESTLAB_STORAGE_OPTIONS."
+        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error!r}.", fix)
+    else:
+        yield Finding("lake", "ok", f"The lake at {settings.lake_url} can be written.")
+
+
+def _pipelines(settings: Settings) -> Iterator[Finding]:
+    found = Catalog.read(settings).sources
+    folders = ", ".join(str(Path(folder).absolute()) for folder in settings.pipelines)
+    if not found:
+        yield Finding(
+            "pipelines",
+            "warning",
+            f"No pipeline in {folders}: files are read as their format says, and nothing is checked.",
+            "Set INGESTLAB_PIPELINES to the folder that has them.",
+        )
+    good = []
+    for name, source in sorted(found.items()):
+        try:
+            load(source)
+            good.append(name)
+        except IngestError as error:
+            yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.got}.", source.origin)
+    if good:
+        yield Finding("pipelines", "ok", f"Pipelines: {', '.join(good)}.")

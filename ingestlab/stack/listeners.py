@@ -1,0 +1,57 @@
+"""Who listens on a queue: RQ's register of workers, read from its Redis keys."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psutil
+import redis
+
+OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One worker, as it has registered itself."""
+
+    name: str
+    pid: int
+    host: str
+    beat: datetime | None  # of its heart, the last time
+    version: str | None  # of ingestlab; None for a worker of another class
+
+    @property
+    def gone(self) -> bool:
+        """Whether it ran on this machine and does no more; its entry stays for some minutes."""
+        return self.host == socket.gethostname() and not psutil.pid_exists(self.pid)
+
+    def silence(self, now: datetime) -> float:
+        """Seconds since its heart was last heard."""
+        return (now - self.beat).total_seconds() if self.beat else float("inf")
+
+
+def listeners(client: redis.Redis, queue: str) -> list[Listener]:
+    """The workers that say they listen on this queue, those left out that ended on this machine."""
+    found = []
+    for key in sorted(_text(k) for k in client.smembers(f"rq:workers:{queue}")):
+        fields = {_text(k): _text(v) for k, v in client.hgetall(key).items()}
+        if fields and "death" not in fields:
+            found.append(_listener(key.removeprefix("rq:worker:"), fields))
+    return [listener for listener in found if not listener.gone]
+
+
+def _listener(name: str, fields: dict[str, str]) -> Listener:
+    beat = fields.get("last_heartbeat")
+    return Listener(
+        name=name,
+        pid=int(fields.get("pid") or 0),
+        host=fields.get("hostname", ""),
+        beat=datetime.fromisoformat(beat).astimezone(UTC) if beat else None,
+        version=fields.get(OURS),
+    )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

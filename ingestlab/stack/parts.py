@@ -1,0 +1,205 @@
+"""The parts of the embedded stack: how each is started, and how one sees that it is ready.
+
+Nothing is started here: a part is a value, and the supervisor gives it life.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import AliasChoices
+
+from ingestlab.settings import Settings
+from ingestlab.stack import valkey
+from ingestlab.stack.listeners import listeners
+from ingestlab.stack.state import SERVER, home_of, write_private
+
+PORTS = (SERVER, "dask", "dashboard", "samples")
+WORKER = (sys.executable, "-m", "ingestlab.worker")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a stack is made of.
+
+    Args:
+        workers: RQ workers.
+        dask_workers: Processes of the Dask cluster; 0 means one a core, four at most.
+        worker_command: What runs an RQ worker; the queue's name is added.
+        tied: Whether the stack ends with the process that started it.
+    """
+
+    workers: int = 2
+    dask_workers: int = 0
+    worker_command: tuple[str, ...] = WORKER
+    tied: bool = False
+
+    @staticmethod
+    def from_json(text: str) -> Spec:
+        """The spec that :meth:`to_json` wrote."""
+        data = json.loads(text)
+        return Spec(**{**data, "worker_command": tuple(data["worker_command"])})
+
+    def to_json(self) -> str:
+        """The spec as text, for a command line."""
+        return json.dumps(asdict(self))
+
+    def counted(self) -> Spec:
+        """The same with the number of Dask workers settled."""
+        return replace(self, dask_workers=self.dask_workers or min(4, len(_cores())))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One child process of the stack.
+
+    Args:
+        name: Names its log, and its line in `status`.
+        command: Program and arguments.
+        env: Its whole environment.
+        ready: Told the process id, says whether the part serves now.
+        wave: When it is stopped: 0 first.
+        grace: Seconds between being asked to end and being killed.
+        after: The part that must be ready before this one is started.
+        sign: The file that it writes when it is ready; what an earlier life left there does not count.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    ready: Callable[[int], bool]
+    wave: int
+    grace: float = 5.0
+    after: str | None = None
+    sign: Path | None = None
+
+
+def variables() -> dict[str, str]:
+    """The environment variables that Settings reads, each with the field that it sets."""
+    found = {}
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        keys = alias.choices if isinstance(alias, AliasChoices) else [f"INGESTLAB_{name.upper()}"]
+        found.update({str(key): name for key in keys})
+    return found
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which another process reads exactly these settings, whatever ``.env`` says."""
+    values = {variable: getattr(settings, name) for variable, name in variables().items()}
+    inherited = {name: value for name, value in os.environ.items() if name not in values}
+    return {**inherited, **{name: _encode(value) for name, value in values.items() if value is not None}}
+
+
+def locate(settings: Settings, ports: Mapping[str, int]) -> Settings:
+    """The settings of a stack on these ports: addresses filled in, every path absolute."""
+    home = home_of(settings)
+    secret = valkey.password(home)
+    changed: dict[str, Any] = {
+        "home": home,
+        "lake": settings.lake_url,
+        "pipelines": tuple(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
+        "redis_url": valkey.url(ports[SERVER], secret),
+        "redis_host": valkey.HOST,
+        "redis_port": ports[SERVER],
+        "redis_password": secret,
+        "dask_scheduler": f"tcp://{valkey.HOST}:{ports['dask']}",
+        "dask_dashboard": f"http://{valkey.HOST}:{ports['dashboard']}/status",
+        "samples": f"http://{valkey.HOST}:{ports['samples']}",
+    }
+    return settings.model_copy(update=changed)
+
+
+def choose_ports(home: Path) -> dict[str, int]:
+    """Free ports, those of the last time where they are still free, so that old addresses stay good."""
+    file = home / "ports.json"
+    last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    ports: dict[str, int] = {}
+    for name in PORTS:
+        port = valkey.free_port(last.get(name))
+        while port in ports.values():
+            port = valkey.free_port()
+        ports[name] = port
+    write_private(file, json.dumps(ports))
+    return ports
+
+
+def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Part, ...]:
+    """All parts of a stack whose settings are located; makes the folders that they live in."""
+    home, env = settings.home, environment(settings)
+    for folder in ("logs", "run", "dask", "samples"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    server = Part(
+        name=SERVER,
+        command=valkey.prepare(home / "redis", ports[SERVER], valkey.password(home)),
+        env=env,
+        ready=lambda _pid: valkey.answers(settings.redis),
+        wave=2,
+        grace=10.0,
+    )
+    crew = [_worker(f"worker-{n + 1}", settings, spec, env) for n in range(spec.workers)]
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *crew)
+
+
+def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+    ready = home / "run" / "dask.json"
+    return Part(
+        name="dask",
+        command=(
+            *(sys.executable, "-m", "ingestlab.stack.cluster", "--workers", str(spec.dask_workers)),
+            *("--port", str(ports["dask"]), "--dashboard-port", str(ports["dashboard"])),
+            *("--temp", str(home / "dask"), "--ready", str(ready)),
+        ),
+        env={**env, **ONE_THREAD},
+        ready=lambda _pid: ready.exists(),
+        wave=1,
+        sign=ready,
+    )
+
+
+def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+    ready = home / "run" / "samples.url"
+    return Part(
+        name="samples",
+        command=(
+            *(sys.executable, "-m", "ingestlab.stack.files", "--root", str(home / "samples")),
+            *("--port", str(ports["samples"]), "--ready", str(ready)),
+        ),
+        env=env,
+        ready=lambda _pid: ready.exists(),
+        wave=1,
+        sign=ready,
+    )
+
+
+def _worker(name: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+    def listens(pid: int) -> bool:
+        try:
+            with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
+                return any(listener.pid == pid for listener in listeners(client, settings.queue))
+        except redis.ConnectionError:
+            return False
+
+    command = (*spec.worker_command, settings.queue)
+    return Part(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _cores() -> set[int]:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))

@@ -1,0 +1,179 @@
+"""What a home folder remembers of its stack: who runs, where, and who may start one.
+
+A process is named by its id *and* its time of birth, so that an id that the system has given to somebody
+else since is never taken for ours, let alone killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+import psutil
+
+from ingestlab.errors import StackError
+from ingestlab.models import Value
+from ingestlab.settings import STACK_FILE, Settings
+
+STARTING_FILE = "starting.json"  # the same as STACK_FILE, until every part is ready
+SUPERVISOR = "supervisor"
+SERVER = "redis"  # the one part that gets the time to close its files
+
+
+class Proc(Value):
+    """One process, by its id and its time of birth (seconds since the epoch)."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has this id now; raises psutil.NoSuchProcess."""
+        return cls(pid=pid, created=psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The living process, or None if it has ended (a zombie has)."""
+        with suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.pid)
+            if found.create_time() == self.created and not _ended(found):
+                return found
+        return None
+
+
+class StackState(Value):
+    """A stack as its supervisor writes it down."""
+
+    settings: dict[str, Any]  # what clients need to find it; fields of Settings
+    pids: dict[str, Proc]  # by part, and the supervisor's own
+    started: str  # ISO 8601, UTC
+    version: str
+    given_up: tuple[str, ...] = ()  # parts that died too often to be started again
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor still runs."""
+        return SUPERVISOR in self.pids and self.pids[SUPERVISOR].find() is not None
+
+    def connect(self, settings: Settings) -> Settings:
+        """The settings with the addresses of this stack in them."""
+        return Settings(**{**settings.model_dump(), **self.settings})
+
+
+def home_of(settings: Settings) -> Path:
+    """The home folder as an absolute path."""
+    return settings.home.expanduser().resolve()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, and that appears whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def read_state(path: Path) -> StackState | None:
+    """The state in a file, or None where there is none that makes sense."""
+    with suppress(FileNotFoundError, NotADirectoryError, json.JSONDecodeError, ValueError):
+        return StackState.from_dict(json.loads(path.read_text()))
+    return None
+
+
+def running(home: Path) -> StackState | None:
+    """The stack that runs in this home, or None; what a dead one left behind does not count."""
+    state = read_state(home / STACK_FILE)
+    return state if state and state.alive else None
+
+
+def starting(home: Path) -> StackState | None:
+    """The stack that is about to be up in this home, or None."""
+    state = read_state(home / STARTING_FILE)
+    return state if state and state.alive else None
+
+
+def try_lock(home: Path) -> IO[str] | None:
+    """Becomes the one supervisor of a home: gives the held lock, to be kept open, or None if it is taken."""
+    home.mkdir(parents=True, exist_ok=True)
+    file = (home / "lock").open("a")  # the lock is held as long as this is open
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def acquire(home: Path, seconds: float = 60.0) -> IO[str] | None:
+    """Like :func:`try_lock`, but waits while another stack is neither up nor gone.
+
+    Raises:
+        StackError: It is neither when the seconds are over.
+    """
+    deadline = time.monotonic() + seconds
+    while (lock := try_lock(home)) is None and not running(home):
+        if time.monotonic() > deadline:
+            raise StackError(f"a stack in {home} that starts or stops to be done", "no end of it", "`ingestlab down`")
+        time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
+    return lock
+
+
+def sweep(home: Path) -> list[str]:
+    """Ends what a killed supervisor has left running, and forgets it; call it with the lock held.
+
+    Returns:
+        The names of the parts that were still there.
+    """
+    left: list[str] = []
+    for file in (home / STACK_FILE, home / STARTING_FILE):
+        if state := read_state(file):
+            left += [name for name, proc in state.pids.items() if proc.find()]
+            end(state.pids)
+        file.unlink(missing_ok=True)
+    return left
+
+
+def end(procs: Mapping[str, Proc], grace: float = 5.0) -> None:
+    """Ends processes and their children: the server politely and last, the others at once."""
+    others = [found for name, proc in procs.items() if name != SERVER and (found := proc.find())]
+    _each(psutil.Process.kill, [*others, *(child for found in others for child in _children(found))], grace)
+    if SERVER in procs and (server := procs[SERVER].find()):
+        _each(psutil.Process.kill, _each(psutil.Process.terminate, [server], grace), grace)
+
+
+def wait(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Waits until processes have ended; gives those that have not.
+
+    A zombie has ended, though its id stays until its parent asks for it, which in a container may be never.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := [p for p in processes if not _ended(p)]) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=0.05)
+    return left
+
+
+def _ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _each(
+    action: Callable[[psutil.Process], None], processes: Sequence[psutil.Process], grace: float
+) -> list[psutil.Process]:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            action(process)
+    return wait(processes, grace)

@@ -1,0 +1,29 @@
+"""Imports, in the background of a fresh Dask worker, what its first task will need.
+
+A Dask preload module, so that a worker which Dask restarts is warmed as well. A cold worker spends two
+to three seconds on imports.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from typing import Any
+
+MODULES = ("pandas", "pyarrow.parquet", "pyarrow.csv", "pandera.pandas", "ingestlab.process")
+log = logging.getLogger(__name__)
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask when a worker starts."""
+    threading.Thread(target=import_all, args=(str(worker.name),), name="ingestlab-warm", daemon=True).start()
+
+
+def import_all(worker: str) -> None:
+    """Imports the modules one by one; the task that needs a broken one will say so itself."""
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            log.warning("worker %s could not import %s: %s", worker, name, error)

@@ -1,0 +1,268 @@
+"""The lake's storage: a local folder, or any object store that fsspec knows, behind one small class.
+
+All paths are relative to the lake, with forward slashes. Nothing half-written ever has its final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from ingestlab.errors import IngestError, StorageError, TransientError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+class Store(Protocol):
+    """What the rest of ingestlab needs of a lake."""
+
+    url: str
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes of a file, or a range of them; raises FileNotFoundError."""
+        ...
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
+        """Writes a file so that its name appears only when it is whole and on disk."""
+        ...
+
+    def adopt(self, local: Path, path: str) -> None:
+        """Moves a finished local file (from `scratch`) into the lake."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Gives a file another name, replacing what is there; done already is no error."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Removes a file or a folder with all in it; nothing there is no error."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file of this name."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes in a file; raises FileNotFoundError."""
+        ...
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """All files below a folder, sorted; none if it does not exist."""
+        ...
+
+    def scratch(self) -> Path:
+        """A local folder for files that are being made."""
+        ...
+
+    def full(self, path: str) -> str:
+        """The path as other tools take it: absolute, or a URL."""
+        ...
+
+
+def open_store(url: str, options: dict[str, dict[str, Any]] | None = None) -> Store:
+    """The lake at `url`; `options` are fsspec's, by protocol. One object per URL and process."""
+    protocol = url.split("://", 1)[0] if "://" in url else "file"
+    chosen = (options or {}).get(protocol, {})
+    return _open(url, protocol, repr(sorted(chosen.items())), _Box(chosen))
+
+
+class _Box:
+    """Carries the options past the cache, whose key is their repr."""
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Box)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@cache
+def _open(url: str, protocol: str, _key: str, options: _Box) -> Store:
+    if protocol in ("file", "local"):
+        return LocalStore(url.split("://", 1)[-1])
+    return ObjectStore(url, options.value)
+
+
+def storage_error(error: OSError, what: str) -> IngestError:
+    """An operating system's refusal in our words: a full or closed disk stays so until someone acts."""
+    if error.errno in _FULL:
+        return StorageError(f"room to write {what}", "a full disk", "Free space, or set INGESTLAB_LAKE elsewhere.")
+    if error.errno in _DENIED:
+        return StorageError.wrap(error, f"to be able to write {what}", "Check the owner and mode of the lake.")
+    return TransientError.wrap(error, f"to reach {what}", "Check the storage; the job is tried again.")
+
+
+class LocalStore:
+    """A lake in a local folder: rename is atomic, files are synced before they get their names."""
+
+    def __init__(self, root: str) -> None:
+        self.url = str(Path(root).expanduser().absolute())
+        self._root = self.url.rstrip("/") + "/"
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        with open(self._root + path, "rb", buffering=0) as file:
+            if start:
+                file.seek(start)
+            return file.read() if stop is None else _read_exactly(file, stop - start)
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
+        target = self._root + path
+        temporary = f"{self.scratch()}/{uuid.uuid4().hex}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _replace(temporary, target)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise storage_error(error, path) from error
+
+    def adopt(self, local: Path, path: str) -> None:
+        try:
+            _replace(str(local), self._root + path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise storage_error(error, path) from error
+            copied = self.scratch() / uuid.uuid4().hex
+            shutil.copyfile(local, copied)
+            self.adopt(copied, path)
+
+    def move(self, source: str, target: str) -> None:
+        try:
+            _replace(self._root + source, self._root + target)
+        except FileNotFoundError:
+            if not self.exists(target):
+                raise
+        except OSError as error:
+            raise storage_error(error, target) from error
+
+    def delete(self, path: str) -> None:
+        try:
+            os.unlink(self._root + path)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError):
+            shutil.rmtree(self._root + path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.isfile(self._root + path)
+
+    def size(self, path: str) -> int:
+        return os.stat(self._root + path).st_size
+
+    def walk(self, folder: str) -> Iterator[str]:
+        base = (self._root + folder).rstrip("/")
+        for where, folders, files in os.walk(base):
+            folders.sort()
+            for name in sorted(files):
+                yield os.path.join(where, name)[len(self._root) :]
+
+    def scratch(self) -> Path:
+        folder = Path(self._root, "_ingestlab", "tmp")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, f"the lake at {self.url}") from error
+        return folder
+
+    def full(self, path: str) -> str:
+        return self._root + path
+
+
+class ObjectStore:
+    """A lake on an object store: one put is atomic, a move is a copy and a delete."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self.url = url.rstrip("/")
+        self.fs, root = fsspec.core.url_to_fs(self.url, **options)
+        self.root = root.rstrip("/") + "/"
+        self._scratch: Path | None = None
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        whole = not start and stop is None
+        data: bytes = self.fs.cat_file(self.root + path, **({} if whole else {"start": start, "end": stop}))
+        return data
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
+        try:
+            self.fs.pipe_file(self.root + path, bytes(data))
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def adopt(self, local: Path, path: str) -> None:
+        try:
+            self.fs.put_file(str(local), self.root + path)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        local.unlink()
+
+    def move(self, source: str, target: str) -> None:
+        try:
+            self.fs.cp_file(self.root + source, self.root + target)
+        except FileNotFoundError:
+            if not self.exists(target):
+                raise
+            return
+        self.delete(source)
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self.fs.rm(self.root + path, recursive=True)
+
+    def exists(self, path: str) -> bool:
+        self.fs.invalidate_cache()
+        return bool(self.fs.isfile(self.root + path))
+
+    def size(self, path: str) -> int:
+        return int(self.fs.info(self.root + path)["size"])
+
+    def walk(self, folder: str) -> Iterator[str]:
+        self.fs.invalidate_cache()  # another process may have written since the last listing
+        for found in sorted(self.fs.find(self.root + folder)):
+            yield found[len(self.root) :]
+
+    def scratch(self) -> Path:
+        if self._scratch is None or not self._scratch.is_dir():
+            self._scratch = Path(tempfile.mkdtemp(prefix="ingestlab-"))
+        return self._scratch
+
+    def full(self, path: str) -> str:
+        return str(self.fs.unstrip_protocol(self.root + path))
+
+
+def _replace(source: str, target: str) -> None:
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        if not os.path.exists(source):
+            raise
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(source, target)
+
+
+def _read_exactly(file: Any, size: int) -> bytes:
+    chunks = []
+    while size > 0 and (chunk := file.read(size)):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,146 @@
+"""A small lake with its ledger, and the laws that must hold in it after any crash."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ingestlab import layout
+from ingestlab.commit import live_parts, manifests
+from ingestlab.ingest import Context, ingest
+from ingestlab.ledger import Ledger, connect
+from ingestlab.models import IngestRequest, IngestResult, Source
+from ingestlab.settings import Settings
+from ingestlab.storage import Store, open_store
+
+PIPELINE = """
+from ingestlab import Csv, Pipeline
+import pandera.pandas as pa
+
+def clean(df):
+    return df[df["n"] != 13].assign(even=df["n"] // 2 * 2 == df["n"])
+
+Small = pa.DataFrameSchema({"n": pa.Column(checks=pa.Check.lt(1000))})
+
+PIPELINE = Pipeline(
+    reader=Csv(columns={"n": "int64", "word": "string"}),
+    clean=clean,
+    contract=Small,
+    partition_by="even",
+    write_disposition="DISPOSITION",
+)
+"""
+
+
+class Crash(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+class Inline:
+    """A cluster that is this thread: the real one has its own tests."""
+
+    def map(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], keys: Sequence[str]
+    ) -> Iterator[tuple[int, Any]]:
+        assert len(keys) == len(set(keys))
+        for i, call in enumerate(calls):
+            yield i, function(*call)
+
+
+class Fragile:
+    """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
+
+    CHANGES = frozenset({"write", "move", "delete", "record", "next_sequence"})
+
+    def __init__(self, inner: Any, fuse: Fuse) -> None:
+        self._inner, self._fuse = inner, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        return self._fuse.guard(value) if name in self.CHANGES else value
+
+
+class Fuse:
+    """Counts changes; burns at number `at`."""
+
+    def __init__(self, at: int | None = None, *, after: bool = False) -> None:
+        self.count, self.at, self.after = 0, at, after
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **options: Any) -> Any:
+            self.count += 1
+            burns = self.count == self.at
+            if burns and not self.after:
+                raise Crash
+            result = function(*args, **options)
+            if burns:
+                raise Crash
+            return result
+
+        return guarded
+
+
+class World:
+    """A lake in a folder, source files beside it, and a way to ingest them with an accident."""
+
+    def __init__(self, folder: Path, redis_url: str, disposition: str = "append") -> None:
+        pipelines = folder / "pipelines"
+        pipelines.mkdir(parents=True)
+        (pipelines / "small.py").write_text(PIPELINE.replace("DISPOSITION", disposition))
+        self.folder = folder
+        self.settings = Settings(
+            _env_file=None, home=folder / "home", redis_url=redis_url, pipelines=(str(pipelines),), lock_ttl=5
+        )
+        self.store: Store = open_store(self.settings.lake_url)
+        self.ledger = Ledger(connect(redis_url), self.settings.lake_url, ttl=5)
+        self.expected: dict[str, list[int]] = {}
+
+    def put(self, name: str, numbers: Sequence[int]) -> str:
+        """Writes a source file; remembers what must become of it."""
+        path = self.folder / "sources" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("n,word\n" + "".join(f"{n},w{n}\n" for n in numbers))
+        self.expected[path.as_uri()] = list(numbers)
+        return path.as_uri()
+
+    def ingest(self, uris: Sequence[str], fuse: Fuse | None = None, *, run: str = "r1", force: bool = False) -> IngestResult:
+        store, ledger = self.store, self.ledger
+        if fuse:
+            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
+        context = Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
+        request = IngestRequest(
+            run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
+        )
+        return ingest(request, context, lambda _progress: None)
+
+    def check(self, uris: Sequence[str]) -> None:
+        """The invariants of the design, for a lake in which all of `uris` were asked for and nothing is at work."""
+        history = manifests(self.store, "default", "small")
+        named = {p.target for p in live_parts(history)}
+        on_disk = {p for p in self.store.walk("tables") if p.endswith(".parquet")}
+        assert on_disk == named, "parts and manifests differ"
+        assert list(self.store.walk(layout.intents())) == []
+        assert list(self.store.walk(layout.stagings())) == []
+        published, rejected = self.rows("small"), self.rows("small__rejects")
+        for uri in uris:
+            numbers = self.expected[uri]
+            good = [i for i, n in enumerate(numbers) if n != 13 and n < 1000]
+            bad = [i for i, n in enumerate(numbers) if n == 13 or n >= 1000]
+            assert sorted(published[uri].elements()) == good, f"{uri}: published"
+            assert sorted(rejected[uri].elements()) == bad, f"{uri}: rejected"
+        last = {s.uri: s for m in history for s in m.sources}
+        assert all(last[u].tally.balanced and last[u].tally.rows_in == len(self.expected[u]) for u in uris)
+
+    def rows(self, table: str) -> dict[str, Counter[int]]:
+        """Row numbers by source, as a reader that knows nothing of ingestlab finds them."""
+        found: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
+        for path in self.store.walk(layout.table("default", table)):
+            data = pq.ParquetFile(self.store.full(path)).read()
+            names = ("_source", "_row") if "_source" in data.column_names else ("source", "row")
+            for uri, row in zip(data[names[0]].to_pylist(), data[names[1]].to_pylist(), strict=True):
+                found[uri][row] += 1
+        return found
