@@ -158,8 +158,11 @@ def read_stack(settings: Settings) -> dict[str, Any]:
 
 def _lives(process: dict[str, Any] | None) -> bool:
     """Whether the process that wrote the file still runs: a killed one could not take the file away."""
+    if process is None:
+        return False
     try:
-        return process is None or psutil.Process(process["pid"]).create_time() == process["created"]
+        found = psutil.Process(process["pid"])
+        return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

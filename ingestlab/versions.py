@@ -59,4 +59,4 @@ def strong_etag(version: str | None) -> str | None:
 def _instant(time: Any) -> str:
     if isinstance(time, datetime):
         return time.isoformat()
-    return str(int(time * 1e9)) if isinstance(time, int | float) else str(time)
+    return str(int(time * 1e9)) if isinstance(time, float) else str(time)

@@ -22,7 +22,7 @@ from rq.job import Job
 from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 
-from ingestlab import layout
+from ingestlab import __version__, layout
 from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError, UndecodableJobError
 from ingestlab.ingest import Context, ingest
 from ingestlab.ledger import Ledger, connect
@@ -80,6 +80,7 @@ class IngestWorker(SimpleWorker):
     def bootstrap(self, *args: Any, **options: Any) -> None:
         """Connects to what a job needs, and starts the heart, before the first job."""
         super().bootstrap(*args, **options)
+        self.connection.hset(self.key, "ingestlab", __version__)  # so that `doctor` tells our class from others
         self.beat = context(self.connection).settings.beat
         self.job_monitoring_interval = int(2 * self.beat)
         threading.Thread(target=self._live, name="heart", daemon=True).start()

@@ -61,9 +61,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A whole embedded stack for all tests: two RQ workers and two Dask workers; gives its settings."""
     home = tmp_path_factory.mktemp("stack") / "home"
     try:
-        yield embedded.start(
-            Settings(home=home, pipelines=(PIPELINES,)), workers=2, dask_workers=2, detach=False
-        )
+        yield embedded.start(Settings(home=home, pipelines=(PIPELINES,)), workers=2, dask_workers=2, detach=False)
     finally:
         embedded.stop(home)
 

@@ -20,11 +20,12 @@ CHUNK = b"0123456789abcdef" * 4096  # 64 KiB
 
 @dataclass(frozen=True)
 class Request:
-    """One request as the server saw it, and the status that it gave."""
+    """One request as the server saw it, the status that it gave, and the client's port."""
 
     path: str
     status: int
     headers: Mapping[str, str]
+    peer: int
 
 
 @dataclass
@@ -97,8 +98,9 @@ class Server:
 
     @web.middleware
     async def _logged(self, request: web.Request, handler) -> web.StreamResponse:
-        place = len(self.log)
-        self.log.append(Request(request.path, 0, dict(request.headers)))  # at once: some handlers never end
+        place, status = len(self.log), 0
+        peer = request.transport.get_extra_info("peername")[1]
+        self.log.append(Request(request.path, status, dict(request.headers), peer))  # at once: some never end
         try:
             response = await handler(request)
             status = response.status
@@ -106,7 +108,7 @@ class Server:
             status = error.status
             raise
         finally:
-            self.log[place] = Request(request.path, locals().get("status", 0), dict(request.headers))
+            self.log[place] = Request(request.path, status, dict(request.headers), peer)
         return response
 
     def _bytes(self, request: web.Request) -> bytes:

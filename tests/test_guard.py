@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from ingestlab import guard
 from ingestlab.errors import TerminalError
 from ingestlab.settings import Settings

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-import redis
 import typer
 from rich.logging import RichHandler
 from rich.table import Table
@@ -21,7 +20,7 @@ from rich.text import Text
 from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, out
 from ingestlab.settings import Settings, load_settings
-from ingestlab.stack.listeners import listeners
+from ingestlab.stack.listeners import queue_state
 from ingestlab.stack.parts import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
 from ingestlab.stack.supervisor import run
@@ -66,11 +65,11 @@ def status(home: Home = None, as_json: Json = False) -> None:
     state = stack.running(folder)
     rows = _parts(state) if state else []
     if as_json:
-        queued = _queue(state) if state else None
+        queued = queue_state(Settings(**state.settings)) if state else None
         out.print_json(json.dumps({"running": bool(state), "home": str(folder), "parts": rows, "queue": queued}))
     elif state:
         _card(state)
-        out.print(_table(rows, _queue(state)))
+        out.print(_table(rows, queue_state(Settings(**state.settings))))
     else:
         out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
     raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)
@@ -167,19 +166,6 @@ def _parts(state: stack.StackState) -> list[dict[str, Any]]:
         {"part": name, "pid": proc.pid, "alive": proc.find() is not None, "given_up": name in state.given_up}
         for name, proc in state.pids.items()
     ]
-
-
-def _queue(state: stack.StackState) -> dict[str, Any]:
-    """What waits on the queue, and who listens."""
-    found = Settings(**state.settings)
-    queue: dict[str, Any] = {"name": found.queue, "waiting": None, "workers": None}
-    try:
-        with redis.Redis.from_url(found.redis, socket_timeout=2) as client:
-            queue["waiting"] = client.llen(f"rq:queue:{found.queue}")
-            queue["workers"] = len(listeners(client, found.queue))
-    except redis.RedisError as error:
-        queue["error"] = str(error)
-    return queue
 
 
 def _table(rows: list[dict[str, Any]], queue: dict[str, Any]) -> Table:

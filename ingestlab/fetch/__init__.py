@@ -7,10 +7,8 @@ stops its neighbours, but a lake that cannot be written ends it all.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from typing import Any
 
 from ingestlab import guard
@@ -46,8 +44,8 @@ def fetch(
             by the sha256 of its content and keeps its suffixes.
         settings: Limits, times, and who may be called.
         known: What the lake has, by URI; leave it empty to fetch everything.
-        progress: Called at most ten times a second with files done and bytes received so far; what it
-            raises ends the fetching.
+        progress: Called ten times a second and at the end with files done and bytes received so far; what
+            it raises ends the fetching.
 
     Returns:
         For each source, in their order: a file, or that it is unchanged, or its error.
@@ -61,11 +59,22 @@ def fetch(
     if todo:
         crew = _Crew(Site(store, folder, settings), settings, meter)
         try:
-            asyncio.run(crew.work(sources, known, results, todo))
+            _run(crew.work(sources, known, results, todo))
         except LakeFaultError as fault:
             raise fault.error from fault
     meter.report()
     return [result for result in results if result is not None]
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs to the end, on a thread of its own where this one has a running loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, work).result()
 
 
 def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:
@@ -77,26 +86,22 @@ def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged |
 
 
 class _Meter:
-    """Counts, and tells of it now and then."""
+    """Counts while others work, and tells of it now and then."""
 
     def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
-        self._progress, self._files, self._bytes, self._next = progress, files, 0, 0.0
+        self._progress, self.files, self.bytes = progress, files, 0
 
     def moved(self, size: int) -> None:
-        self._bytes += size
-        self._tick()
-
-    def done(self) -> None:
-        self._files += 1
-        self._tick()
+        self.bytes += size
 
     def report(self) -> None:
         if self._progress:
-            self._progress(self._files, self._bytes)
+            self._progress(self.files, self.bytes)
 
-    def _tick(self) -> None:
-        if self._progress and (now := time.monotonic()) >= self._next:
-            self._next = now + _TICK
+    async def tick(self) -> None:
+        """Reports until it is cancelled; apart from the workers, so that no source is blamed for its errors."""
+        while True:
+            await asyncio.sleep(_TICK)
             self.report()
 
 
@@ -126,16 +131,16 @@ class _Crew:
             for place in places:
                 source = sources[place]
                 results[place] = await self._fetch(source, known.get(source.uri))
-                self._meter.done()
+                self._meter.files += 1
 
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._http)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(count):
-                        group.create_task(worker(queue))
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+        try:
+            async with self._http, asyncio.TaskGroup() as group:
+                workers = [group.create_task(worker(queue)) for _ in range(count)]
+                ticker = group.create_task(self._meter.tick())
+                await asyncio.wait(workers)
+                ticker.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
         try:

@@ -84,6 +84,6 @@ def short(uri: str, came: int, size: int | None) -> TransientError:
 
 def bad_redirect(uri: str, target: str, error: Exception) -> TerminalError:
     """The error for a redirect to where we must not go."""
-    if not isinstance(error, IngestError):
+    if not target or not isinstance(error, IngestError):
         return TerminalError(f"a redirect of {uri} to a URL", f"'{guard.shown(target)}'", "Use the file's own address.")
     return TerminalError(error.expected, f"{error.got}, where {uri} redirects to", error.fix)

@@ -154,7 +154,7 @@ def _in_our_words(error: Exception, uri: str) -> IngestError:
     if "Credential" in name or "RefreshError" in name:
         fix = f"Check {_OPTIONS} and the credentials in the environment."
         return TerminalError.wrap(error, f"credentials for {uri}", fix)
-    if isinstance(error, TypeError | ValueError):
+    if isinstance(error, TypeError | ValueError | AttributeError):
         return TerminalError.wrap(error, f"to read {uri} with the options given", f"Check {_OPTIONS}.")
     return TransientError.wrap(error, f"to read {uri}", "Check that the storage is up; the job is tried again.")
 

@@ -268,7 +268,7 @@ def _overall(states: list[Progress]) -> State:
 
 
 def _progress_of(result: IngestResult) -> Progress:
-    total = sum((o.tally for o in result.outcomes), Tally())
+    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
     failed = sum(o.status == "failed" for o in result.outcomes)
     return Progress(
         state="failed" if failed == len(result.outcomes) else "finished",

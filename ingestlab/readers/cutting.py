@@ -20,7 +20,6 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 _LF, _CR = 10, 13
 _STEP = 1 << 19  # bytes looked at in one go: masks of this size stay in the processor's cache
-_MAX_BROKEN = 1000  # records with an unclosed quote that are told apart; what is left then is one record
 _NONE = np.empty(0, np.int64)
 
 
@@ -115,8 +114,9 @@ class Scanner:
         was = self._inside
         toggles = self._toggles(data, quotes)
         self._inside = was ^ bool(len(toggles) & 1)
-        if self._inside and len(toggles):
-            self._opened = self._offset + int(toggles[-1])
+        if self._inside:  # remember where it opened: not at the second half of an escaped pair
+            openings = (at for at in toggles[int(was) :: 2][::-1].tolist() if at == 0 or data[at - 1] != self._quote)
+            self._opened = next((self._offset + at for at in openings), self._opened)
         outside: Ints = breaks[(np.searchsorted(toggles, breaks) & 1) == was]
         return outside
 
@@ -150,7 +150,8 @@ def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) 
     """All records in `data[begin:end]`, which must begin with one.
 
     A record whose quote never closes would swallow all that follows. It is taken to end with the line in
-    which that quote stands, and is listed as broken.
+    which that quote stands, and is listed as broken. There is one at most: all quotes after it are doubled,
+    and so they open nothing that they do not close.
     """
     found: list[Spans] = []
     broken: list[int] = []
@@ -163,7 +164,7 @@ def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) 
         if scanner.unclosed is None:
             break
         broken.append(total - 1)
-        begin = _line_end(data, scanner.unclosed, end) if len(broken) < _MAX_BROKEN else end
+        begin = _line_end(data, scanner.unclosed, end)
         found[-1].ends[-1] = begin
     return Spans(
         np.concatenate([part.starts for part in found]),

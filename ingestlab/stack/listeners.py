@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
 import redis
+
+from ingestlab.settings import Settings
 
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
 
@@ -40,6 +43,18 @@ def listeners(client: redis.Redis, queue: str) -> list[Listener]:
         if fields and "death" not in fields:
             found.append(_listener(key.removeprefix("rq:worker:"), fields))
     return [listener for listener in found if not listener.gone]
+
+
+def queue_state(settings: Settings) -> dict[str, Any]:
+    """What waits on the queue and how many listen, as plain data; None for both if Redis does not answer."""
+    queue: dict[str, Any] = {"name": settings.queue, "waiting": None, "workers": None}
+    try:
+        with redis.Redis.from_url(settings.redis, socket_timeout=2) as client:
+            queue["waiting"] = client.llen(f"rq:queue:{settings.queue}")
+            queue["workers"] = len(listeners(client, settings.queue))
+    except redis.RedisError as error:
+        queue["error"] = str(error)
+    return queue
 
 
 def _listener(name: str, fields: dict[str, str]) -> Listener:

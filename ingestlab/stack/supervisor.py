@@ -10,7 +10,7 @@ from ingestlab.errors import StackError
 from ingestlab.settings import Settings
 from ingestlab.stack.crew import Crew
 from ingestlab.stack.parts import Spec, choose_ports, locate, parts
-from ingestlab.stack.state import StackState, acquire, home_of, running, sweep
+from ingestlab.stack.state import SUPERVISOR, StackState, acquire, home_of, running, sweep
 
 log = logging.getLogger("ingestlab.stack")
 
@@ -36,6 +36,9 @@ def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) 
     with lock:
         for name in sweep(home):
             log.warning("ended %s, which a killed stack had left running", name)
+        for old in (home / "logs").glob("*.log"):
+            if old.stem != SUPERVISOR:  # that one is open already
+                old.replace(old.with_suffix(".log.1"))
         ports = choose_ports(home)
         located, counted = locate(settings, ports), spec.counted()
         asyncio.run(Crew(located, parts(located, counted, ports)).live(on_ready, tied=spec.tied))

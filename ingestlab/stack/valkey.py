@@ -76,7 +76,7 @@ def url(port: int, secret: str) -> str:
 
 def answers(address: str) -> bool:
     """Whether the server is there and has read its data; raises redis.AuthenticationError."""
-    with redis.Redis.from_url(address, socket_connect_timeout=1, socket_timeout=1, retry=None) as client:
+    with redis.Redis.from_url(address, socket_connect_timeout=1, socket_timeout=1) as client:
         try:
             return bool(client.ping())
         except redis.AuthenticationError:

@@ -1,0 +1,107 @@
+"""The demonstration: the whole system on real input, from an empty folder to tables."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ingestlab import stack
+from ingestlab.cli.common import out
+from ingestlab.cli.show import frame_table, print_failure, watching
+from ingestlab.datasets import ensure_samples
+from ingestlab.errors import StackError
+from ingestlab.jobs import Run
+from ingestlab.jobs import submit as submit_uris
+from ingestlab.jobs.run import RunResult
+from ingestlab.lake import Lake
+from ingestlab.settings import Settings, load_settings
+
+HOME = Path(".ingestlab/demo")
+FOLDERS = ("bts", "flights")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command of this module."""
+    app.command()(demo)
+
+
+def demo(
+    home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
+) -> None:
+    """Start a stack, ingest 24 alarm files and a year of flights over HTTP, show what came out, stop the stack."""
+    with _fresh_stack(home) as settings:
+        out.print(f"Dask dashboard: {settings.dask_dashboard}")
+        began = time.perf_counter()
+        runs = [submit_uris(sample_uris(folder, settings), settings=settings) for folder in FOLDERS]
+        results = [_watch(run) for run in runs]
+        seconds = time.perf_counter() - began
+        _print_totals(results, seconds)
+        _print_tables(settings)
+    if any(result.failed for result in results):
+        raise typer.Exit(1)
+
+
+def sample_uris(folder: str, settings: Settings) -> list[str]:
+    """The sample files of one kind, as the embedded file server serves them."""
+    if not settings.samples:
+        raise StackError("an embedded stack with its file server", "no address of one", "Start it with `ingestlab up`.")
+    files = ensure_samples(settings.home / "samples") / folder
+    return [f"{settings.samples.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.glob("*.csv"))]
+
+
+@contextmanager
+def _fresh_stack(home: Path) -> Iterator[Settings]:
+    if stack.running(home):
+        raise StackError("no stack in the demo's home", f"one is running in {home}", f"ingestlab down --home {home}")
+    shutil.rmtree(home, ignore_errors=True)
+    with out.status("Starting Redis, Dask, workers and a file server …"):
+        settings = stack.start(load_settings(home=home, redis_url=None), workers=2)
+    try:
+        yield settings
+    finally:
+        with out.status("Stopping everything …"):
+            stack.stop(home)
+
+
+def _watch(run: Run) -> RunResult:
+    with watching(run.record.files) as watch:
+        return run.wait(watch=watch)
+
+
+def _print_totals(results: list[RunResult], seconds: float) -> None:
+    tallies = [r.tally for r in results]
+    rows = sum(t.rows_in for t in tallies)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_row("files", f"{sum(len(r.outcomes) for r in results):,}")
+    grid.add_row("rows in", f"{rows:,}")
+    grid.add_row("rows out", f"{sum(t.out for t in tallies):,}")
+    grid.add_row("rejected", f"{sum(t.rejected for t in tallies):,}")
+    for result in results:
+        for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
+            grid.add_row("", f"{count:>8,}  {rule}")
+    grid.add_row("Parquet", f"{sum(r.parquet_bytes for r in results):,} bytes")
+    grid.add_row("time", f"{seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+    out.print(grid)
+    for result in results:
+        for outcome in result.failed:
+            print_failure(outcome)
+
+
+def _print_tables(settings: Settings) -> None:
+    lake = Lake(settings)
+    for table in lake.tables():
+        out.print(f"[bold]{table.name}[/]  {table.rows:,} rows in {table.path}")
+    flights = lake.table("flights").pandas(["carrier", "arr_delay", "distance"])
+    by_carrier = flights.groupby("carrier").agg(
+        flights=("distance", "size"), mean_arrival_delay=("arr_delay", "mean"), miles=("distance", "sum")
+    )
+    top = by_carrier.sort_values("flights", ascending=False).head(5).round(1).reset_index()
+    out.print(frame_table(top, "Flights from New York in 2013, the five largest carriers"))

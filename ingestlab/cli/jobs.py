@@ -1,0 +1,122 @@
+"""The commands of producers: submit, produce, and everything about runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.show import COLOURS, print_result, watching
+from ingestlab.jobs import Run, find_run, recent_runs
+from ingestlab.jobs import submit as submit_uris
+from ingestlab.settings import load_settings
+
+Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ingestlab runs` lists them.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    for command in (submit, produce, show, runs, cancel, retry):
+        app.command()(command)
+
+
+def submit(
+    uris: Annotated[list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes.")],
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    queue: Queue = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose tables the rows go to.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Ingest unchanged files again, replacing their rows.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the run; exit code 1 if a file fails.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Announce files to be ingested."""
+    settings = load_settings(home=home)
+    run = submit_uris(
+        uris, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, settings=settings
+    )
+    if wait:
+        _wait(run, as_json=as_json)
+    elif as_json:
+        out.print_json(run.record.model_dump_json())
+    else:
+        out.print(f"Queued run {run.id}: {run.record.files} files in {len(run.record.jobs)} jobs on {run.record.queue}.")
+        out.print(f"Watch it with `ingestlab show {run.id} --wait`.")
+
+
+def produce(
+    uri: Annotated[list[str], typer.Option("--uri", help="File to announce; may be given several times.")],
+    queuename: Annotated[str | None, typer.Option("--queuename", help="Queue to announce it on.")] = None,
+    home: Home = None,
+) -> None:
+    """Announce files the way the tutorial's producer does."""
+    run = submit_uris(uri, queue=queuename, settings=load_settings(home=home))
+    out.print(f"Queued run {run.id} on {run.record.queue}.")
+
+
+def show(
+    run: RunId,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it to its end.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show where a run is or how it ended, with the error of every file that failed."""
+    found = find_run(run, load_settings(home=home))
+    progress = found.progress()
+    if wait or progress.state in ("finished", "failed"):
+        _wait(found, as_json=as_json)
+    elif as_json:
+        out.print_json(progress.model_dump_json())
+    else:
+        state = Text(progress.state, style=COLOURS.get(progress.state, "bold"))
+        counts = f"{progress.files_done}/{progress.files} files, {progress.rows:,} rows"
+        out.print(Text.assemble(f"run {found.id} ", state, f": {counts}"))
+        if progress.note:
+            out.print(Text(f"  {progress.note}", style="dim"))
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None
+) -> None:
+    """List the latest runs."""
+    found = [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
+    if as_json:
+        out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in found]))
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("run", "when", "queue", "state", "files", "rows", "rejected"):
+        table.add_column(heading, no_wrap=heading == "run")
+    for run, p in found:
+        when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
+        state = Text(p.state, style=COLOURS.get(p.state, ""))
+        table.add_row(run.id, when, run.record.queue, state, f"{p.files:,}", f"{p.rows:,}", f"{p.rejected:,}")
+    out.print(table if found else "No runs yet. `ingestlab submit` starts one.")
+
+
+def cancel(run: RunId, home: Home = None) -> None:
+    """Take the jobs of a run that have not started from the queue."""
+    out.print(f"Cancelled {find_run(run, load_settings(home=home)).cancel()} jobs.")
+
+
+def retry(run: RunId, home: Home = None) -> None:
+    """Queue the failed jobs of a run once more."""
+    out.print(f"Queued {find_run(run, load_settings(home=home)).retry()} jobs again.")
+
+
+def _wait(run: Run, *, as_json: bool) -> None:
+    """Watches a run to its end, and prints how it ended."""
+    if as_json:
+        result = run.wait()
+        out.print_json(result.model_dump_json())
+    else:
+        with watching(run.record.files) as watch:
+            result = run.wait(watch=watch)
+        print_result(result)
+    raise typer.Exit(1 if result.failed else 0)

@@ -1,0 +1,100 @@
+"""The commands around pipelines and the lake: pipelines, check, tables, reconcile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ingestlab.catalog import Catalog, load
+from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.show import frame_table, side_by_side
+from ingestlab.errors import TerminalError
+from ingestlab.lake import Lake
+from ingestlab.ledger import Ledger, connect
+from ingestlab.settings import load_settings
+from ingestlab.storage import open_store
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    for command in (pipelines, check, tables, reconcile):
+        app.command()(command)
+
+
+def pipelines(home: Home = None, as_json: Json = False) -> None:
+    """List the pipelines, with the file names that they take."""
+    rows = []
+    for name, source in Catalog.read(load_settings(home=home)).sources.items():
+        try:
+            pipeline = load(source)
+            rows.append((name, ", ".join(pipeline.matches), pipeline.table, pipeline.description))
+        except TerminalError as error:
+            rows.append((name, "", "", f"does not load: {error.got}"))
+    if as_json:
+        keys = ("pipeline", "matches", "table", "description")
+        out.print_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("pipeline", "matches", "table", "description"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table if rows else "No pipelines found; INGESTLAB_PIPELINES names the folders to look in.")
+
+
+def check(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to try.")],
+    file: Annotated[str, typer.Argument(help="The file to try it on: a path or any URI.")],
+    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
+    home: Home = None,
+) -> None:
+    """Try a pipeline on a sample of a file, here and now: clean rows and rejects side by side."""
+    from ingestlab.trial import try_pipeline  # noqa: PLC0415 - loads pandera, which other commands do not need
+
+    trial = try_pipeline(pipeline, file, load_settings(home=home))
+    t = trial.tally
+    good = frame_table(trial.rows.drop(columns="_source", errors="ignore"), f"{t.out:,} clean rows", rows)
+    shown = trial.rejects[["row", "rule", "column", "value", "raw"]] if len(trial.rejects) else trial.rejects
+    bad = frame_table(shown, f"{t.rejected:,} rejects", rows)
+    out.print(side_by_side(good, bad))
+    reasons = ", ".join(f"{count:,} {rule}" for rule, count in trial.rules.items())
+    out.print(f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected{': ' if reasons else ''}{reasons}")
+
+
+def tables(home: Home = None, as_json: Json = False) -> None:
+    """List the published tables."""
+    lake = Lake(load_settings(home=home))
+    rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
+    if as_json:
+        keys = ("table", "rows", "parts", "bytes", "path")
+        out.print_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("table", "rows", "parts", "bytes", "path"):
+        numeric = heading in ("rows", "parts", "bytes")
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for name, count, parts, size, path in rows:
+        table.add_row(name, f"{count:,}", f"{parts:,}", f"{size:,}", path)
+    out.print(table if rows else "No tables yet. `ingestlab submit` makes one.")
+
+
+def reconcile(home: Home = None, as_json: Json = False) -> None:
+    """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
+    from ingestlab.reconcile import reconcile as mend  # noqa: PLC0415
+
+    settings = load_settings(home=home)
+    store = open_store(settings.lake_url, settings.storage_options)
+    report = mend(store, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
+    if as_json:
+        out.print_json(json.dumps(asdict(report)))
+    elif report.clean:
+        out.print("The lake is in order: every part has its manifest, every manifest its parts.")
+    for name, found in asdict(report).items():
+        for line in () if as_json else found:
+            out.print(Text(f"{name:>10}  {line}", style="red" if name == "missing" else ""))
+    raise typer.Exit(1 if report.missing else 0)

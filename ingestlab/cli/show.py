@@ -1,0 +1,90 @@
+"""How runs, results and frames look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ingestlab.cli.common import out
+from ingestlab.errors import IngestError
+from ingestlab.jobs.run import RunResult
+from ingestlab.models import Outcome, Progress
+
+COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
+MOST_ERRORS = 10  # files whose errors are shown in full
+
+
+@contextmanager
+def watching(files: int) -> Iterator[Callable[[Progress], None]]:
+    """A progress line that stays in place; yields what is to be told of the progress."""
+    bar = Bar(
+        TextColumn("{task.fields[state]}", style="bold"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total} files  {task.fields[rows]:,} rows  {task.fields[rejected]:,} rejected"),
+        TimeElapsedColumn(),
+    )
+    task = bar.add_task("run", total=files, state="queued", rows=0, rejected=0)
+    note = Text(style="yellow")
+    with Live(Group(bar, note), console=out, refresh_per_second=10, transient=not out.is_terminal):
+
+        def show(p: Progress) -> None:
+            bar.update(task, completed=p.files_done, state=p.state, rows=p.rows, rejected=p.rejected)
+            note.plain = p.note if p.state == "retrying" else ""
+
+        yield show
+
+
+def print_result(result: RunResult) -> None:
+    """A run's result: counts, reasons, and the error of every file that failed."""
+    counts = ", ".join(f"{n:,} {s}" for s in ("committed", "unchanged", "failed") if (n := result.count(s)))
+    out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.state, COLOURS[result.state]), f": {counts}"))
+    if result.tally.rows_in:
+        t = result.tally
+        out.print(f"rows: {t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected")
+    for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
+        out.print(f"  {count:>8,}  {rule}")
+    if result.tables:
+        out.print(f"tables: {', '.join(result.tables)}")
+    for outcome in result.failed[:MOST_ERRORS]:
+        print_failure(outcome)
+    if len(result.failed) > MOST_ERRORS:
+        out.print(f"… and {len(result.failed) - MOST_ERRORS} more failed files")
+
+
+def print_failure(outcome: Outcome) -> None:
+    """Why a file failed, in three lines."""
+    out.print(Text.assemble(("✗ ", "red"), outcome.uri))
+    error = outcome.exception()
+    if isinstance(error, IngestError):
+        for name, text in (("expected", error.expected), ("got", error.got), ("do", error.fix)):
+            if text:
+                out.print(Text(f"  {name:>8}  {text}", style="dim"))
+
+
+def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
+    """The first rows of a frame, with empty cells for nulls."""
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", header_style="bold", pad_edge=False)
+    for column in frame.columns:
+        table.add_column(str(column), overflow="ellipsis", no_wrap=True, max_width=28)
+    for row in frame.head(rows).itertuples(index=False):
+        table.add_row(*("" if pd.isna(cell) else str(cell) for cell in row))
+    return table
+
+
+def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
+    """Two things beside each other where the terminal is wide enough, else one below the other."""
+    if out.width < 160:  # noqa: PLR2004 - two frames need about 80 columns each
+        return Group(left, right)
+    grid = Table.grid(expand=True, padding=(0, 2))
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    grid.add_row(left, right)
+    return grid

@@ -1,0 +1,87 @@
+"""Runs a pipeline on a sample of one file in this process: no queue, no cluster, nothing is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ingestlab import guard
+from ingestlab.catalog import Catalog, load
+from ingestlab.errors import IngestError, TerminalError
+from ingestlab.fetch import Failed, fetch
+from ingestlab.models import FetchedFile, Partition, Receipt, Source, Tally
+from ingestlab.process import Job, process
+from ingestlab.settings import MB, Settings
+from ingestlab.sinks.memory import MemorySink
+from ingestlab.storage import LocalStore, Store
+
+SAMPLE = 4 * MB  # bytes of the file that are tried
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a pipeline makes of a sample: rows to publish, and rows to keep aside with their reasons."""
+
+    rows: pd.DataFrame
+    rejects: pd.DataFrame
+    tally: Tally
+    rules: dict[str, int]
+
+
+def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
+    """Reads, cleans and checks about the first `sample` bytes of a file.
+
+    Args:
+        name: The pipeline.
+        uri: A file of any kind that could be submitted.
+        settings: Where pipelines are, and who may be called.
+        sample: Bytes to read, up to the end of a record.
+
+    Raises:
+        IngestError: The file or the pipeline does not work; the text says how.
+    """
+    code = Catalog.read(settings).named(name)
+    pipeline = load(code)
+    with tempfile.TemporaryDirectory() as scratch:
+        store, file = _open(uri, settings, scratch)
+        first = pipeline.reader.split(file, store, sample)[0]
+        table, rejects = MemorySink("rows"), MemorySink("rejects")
+        job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
+        receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
+    if receipt.errors:
+        raise IngestError.from_dict(next(iter(receipt.errors.values())))
+    return Trial(
+        rows=_frame(table, receipt, rejects=False),
+        rejects=_frame(rejects, receipt, rejects=True),
+        tally=sum(receipt.tallies.values(), Tally()),
+        rules=receipt.rules,
+    )
+
+
+def _open(uri: str, settings: Settings, scratch: str) -> tuple[Store, FetchedFile]:
+    """A local file where it lies; anything else is downloaded first."""
+    if guard.check(uri, settings) == "file":
+        path = guard.local_path(uri, settings)
+        if not path.is_file():
+            raise TerminalError("a file", f"nothing readable at {path}", "Check the path.")
+        file = FetchedFile(uri=path.as_uri(), path=path.name, name=path.name, size=path.stat().st_size, sha256="")
+        return LocalStore(str(path.parent)), file
+    store = LocalStore(str(Path(scratch)))
+    (got,) = fetch([Source(uri=uri)], store=store, folder="raw", settings=settings, known={})
+    if isinstance(got, Failed):
+        raise got.error
+    assert isinstance(got, FetchedFile)
+    return store, got
+
+
+def _frame(sink: MemorySink, receipt: Receipt, *, rejects: bool) -> pd.DataFrame:
+    parts = receipt.rejects if rejects else receipt.parts
+    for part in parts:
+        sink.publish(part)
+    table: pa.Table = sink.read(parts)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame.sort_values("row" if rejects else "_row", ignore_index=True) if len(frame) else frame
