@@ -36,7 +36,9 @@ bench: install  ## Measure the speed, against the tutorial's worker in the same 
 	$(BIN)/python benchmarks/run.py
 
 lock: install  ## Write the versions that are installed into requirements.lock
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	{ echo '# The versions that are tested together; `make lock` writes them anew.'; \
+	  $(BIN)/python -m pip freeze --exclude-editable; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 clean:  ## Remove the environment and all caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import baseline_tutorial
+import psutil
 
 from ingestlab import Settings, load_settings, submit
 from ingestlab.datasets import AlarmSet, alarm_files
 from ingestlab.jobs.run import RunResult
 from ingestlab.lake import Lake
-from ingestlab.stack import start, stop
+from ingestlab.stack import running, start, stop
 
 Unit = Literal["files/s", "ms", "times"]
 PATIENCE = 600.0  # seconds for one run
@@ -55,6 +58,7 @@ class Bench:
     root: Path
     url: str
     rounds: int
+    pids: Mapping[str, int]
 
     def make(self, name: str, files: int, dirty: float) -> AlarmSet:
         """Writes a set of alarm files of 15 KB into a folder that the server serves."""
@@ -69,6 +73,16 @@ class Bench:
         began = time.perf_counter()
         result = submit(uris, tenant=tenant, settings=self.settings).wait(PATIENCE)
         return result, time.perf_counter() - began
+
+    def cpu(self) -> Counter[str]:
+        """Seconds of processor time that each part has used so far, its children included."""
+        used: Counter[str] = Counter()
+        for name, pid in self.pids.items():
+            process = psutil.Process(pid)
+            for one in (process, *process.children(recursive=name == "dask")):
+                times = one.cpu_times()
+                used[name.partition("-")[0]] += times.user + times.system
+        return used
 
 
 def tenants(rounds: int) -> tuple[str, ...]:
@@ -86,8 +100,12 @@ def bench(home: Path, workers: int, dask_workers: int, rounds: int) -> Iterator[
     command = (sys.executable, "-m", "ingestlab.stack.files", "--root", str(root), "--port", "0", "--ready", str(ready))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
-            running = start(settings, workers=workers, dask_workers=dask_workers, detach=False)
-            yield Bench(running, root, ready.read_text(), rounds)  # a stack takes longer to start than the server
+            found = start(settings, workers=workers, dask_workers=dask_workers, detach=False)
+            state = running(settings.home)
+            assert state is not None
+            pids = {name: proc.pid for name, proc in state.pids.items() if name not in ("supervisor", "samples")}
+            # A stack takes longer to start than the file server, so that its address is there.
+            yield Bench(found, root, ready.read_text(), rounds, pids | {"files": server.pid, "client": os.getpid()})
         finally:
             stop(settings.home)
             server.terminate()
@@ -109,13 +127,13 @@ def first_time(lab: Bench, alarms: AlarmSet, name: str, target: float | None) ->
         check(Lake(lab.settings, tenant=f"{name}-{n}").table(TABLE).rows, alarms.clean)
         return result, seconds
 
-    return _rate(f"new files over HTTP, {name}", once, lab.rounds, target)
+    return _rate(f"new files over HTTP, {name}", once, lab, target)
 
 
 def second_time(lab: Bench, alarms: AlarmSet, name: str, target: float | None) -> Measure:
     """The same files once more: the server is asked for each whether it has changed."""
     return _rate(
-        "unchanged files over HTTP", lambda n: _unchanged(lab, lab.uris(alarms), f"{name}-{n}"), lab.rounds, target
+        "unchanged files over HTTP", lambda n: _unchanged(lab, lab.uris(alarms), f"{name}-{n}"), lab, target
     )
 
 
@@ -124,7 +142,7 @@ def local_second_time(lab: Bench, alarms: AlarmSet, target: float | None) -> Mea
     pattern = f"{alarms.folder}/*.csv"
     for n in range(lab.rounds):
         check(*_counts(lab.run(pattern, f"folder-{n}")[0], alarms))
-    return _rate("unchanged files in a folder", lambda n: _unchanged(lab, pattern, f"folder-{n}"), lab.rounds, target)
+    return _rate("unchanged files in a folder", lambda n: _unchanged(lab, pattern, f"folder-{n}"), lab, target)
 
 
 def single(lab: Bench, alarms: AlarmSet, target: float | None) -> Measure:
@@ -166,13 +184,17 @@ def _counts(result: RunResult, alarms: AlarmSet) -> tuple[tuple[object, ...], tu
     return got, (len(alarms.files), alarms.rows, alarms.clean, alarms.rejected, dict(alarms.dirty))
 
 
-def _rate(name: str, once: Callable[[int], tuple[RunResult, float]], rounds: int, target: float | None) -> Measure:
-    """The median of some rounds, in files per second."""
-    results = [once(n) for n in range(rounds)]
-    rates = [len(result.outcomes) / seconds for result, seconds in results]
+def _rate(name: str, once: Callable[[int], tuple[RunResult, float]], lab: Bench, target: float | None) -> Measure:
+    """The median of the rounds in files per second, and the processor time that they took."""
+    before = lab.cpu()
+    results = [once(n) for n in range(lab.rounds)]
+    used = lab.cpu() - before
+    files = len(results[0][0].outcomes)
+    rates = [files / seconds for _, seconds in results]
     details = {
-        "files": len(results[0][0].outcomes),
+        "files": files,
         "rounds": [round(rate) for rate in rates],
+        "cpu_ms_per_file": {part: round(1000 * spent / files / lab.rounds, 3) for part, spent in used.items()},
         "worker_seconds": results[-1][0].seconds,
     }
     return Measure(name, round(statistics.median(rates), 1), "files/s", target, details)

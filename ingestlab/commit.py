@@ -74,9 +74,7 @@ def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease
     return manifest
 
 
-def recover(
-    tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease
-) -> list[str]:
+def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease) -> list[str]:
     """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
 
     Returns:

@@ -84,7 +84,13 @@ class StackError(TerminalError):
     """The embedded stack, or a part of it, is not there or did not start."""
 
 
-_TYPES: dict[str, type[IngestError]] = {
-    c.__name__: c
-    for c in (TransientError, TerminalError, BusySourceError, LostLeaseError, UndecodableJobError, StorageError, StackError)
-}
+_CLASSES = (
+    TransientError,
+    TerminalError,
+    BusySourceError,
+    LostLeaseError,
+    UndecodableJobError,
+    StorageError,
+    StackError,
+)
+_TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}

@@ -85,9 +85,7 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
     return story.result()
 
 
-def _by_target(
-    request: IngestRequest, context: Context, story: _Story
-) -> Iterator[tuple[Target, list[Source]]]:
+def _by_target(request: IngestRequest, context: Context, story: _Story) -> Iterator[tuple[Target, list[Source]]]:
     """The sources of a request by the pipeline that takes them."""
     pipelines = Catalog.read(context.settings)
     groups: dict[PipelineSource, list[Source]] = {}
@@ -103,14 +101,17 @@ def _by_target(
             story.failed({s.uri: error.to_dict() for s in sources})
             continue
         wants_replace = request.force or pipeline.write_disposition == "replace"
-        yield Target(
-            run=request.run,
-            tenant=request.tenant,
-            table=pipeline.table,
-            source=code,
-            pipeline=pipeline,
-            replace=wants_replace,
-        ), sources
+        yield (
+            Target(
+                run=request.run,
+                tenant=request.tenant,
+                table=pipeline.table,
+                source=code,
+                pipeline=pipeline,
+                replace=wants_replace,
+            ),
+            sources,
+        )
 
 
 def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> PipelineSource:
@@ -119,9 +120,7 @@ def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> 
     return pipelines.matching(file_name(source.uri), request.table)
 
 
-def _prepare(
-    target: Target, sources: Sequence[Source], context: Context, lease: Lease
-) -> dict[str, SourceRecord]:
+def _prepare(target: Target, sources: Sequence[Source], context: Context, lease: Lease) -> dict[str, SourceRecord]:
     """Locks the sources, mends what a dead job left of them, and looks up which are committed."""
     uris = [s.uri for s in sources]
     ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
@@ -176,9 +175,7 @@ def _process(plan: Plan, context: Context, story: _Story) -> list[Receipt]:
     return [receipts[i] for i in range(len(calls))]
 
 
-def _replace_earlier(
-    plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease
-) -> Batch:
+def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:
     """For `replace`: adds to a batch what is left of the parts that hold earlier rows of its sources."""
     target, store = plan.target, context.store
     stale = sorted({r.uri for r in batch.records} & set(known)) if target.replace else []
@@ -187,9 +184,7 @@ def _replace_earlier(
     lease.acquire([rewrite_lock(target.tenant, target.table)])
     history = manifests(store, target.tenant, target.table)
     old = [p for p in live_parts(history) if set(p.sources) & set(stale)]
-    calls = [
-        (p.to_dict(), stale, plan.batch, context.settings.lake_url, context.settings.storage_options) for p in old
-    ]
+    calls = [(p.to_dict(), stale, plan.batch, context.settings.lake_url, context.settings.storage_options) for p in old]
     keys = [f"rewrite-{target.run}-{plan.batch[:8]}-{i}" for i in range(len(old))]
     left = [Part.from_dict(r) for _, r in context.cluster.map(rewrite, calls, keys) if r]
     home = layout.table(target.tenant, target.table) + "/"

@@ -95,7 +95,10 @@ class Table:
         schema = self.dataset().schema
         meta = schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype)
         targets = [p.target for p in self.parts]
-        return dd.from_map(_read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta)
+        frame: dd.DataFrame = dd.from_map(
+            _read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta
+        )
+        return frame
 
     def polars(self) -> pl.DataFrame:
         """The rows as a Polars frame."""
@@ -131,7 +134,8 @@ class Lake:
         table = Table(self._store, self.tenant, name)
         if not table.manifests:
             have = ", ".join(t.name for t in self.tables()) or "none yet"
-            raise TerminalError(f"a table of tenant {self.tenant} ({have})", f"'{name}'", "`ingestlab tables` lists them.")
+            wanted = f"a table of tenant {self.tenant} ({have})"
+            raise TerminalError(wanted, f"'{name}'", "`ingestlab tables` lists them.")
         return table
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:

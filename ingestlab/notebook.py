@@ -16,7 +16,7 @@ from ingestlab.jobs import Run, find_run, recent_runs, submit
 from ingestlab.jobs.run import RunResult
 from ingestlab.lake import Lake, Table
 from ingestlab.models import Progress
-from ingestlab.settings import Settings, load_settings
+from ingestlab.settings import load_settings
 from ingestlab.trial import Trial, try_pipeline
 
 _BAR = 24  # characters
@@ -55,9 +55,7 @@ class Lab:
 
     def tables(self) -> pd.DataFrame:
         """The published tables."""
-        rows = [
-            {"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()
-        ]
+        rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
         return pd.DataFrame(rows, columns=["table", "rows", "parts", "bytes"])
 
     def table(self, name: str) -> Table:
@@ -112,7 +110,7 @@ class LabRun(Run):
     @classmethod
     def of(cls, run: Run) -> LabRun:
         """The same run, with a face."""
-        return cls(run.record, run.settings, run._client)
+        return cls(run.record, run.settings, run.client)
 
     def watch(self, timeout: float | None = None) -> LabRun:
         """Shows the progress in one place until the run has ended; interrupting it does not hurt the run."""
@@ -159,7 +157,7 @@ def _display() -> Callable[[Progress], None]:
         return lambda _progress: None
     if get_ipython() is None:  # type: ignore[no-untyped-call, unused-ignore]
         return lambda _progress: None
-    handle = display({"text/plain": "queued"}, raw=True, display_id=True)
+    handle = display({"text/plain": "queued"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def show(progress: Progress) -> None:
         handle.update({"text/plain": _plain(progress), "text/html": _html(progress)}, raw=True)

@@ -129,6 +129,8 @@ class Settings(BaseSettings):
 def load_settings(**overrides: Any) -> Settings:
     """Reads the settings, and fills what they leave open from the running stack of their home.
 
+    Where `home` is an argument and a stack runs there, its addresses beat the environment's.
+
     Args:
         **overrides: Settings that beat every other source; ``None`` means not given.
 
@@ -138,6 +140,8 @@ def load_settings(**overrides: Any) -> Settings:
     given = {k: v for k, v in overrides.items() if v is not None}
     try:
         settings = Settings(**given)
+        if "home" in given and not {"redis_url", "redis_host"} & set(given) and (stack := read_stack(settings)):
+            return Settings(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
         return Settings(**{**read_stack(settings), **_explicit(settings)})

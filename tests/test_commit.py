@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from world import Crash, Fuse, World
 
 from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError

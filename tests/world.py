@@ -107,7 +107,9 @@ class World:
         self.expected[path.as_uri()] = list(numbers)
         return path.as_uri()
 
-    def ingest(self, uris: Sequence[str], fuse: Fuse | None = None, *, run: str = "r1", force: bool = False) -> IngestResult:
+    def ingest(
+        self, uris: Sequence[str], fuse: Fuse | None = None, *, run: str = "r1", force: bool = False
+    ) -> IngestResult:
         store, ledger = self.store, self.ledger
         if fuse:
             store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]

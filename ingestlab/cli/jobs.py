@@ -39,15 +39,14 @@ def submit(
 ) -> None:
     """Announce files to be ingested."""
     settings = load_settings(home=home)
-    run = submit_uris(
-        uris, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, settings=settings
-    )
+    run = submit_uris(uris, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, settings=settings)
     if wait:
         _wait(run, as_json=as_json)
     elif as_json:
         out.print_json(run.record.model_dump_json())
     else:
-        out.print(f"Queued run {run.id}: {run.record.files} files in {len(run.record.jobs)} jobs on {run.record.queue}.")
+        r = run.record
+        out.print(f"Queued run {run.id}: {r.files} files in {len(r.jobs)} jobs on {r.queue}.")
         out.print(f"Watch it with `ingestlab show {run.id} --wait`.")
 
 
@@ -82,9 +81,7 @@ def show(
             out.print(Text(f"  {progress.note}", style="dim"))
 
 
-def runs(
-    limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None
-) -> None:
+def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None) -> None:
     """List the latest runs."""
     found = [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
     if as_json:

@@ -63,7 +63,8 @@ def check(
     bad = frame_table(shown, f"{t.rejected:,} rejects", rows)
     out.print(side_by_side(good, bad))
     reasons = ", ".join(f"{count:,} {rule}" for rule, count in trial.rules.items())
-    out.print(f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected{': ' if reasons else ''}{reasons}")
+    counts = f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected"
+    out.print(f"{counts}: {reasons}" if reasons else counts)
 
 
 def tables(home: Home = None, as_json: Json = False) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +29,8 @@ def watching(files: int) -> Iterator[Callable[[Progress], None]]:
     bar = Bar(
         TextColumn("{task.fields[state]}", style="bold"),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} files  {task.fields[rows]:,} rows  {task.fields[rejected]:,} rejected"),
+        TextColumn("{task.completed}/{task.total} files"),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[rejected]:,} rejected"),
         TimeElapsedColumn(),
     )
     task = bar.add_task("run", total=files, state="queued", rows=0, rejected=0)
@@ -81,7 +83,7 @@ def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
 
 def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
     """Two things beside each other where the terminal is wide enough, else one below the other."""
-    if out.width < 160:  # noqa: PLR2004 - two frames need about 80 columns each
+    if out.width < 160:
         return Group(left, right)
     grid = Table.grid(expand=True, padding=(0, 2))
     grid.add_column(ratio=1)

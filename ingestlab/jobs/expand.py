@@ -91,7 +91,8 @@ def _local(path: str) -> Source:
         stat = os.stat(path)
     except OSError:
         return Source(uri=uri)  # the worker, which may see another disk, says what is wrong
-    return Source(uri=uri, size=stat.st_size, version=listing_version({"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}))
+    info = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return Source(uri=uri, size=stat.st_size, version=listing_version(info))
 
 
 def _nothing(uri: str) -> TerminalError:

@@ -71,7 +71,7 @@ class Run:
     """A submission: ask it where it is, wait for it, take its result."""
 
     def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
-        self.record, self.settings, self._client = record, settings, client
+        self.record, self.settings, self.client = record, settings, client
 
     @property
     def id(self) -> str:
@@ -88,7 +88,7 @@ class Run:
     def save(self) -> None:
         """Makes the run findable by its id."""
         record = self.record.model_copy(update={"at": time.time()})
-        with self._client.pipeline() as pipe:
+        with self.client.pipeline() as pipe:
             pipe.set(f"ingestlab:run:{self.id}", record.model_dump_json(), ex=KEEP)
             pipe.zadd(_RUNS, {self.id: record.at})
             pipe.zremrangebyscore(_RUNS, 0, record.at - KEEP)
@@ -124,7 +124,8 @@ class Run:
                     watch(self.progress())
                 left = 1e9 if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    raise TransientError(f"run {self.id} to end within {timeout} s", self.progress().state, "It goes on.")
+                    state = self.progress().state
+                    raise TransientError(f"run {self.id} to end within {timeout} s", state, "It goes on.")
                 self._wait_for_a_result(pending, seen, min(left, 0.2 if watch else 1.0))
         if watch:
             watch(self.progress())
@@ -160,7 +161,7 @@ class Run:
 
     def _jobs(self) -> Iterator[tuple[JobRef, Job | None]]:
         """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
-        jobs = fetch_jobs(self._client, [ref.id for ref in self.record.jobs])
+        jobs = fetch_jobs(self.client, [ref.id for ref in self.record.jobs])
         for ref in self.record.jobs:
             job = jobs.get(ref.id)
             yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
@@ -195,7 +196,7 @@ class Run:
         """Sleeps on the result streams of the pending jobs: one that ends wakes us at once."""
         names = {Result.get_key(job): job for job in pending}
         streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
-        answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
+        answer: Any = self.client.xread(streams, block=max(1, int(seconds * 1000)))
         for key, entries in answer or []:
             seen[names[key.decode()]] = entries[-1][0].decode()
 
@@ -250,7 +251,8 @@ def reaching(settings: Settings) -> Iterator[None]:
     try:
         yield
     except redis.AuthenticationError as error:
-        raise TerminalError.wrap(error, f"Redis at {settings.redis_shown} to let us in", "Check its password.") from None
+        wanted = f"Redis at {settings.redis_shown} to let us in"
+        raise TerminalError.wrap(error, wanted, "Check its password.") from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
         fix = "Start the stack with `ingestlab up`, or check REDIS_URL."
         raise TransientError.wrap(error, f"a Redis server at {settings.redis_shown}", fix) from None

@@ -100,9 +100,7 @@ def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, table: 
     )
 
 
-def _read(
-    pieces: Sequence[Piece], pipeline: Pipeline, store: Store
-) -> tuple[list[Loaded], dict[str, IngestError]]:
+def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:
     loaded: list[Loaded] = []
     errors: dict[str, IngestError] = {}
     for piece in pieces:
@@ -115,9 +113,7 @@ def _read(
     return loaded, errors
 
 
-def _transform(
-    loaded: Sequence[Loaded], pipeline: Pipeline, job: Job
-) -> tuple[Result | None, dict[str, IngestError]]:
+def _transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[Result | None, dict[str, IngestError]]:
     """All pieces in one go; if that fails, each by itself, so that only the culprits fail."""
     if not loaded:
         return None, {}

@@ -96,7 +96,8 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
     child.communicate()
     if "error" in data:
         raise IngestError.from_dict(data["error"])
-    raise StackError("the stack to start", f"an end with exit code {child.returncode}", f"See {log}.")
+    got = f"an end with exit code {child.returncode}" if child.returncode else "a stop before it was ready"
+    raise StackError(f"the stack in {home} to start", got, f"See {log}.")
 
 
 def _sweep(home: Path) -> bool:

@@ -1,0 +1,117 @@
+"""One suite for every sink: what commit relies on."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from ingestlab import layout
+from ingestlab.errors import TerminalError
+from ingestlab.sinks.memory import MemorySink
+from ingestlab.sinks.parquet import MAX_FOLDERS, ParquetSink, without_sources
+from ingestlab.storage import open_store
+
+
+def rows(*numbers: int, source: str = "a") -> pa.Table:
+    sources = pa.array([source] * len(numbers)).dictionary_encode()
+    return pa.table(
+        {
+            "n": pa.array(numbers, pa.int64()),
+            "day": pa.array([None if n == 0 else f"2017-10-{n:02d}" for n in numbers], pa.string()),
+            "_source": sources,
+            "_row": pa.array(range(len(numbers)), pa.int64()),
+        }
+    )
+
+
+@pytest.fixture(params=["parquet", "memory", "object store"])
+def sink(request, tmp_path):
+    if request.param == "memory":
+        return MemorySink("tables/default/t")
+    url = str(tmp_path) if request.param == "parquet" else f"memory://{tmp_path.name}"
+    return ParquetSink(open_store(url), layout.table("default", "t"), layout.staging("b1"))
+
+
+def numbers(sink, parts) -> list[int]:
+    return sorted(sink.read(parts)["n"].to_pylist())
+
+
+def test_what_is_published_is_read_back(sink):
+    parts = sink.stage("b1-0", rows(1, 2, 3))
+    for part in parts:
+        sink.publish(part)
+    assert numbers(sink, parts) == [1, 2, 3]
+    assert sum(p.rows for p in parts) == 3
+    assert all(p.size > 0 and p.sources == ("a",) for p in parts)
+
+
+def test_staged_rows_are_not_to_be_seen(sink):
+    parts = sink.stage("b1-0", rows(1))
+    with pytest.raises((FileNotFoundError, KeyError)):
+        sink.read(parts)
+
+
+def test_staging_and_publishing_twice_is_once(sink):
+    first = sink.stage("b1-0", rows(1, 2))
+    again = sink.stage("b1-0", rows(1, 2))
+    assert first == again
+    for part in (*first, *again):
+        sink.publish(part)
+    assert numbers(sink, first) == [1, 2]
+
+
+def test_a_discarded_part_is_gone_staged_or_published(sink):
+    (staged,) = sink.stage("b1-0", rows(1))
+    (published,) = sink.stage("b1-1", rows(2))
+    sink.publish(published)
+    for part in (staged, published, staged):
+        sink.discard(part)
+    for part in (staged, published):
+        with pytest.raises((FileNotFoundError, KeyError)):
+            sink.read([part])
+
+
+def test_what_was_never_staged_cannot_be_published(sink):
+    (part,) = sink.stage("b1-0", rows(1))
+    sink.discard(part)
+    with pytest.raises(FileNotFoundError):
+        sink.publish(part)
+
+
+def test_an_empty_table_makes_no_part(sink):
+    assert sink.stage("b1-0", rows()) == []
+    assert sink.read([]).num_rows == 0
+
+
+def test_one_part_for_each_folder_and_null_has_its_own(sink):
+    parts = sink.stage("b1-0", rows(1, 2, 0, 1), ["day"])
+    for part in parts:
+        sink.publish(part)
+    folders = sorted(p.target.rsplit("/", 2)[-2] for p in parts)
+    assert folders == ["day=2017-10-01", "day=2017-10-02", f"day={layout.NULL_FOLDER}"]
+    assert numbers(sink, parts) == [0, 1, 1, 2]
+
+
+def test_a_missing_partition_column_is_named(sink):
+    with pytest.raises(TerminalError, match=r"partition_by column 'week'.*columns n, day"):
+        sink.stage("b1-0", rows(1), ["week"])
+
+
+def test_too_many_folders_name_their_column(sink):
+    table = pa.table({"n": list(range(MAX_FOLDERS + 1)), "_source": ["a"] * (MAX_FOLDERS + 1)})
+    with pytest.raises(TerminalError, match=r"at most 1000 folders.*partition_by n.*1001 different"):
+        sink.stage("b1-0", table, ["n"])
+
+
+def test_folder_names_are_escaped(sink):
+    table = pa.table({"n": [1], "day": ["../x=1/ü"], "_source": ["a"]})
+    (part,) = sink.stage("b1-0", table, ["day"])
+    assert "/../" not in part.target
+    sink.publish(part)
+    assert sink.read([part])["n"].to_pylist() == [1]
+
+
+def test_rows_of_some_sources_can_be_taken_out():
+    both = pa.concat_tables([rows(1, 2, source="a"), rows(3, source="b")]).unify_dictionaries()
+    assert without_sources(both, ["a"])["n"].to_pylist() == [3]
+    assert without_sources(both, ["a", "b"]).num_rows == 0
