@@ -74,6 +74,21 @@ def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease
     return manifest
 
 
+def abandon(plan: Plan, store: Store, ledger: Ledger, lease: Lease) -> None:
+    """Takes back what a batch has staged and published, for a job that fails; with its manifest there, finishes it.
+
+    Raises:
+        LostLeaseError: The batch may be another job's by now, so nothing was touched.
+    """
+    lease.check()
+    target = plan.target
+    intent = load_manifest(store, layout.intent(target.tenant, target.table, plan.batch))
+    if intent:
+        settle(intent, store, ledger)
+    else:
+        store.delete(layout.staging(plan.batch))
+
+
 def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease) -> list[str]:
     """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
 

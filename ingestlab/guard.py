@@ -55,6 +55,13 @@ def check(uri: str, settings: Settings) -> str:
     return scheme
 
 
+def check_tenant(tenant: str, settings: Settings) -> None:
+    """Decides whether a tenant is known; raises TerminalError."""
+    if tenant not in settings.tenants:
+        known = ", ".join(settings.tenants)
+        raise TerminalError(f"one of the tenants {known}", f"'{tenant}'", "Add it to INGESTLAB_TENANTS.")
+
+
 def check_host(host: str, settings: Settings) -> None:
     """Decides whether a host may be called, as far as its name tells; raises TerminalError."""
     _check_host(host, settings.allow_hosts, settings.deny_networks)

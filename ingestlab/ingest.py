@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
-from ingestlab.commit import Batch, assemble, live_parts, manifests, publish, recover
-from ingestlab.errors import TerminalError
+from ingestlab.commit import Batch, abandon, assemble, live_parts, load_manifest, manifests, publish, recover
+from ingestlab.errors import IngestError, StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
-from ingestlab.guard import file_name
+from ingestlab.guard import check, check_tenant, file_name, shown
 from ingestlab.ledger import Lease, Ledger, batch_lock, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,
@@ -56,9 +56,9 @@ class Context:
 def ingest(request: IngestRequest, context: Context, report: Callable[[Progress], None]) -> IngestResult:
     """Downloads, processes and publishes the sources of a request.
 
-    One bad file is one failed outcome; the others are committed. Trouble that is no file's fault (a lost
-    lock, a full disk, a cluster that is away) is raised, and nothing is left half-done that the next try
-    would not mend.
+    One bad file is one failed outcome; the others are committed. A table that cannot be written fails its
+    own files; those of other tables are committed. Trouble that is no file's fault (a lost lock, a cluster
+    that is away) is raised, and nothing is left half-done that the next try would not mend.
 
     Args:
         request: What to ingest.
@@ -67,14 +67,26 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
     """
     story = _Story(request, report)
     for target, sources in _by_target(request, context, story):
-        with context.ledger.lease() as lease:
-            known = _prepare(target, sources, context, lease)
-            with story.stage("fetching"):
-                files = _fetch(target, sources, known, request, context, story)
-            if not files:
-                continue
-            plan = make_plan(target, files, known, context.store, context.settings.partition_bytes)
-            lease.acquire([batch_lock(plan.batch)])
+        try:
+            _ingest_into(target, sources, request, context, story)
+        except StorageError as error:
+            story.unwritten(sources, error)
+    return story.result()
+
+
+def _ingest_into(
+    target: Target, sources: list[Source], request: IngestRequest, context: Context, story: _Story
+) -> None:
+    """The same for the sources of one table."""
+    with context.ledger.lease() as lease:
+        known = _prepare(target, sources, context, lease)
+        with story.stage("fetching"):
+            files = _fetch(target, sources, known, request, context, story)
+        if not files:
+            return
+        plan = make_plan(target, files, known, context.store, context.settings.partition_bytes)
+        lease.acquire([batch_lock(plan.batch)])
+        with _all_or_nothing(plan, context, lease):
             with story.stage("processing"):
                 receipts = _process(plan, context, story)
                 batch = _replace_earlier(plan, assemble(plan, receipts), known, context, lease)
@@ -82,7 +94,21 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
                 story.failed(batch.errors)
                 if batch.records:
                     story.committed(publish(plan, batch, context.store, context.ledger, lease))
-    return story.result()
+                else:
+                    abandon(plan, context.store, context.ledger, lease)
+
+
+@contextmanager
+def _all_or_nothing(plan: Plan, context: Context, lease: Lease) -> Iterator[None]:
+    """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            abandon(plan, context.store, context.ledger, lease)
+        except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts
+            error.add_note(f"Its leftovers stay for `ingestlab reconcile`: {trouble}")
+        raise
 
 
 def _by_target(request: IngestRequest, context: Context, story: _Story) -> Iterator[tuple[Target, list[Source]]]:
@@ -91,6 +117,8 @@ def _by_target(request: IngestRequest, context: Context, story: _Story) -> Itera
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
         try:
+            check_tenant(request.tenant, context.settings)
+            check(source.uri, context.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:
             story.failed({source.uri: error.to_dict()})
@@ -144,7 +172,11 @@ def _fetch(
     got = fetch(
         sources, store=context.store, folder=folder, settings=context.settings, known=ours, progress=story.fetched
     )
-    story.unchanged([ours[g.uri] for g in got if isinstance(g, Unchanged)], target)
+    same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
+    story.unchanged(same, target)
+    for batch in sorted({r.batch for r in same if r.run == request.run}):
+        path = layout.manifest(target.tenant, target.table, batch)
+        story.committed_before(load_manifest(context.store, path))
     story.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
     moved = [g for g in got if isinstance(g, Unchanged) and g.version and g.version != ours[g.uri].version]
     context.ledger.record(
@@ -240,15 +272,24 @@ class _Story:
 
     def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
         for uri, error in errors.items():
-            self._outcomes[uri] = Outcome(uri=uri, status="failed", error=error)
+            self._outcomes[uri] = Outcome(uri=shown(uri), status="failed", error=error)
         if errors:
             self._tell(failed=sum(o.status == "failed" for o in self._outcomes.values()))
+
+    def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
+        """The sources of a table that could not be written, but for those whose end is known."""
+        self.failed({s.uri: error.to_dict() for s in sources if s.uri not in self._outcomes})
 
     def committed(self, manifest: Manifest) -> None:
         for record in manifest.sources:
             self._done(record, "committed", manifest.table, manifest.pipeline)
-        self._rules.update(manifest.rules)
-        self._bytes += sum(p.size for p in manifest.parts)
+        self.committed_before(manifest)
+
+    def committed_before(self, manifest: Manifest | None) -> None:
+        """Adds what a commit of this run has published, this time or in an earlier try."""
+        if manifest:
+            self._rules.update(manifest.rules)
+            self._bytes += sum(p.size for p in manifest.parts)
 
     def result(self) -> IngestResult:
         return IngestResult(

@@ -5,6 +5,7 @@ Other tools need none of this: a table's folder holds finished Parquet parts and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ import pyarrow.fs as pafs
 from ingestlab import layout
 from ingestlab.commit import live_parts, manifests
 from ingestlab.errors import TerminalError
-from ingestlab.models import Manifest, Part
+from ingestlab.guard import check_tenant
+from ingestlab.models import NAME, Manifest, Part
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
 
@@ -122,6 +124,7 @@ class Lake:
     def __init__(self, settings: Settings, tenant: str | None = None) -> None:
         self._store = open_store(settings.lake_url, settings.storage_options)
         self.url, self.tenant = settings.lake_url, tenant or settings.tenant
+        check_tenant(self.tenant, settings)
 
     def tables(self) -> list[Table]:
         """The tables with something committed, by name."""
@@ -132,7 +135,7 @@ class Lake:
     def table(self, name: str) -> Table:
         """One table; raises TerminalError with the tables there are."""
         table = Table(self._store, self.tenant, name)
-        if not table.manifests:
+        if not re.fullmatch(NAME, name) or not table.manifests:
             have = ", ".join(t.name for t in self.tables()) or "none yet"
             wanted = f"a table of tenant {self.tenant} ({have})"
             raise TerminalError(wanted, f"'{name}'", "`ingestlab tables` lists them.")

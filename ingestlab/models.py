@@ -13,7 +13,7 @@ from ingestlab.errors import IngestError, UndecodableJobError
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
 Status = Literal["committed", "unchanged", "failed"]
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues: they become folder names
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
 
 class Value(BaseModel):
@@ -42,7 +42,7 @@ class Source(Value):
 class IngestRequest(Value):
     """What a producer puts on the queue: some files, and what to do with them."""
 
-    run: str
+    run: str = Field(pattern=NAME)
     tenant: str = Field("default", pattern=NAME)
     pipeline: str | None = Field(None, pattern=NAME)  # None: by file name, else as the format says
     table: str = Field(pattern=NAME)  # where files go that no pipeline matches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -9,7 +10,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.models import FetchedFile, Piece
+from ingestlab.errors import TerminalError
+from ingestlab.models import NAME, FetchedFile, Piece
 from ingestlab.storage import Store
 
 WriteDisposition = Literal["append", "replace"]
@@ -86,5 +88,13 @@ class Pipeline:
         return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
 
     def named(self, name: str) -> Pipeline:
-        """The pipeline under the name of its file."""
-        return replace(self, name=name, table=self.table or name)
+        """The pipeline under the name of its file.
+
+        Raises:
+            TerminalError: Its table's name cannot be a folder's.
+        """
+        table = self.table or name
+        if not re.fullmatch(NAME, table):
+            wanted = f"a table name of letters, digits, '.', '_' and '-' for pipeline '{name}'"
+            raise TerminalError(wanted, f"{table!r}", "It becomes a folder's name.")
+        return replace(self, name=name, table=table)

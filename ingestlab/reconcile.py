@@ -13,6 +13,9 @@ from ingestlab.models import Manifest
 from ingestlab.storage import Store
 
 
+STALE = 86400.0  # seconds after which a temporary file is nobody's
+
+
 @dataclass(frozen=True)
 class Report:
     """What was found; everything but `busy` and `missing` has been mended.
@@ -52,6 +55,7 @@ def reconcile(store: Store, ledger: Ledger) -> Report:
         store.delete(path)
     for where in tables:
         ledger.forget_index(*where)
+    store.tidy(STALE)
     missing = sorted(live - set(files))
     return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing))
 

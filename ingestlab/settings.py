@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
     job_timeout: int = 3600
     result_ttl: int = 7 * 86400
-    lock_ttl: float = 30.0
+    lock_ttl: float = 20.0  # how long the locks of a dead job stand
     beat: float = 5.0  # an RQ worker that is silent for three beats is taken for dead
 
     @field_validator("tenants", "schemes", "allow_hosts", "deny_networks", "file_roots", "pipelines", mode="before")

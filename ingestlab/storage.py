@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,8 +21,9 @@ import fsspec
 
 from ingestlab.errors import IngestError, StorageError, TransientError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 class Store(Protocol):
@@ -65,6 +67,10 @@ class Store(Protocol):
         """A local folder for files that are being made."""
         ...
 
+    def tidy(self, older: float) -> int:
+        """Removes what is left in `scratch` of processes that died `older` seconds ago; gives the number."""
+        ...
+
     def full(self, path: str) -> str:
         """The path as other tools take it: absolute, or a URL."""
         ...
@@ -101,8 +107,9 @@ def storage_error(error: OSError, what: str) -> IngestError:
     """An operating system's refusal in our words: a full or closed disk stays so until someone acts."""
     if error.errno in _FULL:
         return StorageError(f"room to write {what}", "a full disk", "Free space, or set INGESTLAB_LAKE elsewhere.")
-    if error.errno in _DENIED:
-        return StorageError.wrap(error, f"to be able to write {what}", "Check the owner and mode of the lake.")
+    if error.errno in _DENIED | _IN_THE_WAY:
+        way = ", and that no file lies where a folder should be" if error.errno in _IN_THE_WAY else ""
+        return StorageError.wrap(error, f"to be able to write {what}", f"Check the owner and mode of the lake{way}.")
     return TransientError.wrap(error, f"to reach {what}", "Check the storage; the job is tried again.")
 
 
@@ -143,9 +150,7 @@ class LocalStore:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise storage_error(error, path) from error
-            copied = self.scratch() / uuid.uuid4().hex
-            shutil.copyfile(local, copied)
-            self.adopt(copied, path)
+            self._carry(local, path)
 
     def move(self, source: str, target: str) -> None:
         try:
@@ -159,7 +164,7 @@ class LocalStore:
     def delete(self, path: str) -> None:
         try:
             os.unlink(self._root + path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except (IsADirectoryError, PermissionError):
             shutil.rmtree(self._root + path)
@@ -185,8 +190,28 @@ class LocalStore:
             raise storage_error(error, f"the lake at {self.url}") from error
         return folder
 
+    def tidy(self, older: float) -> int:
+        stale = [f for f in self.scratch().iterdir() if time.time() - f.stat().st_mtime > older]
+        for file in stale:
+            file.unlink(missing_ok=True)
+        return len(stale)
+
     def full(self, path: str) -> str:
         return self._root + path
+
+    def _carry(self, local: Path, path: str) -> None:
+        """Moves a file onto another file system, by a copy beside its place."""
+        target = self._root + path
+        beside = f"{target}.{uuid.uuid4().hex}.tmp"
+        try:
+            os.makedirs(os.path.dirname(beside), exist_ok=True)
+            shutil.copyfile(local, beside)
+            os.replace(beside, target)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise storage_error(error, path) from error
+        os.unlink(local)
 
 
 class ObjectStore:
@@ -245,6 +270,9 @@ class ObjectStore:
         if self._scratch is None or not self._scratch.is_dir():
             self._scratch = Path(tempfile.mkdtemp(prefix="ingestlab-"))
         return self._scratch
+
+    def tidy(self, older: float) -> int:  # noqa: ARG002 - scratch is this process's own
+        return 0
 
     def full(self, path: str) -> str:
         return str(self.fs.unstrip_protocol(self.root + path))

@@ -17,18 +17,19 @@ from typing import Any
 
 import redis
 from rq import Queue, Retry, get_current_job
-from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 
 from ingestlab import __version__, layout
-from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError, UndecodableJobError
+from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError
+from ingestlab.guard import shown
 from ingestlab.ingest import Context, ingest
+from ingestlab.jobs.job import IngestJob, bury
 from ingestlab.ledger import Ledger, connect
-from ingestlab.models import IngestRequest, IngestResult, Progress
+from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress
 from ingestlab.settings import Settings, load_settings
-from ingestlab.wire import ALLOWED, JobSerializer
+from ingestlab.wire import JobSerializer
 
 log = logging.getLogger("ingestlab.worker")
 
@@ -36,31 +37,13 @@ BUSY_TRIES = 100_000  # a busy source is waited for, second by second, for as lo
 BUSY_DELAY = 1  # seconds
 REPORT_EVERY = 0.2  # seconds between two reports within one state
 
+# Only if no worker has begun the job in the meantime.
+_PUT_BACK = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+return redis.call('LPUSH', KEYS[2], ARGV[1])
+"""
+
 _context: Context | None = None
-
-
-class _UndecodableError(UndecodableJobError, DeserializationError):
-    """RQ looks for its own class when it logs a job that it cannot read."""
-
-
-class IngestJob(Job):
-    """A job that is one allowed function called with plain data."""
-
-    def _deserialize_data(self) -> None:
-        try:
-            super()._deserialize_data()  # type: ignore[no-untyped-call]
-        except DeserializationError as error:
-            cause = error.__cause__
-            if isinstance(cause, UndecodableJobError):
-                raise _UndecodableError(cause.expected, cause.got, cause.fix) from None
-            raise _UndecodableError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
-
-    def _execute(self) -> Any:
-        if self.func_name not in ALLOWED:
-            raise UndecodableJobError(
-                f"a job that calls {', '.join(sorted(ALLOWED))}", f"{self.func_name!r}", "No other function is run."
-            )
-        return super()._execute()
 
 
 class IngestWorker(SimpleWorker):
@@ -74,8 +57,10 @@ class IngestWorker(SimpleWorker):
         super().__init__(queues, *args, **options)
         for queue in self.queues:  # the rq command line makes them with the serializer of its own options
             queue.serializer, queue.job_class = JobSerializer, IngestJob
+        self.push_exc_handler(bury)  # type: ignore[no-untyped-call]
         self.beat = 5.0
         self._finished = threading.Event()
+        self._taken: dict[str, dict[str, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
         """Connects to what a job needs, and starts the heart, before the first job."""
@@ -103,6 +88,8 @@ class IngestWorker(SimpleWorker):
                 self._sweep()
             except redis.RedisError as error:
                 log.warning("heart: Redis does not answer (%s); trying on", error)
+            except Exception:  # a heart that stops would cost the job, whatever the trouble
+                log.exception("heart: trying on")
 
     def _beat(self) -> None:
         for execution in list(self.executions.values()):
@@ -115,10 +102,19 @@ class IngestWorker(SimpleWorker):
             lock = f"ingestlab:sweep:{queue.name}"
             if not self.connection.set(lock, self.name, nx=True, px=900):
                 continue
-            queue.started_job_registry.cleanup()
+            queue.started_job_registry.cleanup(exception_handlers=self._exc_handlers)
             scheduler = RQScheduler([queue.name], self.connection, serializer=JobSerializer)
             scheduler.prepare_registries([queue.name])
             scheduler.enqueue_scheduled_jobs()
+            self._put_back(queue)
+
+    def _put_back(self, queue: Queue) -> None:
+        """Queues again what a worker took from the queue and never began, since it died in between."""
+        now, before = time.monotonic(), self._taken.get(queue.name, {})
+        self._taken[queue.name] = {job: before.get(job, now) for job in queue.intermediate_queue.get_job_ids()}
+        for job, since in self._taken[queue.name].items():
+            if now - since >= 3 * self.beat:
+                self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)
 
 
 def ingest_job(payload: dict[str, Any]) -> Any:
@@ -126,7 +122,7 @@ def ingest_job(payload: dict[str, Any]) -> Any:
     job = get_current_job()
     if job is None:
         raise TerminalError("to run inside an RQ job", "a direct call", "Use ingestlab.submit().")
-    here, progress = context(), _Reporter(job)
+    here, progress, request = context(), _Reporter(job), None
     try:
         request = IngestRequest.decode(payload)
         result = ingest(request, here, progress)
@@ -136,6 +132,8 @@ def ingest_job(payload: dict[str, Any]) -> Any:
     except Exception as error:
         failure = _in_our_words(error)
         _give_up_or_retry(job, failure, progress)
+        if request and not job.should_retry:
+            _record_failure(job, request, failure, here)
         if failure is error:
             raise
         raise failure from error
@@ -153,15 +151,39 @@ def _conclude(
     if passing and job.should_retry:
         progress.retrying(passing[0])
         raise passing[0]
-    record = {"request": request.to_dict(), "result": data, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
-    here.store.write(layout.run_record(request.run, job.id), json.dumps(record).encode())
-    if len(errors) == len(result.outcomes):
-        _give_up_or_retry(job, errors[0], progress, final=True)
-        raise errors[0]
+    final = len(errors) == len(result.outcomes)
+    failure = errors[0] if final else None
+    try:
+        _record(job, request, data, here)
+    except IngestError as error:
+        log.warning("the record of job %s is not written: %s", job.id, error)
+        failure = failure or error
+    if failure:
+        _give_up_or_retry(job, failure, progress, final=final)
+        raise failure
     job.meta.pop("result")  # it is the return value now
     job.meta.pop("error", None)
     progress.state("finished")
     return data
+
+
+def _record(job: Job, request: IngestRequest, result: dict[str, Any], here: Context) -> None:
+    """Keeps in the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
+    safe = request.model_copy(
+        update={"sources": tuple(s.model_copy(update={"uri": shown(s.uri)}) for s in request.sources)}
+    )
+    record = {"request": safe.to_dict(), "result": result, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
+    here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
+
+
+def _record_failure(job: Job, request: IngestRequest, failure: IngestError, here: Context) -> None:
+    """The record of a job that failed as a whole: the same error for each of its sources."""
+    outcomes = tuple(Outcome(uri=shown(s.uri), status="failed", error=failure.to_dict()) for s in request.sources)
+    result = IngestResult(run=request.run, job=job.id, outcomes=outcomes)
+    try:
+        _record(job, request, result.to_dict(), here)
+    except IngestError as error:  # the lake itself may be the trouble
+        log.warning("the record of job %s is not written: %s", job.id, error)
 
 
 def _give_up_or_retry(job: Job, error: IngestError, progress: _Reporter, *, final: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -232,3 +234,12 @@ def test_counts_that_do_not_add_up_stop_the_commit(world, monkeypatch):
     with pytest.raises(TerminalError, match="every source row"):
         world.ingest([uri])
     assert world.rows("small")[uri].total() == 0
+
+
+def test_reconcile_clears_old_temporary_files_and_leaves_new_ones(world):
+    old, new = (world.store.scratch() / name for name in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    reconcile(world.store, world.ledger)
+    assert (old.exists(), new.exists()) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gzip
 import hashlib
@@ -504,7 +505,7 @@ def test_a_disk_that_refuses_a_write_ends_it_all(server, store):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # the system refuses what lies beyond
     try:
-        with pytest.raises(IngestError, match="File too large"):
+        with pytest.raises(IngestError, match="room to write .* a full disk"):
             get([server.url("/files/big.csv")], store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -592,3 +593,34 @@ def test_s3_without_an_answer_is_tried_again(store):
         }
         text = failure("s3://bucket/a.csv", store, TransientError, storage_options={"s3": options}, fetch_attempts=1)
     assert "s3://bucket/a.csv" in text
+
+
+def test_an_exception_from_a_signal_ends_the_fetch(server, store):
+    """RQ ends a job that takes too long with an exception from SIGALRM: it must not be lost in an event loop."""
+
+    def ring(_number, _frame):
+        raise TimeoutError("the job's time is over")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError, match="the job's time"):
+            fetch(
+                [Source(uri=server.url("/drip"))], store=store, folder="raw", settings=quick(read_timeout=60), known={}
+            )
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 5
+
+
+def test_fetching_works_where_an_event_loop_runs(server, store):
+    """As in a notebook's cell."""
+    server.files["a.csv"] = b"a\n1\n"
+
+    async def cell():
+        return fetch([Source(uri=server.url("/files/a.csv"))], store=store, folder="raw", settings=quick(), known={})
+
+    (file,) = asyncio.run(cell())
+    assert store.read(file.path) == b"a\n1\n"

@@ -67,14 +67,28 @@ def fetch(
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Runs to the end, on a thread of its own where this one has a running loop, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, work).result()
+    """Runs to the end, on a thread of its own.
+
+    A notebook's thread has a loop already. And an RQ job's time-out is an exception that a signal raises in
+    this thread: inside a loop it would hit some callback and be swallowed; here it ends the work.
+    """
+    inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def watched() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        inside.append((asyncio.get_running_loop(), task))
+        await work
+
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
+        done = pool.submit(asyncio.run, watched())
+        try:
+            done.result()
+        except BaseException:
+            if not done.done() and inside:
+                loop, task = inside[0]
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:

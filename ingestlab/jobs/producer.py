@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from ingestlab.catalog import Catalog
 from ingestlab.errors import TerminalError
+from ingestlab.guard import check_tenant
 from ingestlab.jobs.expand import expand, pack
 from ingestlab.jobs.queueing import enqueue, fetch_jobs, open_queue
 from ingestlab.jobs.run import JobRef, Run, RunRecord, reaching
@@ -81,14 +82,11 @@ def _enqueue(requests: list[IngestRequest], record: RunRecord, settings: Setting
 
 def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
     for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise TerminalError(
                 f"a {what} name of letters, digits, '.', '_' and '-'", f"{name!r}", "It becomes a folder's name."
             )
-    if tenant not in settings.tenants:
-        raise TerminalError(
-            f"one of the tenants {', '.join(settings.tenants)}", f"'{tenant}'", "Add it to INGESTLAB_TENANTS."
-        )
+    check_tenant(tenant, settings)
     pipelines = Catalog.read(settings)
     if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
         pipelines.named(pipeline)

@@ -11,6 +11,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 
+from ingestlab.guard import shown
 from ingestlab.models import IngestRequest
 from ingestlab.settings import Settings
 from ingestlab.wire import JOB_FUNCTION, JobSerializer
@@ -43,7 +44,8 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
     if client.eval(_CLEAR_ENDED, 2, *keys, *[s.value for s in ENDED]):
         for registry in (FinishedJobRegistry, FailedJobRegistry):
             client.zrem(registry(queue.name, connection=client).key, job_id)
-    first = request.sources[0].uri
+    delays = [round(delay) for delay in settings.retry_delays]
+    first = shown(request.sources[0].uri)
     more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
     try:
         queue.enqueue_call(
@@ -55,7 +57,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
             result_ttl=settings.result_ttl,
             failure_ttl=settings.result_ttl,
             description=f"{request.pipeline or 'by name'}: {first}{more}",
-            retry=Retry(max=len(settings.retry_delays), interval=[round(d) for d in settings.retry_delays]),
+            retry=Retry(max=len(delays), interval=delays) if delays else None,
             meta={"run": request.run, "files": len(request.sources)},
         )
     except DuplicateJobError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,14 +11,16 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import redis
+from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 from rq.results import Result
 
 from ingestlab import layout
-from ingestlab.errors import IngestError, TerminalError, TransientError
+from ingestlab.errors import IngestError, TerminalError, TransientError, UndecodableJobError
+from ingestlab.guard import shown
 from ingestlab.jobs.queueing import ENDED, fetch_jobs, job_result
 from ingestlab.ledger import connect
-from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
+from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
 from ingestlab.settings import Settings, load_settings
 from ingestlab.storage import open_store
 
@@ -81,6 +84,8 @@ class Run:
     @classmethod
     def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
         """The run of this id; None if neither Redis nor the lake knows it."""
+        if not re.fullmatch(NAME, run):
+            return None
         data = client.get(f"ingestlab:run:{run}")
         record = RunRecord.model_validate_json(data) if data else _record_from_lake(run, settings)
         return cls(record, settings, client) if record else None
@@ -286,9 +291,16 @@ def _progress_of(result: IngestResult) -> Progress:
 def _failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each of its sources."""
     error = job.meta.get("error") or _error_of(job).to_dict()
-    request = IngestRequest.decode(job.args[0])
-    outcomes = tuple(Outcome(uri=s.uri, status="failed", error=error) for s in request.sources)
+    outcomes = tuple(Outcome(uri=uri, status="failed", error=error) for uri in _uris_of(job))
     return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
+
+
+def _uris_of(job: Job) -> list[str]:
+    """The sources that a job is about; one question mark where its message cannot be read."""
+    try:
+        return [shown(s.uri) for s in IngestRequest.decode(job.args[0]).sources]
+    except (UndecodableJobError, DeserializationError, IndexError):
+        return ["?"]
 
 
 def _error_of(job: Job) -> IngestError:
@@ -312,5 +324,5 @@ def _record_from_lake(run: str, settings: Settings) -> RunRecord | None:
         tenant=requests[0].tenant,
         pipeline=requests[0].pipeline,
         files=sum(len(r.sources) for r in requests),
-        jobs=tuple(JobRef(id=r.job_id, run=run) for r in requests),
+        jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
     )

@@ -1,0 +1,72 @@
+"""The RQ job of an ingest request: what a message on the queue may make a worker do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rq.exceptions import AbandonedJobError, DeserializationError
+from rq.job import Job, JobStatus
+
+from ingestlab.errors import TerminalError, UndecodableJobError
+from ingestlab.wire import ALLOWED
+
+DEATHS = 4  # so many workers may die at a job before the job is blamed
+
+
+class _UndecodableError(UndecodableJobError, DeserializationError):
+    """RQ looks for its own class when it logs a job that it cannot read."""
+
+
+class IngestJob(Job):
+    """A job that is one allowed function called with plain data."""
+
+    success_callback = failure_callback = stopped_callback = None  # RQ would call whatever function a message names
+    abandoned = False  # its worker has died
+
+    def set_status(self, status: JobStatus, pipeline: Any = None) -> None:
+        """As RQ does, but for one case.
+
+        RQ calls a job scheduled before it schedules it, and a worker that died in between would lose the job:
+        here both happen in the pipeline that schedules it.
+        """
+        if status == JobStatus.SCHEDULED and pipeline is None:
+            self._status = status
+        else:
+            super().set_status(status, pipeline)
+
+    def get_retry_interval(self) -> int:
+        """Seconds before the next try: none after the death of a worker."""
+        return 0 if self.abandoned else super().get_retry_interval()
+
+    def _deserialize_data(self) -> None:
+        try:
+            super()._deserialize_data()  # type: ignore[no-untyped-call]
+        except DeserializationError as error:
+            self.retries_left = 0  # it will never be readable
+            cause = error.__cause__
+            if isinstance(cause, UndecodableJobError):
+                raise _UndecodableError(cause.expected, cause.got, cause.fix) from None
+            raise _UndecodableError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
+
+    def _execute(self) -> Any:
+        name, args, kwargs = self.func_name, self.args, self.kwargs
+        if name in tuple(ALLOWED) and isinstance(args, list) and len(args) == 1 and kwargs == {}:
+            return super()._execute()
+        self.retries_left = 0
+        expected = f"a job that calls {', '.join(sorted(ALLOWED))} with one request"
+        got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
+        raise UndecodableJobError(expected, got, "No other function is run. Enqueue with `ingestlab submit`.")
+
+
+def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
+    """RQ calls this for every error of a job, and before it decides about one whose worker has died."""
+    if not issubclass(kind, AbandonedJobError):
+        return
+    deaths = job.meta["deaths"] = int(job.meta.get("deaths", 0)) + 1
+    if deaths < DEATHS:
+        job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
+        return
+    fix = "See the workers' logs; was there memory enough?"
+    job.retries_left = 0
+    job.meta["error"] = TerminalError("a worker that lives through the job", f"{deaths} that died", fix).to_dict()
+    job.save_meta()  # type: ignore[no-untyped-call]
