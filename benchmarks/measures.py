@@ -27,6 +27,8 @@ Unit = Literal["files/s", "ms", "times"]
 PATIENCE = 600.0  # seconds for one run
 PAUSE = 0.1  # seconds between two single files, so that the stack is idle again
 TABLE = "bts_alarms"
+IDLE = ("supervisor", "samples")  # parts of the stack that have no share in the work
+PIPELINES = Path(__file__).parents[1] / "pipelines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Measure:
     value: float
     unit: Unit
     target: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def met(self) -> bool | None:
@@ -47,11 +49,25 @@ class Measure:
         return self.value <= self.target if self.unit == "ms" else self.value >= self.target
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A run's result, the seconds that it took, and the processor time of each part of the system."""
+
+    result: RunResult
+    seconds: float
+    cpu: Counter[str]
+
+
 @dataclass(frozen=True)
 class Bench:
     """A running stack, a file server beside it, and the files that both know.
 
-    Every round of every measure has a tenant of its own: its files are new to the lake.
+    Attributes:
+        settings: Lead to the stack.
+        root: The folder that the file server serves.
+        url: Its base URL.
+        rounds: How often a rate is measured. Every round has a tenant of its own: its files are new to the lake.
+        pids: The processes whose time is counted.
     """
 
     settings: Settings
@@ -68,18 +84,19 @@ class Bench:
         """The addresses of a set's files on the file server."""
         return [self.url + path.relative_to(self.root).as_posix() for path in alarms.files]
 
-    def run(self, uris: str | Sequence[str], tenant: str) -> tuple[RunResult, float]:
-        """Submits files, and gives their result and the seconds from the call to the last committed result."""
-        began = time.perf_counter()
+    def run(self, uris: str | Sequence[str], tenant: str) -> Timed:
+        """Submits files and waits; the time runs from the call to the last committed result."""
+        before, began = self.cpu(), time.perf_counter()
         result = submit(uris, tenant=tenant, settings=self.settings).wait(PATIENCE)
-        return result, time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        return Timed(result, seconds, self.cpu() - before)
 
     def cpu(self) -> Counter[str]:
-        """Seconds of processor time that each part has used so far, its children included."""
+        """Seconds of processor time that each part has used so far, Dask's children included."""
         used: Counter[str] = Counter()
         for name, pid in self.pids.items():
             process = psutil.Process(pid)
-            for one in (process, *process.children(recursive=name == "dask")):
+            for one in (process, *(process.children() if name == "dask" else ())):
                 times = one.cpu_times()
                 used[name.partition("-")[0]] += times.user + times.system
         return used
@@ -96,16 +113,19 @@ def bench(home: Path, workers: int, dask_workers: int, rounds: int) -> Iterator[
     """A stack and a file server of their own, for as long as the block lasts."""
     root, ready = home / "files", home / "files.url"
     root.mkdir(parents=True)
-    settings = load_settings(home=home / "stack", tenants=tenants(rounds), redis_url="")
+    own = {"home": home / "stack", "tenants": tenants(rounds), "pipelines": (str(PIPELINES),)}
+    settings = load_settings(**own, redis_url="", redis_host="")  # not those that the environment may name
     command = (sys.executable, "-m", "ingestlab.stack.files", "--root", str(root), "--port", "0", "--ready", str(ready))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
-            found = start(settings, workers=workers, dask_workers=dask_workers, detach=False)
+            connected = start(settings, workers=workers, dask_workers=dask_workers, detach=False)
             state = running(settings.home)
             assert state is not None
-            pids = {name: proc.pid for name, proc in state.pids.items() if name not in ("supervisor", "samples")}
+            pids = {name: proc.pid for name, proc in state.pids.items() if name not in IDLE}
             # A stack takes longer to start than the file server, so that its address is there.
-            yield Bench(found, root, ready.read_text(), rounds, pids | {"files": server.pid, "client": os.getpid()})
+            yield Bench(
+                connected, root, ready.read_text(), rounds, {**pids, "files": server.pid, "client": os.getpid()}
+            )
         finally:
             stop(settings.home)
             server.terminate()
@@ -115,34 +135,33 @@ def warm_up(lab: Bench, workers: int) -> None:
     """Lets every process do its imports and open its connections: those happen once in its life."""
     alarms = lab.make("warm", 128 * 2 * workers, dirty=0.02)
     for n in range(lab.rounds):
-        check(*_counts(lab.run(lab.uris(alarms), f"warm-{n}")[0], alarms))
+        check(*_counts(lab.run(lab.uris(alarms), f"warm-{n}").result, alarms))
 
 
 def first_time(lab: Bench, alarms: AlarmSet, name: str, target: float | None) -> Measure:
-    """New files over HTTP, from the submit call to the last committed result; all rows are counted."""
+    """New files over HTTP, all rows counted."""
 
-    def once(n: int) -> RunResult:
-        result, seconds = lab.run(lab.uris(alarms), f"{name}-{n}")
-        check(*_counts(result, alarms))
+    def once(n: int) -> Timed:
+        timed = lab.run(lab.uris(alarms), f"{name}-{n}")
+        check(*_counts(timed.result, alarms))
         check(Lake(lab.settings, tenant=f"{name}-{n}").table(TABLE).rows, alarms.clean)
-        return result, seconds
+        return timed
 
-    return _rate(f"new files over HTTP, {name}", once, lab, target)
+    return _rate(f"new files over HTTP, {name}", once, lab.rounds, target)
 
 
 def second_time(lab: Bench, alarms: AlarmSet, name: str, target: float | None) -> Measure:
     """The same files once more: the server is asked for each whether it has changed."""
-    return _rate(
-        "unchanged files over HTTP", lambda n: _unchanged(lab, lab.uris(alarms), f"{name}-{n}"), lab, target
-    )
+    uris = lab.uris(alarms)
+    return _rate("unchanged files over HTTP", lambda n: _unchanged(lab, uris, f"{name}-{n}"), lab.rounds, target)
 
 
 def local_second_time(lab: Bench, alarms: AlarmSet, target: float | None) -> Measure:
     """A folder's pattern once more, after its files were ingested: the listing tells that none has changed."""
     pattern = f"{alarms.folder}/*.csv"
     for n in range(lab.rounds):
-        check(*_counts(lab.run(pattern, f"folder-{n}")[0], alarms))
-    return _rate("unchanged files in a folder", lambda n: _unchanged(lab, pattern, f"folder-{n}"), lab, target)
+        check(*_counts(lab.run(pattern, f"folder-{n}").result, alarms))
+    return _rate("unchanged files in a folder", lambda n: _unchanged(lab, pattern, f"folder-{n}"), lab.rounds, target)
 
 
 def single(lab: Bench, alarms: AlarmSet, target: float | None) -> Measure:
@@ -150,11 +169,11 @@ def single(lab: Bench, alarms: AlarmSet, target: float | None) -> Measure:
     times = []
     for uri in lab.uris(alarms):
         time.sleep(PAUSE)
-        result, seconds = lab.run([uri], "single")
-        check(result.count("committed"), 1)
-        times.append(seconds * 1000)
-    tenths = statistics.quantiles(times, n=10)
-    details = {"files": len(times), "p90": round(tenths[8], 1), "min": round(min(times), 1), "max": round(max(times), 1)}
+        timed = lab.run([uri], "single")
+        check(timed.result.count("committed"), 1)
+        times.append(timed.seconds * 1000)
+    p90 = statistics.quantiles(times, n=10)[8]
+    details = {"files": len(times), "p90": round(p90), "min": round(min(times)), "max": round(max(times))}
     return Measure("one file on an idle stack (p50)", round(statistics.median(times), 1), "ms", target, details)
 
 
@@ -162,19 +181,19 @@ def tutorial(lab: Bench, uris: Sequence[str], workers: int, worker_class: str) -
     """The tutorial's worker on the same server and files: it computes a mean of each file and stores nothing."""
     figures: dict[str, Any] = baseline_tutorial.measure(uris, lab.settings.redis, workers, worker_class)
     check(figures["failed"], 0)
-    return Measure(f"the tutorial's worker ({worker_class})", figures["files_per_second"], "files/s", None, figures)
+    return Measure(f"the tutorial's worker, {worker_class}", figures["files_per_second"], "files/s", None, figures)
 
 
 def check(got: object, wanted: object) -> None:
-    """Ends the benchmark where a number that is known beforehand comes out otherwise: speed without it is nothing."""
+    """Ends the benchmark where a count that is known beforehand comes out otherwise: it would measure nothing."""
     if got != wanted:
         raise SystemExit(f"wrong counts: expected {wanted}, got {got}")
 
 
-def _unchanged(lab: Bench, uris: str | Sequence[str], tenant: str) -> tuple[RunResult, float]:
-    result, seconds = lab.run(uris, tenant)
-    check(result.count("unchanged"), len(result.outcomes))
-    return result, seconds
+def _unchanged(lab: Bench, uris: str | Sequence[str], tenant: str) -> Timed:
+    timed = lab.run(uris, tenant)
+    check(timed.result.count("unchanged"), len(timed.result.outcomes))
+    return timed
 
 
 def _counts(result: RunResult, alarms: AlarmSet) -> tuple[tuple[object, ...], tuple[object, ...]]:
@@ -184,17 +203,18 @@ def _counts(result: RunResult, alarms: AlarmSet) -> tuple[tuple[object, ...], tu
     return got, (len(alarms.files), alarms.rows, alarms.clean, alarms.rejected, dict(alarms.dirty))
 
 
-def _rate(name: str, once: Callable[[int], tuple[RunResult, float]], lab: Bench, target: float | None) -> Measure:
-    """The median of the rounds in files per second, and the processor time that they took."""
-    before = lab.cpu()
-    results = [once(n) for n in range(lab.rounds)]
-    used = lab.cpu() - before
-    files = len(results[0][0].outcomes)
-    rates = [files / seconds for _, seconds in results]
+def _rate(name: str, once: Callable[[int], Timed], rounds: int, target: float | None) -> Measure:
+    """The median of the rounds in files per second, and the processor time that a file takes."""
+    runs = [once(n) for n in range(rounds)]
+    files = len(runs[0].result.outcomes)
+    rates = [files / run.seconds for run in runs]
+    spent = sum((run.cpu for run in runs), Counter[str]())
+    per_file = {part: round(1000 * seconds / files / rounds, 3) for part, seconds in spent.items()}
     details = {
         "files": files,
         "rounds": [round(rate) for rate in rates],
-        "cpu_ms_per_file": {part: round(1000 * spent / files / lab.rounds, 3) for part, spent in used.items()},
-        "worker_seconds": results[-1][0].seconds,
+        "cpu_ms": round(sum(per_file.values()), 3),
+        "cpu_ms_by_part": per_file,
+        "worker_seconds": runs[-1].result.seconds,
     }
     return Measure(name, round(statistics.median(rates), 1), "files/s", target, details)

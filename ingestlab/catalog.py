@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import linecache
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import IngestError, TerminalError
 from ingestlab.models import Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.settings import Settings
@@ -28,6 +29,7 @@ GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferre
     ".csv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv())\n",
     ".tsv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(delimiter='\\t'))\n",
 }
+_MODULE = "ingestlab_pipeline_"  # what the names of the modules of pipelines start with
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -105,21 +107,38 @@ def load(source: PipelineSource) -> Pipeline:
     Raises:
         TerminalError: The text does not run, or declares no pipeline.
     """
-    module = ModuleType(f"ingestlab_pipeline_{source.name.replace('-', '_').replace('.', '_')}_{source.sha256[:12]}")
+    module = ModuleType(f"{_MODULE}{source.name.replace('-', '_').replace('.', '_')}_{source.sha256[:12]}")
     module.__file__ = source.origin
     sys.modules[module.__name__] = module  # pandera and pickle look a class's module up
     filename = f"<{source.origin} {source.sha256[:8]}>"
     linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
     try:
         exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
-    except Exception as error:  # a user's file may raise anything
-        raise TerminalError.wrap(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+    except (Exception, SystemExit) as error:  # a user's file may raise anything
+        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
     pipeline = getattr(module, "PIPELINE", None)
     if not isinstance(pipeline, Pipeline):
         raise TerminalError(
             f"PIPELINE = Pipeline(...) in {source.origin}", f"{type(pipeline).__name__}", "Declare one at its end."
         )
     return pipeline.named(source.name)
+
+
+def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
+    """An exception from a pipeline's code in our words, with the line of the file that it came from."""
+    lines = [
+        (str(frame.f_globals.get("__file__")), number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(_MODULE)
+    ]
+    text = str(error)
+    if isinstance(error, SyntaxError):
+        text = error.msg
+        lines.append((str(error.filename).removeprefix("<").rsplit(" ", 1)[0], error.lineno or 0))
+    place = ", in {}, line {}".format(*lines[-1]) if lines else ""
+    if isinstance(error, IngestError):
+        return TerminalError(f"{expected}, with {error.expected}", error.got + place, error.fix or fix)
+    return TerminalError(expected, f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}", fix)
 
 
 def _takes(source: PipelineSource, filename: str) -> bool:
@@ -134,16 +153,32 @@ def _from_folders(settings: Settings) -> Iterator[PipelineSource]:
     for folder in settings.pipelines:
         for file in sorted(Path(folder).expanduser().glob("*.py")):
             if not file.name.startswith("_"):
-                yield PipelineSource(name=file.stem, origin=str(file), text=file.read_text())
+                yield PipelineSource(name=file.stem, origin=str(file), text=_text(file))
 
 
 def _from_entry_points() -> Iterator[PipelineSource]:
     for name, file in _entry_point_files().items():
-        yield PipelineSource(name=name, origin=file, text=Path(file).read_text())
+        yield PipelineSource(name=name, origin=file, text=_text(Path(file)))
 
 
 @cache
 def _entry_point_files() -> dict[str, str]:
     """Looking through all installed packages takes milliseconds, so it is done once a process."""
-    specs = {p.name: importlib.util.find_spec(p.module) for p in entry_points(group=ENTRY_POINTS)}
-    return {name: spec.origin for name, spec in specs.items() if spec and spec.origin}
+    return {point.name: _file_of(point.module) for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _file_of(module: str) -> str:
+    """The file of an installed module; of one that is not there its name, which is reported when it is read."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    return spec.origin if spec and spec.origin else module
+
+
+def _text(file: Path) -> str:
+    """The text of a pipeline; of a file that cannot be read a text that says so when it is run."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        return f"raise RuntimeError({str(error)!r})\n"

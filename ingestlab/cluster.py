@@ -14,7 +14,6 @@ from ingestlab.errors import IngestError, TransientError
 from ingestlab.settings import Settings
 
 LOST = (KilledWorker, CommClosedError, CancelledError, TimeoutError)  # the cluster's fault, not the task's
-CONNECT_TIMEOUT = 10  # seconds
 
 
 class Cluster:
@@ -24,7 +23,7 @@ class Cluster:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._address = settings.dask_scheduler
+        self._address, self._timeout = settings.dask_scheduler, settings.connect_timeout
         self._client: Client | None = None
         self._local: LocalCluster | None = None
         self._lock = threading.Lock()
@@ -54,8 +53,9 @@ class Cluster:
             TransientError: Dask workers were lost, or the scheduler was.
         """
         client = self.client()
+        futures: list[Any] = []
         try:
-            futures = [client.submit(function, *c, key=k, pure=False) for c, k in zip(calls, keys, strict=True)]
+            futures += [client.submit(function, *c, key=k, pure=False) for c, k in zip(calls, keys, strict=True)]
             places = {future.key: i for i, future in enumerate(futures)}
             for future in as_completed(futures, loop=client.loop):
                 yield places[future.key], future.result()
@@ -63,6 +63,9 @@ class Cluster:
             raise
         except LOST as error:
             raise TransientError.wrap(error, "Dask workers to finish the tasks", "See the Dask dashboard.") from error
+        finally:
+            for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
+                future.release()
 
     def close(self) -> None:
         """Disconnects, and stops what this process has started."""
@@ -76,7 +79,7 @@ class Cluster:
             self._local = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
             return Client(self._local, set_as_default=False)
         try:
-            return Client(self._address, timeout=CONNECT_TIMEOUT, set_as_default=False, name="ingestlab")
+            return Client(self._address, timeout=self._timeout, set_as_default=False, name="ingestlab")
         except (OSError, TimeoutError) as error:
             raise TransientError.wrap(
                 error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."

@@ -6,9 +6,12 @@ pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can sh
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 Kind = Literal["transient", "terminal"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class IngestError(Exception):
@@ -94,3 +97,13 @@ _CLASSES = (
     StackError,
 )
 _TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}
+
+
+def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
+    """What the work on one file gives, or the error if that is the file's own fault; all others are raised."""
+    try:
+        return work(*args, **named)
+    except StorageError:
+        raise
+    except TerminalError as error:
+        return error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,29 +10,26 @@ from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
 from ingestlab.commit import Batch, abandon, assemble, live_parts, load_manifest, manifests, publish, recover
-from ingestlab.errors import IngestError, StorageError, TerminalError
+from ingestlab.errors import StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
-from ingestlab.guard import check, check_tenant, file_name, shown
+from ingestlab.guard import check, check_tenant, file_name
 from ingestlab.ledger import Lease, Ledger, batch_lock, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,
     IngestRequest,
     IngestResult,
-    Manifest,
-    Outcome,
     Part,
     Progress,
     Receipt,
     Source,
     SourceRecord,
-    Status,
-    Tally,
 )
 from ingestlab.plan import Plan, Target, make_plan
 from ingestlab.process import Job, run
 from ingestlab.process.rewrite import rewrite
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
+from ingestlab.story import Story
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
         context: The connections to use.
         report: Is told of every step.
     """
-    story = _Story(request, report)
+    story = Story(request, report)
     for target, sources in _by_target(request, context, story):
         try:
             _ingest_into(target, sources, request, context, story)
@@ -74,9 +69,7 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
     return story.result()
 
 
-def _ingest_into(
-    target: Target, sources: list[Source], request: IngestRequest, context: Context, story: _Story
-) -> None:
+def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, context: Context, story: Story) -> None:
     """The same for the sources of one table."""
     with context.ledger.lease() as lease:
         known = _prepare(target, sources, context, lease)
@@ -111,7 +104,7 @@ def _all_or_nothing(plan: Plan, context: Context, lease: Lease) -> Iterator[None
         raise
 
 
-def _by_target(request: IngestRequest, context: Context, story: _Story) -> Iterator[tuple[Target, list[Source]]]:
+def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:
     """The sources of a request by the pipeline that takes them."""
     pipelines = Catalog.read(context.settings)
     groups: dict[PipelineSource, list[Source]] = {}
@@ -164,7 +157,7 @@ def _fetch(
     known: dict[str, SourceRecord],
     request: IngestRequest,
     context: Context,
-    story: _Story,
+    story: Story,
 ) -> list[FetchedFile]:
     """Downloads what is new; the rest is told to the story."""
     ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
@@ -185,7 +178,7 @@ def _fetch(
     return [g for g in got if isinstance(g, FetchedFile)]
 
 
-def _process(plan: Plan, context: Context, story: _Story) -> list[Receipt]:
+def _process(plan: Plan, context: Context, story: Story) -> list[Receipt]:
     """One Dask task for each partition; their receipts, in order."""
     target, settings = plan.target, context.settings
     job = Job(
@@ -226,88 +219,3 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
         rejects=(*batch.rejects, *(p for p in left if not p.target.startswith(home))),
         replaced=tuple(p.target for p in old),
     )
-
-
-class _Story:
-    """What has happened so far: feeds the progress, and becomes the result."""
-
-    def __init__(self, request: IngestRequest, report: Callable[[Progress], None]) -> None:
-        self._request, self._report = request, report
-        self._progress = Progress(files=len(request.sources))
-        self._outcomes: dict[str, Outcome] = {}
-        self._rules: Counter[str] = Counter()
-        self._seconds: dict[str, float] = {}
-        self._tables: set[str] = set()
-        self._bytes = 0
-
-    @contextmanager
-    def stage(self, state: str) -> Iterator[None]:
-        """Names the state of the job, and takes its time."""
-        began = time.perf_counter()
-        self._tell(state=state)
-        try:
-            yield
-        finally:
-            self._seconds[state] = self._seconds.get(state, 0.0) + time.perf_counter() - began
-
-    def fetched(self, files: int, size: int) -> None:
-        self._tell(files_done=files, bytes=size)
-
-    def planned(self, partitions: int) -> None:
-        self._tell(partitions=self._progress.partitions + partitions)
-
-    def processed(self, receipt: Receipt) -> None:
-        total = sum(receipt.tallies.values(), Tally())
-        self._tell(
-            partitions_done=self._progress.partitions_done + 1,
-            rows=self._progress.rows + total.rows_in,
-            rejected=self._progress.rejected + total.rejected,
-        )
-
-    def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
-        """Sources that the lake has; those that an earlier try of this very run committed count as committed."""
-        for r in records:
-            mine = r.run == self._request.run
-            self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
-
-    def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
-        for uri, error in errors.items():
-            self._outcomes[uri] = Outcome(uri=shown(uri), status="failed", error=error)
-        if errors:
-            self._tell(failed=sum(o.status == "failed" for o in self._outcomes.values()))
-
-    def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
-        """The sources of a table that could not be written, but for those whose end is known."""
-        self.failed({s.uri: error.to_dict() for s in sources if s.uri not in self._outcomes})
-
-    def committed(self, manifest: Manifest) -> None:
-        for record in manifest.sources:
-            self._done(record, "committed", manifest.table, manifest.pipeline)
-        self.committed_before(manifest)
-
-    def committed_before(self, manifest: Manifest | None) -> None:
-        """Adds what a commit of this run has published, this time or in an earlier try."""
-        if manifest:
-            self._rules.update(manifest.rules)
-            self._bytes += sum(p.size for p in manifest.parts)
-
-    def result(self) -> IngestResult:
-        return IngestResult(
-            run=self._request.run,
-            job=self._request.job_id,
-            outcomes=tuple(self._outcomes[s.uri] for s in self._request.sources),
-            rules=dict(self._rules),
-            parquet_bytes=self._bytes,
-            tables=tuple(sorted(self._tables)),
-            seconds={k: round(v, 4) for k, v in self._seconds.items()},
-        )
-
-    def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
-        self._tables.add(table)
-        self._outcomes[r.uri] = Outcome.model_construct(
-            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline
-        )
-
-    def _tell(self, **changes: object) -> None:
-        self._progress = self._progress.model_copy(update=changes)
-        self._report(self._progress)

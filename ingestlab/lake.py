@@ -21,6 +21,7 @@ from ingestlab.commit import live_parts, manifests
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
 from ingestlab.models import NAME, Manifest, Part
+from ingestlab.process import REJECTS
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
 
@@ -29,9 +30,15 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+_NO_ROWS = pa.schema([("_source", pa.dictionary(pa.int32(), pa.string())), ("_row", pa.int64())])
+
 
 class Table:
     """The published rows of one table, as of the moment it was opened.
+
+    Columns that only some parts have are null elsewhere; where the parts' types differ they are widened, and
+    those that have nothing in common become text. Partition columns are read from the folders' names, as all
+    tools do it: int32 if all values are integers, else text, so a day is ``"2017-10-23"``.
 
     Args:
         store: The lake.
@@ -70,16 +77,20 @@ class Table:
         return self._store.full(self.folder)
 
     def dataset(self) -> ds.Dataset:
-        """The table as a pyarrow dataset; columns that only some parts have are null elsewhere."""
+        """The table as a pyarrow dataset; without any part it has the columns that ingestlab adds to all tables."""
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> ds.Dataset:
         if not self.parts:
-            return ds.dataset(pa.table({}))
+            return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
         filesystem, root = _arrow_filesystem(self._store)
         options = ds.FileSystemFactoryOptions(
             partitioning=ds.HivePartitioning.discover(infer_dictionary=False), partition_base_dir=root + self.folder
         )
         paths = [root + p.target for p in self.parts]
         factory = ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
-        return factory.finish(factory.inspect(promote_options="permissive"))
+        return factory.finish(_common_schema(factory))
 
     def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """The rows as an Arrow table; `columns` and `where` are pushed down to the files."""
@@ -97,8 +108,10 @@ class Table:
         schema = self.dataset().schema
         meta = schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype)
         targets = [p.target for p in self.parts]
-        frame: dd.DataFrame = dd.from_map(
-            _read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta
+        frame: dd.DataFrame = (
+            dd.from_map(_read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta)
+            if targets
+            else dd.from_pandas(meta, npartitions=1)
         )
         return frame
 
@@ -149,8 +162,7 @@ class Lake:
             if value is not None:
                 test = pc.field(column) == value
                 where = test if where is None else where & test
-        rejects = Table(self._store, self.tenant, layout.rejects(name))
-        return rejects.pandas(where=where) if rejects.parts else pd.DataFrame()
+        return Table(self._store, self.tenant, layout.rejects(name)).pandas(where=where)
 
 
 def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
@@ -159,6 +171,27 @@ def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
         return pafs.PyFileSystem(pafs.FSSpecHandler(store.fs)), store.root
     assert isinstance(store, LocalStore)
     return pafs.LocalFileSystem(), store.url.rstrip("/") + "/"
+
+
+def _common_schema(factory: ds.DatasetFactory) -> pa.Schema:
+    """The columns of all parts; one whose types have nothing in common, as inferred ones may, is text."""
+    try:
+        return factory.inspect(promote_options="permissive")
+    except pa.ArrowTypeError:
+        first = factory.inspect(fragments=1)  # with the partition columns, which no part has
+        schemas = [first, *(part.physical_schema for part in factory.finish(first).get_fragments())]
+    kinds: dict[str, pa.DataType] = {}
+    for field in (field for schema in schemas for field in schema):
+        kinds[field.name] = _common_type(kinds.get(field.name, field.type), field.type)
+    return pa.schema(list(kinds.items()))
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    try:
+        both = pa.unify_schemas([pa.schema({"x": one}), pa.schema({"x": other})], promote_options="permissive")
+    except pa.ArrowTypeError:
+        return pa.string()
+    return both.field("x").type
 
 
 def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from ingestlab.errors import BusySourceError, LostLeaseError, TransientError
+from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
 from ingestlab.models import Manifest, SourceRecord
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
@@ -47,10 +47,18 @@ end
 def connect(url: str) -> redis.Redis:
     """A Redis client that rides out short outages; values are bytes.
 
-    Raises nothing yet: the connection is made on first use.
+    The connection is made on first use.
+
+    Raises:
+        TerminalError: This is no URL of a Redis server; it is not repeated, for it may hold a password.
     """
     retry = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3)
-    return redis.Redis.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
+    try:
+        return redis.Redis.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
+    except ValueError:
+        expected = "a Redis URL such as redis://:password@host:6379/0"
+        fix = "Check REDIS_URL; a password with special characters must be percent-encoded."
+        raise TerminalError(expected, "something else", fix) from None
 
 
 class Lease:

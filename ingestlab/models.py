@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ingestlab.errors import IngestError, UndecodableJobError
 
@@ -48,6 +48,15 @@ class IngestRequest(Value):
     table: str = Field(pattern=NAME)  # where files go that no pipeline matches
     sources: tuple[Source, ...] = Field(min_length=1)
     force: bool = False  # ingest again what is unchanged, replacing its rows
+
+    @field_validator("sources")
+    @classmethod
+    def _once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        """A source that a producer names twice would have its rows published twice."""
+        first: dict[str, Source] = {}
+        for source in sources:
+            first.setdefault(source.uri, source)
+        return tuple(first.values())
 
     @property
     def job_id(self) -> str:

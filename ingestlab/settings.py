@@ -8,13 +8,14 @@ the ``INGESTLAB_`` ones. Nothing is read at import.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 import psutil
 from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.errors import TerminalError
 
@@ -68,8 +69,6 @@ class Settings(BaseSettings):
     partition_bytes: int = Field(default=32 * MB, ge=1024)
     connections: int = Field(default=16, ge=1)
     max_file_bytes: int = 10 << 30
-    max_expanded_bytes: int = 20 << 30  # what a compressed file may grow to
-    max_expansion: int = 200  # times its compressed size; above it is taken for a bomb
 
     # How long, how often
     connect_timeout: float = 10.0
@@ -129,7 +128,8 @@ class Settings(BaseSettings):
 def load_settings(**overrides: Any) -> Settings:
     """Reads the settings, and fills what they leave open from the running stack of their home.
 
-    Where `home` is an argument and a stack runs there, its addresses beat the environment's.
+    Where `home` is an argument and a stack runs there, its addresses beat the environment's. Below a folder
+    with pipelines, the default home and pipelines are that folder's.
 
     Args:
         **overrides: Settings that beat every other source; ``None`` means not given.
@@ -140,7 +140,14 @@ def load_settings(**overrides: Any) -> Settings:
     given = {k: v for k, v in overrides.items() if v is not None}
     try:
         settings = Settings(**given)
-        if "home" in given and not {"redis_url", "redis_host"} & set(given) and (stack := read_stack(settings)):
+        if project := _project_above(settings):
+            given = {**project, **given}
+            settings = Settings(**given)
+        if (
+            overrides.get("home") is not None
+            and not {"redis_url", "redis_host"} & set(given)
+            and (stack := read_stack(settings))
+        ):
             return Settings(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
@@ -149,6 +156,29 @@ def load_settings(**overrides: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
         raise TerminalError(f"a usable value for the setting {name}", f"{first['input']!r}", first["msg"]) from None
+    except SettingsError as error:  # its text names the setting, and does not repeat the value
+        raise TerminalError(
+            "settings that can be read", str(error), 'Write it as JSON, e.g. {"s3": {"key": "…"}}.'
+        ) from None
+
+
+def _project_above(settings: Settings) -> dict[str, Any]:
+    """Home and pipelines of the project that the working folder lies in, where they are left to their defaults.
+
+    A notebook's kernel works in the notebook's folder, and means the project around it.
+    """
+    here = Path.cwd()
+    wanted = {"home", "pipelines"} - settings.model_fields_set
+    if not wanted or _is_project(here):
+        return {}
+    mine = (folder for folder in here.parents if folder.stat().st_uid == os.getuid())  # others' code is not run
+    root = next((folder for folder in mine if _is_project(folder)), None)
+    found = {"home": root / ".ingestlab", "pipelines": (str(root / "pipelines"),)} if root else {}
+    return {name: value for name, value in found.items() if name in wanted}
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / ".ingestlab").is_dir() or any((folder / "pipelines").glob("*.py"))
 
 
 def read_stack(settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,10 +107,10 @@ def storage_error(error: OSError, what: str) -> IngestError:
     """An operating system's refusal in our words: a full or closed disk stays so until someone acts."""
     if error.errno in _FULL:
         return StorageError(f"room to write {what}", "a full disk", "Free space, or set INGESTLAB_LAKE elsewhere.")
-    if error.errno in _DENIED | _IN_THE_WAY:
+    if error.errno in _DENIED | _IN_THE_WAY or isinstance(error, PermissionError):
         way = ", and that no file lies where a folder should be" if error.errno in _IN_THE_WAY else ""
         return StorageError.wrap(error, f"to be able to write {what}", f"Check the owner and mode of the lake{way}.")
-    return TransientError.wrap(error, f"to reach {what}", "Check the storage; the job is tried again.")
+    return TransientError.wrap(error, f"to reach {what}", "Check that the storage is up, and `ingestlab retry`.")
 
 
 class LocalStore:
@@ -177,10 +177,8 @@ class LocalStore:
 
     def walk(self, folder: str) -> Iterator[str]:
         base = (self._root + folder).rstrip("/")
-        for where, folders, files in os.walk(base):
-            folders.sort()
-            for name in sorted(files):
-                yield os.path.join(where, name)[len(self._root) :]
+        found = (os.path.join(where, name) for where, _, files in os.walk(base) for name in files)
+        yield from sorted(path[len(self._root) :] for path in found)
 
     def scratch(self) -> Path:
         folder = Path(self._root, "_ingestlab", "tmp")
@@ -224,26 +222,30 @@ class ObjectStore:
         self._scratch: Path | None = None
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        whole = not start and stop is None
-        data: bytes = self.fs.cat_file(self.root + path, **({} if whole else {"start": start, "end": stop}))
-        return data
+        if stop is not None and stop <= start:
+            return b""  # servers have a wrong answer to that
+        limits = {"start": start, "end": stop} if start or stop is not None else {}
+        with self._reaching(path):
+            try:
+                return bytes(self.fs.cat_file(self.root + path, **limits))
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) or start < self.size(path):
+                    raise
+                return b""  # to servers, a range beyond the end is an error
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        try:
+        with self._reaching(path, writing=True):
             self.fs.pipe_file(self.root + path, bytes(data))
-        except OSError as error:
-            raise storage_error(error, path) from error
 
     def adopt(self, local: Path, path: str) -> None:
-        try:
+        with self._reaching(path, writing=True):
             self.fs.put_file(str(local), self.root + path)
-        except OSError as error:
-            raise storage_error(error, path) from error
         local.unlink()
 
     def move(self, source: str, target: str) -> None:
         try:
-            self.fs.cp_file(self.root + source, self.root + target)
+            with self._reaching(target):
+                self.fs.cp_file(self.root + source, self.root + target)
         except FileNotFoundError:
             if not self.exists(target):
                 raise
@@ -251,20 +253,24 @@ class ObjectStore:
         self.delete(source)
 
     def delete(self, path: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._reaching(path):
             self.fs.rm(self.root + path, recursive=True)
 
     def exists(self, path: str) -> bool:
-        self.fs.invalidate_cache()
-        return bool(self.fs.isfile(self.root + path))
+        try:
+            return bool(self._info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def size(self, path: str) -> int:
-        return int(self.fs.info(self.root + path)["size"])
+        return int(self._info(path)["size"])
 
     def walk(self, folder: str) -> Iterator[str]:
         self.fs.invalidate_cache()  # another process may have written since the last listing
-        for found in sorted(self.fs.find(self.root + folder)):
-            yield found[len(self.root) :]
+        with self._reaching(folder or self.url):
+            found = sorted(self.fs.find(self.root + folder))
+        for path in found:
+            yield path[len(self.root) :]
 
     def scratch(self) -> Path:
         if self._scratch is None or not self._scratch.is_dir():
@@ -276,6 +282,33 @@ class ObjectStore:
 
     def full(self, path: str) -> str:
         return str(self.fs.unstrip_protocol(self.root + path))
+
+    def _info(self, path: str) -> dict[str, Any]:
+        """What the store says of a file: never from a cache, and never "not there" for want of an answer."""
+        self.fs.invalidate_cache()
+        with self._reaching(path):
+            return dict(self.fs.info(self.root + path))
+
+    @contextmanager
+    def _reaching(self, path: str, *, writing: bool = False) -> Iterator[None]:
+        """Puts the store's errors in our words; that a file is not there is the caller's to judge."""
+        try:
+            yield
+        except (IngestError, FileNotFoundError) as error:
+            if writing and isinstance(error, FileNotFoundError):
+                raise StorageError.wrap(
+                    error, f"the bucket of {self.url}", "Create it, or check INGESTLAB_LAKE."
+                ) from error
+            raise
+        except OSError as error:
+            raise storage_error(error, path) from error
+        except Exception as error:  # each kind of store has its own
+            if "Credential" in type(error).__name__ or isinstance(error, TypeError | ValueError | AttributeError):
+                fix = "Check INGESTLAB_STORAGE_OPTIONS and the credentials in the environment."
+                raise StorageError.wrap(error, f"options that open {self.url}", fix) from error
+            raise TransientError.wrap(
+                error, f"to reach {path} in {self.url}", "Check that the storage is up."
+            ) from error
 
 
 def _replace(source: str, target: str) -> None:

@@ -15,7 +15,8 @@ from ingestlab.errors import UndecodableJobError
 JOB_FUNCTION = "ingestlab.worker.ingest_job"
 ALLOWED = frozenset({JOB_FUNCTION})
 WORKER_CLASS = "ingestlab.worker.IngestWorker"
-NOTICE = b"cThis job is JSON for ingestlab, not for a plain RQ worker: set RQ_WORKER_CLASS for yours\nrefused\n."
+REFUSAL = "This job is JSON for ingestlab, not for a plain RQ worker: set RQ_WORKER_CLASS as `ingestlab doctor` says"
+NOTICE = f"c{REFUSAL}\nrefused\n.".encode()
 
 
 class JobSerializer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from yard import Yard, environment, open_yard, until
 
 from ingestlab import stack as embedded
 from ingestlab.settings import Settings
@@ -84,7 +87,39 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def environment(**more: str) -> dict[str, str]:
-    """An environment in which another process finds this checkout, and prints in full width."""
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory, stack: Settings) -> Iterator[Yard]:
+    """Workers with small pipelines of their own, for all tests."""
+    with open_yard(tmp_path_factory.mktemp("yard"), stack.dask_scheduler) as found:
+        yield found
+
+
+@pytest.fixture
+def ready(yard: Yard) -> Yard:
+    """The yard with both of its workers at work."""
+    yard.workers.have(2)
+    return yard
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A real S3 server on a free port: the fsspec options that lead to it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("ministack")
+    env = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "TMPDIR": str(home), "HOME": str(home)}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "ministack"], env=env, stdout=log, stderr=log, cwd=home)
+    try:
+        until(lambda: process.poll() is not None or _listens(port), 30, "an S3 server")
+        assert process.poll() is None, (home / "log").read_text()
+        yield {"key": "test", "secret": "test", "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}"}}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

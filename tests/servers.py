@@ -38,10 +38,11 @@ class Server:
         ``/status/CODE``: that status; ``?after=SECONDS`` adds Retry-After.
         ``/silent``: headers, then nothing. ``/mute``: not even headers. ``/drip``: a byte every 10 ms.
         ``/endless``: bytes without end. ``/huge``: declares a terabyte.
-        ``/short/NAME``: declares more bytes than it sends. ``/garbage``: not HTTP.
-        ``/flaky/NAME?fail=N``: status 503 for N requests, then the file.
+        ``/short/NAME``: declares more bytes than it sends; ``/long/NAME``: fewer. ``/garbage``: not HTTP.
+        ``/flaky/NAME?fail=N``: status 503, or ``&status=CODE``, for N requests, then the file.
         ``/cut/NAME``: breaks off half-way at the first request, then as ``/files``; ``?change=1`` puts
         another content in the file's place meanwhile, ``?lie=1`` answers with a wrong Content-Range.
+        ``/held/NAME``: half of the file, and the rest when ``release`` is called.
         ``/redirect?to=URL``, ``/loop``: redirects.
 
     A folder in `files` is served as it is at the time of each request.
@@ -68,20 +69,26 @@ class Server:
         """The address of a route."""
         return f"http://127.0.0.1:{self.port}/{path.lstrip('/')}"
 
+    def release(self) -> None:
+        """Lets the files go that ``/held`` holds back, now and from now on."""
+        self._loop.call_soon_threadsafe(self._free.set)
+
     def requests(self, path: str) -> list[Request]:
         """The requests to one path, in order."""
         return [r for r in self.log if r.path == path]
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._free = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         app = web.Application(middlewares=[self._logged])
         app.router.add_get("/files/{name:.+}", self._file)
         app.router.add_get("/{kind:plain|dated}/{name:.+}", self._plain)
         app.router.add_get("/status/{code}", self._status)
         app.router.add_get("/{kind:silent|mute|drip|endless|huge|garbage}", self._ill)
         app.router.add_get("/short/{name:.+}", self._short)
+        app.router.add_get("/long/{name:.+}", self._long)
         app.router.add_get("/flaky/{name:.+}", self._flaky)
         app.router.add_get("/cut/{name:.+}", self._cut)
+        app.router.add_get("/held/{name:.+}", self._held)
         app.router.add_get("/redirect", self._redirect)
         app.router.add_get("/loop", self._loop_forever)
         runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
@@ -171,10 +178,16 @@ class Server:
     async def _short(self, request: web.Request) -> web.StreamResponse:
         return await self._break_off(request, self._bytes(request), extra=1000)
 
+    async def _long(self, request: web.Request) -> web.StreamResponse:
+        data = self._bytes(request)
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(data) // 2, data))
+        request.transport.close()
+        return web.Response()
+
     async def _flaky(self, request: web.Request) -> web.StreamResponse:
         self._seen[request.path] += 1
         if self._seen[request.path] <= int(request.query["fail"]):
-            raise web.HTTPServiceUnavailable
+            return web.Response(status=int(request.query.get("status", "503")))
         return await self._file(request)
 
     async def _cut(self, request: web.Request) -> web.StreamResponse:
@@ -189,6 +202,16 @@ class Server:
             headers = {**self._tags(data), "Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"}
             return web.Response(status=206, body=data, headers=headers)
         return await self._file(request)
+
+    async def _held(self, request: web.Request) -> web.StreamResponse:
+        data = self._bytes(request)
+        response = web.StreamResponse(headers=self._tags(data))
+        response.content_length = len(data)
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        await self._free.wait()
+        await response.write(data[len(data) // 2 :])
+        return response
 
     async def _break_off(
         self, request: web.Request, data: bytes, extra: int, of: bytes | None = None

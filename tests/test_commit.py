@@ -156,6 +156,7 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
+    reconcile(world.store, world.ledger)  # a batch that died before its intent may never come again
     world.check(sorted(world.expected))
 
 

@@ -10,8 +10,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -513,33 +511,6 @@ def test_a_disk_that_refuses_a_write_ends_it_all(server, store):
 
 
 # A real S3 server
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """An S3 server on a free port, and the options that lead to it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("ministack")
-    env = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "TMPDIR": str(home), "HOME": str(home)}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "ministack"], env=env, stdout=log, stderr=log, cwd=home)
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, (home / "log").read_text()
-                assert time.monotonic() < until, (home / "log").read_text()
-                time.sleep(0.05)
-        client = {"endpoint_url": f"http://127.0.0.1:{port}"}
-        yield {"key": "test", "secret": "test", "client_kwargs": client}
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
 
 
 def test_s3_sources(s3, store):

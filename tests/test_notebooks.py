@@ -18,7 +18,6 @@ def home(tmp_path, monkeypatch):
     for name in ("REDIS_URL", "REDIS_HOST", "INGESTLAB_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INGESTLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("INGESTLAB_PIPELINES", str(ROOT / "pipelines"))
     yield tmp_path / "home"
     stack.stop(tmp_path / "home")
 

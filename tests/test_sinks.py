@@ -92,6 +92,23 @@ def test_one_part_for_each_folder_and_null_has_its_own(sink):
     assert numbers(sink, parts) == [0, 1, 1, 2]
 
 
+def test_what_went_into_folders_comes_back_as_text(sink):
+    parts = sink.stage("b1-0", rows(1, 0), ["day", "n"])
+    for part in parts:
+        sink.publish(part)
+    read = sink.read(parts)
+    assert sorted(zip(read["n"].to_pylist(), read["day"].to_pylist(), strict=True)) == [
+        ("0", None),
+        ("1", "2017-10-01"),
+    ]
+
+
+def test_folder_names_have_a_length_that_file_systems_take(sink):
+    table = pa.table({"day": ["x" * 256], "_source": ["a"]})
+    with pytest.raises(TerminalError, match=r"folder names of at most 255 characters, by partition_by day"):
+        sink.stage("b1-0", table, ["day"])
+
+
 def test_a_missing_partition_column_is_named(sink):
     with pytest.raises(TerminalError, match=r"partition_by column 'week'.*columns n, day"):
         sink.stage("b1-0", rows(1), ["week"])

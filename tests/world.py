@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestlab import layout
@@ -85,17 +86,22 @@ class Fuse:
 
 
 class World:
-    """A lake in a folder, source files beside it, and a way to ingest them with an accident."""
+    """A lake in a folder or elsewhere, source files in the folder, and a way to ingest them with an accident."""
 
-    def __init__(self, folder: Path, redis_url: str, disposition: str = "append") -> None:
+    def __init__(self, folder: Path, redis_url: str, disposition: str = "append", **settings: Any) -> None:
         pipelines = folder / "pipelines"
         pipelines.mkdir(parents=True)
         (pipelines / "small.py").write_text(PIPELINE.replace("DISPOSITION", disposition))
         self.folder = folder
         self.settings = Settings(
-            _env_file=None, home=folder / "home", redis_url=redis_url, pipelines=(str(pipelines),), lock_ttl=5
+            _env_file=None,
+            home=folder / "home",
+            redis_url=redis_url,
+            pipelines=(str(pipelines),),
+            lock_ttl=5,
+            **settings,
         )
-        self.store: Store = open_store(self.settings.lake_url)
+        self.store: Store = open_store(self.settings.lake_url, self.settings.storage_options)
         self.ledger = Ledger(connect(redis_url), self.settings.lake_url, ttl=5)
         self.expected: dict[str, list[int]] = {}
 
@@ -141,7 +147,7 @@ class World:
         """Row numbers by source, as a reader that knows nothing of ingestlab finds them."""
         found: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
         for path in self.store.walk(layout.table("default", table)):
-            data = pq.ParquetFile(self.store.full(path)).read()
+            data = pq.ParquetFile(pa.BufferReader(self.store.read(path))).read()
             names = ("_source", "_row") if "_source" in data.column_names else ("source", "row")
             for uri, row in zip(data[names[0]].to_pylist(), data[names[1]].to_pylist(), strict=True):
                 found[uri][row] += 1

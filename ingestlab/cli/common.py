@@ -33,6 +33,11 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from error
 
 
+def many(count: int, noun: str) -> str:
+    """A number of things: ``1 file``, ``1,000 files``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show_error(error: IngestError) -> None:
     """Prints what was expected, what came, and what to do, to standard error."""
     lines = (("expected", error.expected), ("got", error.got), ("do", error.fix))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,16 +15,15 @@ from rich.table import Table
 from ingestlab import stack
 from ingestlab.cli.common import out
 from ingestlab.cli.show import frame_table, print_failure, watching
-from ingestlab.datasets import ensure_samples
 from ingestlab.errors import StackError
-from ingestlab.jobs import Run
-from ingestlab.jobs import submit as submit_uris
-from ingestlab.jobs.run import RunResult
-from ingestlab.lake import Lake
 from ingestlab.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from ingestlab.jobs import Run
+    from ingestlab.jobs.run import RunResult
+
 HOME = Path(".ingestlab/demo")
-FOLDERS = ("bts", "flights")
+FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +35,12 @@ def demo(
     home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
 ) -> None:
     """Start a stack, ingest 24 alarm files and a year of flights over HTTP, show what came out, stop the stack."""
+    from ingestlab.catalog import Catalog  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.jobs import submit as submit_uris  # noqa: PLC0415
+
+    pipelines = Catalog.read(load_settings(home=home))
+    for name in FOLDERS.values():
+        pipelines.named(name)
     with _fresh_stack(home) as settings:
         out.print(f"Dask dashboard: {settings.dask_dashboard}")
         began = time.perf_counter()
@@ -50,6 +55,8 @@ def demo(
 
 def sample_uris(folder: str, settings: Settings) -> list[str]:
     """The sample files of one kind, as the embedded file server serves them."""
+    from ingestlab.datasets import ensure_samples  # noqa: PLC0415 - likewise
+
     if not settings.samples:
         raise StackError("an embedded stack with its file server", "no address of one", "Start it with `ingestlab up`.")
     files = ensure_samples(settings.home / "samples") / folder
@@ -96,6 +103,8 @@ def _print_totals(results: list[RunResult], seconds: float) -> None:
 
 
 def _print_tables(settings: Settings) -> None:
+    from ingestlab.lake import Lake  # noqa: PLC0415 - likewise
+
     lake = Lake(settings)
     for table in lake.tables():
         out.print(f"[bold]{table.name}[/]  {table.rows:,} rows in {table.path}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.show import COLOURS, print_result, watching
-from ingestlab.jobs import Run, find_run, recent_runs
-from ingestlab.jobs import submit as submit_uris
 from ingestlab.settings import load_settings
+
+if TYPE_CHECKING:
+    from ingestlab.jobs import Run
 
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ingestlab runs` lists them.")]
@@ -38,15 +40,14 @@ def submit(
     home: Home = None,
 ) -> None:
     """Announce files to be ingested."""
-    settings = load_settings(home=home)
-    run = submit_uris(uris, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, settings=settings)
+    run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force)
     if wait:
         _wait(run, as_json=as_json)
     elif as_json:
         out.print_json(run.record.model_dump_json())
     else:
         r = run.record
-        out.print(f"Queued run {run.id}: {r.files} files in {len(r.jobs)} jobs on {r.queue}.")
+        out.print(f"Queued run {run.id}: {many(r.files, 'file')} in {many(len(r.jobs), 'job')} on {r.queue}.")
         out.print(f"Watch it with `ingestlab show {run.id} --wait`.")
 
 
@@ -56,7 +57,7 @@ def produce(
     home: Home = None,
 ) -> None:
     """Announce files the way the tutorial's producer does."""
-    run = submit_uris(uri, queue=queuename, settings=load_settings(home=home))
+    run = _submit(uri, home, queue=queuename)
     out.print(f"Queued run {run.id} on {run.record.queue}.")
 
 
@@ -67,7 +68,7 @@ def show(
     home: Home = None,
 ) -> None:
     """Show where a run is or how it ended, with the error of every file that failed."""
-    found = find_run(run, load_settings(home=home))
+    found = _find(run, home)
     progress = found.progress()
     if wait or progress.state in ("finished", "failed"):
         _wait(found, as_json=as_json)
@@ -83,6 +84,8 @@ def show(
 
 def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None) -> None:
     """List the latest runs."""
+    from ingestlab.jobs import recent_runs  # noqa: PLC0415 - as below
+
     found = [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
     if as_json:
         out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in found]))
@@ -99,12 +102,24 @@ def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Js
 
 def cancel(run: RunId, home: Home = None) -> None:
     """Take the jobs of a run that have not started from the queue."""
-    out.print(f"Cancelled {find_run(run, load_settings(home=home)).cancel()} jobs.")
+    out.print(f"Cancelled {many(_find(run, home).cancel(), 'job')}.")
 
 
 def retry(run: RunId, home: Home = None) -> None:
     """Queue the failed jobs of a run once more."""
-    out.print(f"Queued {find_run(run, load_settings(home=home)).retry()} jobs again.")
+    out.print(f"Queued {many(_find(run, home).retry(), 'job')} again.")
+
+
+def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
+    from ingestlab.jobs import submit as submit_uris  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    return submit_uris(uris, settings=load_settings(home=home), **options)
+
+
+def _find(run: str, home: Path | None) -> Run:
+    from ingestlab.jobs import find_run  # noqa: PLC0415 - likewise
+
+    return find_run(run, load_settings(home=home))
 
 
 def _wait(run: Run, *, as_json: bool) -> None:

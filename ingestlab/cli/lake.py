@@ -10,14 +10,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ingestlab.catalog import Catalog, load
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.show import frame_table, side_by_side
 from ingestlab.errors import TerminalError
-from ingestlab.lake import Lake
-from ingestlab.ledger import Ledger, connect
 from ingestlab.settings import load_settings
-from ingestlab.storage import open_store
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def pipelines(home: Home = None, as_json: Json = False) -> None:
     """List the pipelines, with the file names that they take."""
+    from ingestlab.catalog import Catalog, load  # noqa: PLC0415 - slow to import: --help must not wait for it
+
     rows = []
     for name, source in Catalog.read(load_settings(home=home)).sources.items():
         try:
@@ -54,7 +52,7 @@ def check(
     home: Home = None,
 ) -> None:
     """Try a pipeline on a sample of a file, here and now: clean rows and rejects side by side."""
-    from ingestlab.trial import try_pipeline  # noqa: PLC0415 - loads pandera, which other commands do not need
+    from ingestlab.trial import try_pipeline  # noqa: PLC0415 - likewise
 
     trial = try_pipeline(pipeline, file, load_settings(home=home))
     t = trial.tally
@@ -69,6 +67,8 @@ def check(
 
 def tables(home: Home = None, as_json: Json = False) -> None:
     """List the published tables."""
+    from ingestlab.lake import Lake  # noqa: PLC0415 - likewise
+
     lake = Lake(load_settings(home=home))
     rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
     if as_json:
@@ -86,7 +86,9 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 
 def reconcile(home: Home = None, as_json: Json = False) -> None:
     """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
+    from ingestlab.ledger import Ledger, connect  # noqa: PLC0415 - likewise
     from ingestlab.reconcile import reconcile as mend  # noqa: PLC0415
+    from ingestlab.storage import open_store  # noqa: PLC0415
 
     settings = load_settings(home=home)
     store = open_store(settings.lake_url, settings.storage_options)

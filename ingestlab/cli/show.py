@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -16,8 +16,12 @@ from rich.text import Text
 
 from ingestlab.cli.common import out
 from ingestlab.errors import IngestError
-from ingestlab.jobs.run import RunResult
 from ingestlab.models import Outcome, Progress
+
+if TYPE_CHECKING:  # slow to import: who calls a function here has them already
+    import pandas as pd
+
+    from ingestlab.jobs.run import RunResult
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full
@@ -76,8 +80,9 @@ def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
     table = Table(title=title, box=box.SIMPLE, title_justify="left", header_style="bold", pad_edge=False)
     for column in frame.columns:
         table.add_column(str(column), overflow="ellipsis", no_wrap=True, max_width=28)
-    for row in frame.head(rows).itertuples(index=False):
-        table.add_row(*("" if pd.isna(cell) else str(cell) for cell in row))
+    head = frame.head(rows)
+    for row, nulls in zip(head.itertuples(index=False), head.isna().itertuples(index=False), strict=True):
+        table.add_row(*("" if null else str(cell) for cell, null in zip(row, nulls, strict=True)))
     return table
 
 

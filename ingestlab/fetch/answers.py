@@ -24,7 +24,7 @@ _FIX = {
     429: "The server is asked too often: lower INGESTLAB_CONNECTIONS.",
 }
 _UP = "Check the address and that the server is up."
-_LATER = "The server is at fault; the job is tried again."
+_LATER = "The server is at fault: submit the file again later, or tell the server's owner."
 
 
 def refused(response: aiohttp.ClientResponse, uri: str) -> IngestError:
@@ -79,7 +79,8 @@ def _silence(error: TimeoutError, uri: str, came: int, settings: Settings) -> Tr
 def short(uri: str, came: int, size: int | None) -> TransientError:
     """The error for a body that ended before, or after, it should."""
     expected = f"{size:,} bytes from {uri}, as the server declared" if size is not None else f"all of {uri}"
-    return TransientError(expected, f"{came:,} bytes and then the end", "The connection broke or the length is wrong.")
+    fix = "The connection broke or the length is wrong: submit the file again, or tell the server's owner."
+    return TransientError(expected, f"{came:,} bytes and then the end", fix)
 
 
 def bad_redirect(uri: str, target: str, error: Exception) -> TerminalError:

@@ -67,7 +67,7 @@ class FileSources:
                 except (IngestError, LakeFaultError):
                     raise
                 except Exception as error:  # each filesystem has its own kinds of errors
-                    raise _in_our_words(error, source.uri) from error
+                    raise in_our_words(error, source.uri) from error
         raise AssertionError("stamina gives up by raising")
 
     def _once(
@@ -118,7 +118,7 @@ class FileSources:
             raise TransientError(
                 f"{size:,} bytes of {landing.uri} that stay as they are",
                 f"{landing.size:,} bytes, of a file that changed while it was read",
-                "Announce a file when it is finished; the job is tried again.",
+                "Announce a file when it is finished, and submit this one again.",
             )
 
 
@@ -142,7 +142,8 @@ def _local(filesystem: Any) -> bool:
     return isinstance(filesystem, LocalFileSystem)
 
 
-def _in_our_words(error: Exception, uri: str) -> IngestError:
+def in_our_words(error: Exception, uri: str) -> IngestError:
+    """What a filesystem says of a file or folder, as one of our errors; each filesystem has its own."""
     name = type(error).__name__
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return TerminalError(f"the file {uri}", "nothing of that name", "Check the address and who can see it.")
@@ -156,7 +157,7 @@ def _in_our_words(error: Exception, uri: str) -> IngestError:
         return TerminalError.wrap(error, f"credentials for {uri}", fix)
     if isinstance(error, TypeError | ValueError | AttributeError):
         return TerminalError.wrap(error, f"to read {uri} with the options given", f"Check {_OPTIONS}.")
-    return TransientError.wrap(error, f"to read {uri}", "Check that the storage is up; the job is tried again.")
+    return TransientError.wrap(error, f"to read {uri}", "Check that the storage is up, and submit the file again.")
 
 
 def _not_a_file(uri: str, got: str) -> TerminalError:

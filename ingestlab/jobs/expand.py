@@ -6,9 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-import fsspec
+from urllib.parse import unquote_to_bytes
 
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check
@@ -30,8 +28,7 @@ def expand(uris: Iterable[str], settings: Settings) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for uri in uris:
-        check(uri, settings)
-        for source in _expand_one(uri, settings):
+        for source in _expand_one(uri, check(uri, settings), settings):
             found.setdefault(source.uri, source)
     return list(found.values())
 
@@ -55,28 +52,36 @@ def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]
         yield group
 
 
-def _expand_one(uri: str, settings: Settings) -> list[Source]:
-    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
-    if protocol in _UNLISTED:
-        return [Source(uri=uri)]
-    if protocol == "file":
+def _expand_one(uri: str, scheme: str, settings: Settings) -> list[Source]:
+    if scheme == "file":
         return _expand_local(uri)
-    if not any(c in uri for c in _MAGIC):
+    if scheme in _UNLISTED or not any(c in uri for c in _MAGIC):
         return [Source(uri=uri)]
-    fs, path = fsspec.core.url_to_fs(uri, **settings.storage_options.get(protocol, {}))
-    fs.invalidate_cache()
-    infos = [info for info in fs.glob(path, detail=True).values() if info["type"] == "file"]
+    return _expand_listed(uri, scheme, settings)
+
+
+def _expand_listed(uri: str, scheme: str, settings: Settings) -> list[Source]:
+    from ingestlab.fetch.filesystem import connect, in_our_words  # noqa: PLC0415 - slow, and seldom needed here
+
+    fs = connect(scheme, settings)
+    try:
+        found = fs.glob(fs._strip_protocol(uri), detail=True).values()  # noqa: SLF001 - it has no public name
+    except Exception as error:
+        raise in_our_words(error, uri) from error
+    infos = sorted((info for info in found if info["type"] == "file"), key=lambda info: str(info["name"]))
     if not infos:
         raise _nothing(uri)
     return [
         Source(uri=fs.unstrip_protocol(info["name"]), size=info.get("size"), version=listing_version(info))
-        for info in sorted(infos, key=lambda info: str(info["name"]))
+        for info in infos
     ]
 
 
 def _expand_local(uri: str) -> list[Source]:
     """Local files by the standard library, which lists thousands of files faster than a general layer."""
-    path = os.path.abspath(os.path.expanduser(unquote(urlsplit(uri).path) if "://" in uri else uri))
+    if "://" in uri:
+        uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
+    path = os.path.abspath(os.path.expanduser(uri))
     if not any(c in path for c in _MAGIC) or os.path.exists(path):
         return [_local(path)]
     files = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]

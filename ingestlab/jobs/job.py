@@ -7,14 +7,14 @@ from typing import Any
 from rq.exceptions import AbandonedJobError, DeserializationError
 from rq.job import Job, JobStatus
 
-from ingestlab.errors import TerminalError, UndecodableJobError
+from ingestlab import errors
 from ingestlab.wire import ALLOWED
 
 DEATHS = 4  # so many workers may die at a job before the job is blamed
 
 
-class _UndecodableError(UndecodableJobError, DeserializationError):
-    """RQ looks for its own class when it logs a job that it cannot read."""
+class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
+    """The error of that name, of RQ's class too: RQ looks for it when it logs a job that it cannot read."""
 
 
 class IngestJob(Job):
@@ -44,9 +44,9 @@ class IngestJob(Job):
         except DeserializationError as error:
             self.retries_left = 0  # it will never be readable
             cause = error.__cause__
-            if isinstance(cause, UndecodableJobError):
-                raise _UndecodableError(cause.expected, cause.got, cause.fix) from None
-            raise _UndecodableError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
+            if isinstance(cause, errors.UndecodableJobError):
+                raise UndecodableJobError(cause.expected, cause.got, cause.fix) from None
+            raise UndecodableJobError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
 
     def _execute(self) -> Any:
         name, args, kwargs = self.func_name, self.args, self.kwargs
@@ -66,7 +66,8 @@ def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
     if deaths < DEATHS:
         job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
         return
-    fix = "See the workers' logs; was there memory enough?"
     job.retries_left = 0
-    job.meta["error"] = TerminalError("a worker that lives through the job", f"{deaths} that died", fix).to_dict()
+    job.meta["error"] = errors.TerminalError(
+        "a worker that lives through the job", f"{deaths} that died", "See the workers' logs; was there memory enough?"
+    ).to_dict()
     job.save_meta()  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import redis
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 
 from ingestlab.guard import shown
@@ -42,7 +42,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
     job_id = request.job_id
     keys = (Job.key_for(job_id), Result.get_key(job_id))
     if client.eval(_CLEAR_ENDED, 2, *keys, *[s.value for s in ENDED]):
-        for registry in (FinishedJobRegistry, FailedJobRegistry):
+        for registry in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
             client.zrem(registry(queue.name, connection=client).key, job_id)
     delays = [round(delay) for delay in settings.retry_delays]
     first = shown(request.sources[0].uri)

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from ingestlab.ledger import connect
 from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
 from ingestlab.settings import Settings, load_settings
 from ingestlab.storage import open_store
+from ingestlab.wire import REFUSAL, WORKER_CLASS
 
 KEEP = 30 * 86400  # seconds that Redis remembers a run; the lake's records stay
 _RUNS = "ingestlab:runs"
@@ -123,15 +124,17 @@ class Run:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         seen: dict[str, str] = {}
+        pending = {ref.id: ref for ref in self.record.jobs}
+        look: Iterable[str] = pending
         with reaching(self.settings):
-            while pending := [ref.id for ref, job in self._jobs() if not _ended(job)]:
+            while pending := self._without_ended(pending, look):
                 if watch:
                     watch(self.progress())
                 left = 1e9 if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     state = self.progress().state
                     raise TransientError(f"run {self.id} to end within {timeout} s", state, "It goes on.")
-                self._wait_for_a_result(pending, seen, min(left, 0.2 if watch else 1.0))
+                look = self._wait_for_results(pending, seen, min(left, 0.2 if watch else 1.0)) or pending
         if watch:
             watch(self.progress())
         return self.result()
@@ -164,10 +167,11 @@ class Run:
                 job.requeue()
         return len(failed)
 
-    def _jobs(self) -> Iterator[tuple[JobRef, Job | None]]:
+    def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
         """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
-        jobs = fetch_jobs(self.client, [ref.id for ref in self.record.jobs])
-        for ref in self.record.jobs:
+        refs = self.record.jobs if refs is None else refs
+        jobs = fetch_jobs(self.client, [ref.id for ref in refs])
+        for ref in refs:
             job = jobs.get(ref.id)
             yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
 
@@ -197,13 +201,19 @@ class Run:
             return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
         return IngestResult.from_dict(record["result"])
 
-    def _wait_for_a_result(self, pending: list[str], seen: dict[str, str], seconds: float) -> None:
-        """Sleeps on the result streams of the pending jobs: one that ends wakes us at once."""
+    def _without_ended(self, pending: dict[str, JobRef], look: Iterable[str]) -> dict[str, JobRef]:
+        """`pending` less those of the jobs in `look` that have ended: to read them all each time takes long."""
+        ended = {ref.id for ref, job in self._jobs([pending[name] for name in look]) if _ended(job)}
+        return {name: ref for name, ref in pending.items() if name not in ended}
+
+    def _wait_for_results(self, pending: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
+        """Sleeps on the result streams of the pending jobs, and gives the jobs that have a new result."""
         names = {Result.get_key(job): job for job in pending}
         streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
         answer: Any = self.client.xread(streams, block=max(1, int(seconds * 1000)))
-        for key, entries in answer or []:
-            seen[names[key.decode()]] = entries[-1][0].decode()
+        news = {names[key.decode()]: entries[-1][0].decode() for key, entries in answer or []}
+        seen.update(news)
+        return list(news)
 
     def _add_up(self, results: list[IngestResult]) -> RunResult:
         outcomes = tuple(o for r in results for o in r.outcomes)
@@ -306,10 +316,13 @@ def _uris_of(job: Job) -> list[str]:
 def _error_of(job: Job) -> IngestError:
     status = job.get_status(refresh=False)
     if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError("the job to run", f"it was {status.value}", "Submit it again, or retry the run.")
+        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
     latest = job.latest_result()
-    lines = ((latest.exc_string if latest else None) or "no word of its worker").strip().splitlines()
-    return TerminalError("the job to run to its end", lines[-1], "Retry the run.")
+    words = (latest.exc_string if latest else None) or "no word of its worker"
+    if REFUSAL in words:
+        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return TerminalError("a worker of ingestlab's class for the job", got, fix)
+    return TerminalError("the job to run to its end", words.strip().splitlines()[-1], "Retry the run.")
 
 
 def _record_from_lake(run: str, settings: Settings) -> RunRecord | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,10 @@ from pydantic import Field
 
 from ingestlab import layout
 from ingestlab.catalog import PipelineSource, load
-from ingestlab.errors import IngestError, StorageError, TerminalError, TransientError
+from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt, Tally, Value
-from ingestlab.pipeline import Pipeline
-from ingestlab.process.frames import Frame, Loaded, join
+from ingestlab.pipeline import PackReader, Pipeline
+from ingestlab.process.frames import Frame, Loaded, distinct, join
 from ingestlab.process.quality import Checked, Reason, check
 from ingestlab.sinks import Sink
 from ingestlab.sinks.parquet import ParquetSink
@@ -78,59 +79,61 @@ def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, table: 
     clock = _Clock()
     loaded, errors = _read(part.pieces, pipeline, store)
     clock.lap("read")
-    result, more = _transform(loaded, pipeline, job)
+    results, more = _transform(loaded, pipeline, job)
     clock.lap("check")
     name = f"{job.batch}-{part.number:05d}"
+    parts: list[Part] = []
+    kept: list[Part] = []
     try:
-        parts: list[Part] = table.stage(name, result.table, pipeline.folders) if result else []
-        kept: list[Part] = rejects.stage(name, result.rejects) if result else []
+        for i, result in enumerate(results):
+            own = f"{name}-{i}" if i else name
+            parts += table.stage(own, result.table, pipeline.folders)
+            kept += rejects.stage(own, result.rejects)
     except StorageError:
         raise
-    except TerminalError as error:  # the rows do not fit the table's folders: all files in here share the blame
-        return Receipt(number=part.number, errors={piece.uri: error.to_dict() for piece in part.pieces})
+    except (TerminalError, pa.ArrowNotImplementedError) as error:
+        # The rows do not fit the table's folders, or no Parquet: all files in here share the blame.
+        blame = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that Parquet can hold")
+        return Receipt(number=part.number, errors={piece.uri: blame.to_dict() for piece in part.pieces})
     clock.lap("write")
     return Receipt(
         number=part.number,
         parts=tuple(parts),
         rejects=tuple(kept),
-        tallies=dict(result.tallies) if result else {},
-        rules=_count_rules(result.rejects) if result else {},
+        tallies={uri: tally for result in results for uri, tally in result.tallies.items()},
+        rules=_count_rules(results),
         errors={uri: e.to_dict() for uri, e in (errors | more).items()},
         seconds=clock.laps,
     )
 
 
 def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:
-    loaded: list[Loaded] = []
-    errors: dict[str, IngestError] = {}
-    for piece in pieces:
-        try:
-            loaded.append(Loaded(piece, pipeline.reader.read(piece, store)))
-        except (TransientError, StorageError):
-            raise
-        except TerminalError as error:
-            errors[piece.uri] = error
-    return loaded, errors
+    reader = pipeline.reader
+    if isinstance(reader, PackReader):
+        results = reader.read_all(pieces, store)
+    else:
+        results = [attempt(reader.read, piece, store) for piece in pieces]
+    pairs = list(zip(pieces, results, strict=True))
+    errors: dict[str, IngestError] = {piece.uri: got for piece, got in pairs if isinstance(got, TerminalError)}
+    return [Loaded(piece, got) for piece, got in pairs if not isinstance(got, TerminalError)], errors
 
 
-def _transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[Result | None, dict[str, IngestError]]:
+def _transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
     """All pieces in one go; if that fails, each by itself, so that only the culprits fail."""
     if not loaded:
-        return None, {}
+        return [], {}
     try:
-        return _transform_together(loaded, pipeline, job), {}
+        return [_transform_together(loaded, pipeline, job)], {}
     except (TerminalError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         failure = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that fit together")
         if len(loaded) == 1:
-            return None, {loaded[0].piece.uri: failure}
+            return [], {loaded[0].piece.uri: failure}
     results: list[Result] = []
     errors: dict[str, IngestError] = {}
     for one in loaded:
-        result, failed = _transform([one], pipeline, job)
-        errors |= failed
-        if result:
-            results.append(result)
-    return (_concat(results) if results else None), errors
+        found, failed = _transform([one], pipeline, job)
+        results, errors = _merge(results, found), errors | failed
+    return results, errors
 
 
 def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> Result:
@@ -175,7 +178,7 @@ def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
     """Counts by URI; accepted and rejected are counted apart, so that a lost row shows."""
     pieces, size = frame.pieces_of, len(frame.loaded)
     out = np.bincount(pieces(checked.index), minlength=size)
-    accepted = np.bincount(pieces(np.unique(checked.index)), minlength=size)
+    accepted = np.bincount(pieces(distinct(checked.index)), minlength=size)
     reasons = np.fromiter(checked.reasons, dtype=np.int64, count=len(checked.reasons))
     rejected = np.bincount(pieces(reasons), minlength=size)
     return {
@@ -189,17 +192,23 @@ def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
     }
 
 
-def _concat(results: Sequence[Result]) -> Result:
-    return Result(
-        pa.concat_tables([r.table for r in results], promote_options="permissive").unify_dictionaries(),
-        pa.concat_tables([r.rejects for r in results]),
-        {uri: tally for r in results for uri, tally in r.tallies.items()},
-    )
+def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
+    """Adds results to those whose columns they fit; types that were inferred may fit none."""
+    merged = list(results)
+    for new in more:
+        for i, old in enumerate(merged):
+            with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+                table = pa.concat_tables([old.table, new.table], promote_options="permissive").unify_dictionaries()
+                merged[i] = Result(table, pa.concat_tables([old.rejects, new.rejects]), {**old.tallies, **new.tallies})
+                break
+        else:
+            merged.append(new)
+    return merged
 
 
-def _count_rules(rejects: pa.Table) -> dict[str, int]:
-    pairs = zip(rejects["column"].to_pylist(), rejects["rule"].to_pylist(), strict=True)
-    return dict(Counter(f"{column}:{rule}" if column else str(rule) for column, rule in pairs))
+def _count_rules(results: Iterable[Result]) -> dict[str, int]:
+    rows = (row for r in results for row in r.rejects.select(["column", "rule"]).to_pylist())
+    return dict(Counter(f"{row['column']}:{row['rule']}" if row["column"] else str(row["rule"]) for row in rows))
 
 
 class _Clock:

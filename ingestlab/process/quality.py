@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ingestlab.catalog import blame
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.pipeline import Pipeline
-from ingestlab.process.frames import Frame, Ints, to_arrow, to_pandas, wants_polars
+from ingestlab.process.frames import INDEX, Frame, Ints, to_arrow, to_pandas, wants_polars
 
+ADDED = ("_source", INDEX)  # to every published row
 MAX_VALUE = 200  # characters of an offending value that a reject keeps
 
 
@@ -43,20 +44,66 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
     Raises:
         TerminalError: The pipeline's code fails, loses the index, or lacks a column of the contract.
     """
+    given = pd.Index(frame.index)
     cleaned = _clean(frame, pipeline)
-    unknown = cleaned.index.difference(pd.Index(frame.index))
-    if len(unknown):
+    _check_index(cleaned, given, f"clean of '{pipeline.name}'")
+    reasons = dict.fromkeys(_lost(given, cleaned.index), Reason("clean"))
+    passed = cleaned
+    if pipeline.contract is not None:
+        passed, broken = _apply_contract(cleaned, pipeline)
+        _check_index(passed, given, f"the contract of '{pipeline.name}'")
+        reasons |= broken
+    return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+
+
+def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
+    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null."""
+    table, index = checked.table, checked.index
+    homeless: dict[int, Reason] = {}
+    for column in folders:
+        if column in table.column_names and table[column].null_count:
+            nulls = index[table[column].is_null().to_numpy()]
+            homeless = dict.fromkeys(nulls.tolist(), Reason("not_nullable", column)) | homeless
+    if not homeless:
+        return checked
+    keep = ~np.isin(index, list(homeless))
+    return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | homeless)
+
+
+def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
+    """A new index without gaps would look right, and give rows to the wrong source rows: its name tells it apart."""
+    if result.index.name != INDEX:
+        got = "rows that it has numbered anew"
+    elif unknown := result.index[~result.index.isin(given)].tolist():
+        got = f"rows with the index {unknown[0]}, which no source row has"
+    else:
+        return
+    raise TerminalError(
+        f"{author} to keep the frame's index",
+        got,
+        "Do not reset the index; make new rows with repeat() or explode(), and add columns with map() or join().",
+    )
+
+
+def _lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
+    """The indexes that are gone, in order; far faster than numpy's functions on sets."""
+    gone: list[int] = before[~before.isin(after)].unique().tolist()
+    return gone
+
+
+def _to_arrow(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pa.Table, Ints]:
+    taken = [name for name in ADDED if name in frame.columns]
+    if taken:
         raise TerminalError(
-            f"clean of '{pipeline.name}' to keep the frame's index",
-            f"rows with the index {unknown[0]!r}, which no source row has",
-            "Do not reset the index; make new rows with repeat() or explode().",
+            f"columns of '{pipeline.name}' beside {' and '.join(ADDED)}, which every table gets",
+            f"a column '{taken[0]}'",
+            "Give it another name, or drop it in clean.",
         )
-    kept = cleaned.index.to_numpy(dtype=np.int64)
-    reasons = {int(i): Reason("clean") for i in np.setdiff1d(frame.index, kept)}
-    if pipeline.contract is None:
-        return Checked(*to_arrow(cleaned), reasons)
-    passed, broken = _apply_contract(cleaned, pipeline)
-    return Checked(*to_arrow(passed), reasons | broken)
+    try:
+        return to_arrow(frame)
+    except Exception as error:  # a user's frame may hold anything
+        fix = "Give every column one type and a name of its own."
+        raise TerminalError.wrap(error, f"a frame from '{pipeline.name}' that Arrow can hold", fix) from error
 
 
 def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
@@ -71,7 +118,7 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
         raise
     except Exception as error:  # a user's function may raise anything
         fix = "Mend it; `ingestlab check` tries it on a file."
-        raise TerminalError.wrap(error, f"clean of '{pipeline.name}' to run", fix) from error
+        raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
     if not isinstance(result, pd.DataFrame):
         raise TerminalError(f"a DataFrame from clean of '{pipeline.name}'", type(result).__name__, "Return the frame.")
     return result
@@ -81,35 +128,46 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
     import polars as pl  # noqa: PLC0415 - only pipelines that ask for it pay for it
 
     assert pipeline.clean is not None
-    given = pl.from_arrow(frame.table.append_column("_row", pa.array(frame.index)))
-    result: Any = pipeline.clean(given)
-    if "_row" not in result.columns:
+    given = pl.from_arrow(frame.table.append_column(INDEX, pa.array(frame.index)))
+    result = pipeline.clean(given)
+    if not isinstance(result, pl.DataFrame):
+        wanted, got = f"a polars DataFrame from clean of '{pipeline.name}'", type(result).__name__
+        raise TerminalError(wanted, got, "Return the frame; collect() a lazy one.")
+    if INDEX not in result.columns:
         got = f"columns {', '.join(result.columns)}"
-        raise TerminalError(f"clean of '{pipeline.name}' to keep the column _row", got, "Keep it.")
+        raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
     table = result.to_arrow()
-    return to_pandas(table.drop_columns(["_row"]), table["_row"].to_numpy())
+    return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
 
 
 def _apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, dict[int, Reason]]:
     """The rows that keep the contract, and for the others the first rule that each breaks."""
+    reasons: dict[int, Reason] = {}
+    passed, failures = _validate(frame, pipeline)
+    while failures is not None:  # once, unless a check looks at several rows
+        reasons |= dict(_reasons(failures))
+        frame = frame[~frame.index.isin(list(reasons))]
+        passed, failures = _validate(frame, pipeline)
+    return passed, reasons | dict.fromkeys(_lost(frame.index, passed.index), Reason("contract"))
+
+
+def _validate(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """What the contract makes of a frame, or which rows break it and how."""
     from pandera.errors import SchemaErrors  # noqa: PLC0415 - slow to import, and not every pipeline has one
 
-    contract = pipeline.contract
+    wanted = f"a frame that the contract of '{pipeline.name}' can check"
     try:
-        return contract.validate(frame, lazy=True), {}
+        return pipeline.contract.validate(frame, lazy=True), None
     except SchemaErrors as error:
         failures = error.failure_cases
-    by_row = failures[failures["index"].notna()]
-    if len(by_row) < len(failures):
-        first = failures[failures["index"].isna()].iloc[0]
-        raise TerminalError(
-            f"a frame that the contract of '{pipeline.name}' can check",
-            f"{first['check']} failed for {first['failure_case']!r}",
-            "Mend clean or the contract.",
-        )
-    reasons = dict(_reasons(by_row))
-    rest = frame[~frame.index.isin(list(reasons))]
-    return contract.validate(rest, lazy=True), reasons
+    except Exception as error:  # a user's contract may raise anything
+        raise TerminalError.wrap(error, wanted, "Mend the contract.") from error
+    of_no_row = failures[~failures["index"].isin(frame.index)]
+    if len(of_no_row):
+        first = of_no_row.iloc[0]
+        got = f"{first['check']} failed for {first['failure_case']!r}"
+        raise TerminalError(wanted, got, "Mend clean or the contract.")
+    return frame, failures
 
 
 def _reasons(failures: pd.DataFrame) -> Iterator[tuple[int, Reason]]:

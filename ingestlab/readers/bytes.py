@@ -14,19 +14,19 @@ import lzma
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
-from ingestlab.settings import Settings
+from ingestlab.readers.detection import detect, valid_utf8
 from ingestlab.storage import Store
 
 Compression = Literal["gzip", "bz2", "xz", "zstd"]
 
-MAX_EXPANDED_BYTES: int = Settings.model_fields["max_expanded_bytes"].default
-MAX_EXPANSION: int = Settings.model_fields["max_expansion"].default
+MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
+MAX_EXPANSION = 200
 HEAD = 64 << 10  # bytes: enough for any signature and nearly every header
 _STEP = 1 << 20
 
@@ -75,20 +75,45 @@ class Limits:
     floor: int = 16 << 20
 
 
+class Text(NamedTuple):
+    """The text of a piece as UTF-8, and what was found out on the way to it."""
+
+    data: bytes
+    facts: dict[str, str]
+
+
+def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:
+    """The text of a piece, its encoding detected where none is given.
+
+    Raises:
+        TerminalError: What :func:`load` and :func:`text` raise.
+    """
+    data, kind = _load(piece, store, limits)
+    facts = {} if kind is None else {"compression": kind}
+    if encoding is None:
+        encoding = facts["encoding"] = detect(data)
+    return Text(text(data, encoding, piece), facts)
+
+
 def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
     """The bytes of a piece; of a whole compressed file, what it holds.
 
     Raises:
         TerminalError: The file is empty, damaged, or grows beyond `limits`.
     """
+    return _load(piece, store, limits)[0]
+
+
+def _load(piece: Piece, store: Store, limits: Limits | None) -> tuple[bytes, Compression | None]:
     data = store.read(piece.path, piece.start, piece.stop)
-    if piece.start == 0 and piece.stop is None and (kind := compression(data)):
+    kind = compression(data) if piece.start == 0 and piece.stop is None else None
+    if kind:
         data = _expand(data, kind, piece.name, limits or Limits())
     if not data:
         raise TerminalError(
             f"data in {piece.name}", "an empty file (0 bytes)", "See whether the producer had finished writing it."
         )
-    return data
+    return data, kind
 
 
 def compression(head: bytes) -> Compression | None:
@@ -118,7 +143,7 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
     name = codecs.lookup(encoding).name
     if name.startswith("utf-8"):
         _refuse_binary(data, piece)
-        if not data.isascii() and not _valid_utf8(data):
+        if not data.isascii() and not valid_utf8(data):
             _decode(data, "utf-8", piece)
         return data[3:] if piece.start == 0 and data.startswith(codecs.BOM_UTF8) else data
     if ascii_based(name) and data.isascii():
@@ -184,16 +209,6 @@ def _refuse_binary(data: bytes, piece: Piece) -> None:
     if what is not None:
         fix = "Declare its encoding, e.g. 'utf-16'." if "UTF-16" in what else "See what the producer sent."
         raise TerminalError(f"text in {piece.name}", f"what looks like {what}", fix)
-
-
-def _valid_utf8(data: bytes) -> bool:
-    ends = pa.py_buffer(b"\0" * 8 + len(data).to_bytes(8, "little"))
-    whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(data)])
-    try:
-        whole.cast(pa.large_string())  # checks without making anything, several times faster than decoding
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _decode(data: bytes, encoding: str, piece: Piece) -> str:

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load, text
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
+from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Body, Layout, Parsed, parse, readable, shorten
 from ingestlab.storage import Store
 
@@ -104,20 +105,34 @@ class Csv:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, without records, or
                 has other columns than declared.
         """
+        return self.read_text(self.open_text(piece, store), piece)
+
+    def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
+        """Reads pieces as `read` does, and faster where they are many and small.
+
+        Returns:
+            For each piece, in their order: its records, or the error that `read` would raise.
+        """
+        if self.columns is None:  # a joint reading would infer joint types
+            return [attempt(self.read, piece, store) for piece in pieces]
+        return read_pack(self, pieces, store)
+
+    def open_text(self, piece: Piece, store: Store) -> Opened:
+        """The first half of `read`: the piece's text and header."""
         data = text(load(piece, store, self.limits), self.encoding, piece)
-        begin = 0
         if piece.start:
-            names = self._distant_header(piece, store)
-        else:
-            start, stop, begin = first_record(data, self._dialect)
-            names = self._header(data[start:stop], piece)
-        body = Body(data, begin, len(data), self._dialect)
-        parsed = self._parse(body, names)
+            return Opened(Body(data, 0, len(data), self._dialect), self._distant_header(piece, store))
+        start, stop, begin = first_record(data, self._dialect)
+        return Opened(Body(data, begin, len(data), self._dialect), self._header(data[start:stop], piece))
+
+    def read_text(self, opened: Opened, piece: Piece) -> Records:
+        """The second half of `read`: the records."""
+        parsed = self._parse(*opened)
         if not parsed.total and not piece.start:
             raise TerminalError(
                 f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
             )
-        return self._records(parsed, body, piece.first_row)
+        return self._records(parsed, opened.body, piece.first_row)
 
     @property
     def _dialect(self) -> Dialect:

@@ -27,7 +27,7 @@ MAX_RAW = 4096  # bytes of a record's text that are kept
 _CHUNK = 256  # records that are converted at once while looking for bad ones
 _ROW = re.compile(r"Row #(\d+)")
 # What a text must look like at least. It spares asking one by one where a whole column is something else.
-_ISO = r"^[ \t]*\d{4}-\d\d-\d\d"
+_ISO = r"^[ \t]*\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 _NUMBER = r"^[ \t]*[-+.0-9]"
 _COULD_BE = (
     (pa.types.is_integer, r"^[ \t]*-?[0-9a-fA-FxX]+[ \t]*$"),
@@ -101,6 +101,12 @@ class Body:
         data = b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
         return Body(data, 0, len(data), self.dialect)
 
+    def only(self, numbers: Ints) -> Body:
+        """The body of some records (ascending numbers)."""
+        view, (starts, ends, _) = memoryview(self.data), self.spans
+        data = b"".join([view[starts[i] : ends[i]] for i in numbers.tolist()])
+        return Body(data, 0, len(data), self.dialect)
+
     def texts(self, numbers: Iterable[int]) -> dict[int, str]:
         """The source text of records, without their line ends; the longest are cut."""
         starts, ends, _ = self.spans
@@ -159,11 +165,13 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
     if plain.total != len(body.spans.starts):
         raise TerminalError.wrap(error, "records whose bounds are clear", "Repair the quotes in the file.") from error
     good = body.without(np.delete(np.arange(plain.total), plain.kept))
+    suspects = _suspects(good, layout, table)
+    some, shown, kept = good.only(suspects), table.take(pa.array(suspects)), plain.kept[suspects]
     cells = [
-        Bad(int(plain.kept[i]), "type", name, shorten(str(value)))
+        Bad(int(kept[i]), "type", name, shorten(str(value)))
         for name, kind in layout.types.items()
         if not _textual(kind)
-        for i, value in _bad_cells(good, replace(layout, types={name: kind}), kind, table[name])
+        for i, value in _bad_cells(some, replace(layout, types={name: kind}), kind, shown[name])
     ]
     cut = np.union1d(broken, np.array([cell.row for cell in cells], np.int64))
     try:
@@ -210,6 +218,18 @@ def _account(table: pa.Table, ragged: list[tuple[int, int]], cut: Ints, bad: lis
             bad.append(Bad(int(kept[number]), "columns", None, f"{fields} fields, expected {expected}"))
         kept = np.delete(kept, [number for number, _ in ragged])
     return Parsed(table, kept, bad, count)
+
+
+def _suspects(good: Body, layout: Layout, texts: pa.Table) -> Ints:
+    """Records with all bad cells among them: those that look wrong if all others can be converted, else all."""
+    types = {} if layout.types is None or layout.timestamp_format is not None else layout.types
+    looks = [_hopeless(texts[name], kind) for name, kind in types.items() if not _textual(kind)]
+    wrong = np.unique(np.concatenate([np.empty(0, np.int64), *looks]))
+    try:
+        _convert(good.without(wrong), layout)
+    except pa.ArrowInvalid:
+        return np.arange(texts.num_rows)
+    return wrong
 
 
 def _bad_cells(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from ingestlab.models import Part
-from ingestlab.sinks.parquet import by_folder, sources_of
+from ingestlab.sinks.parquet import by_folder, sources_of, with_folders
 
 
 class MemorySink:
@@ -40,6 +40,7 @@ class MemorySink:
         self.published.pop(part.target, None)
 
     def read(self, parts: Iterable[Part]) -> pa.Table:
-        """See :class:`ingestlab.sinks.Sink`."""
-        tables = [self.published[p.target] for p in parts]
+        """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
+        start = len(self._folder) + 1
+        tables = [with_folders(self.published[p.target], p.target[start:]) for p in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})

@@ -18,6 +18,7 @@ from ingestlab.models import Part
 from ingestlab.storage import Store
 
 MAX_FOLDERS = 1000  # that one task may write; more means the column is no partition key
+MAX_FOLDER_NAME = 255  # what file systems take
 ROW_GROUP = 1 << 20  # rows
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
 
@@ -32,7 +33,7 @@ class ParquetSink:
         """See :class:`ingestlab.sinks.Sink`; an empty table makes no part.
 
         Raises:
-            TerminalError: A partition column is missing, or has more than `MAX_FOLDERS` values.
+            TerminalError: A partition column is missing, or its values are too many or too long for folders.
         """
         return [self._stage(name, sub, piece) for sub, piece in by_folder(table, folders)] if table.num_rows else []
 
@@ -62,7 +63,12 @@ class ParquetSink:
 def read_part(store: Store, folder: str, part: Part) -> pa.Table:
     """One published part, with the columns that its folders name."""
     table = pq.read_table(io.BytesIO(store.read(part.target)), partitioning=None)
-    for step in part.target[len(folder) + 1 :].split("/")[:-1]:
+    return with_folders(table, part.target[len(folder) + 1 :])
+
+
+def with_folders(table: pa.Table, path: str) -> pa.Table:
+    """A part with the columns that the folders of its path name, as text."""
+    for step in path.split("/")[:-1]:
         column, _, text = step.partition("=")
         value = None if text == layout.NULL_FOLDER else unquote(text)
         table = table.append_column(column, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
@@ -95,7 +101,14 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
     rest = table.drop_columns(list(columns))
     rows = groups["__row_list"].combine_chunks()
     for i, values in enumerate(zip(*(groups[c].to_pylist() for c in columns), strict=True)):
-        sub = "/".join(layout.folder(c, v) for c, v in zip(columns, values, strict=True))
+        steps = [layout.folder(c, v) for c, v in zip(columns, values, strict=True)]
+        if max(map(len, steps)) > MAX_FOLDER_NAME:
+            raise TerminalError(
+                f"folder names of at most {MAX_FOLDER_NAME} characters, by partition_by {', '.join(columns)}",
+                f"{max(steps, key=len)[:80]}…",
+                "Partition by a column with shorter values, such as a day.",
+            )
+        sub = "/".join(steps)
         yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)
 
 

@@ -17,6 +17,11 @@ from distributed import LocalCluster
 from ingestlab.stack.state import write_private
 from ingestlab.stack.valkey import HOST
 
+CALM = {  # an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
+    "distributed.admin.tick.interval": "200ms",
+    "distributed.worker.profile.interval": "100ms",
+}
+
 
 def main(argv: list[str] | None = None) -> None:
     """Starts the cluster, writes its addresses to the ready file, and waits for the end."""
@@ -24,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    dask.config.set(temporary_directory=str(args.temp))
+    dask.config.set({"temporary_directory": str(args.temp), **CALM})
     with LocalCluster(
         n_workers=args.workers,
         threads_per_worker=1,  # one partition at a time: memory stays bounded, and pandas holds the GIL anyway

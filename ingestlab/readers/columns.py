@@ -1,0 +1,212 @@
+"""What readers share about declared columns: their types, and values that have to become of these types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.errors import TerminalError
+from ingestlab.pipeline import Bad
+from ingestlab.readers.cutting import Ints
+from ingestlab.readers.parsing import shorten
+
+MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
+_SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
+_ROLLS = r"29|30|31"  # days that a month may lack: Arrow goes on counting into the next one
+_ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
+_CLOCK = r":\d\d.*" + _ZONE
+
+Types = dict[str, pa.DataType]
+
+
+def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.DataType], bool], format_: str) -> Types:
+    """The columns that a reader was given, with their types.
+
+    Raises:
+        TerminalError: There is none, or one has a type that cannot be read from this format.
+    """
+    if not columns:
+        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out.")
+    return {name: _type(name, kind, readable, format_) for name, kind in columns.items()}
+
+
+def check_format(timestamp_format: str | None) -> None:
+    """Raises TerminalError for a time format that cannot be read back."""
+    if timestamp_format is None:
+        return
+    with suppress(ValueError):
+        datetime.strptime(_SAMPLE.strftime(timestamp_format), timestamp_format)  # noqa: DTZ007 - a zone is its matter
+        return
+    raise TerminalError("a time format that strptime knows", repr(timestamp_format), "E.g. '%d/%m/%Y %H:%M:%S'.")
+
+
+def check_width(names: Sequence[str], file: str, most: int) -> None:
+    """Raises TerminalError for too many columns, and for two of one name."""
+    if len(names) > most:
+        raise TerminalError(
+            f"at most {most:,} columns in {file}", f"{len(names):,}", "Raise the reader's max_columns if they are meant."
+        )
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise TerminalError(
+            f"every column of {file} to have its own name", f"more than one {listed(twice)}", "Rename the columns."
+        )
+
+
+def check_extra(names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool) -> None:
+    """Raises TerminalError for columns that are missing, and (unless they are dropped) for undeclared ones."""
+    columns = list(columns)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise TerminalError(
+            f"the columns {listed(columns)} in {file}",
+            f"no {listed(missing)} among {listed(names)}",
+            "Correct the file, or the reader's columns.",
+        )
+    extra = [name for name in names if name not in columns]
+    if extra and not drop:
+        raise TerminalError(
+            f"only the columns {listed(columns)} in {file}",
+            f"also {listed(extra)}",
+            "Declare them, or pass them over with extra_columns='drop'.",
+        )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for people to read, the first twenty of them."""
+    shown = [repr(shorten(name)) for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+
+
+def castable(kind: pa.DataType) -> bool:
+    """Whether text can become values of a type."""
+    try:
+        convert(pa.array([], pa.string()), kind)
+    except pa.ArrowNotImplementedError:
+        return False
+    return not (pa.types.is_nested(kind) or pa.types.is_null(kind) or pa.types.is_dictionary(kind))
+
+
+def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> tuple[pa.Array, Ints]:
+    """Makes values of another type, and says which ones cannot be: those are null in the answer.
+
+    Args:
+        values: Text, or any type that Arrow can cast.
+        kind: The type wanted. Text is read as pyarrow does, times as ISO 8601; times of a type with a zone
+            are taken for UTC where the text has none.
+        timestamp_format: For strptime, in place of ISO 8601.
+
+    Returns:
+        The values, and the positions of those that are not of this type, ascending.
+    """
+    with suppress(pa.ArrowInvalid):
+        return _cast(values, kind, timestamp_format), np.empty(0, np.int64)
+
+    def fails(low: int, high: int) -> bool:
+        try:
+            _cast(values.slice(low, high - low), kind, timestamp_format)
+        except pa.ArrowInvalid:
+            return True
+        return False
+
+    bad = np.array(failing(fails, 0, len(values)), np.int64)
+    wrong = np.zeros(len(values), bool)
+    wrong[bad] = True
+    return _cast(pc.if_else(pa.array(wrong), pa.scalar(None, values.type), values), kind, timestamp_format), bad
+
+
+def convert_columns(
+    table: pa.Table, types: Mapping[str, pa.DataType], numbers: Ints, timestamp_format: str | None = None
+) -> tuple[pa.Table, Ints, list[Bad]]:
+    """Makes the columns of a table of the types declared, and sets apart the records with a value that is not.
+
+    Args:
+        table: Columns of any type; those that are not in `types` stay as they are.
+        types: Types by column.
+        numbers: For each row of the table, the number of its record.
+        timestamp_format: For strptime; None for ISO 8601.
+
+    Returns:
+        The table without the bad records, the numbers of those that are in it, and what is wrong with the others.
+    """
+    bad: list[Bad] = []
+    wrong = np.zeros(table.num_rows, bool)
+    for i, name in enumerate(table.column_names):
+        kind = types.get(name)
+        if kind is None or table.column(i).type == kind:
+            continue
+        values = table.column(i).combine_chunks()
+        done, failed = convert(values, kind, timestamp_format)
+        bad += [Bad(int(numbers[k]), "type", name, shorten(str(values[k].as_py()))) for k in failed.tolist()]
+        wrong[failed] = True
+        table = table.set_column(i, name, done)
+    if bad:
+        table, numbers = table.filter(pa.array(~wrong)), numbers[~wrong]
+    return table, numbers, bad
+
+
+def failing(fails: Callable[[int, int], bool], low: int, high: int) -> list[int]:
+    """The positions in `low:high` that fail on their own, by asking about ever shorter runs."""
+    if low == high or not fails(low, high):
+        return []
+    if high - low == 1:
+        return [low]
+    middle = (low + high) // 2
+    return failing(fails, low, middle) + failing(fails, middle, high)
+
+
+def _type(
+    column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str
+) -> pa.DataType:
+    with suppress(ValueError):  # said below, together with types that exist but cannot be read
+        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
+        if readable(found):
+            return found
+    raise TerminalError(
+        f"a type that can be read from {format_} for the column {column!r}",
+        repr(kind) if isinstance(kind, str) else str(kind),
+        "E.g. 'int64', 'float64', 'bool', 'string', 'date32', 'timestamp[s]'.",
+    )
+
+
+def _cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
+    if not pa.types.is_string(values.type) or pa.types.is_string(kind):
+        return values.cast(kind)
+    if pa.types.is_time(kind):  # Arrow reads times of day only as part of a day
+        return pc.binary_join_element_wise("1970-01-01 ", values, "").cast(pa.timestamp(kind.unit)).cast(kind)
+    if timestamp_format is not None and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return _parse_times(values, kind, timestamp_format)
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        values = pc.if_else(
+            pc.match_substring_regex(values, _CLOCK), values, pc.binary_join_element_wise(values, "Z", "")
+        )
+    return values.cast(kind)
+
+
+def _parse_times(values: pa.Array, kind: pa.DataType, timestamp_format: str) -> pa.Array:
+    """Times by a format; ones with a zone become UTC, the type wanted decides whether that is said."""
+    unit = kind.unit if pa.types.is_timestamp(kind) else "s"
+    times = pc.strptime(values, format=timestamp_format, unit=unit)
+    _check_days(values, times, timestamp_format)
+    if times.type.tz is not None and not (pa.types.is_timestamp(kind) and kind.tz is not None):
+        times = times.cast(pa.timestamp(unit))
+    elif times.type.tz is None and pa.types.is_timestamp(kind) and kind.tz is not None:
+        times = pc.assume_timezone(times, "UTC")
+    return times.cast(kind, safe=not pa.types.is_date(kind))
+
+
+def _check_days(values: pa.Array, times: pa.Array, timestamp_format: str) -> None:
+    """Raises ArrowInvalid for the 31st of February, which Arrow takes for the 3rd of March."""
+    could = pc.and_(pc.match_substring_regex(values, _ROLLS), pc.less_equal(pc.day(times), 4))
+    for text in values.filter(could).to_pylist():
+        try:
+            datetime.strptime(text, timestamp_format)  # noqa: DTZ007 - only whether there is such a day
+        except ValueError as error:
+            raise pa.ArrowInvalid(str(error)) from None
+
+

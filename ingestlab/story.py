@@ -1,0 +1,117 @@
+"""What has happened to a request so far: feeds the progress, and becomes the result."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from ingestlab.errors import IngestError
+from ingestlab.guard import shown
+from ingestlab.models import (
+    IngestRequest,
+    IngestResult,
+    Manifest,
+    Outcome,
+    Progress,
+    Receipt,
+    Source,
+    SourceRecord,
+    State,
+    Status,
+    Tally,
+)
+from ingestlab.plan import Target
+
+
+class Story:
+    """Is told of everything that happens; `report` is told of the progress."""
+
+    def __init__(self, request: IngestRequest, report: Callable[[Progress], None]) -> None:
+        self._request, self._report = request, report
+        self._progress = self._before = Progress(files=len(request.sources))
+        self._outcomes: dict[str, Outcome] = {}
+        self._rules: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
+        self._tables: set[str] = set()
+        self._bytes = 0
+
+    @contextmanager
+    def stage(self, state: State) -> Iterator[None]:
+        """Names the state of the job, and takes its time."""
+        began = time.perf_counter()
+        self._before = self._progress
+        self._tell(state=state)
+        try:
+            yield
+        finally:
+            self._seconds[state] = self._seconds.get(state, 0.0) + time.perf_counter() - began
+
+    def fetched(self, files: int, size: int) -> None:
+        """Files done and bytes received so far, within this stage."""
+        self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
+
+    def planned(self, partitions: int) -> None:
+        """How many tasks a batch has."""
+        self._tell(partitions=self._progress.partitions + partitions)
+
+    def processed(self, receipt: Receipt) -> None:
+        """A task has ended."""
+        total = sum(receipt.tallies.values(), Tally())
+        self._tell(
+            partitions_done=self._progress.partitions_done + 1,
+            rows=self._progress.rows + total.rows_in,
+            rejected=self._progress.rejected + total.rejected,
+        )
+
+    def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
+        """Sources that the lake has; those that an earlier try of this very run committed count as committed."""
+        for r in records:
+            mine = r.run == self._request.run
+            self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
+
+    def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
+        """Files have failed, by URI."""
+        for uri, error in errors.items():
+            self._outcomes[uri] = Outcome(uri=shown(uri), status="failed", error=error)
+        if errors:
+            self._tell(failed=sum(o.status == "failed" for o in self._outcomes.values()))
+
+    def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
+        """The sources of a table that could not be written, but for those whose end is known."""
+        self.failed({s.uri: error.to_dict() for s in sources if s.uri not in self._outcomes})
+
+    def committed(self, manifest: Manifest) -> None:
+        """A batch is published."""
+        for record in manifest.sources:
+            self._done(record, "committed", manifest.table, manifest.pipeline)
+        self.committed_before(manifest)
+
+    def committed_before(self, manifest: Manifest | None) -> None:
+        """Adds what a commit of this run has published, this time or in an earlier try."""
+        if manifest:
+            self._rules.update(manifest.rules)
+            self._bytes += sum(p.size for p in manifest.parts)
+
+    def result(self) -> IngestResult:
+        """How the request ended; every source must have its outcome."""
+        return IngestResult(
+            run=self._request.run,
+            job=self._request.job_id,
+            outcomes=tuple(self._outcomes[s.uri] for s in self._request.sources),
+            rules=dict(self._rules),
+            parquet_bytes=self._bytes,
+            tables=tuple(sorted(self._tables)),
+            seconds={k: round(v, 4) for k, v in self._seconds.items()},
+        )
+
+    def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
+        self._tables.add(table)
+        self._outcomes[r.uri] = Outcome.model_construct(
+            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline
+        )
+
+    def _tell(self, **changes: object) -> None:
+        self._progress = self._progress.model_copy(update=changes)
+        self._report(self._progress)

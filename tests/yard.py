@@ -1,0 +1,154 @@
+"""RQ workers as real processes, with a Dask cluster, a file server and small pipelines around them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pyarrow.dataset as ds
+import redis
+from servers import Server
+
+from ingestlab.jobs import Run, submit
+from ingestlab.lake import Lake
+from ingestlab.settings import Settings
+from ingestlab.stack import valkey
+from ingestlab.stack.listeners import listeners
+from ingestlab.stack.parts import environment as environment_of
+
+ROOT = Path(__file__).parent.parent
+CONTENT = b"n,word\n" + b"".join(b"%d,w%d\n" % (i, i) for i in range(100))
+ONCE = Counter(range(100))  # each of its rows once
+PLAIN = """
+from ingestlab import Csv, Pipeline
+PIPELINE = Pipeline(reader=Csv(columns={"n": "int64", "word": "string"}), matches=["plain-*.csv"])
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """An environment in which another process finds this checkout, and prints in full width."""
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Waits until a condition holds, and gives what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+class Workers:
+    """RQ workers on one queue, as processes of their own, whose log lies in a folder."""
+
+    def __init__(self, settings: Settings, folder: Path, **env: str) -> None:
+        self.settings, self.client, self.log = settings, redis.Redis.from_url(settings.redis), folder / "workers.log"
+        self._env = {**environment(**env), **environment_of(settings), "INGESTLAB_LOG_LEVEL": "INFO"}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self.client.close()
+
+    def pids(self) -> set[int]:
+        """The workers that listen."""
+        return {found.pid for found in listeners(self.client, self.settings.queue) if found.version}
+
+    def have(self, count: int) -> None:
+        """Starts workers until so many of ours listen."""
+        alive = [p for p in self._processes if p.poll() is None]
+        command = [sys.executable, "-m", "ingestlab.worker", self.settings.queue]
+        with self.log.open("ab") as log:
+            new = [subprocess.Popen(command, env=self._env, stdout=log, stderr=log) for _ in range(count - len(alive))]
+        self._processes = [*alive, *new]
+        wanted = {p.pid for p in self._processes}
+        until(lambda: wanted <= self.pids() or any(p.poll() for p in new), 30, "workers that listen")
+        assert wanted <= self.pids(), self.log.read_text()
+
+    def at_work_on(self, job_id: str) -> psutil.Process:
+        """The worker process that has begun a job."""
+        name = until(lambda: self.client.hget(f"rq:job:{job_id}", "worker_name"), 20, "a worker for the job").decode()
+        return psutil.Process(int(self.client.hget(f"rq:worker:{name}", "pid") or 0))
+
+
+@dataclass(frozen=True)
+class Yard:
+    """Two workers on a queue, the stack's Dask cluster, and a server with files."""
+
+    workers: Workers
+    server: Server
+    folder: Path
+
+    @property
+    def settings(self) -> Settings:
+        return self.workers.settings
+
+    @property
+    def client(self) -> redis.Redis:
+        return self.workers.client
+
+    def file(self, name: str, content: bytes = CONTENT) -> str:
+        """Writes a source file; gives its URI."""
+        path = self.folder / name
+        path.write_bytes(content)
+        return path.as_uri()
+
+    def pipeline(self, name: str, text: str) -> None:
+        """Writes a pipeline file."""
+        (self.folder / "pipelines" / f"{name}.py").write_text(text)
+
+    def submit(self, *uris: str, pipeline: str | None = "plain", queue: str | None = None, **settings: object) -> Run:
+        """Submits under the yard's settings, but for those given."""
+        chosen = self.settings.model_copy(update=settings)
+        return submit(uris, pipeline=pipeline, queue=queue, settings=chosen)
+
+    def good(self, name: str) -> None:
+        """A job that must go well: the workers are alive."""
+        assert self.submit(self.file(name)).wait(30).count("committed") == 1
+
+    def rows(self, uri: str, table: str = "plain", tenant: str = "default") -> Counter[int]:
+        """How often each row of a source is published, as a reader that knows nothing of ingestlab finds it."""
+        folder = ds.dataset(Lake(self.settings, tenant).table(table).path)
+        found = folder.to_table(["_source", "_row"], filter=ds.field("_source") == uri)
+        return Counter(found["_row"].to_pylist())
+
+
+@contextmanager
+def open_yard(folder: Path, dask: str | None) -> Iterator[Yard]:
+    """Opens a yard in a folder; its workers start when they are asked for."""
+    (folder / "pipelines").mkdir()
+    (folder / "pipelines/plain.py").write_text(PLAIN)
+    (folder / "trap.py").write_text(f"def spring(*args):\n    open({str(folder / 'sprung')!r}, 'w').close()\n")
+    (folder / "redis").mkdir()
+    with valkey.serve(folder / "redis") as url, Server({"a.csv": CONTENT}) as files:
+        settings = Settings(
+            _env_file=None,
+            home=folder / "home",
+            redis_url=url,
+            dask_scheduler=dask,
+            pipelines=(str(folder / "pipelines"),),
+            tenants=("default", "acme"),
+            beat=0.5,
+            lock_ttl=3,
+            fetch_attempts=1,
+            fetch_delay=0.01,
+            retry_delays=(1, 1),
+        )
+        with Workers(settings, folder, PYTHONPATH=os.pathsep.join([str(ROOT), str(folder)])) as workers:
+            yield Yard(workers, files, folder)
