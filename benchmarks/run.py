@@ -68,7 +68,7 @@ def _measure(lab: Bench, options: argparse.Namespace) -> Iterator[Measure]:
     for worker_class, files in (("rq.SimpleWorker", options.tutorial), ("rq.Worker", max(10, options.tutorial // 20))):
         theirs = measures.tutorial(lab, uris[:files], options.workers, worker_class)
         yield theirs
-        yield Measure("ours (clean) by it", round(ours.value / theirs.value, 1), "times")
+        yield Measure("  ours, clean, by it", round(ours.value / theirs.value, 1), "times")
 
 
 def _machine(folder: Path) -> dict[str, Any]:
@@ -110,19 +110,19 @@ def _keep(found: Sequence[Measure], options: argparse.Namespace, machine: Mappin
 
 def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any]) -> Table:
     table = Table(
-        "measure",
         title=f"{options.files:,} files of 15 KB; {options.workers} RQ and {options.dask_workers} Dask workers",
         caption=f"{machine['cores']} cores, load {machine['load_before'][0]} before; "
         f"a new file takes {machine['new_file_us']} µs, a synced one {machine['synced_file_us']} µs",
     )
+    table.add_column("measure", no_wrap=True)
     for name in ("value", "target"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     table.add_column("more")
     for m in found:
         target = f"{'≤' if m.unit == 'ms' else '≥'} {m.target:,.0f}" if m.target is not None else ""
-        shown = {"rounds": "rounds", "cpu_ms": "CPU ms/file", "p90": "p90", "failed": "failed"}
-        more = ", ".join(f"{words} {m.details[key]}" for key, words in shown.items() if key in m.details)
+        shown = {"cpu_ms": "{} CPU ms/file", "p90": "p90 {} ms", "files": "{:,} files"}
+        more = ", ".join(text.format(m.details[key]) for key, text in shown.items() if key in m.details)
         value = f"{m.value:,.1f}" if m.value < 10 else f"{m.value:,.0f}"
         table.add_row(m.name, f"{value} {m.unit}", target, VERDICTS[m.met], more)
     return table

@@ -76,12 +76,15 @@ class Catalog:
         """The pipeline whose patterns match a file's name, else the generic one of its format.
 
         Raises:
-            TerminalError: Two pipelines match, or none does and the format is not known.
+            TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
         """
-        hits = [s for s in self.sources.values() if _takes(s, filename)]
+        broken: list[TerminalError] = []
+        hits = [s for s in self.sources.values() if _takes(s, filename, broken)]
         if len(hits) > 1:
             names = ", ".join(s.name for s in hits)
             raise TerminalError(f"one pipeline that matches {filename}", f"{len(hits)}: {names}", "Name one of them.")
+        if broken and not hits:
+            raise broken[0]  # the file may be meant for the pipeline that is being edited: better none than another
         return hits[0] if hits else generic(filename, table)
 
 
@@ -141,11 +144,12 @@ def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
     return TerminalError(expected, f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}", fix)
 
 
-def _takes(source: PipelineSource, filename: str) -> bool:
+def _takes(source: PipelineSource, filename: str, broken: list[TerminalError]) -> bool:
     try:
         patterns = load(source).matches
-    except TerminalError:
-        return False  # a broken file is reported to whoever names it, and by `ingestlab doctor`
+    except TerminalError as error:
+        broken.append(error)
+        return False
     return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
 
 

@@ -190,6 +190,12 @@ def test_a_broken_pipeline_does_not_stop_the_others_from_matching(shelf: Shelf) 
     assert found.matching("x1.csv", "t").name == "a"
 
 
+def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shelf: Shelf) -> None:
+    found = shelf({"broken": "1 / 0"})
+    with pytest.raises(TerminalError, match="broken"):
+        found.matching("y.csv", "inbox")
+
+
 @pytest.mark.parametrize(
     ("name", "delimiter"),
     [

@@ -27,6 +27,7 @@ from ingestlab.jobs.queueing import open_queue
 from ingestlab.lake import Lake
 from ingestlab.models import IngestRequest, Progress, Source
 from ingestlab.settings import Settings, load_settings
+from ingestlab.stack import valkey
 from ingestlab.stack.parts import variables
 from ingestlab.stack.state import Proc, running
 
@@ -405,6 +406,20 @@ def test_a_wrong_password_is_not_retried(settings, redis_url, tmp_path):
     with pytest.raises(TerminalError, match="Check its password") as caught:
         submit(f"{tmp_path}/a.csv", settings=wrong)
     assert "hush" not in str(caught.value)
+
+
+def test_what_redis_has_accepted_outlives_its_kill(tmp_path):
+    address = valkey.url(port := valkey.free_port(), "s")
+    command = valkey.prepare(tmp_path / "redis", port, "s")
+    for kills in range(3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process, redis.Redis.from_url(address) as client:
+            until(lambda: valkey.answers(address), 10, "Valkey")
+            assert client.llen("jobs") == 20 * kills
+            second = client.time()[0]
+            until(lambda: client.time()[0] > second, 2, "its next second, when it syncs if it is told to")
+            for job in range(20):
+                client.rpush("jobs", job)
+            process.kill()
 
 
 def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settings, tmp_path):

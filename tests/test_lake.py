@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +110,9 @@ READERS: dict[str, Callable[[Table], pd.DataFrame]] = {
     "pl.read_parquet": lambda t: pl.read_parquet(t.path).to_pandas(),
     "pl.scan_parquet": lambda t: pl.scan_parquet(t.path).collect().to_pandas(),
     "pq.read_table": lambda t: pq.read_table(t.path).to_pandas(),
-    "duckdb's read_parquet": lambda t: pytest.importorskip("duckdb").sql(f"FROM '{t.path}/**/*.parquet'").df(),
+    "duckdb's read_parquet": lambda t: import_module("duckdb").sql(f"FROM '{t.path}/**/*.parquet'").df(),
 }
+OWN = [name for name in ("pandas", "arrow", "dask", "polars", "duckdb") if name != "duckdb" or find_spec("duckdb")]
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -209,7 +212,7 @@ def test_a_table_of_which_all_rows_were_rejected_is_empty(shop: Shop) -> None:
     assert table.rows == len(table.pandas()) == len(table.dask().compute()) == len(table.polars()) == 0
     assert table.pandas().columns.tolist() == ["_source", "_row"]
     assert table.pandas(["_row"], pc.field("_row") > 0).empty
-    if pytest.importorskip("duckdb"):
+    if "duckdb" in OWN:
         assert table.duckdb().fetchall() == []
 
 
@@ -217,7 +220,7 @@ def test_parts_with_different_columns_and_numbers_are_read_together(shop: Shop) 
     shop.take({"a.csv": "n,x\n1,2\n"})
     shop.take({"b.csv": "y,n\nz,1.5\n"}, run="r2")
     expected = [(1.0, 2, None), (1.5, None, "z")]
-    for read in ("pandas", "arrow", "dask", "polars", "duckdb"):
+    for read in OWN:
         assert rows(READERS[read](shop.table()), ("n", "x", "y")) == expected, read
     assert rows(shop.table().pandas(["y"], pc.field("n") > 1), ["y"]) == [("z",)]
 
@@ -225,7 +228,7 @@ def test_parts_with_different_columns_and_numbers_are_read_together(shop: Shop) 
 def test_parts_whose_types_have_nothing_in_common_are_read_as_text(shop: Shop) -> None:
     shop.take({"a.csv": "n,x\n1,2\n", "b.csv": "n,x\ntext,3\n", "c.csv": "n,x\ntrue,4\n"})
     shop.take({"d.csv": "n,x\n,5\n"}, run="r2")
-    for read in ("pandas", "arrow", "dask", "polars", "duckdb"):
+    for read in OWN:
         found = rows(READERS[read](shop.table()), ("x", "n"))
         assert found == [(2, "1"), (3, "text"), (4, "true"), (5, None)], read
 

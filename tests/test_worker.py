@@ -16,7 +16,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 import redis
-from rq import Callback, Queue
+from rq import Callback, Queue, Retry
 from rq.job import Job, JobStatus
 from servers import Server
 from yard import CONTENT, ONCE, Workers, Yard, environment, until
@@ -161,12 +161,14 @@ class TestDeath:
         worker.connection.delete("ingestlab:sweep:deadly")  # or it would be left to another worker for a while
         worker._sweep()
 
-    def test_it_does_not_cost_the_job_a_retry_nor_time(self, queue):
-        request = IngestRequest(run="r", table="t", sources=(Source(uri="file:///x.csv"),))
-        job = queue.enqueue(JOB_FUNCTION, request.to_dict(), job_id="j")  # no retries at all
+    @pytest.mark.parametrize("retry", [None, Retry(2, [60, 300])], ids=["no retries", "late retries"])
+    def test_it_does_not_cost_the_job_a_retry_nor_time(self, queue, retry):
+        queue.enqueue(JOB_FUNCTION, {}, job_id="j", retry=retry)
         self.die_at(queue)
         self.sweep(self.worker(queue))
+        job = fetch_job(queue.connection, "j")
         assert job.get_status() == JobStatus.QUEUED
+        assert (job.retries_left or 0) == (retry.max if retry else 0)
         assert queue.job_ids == ["j"]
 
     def test_a_job_that_kills_worker_after_worker_is_given_up_with_its_reason(self, queue):

@@ -72,6 +72,8 @@ def join(loaded: Sequence[Loaded]) -> Frame:
     starts = base + np.concatenate(([0], np.cumsum(counts[:-1]))).astype(np.int64)
     index = [one.records.rows - one.piece.first_row + start for one, start in zip(loaded, starts, strict=True)]
     table = pa.concat_tables([one.records.table for one in loaded], promote_options="permissive")
+    if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk
+        table = table.combine_chunks()
     return Frame(tuple(loaded), table, np.concatenate(index), starts)
 
 

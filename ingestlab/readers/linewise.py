@@ -5,23 +5,47 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
-from ingestlab.readers.bytes import ascii_based, binary, compression
-from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans
+from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
 from ingestlab.readers.detection import by_mark
-from ingestlab.readers.parsing import Body
+from ingestlab.readers.parsing import excerpt
 from ingestlab.storage import Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
 BLOCK = 32 << 20  # bytes of text that are parsed at once
+MAX_TEXT = 2 << 30  # bytes without a place to cut that are taken into memory
 _READ = 8 << 20  # bytes held at once while looking for places to cut
 
-Starts = Callable[[pa.Array], Ints]
+Starts = Callable[[pa.Array], Ints]  # of lines, the positions of those that begin a record
+
+
+class Lined(NamedTuple):
+    """The text of a piece, and where its records are in it."""
+
+    data: bytes
+    spans: Spans
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The source text of records by their numbers in the file; `first` is the number of the first."""
+
+    data: bytes
+    spans: Spans
+    first: int = 0
+
+    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
+        starts, ends, _ = self.spans
+        numbers = (int(row) - self.first for row in rows)
+        return {i + self.first: excerpt(self.data[starts[i] : ends[i]]) for i in numbers if 0 <= i < len(starts)}
 
 
 def whole(file: FetchedFile) -> Piece:
@@ -37,6 +61,24 @@ def check_encoding(encoding: str | None) -> None:
         raise TerminalError("an encoding that Python knows", repr(encoding), "E.g. 'utf-8', 'cp1252'.") from None
 
 
+def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits, starts: Starts | None = None) -> Lined:
+    """The records of a piece.
+
+    Raises:
+        TerminalError: It is empty, damaged, binary, not in the declared encoding, or too long to be held.
+    """
+    size = (store.size(piece.path) if piece.stop is None else piece.stop) - piece.start
+    if size > MAX_TEXT:
+        raise _endless(piece.name)
+    data, facts = load_text(piece, store, encoding, limits)
+    spans = scan(data, LINES, 0, len(data))
+    if not len(spans.starts) and not piece.start:
+        raise TerminalError(
+            f"records in {piece.name}", "empty lines alone (0 records)", "See what the producer left out."
+        )
+    return Lined(data, spans if starts is None else joined(spans, _marked(data, spans, starts)), facts)
+
+
 def split_lines(
     file: FetchedFile, store: Store, size: int, encoding: str | None, starts: Starts | None = None
 ) -> list[Piece]:
@@ -50,7 +92,7 @@ def split_lines(
         store: Where it is.
         size: Bytes of a piece, about.
         encoding: Of the text; None where it is to be detected.
-        starts: For an array of lines, the positions of those that begin a record; None where all do.
+        starts: Which lines begin a record; None where all do. The first line always does.
     """
     one = whole(file)
     if file.size <= 1.5 * size or not ascii_based(encoding or "utf-8"):
@@ -65,7 +107,7 @@ def split_lines(
         last = int(begins[-1]) // step
         targets = np.arange(multiple, last + 1, dtype=np.int64) * step
         for i in np.unique(np.searchsorted(begins, targets)).tolist():
-            if records + i:  # what lies before the first record belongs to it
+            if records + i:
                 at = int(begins[i])
                 pieces[-1] = pieces[-1].model_copy(update={"stop": at})
                 pieces.append(one.model_copy(update={"start": at, "first_row": records + i}))
@@ -73,12 +115,12 @@ def split_lines(
     return pieces
 
 
-def blocks(spans: Spans) -> Iterator[tuple[int, int]]:
-    """Runs of records, as (first, last + 1), of about `BLOCK` bytes."""
+def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:
+    """Runs of records of about `BLOCK` bytes, each with the number of its first."""
     first, count = 0, len(spans.starts)
     while first < count:
-        last = int(np.searchsorted(spans.ends, spans.starts[first] + BLOCK, side="right"))
-        yield first, (last := max(first + 1, last))
+        last = max(first + 1, int(np.searchsorted(spans.ends, spans.starts[first] + BLOCK, side="right")))
+        yield first, Spans(spans.starts[first:last], spans.ends[first:last])
         first = last
 
 
@@ -86,58 +128,62 @@ def lines_of(data: bytes, spans: Spans) -> pa.Array:
     """Records as an array of strings that shares its memory with `data`; they keep their line ends."""
     if not len(spans.starts):
         return pa.array([], pa.string())
-    begin = int(spans.starts[0])
-    offsets = np.append(spans.starts, spans.ends[-1]) - begin
-    text = pa.py_buffer(data).slice(begin, int(spans.ends[-1]) - begin)
-    small = text.size < 1 << 31
+    begin, end = int(spans.starts[0]), int(spans.ends[-1])
+    offsets = np.append(spans.starts, end) - begin
+    small = end - begin < 1 << 31
     kind = pa.string() if small else pa.large_string()
-    buffer = pa.py_buffer(offsets.astype(np.int32 if small else np.int64))
-    return pa.Array.from_buffers(kind, len(spans.starts), [None, buffer, text])
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32 if small else np.int64)), pa.py_buffer(data)[begin:end]]
+    return pa.Array.from_buffers(kind, len(spans.starts), buffers)
 
 
-@dataclass(frozen=True)
-class Raw:
-    """The source text of records by their numbers in the file."""
+def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
+    """The text of records less some of them (ascending numbers)."""
+    view = memoryview(data)
+    begins = [int(spans.starts[0]), *spans.ends[numbers].tolist()]
+    ends = [*spans.starts[numbers].tolist(), int(spans.ends[-1])]
+    return b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
 
-    body: Body
-    first: int = 0
 
-    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        found = self.body.texts(int(row) - self.first for row in rows)
-        return {number + self.first: text for number, text in found.items()}
+def joined(spans: Spans, begins: Ints) -> Spans:
+    """Lines put together to records; `begins` are the numbers of lines that begin one, ascending, 0 among them."""
+    if not begins.size:
+        return spans
+    return Spans(spans.starts[begins], np.append(spans.ends[begins[1:] - 1], spans.ends[-1]))
+
+
+def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
+    """The numbers of the lines that begin records."""
+    found = [starts(lines_of(data, part)) + first for first, part in blocks(spans)]
+    if not found:
+        return np.empty(0, np.int64)
+    return np.union1d(np.zeros(1, np.int64), np.concatenate(found))
 
 
 def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> Iterator[Ints]:
     """Offsets of the lines that begin records, block by block of the file."""
     scanner = Scanner(LINES)
-    tail = b""
-    at = 0
-    while at < file.size:
-        block = store.read(file.path, at, min(at + _READ, file.size))
-        spans = scanner.feed(block)
-        at += len(block)
-        held = tail + block
-        yield from _chosen(held, at - len(held), spans, starts)
-        done = int(spans.ends[-1]) if spans.ends.size else at - len(held)
-        tail = held[done - (at - len(held)) :] if starts else b""
-    yield from _chosen(tail, file.size - len(tail), scanner.finish(), starts)
+    begun, offset, held = False, 0, b""  # `held` are the bytes from `offset` on, of lines that have not ended
+    for at in [*range(0, file.size, _READ), file.size]:
+        block = store.read(file.path, at, min(at + _READ, file.size)) if at < file.size else b""
+        spans = scanner.feed(block) if block else scanner.finish()
+        held += block
+        if len(held) > MAX_TEXT:
+            raise _endless(file.name)
+        if not len(spans.starts):
+            continue
+        begins = spans.starts
+        if starts is not None:
+            marked = starts(lines_of(held, Spans(begins - offset, spans.ends - offset)))
+            begins = begins[marked if begun else np.union1d(np.zeros(1, np.int64), marked)]
+        if begins.size:
+            begun = True
+            yield begins
+        held, offset = held[int(spans.ends[-1]) - offset :], int(spans.ends[-1])
 
 
-def _chosen(held: bytes, offset: int, spans: Spans, starts: Starts | None) -> Iterator[Ints]:
-    if not len(spans.starts):
-        return
-    begins = spans.starts
-    if starts is not None:
-        begins = begins[starts(lines_of(held, Spans(spans.starts - offset, spans.ends - offset)))]
-    if begins.size:
-        yield begins
-
-
-def joined(spans: Spans, begins: Ints) -> Spans:
-    """Lines put together to records that begin with the given ones (ascending line numbers)."""
-    if not len(spans.starts) or not begins.size:
-        return spans if not len(spans.starts) else Spans(spans.starts[:1], spans.ends[-1:])
-    first = begins if begins[0] == 0 else np.insert(begins, 0, 0)
-    return Spans(spans.starts[first], np.append(spans.ends[first[1:] - 1], spans.ends[-1]))
-
-
+def _endless(name: str) -> TerminalError:
+    return TerminalError(
+        f"records in {name} that fit into memory",
+        f"more than {MAX_TEXT:,} bytes with no place to cut",
+        "See whether the file has line ends; compressed text is cut by its producer.",
+    )

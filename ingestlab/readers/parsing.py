@@ -110,7 +110,7 @@ class Body:
     def texts(self, numbers: Iterable[int]) -> dict[int, str]:
         """The source text of records, without their line ends; the longest are cut."""
         starts, ends, _ = self.spans
-        return {i: _text(self.data[starts[i] : ends[i]]) for i in numbers if 0 <= i < len(starts)}
+        return {i: excerpt(self.data[starts[i] : ends[i]]) for i in numbers if 0 <= i < len(starts)}
 
 
 class Parsed(NamedTuple):
@@ -149,6 +149,14 @@ def readable(kind: pa.DataType) -> bool:
 def shorten(value: str) -> str:
     """A value of any length, for people to read."""
     return value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + "…"
+
+
+def excerpt(record: bytes) -> str:
+    """A record as text without its line end; the longest are cut."""
+    line = record.removesuffix(b"\n").removesuffix(b"\r")
+    if len(line) <= MAX_RAW:
+        return line.decode(errors="replace")
+    return line[:MAX_RAW].decode(errors="ignore") + "…"  # the cut may go through a character
 
 
 def _unclosed(body: Body, broken: Ints) -> list[Bad]:
@@ -301,10 +309,3 @@ def _halve(fails: Fails, low: int, high: int) -> int:
 
 def _textual(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _text(record: bytes) -> str:
-    line = record.removesuffix(b"\n").removesuffix(b"\r")
-    if len(line) <= MAX_RAW:
-        return line.decode(errors="replace")
-    return line[:MAX_RAW].decode(errors="ignore") + "…"  # the cut may go through a character

@@ -1,0 +1,297 @@
+"""JSON Lines: one object a line, declared columns, broken lines kept apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+from pyarrow.json import ParseOptions, ReadOptions
+
+from ingestlab.errors import TerminalError
+from ingestlab.models import FetchedFile, Piece
+from ingestlab.pipeline import Bad, Records
+from ingestlab.readers.bytes import Limits
+from ingestlab.readers.columns import (
+    MAX_COLUMNS,
+    Types,
+    castable,
+    check_format,
+    check_width,
+    convert_columns,
+    declared,
+    failing,
+    listed,
+)
+from ingestlab.readers.cutting import Ints, Spans, scan
+from ingestlab.readers.jsontext import flaw, loads, repeated, suspects
+from ingestlab.readers.linewise import LINES, Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.parsing import shorten
+from ingestlab.storage import Store
+
+MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
+_NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+Parsed = tuple[pa.Table, Ints, list[Bad]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Reads one JSON object a line; empty lines are no records.
+
+    Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``json`` (not
+    one object, NaN or Infinity, a number too large, a name twice among those that are read, nested too deep),
+    ``type`` (a value is not of its column's type), ``columns`` (names that are not declared, if so wished) and
+    ``record_size``.
+
+    Attributes:
+        columns: Name to Arrow type, as in :class:`~ingestlab.readers.csv.Csv`. Nested values are declared as
+            struct or list types, or as ``"json"``, which keeps any value as JSON text (at about half the
+            speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
+            infers types for each piece on its own; declare the columns of anything that is large or matters.
+        timestamp_format: For strptime; None for ISO 8601.
+        encoding: Any text encoding that Python knows; None to have it detected.
+        extra_columns: What to do with names that are not declared: leave them, or reject the record.
+        max_record_bytes: Longest record.
+        max_depth: How deep objects and arrays may be nested.
+        max_columns: Most columns where they are inferred.
+        limits: How far a compressed file may grow.
+    """
+
+    columns: Mapping[str, str | pa.DataType] | None = None
+    timestamp_format: str | None = None
+    encoding: str | None = "utf-8"
+    extra_columns: Literal["drop", "reject"] = "drop"
+    max_record_bytes: int = 16 << 20
+    max_depth: int = 64
+    max_columns: int = MAX_COLUMNS
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+        check_format(self.timestamp_format)
+        if self.columns is not None:
+            columns = {n: pa.json_() if kind == "json" else kind for n, kind in self.columns.items()}
+            types = declared(columns, _readable, "JSON")
+            check_width(list(types), "the declaration", self.max_columns)
+            object.__setattr__(self, "columns", types)
+
+    def __hash__(self) -> int:
+        columns = None if self.columns is None else tuple(self.columns.items())
+        return hash((columns, self.timestamp_format, self.encoding, self.extra_columns, self.max_record_bytes))
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
+        """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
+        return split_lines(file, store, size, self.encoding)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, not in the declared encoding, or one JSON document
+                in place of one a line; or its columns have no types that could be inferred.
+        """
+        lined = load_lines(piece, store, self.encoding, self.limits)
+        if not piece.start:
+            _refuse_document(lined, piece.name)
+        parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
+        try:
+            table = pa.concat_tables([self._schema.empty_table(), *(p[0] for p in parts)], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _undecided(error) from error
+        if self.columns is None:
+            table = _without_null_types(table)
+        rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
+        bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
+        return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+
+    @property
+    def _types(self) -> Types:
+        """Type of each declared column in the table that is made."""
+        return {n: pa.string() if _is_json(k) else k for n, k in (self.columns or {}).items() if not isinstance(k, str)}
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return pa.schema(list(self._types.items()))
+
+    @cached_property
+    def _parsed_types(self) -> Types | None:
+        """What the parser makes of each column; text becomes times and dates later."""
+        if self.columns is None:
+            return None
+        kinds = {n: k for n, k in self.columns.items() if not _is_json(k)}
+        return {n: k if _native(k) else pa.string() for n, k in kinds.items() if not isinstance(k, str)}
+
+    def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
+        """The records of a block; `first` is the number of its first one."""
+        bad = [
+            Bad(first + i, *found)
+            for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
+            if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
+        ]
+        numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
+        cut = np.array([b.row - first for b in bad], np.int64)
+        text, numbers = without(data, spans, cut), np.delete(numbers, cut)
+        if self.columns is None:
+            self._check_inferred(text, len(numbers))
+        try:
+            table = self._table(text, len(numbers))
+        except pa.ArrowInvalid as error:
+            if self.columns is None and "changed from" in str(error):
+                raise _undecided(error) from error
+            text, numbers, more = self._reject(text, numbers)
+            bad += more
+            try:
+                table = self._table(text, len(numbers))
+            except pa.ArrowInvalid as again:
+                raise _undecided(again) from again
+        return self._finish(table, text, numbers, bad)
+
+    def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
+        """The table in its declared shape: with JSON text, times and dates."""
+        if self.columns is None:
+            return table, numbers, bad
+        unknown = [n for n, kind in self.columns.items() if _is_json(kind)]
+        if unknown:
+            objects = [loads(line) for line in text.splitlines() if line]
+            for name in unknown:
+                table = table.append_column(name, pa.array([_dumps(o.get(name)) for o in objects], pa.string()))
+        table = table.select(list(self.columns))
+        table, numbers, more = convert_columns(table, self._types, numbers, self.timestamp_format)
+        return table, numbers, bad + more
+
+    def _table(self, text: bytes, count: int) -> pa.Table:
+        table = _read(text, self._parsed_types, self._unexpected)
+        if table.num_rows != count:
+            raise pa.ArrowInvalid("several objects in one line")
+        return table
+
+    @property
+    def _unexpected(self) -> str:
+        if self.columns is None:
+            return "infer"
+        plain = self.extra_columns == "reject" and not any(_is_json(k) for k in self.columns.values())
+        return "error" if plain else "ignore"
+
+    def _reject(self, text: bytes, numbers: Ints) -> tuple[bytes, Ints, list[Bad]]:
+        """Finds the records that the parser refuses, by asking it about ever fewer of them."""
+        spans = scan(text, LINES, 0, len(text))
+
+        def fails(low: int, high: int) -> bool:
+            try:
+                self._table(text[spans.starts[low] : spans.ends[high - 1]], high - low)
+            except pa.ArrowInvalid as error:
+                return self.columns is not None or "changed from" not in str(error)
+            return False
+
+        found = np.array(failing(fails, 0, len(numbers)), np.int64)
+        bad = [b for i in found.tolist() for b in self._reasons(text[spans.starts[i] : spans.ends[i]], int(numbers[i]))]
+        return without(text, spans, found), np.delete(numbers, found), bad
+
+    def _reasons(self, line: bytes, row: int) -> list[Bad]:
+        """What is wrong with a record that the parser refuses; at least one thing."""
+        try:
+            record = loads(line)
+        except ValueError as error:
+            return [Bad(row, "json", None, shorten(str(error)))]
+        read = set(self._parsed_types or record)
+        twice = sorted(repeated(line) & read)
+        if twice:
+            return [Bad(row, "json", twice[0], "more than once")]
+        types = self._parsed_types or {}
+        wrong = [n for n, kind in types.items() if n in record and _refused(line, {n: kind}, "ignore")]
+        if wrong:
+            return [Bad(row, "type", name, shorten(_dumps(record[name], quote=False) or "null")) for name in wrong]
+        if self.columns is not None and (extra := [n for n in record if n not in self.columns]):
+            return [Bad(row, "columns", None, shorten(f"also {listed(extra)}"))]
+        return [Bad(row, "json", None, shorten(_refused(line, self._parsed_types, self._unexpected) or "not one object"))]
+
+    def _check_inferred(self, text: bytes, count: int) -> None:
+        names = set(_NAME.findall(text))
+        if len(names) > self.max_columns or len(names) * count > MAX_CELLS:
+            raise TerminalError(
+                f"at most {self.max_columns:,} names, and {MAX_CELLS:,} values, to infer columns from",
+                f"{len(names):,} names in {count:,} records",
+                "Declare the columns that matter.",
+            )
+
+
+def _read(text: bytes, types: Types | None, unexpected: str) -> pa.Table:
+    """One call of the parser. What it gets are lines that begin and end as objects: a bare `null` would kill it."""
+    return pyarrow.json.read_json(
+        pa.BufferReader(text or b"\n"),
+        read_options=ReadOptions(use_threads=False, block_size=len(text) + 1),
+        parse_options=ParseOptions(
+            explicit_schema=None if types is None else pa.schema(list(types.items())),
+            newlines_in_values=False,
+            unexpected_field_behavior=unexpected,
+        ),
+    )
+
+
+def _refused(line: bytes, types: Types | None, unexpected: str) -> str | None:
+    try:
+        _read(line, types, unexpected)
+    except pa.ArrowInvalid as error:
+        return str(error)
+    return None
+
+
+def _is_json(kind: str | pa.DataType) -> bool:
+    return isinstance(kind, pa.JsonType)
+
+
+def _native(kind: str | pa.DataType) -> bool:
+    """Whether the parser itself makes values of a type; the others it reads as text."""
+    types = pa.types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_nested)
+    return any(test(kind) for test in tests)
+
+
+def _readable(kind: pa.DataType) -> bool:
+    if _is_json(kind):
+        return True
+    if not _native(kind):
+        return castable(kind)
+    try:
+        _read(b'{"a":null}\n', {"a": kind}, "ignore")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _dumps(value: Any, *, quote: bool = True) -> str | None:
+    """A value as compact JSON; null where there is none."""
+    if value is None or (not quote and isinstance(value, str)):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _without_null_types(table: pa.Table) -> pa.Table:
+    """A column without any value is text until something else is known."""
+    kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
+
+
+def _refuse_document(lined: Lined, name: str) -> None:
+    """Raises TerminalError for a file that is one JSON array, or one object over several lines."""
+    start, end = int(lined.spans.starts[0]), int(lined.spans.ends[0])
+    first = lined.data[start:end].strip()
+    alone = len(lined.spans.starts) == 1
+    array = first.startswith(b"[") and (alone or not first.endswith(b"]"))
+    if array or (first == b"{" and not alone):
+        what = "one JSON array" if array else "one object spread over several lines"
+        raise TerminalError(
+            f"one JSON object a line in {name}", what, "Write it as JSON Lines, e.g. with `jq -c '.[]'` or `jq -c .`."
+        )
+
+
+def _undecided(error: pa.ArrowInvalid) -> TerminalError:
+    return TerminalError.wrap(error, "values that fit one type in each column", "Declare the columns.")
+
+
