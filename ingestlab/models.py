@@ -12,6 +12,7 @@ from ingestlab.errors import IngestError, UndecodableJobError
 
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
 Status = Literal["committed", "unchanged", "failed"]
+Kind = Literal["ingest", "compact", "replay"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
@@ -154,7 +155,9 @@ class Receipt(Value):
     rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
     errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of files that failed as a whole
     seconds: dict[str, float] = Field(default_factory=dict)  # by step
-    worker: str = ""
+    states: tuple[Part, ...] = ()  # partial aggregates
+    profile: dict[str, Any] = Field(default_factory=dict)  # mergeable states by column
+    facts: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI: encoding, compression
 
 
 class SourceRecord(Value):
@@ -168,6 +171,7 @@ class SourceRecord(Value):
     tally: Tally
     run: str
     batch: str
+    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found: encoding, compression
 
 
 class Manifest(Value):
@@ -186,6 +190,9 @@ class Manifest(Value):
     rejects: tuple[Part, ...] = ()
     rules: dict[str, int] = Field(default_factory=dict)
     replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
+    states: tuple[Part, ...] = ()  # partial aggregates
+    profile: dict[str, Any] = Field(default_factory=dict)  # mergeable states by column
+    kind: Kind = "ingest"
     owner: str = ""  # the lease under which it was written
 
 

@@ -7,7 +7,7 @@ fewer and fewer of them; then their bytes are left out, and the rest is read as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -173,20 +173,17 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
     if plain.total != len(body.spans.starts):
         raise TerminalError.wrap(error, "records whose bounds are clear", "Repair the quotes in the file.") from error
     good = body.without(np.delete(np.arange(plain.total), plain.kept))
-    suspects = _suspects(good, layout, table)
-    some, shown, kept = good.only(suspects), table.take(pa.array(suspects)), plain.kept[suspects]
-    cells = [
-        Bad(int(kept[i]), "type", name, shorten(str(value)))
-        for name, kind in layout.types.items()
-        if not _textual(kind)
-        for i, value in _bad_cells(some, replace(layout, types={name: kind}), kind, shown[name])
-    ]
-    cut = np.union1d(broken, np.array([cell.row for cell in cells], np.int64))
-    try:
-        table, ragged = _convert(body.without(cut), layout)
-    except pa.ArrowInvalid as again:
-        raise TerminalError.wrap(again, "records that pyarrow can convert one by one") from again
-    return _account(table, ragged, cut, bad + cells, layout)
+    for suspects in (_wrong_by_looks(table, layout), np.arange(len(plain.kept))):
+        cells = list(_bad_cells_among(suspects, good, layout, table))
+        cut = np.unique([number for number, _, _ in cells]).astype(np.int64)
+        try:
+            table_of_rest, _ = _convert(good.without(cut), layout)
+        except pa.ArrowInvalid as again:
+            error = again
+            continue
+        bad += [Bad(int(plain.kept[i]), "type", name, shorten(value)) for i, name, value in cells]
+        return Parsed(table_of_rest, np.delete(plain.kept, cut), bad + plain.bad, plain.total)
+    raise TerminalError.wrap(error, "records that pyarrow can convert one by one") from error
 
 
 def _convert(body: Body, layout: Layout) -> tuple[pa.Table, list[tuple[int, int]]]:
@@ -228,16 +225,20 @@ def _account(table: pa.Table, ragged: list[tuple[int, int]], cut: Ints, bad: lis
     return Parsed(table, kept, bad, count)
 
 
-def _suspects(good: Body, layout: Layout, texts: pa.Table) -> Ints:
-    """Records with all bad cells among them: those that look wrong if all others can be converted, else all."""
+def _wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
+    """The records with a cell that cannot be of its column's type, told by its looks."""
     types = {} if layout.types is None or layout.timestamp_format is not None else layout.types
-    looks = [_hopeless(texts[name], kind) for name, kind in types.items() if not _textual(kind)]
-    wrong = np.unique(np.concatenate([np.empty(0, np.int64), *looks]))
-    try:
-        _convert(good.without(wrong), layout)
-    except pa.ArrowInvalid:
-        return np.arange(texts.num_rows)
-    return wrong
+    found = [_hopeless(texts[name], kind) for name, kind in types.items() if not _textual(kind)]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+
+def _bad_cells_among(suspects: Ints, good: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
+    """All cells of some records that cannot be converted, as (number, column, text)."""
+    some, texts = good.only(suspects), texts.take(pa.array(suspects))
+    for name, kind in (layout.types or {}).items():
+        if not _textual(kind):
+            for i, value in _bad_cells(some, replace(layout, types={name: kind}), kind, texts[name]):
+                yield int(suspects[i]), name, str(value)
 
 
 def _bad_cells(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:
