@@ -21,6 +21,7 @@ from typing import Any
 
 import measures
 from measures import Bench, Measure
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -63,12 +64,12 @@ def _measure(lab: Bench, options: argparse.Namespace) -> Iterator[Measure]:
     yield measures.first_time(lab, dirty, "dirty", target=1000)
     yield measures.second_time(lab, clean, "clean", target=1000)
     yield measures.local_second_time(lab, clean, target=5000)
-    yield measures.single(lab, lab.make("single", options.single, dirty=0.02), target=150)
+    yield from measures.single(lab, lab.make("single", options.single, dirty=0.02), target=150)
     uris = lab.uris(clean)
     for worker_class, files in (("rq.SimpleWorker", options.tutorial), ("rq.Worker", max(10, options.tutorial // 20))):
         theirs = measures.tutorial(lab, uris[:files], options.workers, worker_class)
         yield theirs
-        yield Measure("  ours, clean, by it", round(ours.value / theirs.value, 1), "times")
+        yield Measure("  ours, clean, against it", round(ours.value / theirs.value, 1), "times")
 
 
 def _machine(folder: Path) -> dict[str, Any]:
@@ -110,6 +111,7 @@ def _keep(found: Sequence[Measure], options: argparse.Namespace, machine: Mappin
 
 def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any]) -> Table:
     table = Table(
+        box=SIMPLE_HEAD,
         title=f"{options.files:,} files of 15 KB; {options.workers} RQ and {options.dask_workers} Dask workers",
         caption=f"{machine['cores']} cores, load {machine['load_before'][0]} before; "
         f"a new file takes {machine['new_file_us']} µs, a synced one {machine['synced_file_us']} µs",
@@ -117,14 +119,14 @@ def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mappi
     table.add_column("measure", no_wrap=True)
     for name in ("value", "target"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    table.add_column("more")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("CPU ms/file", justify="right")
+    table.add_column("others", justify="right")
     for m in found:
         target = f"{'≤' if m.unit == 'ms' else '≥'} {m.target:,.0f}" if m.target is not None else ""
-        shown = {"cpu_ms": "{} CPU ms/file", "p90": "p90 {} ms", "files": "{:,} files"}
-        more = ", ".join(text.format(m.details[key]) for key, text in shown.items() if key in m.details)
         value = f"{m.value:,.1f}" if m.value < 10 else f"{m.value:,.0f}"
-        table.add_row(m.name, f"{value} {m.unit}", target, VERDICTS[m.met], more)
+        more = [f"{m.details[key]:.2f}" if key in m.details else "" for key in ("cpu_ms", "others")]
+        table.add_row(m.name, f"{value} {m.unit}", target, VERDICTS[m.met], *more)
     return table
 
 

@@ -15,17 +15,29 @@ if TYPE_CHECKING:
     from ingestlab.notebook import Lab
     from ingestlab.pipeline import Pipeline
     from ingestlab.readers.csv import Csv
+    from ingestlab.readers.html import Html
+    from ingestlab.readers.images import Images
+    from ingestlab.readers.jsonlines import JsonLines
+    from ingestlab.readers.lines import Lines
+    from ingestlab.readers.parquet import Parquet
+    from ingestlab.readers.text import Text
     from ingestlab.settings import Settings, load_settings
 
 __version__ = "0.1.0"
 __all__ = [
     "Csv",
+    "Html",
+    "Images",
     "IngestError",
+    "JsonLines",
     "Lab",
+    "Lines",
+    "Parquet",
     "Pipeline",
     "Run",
     "Settings",
     "TerminalError",
+    "Text",
     "TransientError",
     "load_settings",
     "submit",
@@ -33,12 +45,18 @@ __all__ = [
 
 _HOMES = {
     "Csv": "ingestlab.readers.csv",
+    "Html": "ingestlab.readers.html",
+    "Images": "ingestlab.readers.images",
     "IngestError": "ingestlab.errors",
+    "JsonLines": "ingestlab.readers.jsonlines",
     "Lab": "ingestlab.notebook",
+    "Lines": "ingestlab.readers.lines",
+    "Parquet": "ingestlab.readers.parquet",
     "Pipeline": "ingestlab.pipeline",
     "Run": "ingestlab.jobs",
     "Settings": "ingestlab.settings",
     "TerminalError": "ingestlab.errors",
+    "Text": "ingestlab.readers.text",
     "TransientError": "ingestlab.errors",
     "load_settings": "ingestlab.settings",
     "submit": "ingestlab.jobs",

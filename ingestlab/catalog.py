@@ -25,9 +25,23 @@ from ingestlab.pipeline import Pipeline
 from ingestlab.settings import Settings
 
 ENTRY_POINTS = "ingestlab.pipelines"
+_GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
+_IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
+_READERS = {
+    ".csv": ("Csv", ""),
+    ".tsv": ("Csv", "delimiter='\\t'"),
+    ".jsonl": ("JsonLines", ""),
+    ".ndjson": ("JsonLines", ""),
+    ".json": ("JsonLines", ""),  # which says how, if it is one document
+    ".parquet": ("Parquet", ""),
+    ".log": ("Lines", "encoding=None"),
+    ".txt": ("Text", ""),
+    ".html": ("Html", ""),
+    ".htm": ("Html", ""),
+    **dict.fromkeys(_IMAGES, ("Images", "")),
+}
 GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferred, there is no contract
-    ".csv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv())\n",
-    ".tsv": "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(delimiter='\\t'))\n",
+    suffix: _GENERIC.format(name=name, options=options) for suffix, (name, options) in _READERS.items()
 }
 _MODULE = "ingestlab_pipeline_"  # what the names of the modules of pipelines start with
 PACKED = (".gz", ".bz2", ".xz", ".zst")

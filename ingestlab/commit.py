@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ingestlab import layout
-from ingestlab.errors import TerminalError
+from ingestlab.errors import BusySourceError, TerminalError
 from ingestlab.ledger import Lease, Ledger, batch_lock
 from ingestlab.models import FetchedFile, Manifest, Part, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
@@ -63,7 +64,11 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
 
 def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease) -> Manifest:
     """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
-    manifest = _manifest(plan, batch, ledger, lease)
+    return commit(_manifest(plan, batch, ledger, lease), store, ledger, lease)
+
+
+def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease) -> Manifest:
+    """The same for a manifest that is made already; `lease` holds the batch's lock and those of its sources."""
     body = manifest.model_dump_json().encode()
     store.write(layout.intent(manifest.tenant, manifest.table, manifest.batch), body)
     for part in (*manifest.parts, *manifest.rejects):
@@ -74,23 +79,39 @@ def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease
     return manifest
 
 
-def abandon(plan: Plan, store: Store, ledger: Ledger, lease: Lease) -> None:
+def abandon(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease) -> None:
     """Takes back what a batch has staged and published, for a job that fails; with its manifest there, finishes it.
 
     Raises:
         LostLeaseError: The batch may be another job's by now, so nothing was touched.
     """
     lease.check()
-    target = plan.target
-    intent = load_manifest(store, layout.intent(target.tenant, target.table, plan.batch))
+    intent = load_manifest(store, layout.intent(tenant, table, batch))
     if intent:
         settle(intent, store, ledger)
     else:
-        store.delete(layout.staging(plan.batch))
+        store.delete(layout.staging(batch))
+
+
+@contextmanager
+def all_or_nothing(
+    tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease
+) -> Iterator[None]:
+    """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            abandon(tenant, table, batch, store, ledger, lease)
+        except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts
+            error.add_note(f"Its leftovers stay for `ingestlab reconcile`: {trouble}")
+        raise
 
 
 def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease) -> list[str]:
     """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
+
+    A compaction that died has no sources: whoever comes next mends it, but waits for none that is at work.
 
     Returns:
         One line for each intent found: ``"finished <batch>"`` or ``"rolled back <batch>"``.
@@ -101,10 +122,23 @@ def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: 
     mine, done = set(uris), []
     for path in store.walk(layout.intents(tenant, table)):
         intent = load_manifest(store, path)
-        if intent and mine & {s.uri for s in intent.sources}:
+        if intent is None:
+            continue
+        if mine & {s.uri for s in intent.sources}:
             lease.acquire([batch_lock(intent.batch)])
-            done.append(settle(intent, store, ledger))
+        elif intent.sources or not _free(intent, lease):
+            continue
+        done.append(settle(intent, store, ledger))
     return done
+
+
+def _free(intent: Manifest, lease: Lease) -> bool:
+    """Whether nobody is at work on a batch; then it is ours."""
+    try:
+        lease.acquire([batch_lock(intent.batch)])
+    except BusySourceError:
+        return False
+    return True
 
 
 def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
-from ingestlab.commit import Batch, abandon, assemble, live_parts, load_manifest, manifests, publish, recover
+from ingestlab.commit import (
+    Batch,
+    abandon,
+    all_or_nothing,
+    assemble,
+    live_parts,
+    load_manifest,
+    manifests,
+    publish,
+    recover,
+)
 from ingestlab.errors import StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.guard import check, check_tenant, file_name
@@ -71,7 +80,8 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
 
 def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, context: Context, story: Story) -> None:
     """The same for the sources of one table."""
-    with context.ledger.lease() as lease:
+    store, ledger = context.store, context.ledger
+    with ledger.lease() as lease:
         known = _prepare(target, sources, context, lease)
         with story.stage("fetching"):
             files = _fetch(target, sources, known, request, context, story)
@@ -79,29 +89,16 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
             return
         plan = make_plan(target, files, known, context.store, context.settings.partition_bytes)
         lease.acquire([batch_lock(plan.batch)])
-        with _all_or_nothing(plan, context, lease):
+        with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease):
             with story.stage("processing"):
                 receipts = _process(plan, context, story)
                 batch = _replace_earlier(plan, assemble(plan, receipts), known, context, lease)
             with story.stage("committing"):
                 story.failed(batch.errors)
                 if batch.records:
-                    story.committed(publish(plan, batch, context.store, context.ledger, lease))
+                    story.committed(publish(plan, batch, store, ledger, lease))
                 else:
-                    abandon(plan, context.store, context.ledger, lease)
-
-
-@contextmanager
-def _all_or_nothing(plan: Plan, context: Context, lease: Lease) -> Iterator[None]:
-    """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
-    try:
-        yield
-    except Exception as error:
-        try:
-            abandon(plan, context.store, context.ledger, lease)
-        except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts
-            error.add_note(f"Its leftovers stay for `ingestlab reconcile`: {trouble}")
-        raise
+                    abandon(target.tenant, target.table, plan.batch, store, ledger, lease)
 
 
 def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from ingestlab.storage import Store
 
 COLUMN = r"[^\W\d_]\w*"  # of `partition_by`
 WriteDisposition = Literal["append", "replace"]
+SchemaDrift = Literal["evolve", "freeze", "discard_row", "discard_value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Records:
     record in `table[i]`. A record is in `table` or in `bad`, never in both. `raw` gives the text of
     records by their numbers; where it cannot be told, the number is missing from its answer. `facts` says
     what the reader found out about the file, e.g. ``{"encoding": "cp1252", "compression": "gzip"}``.
+    `discarded` counts, by column, values that were left out of records that stay.
     """
 
     table: pa.Table
@@ -43,6 +45,7 @@ class Records:
     bad: tuple[Bad, ...] = ()
     raw: Callable[[Iterable[int]], dict[int, str]] = field(default=lambda _rows: {})
     facts: Mapping[str, str] = field(default_factory=dict)
+    discarded: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -66,6 +69,15 @@ class PackReader(Reader, Protocol):
         ...
 
 
+@runtime_checkable
+class DriftReader(Reader, Protocol):
+    """A reader that knows what to do with data that its declaration does not know."""
+
+    def drifting(self, word: SchemaDrift) -> Reader:
+        """The same reader under one of the four words."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """How the files of one kind become rows of one table.
@@ -82,6 +94,16 @@ class Pipeline:
         matches: Shell patterns of the file names that this pipeline takes when none is named.
         write_disposition: Whether a changed source adds rows or replaces its earlier ones.
         partition_by: Columns that become folders, ``day=2017-10-23/``. A row that is null there is rejected.
+        schema_drift: What becomes of columns that the reader's declaration does not know, and of values that
+            are not of their column's type. ``"freeze"``: such columns fail the file, such values reject their
+            row. ``"evolve"``: such columns join the table with the type that their values have in this part,
+            and a column with such values becomes of a wider type in this part (integer, then float, then
+            text; date, then time, then text). ``"discard_row"``: a row with either is rejected by the rule
+            ``drift``. ``"discard_value"``: such columns are dropped and such values become null, counted
+            among a run's rules as ``column:discarded``. None leaves it to the reader's `extra_columns`.
+            A declared column that is missing fails the file in any case, unless it is `optional`.
+        max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
+            it is published. None lets every file pass.
         description: One line for ``ingestlab pipelines``.
     """
 
@@ -92,6 +114,8 @@ class Pipeline:
     matches: Sequence[str] = ()
     write_disposition: WriteDisposition = "append"
     partition_by: str | Sequence[str] = ()
+    schema_drift: SchemaDrift | None = None
+    max_reject_ratio: float | None = None
     description: str = ""
     name: str = ""
 
@@ -104,7 +128,8 @@ class Pipeline:
         """The pipeline under the name of its file.
 
         Raises:
-            TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's.
+            TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
+                `max_reject_ratio` is no share, or its reader knows nothing of `schema_drift`.
         """
         table = self.table or name
         if not re.fullmatch(NAME, table):
@@ -114,4 +139,20 @@ class Pipeline:
             if not re.fullmatch(COLUMN, column):
                 wanted = f"columns of letters, digits and '_', a letter first, as partition_by of pipeline '{name}'"
                 raise TerminalError(wanted, f"{column!r}", "It becomes a folder's name; readers skip those with a '_'.")
-        return replace(self, name=name, table=table)
+        if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio < 1:
+            wanted = f"a share from 0 to below 1 as max_reject_ratio of pipeline '{name}'"
+            raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
+        return replace(self, name=name, table=table, reader=_told(self.reader, self.schema_drift, name))
+
+
+def _told(reader: Reader, word: SchemaDrift | None, name: str) -> Reader:
+    """A reader under a pipeline's `schema_drift`."""
+    if word is None:
+        return reader
+    if word not in get_args(SchemaDrift):
+        wanted = f"one of {', '.join(get_args(SchemaDrift))} as schema_drift of pipeline '{name}'"
+        raise TerminalError(wanted, repr(word), "See Pipeline's documentation.")
+    if not isinstance(reader, DriftReader):
+        wanted = f"a reader that knows schema_drift in pipeline '{name}'"
+        raise TerminalError(wanted, type(reader).__name__, "Leave schema_drift out: all its columns are its own.")
+    return reader.drifting(word)

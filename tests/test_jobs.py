@@ -412,14 +412,19 @@ def test_what_redis_has_accepted_outlives_its_kill(tmp_path):
     address = valkey.url(port := valkey.free_port(), "s")
     command = valkey.prepare(tmp_path / "redis", port, "s")
     for kills in range(3):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process, redis.Redis.from_url(address) as client:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
             until(lambda: valkey.answers(address), 10, "Valkey")
-            assert client.llen("jobs") == 20 * kills
-            second = client.time()[0]
-            until(lambda: client.time()[0] > second, 2, "its next second, when it syncs if it is told to")
-            for job in range(20):
-                client.rpush("jobs", job)
+            with redis.Redis.from_url(address) as client:
+                assert client.llen("jobs") == 20 * kills
+                second = client.time()[0]
+                until(lambda now=client.time, then=second: now()[0] > then, 2, "its next second, when it may sync")
+                client.set("large", b"x" * (16 << 20))  # whatever syncs this is at it for a while
+                for job in range(20):
+                    client.rpush("jobs", job)
+        finally:
             process.kill()
+            process.wait()
 
 
 def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settings, tmp_path):

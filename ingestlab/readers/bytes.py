@@ -88,8 +88,8 @@ def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits |
     Raises:
         TerminalError: What :func:`load` and :func:`text` raise.
     """
-    data, kind = _load(piece, store, limits)
-    facts = {} if kind is None else {"compression": kind}
+    data, kind = unpack(piece, store, limits)
+    facts: dict[str, str] = {} if kind is None else {"compression": kind}
     if encoding is None:
         encoding = facts["encoding"] = detect(data)
     return Text(text(data, encoding, piece), facts)
@@ -101,10 +101,11 @@ def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
     Raises:
         TerminalError: The file is empty, damaged, or grows beyond `limits`.
     """
-    return _load(piece, store, limits)[0]
+    return unpack(piece, store, limits)[0]
 
 
-def _load(piece: Piece, store: Store, limits: Limits | None) -> tuple[bytes, Compression | None]:
+def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[bytes, Compression | None]:
+    """As :func:`load`, and how the bytes were compressed."""
     data = store.read(piece.path, piece.start, piece.stop)
     kind = compression(data) if piece.start == 0 and piece.stop is None else None
     if kind:

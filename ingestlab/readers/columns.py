@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from ingestlab.readers.cutting import Ints
 from ingestlab.readers.parsing import shorten
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
+DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
 _ROLLS = r"29|30|31"  # days that a month may lack: Arrow goes on counting into the next one
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
@@ -48,20 +50,31 @@ def check_format(timestamp_format: str | None) -> None:
 def check_width(names: Sequence[str], file: str, most: int) -> None:
     """Raises TerminalError for too many columns, and for two of one name."""
     if len(names) > most:
-        raise TerminalError(
-            f"at most {most:,} columns in {file}", f"{len(names):,}", "Raise the reader's max_columns if they are meant."
-        )
+        fix = "Raise the reader's max_columns if they are meant."
+        raise TerminalError(f"at most {most:,} columns in {file}", f"{len(names):,}", fix)
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise TerminalError(
             f"every column of {file} to have its own name", f"more than one {listed(twice)}", "Rename the columns."
         )
 
 
-def check_extra(names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool) -> None:
+def check_optional(optional: Iterable[str], columns: Iterable[str]) -> None:
+    """Raises TerminalError for optional columns that are not declared."""
+    unknown = [name for name in optional if name not in columns]
+    if unknown:
+        raise TerminalError(
+            f"optional columns among those declared ({listed(columns)})", listed(unknown), "Declare them."
+        )
+
+
+def check_extra(
+    names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool, optional: Iterable[str] = ()
+) -> None:
     """Raises TerminalError for columns that are missing, and (unless they are dropped) for undeclared ones."""
     columns = list(columns)
-    missing = [name for name in columns if name not in names]
+    absent = [name for name in columns if name not in names]
+    missing = [name for name in absent if name not in optional or len(absent) == len(columns)]
     if missing:
         raise TerminalError(
             f"the columns {listed(columns)} in {file}",
@@ -73,7 +86,7 @@ def check_extra(names: Sequence[str], columns: Iterable[str], file: str, *, drop
         raise TerminalError(
             f"only the columns {listed(columns)} in {file}",
             f"also {listed(extra)}",
-            "Declare them, or pass them over with extra_columns='drop'.",
+            DRIFTED,
         )
 
 
@@ -105,11 +118,11 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
         The values, and the positions of those that are not of this type, ascending.
     """
     with suppress(pa.ArrowInvalid):
-        return _cast(values, kind, timestamp_format), np.empty(0, np.int64)
+        return cast(values, kind, timestamp_format), np.empty(0, np.int64)
 
     def fails(low: int, high: int) -> bool:
         try:
-            _cast(values.slice(low, high - low), kind, timestamp_format)
+            cast(values.slice(low, high - low), kind, timestamp_format)
         except pa.ArrowInvalid:
             return True
         return False
@@ -117,7 +130,7 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
     bad = np.array(failing(fails, 0, len(values)), np.int64)
     wrong = np.zeros(len(values), bool)
     wrong[bad] = True
-    return _cast(pc.if_else(pa.array(wrong), pa.scalar(None, values.type), values), kind, timestamp_format), bad
+    return cast(pc.if_else(pa.array(wrong), pa.scalar(None, values.type), values), kind, timestamp_format), bad
 
 
 def convert_columns(
@@ -142,7 +155,7 @@ def convert_columns(
             continue
         values = table.column(i).combine_chunks()
         done, failed = convert(values, kind, timestamp_format)
-        bad += [Bad(int(numbers[k]), "type", name, shorten(str(values[k].as_py()))) for k in failed.tolist()]
+        bad += [Bad(int(numbers[k]), "type", name, _told(values[k])) for k in failed.tolist()]
         wrong[failed] = True
         table = table.set_column(i, name, done)
     if bad:
@@ -160,9 +173,14 @@ def failing(fails: Callable[[int, int], bool], low: int, high: int) -> list[int]
     return failing(fails, low, middle) + failing(fails, middle, high)
 
 
-def _type(
-    column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str
-) -> pa.DataType:
+def _told(value: pa.Scalar) -> str:
+    try:
+        return shorten(str(value.as_py()))
+    except (OverflowError, ValueError):  # a time that Python cannot tell
+        return f"a {value.type} out of range"
+
+
+def _type(column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str) -> pa.DataType:
     with suppress(ValueError):  # said below, together with types that exist but cannot be read
         found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
         if readable(found):
@@ -174,7 +192,8 @@ def _type(
     )
 
 
-def _cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
+def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
+    """Makes values of another type, as :func:`convert` does; raises ArrowInvalid where one cannot be."""
     if not pa.types.is_string(values.type) or pa.types.is_string(kind):
         return values.cast(kind)
     if pa.types.is_time(kind):  # Arrow reads times of day only as part of a day
@@ -182,9 +201,10 @@ def _cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> 
     if timestamp_format is not None and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         return _parse_times(values, kind, timestamp_format)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        values = pc.if_else(
-            pc.match_substring_regex(values, _CLOCK), values, pc.binary_join_element_wise(values, "Z", "")
-        )
+        zoned = pc.match_substring_regex(values, _CLOCK)
+        none = pa.scalar(None, values.type)
+        plain = pc.if_else(zoned, none, values).cast(pa.timestamp(kind.unit))
+        return pc.coalesce(pc.if_else(zoned, values, none).cast(kind), pc.assume_timezone(plain, "UTC").cast(kind))
     return values.cast(kind)
 
 
@@ -208,5 +228,3 @@ def _check_days(values: pa.Array, times: pa.Array, timestamp_format: str) -> Non
             datetime.strptime(text, timestamp_format)  # noqa: DTZ007 - only whether there is such a day
         except ValueError as error:
             raise pa.ArrowInvalid(str(error)) from None
-
-

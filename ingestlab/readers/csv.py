@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,9 +17,13 @@ import pyarrow.compute as pc
 
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Bad, Records
-from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load, text
+from ingestlab.pipeline import Bad, Records, SchemaDrift
+from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load_text, text
+from ingestlab.readers.columns import DRIFTED, MAX_COLUMNS, check_optional, check_width
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
+from ingestlab.readers.detection import by_mark, detect
+from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
+from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Body, Layout, Parsed, parse, readable, shorten
 from ingestlab.storage import Store
@@ -43,10 +49,14 @@ class Csv:
             type, so declare the columns of anything that is large or matters.
         delimiter: One ASCII character, ``"\t"`` for TSV.
         quote: One ASCII character; None where quotes are plain text.
-        encoding: Any text encoding that Python knows.
+        encoding: Any text encoding that Python knows; None to have it detected, for each piece on its own.
         null_values: Texts that stand for no value, quoted or not, in columns of every type.
         timestamp_format: For strptime; None for ISO 8601.
-        extra_columns: What to do with columns that are in the file but not declared.
+        optional: Declared columns that a file may lack; they are null in it.
+        extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
+            `schema_drift` does not say it.
+        drift: What the pipeline's `schema_drift` says; set by the pipeline.
+        max_columns: Most columns in a file.
         max_field_bytes: Longest text in a column of strings.
         limits: How far a compressed file may grow.
     """
@@ -54,10 +64,13 @@ class Csv:
     columns: Mapping[str, str | pa.DataType] | None = None
     delimiter: str = ","
     quote: str | None = '"'
-    encoding: str = "utf-8"
+    encoding: str | None = "utf-8"
     null_values: Sequence[str] = NULLS
     timestamp_format: str | None = None
+    optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
+    drift: SchemaDrift | None = None
+    max_columns: int = MAX_COLUMNS
     max_field_bytes: int = 1 << 20
     limits: Limits = field(default_factory=Limits)
 
@@ -67,19 +80,20 @@ class Csv:
                 raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
         if self.quote == self.delimiter:
             raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError:
-            raise TerminalError(
-                "an encoding that Python knows", repr(self.encoding), "E.g. 'utf-8', 'cp1252'."
-            ) from None
+        check_encoding(self.encoding)
         if self.columns is not None:
             object.__setattr__(self, "columns", _types(self.columns))
+            check_optional(self.optional, self.columns)
         object.__setattr__(self, "null_values", tuple(self.null_values))
+        object.__setattr__(self, "optional", tuple(self.optional))
 
     def __hash__(self) -> int:
         columns = None if self.columns is None else tuple(self.columns.items())
         return hash((columns, self.delimiter, self.quote, self.encoding, self.null_values, self.timestamp_format))
+
+    def drifting(self, word: SchemaDrift) -> Csv:
+        """The same reader under a pipeline's `schema_drift`."""
+        return told(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file after records into pieces of about `size` bytes, with exact row numbers.
@@ -88,10 +102,10 @@ class Csv:
         once, in constant memory.
         """
         whole = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
-        if file.size <= 1.5 * size or not ascii_based(self.encoding):
+        if file.size <= 1.5 * size or not ascii_based(self.encoding or "utf-8"):
             return [whole]
         head = store.read(file.path, 0, min(file.size, 512))
-        if compression(head) or binary(head):
+        if compression(head) or binary(head) or by_mark(head):
             return [whole]
         begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
@@ -105,7 +119,8 @@ class Csv:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, without records, or
                 has other columns than declared.
         """
-        return self.read_text(self.open_text(piece, store), piece)
+        opened = self.open_text(piece, store)
+        return self.finish(self.read_text(opened, piece), opened, piece)
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
         """Reads pieces as `read` does, and faster where they are many and small.
@@ -118,25 +133,43 @@ class Csv:
         return read_pack(self, pieces, store)
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
-        """The first half of `read`: the piece's text and header."""
-        data = text(load(piece, store, self.limits), self.encoding, piece)
+        """The first part of `read`: the piece's text and header."""
+        data, facts = load_text(piece, store, self.encoding, self.limits)
         if piece.start:
-            return Opened(Body(data, 0, len(data), self._dialect), self._distant_header(piece, store))
+            return Opened(Body(data, 0, len(data), self._dialect), self._distant_header(piece, store), facts)
         start, stop, begin = first_record(data, self._dialect)
-        return Opened(Body(data, begin, len(data), self._dialect), self._header(data[start:stop], piece))
+        return Opened(Body(data, begin, len(data), self._dialect), self._header(data[start:stop], piece), facts)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
-        """The second half of `read`: the records."""
-        parsed = self._parse(*opened)
+        """The second part of `read`: the records as declared."""
+        parsed = self._parse(opened.body, opened.names)
         if not parsed.total and not piece.start:
             raise TerminalError(
                 f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
             )
-        return self._records(parsed, opened.body, piece.first_row)
+        return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+
+    def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
+        """The last part of `read`: what becomes of schema drift."""
+
+        def loosely(names: AbstractSet[str]) -> Records:
+            parsed = self._parse(opened.body, opened.names, names)
+            return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+
+        retype = partial(text_as, timestamp_format=self.timestamp_format)
+        return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
 
     @property
     def _dialect(self) -> Dialect:
         return Dialect(self.delimiter, self.quote)
+
+    @property
+    def _types(self) -> Mapping[str, pa.DataType]:
+        return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+
+    def _unknown(self, names: Sequence[str]) -> list[str]:
+        """The columns of a file that are read although they are not declared."""
+        return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
     def _distant_header(self, piece: Piece, store: Store) -> tuple[str, ...]:
         """The column names of a piece that does not hold them itself."""
@@ -146,7 +179,7 @@ class Csv:
             start, stop, _ = first_record(head, self._dialect)
             if stop < len(head) or size >= piece.start:
                 first = piece.model_copy(update={"start": 0})
-                return self._header(text(head[start:stop], self.encoding, first), piece)
+                return self._header(text(head[start:stop], self.encoding or detect(head), first), piece)
             size *= 8
 
     def _header(self, line: bytes, piece: Piece) -> tuple[str, ...]:
@@ -162,14 +195,11 @@ class Csv:
         return tuple(names)
 
     def _check(self, names: list[str], file: str) -> None:
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise TerminalError(
-                f"every column of {file} to have its own name", f"more than one {_list(twice)}", "Rename the columns."
-            )
+        check_width(names, file, self.max_columns)
         if self.columns is None:
             return
-        missing = [name for name in self.columns if name not in names]
+        absent = [name for name in self.columns if name not in names]
+        missing = [name for name in absent if name not in self.optional or len(absent) == len(self.columns)]
         if missing:
             raise TerminalError(
                 f"the columns {_list(self.columns)} in {file}",
@@ -177,15 +207,19 @@ class Csv:
                 _other_delimiter(names, self.delimiter) or "Correct the file, or the reader's columns.",
             )
         extra = [name for name in names if name not in self.columns]
-        if extra and self.extra_columns == "fail":
+        if extra and refuses(self.drift, self.extra_columns):
             raise TerminalError(
                 f"only the columns {_list(self.columns)} in {file}",
                 f"also {_list(extra)}",
-                "Declare them, or pass them over with extra_columns='drop'.",
+                DRIFTED,
             )
 
-    def _parse(self, body: Body, names: tuple[str, ...]) -> Parsed:
-        layout = Layout(names, self.columns, self._dialect, tuple(self.null_values), self.timestamp_format)
+    def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
+        """Reads the columns declared, and text in columns that are not or are to be loose."""
+        types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
+        types |= dict.fromkeys(self._unknown(names), pa.string())
+        wanted = None if self.columns is None else types
+        layout = Layout(names, wanted, self._dialect, tuple(self.null_values), self.timestamp_format)
         if body.end - body.begin <= _MAX_BLOCK:
             return parse(body, layout)
         parts = [(first, parse(part, layout)) for first, part in _divide(body, _MAX_BLOCK)]
@@ -198,7 +232,10 @@ class Csv:
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
         table, kept, bad, total = parsed
-        long = _too_long(table, kept, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
+        if self.optional:
+            table = with_missing(table, self._types)
+        wanted = table if self.drift != "discard_value" or self.columns is None else table.select(list(self.columns))
+        long = _too_long(wanted, kept, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
         if long:
             keep = ~np.isin(kept, [b.row for b in long])
             table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long

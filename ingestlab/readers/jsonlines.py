@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,14 @@ from pyarrow.json import ParseOptions, ReadOptions
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Bad, Records
+from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     Types,
+    cast,
     castable,
+    check_extra,
     check_format,
     check_width,
     convert_columns,
@@ -30,7 +32,8 @@ from ingestlab.readers.columns import (
     listed,
 )
 from ingestlab.readers.cutting import Ints, Spans, scan
-from ingestlab.readers.jsontext import flaw, loads, repeated, suspects
+from ingestlab.readers.drift import settle, told
+from ingestlab.readers.jsontext import dumps, flaw, loads, plain, repeated, suspects, unknown_names
 from ingestlab.readers.linewise import LINES, Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
 from ingestlab.readers.parsing import shorten
 from ingestlab.storage import Store
@@ -56,7 +59,10 @@ class JsonLines:
             infers types for each piece on its own; declare the columns of anything that is large or matters.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
-        extra_columns: What to do with names that are not declared: leave them, or reject the record.
+        extra_columns: What to do with names that are not declared: leave them, or reject the record; if the
+            pipeline's `schema_drift` does not say it.
+        drift: What the pipeline's `schema_drift` says; set by the pipeline. Values of names that are not
+            declared become columns of simple types, or else of JSON text.
         max_record_bytes: Longest record.
         max_depth: How deep objects and arrays may be nested.
         max_columns: Most columns where they are inferred.
@@ -67,6 +73,7 @@ class JsonLines:
     timestamp_format: str | None = None
     encoding: str | None = "utf-8"
     extra_columns: Literal["drop", "reject"] = "drop"
+    drift: SchemaDrift | None = None
     max_record_bytes: int = 16 << 20
     max_depth: int = 64
     max_columns: int = MAX_COLUMNS
@@ -85,6 +92,10 @@ class JsonLines:
         columns = None if self.columns is None else tuple(self.columns.items())
         return hash((columns, self.timestamp_format, self.encoding, self.extra_columns, self.max_record_bytes))
 
+    def drifting(self, word: SchemaDrift) -> JsonLines:
+        """The same reader under a pipeline's `schema_drift`."""
+        return told(self, word)
+
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
         return split_lines(file, store, size, self.encoding)
@@ -99,6 +110,21 @@ class JsonLines:
         lined = load_lines(piece, store, self.encoding, self.limits)
         if not piece.start:
             _refuse_document(lined, piece.name)
+        if self.columns is None or self.drift is None:
+            return self.read_lines(lined, piece)
+        unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
+        if self.drift == "freeze":
+            check_extra([*self.columns, *unknown], self.columns, piece.name, drop=False)
+        known = {name: kind for name, kind in self.columns.items() if isinstance(kind, pa.DataType)}
+
+        def loosely(names: Iterable[str]) -> Records:
+            loose = dict.fromkeys([*names, *unknown], pa.json_())
+            return replace(self, columns=known | loose, extra_columns="drop", drift=None).read_lines(lined, piece)
+
+        return settle(loosely(()), self.drift, known, unknown, loosely, partial(json_as, self))
+
+    def read_lines(self, lined: Lined, piece: Piece) -> Records:
+        """The records of a piece as declared."""
         parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
         try:
             table = pa.concat_tables([self._schema.empty_table(), *(p[0] for p in parts)], promote_options="permissive")
@@ -106,6 +132,9 @@ class JsonLines:
             raise _undecided(error) from error
         if self.columns is None:
             table = _without_null_types(table)
+            if not table.num_columns and any(len(p[1]) for p in parts):
+                got, fix = "empty objects alone", "See what the producer left out."
+                raise TerminalError(f"names in the objects of {piece.name}", got, fix)
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
@@ -156,14 +185,20 @@ class JsonLines:
         """The table in its declared shape: with JSON text, times and dates."""
         if self.columns is None:
             return table, numbers, bad
-        unknown = [n for n, kind in self.columns.items() if _is_json(kind)]
-        if unknown:
+        kept = [n for n, kind in self.columns.items() if _is_json(kind)]
+        if kept:
             objects = [loads(line) for line in text.splitlines() if line]
-            for name in unknown:
-                table = table.append_column(name, pa.array([_dumps(o.get(name)) for o in objects], pa.string()))
+            for name in kept:
+                table = table.append_column(name, pa.array([dumps(o.get(name)) for o in objects], pa.string()))
+            if self.extra_columns == "reject":  # the parser was told to leave them, since it cannot read these
+                more = [(i, [n for n in o if n not in self.columns]) for i, o in enumerate(objects)]
+                extra = {i: names for i, names in more if names}
+                bad = bad + [Bad(int(numbers[i]), "columns", None, _also(names)) for i, names in extra.items()]
+                keep = np.setdiff1d(np.arange(len(objects)), list(extra))
+                table, numbers = table.take(pa.array(keep)), numbers[keep]
         table = table.select(list(self.columns))
-        table, numbers, more = convert_columns(table, self._types, numbers, self.timestamp_format)
-        return table, numbers, bad + more
+        table, numbers, wrong = convert_columns(table, self._types, numbers, self.timestamp_format)
+        return table, numbers, bad + wrong
 
     def _table(self, text: bytes, count: int) -> pa.Table:
         table = _read(text, self._parsed_types, self._unexpected)
@@ -199,6 +234,8 @@ class JsonLines:
             record = loads(line)
         except ValueError as error:
             return [Bad(row, "json", None, shorten(str(error)))]
+        if said := _refused(line, {}, "ignore"):
+            return [Bad(row, "json", None, shorten(said))]
         read = set(self._parsed_types or record)
         twice = sorted(repeated(line) & read)
         if twice:
@@ -206,10 +243,11 @@ class JsonLines:
         types = self._parsed_types or {}
         wrong = [n for n, kind in types.items() if n in record and _refused(line, {n: kind}, "ignore")]
         if wrong:
-            return [Bad(row, "type", name, shorten(_dumps(record[name], quote=False) or "null")) for name in wrong]
+            return [Bad(row, "type", name, shorten(dumps(record[name], quote=False) or "null")) for name in wrong]
         if self.columns is not None and (extra := [n for n in record if n not in self.columns]):
-            return [Bad(row, "columns", None, shorten(f"also {listed(extra)}"))]
-        return [Bad(row, "json", None, shorten(_refused(line, self._parsed_types, self._unexpected) or "not one object"))]
+            return [Bad(row, "columns", None, _also(extra))]
+        said = _refused(line, self._parsed_types, self._unexpected)
+        return [Bad(row, "json", None, shorten(said or "not one object"))]
 
     def _check_inferred(self, text: bytes, count: int) -> None:
         names = set(_NAME.findall(text))
@@ -219,6 +257,29 @@ class JsonLines:
                 f"{len(names):,} names in {count:,} records",
                 "Declare the columns that matter.",
             )
+
+
+def json_as(reader: JsonLines, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
+    """JSON text as values of a type; None for the type that they have, where that is a simple one.
+
+    Raises:
+        pa.ArrowInvalid: A value is not of this type.
+    """
+    if kind is None or pa.types.is_string(kind):
+        guess = None if kind else _guess(reader, values)
+        return pa.array([plain(text) for text in values.to_pylist()], pa.string()) if guess is None else guess
+    text = b"".join(b'{"value":%s}\n' % (value or "null").encode() for value in values.to_pylist())
+    one = replace(reader, columns={"value": kind}, extra_columns="drop", drift=None)
+    column = _read(text, one._parsed_types, "ignore")["value"].combine_chunks()
+    return column if column.type == kind else cast(column, kind, reader.timestamp_format)
+
+
+def _guess(reader: JsonLines, values: pa.Array) -> pa.Array | None:
+    """Values of the first simple type that takes them all."""
+    for kind in (pa.bool_(), pa.int64(), pa.float64()):
+        with suppress(pa.ArrowInvalid):
+            return json_as(reader, values, kind)
+    return None
 
 
 def _read(text: bytes, types: Types | None, unexpected: str) -> pa.Table:
@@ -240,6 +301,10 @@ def _refused(line: bytes, types: Types | None, unexpected: str) -> str | None:
     except pa.ArrowInvalid as error:
         return str(error)
     return None
+
+
+def _also(names: list[str]) -> str:
+    return shorten(f"also {listed(names)}")
 
 
 def _is_json(kind: str | pa.DataType) -> bool:
@@ -265,13 +330,6 @@ def _readable(kind: pa.DataType) -> bool:
     return True
 
 
-def _dumps(value: Any, *, quote: bool = True) -> str | None:
-    """A value as compact JSON; null where there is none."""
-    if value is None or (not quote and isinstance(value, str)):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def _without_null_types(table: pa.Table) -> pa.Table:
     """A column without any value is text until something else is known."""
     kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
@@ -293,5 +351,3 @@ def _refuse_document(lined: Lined, name: str) -> None:
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
     return TerminalError.wrap(error, "values that fit one type in each column", "Declare the columns.")
-
-

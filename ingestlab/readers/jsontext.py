@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +19,7 @@ import numpy as np
 from ingestlab.readers.cutting import Ints, Spans
 
 _NOT_FINITE = re.compile(rb"[:\[,][ \t]*+-?(?:NaN|Inf)")
+_NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _OPEN, _CLOSE = b"{[", b"}]"
 _BLANK = np.frombuffer(b" \t\r\n", np.uint8)
@@ -64,6 +68,33 @@ def loads(line: bytes) -> dict[str, Any]:
     return value
 
 
+def dumps(value: Any, *, quote: bool = True) -> str | None:
+    """A value as compact JSON; null where there is none."""
+    if value is None or (not quote and isinstance(value, str)):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: int, max_depth: int) -> list[str]:
+    """The names of objects that are not among those known; where there may be some, each line is read in Python."""
+    if {match[1] for match in _NAME.finditer(data)} <= {name.encode() for name in known}:
+        return []
+    found: set[str] = set()
+    for start, end in zip(spans.starts.tolist(), spans.ends.tolist(), strict=True):
+        line = data[start:end]
+        if len(line) <= max_bytes and depth(line) <= max_depth:
+            with suppress(ValueError):
+                found |= loads(line).keys()
+    return sorted(found.difference(known))
+
+
+def plain(text: str | None) -> str | None:
+    """JSON text as text: of a string what it says, of anything else the JSON itself."""
+    if text is None or not text.startswith('"'):
+        return text
+    return str(json.loads(text))
+
+
 def repeated(line: bytes) -> set[str]:
     """The names that the object in a line has more than once."""
     pairs: list[tuple[str, Any]] = []
@@ -73,8 +104,7 @@ def repeated(line: bytes) -> set[str]:
         return dict(found)
 
     json.loads(line.strip(), object_pairs_hook=note)
-    names = [name for name, _ in pairs]
-    return {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
 
 
 def depth(line: bytes) -> int:

@@ -99,9 +99,7 @@ class Lines:
             bad += wrong
         rows = np.concatenate([np.empty(0, np.int64), *kept])
         table = pa.concat_tables(tables)
-        return Records(
-            table, rows, tuple(sorted(bad, key=lambda b: b.row)), Raw(data, spans, piece.first_row), facts
-        )
+        return Records(table, rows, tuple(sorted(bad, key=lambda b: b.row)), Raw(data, spans, piece.first_row), facts)
 
     def _parse(self, data: bytes, spans: Spans, first: int) -> tuple[pa.Table, Ints, list[Bad]]:
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
@@ -157,7 +155,7 @@ class _Start:
         self._pattern = f"^(?:{pattern})"
         self._python: re.Pattern[str] | None = None
         try:
-            pc.match_substring_regex(pa.array([], pa.string()), pattern=self._pattern)
+            pc.match_substring_regex(pa.array([""]), pattern=self._pattern)  # of no text it would not even be read
         except pa.ArrowInvalid:
             self._python = _compiled(pattern)
 

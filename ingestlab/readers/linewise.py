@@ -43,6 +43,7 @@ class Raw:
     first: int = 0
 
     def __call__(self, rows: Iterable[int]) -> dict[int, str]:
+        """The texts by number, without their line ends; the longest are cut."""
         starts, ends, _ = self.spans
         numbers = (int(row) - self.first for row in rows)
         return {i + self.first: excerpt(self.data[starts[i] : ends[i]]) for i in numbers if 0 <= i < len(starts)}

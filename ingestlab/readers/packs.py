@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -22,22 +22,28 @@ SMALL = 1 << 20  # bytes; to a larger file the fixed cost is nothing
 Read = Records | TerminalError
 
 
-class Opened(NamedTuple):
-    """The text of a piece: its records, and the columns of its header."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The text of a piece: its records, the columns of its header, and what was found out on the way."""
 
     body: Body
     names: tuple[str, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class TextReader(Protocol):
-    """What is needed of a reader: the two halves of reading one piece."""
+    """What is needed of a reader: the three parts of reading one piece."""
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The text of a piece."""
         ...
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
-        """What is in it."""
+        """What is in it, each file's records read in the same way whatever else is in the text."""
+        ...
+
+    def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
+        """What depends on the file as a whole."""
         ...
 
 
@@ -59,7 +65,7 @@ def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list
         if isinstance(opened, TerminalError):
             found[place] = opened
         elif len(opened.body.data) > SMALL or opened.body.quoted:  # an open quote would reach into the next file
-            found[place] = attempt(reader.read_text, opened, piece)
+            found[place] = attempt(_read_one, reader, opened, piece)
         else:
             groups.setdefault(opened.names, {})[place] = opened
     for group in groups.values():
@@ -75,8 +81,16 @@ def _read_group(reader: TextReader, group: dict[int, Opened], pieces: Sequence[P
         whole = pieces[next(iter(group))].model_copy(update={"start": 0, "stop": None, "first_row": 0})
         records = attempt(reader.read_text, Opened(body, first.names), whole)
         if not isinstance(records, TerminalError) and _complete(records, firsts):
-            return dict(zip(group, _split(records, firsts, [pieces[place] for place in group]), strict=True))
-    return {place: attempt(reader.read_text, opened, pieces[place]) for place, opened in group.items()}
+            parts = _split(records, firsts, [pieces[place] for place in group])
+            return {
+                place: attempt(reader.finish, replace(part, facts=group[place].facts), group[place], pieces[place])
+                for place, part in zip(group, parts, strict=True)
+            }
+    return {place: attempt(_read_one, reader, opened, pieces[place]) for place, opened in group.items()}
+
+
+def _read_one(reader: TextReader, opened: Opened, piece: Piece) -> Records:
+    return reader.finish(reader.read_text(opened, piece), opened, piece)
 
 
 def _join(bodies: Sequence[Body]) -> tuple[Body, Ints]:

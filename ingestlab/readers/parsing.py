@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -172,17 +173,17 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
     plain = _account(table, ragged, broken, [], layout)
     if plain.total != len(body.spans.starts):
         raise TerminalError.wrap(error, "records whose bounds are clear", "Repair the quotes in the file.") from error
-    good = body.without(np.delete(np.arange(plain.total), plain.kept))
     for suspects in (_wrong_by_looks(table, layout), np.arange(len(plain.kept))):
-        cells = list(_bad_cells_among(suspects, good, layout, table))
-        cut = np.unique([number for number, _, _ in cells]).astype(np.int64)
+        rows = plain.kept[suspects]
+        cells = _bad_cells_of_all(body.only(rows), layout, table.take(pa.array(suspects)))
+        wrong = [Bad(int(rows[i]), "type", name, shorten(value)) for i, name, value in cells]
+        kept = plain.kept[~np.isin(plain.kept, [cell.row for cell in wrong])]
         try:
-            table_of_rest, _ = _convert(good.without(cut), layout)
+            rest, _ = _convert(body.without(np.delete(np.arange(plain.total), kept)), layout)
         except pa.ArrowInvalid as again:
             error = again
             continue
-        bad += [Bad(int(plain.kept[i]), "type", name, shorten(value)) for i, name, value in cells]
-        return Parsed(table_of_rest, np.delete(plain.kept, cut), bad + plain.bad, plain.total)
+        return Parsed(rest, kept, bad + plain.bad + wrong, plain.total)
     raise TerminalError.wrap(error, "records that pyarrow can convert one by one") from error
 
 
@@ -232,17 +233,16 @@ def _wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
 
-def _bad_cells_among(suspects: Ints, good: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
-    """All cells of some records that cannot be converted, as (number, column, text)."""
-    some, texts = good.only(suspects), texts.take(pa.array(suspects))
+def _bad_cells_of_all(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
+    """The cells that cannot be converted, as (number, column, text); no record of `body` is ragged."""
     for name, kind in (layout.types or {}).items():
         if not _textual(kind):
-            for i, value in _bad_cells(some, replace(layout, types={name: kind}), kind, texts[name]):
-                yield int(suspects[i]), name, str(value)
+            for i, value in _bad_cells(body, replace(layout, types={name: kind}), kind, texts[name]):
+                yield i, name, str(value)
 
 
 def _bad_cells(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:
-    """The cells of one column that cannot be converted, as (number, text); no record of `body` is ragged."""
+    """The same for one column, as (number, text)."""
     hopeless = _hopeless(texts, kind) if layout.timestamp_format is None else np.empty(0, np.int64)
     rest = body.without(hopeless)
     asked = np.delete(np.arange(len(texts), dtype=np.int64), hopeless)
@@ -252,6 +252,9 @@ def _bad_cells(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedA
 
 def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
     """Cells that cannot be of a type, told by their looks; all others may still be wrong."""
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        texts.cast(kind)  # works for most columns, and faster than the look at each cell
+        return np.empty(0, np.int64)
     pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
     possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
     return np.flatnonzero(~possible.to_numpy())

@@ -39,7 +39,7 @@ class ParquetSink:
 
     def _stage(self, name: str, sub: str, table: pa.Table) -> Part:
         target = "/".join(p for p in (self._folder, sub, f"{name}.parquet") if p)
-        staged = f"{self._staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
+        staged = staged_path(self._staging, target)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
         self._store.write(staged, buffer.getbuffer())
@@ -58,6 +58,11 @@ class ParquetSink:
         """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
         tables = [read_part(self._store, self._folder, part) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def staged_path(staging: str, target: str) -> str:
+    """Where a part waits for its commit; the name does not end in `.parquet`, which readers look for."""
+    return f"{staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
 
 
 def read_part(store: Store, folder: str, part: Part) -> pa.Table:

@@ -1,0 +1,177 @@
+"""States of groups: made of rows, and merged with those of other parts.
+
+The columns of a state start with its name. What is merged has the same columns as what was made, so it can be
+merged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.aggregates import ORIGIN, Aggregate, State, sketches
+from ingestlab.aggregates.groups import Groups, Ints, decoded, group, joined, key_values, whole
+from ingestlab.aggregates.numbers import counts, extremes, is_number, merge_moments, moments, sums
+from ingestlab.errors import TerminalError
+
+Columns = dict[str, pa.Array]
+Get = Callable[[str], pa.Array]
+_OF_NUMBERS = ("sum", "moments", "quantiles")
+_TIME, _SOURCE, _ROW = ".time", ".source", ".row"
+
+
+def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> pa.Table:
+    """The states of the groups of some rows.
+
+    Args:
+        table: The rows; a column that they lack is null.
+        aggregate: What to compute.
+        folders: Columns to group by as well, as they are; those of `aggregate.by` among them stay as they are.
+
+    Returns:
+        One row for each group that has rows: its keys, the columns of `folders`, and its states.
+
+    Raises:
+        TerminalError: A column has a type that the measure cannot be of.
+    """
+
+    @cache
+    def column(name: str) -> pa.Array:
+        return whole(table[name]) if name in table.column_names else pa.nulls(table.num_rows)
+
+    keys = {key.name: key_values(column(key.column), key.unit, key.column) for key in aggregate.keys}
+    groups = group(keys | {name: joined(table[name]) for name in folders}, table.num_rows)
+    found = dict(groups.keys)
+    for state in aggregate.states:
+        found |= _make(state, column, groups)
+    return pa.table(found)
+
+
+def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
+    """The states of groups by those of their parts, in no particular order.
+
+    Raises:
+        TerminalError: A sum has more than 38 digits.
+    """
+
+    @cache
+    def column(name: str) -> pa.Array:
+        return whole(states[name])
+
+    keys = {key.name: key_values(column(key.name), None, key.name) for key in aggregate.keys}
+    groups = group(keys, states.num_rows)
+    found = dict(groups.keys)
+    for state in aggregate.states:
+        found |= _merge(state, column, groups)
+    return pa.table(found)
+
+
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of states under each other; types are widened, and those that have nothing in common become text."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        kinds = {name: _common([t.schema.field(name).type for t in tables]) for name in tables[0].column_names}
+        return pa.concat_tables([t.select(list(kinds)).cast(pa.schema(list(kinds.items()))) for t in tables])
+
+
+def _make(state: State, column: Get, groups: Groups) -> Columns:
+    if state.kind == "rows":
+        return {state.name: pa.array(np.bincount(groups.ids, minlength=groups.count))}
+    values = column(state.column)
+    if state.kind in _OF_NUMBERS and not is_number(values.type):
+        fix = "Make numbers of it in clean, or ask for another measure."
+        raise TerminalError(f"numbers in '{state.column}', for {state.name}", str(values.type), fix)
+    try:
+        return _compute(state, values, column, groups)
+    except pa.ArrowNotImplementedError as error:
+        fix = "Make single values of it in clean, or ask for another measure."
+        raise TerminalError.wrap(error, f"values in '{state.column}' for {state.name}", fix) from error
+
+
+def _compute(state: State, values: pa.Array, column: Get, groups: Groups) -> Columns:
+    match state.kind:
+        case "count":
+            return {state.name: pa.array(counts(values, groups))}
+        case "sum":
+            return {state.name: sums(values, groups)}
+        case "moments":
+            mean, squares = moments(values, groups)
+            return {f"{state.name}.mean": pa.array(mean), f"{state.name}.squares": pa.array(squares)}
+        case "distinct":
+            return {state.name: sketches.distinct(values, groups)}
+        case "quantiles":
+            return {state.name: sketches.quantiles(values, groups)}
+        case "first" | "last":
+            return _pick(state, [values, column(state.time), *map(column, ORIGIN)], groups)
+    return {state.name: extremes(decoded(values), groups, "min" if state.kind == "min" else "max")}
+
+
+def _merge(state: State, column: Get, groups: Groups) -> Columns:
+    match state.kind:
+        case "rows" | "count":
+            return {state.name: sums(column(state.name), groups).cast(pa.int64())}
+        case "sum":
+            return {state.name: sums(column(state.name), groups)}
+        case "moments":
+            sizes = column(State("count", state.column).name).to_numpy()
+            parts = [column(f"{state.name}.{part}").fill_null(np.nan).to_numpy() for part in ("mean", "squares")]
+            mean, squares = merge_moments(sizes, parts[0], parts[1], groups)
+            return {f"{state.name}.mean": pa.array(mean), f"{state.name}.squares": pa.array(squares)}
+        case "distinct":
+            return {state.name: sketches.merge_distinct(column(state.name), groups)}
+        case "quantiles":
+            return {state.name: sketches.merge_quantiles(column(state.name), groups)}
+        case "first" | "last":
+            return _pick(state, [column(state.name + part) for part in ("", _TIME, _SOURCE, _ROW)], groups)
+    return {state.name: extremes(column(state.name), groups, "min" if state.kind == "min" else "max")}
+
+
+def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
+    """The value at each group's first or last time, with what is needed to compare it with those of other parts."""
+    values, times, sources, numbers = columns
+    known = np.flatnonzero(
+        values.is_valid().to_numpy(zero_copy_only=False) & times.is_valid().to_numpy(zero_copy_only=False)
+    )
+    ends = _ends(state, times.take(pa.array(known)), groups.ids[known], groups.count)
+    chosen = known[ends]
+    order = np.lexsort((_ranks(numbers, chosen), _ranks(sources, chosen), groups.ids[chosen]))
+    chosen = chosen[order if state.kind == "first" else order[::-1]]
+    ids, at = np.unique(groups.ids[chosen], return_index=True)
+    place = np.zeros(groups.count, np.int64)
+    place[ids] = chosen[at]
+    nobody = np.ones(groups.count, bool)
+    nobody[ids] = False
+    where = pa.array(place, mask=nobody)
+    parts = zip(("", _TIME, _SOURCE, _ROW), columns, strict=True)
+    return {state.name + part: decoded(column.take(where)) for part, column in parts}
+
+
+def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
+    """Which of the times are the least or greatest of their group."""
+    if pa.types.is_null(times.type):
+        return np.zeros(0, np.int64)
+    if not (pa.types.is_temporal(times.type) or is_number(times.type)):
+        fix = "Make a time of it in clean, or name another column."
+        raise TerminalError(f"times or numbers in '{state.time}', for {state.name}", str(times.type), fix)
+    ends = extremes(times, Groups(ids, count, {}), "min" if state.kind == "first" else "max")
+    same: Ints = np.flatnonzero(pc.equal(times, ends.take(pa.array(ids))).to_numpy(zero_copy_only=False))
+    return same
+
+
+def _ranks(values: pa.Array, chosen: Ints) -> Ints:
+    """The order of some of the values, equal ones being equal; null comes last."""
+    some = decoded(values.take(pa.array(chosen)))
+    return pc.rank(some, sort_keys="ascending", null_placement="at_end", tiebreaker="min").to_numpy().astype(np.int64)
+
+
+def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:
+    try:
+        both = pa.unify_schemas([pa.schema({"x": kind}) for kind in kinds], promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.string()
+    return both.field("x").type

@@ -1,0 +1,191 @@
+"""Makes one part of many small ones: what `compact` runs on Dask.
+
+Without a sort order the rows stream through, so that memory holds a row group and one small part, never the
+part that comes out. Parts whose columns have types that cannot be brought together without changing a value
+(integers and text, say) stay apart.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab import layout
+from ingestlab.errors import TerminalError
+from ingestlab.models import Part, Value
+from ingestlab.sinks.parquet import ROW_GROUP, staged_path
+from ingestlab.storage import Store, open_store, storage_error
+
+BATCH = 1 << 16  # rows that are decoded at a time
+GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
+
+
+class Merge(Value):
+    """What one task does: `parts` of one folder become one, or one for each kind of columns among them."""
+
+    batch: str
+    number: int
+    parts: tuple[Part, ...]
+    sort: tuple[str, ...] = ()
+
+
+class Merged(Value):
+    """A staged part, and the targets of those whose rows it holds."""
+
+    part: Part
+    replaced: tuple[str, ...]
+
+
+@dataclass
+class _Family:
+    """Parts whose columns go together, and the columns that hold them all."""
+
+    schema: pa.Schema
+    parts: list[Part]
+
+
+def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+    """The Dask task: a :class:`Merge` as a plain dict; what it staged, each a :class:`Merged` as a plain dict.
+
+    Raises:
+        TerminalError: A part that a manifest names is gone, or there is no such column to sort by.
+    """
+    spec = Merge.from_dict(work)
+    store = open_store(lake, options)
+    families = [f for f in _families(spec.parts, store) if len(f.parts) > 1]
+    name = f"{spec.batch}-{spec.number:05d}"
+    return [_write(family, f"{name}-{i}", spec, store).to_dict() for i, family in enumerate(families)]
+
+
+def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+    """The columns of both, widened where that loses nothing; None if a value would have to change."""
+    try:
+        both = pa.unify_schemas([one, other], promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+    fields = [field for schema in (one, other) for field in schema]
+    return both if all(_holds(both.field(f.name).type, f.type) for f in fields) else None
+
+
+def _holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
+    """Whether every value of one type is a value of the other."""
+    if wide == narrow or pa.types.is_null(narrow):
+        return True
+    if pa.types.is_signed_integer(wide) and pa.types.is_integer(narrow):
+        return bool(wide.bit_width > narrow.bit_width)
+    for kind in (pa.types.is_unsigned_integer, pa.types.is_floating):
+        if kind(wide) and kind(narrow):
+            return bool(wide.bit_width > narrow.bit_width)
+    return bool(pa.types.is_large_string(wide) and pa.types.is_string(narrow))
+
+
+def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
+    """Each part with the first others that it goes together with."""
+    families: list[_Family] = []
+    for part in parts:
+        schema = _open(part, store).schema_arrow.remove_metadata()
+        for family in families:
+            if both := common_schema(family.schema, schema):
+                family.schema = both
+                family.parts.append(part)
+                break
+        else:
+            families.append(_Family(schema, [part]))
+    return families
+
+
+def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
+    """Writes the rows of a family to a local file, and hands that to the lake."""
+    target = f"{family.parts[0].target.rsplit('/', 1)[0]}/{name}.parquet"
+    staged = staged_path(layout.staging(spec.batch), target)
+    batches = _batches(family, store)
+    tables = [_sorted(batches, spec.sort)] if spec.sort else _row_groups(batches)
+    local = store.scratch() / uuid.uuid4().hex
+    rows = 0
+    try:
+        with local.open("wb") as file:
+            with pq.ParquetWriter(file, family.schema, compression="zstd", compression_level=1) as writer:
+                for table in tables:
+                    writer.write_table(table, row_group_size=ROW_GROUP)
+                    rows += table.num_rows
+            file.flush()
+            os.fsync(file.fileno())
+        size = local.stat().st_size
+        store.adopt(local, staged)
+    except OSError as error:
+        raise storage_error(error, target) from error
+    finally:
+        local.unlink(missing_ok=True)
+    sources = sorted({uri for part in family.parts for uri in part.sources})
+    part = Part(target=target, staged=staged, rows=rows, size=size, sources=tuple(sources))
+    return Merged(part=part, replaced=tuple(p.target for p in family.parts))
+
+
+def _batches(family: _Family, store: Store) -> Iterator[pa.Table]:
+    """The rows of all parts, in their order, under the columns of the family."""
+    for part in family.parts:
+        for batch in _open(part, store).iter_batches(BATCH):
+            yield _conform(pa.Table.from_batches([batch]), family.schema)
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    have = set(table.column_names)
+    columns = [
+        table[field.name].cast(field.type) if field.name in have else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _row_groups(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Collects batches until they make a row group."""
+    held: list[pa.Table] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + _bytes(batch)
+        if rows + BATCH > ROW_GROUP or size >= GROUP_BYTES:
+            yield _join(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield _join(held)
+
+
+def _bytes(batch: pa.Table) -> int:
+    """Bytes of the rows; a dictionary, which many batches may share, does not count."""
+    return sum(c.nbytes for c in batch.columns if not pa.types.is_dictionary(c.type)) + 4 * batch.num_rows
+
+
+def _join(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table in one piece, with one dictionary a column."""
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _sorted(batches: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
+    table = _join(list(batches))
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        have = ", ".join(table.column_names)
+        raise TerminalError(f"a column '{missing[0]}' to sort by", f"columns {have}", "Sort by one of these.")
+    keys = pa.table({c: _plain(table[c]) for c in columns})
+    return table.take(pc.sort_indices(keys, [(c, "ascending") for c in columns]))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as Arrow can sort it."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _open(part: Part, store: Store) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(pa.BufferReader(store.read(part.target)))
+    except FileNotFoundError:
+        wanted = f"the part {Path(part.target).name}, which a manifest names"
+        raise TerminalError(wanted, "no such file", "`ingestlab reconcile` lists all that is missing.") from None

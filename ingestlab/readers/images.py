@@ -1,0 +1,135 @@
+"""Images: one record a file, what they are and where they lie; the bytes stay in the raw zone.
+
+Pillow reads them. It is an extra, ``ingestlab[images]``, and loaded when the first image is read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.errors import TerminalError
+from ingestlab.models import FetchedFile, Piece
+from ingestlab.pipeline import Records
+from ingestlab.readers.bytes import Limits, binary, load
+from ingestlab.readers.linewise import whole
+from ingestlab.readers.single import capped, check_size, needed
+from ingestlab.storage import Store
+
+SCHEMA = pa.schema(
+    [
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("captured", pa.timestamp("s")),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+    ]
+)
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")  # no EPS: reading that starts a program
+_ORIENTATION, _EXIF, _TAKEN = 0x0112, 0x8769, 0x9003
+_TURNED = (5, 6, 7, 8)  # orientations that lie on their side
+_TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Reads each image as one record.
+
+    Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
+    ``mode`` (Pillow's, e.g. ``RGB``), ``captured`` (the camera's clock, no zone; null where it does not say),
+    ``path`` in the lake, ``sha256`` and ``bytes``. Every image is decoded, so that damage shows.
+
+    Attributes:
+        formats: Pillow's names of the formats taken.
+        max_pixels: Most pixels, checked before anything is decoded.
+        max_bytes: Longest file.
+    """
+
+    formats: Sequence[str] = FORMATS
+    max_pixels: int = 100_000_000
+    max_bytes: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "formats", tuple(name.upper() for name in self.formats))
+        if not self.formats:
+            raise TerminalError("formats of images", "none", f"E.g. {FORMATS}.")
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
+        """An image stays whole."""
+        return [whole(file)]
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one image.
+
+        Raises:
+            TerminalError: It is empty, no image of these formats, truncated, damaged, or too large; or the
+                extra ``images`` is not installed.
+        """
+        check_size(store.size(piece.path), piece.name, self.max_bytes)
+        data = load(piece, store, capped(Limits(), self.max_bytes))
+        row = self._look(data, piece) | {"path": piece.path, "sha256": piece.sha256, "bytes": len(data)}
+        text = f"{row['format']} {row['width']}x{row['height']}, {len(data):,} bytes"
+        return Records(pa.Table.from_pylist([row], schema=SCHEMA), np.zeros(1, np.int64), raw=lambda _: {0: text})
+
+    def _look(self, data: bytes, piece: Piece) -> dict[str, Any]:
+        pillow = needed("PIL.Image", "images", "Images")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on sizes, which are checked here, and on EXIF, which may be null
+                with pillow.open(io.BytesIO(data), formats=self.formats) as image:
+                    self._check_pixels(image.width, image.height, piece)
+                    exif = image.getexif()
+                    image.load()
+                    return _facts(image, exif)
+        except TerminalError:
+            raise
+        except pillow.UnidentifiedImageError:
+            wanted, got = f"an image ({', '.join(self.formats)}) in {piece.name}", binary(data[:512]) or "none of these"
+            raise TerminalError(wanted, got, "See what the producer sent.") from None
+        except pillow.DecompressionBombError as error:
+            raise TerminalError.wrap(error, f"at most {self.max_pixels:,} pixels in {piece.name}", _MORE) from error
+        except Exception as error:  # decoders meet damage in many ways
+            wanted = f"{piece.name} to be a whole image ({', '.join(self.formats)})"
+            raise TerminalError.wrap(error, wanted, "Fetch it again from its producer.") from error
+
+    def _check_pixels(self, width: int, height: int, piece: Piece) -> None:
+        if width * height > self.max_pixels:
+            wanted = f"at most {self.max_pixels:,} pixels in {piece.name}"
+            raise TerminalError(wanted, f"{width:,} x {height:,}", _MORE)
+
+
+_MORE = "Raise the reader's max_pixels if the image is meant."
+
+
+def _facts(image: Any, exif: Any) -> dict[str, Any]:
+    width, height = image.size
+    if exif.get(_ORIENTATION) in _TURNED:
+        width, height = height, width
+    return {
+        "width": width,
+        "height": height,
+        "format": image.format,
+        "mode": image.mode,
+        "captured": _time(exif.get_ifd(_EXIF).get(_TAKEN)),
+    }
+
+
+def _time(value: Any) -> datetime | None:
+    """EXIF's way of writing a time; cameras without a clock write zeros or blanks."""
+    if not isinstance(value, str) or not (found := _TIME.match(value)):
+        return None
+    try:
+        return datetime.strptime(found[0], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - the camera knows no zone
+    except ValueError:
+        return None

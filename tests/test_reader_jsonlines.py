@@ -1,0 +1,218 @@
+"""JSON Lines: what JSON allows, what Arrow's parser allows beyond it, and what becomes of each."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestlab import JsonLines
+from ingestlab.errors import TerminalError
+from ingestlab.models import Piece
+from ingestlab.pipeline import Bad, Records
+from ingestlab.storage import LocalStore
+
+READER = JsonLines(columns={"a": "int64", "b": "string"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("json")
+
+
+def read(folder: Path, data: bytes | str, reader: JsonLines = READER) -> Records:
+    (folder / "f").write_bytes(data.encode() if isinstance(data, str) else data)
+    return reader.read(Piece(uri="u", path="f", name="f.jsonl", sha256="0"), LocalStore(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ("null", Bad(1, "json", None, "null, expected an object")),
+        ("5", Bad(1, "json", None, "a number, expected an object")),
+        ("[1]", Bad(1, "json", None, "an array, expected an object")),
+        ('"x"', Bad(1, "json", None, "a string, expected an object")),
+        ("   ", Bad(1, "json", None, "Expecting value: line 1 column 1 (char 0)")),
+        ('{"a":NaN}', Bad(1, "json", None, "NaN is no JSON")),
+        ('{"z":[-Infinity]}', Bad(1, "json", None, "-Infinity is no JSON")),
+        ('{"z":1e999}', Bad(1, "json", None, "the number 1e999 is too large")),
+        ('{"a":1,"a":2}', Bad(1, "json", "a", "more than once")),
+        ('{"a":1}{"a":2}', Bad(1, "json", None, "Extra data: line 1 column 8 (char 7)")),
+        ('{"a":1} {"a":2}', Bad(1, "json", None, "Extra data: line 1 column 9 (char 8)")),
+        ('{"a":"1"}', Bad(1, "type", "a", "1")),
+        ('{"a":1.0}', Bad(1, "type", "a", "1.0")),
+        ('{"a":9223372036854775808}', Bad(1, "type", "a", "9223372036854775808")),
+        ('{"b":7}', Bad(1, "type", "b", "7")),
+        ('{"b":{"c":1}}', Bad(1, "type", "b", '{"c":1}')),
+        ('{"z":' + "[" * 64 + "]" * 64 + "}", Bad(1, "json", None, "nested 65 deep, at most 64")),
+    ],
+)
+def test_a_broken_line_is_set_apart_from_its_neighbours(folder, line, bad):
+    records = read(folder, f'{{"a":0}}\n{line}\n{{"a":2,"b":"NaN [[["}}\n')
+    assert records.bad == (bad,)
+    assert records.rows.tolist() == [0, 2]
+    assert records.table.to_pylist() == [{"a": 0, "b": None}, {"a": 2, "b": "NaN [[["}]
+    assert records.raw([1]) == {1: line}
+
+
+def test_nesting_up_to_the_limit_is_read(folder):
+    line = '{"z":' + "[" * 63 + "]" * 63 + ',"a":1}'
+    assert read(folder, line).table["a"].to_pylist() == [1]
+    many = json.dumps({"a": 1, "z": [[] for _ in range(500)], "b": '[{"' * 99})
+    assert read(folder, many).rows.tolist() == [0]
+
+
+def test_very_deep_nesting_ends_no_process(folder):
+    bad = read(folder, '{"z":' + "[" * 200_000 + "]" * 200_000 + '}\n{"a":1}\n', JsonLines()).bad
+    assert [b.value for b in bad] == ["nested 200,001 deep, at most 64"]
+
+
+def test_a_cut_last_line_and_a_lone_surrogate(folder):
+    records = read(folder, '{"a":1}\n{"b":"\\ud800"}\n{"a":2,"b":"x')
+    assert [(b.row, b.rule) for b in records.bad] == [(1, "json"), (2, "json")]
+
+
+def test_empty_lines_byte_order_mark_and_line_ends(folder):
+    records = read(folder, b'\xef\xbb\xbf\n{"a":1}\r\n\r\n\n{"a":2}\r{"a":3}')
+    assert records.table["a"].to_pylist() == [1, 2, 3]
+    assert records.rows.tolist() == [0, 1, 2]
+
+
+def test_a_record_over_the_limit(folder):
+    reader = JsonLines(columns={"a": "int64"}, max_record_bytes=50)
+    records = read(folder, '{"a":1}\n{"a":2,"z":"' + "x" * 50 + '"}\n', reader)
+    assert [(b.row, b.rule) for b in records.bad] == [(1, "record_size")]
+
+
+def test_every_bad_value_of_a_record_is_told(folder):
+    records = read(folder, '{"a":"x","b":1}\n')
+    assert records.bad == (Bad(0, "type", "a", "x"), Bad(0, "type", "b", "1"))
+
+
+def test_types(folder):
+    reader = JsonLines(
+        columns={
+            "t": pa.timestamp("ms", "UTC"),
+            "d": "date32",
+            "c": "time32[s]",
+            "x": pa.decimal128(6, 2),
+            "l": pa.list_(pa.struct([("k", pa.int8())])),
+            "o": "json",
+            "f": "float32",
+            "q": "bool",
+        }
+    )
+    lines = [
+        {
+            "t": "2020-01-01T00:00:00.5+01:00",
+            "d": "2020-02-29",
+            "c": "12:00:01",
+            "l": [{"k": 1}],
+            "o": {"é": [1, None]},
+        },
+        {"t": "2020-01-01T00:00:00", "x": 1.25, "o": "x", "f": 1, "q": True, "more": {}},
+        {"d": "2020-02-30"},
+        {"d": "10000-01-01"},
+        {"l": [{"k": 300}]},
+        {"c": "25:00:00"},
+    ]
+    records = read(folder, "\n".join(map(json.dumps, lines)), reader)
+    one, two = records.table.to_pylist()
+    assert one["t"] == datetime(2019, 12, 31, 23, 0, 0, 500_000, tzinfo=UTC)
+    assert two["t"] == datetime(2020, 1, 1, tzinfo=UTC)
+    assert one["d"] == date(2020, 2, 29)
+    assert str(one["c"]) == "12:00:01"
+    assert two["x"] == Decimal("1.25")
+    assert one["l"] == [{"k": 1}]
+    assert [one["o"], two["o"]] == ['{"é":[1,null]}', '"x"']
+    assert (two["f"], two["q"]) == (1.0, True)
+    assert [(b.row, b.column) for b in records.bad] == [(2, "d"), (3, "d"), (4, "l"), (5, "c")]
+    assert records.table.column_names == list(reader.columns or {})
+
+
+def test_a_time_format_knows_no_31st_of_february(folder):
+    reader = JsonLines(columns={"t": "timestamp[s]"}, timestamp_format="%d/%m/%Y %H:%M")
+    records = read(folder, '{"t":"31/01/2020 10:30"}\n{"t":"31/02/2020 10:30"}\n{"t":"29/02/2020 00:00"}\n', reader)
+    assert records.table["t"].to_pylist() == [datetime(2020, 1, 31, 10, 30), datetime(2020, 2, 29)]
+    assert records.bad == (Bad(1, "type", "t", "31/02/2020 10:30"),)
+
+
+@pytest.mark.parametrize("more", [{}, {"x": "json"}])
+def test_names_that_are_not_declared_can_be_rejected(folder, more):
+    reader = JsonLines(columns={"a": "int64", **more}, extra_columns="reject")
+    records = read(folder, '{"a":1}\n{"a":2,"z":1}\n{"a":3}\n', reader)
+    assert records.rows.tolist() == [0, 2]
+    assert records.bad == (Bad(1, "columns", None, "also 'z'"),)
+
+
+@pytest.mark.parametrize("data", ['[{"a":1},\n{"a":2}]', "[\n]", '[{"a":1}]', '{\n  "a": 1\n}\n'])
+def test_a_json_document_is_told_from_json_lines(folder, data):
+    with pytest.raises(TerminalError, match="one JSON object a line") as caught:
+        read(folder, data)
+    assert "jq -c" in caught.value.fix
+
+
+def test_inferred_types_that_do_not_fit_are_told(folder):
+    with pytest.raises(TerminalError, match="Declare the columns"):
+        read(folder, '{"a":1}\n{"a":"x"}\n', JsonLines())
+    with pytest.raises(TerminalError, match="empty objects alone"):
+        read(folder, "{}\n{}\n", JsonLines())
+
+
+def test_ever_new_names_do_not_fill_the_memory(folder):
+    lines = "".join(f'{{"c{i}":1}}\n' for i in range(20_000))
+    with pytest.raises(TerminalError, match="20,000 names"):
+        read(folder, lines, JsonLines())
+
+
+def test_blocks_are_joined(folder, monkeypatch):
+    lines = [f'{{"a":{i}}}' if i % 7 else "oops" for i in range(500)]
+    whole = read(folder, "\n".join(lines))
+    monkeypatch.setattr("ingestlab.readers.linewise.BLOCK", 100)
+    parts = read(folder, "\n".join(lines))
+    assert parts.table.equals(whole.table)
+    assert parts.bad == whole.bad
+    assert parts.rows.tolist() == whole.rows.tolist()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "z", "é"]), VALUES, max_size=4)
+JUNK = st.sampled_from(["null", "{", '{"a":1', "[]", '{"a":1}{}', '{"a":01}', "{'a':1}", '{"a":1,}', '{"a":Infinity}'])
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(lines=st.lists(OBJECTS | JUNK, min_size=2, max_size=12))
+def test_the_records_are_those_that_python_finds(folder, lines):
+    """Row by row, the judgement hangs on the record alone, and agrees with Python's parser."""
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    texts[:0] = ['{"a":0}']  # else a lone bracket looks like a document
+    records = read(folder, "\n".join(texts))
+
+    def fits(line: str | dict[str, object]) -> bool:
+        if isinstance(line, str):
+            return False
+        a, b = line.get("a"), line.get("b")
+        good = a is None or (type(a) is int and -(2**63) <= a < 2**63)
+        return good and (b is None or isinstance(b, str))
+
+    good = [0, *(i for i, line in enumerate(lines, 1) if fits(line))]
+    assert records.rows.tolist() == good
+    expected = [json.loads(texts[i]) for i in good]
+    assert records.table.to_pylist() == [{"a": e.get("a"), "b": e.get("b")} for e in expected]
+
+
+def test_many_bad_lines_take_no_age(folder):
+    lines = "".join(f'{{"a":"x{i}"}}\n' for i in range(3000))
+    records = read(folder, '{"a":1}\n' + lines)
+    assert len(records.bad) == 3000
