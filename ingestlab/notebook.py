@@ -13,7 +13,7 @@ from ingestlab import stack
 from ingestlab.datasets import ensure_samples
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.jobs import Run, find_run, recent_runs, submit
-from ingestlab.jobs.run import RunResult
+from ingestlab.jobs.results import RunResult
 from ingestlab.lake import Lake, Table
 from ingestlab.models import Progress
 from ingestlab.settings import load_settings
@@ -143,6 +143,8 @@ def _file_row(result: RunResult, i: int) -> dict[str, Any]:
         "rows": o.tally.rows_in,
         "published": o.tally.out,
         "rejected": o.tally.rejected,
+        "encoding": o.facts.get("encoding"),
+        "compression": o.facts.get("compression"),
         "error": str(error) if error else None,
         "uri": o.uri,
     }

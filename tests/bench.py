@@ -23,7 +23,8 @@ from ingestlab import layout
 from ingestlab.cli import app
 from ingestlab.commit import live_parts, manifests
 from ingestlab.jobs.queueing import enqueue, fetch_job, open_queue
-from ingestlab.jobs.run import JobRef, Run, RunRecord, RunResult, find_run
+from ingestlab.jobs.results import JobRef, RunRecord, RunResult
+from ingestlab.jobs.run import Run, find_run
 from ingestlab.models import IngestRequest, Outcome, Tally
 from ingestlab.notebook import LabRun
 from ingestlab.settings import Settings

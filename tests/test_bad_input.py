@@ -15,7 +15,8 @@ from ingestlab import stack as embedded
 from ingestlab.errors import IngestError, TerminalError, UndecodableJobError
 from ingestlab.jobs import find_run, submit
 from ingestlab.jobs.queueing import open_queue
-from ingestlab.jobs.run import JobRef, Run, RunRecord
+from ingestlab.jobs.results import JobRef, RunRecord
+from ingestlab.jobs.run import Run
 from ingestlab.lake import Lake
 from ingestlab.ledger import Ledger, source_lock
 from ingestlab.models import IngestRequest, Source

@@ -20,7 +20,7 @@ from ingestlab.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from ingestlab.jobs import Run
-    from ingestlab.jobs.run import RunResult
+    from ingestlab.jobs.results import RunResult
 
 HOME = Path(".ingestlab/demo")
 FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
-from ingestlab.cli.show import COLOURS, print_result, watching
+from ingestlab.cli.show import COLOURS, files_table, print_result, watching
 from ingestlab.settings import load_settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def produce(
 def show(
     run: RunId,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it to its end.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="List its files, how each ended, and what was found.")] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -71,7 +72,7 @@ def show(
     found = _find(run, home)
     progress = found.progress()
     if wait or progress.state in ("finished", "failed"):
-        _wait(found, as_json=as_json)
+        _wait(found, as_json=as_json, files=files)
     elif as_json:
         out.print_json(progress.model_dump_json())
     else:
@@ -122,7 +123,7 @@ def _find(run: str, home: Path | None) -> Run:
     return find_run(run, load_settings(home=home))
 
 
-def _wait(run: Run, *, as_json: bool) -> None:
+def _wait(run: Run, *, as_json: bool, files: bool = False) -> None:
     """Watches a run to its end, and prints how it ended."""
     if as_json:
         result = run.wait()
@@ -130,5 +131,7 @@ def _wait(run: Run, *, as_json: bool) -> None:
     else:
         with watching(run.record.files) as watch:
             result = run.wait(watch=watch)
+        if files:
+            out.print(files_table(result))
         print_result(result)
     raise typer.Exit(1 if result.failed else 0)

@@ -21,7 +21,7 @@ from ingestlab.models import Outcome, Progress
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     import pandas as pd
 
-    from ingestlab.jobs.run import RunResult
+    from ingestlab.jobs.results import RunResult
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full
@@ -63,6 +63,20 @@ def print_result(result: RunResult) -> None:
         print_failure(outcome)
     if len(result.failed) > MOST_ERRORS:
         out.print(f"… and {len(result.failed) - MOST_ERRORS} more failed files")
+
+
+def files_table(result: RunResult) -> Table:
+    """How each file ended, and what its reader found out about it."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("file", "status", "rows", "published", "rejected", "encoding", "compression"):
+        table.add_column(heading, justify="right" if heading in ("rows", "published", "rejected") else "left")
+    for o in result.outcomes:
+        t = o.tally
+        counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
+        facts = (o.facts.get("encoding", ""), o.facts.get("compression", ""))
+        state = Text(o.status, style="red" if o.status == "failed" else "")
+        table.add_row(Text(o.uri.rsplit("/", 1)[-1]), state, *counts, *facts)
+    return table
 
 
 def print_failure(outcome: Outcome) -> None:

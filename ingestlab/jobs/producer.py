@@ -12,7 +12,8 @@ from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
 from ingestlab.jobs.expand import expand, pack
 from ingestlab.jobs.queueing import enqueue, fetch_jobs, open_queue
-from ingestlab.jobs.run import JobRef, Run, RunRecord, reaching
+from ingestlab.jobs.results import JobRef, RunRecord
+from ingestlab.jobs.run import Run, reaching
 from ingestlab.ledger import connect
 from ingestlab.models import NAME, IngestRequest
 from ingestlab.settings import Settings, load_settings

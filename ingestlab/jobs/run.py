@@ -8,67 +8,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import redis
-from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 from rq.results import Result
 
 from ingestlab import layout
-from ingestlab.errors import IngestError, TerminalError, TransientError, UndecodableJobError
-from ingestlab.guard import shown
+from ingestlab.errors import TerminalError, TransientError
 from ingestlab.jobs.queueing import ENDED, fetch_jobs, job_result
+from ingestlab.jobs.results import JobRef, RunRecord, RunResult, failed_result, overall, progress_of, record_from_lake
 from ingestlab.ledger import connect
-from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
+from ingestlab.models import NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.settings import Settings, load_settings
 from ingestlab.storage import open_store
-from ingestlab.wire import REFUSAL, WORKER_CLASS
 
 KEEP = 30 * 86400  # seconds that Redis remembers a run; the lake's records stay
 _RUNS = "ingestlab:runs"
-_ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
-
-
-class JobRef(Value):
-    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
-
-    id: str
-    run: str
-
-
-class RunRecord(Value):
-    """What Redis remembers of a submission."""
-
-    id: str
-    queue: str
-    tenant: str
-    pipeline: str | None
-    files: int
-    jobs: tuple[JobRef, ...]
-    at: float = 0.0
-
-
-class RunResult(Value):
-    """How a run ended."""
-
-    run: str
-    state: Literal["finished", "failed"]
-    outcomes: tuple[Outcome, ...]
-    tally: Tally
-    rules: dict[str, int]
-    parquet_bytes: int
-    tables: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def failed(self) -> tuple[Outcome, ...]:
-        """The sources that failed."""
-        return tuple(o for o in self.outcomes if o.status == "failed")
-
-    def count(self, status: str) -> int:
-        """How many sources ended in a status."""
-        return sum(o.status == status for o in self.outcomes)
 
 
 class Run:
@@ -88,7 +44,7 @@ class Run:
         if not re.fullmatch(NAME, run):
             return None
         data = client.get(f"ingestlab:run:{run}")
-        record = RunRecord.model_validate_json(data) if data else _record_from_lake(run, settings)
+        record = RunRecord.model_validate_json(data) if data else record_from_lake(run, settings)
         return cls(record, settings, client) if record else None
 
     def save(self) -> None:
@@ -110,7 +66,7 @@ class Run:
             if name not in ("state", "note", "files")
         }
         notes = [p.note for p in states if p.note]
-        return Progress(state=_overall(states), files=self.record.files, note=notes[0] if notes else "", **counts)
+        return Progress(state=overall(states), files=self.record.files, note=notes[0] if notes else "", **counts)
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
         """Waits until all jobs have ended.
@@ -178,11 +134,11 @@ class Run:
     def _job_progress(self, ref: JobRef, job: Job | None) -> Progress:
         if job is None:
             result = self._job_result(ref, job)
-            return _progress_of(result)
+            return progress_of(result)
         known = Progress.from_dict(job.meta.get("progress", {"files": job.meta.get("files", 0)}))
         status = job.get_status(refresh=False)
         if status == JobStatus.FINISHED and (data := job_result(job)):
-            return _progress_of(IngestResult.from_dict(data))
+            return progress_of(IngestResult.from_dict(data))
         if status in ENDED:
             return known.model_copy(update={"state": "failed"})
         if status == JobStatus.SCHEDULED:
@@ -192,7 +148,7 @@ class Run:
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
             data = job_result(job)
-            return IngestResult.from_dict(data) if data else _failed_result(ref, job)
+            return IngestResult.from_dict(data) if data else failed_result(ref, job)
         store = open_store(self.settings.lake_url, self.settings.storage_options)
         try:
             record = json.loads(store.read(layout.run_record(ref.run, ref.id)))
@@ -275,67 +231,3 @@ def reaching(settings: Settings) -> Iterator[None]:
 
 def _ended(job: Job | None) -> bool:
     return job is None or job.get_status(refresh=False) in ENDED
-
-
-def _overall(states: list[Progress]) -> State:
-    for state in _ORDER:
-        if any(p.state == state for p in states):
-            return state
-    return "failed" if all(p.state == "failed" for p in states) else "finished"
-
-
-def _progress_of(result: IngestResult) -> Progress:
-    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
-    failed = sum(o.status == "failed" for o in result.outcomes)
-    return Progress(
-        state="failed" if failed == len(result.outcomes) else "finished",
-        files=len(result.outcomes),
-        files_done=len(result.outcomes),
-        bytes=sum(o.size for o in result.outcomes),
-        rows=total.rows_in,
-        rejected=total.rejected,
-        failed=failed,
-    )
-
-
-def _failed_result(ref: JobRef, job: Job) -> IngestResult:
-    """The outcomes of a job that failed as a whole: its error, for each of its sources."""
-    error = job.meta.get("error") or _error_of(job).to_dict()
-    outcomes = tuple(Outcome(uri=uri, status="failed", error=error) for uri in _uris_of(job))
-    return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
-
-
-def _uris_of(job: Job) -> list[str]:
-    """The sources that a job is about; one question mark where its message cannot be read."""
-    try:
-        return [shown(s.uri) for s in IngestRequest.decode(job.args[0]).sources]
-    except (UndecodableJobError, DeserializationError, IndexError):
-        return ["?"]
-
-
-def _error_of(job: Job) -> IngestError:
-    status = job.get_status(refresh=False)
-    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
-    latest = job.latest_result()
-    words = (latest.exc_string if latest else None) or "no word of its worker"
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError("the job to run to its end", words.strip().splitlines()[-1], "Retry the run.")
-
-
-def _record_from_lake(run: str, settings: Settings) -> RunRecord | None:
-    store = open_store(settings.lake_url, settings.storage_options)
-    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
-    if not records:
-        return None
-    requests = [IngestRequest.decode(r["request"]) for r in records]
-    return RunRecord(
-        id=run,
-        queue=records[0]["queue"],
-        tenant=requests[0].tenant,
-        pipeline=requests[0].pipeline,
-        files=sum(len(r.sources) for r in requests),
-        jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
-    )

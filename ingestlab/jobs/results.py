@@ -1,0 +1,128 @@
+"""What is remembered of a run, and what its jobs' ends mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from rq.exceptions import DeserializationError
+from rq.job import Job, JobStatus
+
+from ingestlab import layout
+from ingestlab.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.guard import shown
+from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
+from ingestlab.settings import Settings
+from ingestlab.storage import open_store
+from ingestlab.wire import REFUSAL, WORKER_CLASS
+
+_ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
+
+
+class JobRef(Value):
+    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
+
+    id: str
+    run: str
+
+
+class RunRecord(Value):
+    """What Redis remembers of a submission."""
+
+    id: str
+    queue: str
+    tenant: str
+    pipeline: str | None
+    files: int
+    jobs: tuple[JobRef, ...]
+    at: float = 0.0
+
+
+class RunResult(Value):
+    """How a run ended."""
+
+    run: str
+    state: Literal["finished", "failed"]
+    outcomes: tuple[Outcome, ...]
+    tally: Tally
+    rules: dict[str, int]
+    parquet_bytes: int
+    tables: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The sources that failed."""
+        return tuple(o for o in self.outcomes if o.status == "failed")
+
+    def count(self, status: str) -> int:
+        """How many sources ended in a status."""
+        return sum(o.status == status for o in self.outcomes)
+
+
+def overall(states: list[Progress]) -> State:
+    """The state of a run whose jobs are in `states`: that of the job which is furthest on, until all have ended."""
+    for state in _ORDER:
+        if any(p.state == state for p in states):
+            return state
+    return "failed" if all(p.state == "failed" for p in states) else "finished"
+
+
+def progress_of(result: IngestResult) -> Progress:
+    """The progress of a job that has ended so."""
+    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
+    failed = sum(o.status == "failed" for o in result.outcomes)
+    return Progress(
+        state="failed" if failed == len(result.outcomes) else "finished",
+        files=len(result.outcomes),
+        files_done=len(result.outcomes),
+        bytes=sum(o.size for o in result.outcomes),
+        rows=total.rows_in,
+        rejected=total.rejected,
+        failed=failed,
+    )
+
+
+def failed_result(ref: JobRef, job: Job) -> IngestResult:
+    """The outcomes of a job that failed as a whole: its error, for each of its sources."""
+    error = job.meta.get("error") or error_of(job).to_dict()
+    outcomes = tuple(Outcome(uri=uri, status="failed", error=error) for uri in uris_of(job))
+    return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
+
+
+def uris_of(job: Job) -> list[str]:
+    """The sources that a job is about; one question mark where its message cannot be read."""
+    try:
+        return [shown(s.uri) for s in IngestRequest.decode(job.args[0]).sources]
+    except (UndecodableJobError, DeserializationError, IndexError):
+        return ["?"]
+
+
+def error_of(job: Job) -> IngestError:
+    """Why a job ended without a word of its own: from what RQ has kept of it."""
+    status = job.get_status(refresh=False)
+    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
+        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
+    latest = job.latest_result()
+    words = (latest.exc_string if latest else None) or "no word of its worker"
+    if REFUSAL in words:
+        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return TerminalError("a worker of ingestlab's class for the job", got, fix)
+    return TerminalError("the job to run to its end", words.strip().splitlines()[-1], "Retry the run.")
+
+
+def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
+    """A run that Redis has forgotten, as the lake's records tell it; None if they do not."""
+    store = open_store(settings.lake_url, settings.storage_options)
+    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
+    if not records:
+        return None
+    requests = [IngestRequest.decode(r["request"]) for r in records]
+    return RunRecord(
+        id=run,
+        queue=records[0]["queue"],
+        tenant=requests[0].tenant,
+        pipeline=requests[0].pipeline,
+        files=sum(len(r.sources) for r in requests),
+        jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
+    )
