@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)# JupyterLab asks for it, in containers for one
 
 .PHONY: help install demo lab test lint bench lock clean
 
@@ -21,7 +22,7 @@ demo: install  ## Run the main job on real input, and show what comes out
 
 lab: install  ## Start the stack and JupyterLab on notebooks/
 	$(BIN)/ingestlab up --detach
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_first_ingestion.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_first_ingestion.ipynb $(AS_ROOT)
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest
