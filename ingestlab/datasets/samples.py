@@ -9,12 +9,19 @@ from pathlib import Path
 
 from ingestlab.datasets.alarms import alarm_files
 from ingestlab.datasets.flights import flight_months
+from ingestlab.datasets.pages import page_files
+from ingestlab.datasets.weblogs import weblog_files
 
-SAMPLES: dict[str, Callable[[Path], object]] = {"bts": alarm_files, "flights": flight_months}
+SAMPLES: dict[str, Callable[[Path], object]] = {
+    "bts": alarm_files,
+    "flights": flight_months,
+    "weblogs": weblog_files,
+    "pages": page_files,
+}
 
 
 def ensure_samples(folder: Path | str) -> Path:
-    """Makes ``bts/`` (24 alarm files) and ``flights/`` (12 months) in a folder, unless they are there.
+    """Makes ``bts/`` (24 alarm files), ``flights/`` (12 months), ``weblogs/`` and ``pages/``, unless they are there.
 
     A set appears whole or not at all, and several processes may ask at once: one makes it, the others wait.
 
