@@ -19,7 +19,7 @@ import psutil
 
 from ingestlab import Settings, load_settings, submit
 from ingestlab.datasets import AlarmSet, alarm_files
-from ingestlab.jobs.run import RunResult
+from ingestlab.jobs.results import RunResult
 from ingestlab.lake import Lake
 from ingestlab.stack import running, start, stop
 

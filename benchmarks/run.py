@@ -112,6 +112,8 @@ def _keep(found: Sequence[Measure], options: argparse.Namespace, machine: Mappin
 def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any]) -> Table:
     table = Table(
         box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
         title=f"{options.files:,} files of 15 KB; {options.workers} RQ and {options.dask_workers} Dask workers",
         caption=f"{machine['cores']} cores, load {machine['load_before'][0]} before; "
         f"a new file takes {machine['new_file_us']} µs, a synced one {machine['synced_file_us']} µs",
@@ -120,8 +122,8 @@ def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mappi
     for name in ("value", "target"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("CPU ms/file", justify="right")
-    table.add_column("others", justify="right")
+    for name in ("CPU ms", "others"):
+        table.add_column(name, justify="right", no_wrap=True)
     for m in found:
         target = f"{'≤' if m.unit == 'ms' else '≥'} {m.target:,.0f}" if m.target is not None else ""
         value = f"{m.value:,.1f}" if m.value < 10 else f"{m.value:,.0f}"
