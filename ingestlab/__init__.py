@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingestlab.aggregates import Aggregate
     from ingestlab.errors import IngestError, TerminalError, TransientError
     from ingestlab.jobs import Run, submit
     from ingestlab.notebook import Lab
     from ingestlab.pipeline import Pipeline
+    from ingestlab.readers.archive import Archive
     from ingestlab.readers.csv import Csv
     from ingestlab.readers.html import Html
     from ingestlab.readers.images import Images
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Aggregate",
+    "Archive",
     "Csv",
     "Html",
     "Images",
@@ -44,6 +48,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Aggregate": "ingestlab.aggregates",
+    "Archive": "ingestlab.readers.archive",
     "Csv": "ingestlab.readers.csv",
     "Html": "ingestlab.readers.html",
     "Images": "ingestlab.readers.images",

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from ingestlab import layout
 from ingestlab.errors import BusySourceError, TerminalError
 from ingestlab.ledger import Lease, Ledger, batch_lock
-from ingestlab.models import FetchedFile, Manifest, Part, Receipt, SourceRecord, Tally
+from ingestlab.models import FetchedFile, Kind, Manifest, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
+from ingestlab.process import gate, profiling
 from ingestlab.storage import Store
 
 
@@ -32,8 +33,11 @@ class Batch:
     parts: tuple[Part, ...]
     rejects: tuple[Part, ...]
     rules: Mapping[str, int]
+    states: tuple[Part, ...] = ()
+    profile: tuple[Profiled, ...] = ()
     replaced: tuple[str, ...] = ()
     errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    kind: Kind = "ingest"
 
 
 def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
@@ -42,7 +46,9 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
     Raises:
         TerminalError: The counts do not add up, so rows were lost or doubled on the way.
     """
-    errors = {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
+    names, pipeline = {f.uri: f.name for f in plan.files}, plan.target.pipeline
+    errors = gate.judged(receipts, names, pipeline.max_reject_ratio, pipeline.name)
+    errors |= {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
     sound = [r for r in receipts if not _all_failed(r, errors)]
     tallies: dict[str, Tally] = {}
     rules: dict[str, int] = {}
@@ -52,9 +58,11 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
         for rule, count in receipt.rules.items():
             rules[rule] = rules.get(rule, 0) + count
     batch = Batch(
-        records=tuple(_record(f, tallies[f.uri], plan) for f in plan.files if f.uri in tallies),
+        records=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
         parts=tuple(p for r in sound for p in r.parts),
         rejects=tuple(p for r in sound for p in r.rejects),
+        states=tuple(p for r in sound for p in r.states),
+        profile=profiling.of_receipts(sound),
         rules=rules,
         errors=errors,
     )
@@ -71,7 +79,7 @@ def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease) -> Ma
     """The same for a manifest that is made already; `lease` holds the batch's lock and those of its sources."""
     body = manifest.model_dump_json().encode()
     store.write(layout.intent(manifest.tenant, manifest.table, manifest.batch), body)
-    for part in (*manifest.parts, *manifest.rejects):
+    for part in (*manifest.parts, *manifest.rejects, *manifest.states):
         store.move(part.staged, part.target)
     lease.check()
     store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), body)
@@ -94,9 +102,7 @@ def abandon(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, l
 
 
 @contextmanager
-def all_or_nothing(
-    tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease
-) -> Iterator[None]:
+def all_or_nothing(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease) -> Iterator[None]:
     """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
     try:
         yield
@@ -150,7 +156,7 @@ def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:
     if store.exists(layout.manifest(intent.tenant, intent.table, intent.batch)):
         _finish(intent, store, ledger)
         return f"finished {intent.batch}"
-    for part in (*intent.parts, *intent.rejects):
+    for part in (*intent.parts, *intent.rejects, *intent.states):
         store.delete(part.target)
     store.delete(layout.staging(intent.batch))
     store.delete(path)
@@ -170,6 +176,20 @@ def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
     return (p for m in known for p in (*m.parts, *m.rejects) if p.target not in gone)
 
 
+def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
+    """The partial aggregates of the parts that no later commit has replaced."""
+    known = list(history)
+    gone = {target for m in known for target in m.replaced}
+    return (s for m in known for s in m.states if s.target not in gone)
+
+
+def with_states(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
+    """What a commit replaces if it replaces these parts: them and their partial aggregates."""
+    parts = tuple(targets)
+    ends = {layout.part_key(target) for target in parts}
+    return (*parts, *(s.target for s in live_states(history) if layout.state_key(s.target) in ends))
+
+
 def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifest:
     target = plan.target
     return Manifest(
@@ -184,8 +204,11 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
         sources=batch.records,
         parts=batch.parts,
         rejects=batch.rejects,
+        states=batch.states,
+        profile=batch.profile,
         rules=dict(batch.rules),
         replaced=batch.replaced,
+        kind=batch.kind,
         owner=lease.token,
     )
 
@@ -216,7 +239,16 @@ def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
     return not set(receipt.tallies) - set(errors)
 
 
-def _record(file: FetchedFile, tally: Tally, plan: Plan) -> SourceRecord:
+def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
+    """What was found out about a file; about its pieces it may differ."""
+    found: dict[str, dict[str, None]] = {}
+    for receipt in receipts:
+        for name, value in receipt.facts.get(file.uri, {}).items():
+            found.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) -> SourceRecord:
     return SourceRecord(
         uri=file.uri,
         sha256=file.sha256,
@@ -226,6 +258,7 @@ def _record(file: FetchedFile, tally: Tally, plan: Plan) -> SourceRecord:
         tally=tally,
         run=plan.target.run,
         batch=plan.batch,
+        facts=facts,
     )
 
 

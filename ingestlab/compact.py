@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ingestlab import layout
-from ingestlab.commit import all_or_nothing, commit, live_parts, manifests, recover
-from ingestlab.errors import BusySourceError, TerminalError, TransientError
+from ingestlab.catalog import Catalog, load
+from ingestlab.commit import all_or_nothing, commit, live_parts, manifests, recover, with_states
+from ingestlab.errors import BusySourceError, TerminalError, TransientError, attempt
 from ingestlab.guard import check_tenant
 from ingestlab.ingest import Context
 from ingestlab.ledger import Lease, batch_lock, rewrite_lock
-from ingestlab.models import Manifest, Part, digest
+from ingestlab.models import Manifest, Part, Profiled, digest
 from ingestlab.process.merge import Merge, Merged, merge
+from ingestlab.process.profiling import reprofile
+from ingestlab.process.states import restate_all
 
 TARGET = 256 << 20  # bytes of a part
 MOST_PARTS = 1000  # that one commit replaces, unless it is one part that comes out
@@ -101,7 +104,9 @@ class _Work:
                 used = {target for m in merged for target in m.replaced}
                 self._apart |= {p.target for g in groups for p in g} - used
                 if merged:
-                    commit(self._manifest(batch, merged, history[-1], lease), store, ledger, lease)
+                    states = self._states(batch, merged, history[-1].pipeline)
+                    profile = self._profile(merged, history)
+                    commit(self._manifest(batch, merged, states, profile, history, lease), store, ledger, lease)
         return True
 
     def _history(self) -> list[Manifest]:
@@ -126,7 +131,7 @@ class _Work:
         """What to merge into one part each: small parts of one folder, in the order of their commits."""
         folders: dict[str, list[Part]] = {}
         for part in parts:
-            if 2 * part.size < self._target and part.target not in self._apart:
+            if self._is_small(part) and part.target not in self._apart:
                 folders.setdefault(part.target.rsplit("/", 1)[0], []).append(part)
         for small in folders.values():
             yield from (group for group in _pack(small, self._target) if len(group) > 1)
@@ -149,8 +154,36 @@ class _Work:
                 raise TerminalError(f"{had:,} rows in a merged part", f"{m.part.rows:,}", fix)
         return done
 
-    def _manifest(self, batch: str, merged: Collection[Merged], last: Manifest, lease: Lease) -> Manifest:
-        tenant, table = self._where
+    def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
+        """Partial aggregates of the new parts; if the pipeline is not here, who reads them computes them."""
+        context = self._context
+        code = Catalog.read(context.settings).sources.get(name)
+        if code is None or isinstance(attempt(load, code), TerminalError):
+            return []
+        parts = [m.part for m in merged if m.part.target.startswith(self._home)]
+        return restate_all(parts, batch, self._where, code, context.cluster, context.settings)
+
+    def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
+        """The profiles of the new parts, and of large ones that shared a profile with what they replace."""
+        done = [m for m in merged if m.part.target.startswith(self._home)]
+        gone, live = [target for m in done for target in m.replaced], list(live_parts(history))
+        soon = [p.target for p in live if self._is_small(p)]
+        cluster, settings, home = self._context.cluster, self._context.settings, self._home.rstrip("/")
+        return reprofile([m.part for m in done], gone, history, live, home, cluster, settings, soon)
+
+    def _is_small(self, part: Part) -> bool:
+        return 2 * part.size < self._target
+
+    def _manifest(
+        self,
+        batch: str,
+        merged: Collection[Merged],
+        states: Iterable[Part],
+        profile: tuple[Profiled, ...],
+        history: Sequence[Manifest],
+        lease: Lease,
+    ) -> Manifest:
+        (tenant, table), last = self._where, history[-1]
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
         return Manifest(
             batch=batch,
@@ -164,7 +197,9 @@ class _Work:
             sources=(),
             parts=tuple(p for p in parts if p.target.startswith(self._home)),
             rejects=tuple(p for p in parts if not p.target.startswith(self._home)),
-            replaced=tuple(sorted(target for m in merged for target in m.replaced)),
+            states=tuple(states),
+            profile=profile,
+            replaced=with_states(sorted(target for m in merged for target in m.replaced), history),
             kind="compact",
             owner=lease.token,
         )

@@ -79,6 +79,10 @@ class UndecodableJobError(TerminalError):
     """A message on the queue that is not an ingest request in JSON."""
 
 
+class QualityError(TerminalError):
+    """More of a file's rows are rejected than its pipeline allows."""
+
+
 class StorageError(TerminalError):
     """The lake cannot be written: no file's fault, and it stays so until someone acts."""
 
@@ -93,6 +97,7 @@ _CLASSES = (
     BusySourceError,
     LostLeaseError,
     UndecodableJobError,
+    QualityError,
     StorageError,
     StackError,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
@@ -18,6 +19,7 @@ from ingestlab.commit import (
     manifests,
     publish,
     recover,
+    with_states,
 )
 from ingestlab.errors import StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
@@ -35,10 +37,14 @@ from ingestlab.models import (
 )
 from ingestlab.plan import Plan, Target, make_plan
 from ingestlab.process import Job, run
+from ingestlab.process.profiling import reprofile
 from ingestlab.process.rewrite import rewrite
+from ingestlab.process.states import restate_all
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
+
+Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
         lease.acquire([batch_lock(plan.batch)])
         with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease):
             with story.stage("processing"):
-                receipts = _process(plan, context, story)
+                receipts = process_all(plan, context, story)
                 batch = _replace_earlier(plan, assemble(plan, receipts), known, context, lease)
             with story.stage("committing"):
                 story.failed(batch.errors)
@@ -175,7 +181,7 @@ def _fetch(
     return [g for g in got if isinstance(g, FetchedFile)]
 
 
-def _process(plan: Plan, context: Context, story: Story) -> list[Receipt]:
+def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
     """One Dask task for each partition; their receipts, in order."""
     target, settings = plan.target, context.settings
     job = Job(
@@ -191,7 +197,7 @@ def _process(plan: Plan, context: Context, story: Story) -> list[Receipt]:
     keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
     receipts: dict[int, Receipt] = {}
     story.planned(len(calls))
-    for place, result in context.cluster.map(run, calls, keys):
+    for place, result in context.cluster.map(task, calls, keys):
         receipts[place] = Receipt.from_dict(result)
         story.processed(receipts[place])
     return [receipts[i] for i in range(len(calls))]
@@ -210,9 +216,18 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
     keys = [f"rewrite-{target.run}-{plan.batch[:8]}-{i}" for i in range(len(old))]
     left = [Part.from_dict(r) for _, r in context.cluster.map(rewrite, calls, keys) if r]
     home = layout.table(target.tenant, target.table) + "/"
+    rows = [p for p in left if p.target.startswith(home)]
+    states = restate_all(
+        rows, plan.batch, (target.tenant, target.table), target.source, context.cluster, context.settings
+    )
+    gone = [p.target for p in old]
+    live = live_parts(history)
+    profiles = reprofile(rows, gone, history, live, home.rstrip("/"), context.cluster, context.settings)
     return replace(
         batch,
-        parts=(*batch.parts, *(p for p in left if p.target.startswith(home))),
+        parts=(*batch.parts, *rows),
+        states=(*batch.states, *states),
+        profile=(*batch.profile, *profiles),
         rejects=(*batch.rejects, *(p for p in left if not p.target.startswith(home))),
-        replaced=tuple(p.target for p in old),
+        replaced=with_states((p.target for p in old), history),
     )

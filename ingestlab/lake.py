@@ -21,9 +21,12 @@ from ingestlab.commit import live_parts, manifests
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
 from ingestlab.models import NAME, Manifest, Part
+from ingestlab.portrait import portray
 from ingestlab.process import REJECTS
+from ingestlab.profiles.report import TableProfile
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
+from ingestlab.summaries import Summaries
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _NO_ROWS = pa.schema([("_source", pa.dictionary(pa.int32(), pa.string())), ("_row", pa.int64())])
+
+_TRIES = 3  # to read the parts of a table before a commit replaces one of them
 
 
 class Table:
@@ -93,8 +98,22 @@ class Table:
         return factory.finish(_common_schema(factory))
 
     def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
-        """The rows as an Arrow table; `columns` and `where` are pushed down to the files."""
-        return self.dataset().to_table(columns=list(columns) if columns else None, filter=where)
+        """The rows as an Arrow table; `columns` and `where` are pushed down to the files.
+
+        Where a commit has replaced parts since the table was opened, its rows are those of now.
+        """
+        names = list(columns) if columns else None
+        for _ in range(_TRIES - 1):
+            try:
+                return self.dataset().to_table(columns=names, filter=where)
+            except FileNotFoundError:
+                self._reopen()
+        return self.dataset().to_table(columns=names, filter=where)
+
+    def _reopen(self) -> None:
+        """Forgets what was looked up."""
+        for name in ("manifests", "parts", "_dataset"):
+            self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
         """The rows as a pandas frame on Arrow memory."""
@@ -138,6 +157,7 @@ class Lake:
         self._store = open_store(settings.lake_url, settings.storage_options)
         self.url, self.tenant = settings.lake_url, tenant or settings.tenant
         check_tenant(self.tenant, settings)
+        self._settings = settings
 
     def tables(self) -> list[Table]:
         """The tables with something committed, by name."""
@@ -163,6 +183,47 @@ class Lake:
                 test = pc.field(column) == value
                 where = test if where is None else where & test
         return Table(self._store, self.tenant, layout.rejects(name)).pandas(where=where)
+
+    def profile(self, table: str, run: str | None = None) -> TableProfile:
+        """What a table's columns look like, and how the rows of its last run, or of `run`, differ from those before.
+
+        Raises:
+            TerminalError: There is no such table, or the run published nothing into it.
+        """
+        if self.table(table).name.endswith(layout.rejects("")):
+            raise TerminalError("a table of published rows", f"'{table}'", "lab.rejects() shows what was kept aside.")
+        return portray(self._store, self.tenant, table, run)
+
+    def aggregates(self, table: str) -> list[str]:
+        """The names of a table's aggregates; raises TerminalError if it has none."""
+        names = self._summaries(table).names()
+        if not names:
+            fix = "Declare one in the pipeline: Pipeline(aggregates={…})."
+            raise TerminalError(f"an aggregate of table {table}", "none", fix)
+        return names
+
+    def aggregate(self, table: str, name: str) -> pd.DataFrame:
+        """An aggregate of all rows that are published now: keys and measures, one row for each group.
+
+        Raises:
+            TerminalError: There is no such table or aggregate.
+        """
+        frame: pd.DataFrame = self._summaries(table).read(name).to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def materialize(self, table: str, name: str, to: str | None = None) -> str:
+        """Writes an aggregate as one plain Parquet file for other tools, and says where.
+
+        Args:
+            table: The table.
+            name: Its aggregate.
+            to: A file or URL; without it, ``aggregates/<tenant>/<table>/<name>.parquet`` in the lake.
+        """
+        return self._summaries(table).write(name, to)
+
+    def _summaries(self, table: str) -> Summaries:
+        self.table(table)
+        return Summaries(self._store, self._settings, self.tenant, table)
 
 
 def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:

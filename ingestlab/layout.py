@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote
 
 _OWN = "_ingestlab"
@@ -21,6 +22,31 @@ def table(tenant: str, name: str) -> str:
 def rejects(name: str) -> str:
     """Name of the table that holds another's rejects."""
     return f"{name}__rejects"
+
+
+def states(name: str, aggregate: str) -> str:
+    """Name of the folder that holds the partial states of a table's aggregate."""
+    return f"{name}__{aggregate}"
+
+
+def states_of(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
+    """File of the states of one part; `code` says what they are of."""
+    return f"{table(tenant, states(name, aggregate))}/{code}-{part_key(part)}.parquet"
+
+
+def part_key(part: str) -> str:
+    """What the names of the states of a part end in."""
+    return hashlib.sha256(part.encode()).hexdigest()[:24]
+
+
+def state_key(target: str) -> str:
+    """The :func:`part_key` of the part whose states a file holds."""
+    return target[-len(".parquet") - 24 : -len(".parquet")]
+
+
+def materialized(tenant: str, name: str, aggregate: str) -> str:
+    """File of an aggregate as `ingestlab materialize` writes it, outside of the tables' folders."""
+    return f"aggregates/{tenant}/{name}/{aggregate}.parquet"
 
 
 def staging(batch: str) -> str:

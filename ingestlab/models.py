@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -40,6 +41,13 @@ class Source(Value):
     version: str | None = None  # ETag, or size and time, where a listing told
 
 
+class Again(Value):
+    """Which rejects are wanted in a replay: those of a rule, of a run, or all."""
+
+    rule: str | None = None  # "rule", or "column:rule" as results name it
+    run: str | None = None
+
+
 class IngestRequest(Value):
     """What a producer puts on the queue: some files, and what to do with them."""
 
@@ -49,6 +57,7 @@ class IngestRequest(Value):
     table: str = Field(pattern=NAME)  # where files go that no pipeline matches
     sources: tuple[Source, ...] = Field(min_length=1)
     force: bool = False  # ingest again what is unchanged, replacing its rows
+    replay: Again | None = None  # not the files, but the rejects that `table` has of them
 
     @field_validator("sources")
     @classmethod
@@ -62,7 +71,8 @@ class IngestRequest(Value):
     @property
     def job_id(self) -> str:
         """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
-        return "ingest-" + digest(self.model_dump(mode="json", exclude={"run"}))[:32]
+        unsaid = {"run"} if self.replay else {"run", "replay"}  # jobs of older producers keep their names
+        return "ingest-" + digest(self.model_dump(mode="json", exclude=unsaid))[:32]
 
     @classmethod
     def decode(cls, data: Any) -> Self:
@@ -94,6 +104,13 @@ class FetchedFile(Value):
     version: str | None = None  # what the server or the listing said of it: asks "changed?" next time
 
 
+class Wanted(Value):
+    """Which records of a piece are wanted."""
+
+    rows: tuple[int, ...]  # numbers in the file, ascending
+    until: int | None = None  # how many records the file had up to the end of this piece, where that is known
+
+
 class Piece(Value):
     """Some whole records of one file: the bytes from `start` to `stop`, or all of it."""
 
@@ -104,6 +121,7 @@ class Piece(Value):
     start: int = 0
     stop: int | None = None  # None: to the end
     first_row: int = 0  # how many records of the file lie before this piece
+    wanted: Wanted | None = None  # None: all
 
 
 class Partition(Value):
@@ -145,6 +163,33 @@ class Tally(Value):
         return self.rows_in == self.accepted + self.rejected
 
 
+class Faults(Value):
+    """What was wrong with the rejected rows of a file, or of a piece of it: counts, of which few are kept."""
+
+    rules: dict[str, int] = Field(default_factory=dict)  # rows by "column:rule"
+    values: dict[str, int] = Field(default_factory=dict)  # rows by the value that was wrong
+
+    def __add__(self, other: Faults) -> Faults:
+        both = ((self.rules, other.rules), (self.values, other.values))
+        rules, values = (dict(Counter(one) + Counter(two)) for one, two in both)
+        return Faults(rules=rules, values=values)
+
+
+class Profiled(Value):
+    """The profile of the rows of some parts: :mod:`ingestlab.profiles.states` says what it is made of."""
+
+    parts: tuple[str, ...]  # their targets; it is good as long as no commit replaces one of them
+    rows: int
+    columns: dict[str, dict[str, Any]]  # mergeable states by column
+    omitted: int = 0  # columns that were too many
+    anew: bool = False  # of rows that an earlier commit has published
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The profile alone."""
+        return {"rows": self.rows, "columns": self.columns, "omitted": self.omitted}
+
+
 class Receipt(Value):
     """What a Dask task gives back: names and counts, never data."""
 
@@ -156,8 +201,9 @@ class Receipt(Value):
     errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of files that failed as a whole
     seconds: dict[str, float] = Field(default_factory=dict)  # by step
     states: tuple[Part, ...] = ()  # partial aggregates
-    profile: dict[str, Any] = Field(default_factory=dict)  # mergeable states by column
+    profile: dict[str, Any] = Field(default_factory=dict)  # of the rows in `parts`
     facts: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI: encoding, compression
+    faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
 
 
 class SourceRecord(Value):
@@ -191,7 +237,7 @@ class Manifest(Value):
     rules: dict[str, int] = Field(default_factory=dict)
     replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
     states: tuple[Part, ...] = ()  # partial aggregates
-    profile: dict[str, Any] = Field(default_factory=dict)  # mergeable states by column
+    profile: tuple[Profiled, ...] = ()
     kind: Kind = "ingest"
     owner: str = ""  # the lease under which it was written
 
@@ -205,6 +251,7 @@ class Outcome(Value):
     size: int = 0
     table: str = ""
     pipeline: str = ""
+    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found: encoding, compression
     error: dict[str, str] | None = None
 
     def exception(self) -> IngestError | None:

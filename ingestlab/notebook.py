@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,11 +14,17 @@ from ingestlab import stack
 from ingestlab.datasets import ensure_samples
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.jobs import Run, find_run, recent_runs, submit
+from ingestlab.jobs.replays import submit_replay
 from ingestlab.jobs.results import RunResult
 from ingestlab.lake import Lake, Table
+from ingestlab.ledger import Ledger, connect
 from ingestlab.models import Progress
-from ingestlab.settings import load_settings
+from ingestlab.profiles.report import TableProfile
+from ingestlab.settings import MB, load_settings
 from ingestlab.trial import Trial, try_pipeline
+
+if TYPE_CHECKING:
+    from ingestlab.compact import Compacted
 
 _BAR = 24  # characters
 
@@ -65,6 +72,29 @@ class Lab:
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
         """The rows that were kept aside, each with its reason and its raw text."""
         return self._lake.rejects(table, run=run, rule=rule)
+
+    def profile(self, table: str, run: str | None = None) -> TableProfile:
+        """What a table's columns look like, and how the last run differs from those before: shows itself."""
+        return self._lake.profile(table, run)
+
+    def aggregate(self, table: str, name: str) -> pd.DataFrame:
+        """An aggregate of a table, up to date: keys and measures, one row for each group."""
+        return self._lake.aggregate(table, name)
+
+    def replay(self, table: str, **options: Any) -> LabRun | None:
+        """Feeds rejects through the mended pipeline again; takes `rule`, `run`, `queue`; None if there are none."""
+        found = submit_replay(table, settings=self.settings, **options)
+        return LabRun.of(found) if found else None
+
+    def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
+        """Merges the small parts of a table and of its rejects, while ingestion goes on."""
+        from ingestlab.compact import compact  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.ingest import Context  # noqa: PLC0415
+
+        settings = self.settings
+        context = Context.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
+        with closing(context.cluster):
+            return compact(table, context, target=target_mb * MB, sort=sort)
 
     def check(self, pipeline: str, uri: str) -> Trial:
         """Tries a pipeline on a sample of a file, in this kernel."""

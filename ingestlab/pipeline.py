@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from ingestlab.aggregates import Aggregate, check_aggregates
 from ingestlab.errors import TerminalError
 from ingestlab.models import NAME, FetchedFile, Piece
 from ingestlab.storage import Store
@@ -104,6 +105,8 @@ class Pipeline:
             A declared column that is missing fails the file in any case, unless it is `optional`.
         max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
             it is published. None lets every file pass.
+        aggregates: Measures of groups of the published rows, by name, which are always up to date; see
+            :class:`ingestlab.aggregates.Aggregate`.
         description: One line for ``ingestlab pipelines``.
     """
 
@@ -116,6 +119,7 @@ class Pipeline:
     partition_by: str | Sequence[str] = ()
     schema_drift: SchemaDrift | None = None
     max_reject_ratio: float | None = None
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     description: str = ""
     name: str = ""
 
@@ -142,6 +146,7 @@ class Pipeline:
         if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio < 1:
             wanted = f"a share from 0 to below 1 as max_reject_ratio of pipeline '{name}'"
             raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
+        check_aggregates(self.aggregates, self.folders, name)
         return replace(self, name=name, table=table, reader=_told(self.reader, self.schema_drift, name))
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ingestlab import layout
-from ingestlab.commit import live_parts, load_manifest, manifests, settle
+from ingestlab.commit import live_parts, live_states, load_manifest, manifests, settle
 from ingestlab.errors import BusySourceError
 from ingestlab.ledger import Ledger, batch_lock, source_lock
 from ingestlab.models import Manifest
 from ingestlab.storage import Store
-
 
 STALE = 86400.0  # seconds after which a temporary file is nobody's
 
@@ -25,7 +24,8 @@ class Report:
         busy: Commits of jobs that are at work.
         orphans: Files in tables that no manifest names; deleted.
         abandoned: Staging folders of batches that nobody works on; deleted.
-        missing: Parts that a manifest names and that are gone; only a backup brings them back.
+        missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
+            aggregates are none: they are computed from the parts when they are read.
     """
 
     settled: tuple[str, ...]
@@ -46,17 +46,19 @@ def reconcile(store: Store, ledger: Ledger) -> Report:
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
-    open_targets = {p.target for i in _intents(store) for p in (*i.parts, *i.rejects)}
+    open_targets = {p.target for i in _intents(store) for p in (*i.parts, *i.rejects, *i.states)}
     tables = _tables(store)
-    live = {p.target for where in tables for p in live_parts(manifests(store, *where))}
-    orphans = [f for f in files if f not in live and f not in open_targets]
+    histories = [manifests(store, *where) for where in tables]
+    live = {p.target for history in histories for p in live_parts(history)}
+    states = {p.target for history in histories for p in live_states(history)}
+    orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
     abandoned = list(_abandoned(store, ledger))
     for path in (*orphans, *(layout.staging(b) for b in abandoned)):
         store.delete(path)
     for where in tables:
         ledger.forget_index(*where)
     store.tidy(STALE)
-    missing = sorted(live - set(files))
+    missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
     return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing))
 
 

@@ -94,6 +94,11 @@ class Story:
             self._rules.update(manifest.rules)
             self._bytes += sum(p.size for p in manifest.parts)
 
+    def ended(self, outcome: Outcome, uri: str) -> None:
+        """How a source has ended, in the words of whoever knows better than its record does."""
+        self._tables.add(outcome.table)
+        self._outcomes[uri] = outcome
+
     def result(self) -> IngestResult:
         """How the request ended; every source must have its outcome."""
         return IngestResult(
@@ -109,7 +114,7 @@ class Story:
     def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
         self._tables.add(table)
         self._outcomes[r.uri] = Outcome.model_construct(
-            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline
+            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline, facts=r.facts
         )
 
     def _tell(self, **changes: object) -> None:

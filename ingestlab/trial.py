@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from ingestlab import guard
-from ingestlab.catalog import Catalog, load
+from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.fetch import Failed, fetch
 from ingestlab.models import FetchedFile, Partition, Receipt, Source, Tally
@@ -45,13 +45,17 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
         IngestError: The file or the pipeline does not work; the text says how.
     """
     code = Catalog.read(settings).named(name)
-    pipeline = load(code)
     with tempfile.TemporaryDirectory() as scratch:
-        store, file = _open(uri, settings, scratch)
-        first = pipeline.reader.split(file, store, sample)[0]
-        table, rejects = MemorySink("rows"), MemorySink("rejects")
-        job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
-        receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
+        return try_source(code, *open_file(uri, settings, scratch), sample)
+
+
+def try_source(code: PipelineSource, store: Store, file: FetchedFile, sample: int) -> Trial:
+    """The same for a pipeline's text and a file that is open."""
+    pipeline = replace(load(code), max_reject_ratio=None)  # a trial is there to show the rejects
+    first = pipeline.reader.split(file, store, sample)[0]
+    table, rejects = MemorySink("rows"), MemorySink("rejects")
+    job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
+    receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
     if receipt.errors:
         raise IngestError.from_dict(next(iter(receipt.errors.values())))
     return Trial(
@@ -62,7 +66,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
     )
 
 
-def _open(uri: str, settings: Settings, scratch: str) -> tuple[Store, FetchedFile]:
+def open_file(uri: str, settings: Settings, scratch: str) -> tuple[Store, FetchedFile]:
     """A local file where it lies; anything else is downloaded first."""
     if guard.check(uri, settings) == "file":
         path = guard.local_path(uri, settings)

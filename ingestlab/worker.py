@@ -28,6 +28,7 @@ from ingestlab.ingest import Context, ingest
 from ingestlab.jobs.job import IngestJob, bury
 from ingestlab.ledger import Ledger, connect
 from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress
+from ingestlab.replay import replay
 from ingestlab.settings import Settings, load_settings
 from ingestlab.wire import JobSerializer
 
@@ -125,7 +126,7 @@ def ingest_job(payload: dict[str, Any]) -> Any:
     here, progress, request = context(), _Reporter(job), None
     try:
         request = IngestRequest.decode(payload)
-        result = ingest(request, here, progress)
+        result = (replay if request.replay else ingest)(request, here, progress)
     except BusySourceError as error:
         progress.retrying(error)
         return Retry(max=BUSY_TRIES, interval=BUSY_DELAY)

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
-from ingestlab import Csv, Pipeline
+from ingestlab import Aggregate, Csv, Pipeline
 
 # What the stations measure. The publisher does not name 1 and 143, which do occur.
 PARAMETERS = {
@@ -99,4 +99,17 @@ PIPELINE = Pipeline(
     clean=clean,
     contract=Alarm,
     partition_by="day",
+    aggregates={
+        "by_station_hour": Aggregate(
+            by=["station_id", "start_time:hour"],
+            measures={
+                "alarms": "count",
+                "ended": ("end_time", "count"),
+                "mean_s": ("duration_s", "mean"),
+                "longest_s": ("duration_s", "max"),
+                "parameters": ("parameter_id", "distinct"),
+                "last_parameter": ("parameter", "last", "start_time"),
+            },
+        ),
+    },
 )

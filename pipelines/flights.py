@@ -6,7 +6,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pyarrow import timestamp
 
-from ingestlab import Csv, Pipeline
+from ingestlab import Aggregate, Csv, Pipeline
 
 
 def clean(df: pd.DataFrame) -> pd.DataFrame:
@@ -69,4 +69,18 @@ PIPELINE = Pipeline(
     clean=clean,
     contract=Flight,
     partition_by="month",
+    aggregates={
+        "by_carrier": Aggregate(
+            by=["carrier", "origin", "month"],
+            measures={
+                "flights": "count",
+                "miles": ("distance", "sum"),
+                "mean_delay": ("dep_delay", "mean"),  # minutes, as all delays
+                "delay_spread": ("dep_delay", "std"),
+                "worst_delay": ("dep_delay", "max"),
+                "delay_of_9_in_10": ("dep_delay", "quantile", 0.9),
+                "planes": ("tailnum", "distinct"),
+            },
+        ),
+    },
 )

@@ -14,7 +14,7 @@ FIRST, LAST = pd.Timestamp("1995-01-01", tz="UTC"), pd.Timestamp("2100-01-01", t
 PATTERN = (
     r"(?P<host>\S+) \S+ (?P<user>\S+) \[(?P<time>[^\]]+)\] "
     r'"(?P<method>[A-Za-z]+) (?P<path>\S+)(?: (?P<protocol>[^" ]+))?" (?P<status>\S+) (?P<bytes>\S+) '
-    r'"(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
+    r'"(?P<referrer>[^"\\]*(?:\\.[^"\\]*)*)" "(?P<agent>[^"\\]*(?:\\.[^"\\]*)*)"'
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import Crash, Fragile, Fuse, Inline, World
+from yard import ONCE
 
 from ingestlab import compact as module
 from ingestlab import layout
@@ -21,6 +23,7 @@ from ingestlab.ingest import Context
 from ingestlab.lake import Lake
 from ingestlab.ledger import rewrite_lock
 from ingestlab.models import Part
+from ingestlab.notebook import Lab
 from ingestlab.process.merge import common_schema
 from ingestlab.reconcile import reconcile
 
@@ -242,6 +245,16 @@ def test_a_reader_that_goes_by_the_manifests_sees_every_row_once_at_every_step(w
     assert watched.count > 15
 
 
+def test_a_table_that_was_opened_before_is_read_after(world):
+    table = Lake(world.settings).table("small")
+    before = table.arrow().num_rows
+    merge_small(world)
+    assert table.arrow(["n"]).num_rows == before
+    world.store.delete(files(world)[0])
+    with pytest.raises(FileNotFoundError):
+        table.arrow()
+
+
 def test_rows_that_are_lost_on_the_way_end_it(world, monkeypatch):
     def lossy(*args):
         return [{**m, "part": {**m["part"], "rows": 1}} for m in real(*args)]
@@ -259,6 +272,28 @@ def test_old_manifests_stay_and_the_index_is_built_from_them(world):
     assert {o.status for o in world.ingest(sorted(world.expected), run="again").outcomes} == {"unchanged"}
     last = manifests(world.store, "default", "small")[-1]
     assert (last.kind, last.sources) == ("compact", ())
+
+
+def test_on_a_real_cluster_while_workers_append(ready, cli):
+    """The command, with tasks on Dask workers, and jobs that go on appending."""
+    uris = [ready.file(f"small-{i}.csv") for i in range(8)]
+    for uri in uris[:5]:
+        assert ready.submit(uri).wait(30).count("committed") == 1
+    late = [ready.submit(uri) for uri in uris[5:]]
+    before = Lake(ready.settings).table("plain")
+    found = ready.settings
+    env = {"REDIS_URL": found.redis, "INGESTLAB_LAKE": found.lake_url, "DASK_SCHEDULER_ADDRESS": found.dask_scheduler}
+    done = cli("compact", "plain", "--sort", "n", "--json", **env)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["commits"] == 1
+    assert told["after"] < told["before"]
+    assert [run.wait(30).count("committed") for run in late] == [1, 1, 1]
+    lab = Lab(home=found.home, redis_url=found.redis, lake=found.lake_url)
+    lab.compact("plain")  # what came late
+    after = Lake(ready.settings).table("plain")
+    assert (len(after.parts), len(before.parts) > 1) == (1, True)
+    assert all(ready.rows(uri) == ONCE for uri in uris)
 
 
 class TestSchemas:
@@ -293,7 +328,9 @@ class TestSchemas:
 
     def test_parts_that_do_not_go_together_stay_apart(self, world):
         tables = [
-            pa.table({"n": pa.array([2**53 + 1, i]), "_source": pa.array(["s", "s"]).dictionary_encode(), "_row": [0, 1]})
+            pa.table(
+                {"n": pa.array([2**53 + 1, i]), "_source": pa.array(["s", "s"]).dictionary_encode(), "_row": [0, 1]}
+            )
             for i in range(2)
         ]
         tables += [t.set_column(0, "n", pa.array([0.5, 1.5])) for t in tables]
@@ -304,7 +341,9 @@ class TestSchemas:
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             world.store.write(target, sink.getvalue().to_pybytes())
-            parts.append(Part(target=target, staged="", rows=2, size=sink.tell() if not sink.closed else 1, sources=("s",)))
+            parts.append(
+                Part(target=target, staged="", rows=2, size=sink.tell() if not sink.closed else 1, sources=("s",))
+            )
         work = module.Merge(batch="b", number=0, parts=tuple(parts))
         merged = [module.Merged.from_dict(m) for m in module.merge(work.to_dict(), world.settings.lake_url, {})]
         assert [m.replaced for m in merged] == [tuple(p.target for p in parts[k : k + 2]) for k in (0, 2)]

@@ -503,7 +503,7 @@ def test_a_disk_that_refuses_a_write_ends_it_all(server, store):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # the system refuses what lies beyond
     try:
-        with pytest.raises(IngestError, match="room to write .* a full disk"):
+        with pytest.raises(IngestError, match=r"room to write .* a full disk"):
             get([server.url("/files/big.csv")], store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -50,7 +50,7 @@ class State:
     """Something that can be computed of a group, and merged with the same of another part."""
 
     kind: StateKind
-    column: str = "*"
+    column: str = ""
     time: str = ""
 
     @property
@@ -65,16 +65,16 @@ class Measure:
 
     name: str
     kind: Kind
-    column: str = "*"
+    column: str = ""
     argument: str | float | None = None
 
     @property
     def states(self) -> tuple[State, ...]:
         """What it is made of."""
-        if self.column == "*":
+        if not self.column:
             return (State("rows"),)
         if self.kind in ("first", "last"):
-            return (State(self.kind, self.column, str(self.argument)),)  # type: ignore[arg-type]
+            return (State(self.kind, self.column, str(self.argument)),)
         return tuple(State(kind, self.column) for kind in _STATES.get(self.kind, (self.kind,)))  # type: ignore[arg-type]
 
     def state(self, kind: StateKind) -> State:
@@ -142,7 +142,7 @@ class Aggregate:
         """The columns of the table that are needed."""
         used = [*(key.column for key in self.keys), *(c for s in self.states for c in (s.column, s.time))]
         origin = ORIGIN if any(s.time for s in self.states) else ()
-        return tuple(dict.fromkeys([*(c for c in used if c not in ("", "*")), *origin]))
+        return tuple(dict.fromkeys([*filter(None, used), *origin]))
 
     @cached_property
     def code(self) -> str:

@@ -15,6 +15,7 @@ from ingestlab.errors import TerminalError
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 _ROOM = 1 << 16  # numbers that may always be looked up in a table
+_TOP = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ def joined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The same with NaN as null."""
+    """The same with NaN as null, and no dictionary but of texts, which it makes faster."""
     values = joined(column)
+    if pa.types.is_dictionary(values.type) and not pa.types.is_string(values.type.value_type):
+        values = decoded(values)
     if pa.types.is_float16(values.type):
         values = values.cast(pa.float32())  # few functions of Arrow know the half ones
     if pa.types.is_floating(values.type):
@@ -94,10 +97,25 @@ def _coded(name: str, values: pa.Array) -> tuple[Ints, int]:
             return values.indices.fill_null(nothing).to_numpy(zero_copy_only=False).astype(np.int64), nothing + 1
         if pa.types.is_null(values.type):
             return np.zeros(len(values), np.int64), 1
+        if pa.types.is_integer(values.type) and (near := _near(values)):
+            return near
         encoded = values.dictionary_encode(null_encoding="encode")
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise TerminalError.wrap(error, f"single values in '{name}', to group by", "Group by another.") from error
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), max(1, len(encoded.dictionary))
+
+
+def _near(values: pa.Array) -> tuple[Ints, int] | None:
+    """Codes of whole numbers that are close together, several times faster than any hashing."""
+    ends = pc.min_max(values)
+    low, high = ends["min"].as_py() or 0, ends["max"].as_py() or 0
+    nothing = high - low + 1
+    if nothing > _ROOM or high >= _TOP:
+        return None
+    known = values.fill_null(high).to_numpy(zero_copy_only=False).astype(np.int64) - low
+    if values.null_count:
+        known[values.is_null().to_numpy(zero_copy_only=False)] = nothing
+    return known, nothing + 1
 
 
 def _dense(numbers: Ints, span: int) -> tuple[Ints, int]:
@@ -108,6 +126,25 @@ def _dense(numbers: Ints, span: int) -> tuple[Ints, int]:
     used = np.zeros(span, bool)
     used[numbers] = True
     return (np.cumsum(used) - 1)[numbers], int(used.sum())
+
+
+def by_group(ids: Ints) -> Ints:
+    """The rows in the order of their groups."""
+    small = ids.astype(np.uint16) if len(ids) and ids.max() < _ROOM else ids  # numpy sorts short ones in one go
+    return np.argsort(small, kind="stable")
+
+
+def pairs_of(ids: Ints, codes: Ints, size: int) -> tuple[Ints, Ints]:
+    """The different pairs of group and code, ascending; `size` is above all codes."""
+    numbers = ids * size + codes
+    span = int(numbers.max()) + 1 if len(numbers) else 0
+    if span > max(_ROOM, 32 * len(numbers)):
+        pairs = np.sort(pc.unique(pa.array(numbers)).to_numpy())
+    else:
+        used = np.zeros(span, bool)
+        used[numbers] = True
+        pairs = np.flatnonzero(used)
+    return pairs // max(1, size), pairs % max(1, size)
 
 
 def codes_of(values: pa.Array) -> tuple[Ints, pa.Array]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestlab.aggregates.groups import Groups, Ints
+from ingestlab.aggregates.groups import Groups, Ints, decoded
 from ingestlab.errors import TerminalError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -28,63 +30,62 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
-def to_floats(values: pa.Array) -> Floats:
-    """Numbers as float64, rounded where they have more digits; there must be no null."""
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.uint8())
-    if pa.types.is_decimal(values.type) or pa.types.is_null(values.type):
-        values = values.cast(pa.float64())
-    floats: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    return floats
+@dataclass(frozen=True)
+class Values:
+    """The values of a column that are not null: `ids` are their groups, of which there are `count`."""
+
+    values: pa.Array
+    ids: Ints
+    count: int
+
+    @classmethod
+    def of(cls, column: pa.Array, groups: Groups) -> Values:
+        """A whole column without its nulls."""
+        if not column.null_count:
+            return cls(column, groups.ids, groups.count)
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        return cls(column.drop_null(), groups.ids[known], groups.count)
+
+    @cached_property
+    def floats(self) -> Floats:
+        """Numbers as float64, rounded where they have more digits."""
+        values = self.values.cast(pa.uint8()) if pa.types.is_boolean(self.values.type) else self.values
+        if pa.types.is_decimal(values.type) or pa.types.is_null(values.type):
+            values = values.cast(pa.float64())
+        floats: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
+        return floats
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """How many there are of each group."""
+        return np.bincount(self.ids, minlength=self.count).astype(np.int64)
 
 
-def present(values: pa.Array, groups: Groups) -> tuple[pa.Array, Ints]:
-    """The values that are not null, and their groups."""
-    if not values.null_count:
-        return values, groups.ids
-    return values.drop_null(), groups.ids[values.is_valid().to_numpy(zero_copy_only=False)]
-
-
-def counts(values: pa.Array, groups: Groups) -> Ints:
-    """How many values of each group are not null."""
-    return np.bincount(present(values, groups)[1], minlength=groups.count)
-
-
-def grouped(values: pa.Array, ids: Ints, count: int, function: str) -> pa.Array:
-    """Arrow's own function on the values of each group; null for a group without any."""
-    table = pa.table({"group": ids, "x": values}).group_by("group", use_threads=False).aggregate([("x", function)])
-    place = np.full(count, len(table), np.int64)
-    place[table["group"].to_numpy()] = np.arange(len(table))
-    return table[f"x_{function}"].combine_chunks().take(pa.array(place, mask=place == len(table)))
-
-
-def extremes(values: pa.Array, groups: Groups, which: Literal["min", "max"]) -> pa.Array:
+def extremes(x: Values, which: Literal["min", "max"]) -> pa.Array:
     """The least or greatest value of each group; null for a group without values."""
-    kind = values.type
+    kind = x.values.type
     if pa.types.is_null(kind):
-        return pa.nulls(groups.count)
+        return pa.nulls(x.count)
     if pa.types.is_duration(kind):  # Arrow orders them as numbers only
-        return grouped(values.cast(pa.int64()), groups.ids, groups.count, which).cast(kind)
-    return grouped(values, groups.ids, groups.count, which)
+        return _grouped(x.values.cast(pa.int64()), x, which).cast(kind)
+    return _grouped(decoded(x.values), x, which)
 
 
-def sums(values: pa.Array, groups: Groups) -> pa.Array:
+def sums(x: Values) -> pa.Array:
     """The sum of each group: float64 of floats, decimal(38, scale) of all else; 0 for a group without values.
 
     Raises:
         TerminalError: A sum has more than 38 digits.
     """
-    kind = values.type
-    scale = kind.scale if pa.types.is_decimal(kind) else 0
-    values, ids = present(values, groups)
+    kind = x.values.type
     if pa.types.is_floating(kind):
-        return pa.array(_careful(to_floats(values), ids, groups.count)[0])
-    if not len(values):
-        return pa.array([0] * groups.count, pa.decimal128(_DIGITS, 0)).cast(pa.decimal128(_DIGITS, scale))
-    if pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and _largest(values) * len(values) < _EXACT):
-        total = np.bincount(ids, weights=to_floats(values), minlength=groups.count)
+        return pa.array(_careful(x))
+    exact = pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    if exact or (pa.types.is_integer(kind) and _largest(x.values) * len(x.ids) < _EXACT):
+        total = np.bincount(x.ids, weights=x.floats, minlength=x.count)
         return pa.array(total.astype(np.int64)).cast(pa.decimal128(_DIGITS, 0))
-    wide = grouped(values.cast(pa.decimal256(76, scale)), ids, groups.count, "sum")
+    scale = kind.scale if pa.types.is_decimal(kind) else 0
+    wide = _grouped(x.values.cast(pa.decimal256(76, scale)), x, "sum")
     try:
         return wide.fill_null(pa.scalar(0).cast(wide.type)).cast(pa.decimal128(_DIGITS, scale))
     except pa.ArrowInvalid as error:
@@ -92,16 +93,14 @@ def sums(values: pa.Array, groups: Groups) -> pa.Array:
         raise TerminalError.wrap(error, f"sums of at most {_DIGITS} digits", fix) from error
 
 
-def moments(values: pa.Array, groups: Groups) -> tuple[Floats, Floats]:
+def moments(x: Values) -> tuple[Floats, Floats]:
     """The mean and the sum of squared deviations of each group; 0 for a group without values."""
-    values, ids = present(values, groups)
-    x = to_floats(values)
-    size = np.maximum(1, np.bincount(ids, minlength=groups.count))
+    size = np.maximum(1, x.sizes)
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = _careful(x, ids, groups.count)[0] / size
-        apart = x - mean[ids]
-        squares = np.bincount(ids, weights=apart * apart, minlength=groups.count)
-        rest = np.bincount(ids, weights=apart, minlength=groups.count)
+        mean = _careful(x) / size
+        apart = x.floats - mean[x.ids]
+        rest = np.bincount(x.ids, weights=apart, minlength=x.count)
+        squares = np.bincount(x.ids, weights=np.multiply(apart, apart, out=apart), minlength=x.count)
         return mean, np.maximum(squares - rest * rest / size, 0)
 
 
@@ -109,7 +108,7 @@ def merge_moments(sizes: Ints, means: Floats, squares: Floats, groups: Groups) -
     """The moments of groups by those of their parts: Chan's formula for any number of parts."""
 
     def total(x: Floats) -> Floats:
-        return np.bincount(groups.ids, weights=x, minlength=groups.count)
+        return np.bincount(groups.ids, weights=x, minlength=groups.count).astype(np.float64)
 
     n = sizes.astype(np.float64)
     all_n = np.maximum(1, total(n))
@@ -121,14 +120,21 @@ def merge_moments(sizes: Ints, means: Floats, squares: Floats, groups: Groups) -
         return mean, total(squares + n * apart * apart)
 
 
-def _careful(x: Floats, ids: Ints, count: int) -> tuple[Floats, Floats]:
+def _careful(x: Values) -> Floats:
     """Sums of floats, with what rounding has lost put back as far as one more pass finds it."""
-    total = np.bincount(ids, weights=x, minlength=count)
-    size = np.maximum(1, np.bincount(ids, minlength=count))
+    total = np.bincount(x.ids, weights=x.floats, minlength=x.count)
     with np.errstate(invalid="ignore", over="ignore"):
-        middle = total / size
-        lost = np.bincount(ids, weights=x - middle[ids], minlength=count)
-    return total + _finite(lost), middle
+        middle = total / np.maximum(1, x.sizes)
+        lost = np.bincount(x.ids, weights=x.floats - middle[x.ids], minlength=x.count)
+    return total + _finite(lost.astype(np.float64))
+
+
+def _grouped(values: pa.Array, x: Values, function: str) -> pa.Array:
+    """Arrow's own function on the values of each group; null for a group without any."""
+    table = pa.table({"group": x.ids, "x": values}).group_by("group", use_threads=False).aggregate([("x", function)])
+    place = np.full(x.count, len(table), np.int64)
+    place[table["group"].to_numpy()] = np.arange(len(table))
+    return table[f"x_{function}"].combine_chunks().take(pa.array(place, mask=place == len(table)))
 
 
 def _finite(x: Floats) -> Floats:
@@ -138,4 +144,4 @@ def _finite(x: Floats) -> Floats:
 
 def _largest(values: pa.Array) -> int:
     ends = pc.min_max(values)
-    return max(abs(ends["min"].as_py()), abs(ends["max"].as_py()))
+    return int(max(abs(ends["min"].as_py() or 0), abs(ends["max"].as_py() or 0)))

@@ -6,17 +6,18 @@ each value of a group is handed over once, whatever the number of rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ingestlab.aggregates.groups import Groups, Ints, codes_of
-from ingestlab.aggregates.numbers import present, to_floats
+from ingestlab.aggregates.groups import Groups, Ints, by_group, codes_of, pairs_of
+from ingestlab.aggregates.numbers import Values
 
 if TYPE_CHECKING:
     import datasketches as ds
@@ -26,16 +27,14 @@ K = 200  # a rank error of 1.33 %
 _WIDEST = 1 << 63
 
 
-def distinct(values: pa.Array, groups: Groups) -> pa.Array:
+def distinct(x: Values) -> pa.Array:
     """A HyperLogLog sketch of the values of each group; null for a group without values."""
     import datasketches as ds  # noqa: PLC0415 - only who asks for sketches pays for them
 
-    values, ids = present(values, groups)
-    codes, dictionary = codes_of(values)
-    pairs = np.sort(pc.unique(pa.array(ids * max(1, len(dictionary)) + codes)).to_numpy())
+    codes, dictionary = codes_of(x.values)
     plain = [_plain(value) for value in dictionary.to_pylist()]
-    found: list[bytes | None] = [None] * groups.count
-    for number, chosen in _by_group(pairs // max(1, len(plain)), pairs % max(1, len(plain))):
+    found: list[bytes | None] = [None] * x.count
+    for number, chosen in _by_group(*pairs_of(x.ids, codes, len(dictionary))):
         sketch = ds.hll_sketch(LG_K)
         update = sketch.update
         for code in chosen.tolist():
@@ -65,17 +64,16 @@ def estimates(sketches: pa.Array) -> pa.Array:
     return pa.array(found, pa.int64())
 
 
-def quantiles(values: pa.Array, groups: Groups) -> pa.Array:
+def quantiles(x: Values) -> pa.Array:
     """A KLL sketch of the numbers of each group; null for a group without any.
 
     Large groups get other bytes each time they are sketched: which numbers are kept is drawn by chance.
     """
     import datasketches as ds  # noqa: PLC0415 - likewise
 
-    values, ids = present(values, groups)
-    order = np.argsort(ids, kind="stable")
-    found: list[bytes | None] = [None] * groups.count
-    for number, chosen in _by_group(ids[order], to_floats(values)[order]):
+    order = by_group(x.ids)
+    found: list[bytes | None] = [None] * x.count
+    for number, chosen in _by_group(x.ids[order], x.floats[order]):
         sketch = ds.kll_doubles_sketch(K)
         sketch.update(chosen)
         found[number] = sketch.serialize()
@@ -107,7 +105,7 @@ def quantile(sketches: pa.Array, share: float) -> pa.Array:
 
 
 def _merge(sketches: pa.Array, groups: Groups, one: Callable[[list[bytes]], bytes]) -> pa.Array:
-    order = np.argsort(groups.ids, kind="stable")
+    order = by_group(groups.ids)
     parts = np.array([*sketches.to_pylist(), None], dtype=object)[:-1]  # the None keeps it one-dimensional
     found: list[bytes | None] = [None] * groups.count
     for number, chosen in _by_group(groups.ids[order], parts[order]):
@@ -118,30 +116,21 @@ def _merge(sketches: pa.Array, groups: Groups, one: Callable[[list[bytes]], byte
 
 def _by_group(ids: Ints, values: Any) -> Iterator[tuple[int, Any]]:
     """For each group, its values; `ids` ascend."""
-    edges = np.flatnonzero(np.diff(ids, prepend=-1))
-    for start, stop in zip(edges.tolist(), [*edges[1:].tolist(), len(ids)], strict=True):
+    for start, stop in pairwise([*np.flatnonzero(np.diff(ids, prepend=-1)).tolist(), len(ids)]):
         yield int(ids[start]), values[start:stop]
 
 
 def _plain(value: Any) -> int | float | str:
     """A value as a sketch takes it: equal values of different types or units, such as 1 and 1.0, are one."""
     match value:
-        case bool():
-            return int(value)
-        case int() if -_WIDEST <= value < _WIDEST:
-            return value
-        case float() if value.is_integer() and abs(value) < _WIDEST:
-            return int(value)
-        case float():
-            return value
-        case Decimal() if value == value.to_integral_value() and abs(value) < _WIDEST:
-            return int(value)
-        case Decimal():
-            return str(value.normalize())
-        case datetime() if value.tzinfo:
-            return value.astimezone(UTC).isoformat()
+        case int() | float() | Decimal():
+            return _number(value)
         case datetime():
-            return value.isoformat()
-        case "":
-            return "\0"  # the library passes over an empty text
-    return str(value)
+            return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    return str(value) or "\0"  # the library passes over an empty text
+
+
+def _number(value: float | Decimal) -> int | float | str:
+    if math.isfinite(value) and -_WIDEST < value < _WIDEST and value == int(value):
+        return int(value)
+    return value if isinstance(value, float) else f"{value:f}".rstrip("0")

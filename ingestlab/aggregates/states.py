@@ -15,13 +15,20 @@ import pyarrow.compute as pc
 
 from ingestlab.aggregates import ORIGIN, Aggregate, State, sketches
 from ingestlab.aggregates.groups import Groups, Ints, decoded, group, joined, key_values, whole
-from ingestlab.aggregates.numbers import counts, extremes, is_number, merge_moments, moments, sums
+from ingestlab.aggregates.numbers import Floats, Values, extremes, is_number, merge_moments, moments, sums
 from ingestlab.errors import TerminalError
 
 Columns = dict[str, pa.Array]
 Get = Callable[[str], pa.Array]
+Of = Callable[[str], Values]
 _OF_NUMBERS = ("sum", "moments", "quantiles")
-_TIME, _SOURCE, _ROW = ".time", ".source", ".row"
+_MOMENTS = ("mean", "squares")  # the columns of a state of two
+_PICKED = ("", ".time", ".source", ".row")  # and of one of four
+_SIMPLE: dict[str, tuple[Callable[[Values], pa.Array], Callable[[pa.Array, Groups], pa.Array]]] = {
+    "sum": (sums, lambda column, groups: sums(Values.of(column, groups))),
+    "distinct": (sketches.distinct, sketches.merge_distinct),
+    "quantiles": (sketches.quantiles, sketches.merge_quantiles),
+}
 
 
 def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> pa.Table:
@@ -45,9 +52,14 @@ def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> 
 
     keys = {key.name: key_values(column(key.column), key.unit, key.column) for key in aggregate.keys}
     groups = group(keys | {name: joined(table[name]) for name in folders}, table.num_rows)
+
+    @cache
+    def values(name: str) -> Values:
+        return Values.of(column(name), groups)
+
     found = dict(groups.keys)
     for state in aggregate.states:
-        found |= _make(state, column, groups)
+        found |= _make(state, column, values, groups)
     return pa.table(found)
 
 
@@ -79,56 +91,50 @@ def concat(tables: Sequence[pa.Table]) -> pa.Table:
         return pa.concat_tables([t.select(list(kinds)).cast(pa.schema(list(kinds.items()))) for t in tables])
 
 
-def _make(state: State, column: Get, groups: Groups) -> Columns:
+def _make(state: State, column: Get, values: Of, groups: Groups) -> Columns:
     if state.kind == "rows":
         return {state.name: pa.array(np.bincount(groups.ids, minlength=groups.count))}
-    values = column(state.column)
-    if state.kind in _OF_NUMBERS and not is_number(values.type):
+    kind = column(state.column).type
+    if state.kind in _OF_NUMBERS and not is_number(kind):
         fix = "Make numbers of it in clean, or ask for another measure."
-        raise TerminalError(f"numbers in '{state.column}', for {state.name}", str(values.type), fix)
+        raise TerminalError(f"numbers in '{state.column}', for {state.name}", str(kind), fix)
     try:
-        return _compute(state, values, column, groups)
+        return _compute(state, column, values, groups)
     except pa.ArrowNotImplementedError as error:
         fix = "Make single values of it in clean, or ask for another measure."
         raise TerminalError.wrap(error, f"values in '{state.column}' for {state.name}", fix) from error
 
 
-def _compute(state: State, values: pa.Array, column: Get, groups: Groups) -> Columns:
+def _compute(state: State, column: Get, values: Of, groups: Groups) -> Columns:
     match state.kind:
         case "count":
-            return {state.name: pa.array(counts(values, groups))}
-        case "sum":
-            return {state.name: sums(values, groups)}
+            return {state.name: pa.array(values(state.column).sizes)}
         case "moments":
-            mean, squares = moments(values, groups)
-            return {f"{state.name}.mean": pa.array(mean), f"{state.name}.squares": pa.array(squares)}
-        case "distinct":
-            return {state.name: sketches.distinct(values, groups)}
-        case "quantiles":
-            return {state.name: sketches.quantiles(values, groups)}
+            return _named(state, moments(values(state.column)))
         case "first" | "last":
-            return _pick(state, [values, column(state.time), *map(column, ORIGIN)], groups)
-    return {state.name: extremes(decoded(values), groups, "min" if state.kind == "min" else "max")}
+            return _pick(state, [column(name) for name in (state.column, state.time, *ORIGIN)], groups)
+        case "min" | "max":
+            return {state.name: extremes(values(state.column), state.kind)}
+    return {state.name: _SIMPLE[state.kind][0](values(state.column))}
 
 
 def _merge(state: State, column: Get, groups: Groups) -> Columns:
     match state.kind:
         case "rows" | "count":
-            return {state.name: sums(column(state.name), groups).cast(pa.int64())}
-        case "sum":
-            return {state.name: sums(column(state.name), groups)}
+            return {state.name: sums(Values.of(column(state.name), groups)).cast(pa.int64())}
         case "moments":
             sizes = column(State("count", state.column).name).to_numpy()
-            parts = [column(f"{state.name}.{part}").fill_null(np.nan).to_numpy() for part in ("mean", "squares")]
-            mean, squares = merge_moments(sizes, parts[0], parts[1], groups)
-            return {f"{state.name}.mean": pa.array(mean), f"{state.name}.squares": pa.array(squares)}
-        case "distinct":
-            return {state.name: sketches.merge_distinct(column(state.name), groups)}
-        case "quantiles":
-            return {state.name: sketches.merge_quantiles(column(state.name), groups)}
+            mean, squares = (column(f"{state.name}.{part}").fill_null(np.nan).to_numpy() for part in _MOMENTS)
+            return _named(state, merge_moments(sizes, mean, squares, groups))
         case "first" | "last":
-            return _pick(state, [column(state.name + part) for part in ("", _TIME, _SOURCE, _ROW)], groups)
-    return {state.name: extremes(column(state.name), groups, "min" if state.kind == "min" else "max")}
+            return _pick(state, [column(state.name + part) for part in _PICKED], groups)
+        case "min" | "max":
+            return {state.name: extremes(Values.of(column(state.name), groups), state.kind)}
+    return {state.name: _SIMPLE[state.kind][1](column(state.name), groups)}
+
+
+def _named(state: State, found: tuple[Floats, Floats]) -> Columns:
+    return {f"{state.name}.{part}": pa.array(x) for part, x in zip(_MOMENTS, found, strict=True)}
 
 
 def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
@@ -147,8 +153,7 @@ def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
     nobody = np.ones(groups.count, bool)
     nobody[ids] = False
     where = pa.array(place, mask=nobody)
-    parts = zip(("", _TIME, _SOURCE, _ROW), columns, strict=True)
-    return {state.name + part: decoded(column.take(where)) for part, column in parts}
+    return {state.name + part: decoded(column.take(where)) for part, column in zip(_PICKED, columns, strict=True)}
 
 
 def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
@@ -158,15 +163,16 @@ def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
     if not (pa.types.is_temporal(times.type) or is_number(times.type)):
         fix = "Make a time of it in clean, or name another column."
         raise TerminalError(f"times or numbers in '{state.time}', for {state.name}", str(times.type), fix)
-    ends = extremes(times, Groups(ids, count, {}), "min" if state.kind == "first" else "max")
-    same: Ints = np.flatnonzero(pc.equal(times, ends.take(pa.array(ids))).to_numpy(zero_copy_only=False))
-    return same
+    ends = extremes(Values(times, ids, count), "min" if state.kind == "first" else "max")
+    same = pc.equal(times, ends.take(pa.array(ids))).to_numpy(zero_copy_only=False)
+    found: Ints = np.flatnonzero(same)
+    return found
 
 
 def _ranks(values: pa.Array, chosen: Ints) -> Ints:
-    """The order of some of the values, equal ones being equal; null comes last."""
+    """The order of some of the values, equal ones being equal."""
     some = decoded(values.take(pa.array(chosen)))
-    return pc.rank(some, sort_keys="ascending", null_placement="at_end", tiebreaker="min").to_numpy().astype(np.int64)
+    return pc.rank(some, sort_keys="ascending", tiebreaker="min").to_numpy().astype(np.int64)
 
 
 def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ingestlab.cli import demo, jobs, lake, stack
+from ingestlab.cli import aggregates, demo, jobs, lake, profile, propose, stack, upkeep
 from ingestlab.cli.common import Commands
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (stack, jobs, lake, demo):
+for module in (stack, jobs, lake, profile, propose, aggregates, upkeep, demo):
     module.register(app)
 
 

@@ -42,7 +42,7 @@ def submit(
     """Announce files to be ingested."""
     run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force)
     if wait:
-        _wait(run, as_json=as_json)
+        follow(run, as_json=as_json)
     elif as_json:
         out.print_json(run.record.model_dump_json())
     else:
@@ -72,7 +72,7 @@ def show(
     found = _find(run, home)
     progress = found.progress()
     if wait or progress.state in ("finished", "failed"):
-        _wait(found, as_json=as_json, files=files)
+        follow(found, as_json=as_json, files=files)
     elif as_json:
         out.print_json(progress.model_dump_json())
     else:
@@ -123,7 +123,7 @@ def _find(run: str, home: Path | None) -> Run:
     return find_run(run, load_settings(home=home))
 
 
-def _wait(run: Run, *, as_json: bool, files: bool = False) -> None:
+def follow(run: Run, *, as_json: bool, files: bool = False) -> None:
     """Watches a run to its end, and prints how it ended."""
     if as_json:
         result = run.wait()

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.propose import show_proposal
 from ingestlab.cli.show import frame_table, side_by_side
 from ingestlab.errors import TerminalError
 from ingestlab.settings import load_settings
@@ -46,12 +47,15 @@ def pipelines(home: Home = None, as_json: Json = False) -> None:
 
 
 def check(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline to try.")],
-    file: Annotated[str, typer.Argument(help="The file to try it on: a path or any URI.")],
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to try; left out, one is proposed for the file.")],
+    file: Annotated[str | None, typer.Argument(help="The file to try it on: a path or any URI.")] = None,
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,
 ) -> None:
     """Try a pipeline on a sample of a file, here and now: clean rows and rejects side by side."""
+    if file is None:
+        show_proposal(pipeline, rows, home)
+        return
     from ingestlab.trial import try_pipeline  # noqa: PLC0415 - likewise
 
     trial = try_pipeline(pipeline, file, load_settings(home=home))

@@ -52,7 +52,7 @@ def submit(
     sources = expand([uris] if isinstance(uris, str) else uris, settings)
     if not sources:
         raise TerminalError("at least one URI", "none", "Name the files to ingest.")
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    run = new_run()
     requests = [
         IngestRequest(
             run=run, tenant=tenant, pipeline=pipeline, table=table or queue, sources=tuple(group), force=force
@@ -60,10 +60,16 @@ def submit(
         for group in pack(sources, settings)
     ]
     record = RunRecord(id=run, queue=queue, tenant=tenant, pipeline=pipeline, files=len(sources), jobs=())
-    return _enqueue(requests, record, settings)
+    return start(requests, record, settings)
 
 
-def _enqueue(requests: list[IngestRequest], record: RunRecord, settings: Settings) -> Run:
+def new_run() -> str:
+    """The id of a new run: when, and something that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def start(requests: list[IngestRequest], record: RunRecord, settings: Settings) -> Run:
+    """Queues the requests of a run, or joins the run that is at exactly these already."""
     with reaching(settings):
         client = connect(settings.redis)
         rq_queue = open_queue(client, record.queue)

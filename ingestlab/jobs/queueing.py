@@ -45,6 +45,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
         for registry in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
             client.zrem(registry(queue.name, connection=client).key, job_id)
     delays = [round(delay) for delay in settings.retry_delays]
+    name = f"replay of {request.table}" if request.replay else request.pipeline or "by name"
     first = shown(request.sources[0].uri)
     more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
     try:
@@ -56,7 +57,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
             timeout=settings.job_timeout,
             result_ttl=settings.result_ttl,
             failure_ttl=settings.result_ttl,
-            description=f"{request.pipeline or 'by name'}: {first}{more}",
+            description=f"{name}: {first}{more}",
             retry=Retry(max=len(delays), interval=delays) if delays else None,
             meta={"run": request.run, "files": len(request.sources)},
         )

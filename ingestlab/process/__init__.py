@@ -18,8 +18,10 @@ from ingestlab.catalog import PipelineSource, load
 from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt, Tally, Value
 from ingestlab.pipeline import PackReader, Pipeline
+from ingestlab.process import gate, profiling
 from ingestlab.process.frames import Frame, Loaded, distinct, join
 from ingestlab.process.quality import Checked, Reason, check
+from ingestlab.process.states import States, compute
 from ingestlab.sinks import Sink
 from ingestlab.sinks.parquet import ParquetSink
 from ingestlab.storage import Store, open_store
@@ -63,32 +65,50 @@ class Result:
 def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """The Dask task: a partition and its job as plain dicts, a receipt as a plain dict."""
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
-    store = open_store(spec.lake, spec.storage_options)
+    return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
+
+
+def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
+    """Processes a partition into the staging folder of its batch."""
     staging = layout.staging(spec.batch)
     table = ParquetSink(store, layout.table(spec.tenant, spec.table), staging)
     rejects = ParquetSink(store, layout.table(spec.tenant, layout.rejects(spec.table)), staging)
-    return process(work, spec, load(spec.pipeline), store, table, rejects).to_dict()
+    states = States(store, spec.tenant, spec.table, staging)
+    return process(work, spec, pipeline, store, table, rejects, states)
 
 
-def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, table: Sink, rejects: Sink) -> Receipt:
+def process(
+    part: Partition,
+    job: Job,
+    pipeline: Pipeline,
+    store: Store,
+    table: Sink,
+    rejects: Sink,
+    states: States | None = None,
+) -> Receipt:
     """Reads, cleans, checks and stages one partition.
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; trouble
-    with the storage or the pipeline's declaration is raised, since it is no file's fault.
+    with the storage or the pipeline's declaration is raised, since it is no file's fault. Without `states` the
+    aggregates are computed and not kept.
     """
     clock = _Clock()
     loaded, errors = _read(part.pieces, pipeline, store)
     clock.lap("read")
-    results, more = _transform(loaded, pipeline, job)
+    results, more = _pass_gate(loaded, pipeline, job)
     clock.lap("check")
     name = f"{job.batch}-{part.number:05d}"
     parts: list[Part] = []
     kept: list[Part] = []
+    partial: list[Part] = []
     try:
         for i, result in enumerate(results):
             own = f"{name}-{i}" if i else name
-            parts += table.stage(own, result.table, pipeline.folders)
+            new = table.stage(own, result.table, pipeline.folders)
+            parts += new
             kept += rejects.stage(own, result.rejects)
+            for found in compute(result.table, new, pipeline.aggregates, pipeline.folders):
+                partial += [states.stage(*found)] if states else []
     except StorageError:
         raise
     except (TerminalError, pa.ArrowNotImplementedError) as error:
@@ -96,14 +116,20 @@ def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, table: 
         blame = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that Parquet can hold")
         return Receipt(number=part.number, errors={piece.uri: blame.to_dict() for piece in part.pieces})
     clock.lap("write")
+    profile = profiling.of_tables([result.table for result in results]) if parts else {}
+    clock.lap("profile")
     return Receipt(
         number=part.number,
         parts=tuple(parts),
         rejects=tuple(kept),
-        tallies={uri: tally for result in results for uri, tally in result.tallies.items()},
-        rules=_count_rules(results),
+        states=tuple(partial),
+        tallies=_tallies_of(results),
+        rules=_count_rules(results, loaded),
         errors={uri: e.to_dict() for uri, e in (errors | more).items()},
         seconds=clock.laps,
+        profile=profile,
+        facts={one.piece.uri: dict(one.records.facts) for one in loaded if one.records.facts},
+        faults=gate.carried(part.pieces, (r.rejects for r in results), pipeline.max_reject_ratio),
     )
 
 
@@ -116,6 +142,17 @@ def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[li
     pairs = list(zip(pieces, results, strict=True))
     errors: dict[str, IngestError] = {piece.uri: got for piece, got in pairs if isinstance(got, TerminalError)}
     return [Loaded(piece, got) for piece, got in pairs if not isinstance(got, TerminalError)], errors
+
+
+def _pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
+    """Transforms the pieces without the files that are too bad, on whose rows nothing of the others may depend."""
+    most, pieces = pipeline.max_reject_ratio, [one.piece for one in loaded]
+    results, errors = _transform(loaded, pipeline, job)
+    while failed := gate.refused(pieces, _tallies_of(results), (r.rejects for r in results), most, pipeline.name):
+        errors = {**errors, **failed}
+        results, more = _transform([one for one in loaded if one.piece.uri not in errors], pipeline, job)
+        errors |= more
+    return results, errors
 
 
 def _transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
@@ -206,9 +243,19 @@ def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
     return merged
 
 
-def _count_rules(results: Iterable[Result]) -> dict[str, int]:
+def _tallies_of(results: Iterable[Result]) -> dict[str, Tally]:
+    return {uri: tally for result in results for uri, tally in result.tallies.items()}
+
+
+def _count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str, int]:
+    """Rejected rows by rule, and the values that were discarded from rows that go on."""
     rows = (row for r in results for row in r.rejects.select(["column", "rule"]).to_pylist())
-    return dict(Counter(f"{row['column']}:{row['rule']}" if row["column"] else str(row["rule"]) for row in rows))
+    counts = Counter(gate.rule_name(row["column"], row["rule"]) for row in rows)
+    done = _tallies_of(results)
+    for one in loaded:
+        if one.piece.uri in done:
+            counts.update({f"{column}:discarded": count for column, count in one.records.discarded.items()})
+    return dict(counts)
 
 
 class _Clock:

@@ -35,6 +35,13 @@ class Loaded:
         """All records of the piece, readable or not."""
         return len(self.records.rows) + len(self.broken)
 
+    @property
+    def span(self) -> int:
+        """From the first row of the piece to its last record that counts."""
+        if self.piece.wanted is None:
+            return self.count
+        return self.piece.wanted.rows[-1] - self.piece.first_row + 1
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -67,9 +74,9 @@ class Frame:
 
 def join(loaded: Sequence[Loaded]) -> Frame:
     """Puts pieces together; a column that only some have is null in the others."""
-    counts = [one.count for one in loaded]
+    spans = [one.span for one in loaded]
     base = loaded[0].piece.first_row if len(loaded) == 1 else 0
-    starts = base + np.concatenate(([0], np.cumsum(counts[:-1]))).astype(np.int64)
+    starts = base + np.concatenate(([0], np.cumsum(spans[:-1]))).astype(np.int64)
     index = [one.records.rows - one.piece.first_row + start for one, start in zip(loaded, starts, strict=True)]
     table = pa.concat_tables([one.records.table for one in loaded], promote_options="permissive")
     if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk

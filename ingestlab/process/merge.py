@@ -160,7 +160,7 @@ def _row_groups(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _bytes(batch: pa.Table) -> int:
     """Bytes of the rows; a dictionary, which many batches may share, does not count."""
-    return sum(c.nbytes for c in batch.columns if not pa.types.is_dictionary(c.type)) + 4 * batch.num_rows
+    return int(sum(c.nbytes for c in batch.columns if not pa.types.is_dictionary(c.type)) + 4 * batch.num_rows)
 
 
 def _join(tables: Sequence[pa.Table]) -> pa.Table:

@@ -1,204 +1,148 @@
-"""The profile of a table: a small state for each column, made of the rows that a task publishes.
+"""Which profile belongs to which parts: kept in manifests, good as long as all of its parts live.
 
-A state is plain JSON of some hundred bytes: how many values, the least and the greatest, their sum and squared
-deviations, the lengths of texts, the commonest values, and where those are not all there are, a sketch of how
-many different ones. Rows, nulls, least, greatest, lengths and sums of integers are exact; floats add up as
-doubles do. Sums and deviations are of finite numbers; times count as nanoseconds.
-
-The commonest values are a Misra-Gries summary: a count is at most `slack` too low, and `slack` is at most a
-25th of the column's values. Where a task's column has more than 65,536 values, and mostly different ones, they
-are counted in a sample of 32,768, which adds 0.6 % of the values (two standard errors). Nothing else is sampled.
+A task profiles the rows that it publishes, so a manifest has a profile for each task, or for some tasks
+together where there are many. A commit that replaces parts profiles what is left of them anew, and with them
+the parts that shared a profile with them: rows cannot be taken out of a profile. A reader believes the profiles
+whose parts all live, and reads the parts that none covers, such as those of older versions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
 
-from ingestlab.process import sketches
-from ingestlab.process.kinds import MAX_TEXT, Kind, clip, integers, kind_of, to_json, unit
+from ingestlab.models import Manifest, Part, Profiled, Receipt, Value
+from ingestlab.profiles.kinds import Kind, parse
+from ingestlab.profiles.merging import merge
+from ingestlab.profiles.states import Profile, profile
+from ingestlab.sinks.parquet import with_folders
+from ingestlab.storage import Store, open_store
 
-MAX_COLUMNS = 500
-TOP = 24  # values that a state keeps
-NOT_DATA = ("_source", "_row")  # columns that every table has
+if TYPE_CHECKING:
+    from ingestlab.cluster import Cluster
+    from ingestlab.settings import Settings
 
-State = dict[str, Any]
-Profile = dict[str, Any]  # {"rows": 3, "columns": {name: State}, "omitted": 0}
-Numbers = np.ndarray[Any, Any]
-Counts = Numbers | None  # how often each value comes; None: the values are all there are, some more than once
-
-_LARGE = 65_536  # values; up to here all are counted
-_PROBE = 4_096
-_SAMPLE = 32_768
-_MAX_RANGE = 65_536  # of integers that are counted by their place
+MAX_STATES = 1_000  # of columns, in one manifest: about 600 kB
 
 
-def profile(table: pa.Table) -> Profile:
-    """The profile of some rows; only the first 500 columns have one, `omitted` counts the others."""
-    names = [name for name in table.column_names if name not in NOT_DATA]
-    columns = {name: column_state(table[name]) for name in names[:MAX_COLUMNS]}
-    return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
+class Work(Value):
+    """What one task needs, to profile a part that lies at `path`, and will be `name` in its table."""
+
+    path: str
+    name: str
+    kinds: dict[str, str] = Field(default_factory=dict)  # of the columns that its folders name, where they are known
 
 
-def column_state(column: pa.ChunkedArray) -> State:
-    """The state of one column."""
-    array = _one_array(column)
-    type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    kind = kind_of(type_)
-    state: State = {"kind": kind, "count": len(array) - array.null_count}
-    if not state["count"] or kind in ("other", "null"):
-        return state
-    values, counts = _count(array, kind)
-    if kind in ("text", "bytes"):
-        return state | _describe_texts(values, counts, kind)
-    return state | _describe_numbers(values, counts, kind, unit(type_))
+def of_receipts(receipts: Iterable[Receipt]) -> tuple[Profiled, ...]:
+    """The profiles for a manifest: of each task, or of tasks together where they would be too many."""
+    found = [Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in receipts if r.parts and r.profile]
+    return _folded(found)
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, without what wraps its values."""
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries() if column.num_chunks > 1 else column
-        if any(chunk.dictionary.null_count for chunk in column.chunks):
-            column = column.cast(column.type.value_type)
-    elif pa.types.is_float16(column.type) or pa.types.is_string_view(column.type):
-        column = column.cast(pa.float32() if pa.types.is_float16(column.type) else pa.large_string())
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def of_tables(tables: Sequence[pa.Table]) -> Profile:
+    """The profile of what one task publishes."""
+    return profile(tables[0]) if len(tables) == 1 else merge(profile(table) for table in tables)
 
 
-def _count(array: pa.Array, kind: Kind) -> tuple[pa.Array, Counts]:
-    """The different values, booleans and times as integers, and how often each comes.
+def reprofile(
+    parts: Iterable[Part],
+    replaced: Collection[str],
+    history: Sequence[Manifest],
+    live: Iterable[Part],
+    home: str,
+    cluster: Cluster,
+    settings: Settings,
+    soon: Collection[str] = (),
+) -> tuple[Profiled, ...]:
+    """The profiles that a commit needs because it replaces parts: one task a part.
 
-    Where that would take too long: all values, and None.
+    Args:
+        parts: Staged parts that hold rows of earlier ones.
+        replaced: Targets of those.
+        history: The table's manifests before this commit.
+        live: The parts that these name and that no later one has replaced.
+        home: The table's folder.
+        cluster: Where to do it.
+        settings: Where the lake is.
+        soon: Targets of parts that are about to be replaced too: it is not worth it for them.
     """
-    if pa.types.is_dictionary(array.type):
-        places, counts = _count_small(array.indices, 0, len(array.dictionary) - 1)
-        return integers(array.dictionary.take(places), kind), counts
-    plain = integers(array, kind)
-    if pa.types.is_integer(plain.type):
-        least, greatest = pc.min_max(plain).as_py().values()
-        if greatest - least < min(_MAX_RANGE, 1_000 + 4 * len(plain)) and greatest < 1 << 62:
-            return _count_small(plain, least, greatest)
-    if len(plain) > _LARGE:
-        probe = plain.take(_chosen(len(plain), _PROBE)).drop_null()
-        if pc.count_distinct(probe).as_py() > len(probe) / 2:
-            return plain.drop_null(), None
-    return _count_any(plain)
+    gone = set(replaced)
+    shared = {t for one in believed(history, live) if gone & set(one.parts) for t in one.parts} - gone - set(soon)
+    where = {p.target: p.staged for p in parts} | {target: target for target in sorted(shared)}
+    kinds = kinds_of(history)
+    work = [Work(path=path, name=target.removeprefix(f"{home}/"), kinds=kinds) for target, path in where.items()]
+    calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+    keys = [f"profile-{path}" for path in where.values()]
+    done = dict(cluster.map(read_profile, calls, keys))
+    return _folded([Profiled(parts=(target,), anew=True, **done[i]) for i, target in enumerate(where)])
 
 
-def _count_small(array: pa.Array, least: int, greatest: int) -> tuple[pa.Array, Numbers]:
-    """Counts integers of a small range by their place: four times as fast as by a hash table."""
-    nulls = array.null_count
-    places = (array.fill_null(least) if nulls else array).to_numpy().astype(np.intp)
-    counts = np.bincount(places - least, minlength=greatest - least + 1)
-    counts[0] -= nulls
-    found = np.flatnonzero(counts)
-    return pa.array(found + least).cast(array.type), counts[found]
+def read_profile(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
+    """A Dask task: the profile of a part, from its rows."""
+    spec = Work.from_dict(work)
+    return profile_of(open_store(lake, options), spec.path, spec.name, spec.kinds)
 
 
-def _count_any(array: pa.Array) -> tuple[pa.Array, Numbers]:
-    values, counts = pc.value_counts(array.drop_null() if array.null_count else array).flatten()
-    return values, counts.to_numpy()
+def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> Profile:
+    """The profile of a part, a row group at a time.
+
+    Args:
+        store: The lake.
+        path: Where the part lies.
+        name: Its path in its table: the folders name the partition columns.
+        kinds: What those columns hold, by :func:`kinds_of`; else they are integers if they look so, or text.
+    """
+    file = pq.ParquetFile(pa.BufferReader(store.read(path)))
+    groups = (file.read_row_group(i) for i in range(file.num_row_groups))
+    return merge(profile(_with_folders(rows, name, kinds)) for rows in groups)
 
 
-def _chosen(rows: int, size: int) -> pa.Array:
-    """The rows of a sample, the same ones every time: a task that runs twice writes the same state."""
-    return pa.array(np.random.default_rng(rows).integers(0, rows, size))
+def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Profiled]:
+    """The profiles whose parts all live, the latest where two are of the same part."""
+    left = {part.target for part in live}
+    for manifest in reversed(history):
+        for one in manifest.profile:
+            if left.issuperset(one.parts):
+                left.difference_update(one.parts)
+                yield one
 
 
-def _describe_texts(values: pa.Array, counts: Counts, kind: Kind) -> State:
-    lengths = pc.min_max(pc.utf8_length(values) if kind == "text" else pc.binary_length(values)).as_py()
-    state: State = {"short": lengths["min"], "long": lengths["max"]}
-    if kind == "text":
-        ends = pc.min_max(values).as_py()
-        state |= {"min": clip(ends["min"]), "max": clip(ends["max"])}
-    top = _top(values, counts, kind, 1)
-    cut = counts is None or len(values) > TOP or kind == "bytes" or lengths["max"] > MAX_TEXT
-    return state | top | ({"hll": sketches.pack(sketches.registers(sketches.hash_texts(values)))} if cut else {})
+def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
+    """What the partition columns were when they were last published: folders' names are text."""
+    steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
+    names = {step.partition("=")[0] for step in steps if "=" in step}
+    kinds: dict[str, Kind] = {}
+    for one in (one for manifest in history for one in manifest.profile):
+        kinds |= {name: one.columns[name]["kind"] for name in names & one.columns.keys()}
+    return kinds
 
 
-def _describe_numbers(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
-    numbers = (values.cast(pa.float64()) if kind == "decimal" else values).to_numpy()
-    state: State = {}
-    if kind == "float":
-        known = ~np.isnan(numbers)
-        if not known.all():
-            state["nan"] = _total(~known, counts)
-            numbers, values = numbers[known], values.filter(pa.array(known))
-            counts = None if counts is None else counts[known]
-        if not len(numbers):
-            return state
-    state |= _ends(values, numbers, kind, factor) | _sums(numbers, counts, kind, factor)
-    state |= _top(values, counts, kind, factor)
-    if counts is None or len(numbers) > TOP:
-        with np.errstate(over="ignore"):
-            scaled = numbers if factor == 1 else numbers.astype(np.int64) * np.int64(factor)
-        state["hll"] = sketches.pack(sketches.registers(sketches.hash_numbers(scaled)))
-    return state
+def _with_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
+    table = with_folders(rows, name)
+    for column in table.column_names[rows.num_columns :]:
+        values = table[column].combine_chunks()
+        try:
+            parsed = parse(values, kinds.get(column))
+        except pa.ArrowInvalid:  # once the column was of another kind
+            parsed = values
+        table = table.set_column(table.column_names.index(column), column, parsed)
+    return table
 
 
-def _ends(values: pa.Array, numbers: Numbers, kind: Kind, factor: int) -> State:
-    """The least and the greatest; of decimals as they are."""
-    if kind == "decimal":
-        least, greatest = pc.min_max(values).as_py().values()
-    else:
-        least, greatest = numbers.min().item() * factor, numbers.max().item() * factor
-    return {"min": to_json(least, kind), "max": to_json(greatest, kind)}
+def _folded(found: Sequence[Profiled]) -> tuple[Profiled, ...]:
+    """Neighbours together, so that there are at most 1,000 states of columns."""
+    room = max(1, MAX_STATES // max((len(one.columns) for one in found), default=1))
+    size = -(-len(found) // room)
+    if size <= 1:
+        return tuple(found)
+    groups = (found[i : i + size] for i in range(0, len(found), size))
+    return tuple(_together(group) for group in groups)
 
 
-def _sums(numbers: Numbers, counts: Counts, kind: Kind, factor: int) -> State:
-    """The sum of the finite numbers, exact for integers, and of their squared deviations from their mean."""
-    state: State = {}
-    if kind == "float":
-        finite = np.isfinite(numbers)
-        if not finite.all():
-            state["inf"] = _total(~finite, counts)
-            numbers, counts = numbers[finite], None if counts is None else counts[finite]
-    size = len(numbers) if counts is None else int(counts.sum())
-    if not size:
-        return state
-    floats = numbers.astype(np.float64, copy=False)
-    if kind in ("float", "decimal"):
-        total = float(floats.sum() if counts is None else floats @ counts)
-    else:
-        total = _exact_sum(numbers, counts)
-    off = floats - total / size
-    squares = float(off @ off if counts is None else (off * off) @ counts)
-    return state | {"sum": total * factor, "m2": squares * factor * factor}
-
-
-def _exact_sum(numbers: Numbers, counts: Counts) -> int:
-    """A sum of integers that may be larger than any of 64 bits."""
-    if numbers.dtype.itemsize < 8:
-        return _total(numbers.astype(np.int64), counts)
-    high, low = (numbers >> 32).astype(np.int64), (numbers & numbers.dtype.type(0xFFFFFFFF)).astype(np.int64)
-    return (_total(high, counts) << 32) + _total(low, counts)
-
-
-def _total(numbers: Numbers, counts: Counts) -> int:
-    return int(numbers.sum() if counts is None else numbers @ counts)
-
-
-def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
-    """The commonest values, as a Misra-Gries summary."""
-    if kind == "bytes":
-        return {}
-    scale = 1.0
-    if counts is None:
-        scale = len(values) / _SAMPLE
-        values, counts = _count_any(values.take(_chosen(len(values), _SAMPLE)))
-    slack = 0
-    order = np.argsort(-counts, kind="stable") if len(counts) <= 4 * TOP else np.argpartition(-counts, TOP)[: TOP + 1]
-    if len(counts) > TOP:
-        order = order[np.argsort(-counts[order], kind="stable")]
-        slack = int(counts[order[TOP]])
-    kept = [i for i in order[:TOP] if counts[i] > slack]
-    top: dict[Any, int] = {}
-    for value, i in zip(values.take(pa.array(kept, pa.int64())).to_pylist(), kept, strict=True):
-        key = to_json(value if factor == 1 else value * factor, kind)
-        top[key] = top.get(key, 0) + round((int(counts[i]) - slack) * scale)
-    return {"top": [list(pair) for pair in top.items()]} | ({"slack": round(slack * scale)} if slack else {})
+def _together(group: Sequence[Profiled]) -> Profiled:
+    targets = tuple(target for one in group for target in one.parts)
+    return Profiled(parts=targets, anew=group[0].anew, **merge(one.profile for one in group))

@@ -127,7 +127,7 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
             return True
         return False
 
-    bad = np.array(failing(fails, 0, len(values)), np.int64)
+    bad = np.array(failing(fails, 0, len(values), ways=16), np.int64)
     wrong = np.zeros(len(values), bool)
     wrong[bad] = True
     return cast(pc.if_else(pa.array(wrong), pa.scalar(None, values.type), values), kind, timestamp_format), bad
@@ -163,14 +163,18 @@ def convert_columns(
     return table, numbers, bad
 
 
-def failing(fails: Callable[[int, int], bool], low: int, high: int) -> list[int]:
-    """The positions in `low:high` that fail on their own, by asking about ever shorter runs."""
+def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 2) -> list[int]:
+    """The positions in `low:high` that fail on their own, by asking about ever shorter runs.
+
+    A run that fails is asked about again in so many `ways`: more of them where asking costs by the position
+    rather than by the question.
+    """
     if low == high or not fails(low, high):
         return []
     if high - low == 1:
         return [low]
-    middle = (low + high) // 2
-    return failing(fails, low, middle) + failing(fails, middle, high)
+    step = -(-(high - low) // ways)
+    return [i for at in range(low, high, step) for i in failing(fails, at, min(at + step, high), ways)]
 
 
 def _told(value: pa.Scalar) -> str:

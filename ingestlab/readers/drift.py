@@ -24,7 +24,7 @@ from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.columns import failing
 from ingestlab.readers.parsing import shorten
 
-EXACT = 2**53  # beyond it a float64 has no room for every integer
+EXACT = 2**53  # from here on a float64 has no room for every integer
 _NOTHING = "\0"  # stands for null: no text has it
 
 Loosely = Callable[[AbstractSet[str]], Records]
@@ -169,7 +169,7 @@ def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
 
 def _inexact(values: pa.Array) -> bool:
     """Whether integers among some floats may have lost digits."""
-    return bool(pc.any(pc.greater(pc.abs(values), float(EXACT))).as_py())
+    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
 
 
 def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) -> pa.Array:
@@ -199,7 +199,7 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(values, '"', '""'), '"\n', "")
     lines = pc.fill_null(quoted, f"{_NOTHING}\n")
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(b"".join(line.as_buffer() for line in lines)),
+        pa.BufferReader(pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "")[0].as_buffer()),
         read_options=ReadOptions(use_threads=False, block_size=lines.nbytes + 1, column_names=["value"]),
         parse_options=ParseOptions(newlines_in_values=True),
         convert_options=ConvertOptions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -33,14 +33,16 @@ from ingestlab.readers.columns import (
 )
 from ingestlab.readers.cutting import Ints, Spans, scan
 from ingestlab.readers.drift import settle, told
-from ingestlab.readers.jsontext import dumps, flaw, loads, plain, repeated, suspects, unknown_names
+from ingestlab.readers.jsontext import dumps, flaw, loads, misfits, plain, repeated, suspects, unknown_names
 from ingestlab.readers.linewise import LINES, Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
 from ingestlab.readers.parsing import shorten
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_CHUNK = 256  # records that are looked at together once the parser has refused one of them
 Parsed = tuple[pa.Table, Ints, list[Bad]]
+Judge = Callable[[bytes, int], list[Bad]]  # of a line and its number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ class JsonLines:
         return pa.schema(list(self._types.items()))
 
     @cached_property
-    def _parsed_types(self) -> Types | None:
+    def parsed_types(self) -> Types | None:
         """What the parser makes of each column; text becomes times and dates later."""
         if self.columns is None:
             return None
@@ -201,7 +203,7 @@ class JsonLines:
         return table, numbers, bad + wrong
 
     def _table(self, text: bytes, count: int) -> pa.Table:
-        table = _read(text, self._parsed_types, self._unexpected)
+        table = _read(text, self.parsed_types, self._unexpected)
         if table.num_rows != count:
             raise pa.ArrowInvalid("several objects in one line")
         return table
@@ -214,19 +216,37 @@ class JsonLines:
         return "error" if plain else "ignore"
 
     def _reject(self, text: bytes, numbers: Ints) -> tuple[bytes, Ints, list[Bad]]:
-        """Finds the records that the parser refuses, by asking it about ever fewer of them."""
-        spans = scan(text, LINES, 0, len(text))
+        """Finds the records that the parser refuses: first those that are plainly wrong, since asking it is slow."""
+        text, numbers, bad = self._sift(text, numbers, _CHUNK, self._plainly_wrong)
+        text, numbers, more = self._sift(text, numbers, 1, self._reasons)
+        return text, numbers, bad + more
+
+    def _sift(self, text: bytes, numbers: Ints, step: int, judge: Judge) -> tuple[bytes, Ints, list[Bad]]:
+        """Judges the runs of `step` records that the parser refuses, by asking it about ever fewer of them."""
+        spans, count = scan(text, LINES, 0, len(text)), len(numbers)
 
         def fails(low: int, high: int) -> bool:
+            first, last = low * step, min(high * step, count)
             try:
-                self._table(text[spans.starts[low] : spans.ends[high - 1]], high - low)
+                self._table(text[spans.starts[first] : spans.ends[last - 1]], last - first)
             except pa.ArrowInvalid as error:
                 return self.columns is not None or "changed from" not in str(error)
             return False
 
-        found = np.array(failing(fails, 0, len(numbers)), np.int64)
-        bad = [b for i in found.tolist() for b in self._reasons(text[spans.starts[i] : spans.ends[i]], int(numbers[i]))]
-        return without(text, spans, found), np.delete(numbers, found), bad
+        runs = failing(fails, 0, -(-count // step))
+        places = (i for run in runs for i in range(run * step, min((run + 1) * step, count)))
+        judged = {i: judge(text[spans.starts[i] : spans.ends[i]], int(numbers[i])) for i in places}
+        cut = np.array([i for i, found in judged.items() if found], np.int64)
+        return without(text, spans, cut), np.delete(numbers, cut), [bad for found in judged.values() for bad in found]
+
+    def _plainly_wrong(self, line: bytes, row: int) -> list[Bad]:
+        """What the parser would refuse for sure; there may be more that it refuses."""
+        try:
+            record = loads(line)
+        except ValueError as error:
+            return [Bad(row, "json", None, shorten(str(error)))]
+        wrong = misfits(record, self.parsed_types or {})
+        return [Bad(row, "type", name, shorten(dumps(record[name], quote=False) or "null")) for name in wrong]
 
     def _reasons(self, line: bytes, row: int) -> list[Bad]:
         """What is wrong with a record that the parser refuses; at least one thing."""
@@ -236,17 +256,17 @@ class JsonLines:
             return [Bad(row, "json", None, shorten(str(error)))]
         if said := _refused(line, {}, "ignore"):
             return [Bad(row, "json", None, shorten(said))]
-        read = set(self._parsed_types or record)
+        read = set(self.parsed_types or record)
         twice = sorted(repeated(line) & read)
         if twice:
             return [Bad(row, "json", twice[0], "more than once")]
-        types = self._parsed_types or {}
+        types = self.parsed_types or {}
         wrong = [n for n, kind in types.items() if n in record and _refused(line, {n: kind}, "ignore")]
         if wrong:
             return [Bad(row, "type", name, shorten(dumps(record[name], quote=False) or "null")) for name in wrong]
         if self.columns is not None and (extra := [n for n in record if n not in self.columns]):
             return [Bad(row, "columns", None, _also(extra))]
-        said = _refused(line, self._parsed_types, self._unexpected)
+        said = _refused(line, self.parsed_types, self._unexpected)
         return [Bad(row, "json", None, shorten(said or "not one object"))]
 
     def _check_inferred(self, text: bytes, count: int) -> None:
@@ -270,7 +290,7 @@ def json_as(reader: JsonLines, values: pa.Array, kind: pa.DataType | None) -> pa
         return pa.array([plain(text) for text in values.to_pylist()], pa.string()) if guess is None else guess
     text = b"".join(b'{"value":%s}\n' % (value or "null").encode() for value in values.to_pylist())
     one = replace(reader, columns={"value": kind}, extra_columns="drop", drift=None)
-    column = _read(text, one._parsed_types, "ignore")["value"].combine_chunks()
+    column = _read(text, one.parsed_types, "ignore")["value"].combine_chunks()
     return column if column.type == kind else cast(column, kind, reader.timestamp_format)
 
 

@@ -10,11 +10,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
 
 from ingestlab.readers.cutting import Ints, Spans
 
@@ -93,6 +94,23 @@ def plain(text: str | None) -> str | None:
     if text is None or not text.startswith('"'):
         return text
     return str(json.loads(text))
+
+
+def misfits(record: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> list[str]:
+    """The names of values that are of another kind than their columns; of nested columns it is not said."""
+    return [name for name, kind in types.items() if record.get(name) is not None and not _fits(record[name], kind)]
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    if pa.types.is_integer(kind):
+        signed = pa.types.is_signed_integer(kind)
+        low, high = (-1 << kind.bit_width - 1, 1 << kind.bit_width - 1) if signed else (0, 1 << kind.bit_width)
+        return type(value) is int and low <= value < high
+    if pa.types.is_floating(kind):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if pa.types.is_string(kind):
+        return isinstance(value, str)
+    return isinstance(value, bool) or not pa.types.is_boolean(kind)
 
 
 def repeated(line: bytes) -> set[str]:

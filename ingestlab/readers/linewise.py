@@ -139,6 +139,8 @@ def lines_of(data: bytes, spans: Spans) -> pa.Array:
 
 def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
     """The text of records less some of them (ascending numbers)."""
+    if not len(spans.starts):
+        return b""
     view = memoryview(data)
     begins = [int(spans.starts[0]), *spans.ends[numbers].tolist()]
     ends = [*spans.starts[numbers].tolist(), int(spans.ends[-1])]

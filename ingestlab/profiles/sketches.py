@@ -85,12 +85,12 @@ def estimate(kept: Registers) -> float:
 
 def pack(kept: Registers) -> str:
     """A sketch as text of some hundred characters."""
-    return base64.b85encode(zlib.compress(kept.tobytes(), 1)).decode()
+    return base64.b64encode(zlib.compress(kept.tobytes(), 1)).decode()
 
 
 def unpack(text: str) -> Registers:
     """The sketch that :func:`pack` wrote."""
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype=np.uint8)
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
 
 
 def _mix(words: Hashes) -> Hashes:

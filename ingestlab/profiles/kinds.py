@@ -114,18 +114,29 @@ def clip(text: str) -> str:
 
 
 def to_text(value: Any, kind: Kind) -> str:
-    """A kept value, or a mean of values, as people read it."""
+    """A kept value, or a mean of values, as people read it; means of times to the second."""
     if value is None:
         return ""
+    if kind in TIMES and isinstance(value, float):
+        value = round(value / 1e9) * 10**9
     if kind == "bool" and isinstance(value, bool):
         return str(value).lower()
     if kind == "duration":
         return str(timedelta(microseconds=value / 1000))
     if kind in TIMES:
-        return _time_to_text(round(value), kind)
+        return _time_to_text(value, kind)
     if isinstance(value, int):
         return str(value)
     return str(value) if kind in ("text", "decimal") and isinstance(value, str) else f"{float(value):.6g}"
+
+
+def to_value(value: Any, kind: Kind) -> Any:
+    """A kept value, or a mean of values, for a frame: numbers as numbers, times as text."""
+    if value is None or kind in ("text", "bytes"):
+        return value
+    if kind in TIMES:
+        return to_text(value, kind)
+    return float(value) if kind == "float" or isinstance(value, str) else value
 
 
 def _time_to_text(nanos: int, kind: Kind) -> str:

@@ -1,0 +1,126 @@
+"""The command `profile`: what a table's columns look like, and which of them have moved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.settings import load_settings
+
+if TYPE_CHECKING:  # slow to import
+    from ingestlab.profiles.report import TableProfile
+
+_WIDE = 150  # characters of a terminal that shows everything
+_RUNS = {True: 20, False: 10}  # that are plotted: in a wide terminal, in others
+_STEPS = "▁▂▃▄▅▆▇█"
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command of this module."""
+    app.command()(profile)
+
+
+def profile(
+    table: Annotated[str, typer.Argument(help="The table.")],
+    run: Annotated[str | None, typer.Option(help="The run to compare with those before it; else the last.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose table it is.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show the columns of a table: nulls, ranges, commonest values, and how the last run differs from those before."""
+    from ingestlab.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    seen = Lake(load_settings(home=home), tenant).profile(table, run)
+    if as_json:
+        out.print_json(json.dumps(_plain(seen)))
+        return
+    out.print(_headline(seen))
+    out.print(_columns(seen))
+    for name in seen.moved:
+        out.print(Text.assemble(("moved  ", "yellow"), (name, "bold"), f"  {seen.drift[name].what}"))
+
+
+def spark(values: list[float | None]) -> str:
+    """Numbers as a line of blocks: ``▁▃█``; a gap where there is none."""
+    known = [v for v in values if v is not None]
+    if len(known) < 2:
+        return ""
+    low, high = min(known), max(known)
+    if low == high:
+        return "".join(" " if v is None else _STEPS[3] for v in values)
+    return "".join(" " if v is None else _STEPS[round((v - low) / (high - low) * 7)] for v in values)
+
+
+def bar(part: float, width: int = 6) -> str:
+    """A share from 0 to 1 as a bar of blocks; what is more than nothing is seen."""
+    eighths = min(8 * width, max(1 if part > 0 else 0, round(part * 8 * width)))
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).ljust(width)[:width]
+
+
+def _headline(seen: TableProfile) -> Text:
+    line = Text.assemble((seen.table, "bold"), f": {many(seen.now['rows'], 'row')}")
+    if seen.runs:
+        earlier = many(len(seen.runs) - 1, "earlier run")
+        line.append(f"; last run {seen.last.run}: {many(seen.last.profile['rows'], 'row')}", "dim")
+        line.append(f"; {earlier}: {many(seen.earlier['rows'], 'row')}" if len(seen.runs) > 1 else "", "dim")
+    if seen.now["omitted"]:
+        line.append(f"; {seen.now['omitted']:,} more columns have no profile", "yellow")
+    return line
+
+
+def _columns(seen: TableProfile) -> Table:
+    """One line a column; a narrow terminal gets fewer facts."""
+    wide = out.width >= _WIDE
+    table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False, collapse_padding=True)
+    table.add_column("column", no_wrap=True, overflow="ellipsis", max_width=24, min_width=12)
+    for heading, width in (("kind", 4), ("nulls", 5), ("distinct", 8)):
+        table.add_column(heading, no_wrap=True, min_width=width, justify="left" if heading == "kind" else "right")
+    for heading in ("min", "max", "mean", "commonest") if wide else ("commonest",):
+        right = heading == "mean"
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=20, justify="right" if right else "left")
+    table.add_column("share", no_wrap=True, min_width=12)
+    table.add_column("runs", no_wrap=True, min_width=_RUNS[wide])
+    table.add_column("drift", no_wrap=True, min_width=5, justify="right")
+    for name, state in seen.now["columns"].items():
+        table.add_row(*_cells(seen, name, state, wide=wide))
+    return table
+
+
+def _cells(seen: TableProfile, name: str, state: dict[str, Any], *, wide: bool) -> list[Text | str]:
+    from ingestlab.profiles.drift import share, top_of  # noqa: PLC0415 - slow to import
+    from ingestlab.profiles.kinds import to_text  # noqa: PLC0415
+    from ingestlab.profiles.merging import distinct, mean  # noqa: PLC0415
+
+    kind, rows, drift = state["kind"], seen.now["rows"], seen.drift.get(name)
+    values = [state.get("min"), state.get("max"), mean(state)] if wide else []
+    value, count = next(iter(top_of(state)), (None, 0))
+    common = (
+        [to_text(value, kind), f"{bar(count / state['count'])} {share(count, state['count'])}"] if count else ["", ""]
+    )
+    return [
+        Text(name, "bold"),
+        Text(kind, "dim"),
+        share(rows - state["count"], rows) if state["count"] < rows else "",
+        "" if kind in ("other", "null") else f"{'≈' if 'hll' in state else ''}{distinct(state):,}",
+        *(Text(to_text(v, kind)) for v in values),
+        Text(common[0]),
+        Text(common[1], "cyan"),
+        Text(spark(seen.history(name)[-_RUNS[wide] :]), "blue"),
+        Text(f"{drift.score:.2f}", "bold yellow" if drift.moved else "dim") if drift else "",
+    ]
+
+
+def _plain(seen: TableProfile) -> dict[str, Any]:
+    """The profile as plain data: no NaN or infinity, which JSON lacks."""
+    frame = seen.frame().astype(object)
+    columns = frame.where(frame.notna(), None).to_dict("records")
+    columns = [{k: str(v) if v in (float("inf"), float("-inf")) else v for k, v in c.items()} for c in columns]
+    runs = [{"run": r.run, "at": r.at, "rows": r.profile["rows"]} for r in seen.runs]
+    return {"table": seen.table, "rows": seen.now["rows"], "runs": runs, "moved": seen.moved, "columns": columns}

@@ -1,0 +1,71 @@
+"""The commands that look after tables: compact and replay."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.cli.jobs import Queue, follow
+from ingestlab.settings import MB, load_settings
+
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="Its name; `ingestlab tables` lists them.")]
+Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    for command in (compact, replay):
+        app.command()(command)
+
+
+def compact(
+    table: Table,
+    target_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a merged part, about.")] = 256,
+    sort: Annotated[list[str] | None, typer.Option(help="Column to sort merged parts by; may be repeated.")] = None,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Merge the small parts of a table and of its rejects, while ingestion goes on."""
+    from ingestlab.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.ingest import Context  # noqa: PLC0415
+    from ingestlab.ledger import Ledger, connect  # noqa: PLC0415
+
+    settings = load_settings(home=home)
+    context = Context.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
+    with closing(context.cluster):
+        report = merge(table, context, tenant=tenant, target=target_mb * MB, sort=sort or ())
+    if as_json:
+        out.print_json(json.dumps(asdict(report)))
+    else:
+        out.print(str(report))
+
+
+def replay(
+    table: Table,
+    rule: Annotated[str | None, typer.Option(help="Only rejects of this rule, e.g. value:less_than.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only rejects that this run brought.")] = None,
+    tenant: Tenant = None,
+    queue: Queue = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it; exit code 1 if a file fails.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Feed rejects through the mended pipeline again: what passes now is published and leaves the rejects."""
+    from ingestlab.jobs.replays import submit_replay  # noqa: PLC0415 - likewise
+
+    found = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
+    if found is None:
+        out.print_json("null") if as_json else out.print(f"No rejects in {table}: nothing to replay.")
+    elif wait:
+        follow(found, as_json=as_json)
+    elif as_json:
+        out.print_json(found.record.model_dump_json())
+    else:
+        out.print(f"Queued run {found.id}: the rejects of {many(found.record.files, 'file')} on {found.record.queue}.")
+        out.print(f"Watch it with `ingestlab show {found.id} --wait`.")

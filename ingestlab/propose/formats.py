@@ -1,0 +1,183 @@
+"""What a file is: its format, and its columns as text or as values."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from ingestlab.models import FetchedFile, Piece
+from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
+from ingestlab.readers.bytes import binary, unpack
+from ingestlab.readers.csv import NULLS, Csv
+from ingestlab.readers.detection import by_mark, detect
+from ingestlab.readers.jsonlines import JsonLines, json_as
+from ingestlab.readers.jsontext import plain, unknown_names
+from ingestlab.readers.linewise import load_lines
+from ingestlab.readers.parquet import Parquet
+from ingestlab.storage import Store
+
+_HEAD = 256 << 10  # bytes that tell the format
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pipeline before it is written down.
+
+    Attributes:
+        reader: ``Csv``, ``JsonLines`` or ``Parquet``.
+        options: What its reader gets beside the columns.
+        columns: What is known of each column.
+        rows: How many rows were looked at.
+        notes: What a person should know.
+        plain: Whether to leave contract and cleaning out.
+    """
+
+    reader: str
+    options: dict[str, object]
+    columns: tuple[Seen, ...]
+    rows: int
+    notes: tuple[str, ...] = ()
+    plain: bool = False
+
+    def without(self, column: str, rule: str) -> Draft:
+        """The same with one column's guess taken back."""
+        if not any(seen.name == column for seen in self.columns):
+            return replace(self, plain=True)
+        return replace(self, columns=tuple(s.without(rule) if s.name == column else s for s in self.columns))
+
+
+def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
+    """What a file looks like; None if it has no columns."""
+    piece = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+    head = store.read(file.path, 0, min(file.size, _HEAD))
+    if head.startswith(b"PAR1"):
+        return _parquet(store, file, most)
+    if binary(head) and not by_mark(head):
+        return None
+    data, _ = unpack(piece, store) if file.size <= most else (head, None)
+    if binary(data[:512]) and not by_mark(data):
+        return None
+    encoding = detect(data)
+    text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
+    lines = [line for line in text.splitlines()[:500] if line.strip()]
+    if len(data) > _HEAD and len(lines) > 1:
+        lines.pop()  # the head may have cut it
+    if lines and _is_object(lines[0]):
+        return _json_lines(store, file, most, encoding)
+    delimiter = _delimiter(lines)
+    if delimiter is None and not file.name.lower().endswith((".csv", ".tsv")):
+        return None
+    return _csv(store, file, most, encoding, delimiter or ",", lines)
+
+
+def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: str, lines: Sequence[str]) -> Draft:
+    names = next(csv.reader(lines, delimiter=delimiter), [])
+    options: dict[str, object] = {} if delimiter == "," else {"delimiter": delimiter}
+    if encoding != "utf-8":
+        options["encoding"] = encoding
+    as_text = dict.fromkeys(names, "string")
+    reader = Csv(columns=as_text, delimiter=delimiter, encoding=encoding, null_values=())
+    records = reader.read(reader.split(file, store, most)[0], store)
+    table = records.table.combine_chunks()
+    guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
+    marks = {mark for guess in guesses.values() for mark in guess.marks}
+    if not marks <= set(NULLS):
+        options["null_values"] = tuple(sorted(marks.union(NULLS)))
+    notes = [] if not any(_is_number(n) for n in names) else ["the first line looks like data: files need a header"]
+    form = _common_format(guesses, notes)
+    if form:
+        options["timestamp_format"] = form
+    nulls = {*NULLS, *marks}
+    seen = [Seen.of(name, guess, _whole(table[name]), nulls) for name, guess in guesses.items()]
+    return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
+
+
+def _common_format(guesses: dict[str, Guess], notes: list[str]) -> str | None:
+    """The one format of times that a reader can have; columns of other formats become text."""
+    formats = Counter(guess.form for guess in guesses.values() if guess.times)
+    if not formats:
+        return None
+    common, _ = formats.most_common(1)[0]
+    for name, guess in guesses.items():
+        if guess.times and guess.form != common:
+            notes.append(f"column {name} stays text: a reader knows one format of times, here {common or 'ISO 8601'}")
+            guesses[name] = Guess("string")
+    return common
+
+
+def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Draft:
+    options: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
+    plain_reader = JsonLines(encoding=encoding)
+    piece = plain_reader.split(file, store, most)[0]
+    lined = load_lines(piece, store, encoding, plain_reader.limits)
+    names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
+    table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
+    ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
+    seen = [_json_column(name, _whole(table[name])) for name in ordered]
+    return Draft("JsonLines", options, tuple(seen), len(table))
+
+
+def _json_column(name: str, values: pa.Array) -> Seen:
+    """A column of JSON text: of one simple type, or ``"json"``."""
+    valid = values.drop_null()
+    texts = valid.to_pylist()
+    if texts and all(text.startswith('"') for text in texts):
+        words = pa.array([plain(text) for text in values.to_pylist()], pa.string())
+        guess = guess_text(words)
+        kept = guess if guess.times and guess.form is None and not guess.marks else Guess("string")
+        return Seen.of(name, kept, words, set())
+    for kind in ("bool", "int64", "float64"):
+        try:
+            done = json_as(JsonLines(), values, pa.type_for_alias(kind))
+        except pa.ArrowInvalid:
+            continue
+        if len(valid):
+            return Seen.of_values(name, kind, done)
+    return Seen.of_values(name, "json" if texts else "string", pa.nulls(len(values), pa.string()))
+
+
+def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
+    reader = Parquet()
+    table = reader.read(reader.split(file, store, most)[0], store).table
+    return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
+
+
+def _delimiter(lines: Sequence[str]) -> str | None:
+    """The character that cuts most lines into the same number of fields, and that into more than one."""
+    best: tuple[float, int, str] | None = None
+    for character in _DELIMITERS:
+        try:
+            widths = Counter(len(row) for row in csv.reader(lines, delimiter=character) if row)
+        except csv.Error:
+            continue
+        width, times = widths.most_common(1)[0] if widths else (0, 0)
+        found = (times / widths.total(), width, character) if width > 1 else None
+        if found and (best is None or found[:2] > best[:2]):
+            best = found
+    return best[2] if best and best[0] > 0.5 else None
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    chunks = column.chunks
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)

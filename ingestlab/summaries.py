@@ -1,0 +1,176 @@
+"""Reads aggregates: the states of all published parts, merged; and writes them as plain Parquet for other tools."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from ingestlab import layout
+from ingestlab.aggregates import Aggregate
+from ingestlab.aggregates.answers import answer, no_rows
+from ingestlab.aggregates.states import concat, merge
+from ingestlab.catalog import Catalog, load
+from ingestlab.commit import live_parts, live_states, manifests
+from ingestlab.errors import TerminalError, TransientError, attempt
+from ingestlab.models import Manifest, Part
+from ingestlab.process.states import declaration, from_part
+from ingestlab.settings import Settings
+from ingestlab.storage import Store, open_store, storage_error
+
+_AT_ONCE = 8  # files that are read
+_TRIES = 3
+
+
+class Summaries:
+    """The aggregates of one table.
+
+    The declaration that counts is that of the pipeline file as it is now. Parts that were published before it
+    was written, or changed, have no states of it: they are computed from the rows while reading, so that the
+    answer is right, if slow until such parts are replaced or compacted. An aggregate that no pipeline declares
+    any more is the one that its last states are of.
+    """
+
+    def __init__(self, store: Store, settings: Settings, tenant: str, table: str) -> None:
+        self._store, self._settings = store, settings
+        self._where = (tenant, table)
+        self._home = layout.table(tenant, table) + "/"
+
+    def names(self) -> list[str]:
+        """The table's aggregates."""
+        history = manifests(self._store, *self._where)
+        return sorted({*self._in_pipelines(history), *_by_aggregate(history, self._home)})
+
+    def read(self, name: str) -> pa.Table:
+        """An aggregate of all rows that are published now: keys and measures, one row for each group.
+
+        Raises:
+            TerminalError: There is no such aggregate, or it cannot be computed of earlier parts.
+            TransientError: Parts were replaced as fast as they were looked up.
+        """
+        for _ in range(_TRIES):
+            history = manifests(self._store, *self._where)
+            aggregate = self._named(name, history)
+            try:
+                return self._merged(name, aggregate, history)
+            except FileNotFoundError as error:  # a commit has just replaced the part: its manifest is there by now
+                gone = error
+        fix = "Try again; if it stays so, `ingestlab reconcile` says what is missing."
+        raise TransientError.wrap(gone, f"the parts of {self._where[1]} to stay while they are read", fix)
+
+    def write(self, name: str, to: str | None = None) -> str:
+        """Writes an aggregate as one plain Parquet file, which appears when it is whole.
+
+        Args:
+            name: The aggregate.
+            to: A file or URL; without it, ``aggregates/<tenant>/<table>/<name>.parquet`` in the lake.
+
+        Returns:
+            Where it is.
+        """
+        buffer = io.BytesIO()
+        pq.write_table(self.read(name), buffer, compression="zstd")
+        if to is None:
+            path = layout.materialized(*self._where, name)
+            self._store.write(path, buffer.getbuffer())
+            return self._store.full(path)
+        if "://" in to and not to.startswith("file://"):
+            folder, _, file = to.rpartition("/")
+            open_store(folder, self._settings.storage_options).write(file, buffer.getbuffer())
+            return to
+        return _write_local(Path(to.removeprefix("file://")).expanduser().absolute(), buffer.getbuffer())
+
+    def _named(self, name: str, history: Sequence[Manifest]) -> Aggregate:
+        """The declaration: the pipeline's, or else that of the last states."""
+        declared = self._in_pipelines(history)
+        if name in declared:
+            return declared[name]
+        states = _by_aggregate(history, self._home)
+        for state in reversed(states.get(name, [])):
+            with suppress(FileNotFoundError):  # an earlier one says the same
+                return declaration(self._load(state))
+        have = ", ".join(sorted({*declared, *states})) or "it has none"
+        fix = "Declare it in the pipeline: Pipeline(aggregates={…})."
+        raise TerminalError(f"an aggregate of table {self._where[1]} ({have})", f"'{name}'", fix)
+
+    def _in_pipelines(self, history: Sequence[Manifest]) -> dict[str, Aggregate]:
+        """What the pipelines that made the table declare, the last one first."""
+        found: dict[str, Aggregate] = {}
+        sources = Catalog.read(self._settings).sources
+        for name in dict.fromkeys(m.pipeline for m in reversed(history)):
+            pipeline = attempt(load, sources[name]) if name in sources else None
+            if pipeline is not None and not isinstance(pipeline, TerminalError):
+                found = {**pipeline.aggregates, **found}
+        return found
+
+    def _merged(self, name: str, aggregate: Aggregate, history: Sequence[Manifest]) -> pa.Table:
+        parts = [p for p in live_parts(history) if p.target.startswith(self._home)]
+        states = {s.target: s for s in live_states(history)}
+        kinds = _folder_types([p.target for p in parts])
+
+        def one(part: Part) -> pa.Table:
+            state = states.get(layout.states_of(*self._where, name, aggregate.code, part.target))
+            return _typed(self._states(part, state, aggregate), part, aggregate, kinds)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            tables = list(pool.map(one, parts))
+        return answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
+
+    def _states(self, part: Part, state: Part | None, aggregate: Aggregate) -> pa.Table:
+        if state is not None:
+            with suppress(FileNotFoundError):  # the rows say the same
+                return self._load(state)
+        return from_part(self._store, part.target, part.target.removeprefix(self._home), aggregate)
+
+    def _load(self, state: Part) -> pa.Table:
+        return pq.ParquetFile(pa.BufferReader(self._store.read(state.target))).read()
+
+
+def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part]]:
+    """The states by the name of their aggregate, oldest first."""
+    found: dict[str, list[Part]] = {}
+    start = layout.states(home.rstrip("/"), "")
+    for state in live_states(history):
+        found.setdefault(state.target.removeprefix(start).split("/")[0], []).append(state)
+    return found
+
+
+def _folder_types(targets: Sequence[str]) -> dict[str, pa.DataType]:
+    """The types that readers of the table give to its folders' columns: int32 if all values are, else text."""
+    paths = [f"/{target}" for target in targets]
+    options = ds.FileSystemFactoryOptions(partitioning=ds.HivePartitioning.discover(infer_dictionary=False))
+    factory = ds.FileSystemDatasetFactory(pafs.LocalFileSystem(), paths, ds.ParquetFileFormat(), options)
+    return {field.name: field.type for field in factory.inspect(fragments=0)}
+
+
+def _typed(states: pa.Table, part: Part, aggregate: Aggregate, kinds: dict[str, pa.DataType]) -> pa.Table:
+    """States with the keys that are folders in their types."""
+    steps = {step.split("=")[0] for step in part.target.split("/")[:-1] if "=" in step}
+    for i, key in enumerate(aggregate.keys):
+        if key.column in steps:
+            states = states.set_column(i, key.name, states[key.name].cast(kinds[key.column]))
+    return states
+
+
+def _write_local(path: Path, data: memoryview) -> str:
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise storage_error(error, str(path)) from error
+    return str(path)

@@ -1,0 +1,47 @@
+"""How the files of a run are listed, in the terminal and in a notebook."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from ingestlab.cli.show import files_table
+from ingestlab.errors import QualityError
+from ingestlab.jobs.run import RunResult
+from ingestlab.models import Outcome, Tally
+from ingestlab.notebook import _file_row
+
+GOOD = Outcome(
+    uri="http://host/files/a[1].csv.gz",
+    status="committed",
+    tally=Tally(rows_in=1234, accepted=1230, rejected=4, out=1230),
+    table="t",
+    facts={"encoding": "cp1252", "compression": "gzip"},
+)
+BAD = Outcome(uri="file:///b.csv", status="failed", error=QualityError("good rows", "bad ones").to_dict())
+RESULT = RunResult(
+    run="r",
+    state="finished",
+    outcomes=(GOOD, BAD),
+    tally=GOOD.tally,
+    rules={},
+    parquet_bytes=0,
+    tables=("t",),
+    seconds={},
+)
+
+
+def test_the_table_of_files_has_a_line_for_each_with_what_was_found() -> None:
+    page = io.StringIO()
+    Console(file=page, width=120).print(files_table(RESULT))
+    heading, good, bad = (line.split() for line in page.getvalue().splitlines() if line.strip())
+    assert heading == ["file", "status", "rows", "published", "rejected", "encoding", "compression"]
+    assert good == ["a[1].csv.gz", "committed", "1,234", "1,230", "4", "cp1252", "gzip"]
+    assert bad == ["b.csv", "failed", "0", "0", "0"]
+
+
+def test_a_notebook_shows_the_same() -> None:
+    good, bad = (_file_row(RESULT, i) for i in range(2))
+    assert (good["encoding"], good["compression"], good["error"]) == ("cp1252", "gzip", None)
+    assert (bad["encoding"], bad["compression"], bad["error"]) == (None, None, "expected good rows; got bad ones")
