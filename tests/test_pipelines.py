@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestlab import layout, process
+from ingestlab.aggregates.answers import answer
+from ingestlab.aggregates.states import make, merge
 from ingestlab.catalog import PipelineSource, load
 from ingestlab.datasets import AlarmSet, FlightSet, alarm_files, flight_months
 from ingestlab.models import Partition, Piece, Receipt, Tally
@@ -63,6 +65,12 @@ def ingest(name: str, files: Sequence[Path], lake: Path) -> Done:
         tables = [read_part(store, folder, part) for part in parts]
         read.append(pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({}))
     return Done(receipt, *read)
+
+
+def aggregated(pipeline: str, name: str, done: Done) -> pd.DataFrame:
+    """An aggregate of what was published, sorted by its keys."""
+    aggregate = load(source(pipeline)).aggregates[name]
+    return answer(merge(make(done.table, aggregate), aggregate), aggregate).to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +223,42 @@ def test_the_flights_are_those_that_pandas_reads(flights: tuple[FlightSet, Done]
     hours = done.table["time_hour"]
     assert hours.type.tz == "UTC"
     assert str(hours[0].as_py()) == "2013-01-01 10:00:00+00:00"
+
+
+def test_the_flights_by_carrier_are_those_that_pandas_counts(flights: tuple[FlightSet, Done]) -> None:
+    made, done = flights
+    result = aggregated("flights", "by_carrier", done)
+    plain = pd.concat([pd.read_csv(f) for f in made.files]).dropna(subset="dep_time")
+    groups = plain.groupby(["carrier", "origin", "month"])
+    ours = result.assign(month=result["month"].astype("int64")).set_index(["carrier", "origin", "month"]).sort_index()
+    for name, wanted in {
+        "flights": groups.size(),
+        "miles": groups["distance"].sum(),
+        "mean_delay": groups["dep_delay"].mean(),
+        "delay_spread": groups["dep_delay"].std(),
+        "worst_delay": groups["dep_delay"].max(),
+    }.items():
+        pd.testing.assert_series_equal(ours[name], wanted, check_names=False, check_dtype=False)
+    planes = groups["tailnum"].nunique()
+    assert ((ours["planes"] - planes).abs() <= 1 + 0.05 * planes).all()
+    assert (len(done.receipt.states), sum(s.rows for s in done.receipt.states)) == (12, len(result))
+
+
+def test_the_alarms_of_a_station_are_counted_by_hour(generated: tuple[AlarmSet, Done]) -> None:
+    made, done = generated
+    result = aggregated("bts_alarms", "by_station_hour", done)
+    rows = done.table.to_pandas()
+    groups = rows.groupby(["station_id", rows["start_time"].dt.floor("h")])
+    ours = result.set_index(["station_id", "start_time_hour"]).sort_index()
+    assert int(ours["alarms"].sum()) == made.clean
+    pd.testing.assert_series_equal(
+        ours["alarms"], groups.size(), check_names=False, check_dtype=False, check_index=False
+    )
+    pd.testing.assert_series_equal(
+        ours["mean_s"], groups["duration_s"].mean(), check_names=False, check_dtype=False, check_index=False
+    )
+    assert ours["ended"].tolist() == groups["end_time"].count().tolist()
+    assert ours["last_parameter"].notna().all()
 
 
 @pytest.mark.parametrize(

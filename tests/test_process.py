@@ -472,4 +472,4 @@ def test_a_receipt_is_plain_data(bench: Bench) -> None:
     receipt = Receipt.from_dict(plain)
     assert receipt.tallies["file:///a.csv"].rows_in == len(KINDS)
     assert receipt.errors.keys() == {"file:///b.csv"}
-    assert set(receipt.seconds) == {"read", "check", "write", "profile"}
+    assert set(receipt.seconds) == {"read", "check", "write", "aggregate", "profile"}

@@ -13,6 +13,7 @@ from pyarrow import timestamp
 
 import ingestlab
 from ingestlab import (
+    Aggregate,
     Csv,
     IngestError,
     Lab,
@@ -55,6 +56,18 @@ Pipeline(
 )
 Pipeline(reader=Csv(columns={"at": timestamp("s", "UTC")}), contract=pa.DataFrameSchema({"at": pa.Column()}))
 
+Pipeline(
+    reader=Csv(),
+    aggregates={
+        "by_hour": Aggregate(
+            by=["station_id", "start_time:hour"],
+            measures={"n": "count", "mean": ("value", "mean"), "q": ("value", "quantile", 0.9)},
+        ),
+        "all": Aggregate(measures={"last": ("value", "last", "start_time")}),
+    },
+)
+Aggregate(by=["a"])  # type: ignore[call-arg]
+
 Pipeline(clean=clean)  # type: ignore[call-arg]
 Pipeline(reader="csv")  # type: ignore[arg-type]
 Pipeline(reader=Csv(), write_disposition="upsert")  # type: ignore[arg-type]
@@ -87,6 +100,8 @@ def explore() -> None:
     assert_type(table.polars(), pl.DataFrame)
     assert_type(table.path, str)
     assert_type(lab.rejects("bts_alarms", run=run.id, rule="known"), pd.DataFrame)
+    assert_type(lab.aggregate("bts_alarms", "by_station_hour"), pd.DataFrame)
+    assert_type(lab.profile("bts_alarms").frame(), pd.DataFrame)
     assert_type(lab.runs(limit=5), pd.DataFrame)
     assert_type(lab.check("bts_alarms", "file.csv").rules, dict[str, int])
 

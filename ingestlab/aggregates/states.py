@@ -172,7 +172,8 @@ def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
 def _ranks(values: pa.Array, chosen: Ints) -> Ints:
     """The order of some of the values, equal ones being equal."""
     some = decoded(values.take(pa.array(chosen)))
-    return pc.rank(some, sort_keys="ascending", tiebreaker="min").to_numpy().astype(np.int64)
+    ranks: Ints = pc.rank(some, sort_keys="ascending", tiebreaker="min").to_numpy().astype(np.int64)
+    return ranks
 
 
 def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:

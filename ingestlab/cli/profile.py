@@ -80,7 +80,7 @@ def _columns(seen: TableProfile) -> Table:
     wide = out.width >= _WIDE
     table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("column", no_wrap=True, overflow="ellipsis", max_width=24, min_width=12)
-    for heading, width in (("kind", 4), ("nulls", 5), ("distinct", 8)):
+    for heading, width in (("kind", 8), ("nulls", 5), ("distinct", 8)):
         table.add_column(heading, no_wrap=True, min_width=width, justify="left" if heading == "kind" else "right")
     for heading in ("min", "max", "mean", "commonest") if wide else ("commonest",):
         right = heading == "mean"

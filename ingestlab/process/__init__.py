@@ -104,18 +104,18 @@ def process(
     try:
         for i, result in enumerate(results):
             own = f"{name}-{i}" if i else name
-            new = table.stage(own, result.table, pipeline.folders)
-            parts += new
+            parts += (new := table.stage(own, result.table, pipeline.folders))
             kept += rejects.stage(own, result.rejects)
+            clock.lap("write")
             for found in compute(result.table, new, pipeline.aggregates, pipeline.folders):
                 partial += [states.stage(*found)] if states else []
+            clock.lap("aggregate")
     except StorageError:
         raise
     except (TerminalError, pa.ArrowNotImplementedError) as error:
         # The rows do not fit the table's folders, or no Parquet: all files in here share the blame.
         blame = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that Parquet can hold")
         return Receipt(number=part.number, errors={piece.uri: blame.to_dict() for piece in part.pieces})
-    clock.lap("write")
     profile = profiling.of_tables([result.table for result in results]) if parts else {}
     clock.lap("profile")
     return Receipt(
@@ -267,5 +267,5 @@ class _Clock:
 
     def lap(self, step: str) -> None:
         now = time.perf_counter()
-        self.laps[step] = round(now - self._last, 6)
+        self.laps[step] = round(self.laps.get(step, 0.0) + now - self._last, 6)
         self._last = now

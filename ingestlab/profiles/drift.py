@@ -106,11 +106,12 @@ def _means(old: State, new: State) -> Drift:
         return Drift()
     what = f"mean {to_text(float(one), 'float')} → {to_text(float(other), 'float')}"
     freedom = [max(0, state["count"] - 1) for state in (old, new)]
-    squares = [(deviation(state) or 0.0) ** 2 * n for state, n in zip((old, new), freedom, strict=True)]
-    spread = sum(squares) / max(1, sum(freedom))
-    if not math.isfinite(one) or not math.isfinite(other) or not math.isfinite(spread):
+    widths = [deviation(state) or 0.0 for state in (old, new)]
+    spread = sum(d * d * n for d, n in zip(widths, freedom, strict=True)) / max(1, sum(freedom))
+    off = float(one - other)
+    if not math.isfinite(off) or not math.isfinite(spread):
         return Drift()
-    score = (one - other) ** 2 / spread if spread else MOST
+    score = off * off / spread if spread else MOST
     return Drift(_beyond_chance(score, 1, old["count"], new["count"]), what)
 
 

@@ -103,7 +103,8 @@ def _sums(states: Sequence[State]) -> State:
         return {}
     total = sum(part for _, part, _ in found)
     middle = total / sum(size for size, _, _ in found)
-    squares = float(sum(m2 + size * (part / size - middle) ** 2 for size, part, m2 in found))
+    off = ((size, m2, part / size - middle) for size, part, m2 in found)
+    squares = float(sum(m2 + size * d * d for size, m2, d in off))  # not d**2, which fails where it is infinite
     return {"sum": total if isinstance(total, int) else to_json(total, "float"), "m2": to_json(squares, "float")}
 
 
@@ -123,19 +124,22 @@ def _tops(states: Sequence[State]) -> State:
 
 
 def _sketch(states: Sequence[State], known: Sequence[State]) -> State:
-    """The sketches together; None is needed where the commonest values are all there are."""
-    values = {value for state in known for value, _ in state.get("top", ())}
-    if len(values) <= TOP and known[0]["kind"] != "mixed" and not any("hll" in state for state in states):
+    """The sketches together; none is needed where the commonest values are all there are."""
+    kept = [sketches.unpack(state["hll"]) for state in states if "hll" in state]
+    values: dict[Kind, set[Any]] = {}
+    for state in states:
+        if "hll" not in state:
+            values.setdefault(state["kind"], set()).update(value for value, _ in state.get("top", ()))
+    if not kept and known[0]["kind"] != "mixed" and len({v for s in known for v, _ in s.get("top", ())}) <= TOP:
         return {}
-    kept = [sketches.unpack(s["hll"]) if "hll" in s else sketches.registers(_hashes(s)) for s in states]
+    kept += [sketches.registers(_hashes(list(found), kind)) for kind, found in values.items()]
     return {"hll": sketches.pack(np.maximum.reduce(kept))}
 
 
-def _hashes(state: State) -> sketches.Hashes:
-    """The hashes of the values of a state that keeps them all."""
-    values = [value for value, _ in state.get("top", ())]
-    if state["kind"] == "text":
+def _hashes(values: list[Any], kind: Kind) -> sketches.Hashes:
+    """The hashes of kept values, none of which was cut."""
+    if kind == "text":
         return sketches.hash_texts(pa.array(values, pa.string()))
-    if state["kind"] in ("float", "decimal"):
+    if kind in ("float", "decimal"):
         return sketches.hash_numbers(np.array(values, dtype=np.float64))
     return sketches.hash_numbers(np.array([int(value) & (1 << 64) - 1 for value in values], dtype=np.uint64))

@@ -101,7 +101,7 @@ def _count_small(array: pa.Array, least: int, greatest: int) -> tuple[pa.Array, 
         counts += np.bincount(places, minlength=len(counts))
     counts[0] -= nulls
     found = np.flatnonzero(counts)
-    return pa.array(found + least).cast(array.type), counts[found]
+    return pa.array((found + least).astype(array.type.to_pandas_dtype())), counts[found]
 
 
 def _count_any(array: pa.Array) -> tuple[pa.Array, Numbers]:
@@ -139,8 +139,7 @@ def _describe_numbers(values: pa.Array, counts: Counts, kind: Kind, factor: int)
     state |= _ends(values, numbers, kind, factor) | _sums(numbers, counts, kind, factor)
     state |= _top(values, counts, kind, factor)
     if counts is None or len(numbers) > TOP:
-        with np.errstate(over="ignore"):
-            scaled = numbers if factor == 1 else numbers.astype(np.int64) * np.int64(factor)
+        scaled = numbers if factor == 1 else numbers.astype(np.int64) * np.int64(factor)
         state["hll"] = sketches.pack(sketches.registers(sketches.hash_numbers(scaled)))
     return state
 
@@ -167,12 +166,14 @@ def _sums(numbers: Numbers, counts: Counts, kind: Kind, factor: int) -> State:
         return state
     floats = numbers.astype(np.float64, copy=False)
     weights = np.float64(1) if counts is None else counts.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite says so
-        total = float((floats * weights).sum()) if kind in ("float", "decimal") else _exact_sum(numbers, counts)
-        squares = float((np.square(floats - total / size) * weights).sum())
     if kind in ("float", "decimal"):
-        total = to_json(total, "float")
-    return state | {"sum": total * factor, "m2": to_json(squares * factor * factor, "float")}
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite says so
+            total = float((floats * weights).sum())
+            squares = float((np.square(floats - total / size) * weights).sum())
+        return state | {"sum": to_json(total, "float"), "m2": to_json(squares, "float")}
+    exact = _exact_sum(numbers, counts)
+    squares = float((np.square(floats - exact / size) * weights).sum())
+    return state | {"sum": exact * factor, "m2": squares * factor * factor}
 
 
 def _exact_sum(numbers: Numbers, counts: Counts) -> int:
@@ -198,9 +199,10 @@ def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
     order = np.argsort(-counts, kind="stable") if len(counts) < 1_000 else _largest(counts, TOP + 1)
     slack = int(counts[order[TOP]]) if len(counts) > TOP else 0
     kept = order[:TOP][counts[order[:TOP]] > slack]
+    found = values.take(pa.array(kept)).to_pylist()
+    keys = [value * factor for value in found] if factor > 1 else [to_json(value, kind) for value in found]
     top: dict[Any, int] = {}
-    for value, count in zip(values.take(pa.array(kept)).to_pylist(), counts[kept].tolist(), strict=True):
-        key = to_json(value if factor == 1 else value * factor, kind)
+    for key, count in zip(keys, counts[kept].tolist(), strict=True):
         top[key] = top.get(key, 0) + round((count - slack) * scale)
     return {"top": [list(pair) for pair in top.items()]} | ({"slack": round(slack * scale)} if slack else {})
 
