@@ -136,9 +136,9 @@ class Pipeline:
                 `max_reject_ratio` is no share, or its reader knows nothing of `schema_drift`.
         """
         table = self.table or name
-        if not re.fullmatch(NAME, table):
-            wanted = f"a table name of letters, digits, '.', '_' and '-' for pipeline '{name}'"
-            raise TerminalError(wanted, f"{table!r}", "It becomes a folder's name.")
+        if not re.fullmatch(NAME, table) or "__" in table:
+            wanted = f"a table name of letters, digits, '.', single '_' and '-' for pipeline '{name}'"
+            raise TerminalError(wanted, f"{table!r}", "It becomes a folder's name, beside <table>__rejects.")
         for column in self.folders:
             if not re.fullmatch(COLUMN, column):
                 wanted = f"columns of letters, digits and '_', a letter first, as partition_by of pipeline '{name}'"

@@ -220,3 +220,13 @@ def test_a_file_that_none_matches_is_read_as_its_format_says(shelf: Shelf, name:
 def test_an_unknown_format_is_an_error_that_names_the_known_ones(name: str) -> None:
     with pytest.raises(TerminalError, match=rf"\.csv, \.tsv, .*\); got '{name}'.*--pipeline"):
         generic(name, "t")
+
+
+@pytest.mark.parametrize("table", ["../x", "a/b", "a__rejects", ".hidden", ""])
+def test_a_table_that_would_lie_in_anothers_folder_is_refused(shelf: Shelf, table: str) -> None:
+    source = shelf({"a": declared(f"table={table!r}")}).named("a")
+    if table:
+        with pytest.raises(TerminalError, match="table name"):
+            load(source)
+    else:
+        assert load(source).table == "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,6 +93,7 @@ def process(
     with the storage or the pipeline's declaration is raised, since it is no file's fault. Without `states` the
     aggregates are computed and not kept.
     """
+    os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
     loaded, errors = _read(part.pieces, pipeline, store)
     clock.lap("read")
