@@ -63,6 +63,14 @@ class IngestWorker(SimpleWorker):
         self._finished = threading.Event()
         self._taken: dict[str, dict[str, float]] = {}  # by queue: jobs taken and not begun, since when
 
+    def work(self, *args: Any, **options: Any) -> bool:
+        """Works until it is told to stop; Ctrl-C before it has begun is such a word, too."""
+        try:
+            return super().work(*args, **options)
+        except KeyboardInterrupt:  # RQ takes signals only once it is registered
+            self.teardown()
+            return False
+
     def bootstrap(self, *args: Any, **options: Any) -> None:
         """Connects to what a job needs, and starts the heart, before the first job."""
         super().bootstrap(*args, **options)

@@ -26,6 +26,7 @@ from ingestlab.jobs import find_run
 from ingestlab.jobs.job import DEATHS
 from ingestlab.jobs.queueing import fetch_job, open_queue
 from ingestlab.lake import Lake
+from ingestlab.ledger import connect
 from ingestlab.models import IngestRequest, Source
 from ingestlab.settings import Settings
 from ingestlab.stack import valkey as server
@@ -453,3 +454,14 @@ def dask_cluster(port: int, folder: Path) -> Iterator[None]:
 def test_a_transient_error_survives_the_queue(ready):
     result = ready.submit(ready.server.url("/status/500"), retry_delays=()).wait(20)
     assert isinstance(result.failed[0].exception(), TransientError)
+
+
+def test_ctrl_c_before_a_worker_has_begun_takes_it_from_the_list(redis_url, monkeypatch):
+    def interrupted(_worker):
+        raise KeyboardInterrupt
+
+    client = connect(redis_url)
+    worker = IngestWorker(["early"], connection=client)
+    monkeypatch.setattr(IngestWorker, "subscribe", interrupted)
+    assert worker.work(burst=True) is False
+    assert not client.sismember("rq:workers", worker.key)
