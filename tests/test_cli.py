@@ -223,7 +223,11 @@ def test_a_failed_job_is_shown_and_retried(say: Say, queue: str, alarms: Path) -
     shown = say("show", found.id, code=1).stdout
     assert "failed: 1 failed" in shown
     assert f"✗ {alarms.as_uri()}" in shown
-    assert say("retry", found.id).stdout == "Queued 1 job again.\n"
+    assert found.id in say("failed").stdout
+    assert [run["run"] for run in json.loads(say("failed", "--json").stdout)] == [found.id]
+    assert "failed: 1 failed" in say("watch", found.id, code=1).stdout
+    assert say("retry", "--all").stdout == "Queued 1 job again.\n"
+    assert say("failed").stdout == "Nothing has failed.\n"
     assert "queued" in say("show", found.id).stdout
 
 
@@ -260,7 +264,7 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password(say: Say, mo
     assert "sesame" not in result.output
 
 
-@pytest.mark.parametrize("args", [["nonsense"], ["submit"], ["check"], ["show", "--nonsense"], ["produce"]])
+@pytest.mark.parametrize("args", [["nonsense"], ["submit"], ["check"], ["show", "--nonsense"], ["produce"], ["retry"]])
 def test_a_wrong_usage_exits_with_2(say: Say, args: list[str]) -> None:
     say(*args, code=2)
 

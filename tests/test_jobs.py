@@ -365,6 +365,18 @@ def test_a_failed_run_is_retried_under_its_own_id(ready):
     assert ready.rows(late) == ONCE
 
 
+def test_the_files_that_a_finished_job_left_behind_are_tried_again(ready):
+    with Server({"a.csv": CONTENT}) as files:
+        good, late = files.url("/files/a.csv"), files.url("/files/late2.csv")
+        run = ready.submit(good, late)
+        assert [o.status for o in run.wait(20).outcomes] == ["committed", "failed"]
+        files.files["late2.csv"] = CONTENT
+        assert run.retry() == 1
+        assert run.wait(20).count("committed") == 2
+        assert run.retry() == 0
+    assert (ready.rows(good), ready.rows(late)) == (ONCE, ONCE)
+
+
 def test_force_ingests_again_and_doubles_nothing(ready):
     uri = ready.file("forced.csv")
     ready.submit(uri).wait(20)

@@ -474,3 +474,9 @@ class TestDoctor:
         assert done.returncode == 1
         assert "✗ No worker listens" in done.stdout
         assert "✓ The lake" in done.stdout
+
+
+def test_the_sample_files_are_served(stack):
+    uri = f"{stack.samples.rstrip('/')}/bts/alarm-2017-10-23-00-vn.csv"
+    with urllib.request.urlopen(uri, timeout=20) as answer:  # the server makes them first, if it must
+        assert answer.read(10) == b"id,station"

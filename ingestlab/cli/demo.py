@@ -78,7 +78,7 @@ def _fresh_stack(home: Path) -> Iterator[Settings]:
 
 
 def _watch(run: Run) -> RunResult:
-    with watching(run.record.files) as watch:
+    with watching(run.record.files, run.settings.dask_dashboard) as watch:
         return run.wait(watch=watch)
 
 

@@ -17,14 +17,16 @@ from ingestlab.settings import load_settings
 
 if TYPE_CHECKING:
     from ingestlab.jobs import Run
+    from ingestlab.models import Progress
 
+LOOK_BACK = 1000  # runs among which `failed` and `retry --all` look
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ingestlab runs` lists them.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (submit, produce, show, runs, cancel, retry):
+    for command in (submit, produce, show, watch, runs, failed, cancel, retry):
         app.command()(command)
 
 
@@ -48,7 +50,7 @@ def submit(
     else:
         r = run.record
         out.print(f"Queued run {run.id}: {many(r.files, 'file')} in {many(len(r.jobs), 'job')} on {r.queue}.")
-        out.print(f"Watch it with `ingestlab show {run.id} --wait`.")
+        out.print(f"Watch it with `ingestlab watch {run.id}`.")
 
 
 def produce(
@@ -83,22 +85,34 @@ def show(
             out.print(Text(f"  {progress.note}", style="dim"))
 
 
+def watch(run: RunId, as_json: Json = False, home: Home = None) -> None:
+    """Watch a run to its end; exit code 1 if a file fails."""
+    follow(_find(run, home), as_json=as_json)
+
+
 def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None) -> None:
     """List the latest runs."""
-    from ingestlab.jobs import recent_runs  # noqa: PLC0415 - as below
+    _list(_recent(home, limit), "No runs yet. `ingestlab submit` starts one.", as_json=as_json)
 
-    found = [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
+
+def failed(as_json: Json = False, home: Home = None) -> None:
+    """List the runs with jobs or files that failed; `ingestlab show` tells why, `ingestlab retry` tries again."""
+    _list(_failed(home), "Nothing has failed.", as_json=as_json)
+
+
+def _list(found: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in found]))
         return
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("run", "when", "queue", "state", "files", "rows", "rejected"):
-        table.add_column(heading, no_wrap=heading == "run")
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for heading in ("run", "when", "queue", "state", "files", "failed", "rows", "rejected"):
+        table.add_column(heading, no_wrap=heading in ("run", "when", "state"))
     for run, p in found:
         when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
         state = Text(p.state, style=COLOURS.get(p.state, ""))
-        table.add_row(run.id, when, run.record.queue, state, f"{p.files:,}", f"{p.rows:,}", f"{p.rejected:,}")
-    out.print(table if found else "No runs yet. `ingestlab submit` starts one.")
+        numbers = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
+        table.add_row(run.id, when, run.record.queue, state, *numbers)
+    out.print(table if found else none)
 
 
 def cancel(run: RunId, home: Home = None) -> None:
@@ -106,9 +120,26 @@ def cancel(run: RunId, home: Home = None) -> None:
     out.print(f"Cancelled {many(_find(run, home).cancel(), 'job')}.")
 
 
-def retry(run: RunId, home: Home = None) -> None:
-    """Queue the failed jobs of a run once more."""
-    out.print(f"Queued {many(_find(run, home).retry(), 'job')} again.")
+def retry(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The id of a run.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All runs of which something failed.")] = False,
+    home: Home = None,
+) -> None:
+    """Queue once more what failed of a run, or of all."""
+    if (run is None) != everything:
+        raise typer.BadParameter("Name a run, or say --all.")
+    chosen = [_find(run, home)] if run else [found for found, _ in _failed(home)]
+    out.print(f"Queued {many(sum(found.retry() for found in chosen), 'job')} again.")
+
+
+def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:
+    from ingestlab.jobs import recent_runs  # noqa: PLC0415 - as below
+
+    return [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
+
+
+def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
+    return [(run, p) for run, p in _recent(home, LOOK_BACK) if p.failed or p.state == "failed"]
 
 
 def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
@@ -129,7 +160,7 @@ def follow(run: Run, *, as_json: bool, files: bool = False) -> None:
         result = run.wait()
         out.print_json(result.model_dump_json())
     else:
-        with watching(run.record.files) as watch:
+        with watching(run.record.files, run.settings.dask_dashboard) as watch:
             result = run.wait(watch=watch)
         if files:
             out.print(files_table(result))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
@@ -28,21 +30,34 @@ MOST_ERRORS = 10  # files whose errors are shown in full
 
 
 @contextmanager
-def watching(files: int) -> Iterator[Callable[[Progress], None]]:
-    """A progress line that stays in place; yields what is to be told of the progress."""
+def watching(files: int, dashboard: str | None = None) -> Iterator[Callable[[Progress], None]]:
+    """Progress that stays in place; yields what is to be told of it.
+
+    Args:
+        files: How many the run has.
+        dashboard: Address of the Dask dashboard, shown beside.
+    """
     bar = Bar(
         TextColumn("{task.fields[state]}", style="bold"),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} files"),
-        TextColumn("{task.fields[rows]:,} rows, {task.fields[rejected]:,} rejected"),
+        TextColumn("{task.completed}/{task.total} files, {task.fields[size]}"),
         TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
     )
-    task = bar.add_task("run", total=files, state="queued", rows=0, rejected=0)
-    note = Text(style="yellow")
-    with Live(Group(bar, note), console=out, refresh_per_second=10, transient=not out.is_terminal):
+    task = bar.add_task("run", total=files, state="queued", size="")
+    counts, note = Text(style="dim"), Text(style="yellow")
+    began = time.monotonic()
+    place = Text(f"Dask dashboard: {dashboard}" if dashboard else "", style="dim")
+    with Live(Group(bar, counts, note, place), console=out, refresh_per_second=10, transient=not out.is_terminal):
 
         def show(p: Progress) -> None:
-            bar.update(task, completed=p.files_done, state=p.state, rows=p.rows, rejected=p.rejected)
+            bar.update(task, completed=p.files_done, state=p.state, size=decimal(p.bytes))
+            rate = p.rows / max(time.monotonic() - began, 1e-3)
+            counts.plain = (
+                f"{p.partitions_done}/{p.partitions} partitions, {p.rows:,} rows ({rate:,.0f}/s), "
+                f"{p.rejected:,} rejected, {p.failed:,} files failed"
+            )
             note.plain = p.note if p.state == "retrying" else ""
 
         yield show

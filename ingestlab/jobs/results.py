@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from typing import Literal
 
 from rq.exceptions import DeserializationError
@@ -58,6 +59,18 @@ class RunResult(Value):
     def count(self, status: str) -> int:
         """How many sources ended in a status."""
         return sum(o.status == status for o in self.outcomes)
+
+    def _repr_html_(self) -> str:
+        t = self.tally
+        facts = {
+            "run": f"{self.run} ({self.state})",
+            "files": ", ".join(f"{n:,} {s}" for s in ("committed", "unchanged", "failed") if (n := self.count(s))),
+            "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
+            "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
+            "tables": ", ".join(self.tables),
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items() if value)
+        return f"<table>{rows}</table>"
 
 
 def overall(states: list[Progress]) -> State:

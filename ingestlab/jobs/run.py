@@ -16,10 +16,10 @@ from rq.results import Result
 
 from ingestlab import layout
 from ingestlab.errors import TerminalError, TransientError
-from ingestlab.jobs.queueing import ENDED, fetch_jobs, job_result
+from ingestlab.jobs.queueing import ENDED, enqueue, fetch_jobs, job_result, open_queue
 from ingestlab.jobs.results import JobRef, RunRecord, RunResult, failed_result, overall, progress_of, record_from_lake
 from ingestlab.ledger import connect
-from ingestlab.models import NAME, IngestResult, Outcome, Progress, Tally
+from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, Tally
 from ingestlab.settings import Settings, load_settings
 from ingestlab.storage import open_store
 
@@ -116,11 +116,16 @@ class Run:
         return len(waiting)
 
     def retry(self) -> int:
-        """Queues the jobs that failed once more; gives their number."""
+        """Queues the jobs that failed, or that left some files behind, once more; gives their number."""
         with reaching(self.settings):
-            failed = [j for _, j in self._jobs() if j and j.get_status(refresh=False) == JobStatus.FAILED]
+            ended = [(ref, job) for ref, job in self._jobs() if job and _ended(job)]
+            failed = [job for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
             for job in failed:
-                job.requeue()
+                if job.get_status(refresh=False) == JobStatus.FAILED:
+                    job.requeue()
+                else:  # what it has committed is unchanged by now, so it is the rest that is tried
+                    request = IngestRequest.decode(job.args[0])
+                    enqueue(self.client, open_queue(self.client, self.record.queue), request, self.settings)
         return len(failed)
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:

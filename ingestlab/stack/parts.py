@@ -171,7 +171,7 @@ def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
         name="samples",
         command=(
             *(sys.executable, "-m", "ingestlab.stack.files", "--root", str(home / "samples")),
-            *("--port", str(ports["samples"]), "--ready", str(ready)),
+            *("--port", str(ports["samples"]), "--ready", str(ready), "--samples"),
         ),
         env=env,
         ready=lambda _pid: ready.exists(),
