@@ -13,12 +13,18 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings as hypothesis_settings
 from yard import Yard, environment, open_yard, until
 
 from ingestlab import stack as embedded
 from ingestlab.settings import Settings
 from ingestlab.stack import valkey as server
 from ingestlab.stack.parts import variables
+
+# CI tries the same examples each time, so that a submission is not judged by luck; everyone else tries new ones.
+hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis_settings.load_profile("ci")
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = str(ROOT / "pipelines")
