@@ -82,9 +82,14 @@ class Workers:
         assert wanted <= self.pids(), self.log.read_text()
 
     def at_work_on(self, job_id: str) -> psutil.Process:
-        """The worker process that has begun a job."""
-        name = until(lambda: self.client.hget(f"rq:job:{job_id}", "worker_name"), 20, "a worker for the job").decode()
-        return psutil.Process(int(self.client.hget(f"rq:worker:{name}", "pid") or 0))
+        """The worker process that has begun a job; a dead one's entry may be gone before another has begun."""
+
+        def found() -> psutil.Process | None:
+            name = (self.client.hget(f"rq:job:{job_id}", "worker_name") or b"").decode()
+            pid = int(self.client.hget(f"rq:worker:{name}", "pid") or 0)
+            return psutil.Process(pid) if pid and psutil.pid_exists(pid) else None
+
+        return until(found, 20, "a worker for the job")
 
 
 @dataclass(frozen=True)
