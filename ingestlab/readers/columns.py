@@ -34,7 +34,7 @@ def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.Da
     """
     if not columns:
         raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out.")
-    return {name: _type(name, kind, readable, format_) for name, kind in columns.items()}
+    return {name: arrow_type(name, kind, readable, format_) for name, kind in columns.items()}
 
 
 def check_format(timestamp_format: str | None) -> None:
@@ -184,7 +184,10 @@ def _told(value: pa.Scalar) -> str:
         return f"a {value.type} out of range"
 
 
-def _type(column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str) -> pa.DataType:
+def arrow_type(
+    column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str
+) -> pa.DataType:
+    """The type that a column is declared with; raises TerminalError if it is none, or none that can be read."""
     with suppress(ValueError):  # said below, together with types that exist but cannot be read
         found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
         if readable(found):

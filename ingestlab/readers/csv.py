@@ -6,7 +6,6 @@ import codecs
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -19,7 +18,7 @@ from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load_text, text
-from ingestlab.readers.columns import DRIFTED, MAX_COLUMNS, check_optional, check_width
+from ingestlab.readers.columns import DRIFTED, MAX_COLUMNS, arrow_type, check_optional, check_width
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark, detect
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
@@ -264,19 +263,7 @@ class _Raw:
 def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
     if not columns:
         raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out to have types inferred.")
-    return {name: _type(name, kind) for name, kind in columns.items()}
-
-
-def _type(column: str, kind: str | pa.DataType) -> pa.DataType:
-    with suppress(ValueError):  # said below, together with types that exist but cannot be read
-        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
-        if readable(found):
-            return found
-    raise TerminalError(
-        f"a type that can be read from CSV for the column {column!r}",
-        repr(kind) if isinstance(kind, str) else str(kind),
-        "E.g. 'int64', 'float64', 'bool', 'string', 'date32', 'timestamp[s]'.",
-    )
+    return {name: arrow_type(name, kind, readable, "CSV") for name, kind in columns.items()}
 
 
 def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
