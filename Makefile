@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TORCH := .venv-torch# its own: torch is large, and nothing else needs it
+PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)# JupyterLab asks for it, in containers for one
 
-.PHONY: help install demo lab test lint bench lock clean
+.PHONY: help install demo lab test test-milvus test-torch lint bench lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Make the environment
 
@@ -27,14 +29,31 @@ lab: install  ## Start the stack and JupyterLab on notebooks/
 test: install  ## Run all tests
 	$(BIN)/python -m pytest
 
+test-torch: $(TORCH)/.installed  ## Run the tests of models on torch (CPU), in an environment of their own
+	$(TORCH)/bin/python -m pytest -m torch
+
+$(TORCH)/.installed: pyproject.toml requirements.lock
+	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet torch==2.13.0 --constraint requirements.lock \
+	  --editable '.[all,dev,timm,sentence-transformers,ultralytics]'
+	touch $@
+
+test-milvus: install  ## Run the tests that want a full Milvus, against the server of the package milvus
+	$(BIN)/python tests/with_milvus.py
+
 lint: install  ## Check style, types and import layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install  ## Measure the speed, against the tutorial's worker in the same run
+bench: install $(PEERS)/.installed  ## Measure the speed, against others on the same work in the same run
 	$(BIN)/python benchmarks/run.py
+
+$(PEERS)/.installed: pyproject.toml requirements.lock
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
+	touch $@
 
 lock: install  ## Write the versions that are installed into requirements.lock
 	{ echo '# The versions that are tested together; `make lock` writes them anew.'; \
@@ -42,4 +61,4 @@ lock: install  ## Write the versions that are installed into requirements.lock
 	mv requirements.lock.new requirements.lock
 
 clean:  ## Remove the environment and all caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-milvus $(TORCH) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestlab.aggregates import Aggregate
+    from ingestlab.embedding import Embedding, Split
     from ingestlab.errors import IngestError, TerminalError, TransientError
     from ingestlab.jobs import Run, submit
     from ingestlab.notebook import Lab
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ingestlab.readers.lines import Lines
     from ingestlab.readers.parquet import Parquet
     from ingestlab.readers.text import Text
+    from ingestlab.references import Reference
     from ingestlab.settings import Settings, load_settings
 
 __version__ = "0.1.0"
@@ -30,6 +32,7 @@ __all__ = [
     "Aggregate",
     "Archive",
     "Csv",
+    "Embedding",
     "Html",
     "Images",
     "IngestError",
@@ -38,8 +41,10 @@ __all__ = [
     "Lines",
     "Parquet",
     "Pipeline",
+    "Reference",
     "Run",
     "Settings",
+    "Split",
     "TerminalError",
     "Text",
     "TransientError",
@@ -51,6 +56,7 @@ _HOMES = {
     "Aggregate": "ingestlab.aggregates",
     "Archive": "ingestlab.readers.archive",
     "Csv": "ingestlab.readers.csv",
+    "Embedding": "ingestlab.embedding",
     "Html": "ingestlab.readers.html",
     "Images": "ingestlab.readers.images",
     "IngestError": "ingestlab.errors",
@@ -59,8 +65,10 @@ _HOMES = {
     "Lines": "ingestlab.readers.lines",
     "Parquet": "ingestlab.readers.parquet",
     "Pipeline": "ingestlab.pipeline",
+    "Reference": "ingestlab.references",
     "Run": "ingestlab.jobs",
     "Settings": "ingestlab.settings",
+    "Split": "ingestlab.embedding",
     "TerminalError": "ingestlab.errors",
     "Text": "ingestlab.readers.text",
     "TransientError": "ingestlab.errors",

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from ingestlab import layout
 from ingestlab.errors import BusySourceError, TerminalError
 from ingestlab.ledger import Lease, Ledger, batch_lock
+from ingestlab.members import container
 from ingestlab.models import FetchedFile, Kind, Manifest, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
 from ingestlab.process import gate, profiling
@@ -125,12 +126,12 @@ def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: 
     Raises:
         BusySourceError: Another job is mending the same commit.
     """
-    mine, done = set(uris), []
+    mine, done = {container(uri) for uri in uris}, []
     for path in store.walk(layout.intents(tenant, table)):
         intent = load_manifest(store, path)
         if intent is None:
             continue
-        if mine & {s.uri for s in intent.sources}:
+        if mine & {container(s.uri) for s in intent.sources}:
             lease.acquire([batch_lock(intent.batch)])
         elif intent.sources or not _free(intent, lease):
             continue
@@ -156,8 +157,7 @@ def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:
     if store.exists(layout.manifest(intent.tenant, intent.table, intent.batch)):
         _finish(intent, store, ledger)
         return f"finished {intent.batch}"
-    for part in (*intent.parts, *intent.rejects, *intent.states):
-        store.delete(part.target)
+    store.delete_files(part.target for part in (*intent.parts, *intent.rejects, *intent.states))
     store.delete(layout.staging(intent.batch))
     store.delete(path)
     return f"rolled back {intent.batch}"
@@ -165,8 +165,9 @@ def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
     """All manifests of a table, oldest first."""
-    found = (load_manifest(store, path) for path in store.walk(layout.manifests(tenant, table)))
-    return sorted((m for m in found if m), key=lambda m: m.sequence)
+    paths = [path for path in store.walk(layout.manifests(tenant, table)) if path.endswith(".json")]
+    texts = zip(paths, store.read_files(paths), strict=True)
+    return sorted((_parsed(store, path, text) for path, text in texts if text is not None), key=lambda m: m.sequence)
 
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
@@ -206,6 +207,7 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
         rejects=batch.rejects,
         states=batch.states,
         profile=batch.profile,
+        references=dict(target.references),
         rules=dict(batch.rules),
         replaced=batch.replaced,
         kind=batch.kind,
@@ -215,8 +217,7 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
 
 def _finish(manifest: Manifest, store: Store, ledger: Ledger) -> None:
     """What is left to do when the manifest is written; all of it may be repeated."""
-    for target in manifest.replaced:
-        store.delete(target)
+    store.delete_files(manifest.replaced)
     ledger.record(manifest.tenant, manifest.table, manifest.sources)
     store.delete(layout.staging(manifest.batch))
     store.delete(layout.intent(manifest.tenant, manifest.table, manifest.batch))
@@ -227,9 +228,15 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     if not path.endswith(".json"):
         return None
     try:
-        return Manifest.model_validate_json(store.read(path))
+        text = store.read(path)
     except FileNotFoundError:
         return None
+    return _parsed(store, path, text)
+
+
+def _parsed(store: Store, path: str, text: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text)
     except (ValueError, json.JSONDecodeError) as error:
         raise TerminalError.wrap(error, f"a manifest in {store.full(path)}", "Restore it from a backup.") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from ingestlab.errors import TerminalError
+from ingestlab.members import container, head_of, joined, member_name
 from ingestlab.settings import Settings
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://", re.ASCII)
@@ -108,6 +109,8 @@ def scheme_of(uri: str) -> str:
 
 def shown(uri: str) -> str:
     """The URI as it may be printed and logged: without a user's name or password."""
+    if (archive := container(uri)) != uri:
+        return joined(head_of(uri), shown(archive))
     head, mark, rest = uri.partition("://")
     if not mark:
         return _CONTROL.sub("?", uri)
@@ -121,8 +124,9 @@ def shown(uri: str) -> str:
 
 def file_name(uri: str) -> str:
     """The source's own file name, safe to be used as one: no separators, no control characters, never ``..``."""
-    path = uri
-    if "://" in uri:
+    inside = member_name(uri)
+    path = uri if inside is None else inside
+    if inside is None and "://" in uri:
         path = unquote(_path(_cut(uri.partition("://")[2])[1], scheme_of(uri)))
     name = re.split(r"[/\\]", path)[-1]
     safe = _UNSAFE.sub("_", name).strip(" ")

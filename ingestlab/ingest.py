@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestlab import layout
+from ingestlab.archives import Contents, open_archives, recorded, with_members
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
 from ingestlab.commit import (
@@ -21,8 +22,9 @@ from ingestlab.commit import (
     recover,
     with_states,
 )
-from ingestlab.errors import StorageError, TerminalError
+from ingestlab.errors import IngestError, StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
+from ingestlab.fetch.landing import Site
 from ingestlab.guard import check, check_tenant, file_name
 from ingestlab.ledger import Lease, Ledger, batch_lock, rewrite_lock, source_lock
 from ingestlab.models import (
@@ -35,6 +37,7 @@ from ingestlab.models import (
     Source,
     SourceRecord,
 )
+from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target, make_plan
 from ingestlab.process import Job, run
 from ingestlab.process.profiling import reprofile
@@ -91,14 +94,23 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
         known = _prepare(target, sources, context, lease)
         with story.stage("fetching"):
             files = _fetch(target, sources, known, request, context, story)
+            ready = pinned(target, store, ledger, context.settings) if files else target
+        if isinstance(ready, IngestError):
+            story.failed({file.uri: ready.to_dict() for file in files})
+            return
         if not files:
             return
-        plan = make_plan(target, files, known, context.store, context.settings.partition_bytes)
+        with story.stage("fetching"):
+            contents = _open(ready, files, known, request, context, story)
+        plan = make_plan(
+            ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
+        )
         lease.acquire([batch_lock(plan.batch)])
         with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease):
             with story.stage("processing"):
                 receipts = process_all(plan, context, story)
-                batch = _replace_earlier(plan, assemble(plan, receipts), known, context, lease)
+                batch = recorded(assemble(plan, receipts), contents, plan, store)
+                batch = _replace_earlier(plan, batch, contents.known, context, lease)
             with story.stage("committing"):
                 story.failed(batch.errors)
                 if batch.records:
@@ -166,19 +178,47 @@ def _fetch(
     ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
     folder = layout.raw(target.tenant, target.source.name)
     got = fetch(
-        sources, store=context.store, folder=folder, settings=context.settings, known=ours, progress=story.fetched
+        sources,
+        store=context.store,
+        folder=folder,
+        settings=context.settings,
+        known={uri: record for uri, record in ours.items() if record.whole},
+        progress=story.fetched,
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
-    story.unchanged(same, target)
-    for batch in sorted({r.batch for r in same if r.run == request.run}):
-        path = layout.manifest(target.tenant, target.table, batch)
-        story.committed_before(load_manifest(context.store, path))
+    _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)
     story.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
     moved = [g for g in got if isinstance(g, Unchanged) and g.version and g.version != ours[g.uri].version]
     context.ledger.record(
         target.tenant, target.table, [ours[g.uri].model_copy(update={"version": g.version}) for g in moved]
     )
     return [g for g in got if isinstance(g, FetchedFile)]
+
+
+def _open(
+    target: Target,
+    files: Sequence[FetchedFile],
+    known: dict[str, SourceRecord],
+    request: IngestRequest,
+    context: Context,
+    story: Story,
+) -> Contents:
+    """The members of archives, where the pipeline reads such, instead of the archives."""
+    site = Site(context.store, layout.raw(target.tenant, target.source.name), context.settings)
+    ours = request.run if request.force else None
+    contents = open_archives(files, target, known, ours, site, context.ledger, story)
+    _tell_unchanged(contents.same, target, request, context, story)
+    return contents
+
+
+def _tell_unchanged(
+    same: Sequence[SourceRecord], target: Target, request: IngestRequest, context: Context, story: Story
+) -> None:
+    """What the lake has already; what an earlier try of this run has committed, counts as its own."""
+    story.unchanged(same, target)
+    for batch in sorted({r.batch for r in same if r.run == request.run}):
+        path = layout.manifest(target.tenant, target.table, batch)
+        story.committed_before(load_manifest(context.store, path))
 
 
 def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
@@ -192,6 +232,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
         pipeline=target.source,
         lake=settings.lake_url,
         storage_options=settings.storage_options,
+        references=dict(target.references),
     ).to_dict()
     calls = [(p.to_dict(), job) for p in plan.partitions]
     keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
@@ -206,7 +247,9 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
 def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:
     """For `replace`: adds to a batch what is left of the parts that hold earlier rows of its sources."""
     target, store = plan.target, context.store
-    stale = sorted({r.uri for r in batch.records} & set(known)) if target.replace else []
+    # A record without content is that of a member that its archive no longer has.
+    old_rows = {r.uri for r in batch.records if r.uri in known or not r.sha256}
+    stale = sorted(old_rows) if target.replace else []
     if not stale:
         return batch
     lease.acquire([rewrite_lock(target.tenant, target.table)])

@@ -22,7 +22,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
 from ingestlab.models import NAME, Manifest, Part
 from ingestlab.portrait import portray
-from ingestlab.process import REJECTS
+from ingestlab.process.rejects import REJECTS
 from ingestlab.profiles.report import TableProfile
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store

@@ -24,6 +24,11 @@ def rejects(name: str) -> str:
     return f"{name}__rejects"
 
 
+def references(pipeline: str) -> str:
+    """Name under which the versions of a pipeline's references are remembered; no table has it."""
+    return f"{pipeline}__references"
+
+
 def states(name: str, aggregate: str) -> str:
     """Name of the folder that holds the partial states of a table's aggregate."""
     return f"{name}__{aggregate}"

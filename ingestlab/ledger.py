@@ -19,6 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
+from ingestlab.members import container
 from ingestlab.models import Manifest, SourceRecord
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
@@ -207,8 +208,8 @@ class Ledger:
 
 
 def source_lock(tenant: str, table: str, uri: str) -> str:
-    """Name of the lock of one source."""
-    return f"source:{tenant}:{table}:{uri}"
+    """Name of the lock of one source; an archive and all its members have one."""
+    return f"source:{tenant}:{table}:{container(uri)}"
 
 
 def batch_lock(batch: str) -> str:

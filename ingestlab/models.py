@@ -218,6 +218,8 @@ class SourceRecord(Value):
     run: str
     batch: str
     facts: dict[str, str] = Field(default_factory=dict)  # what its reader found: encoding, compression
+    members: tuple[str, ...] = ()  # of an archive, those that are committed: `zip://day1/a.csv`, without the archive
+    whole: bool = True  # whether that is all of them; if not, the archive is tried again
 
 
 class Manifest(Value):
@@ -238,6 +240,7 @@ class Manifest(Value):
     replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
     states: tuple[Part, ...] = ()  # partial aggregates
     profile: tuple[Profiled, ...] = ()
+    references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
     kind: Kind = "ingest"
     owner: str = ""  # the lease under which it was written
 

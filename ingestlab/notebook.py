@@ -18,6 +18,7 @@ from ingestlab.jobs.replays import submit_replay
 from ingestlab.jobs.results import RunResult
 from ingestlab.lake import Lake, Table
 from ingestlab.ledger import Ledger, connect
+from ingestlab.members import label
 from ingestlab.models import Progress
 from ingestlab.profiles.report import TableProfile
 from ingestlab.settings import MB, load_settings
@@ -167,7 +168,7 @@ def _file_row(result: RunResult, i: int) -> dict[str, Any]:
     o = result.outcomes[i]
     error: IngestError | None = o.exception()
     return {
-        "file": o.uri.rsplit("/", 1)[-1],
+        "file": label(o.uri),
         "status": o.status,
         "table": o.table,
         "rows": o.tally.rows_in,

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ingestlab.aggregates import Aggregate, check_aggregates
 from ingestlab.errors import TerminalError
 from ingestlab.models import NAME, FetchedFile, Piece
+from ingestlab.references import Reference, check_references
 from ingestlab.storage import Store
 
 COLUMN = r"[^\W\d_]\w*"  # of `partition_by`
@@ -88,7 +89,7 @@ class Pipeline:
         clean: Frame in, frame out, pure. The index identifies the source row and must be kept: a row that
             is dropped is recorded as a reject, rows made out of one share its index. Frames are pandas on
             Arrow; a function whose argument is annotated as ``polars.DataFrame`` gets that, with the
-            source row in the column ``_row``.
+            source row in the column ``_row``. Its further parameters are names of `references`.
         contract: A pandera model or schema. Rows that break it go to the rejects. A check that compares rows,
             such as ``unique``, sees those of one task: one piece of a big file, or some small files.
         table: Name of the table; the pipeline's own name if not given.
@@ -107,11 +108,14 @@ class Pipeline:
             it is published. None lets every file pass.
         aggregates: Measures of groups of the published rows, by name, which are always up to date; see
             :class:`ingestlab.aggregates.Aggregate`.
+        references: Small tables in which `clean` looks things up, by the names of its further parameters:
+            ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
+            that changes has no effect on rows that are published; see :class:`ingestlab.references.Reference`.
         description: One line for ``ingestlab pipelines``.
     """
 
     reader: Reader
-    clean: Callable[[Any], Any] | None = None
+    clean: Callable[..., Any] | None = None
     contract: Any = None
     table: str = ""
     matches: Sequence[str] = ()
@@ -120,6 +124,7 @@ class Pipeline:
     schema_drift: SchemaDrift | None = None
     max_reject_ratio: float | None = None
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    references: Mapping[str, Reference] = field(default_factory=dict)
     description: str = ""
     name: str = ""
 
@@ -133,7 +138,8 @@ class Pipeline:
 
         Raises:
             TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
-                `max_reject_ratio` is no share, or its reader knows nothing of `schema_drift`.
+                `max_reject_ratio` is no share, its `references` are not what `clean` takes, or its reader knows
+                nothing of `schema_drift`.
         """
         table = self.table or name
         if not re.fullmatch(NAME, table) or "__" in table:
@@ -147,6 +153,7 @@ class Pipeline:
             wanted = f"a share from 0 to below 1 as max_reject_ratio of pipeline '{name}'"
             raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
         check_aggregates(self.aggregates, self.folders, name)
+        check_references(self.references, self.clean, name)
         return replace(self, name=name, table=table, reader=_told(self.reader, self.schema_drift, name))
 
 

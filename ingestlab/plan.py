@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ingestlab.catalog import PipelineSource
+from ingestlab.guard import file_name
 from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, digest
 from ingestlab.pipeline import Pipeline
 from ingestlab.storage import Store
@@ -21,6 +23,7 @@ class Target:
     source: PipelineSource
     pipeline: Pipeline
     replace: bool  # whether the sources' earlier rows go
+    references: Mapping[str, FetchedFile] = field(default_factory=dict)  # in the raw zone, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +42,46 @@ def make_plan(
     known: Mapping[str, SourceRecord],
     store: Store,
     partition_bytes: int,
+    archives: Sequence[FetchedFile] = (),
 ) -> Plan:
     """Names the batch and cuts its files into partitions of about `partition_bytes`.
 
     The batch is named by what goes in: the same pipeline text on the same contents gives the same names
     for all parts, however often it is tried. `known` tells contents that come back after others apart.
+    `archives` are those that `files` came out of.
     """
-    before = {f.uri: known[f.uri].batch for f in files if f.uri in known}
+    sources = (*files, *archives)
+    before = {f.uri: known[f.uri].batch for f in sources if f.uri in known}
     batch = digest(
         {
             "table": [target.tenant, target.table],
             "pipeline": [target.source.name, target.source.sha256],
-            "sources": sorted((f.uri, f.sha256) for f in files),
+            "sources": sorted((f.uri, f.sha256) for f in sources),
             "before": before,
+            **referred(target.references),
         }
     )[:24]
     pieces = [tuple(target.pipeline.reader.split(f, store, partition_bytes)) for f in files]
     packed = pack(pieces, {f.uri: f.size for f in files}, max(1, partition_bytes // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packed))
     return Plan(batch=batch, target=target, files=tuple(files), partitions=partitions)
+
+
+def file_of(record: SourceRecord) -> FetchedFile:
+    """What the raw zone has of a source that was fetched before."""
+    return FetchedFile(
+        uri=record.uri,
+        path=record.raw,
+        name=file_name(record.uri),
+        size=record.size,
+        sha256=record.sha256,
+        version=record.version,
+    )
+
+
+def referred(references: Mapping[str, FetchedFile]) -> dict[str, Any]:
+    """What a batch's name owes to its references; nothing if there are none."""
+    return {"references": {name: file.sha256 for name, file in references.items()}} if references else {}
 
 
 def pack(pieces: Iterable[tuple[Piece, ...]], sizes: Mapping[str, int], limit: int) -> list[tuple[Piece, ...]]:

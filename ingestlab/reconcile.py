@@ -53,8 +53,9 @@ def reconcile(store: Store, ledger: Ledger) -> Report:
     states = {p.target for history in histories for p in live_states(history)}
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
     abandoned = list(_abandoned(store, ledger))
-    for path in (*orphans, *(layout.staging(b) for b in abandoned)):
-        store.delete(path)
+    store.delete_files(orphans)
+    for batch in abandoned:
+        store.delete(layout.staging(batch))
     for where in tables:
         ledger.forget_index(*where)
     store.tidy(STALE)

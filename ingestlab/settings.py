@@ -49,10 +49,13 @@ class Settings(BaseSettings):
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
     dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
+    milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
+    milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
     samples: str | None = None  # base URL of the embedded file server
     lake: str = ""  # any fsspec URL or path; empty means <home>/lake
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by protocol, for fsspec
     pipelines: Words = ("pipelines",)  # folders with pipeline files
+    references: str = ""  # folder or URL of the references that are not beside their pipeline
 
     # Who may ask for what
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
@@ -77,6 +80,8 @@ class Settings(BaseSettings):
     min_speed: int = 1024  # bytes/s, averaged over read_timeout; below it a download is given up
     fetch_attempts: int = Field(default=4, ge=1)
     fetch_delay: float = 0.2  # before the second attempt, doubled for each further one
+    milvus_timeout: float = 60.0  # for one call
+    milvus_attempts: int = Field(default=7, ge=1)  # while the server is away: within some twelve seconds
     retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
     job_timeout: int = 3600
     result_ttl: int = 7 * 86400
@@ -114,11 +119,22 @@ class Settings(BaseSettings):
         return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
 
     @property
+    def milvus_shown(self) -> str:
+        """The Milvus address without its password, for people and logs."""
+        parts = urlsplit(self.milvus_uri or "")
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
     def lake_url(self) -> str:
         """The lake's root: a URL, or an absolute path for a local folder."""
         if "://" in self.lake:
             return self.lake.rstrip("/")
         return str((Path(self.lake) if self.lake else self.home / "lake").expanduser().resolve())
+
+    @property
+    def reference_base(self) -> str:
+        """Where relative references are looked for that are not beside their pipeline; the stack serves samples."""
+        return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
 
     def stack_file(self) -> Path:
         """Where the embedded stack of this home writes its addresses."""

@@ -32,6 +32,8 @@ class Story:
         self._request, self._report = request, report
         self._progress = self._before = Progress(files=len(request.sources))
         self._outcomes: dict[str, Outcome] = {}
+        self._members: dict[str, tuple[str, ...]] = {}  # of archives
+        self._counted: set[str] = set()  # batches
         self._rules: Counter[str] = Counter()
         self._seconds: dict[str, float] = {}
         self._tables: set[str] = set()
@@ -51,6 +53,11 @@ class Story:
     def fetched(self, files: int, size: int) -> None:
         """Files done and bytes received so far, within this stage."""
         self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
+
+    def expanded(self, archive: str, members: Sequence[str]) -> None:
+        """An archive is in truth these files: their outcomes stand for its own, unless it is bad itself."""
+        self._members[archive] = tuple(members)
+        self._tell(files=len(self._expected()), files_done=self._progress.files_done + len(members) - 1)
 
     def planned(self, partitions: int) -> None:
         """How many tasks a batch has."""
@@ -76,21 +83,24 @@ class Story:
         for uri, error in errors.items():
             self._outcomes[uri] = Outcome(uri=shown(uri), status="failed", error=error)
         if errors:
-            self._tell(failed=sum(o.status == "failed" for o in self._outcomes.values()))
+            self._tell(files=len(self._expected()), failed=sum(o.status == "failed" for o in self._outcomes.values()))
 
     def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
         """The sources of a table that could not be written, but for those whose end is known."""
-        self.failed({s.uri: error.to_dict() for s in sources if s.uri not in self._outcomes})
+        files = (uri for s in sources for uri in self._members.get(s.uri, (s.uri,)))
+        self.failed({uri: error.to_dict() for uri in files if uri not in self._outcomes})
 
     def committed(self, manifest: Manifest) -> None:
         """A batch is published."""
         for record in manifest.sources:
-            self._done(record, "committed", manifest.table, manifest.pipeline)
+            if record.uri not in self._members:
+                self._done(record, "committed", manifest.table, manifest.pipeline)
         self.committed_before(manifest)
 
     def committed_before(self, manifest: Manifest | None) -> None:
         """Adds what a commit of this run has published, this time or in an earlier try."""
-        if manifest:
+        if manifest and manifest.batch not in self._counted:
+            self._counted.add(manifest.batch)
             self._rules.update(manifest.rules)
             self._bytes += sum(p.size for p in manifest.parts)
 
@@ -104,12 +114,21 @@ class Story:
         return IngestResult(
             run=self._request.run,
             job=self._request.job_id,
-            outcomes=tuple(self._outcomes[s.uri] for s in self._request.sources),
+            outcomes=tuple(self._outcomes[uri] for uri in self._expected()),
             rules=dict(self._rules),
             parquet_bytes=self._bytes,
             tables=tuple(sorted(self._tables)),
             seconds={k: round(v, 4) for k, v in self._seconds.items()},
         )
+
+    def _expected(self) -> list[str]:
+        """What must have an outcome: the sources, and for archives their members."""
+        found: list[str] = []
+        for source in self._request.sources:
+            members = self._members.get(source.uri)
+            own = members is None or source.uri in self._outcomes
+            found += [*(members or ()), *([source.uri] if own else [])]
+        return found
 
     def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
         self._tables.add(table)

@@ -13,8 +13,14 @@ from ingestlab import guard
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.fetch import Failed, fetch
+from ingestlab.fetch.landing import Site
+from ingestlab.fetch.unpack import first_member
 from ingestlab.models import FetchedFile, Partition, Receipt, Source, Tally
+from ingestlab.pinning import bring
+from ingestlab.pipeline import Pipeline
 from ingestlab.process import Job, process
+from ingestlab.process.references import furnish
+from ingestlab.readers.archive import Archive
 from ingestlab.settings import MB, Settings
 from ingestlab.sinks.memory import MemorySink
 from ingestlab.storage import LocalStore, Store
@@ -46,12 +52,21 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
     """
     code = Catalog.read(settings).named(name)
     with tempfile.TemporaryDirectory() as scratch:
-        return try_source(code, *open_file(uri, settings, scratch), sample)
+        store, file = open_file(uri, settings, scratch)
+        beside = LocalStore(scratch)
+        references = bring(load(code), code, beside, "references", settings)
+        pipeline = furnish(load(code), code.sha256, references, beside)
+        if isinstance(pipeline.reader, Archive):
+            file = first_member(file, pipeline.reader, store, Site(beside, "members", settings))
+            store = beside
+        return try_source(code, store, file, sample, pipeline)
 
 
-def try_source(code: PipelineSource, store: Store, file: FetchedFile, sample: int) -> Trial:
-    """The same for a pipeline's text and a file that is open."""
-    pipeline = replace(load(code), max_reject_ratio=None)  # a trial is there to show the rejects
+def try_source(
+    code: PipelineSource, store: Store, file: FetchedFile, sample: int, pipeline: Pipeline | None = None
+) -> Trial:
+    """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
+    pipeline = replace(pipeline or load(code), max_reject_ratio=None)  # a trial is there to show the rejects
     first = pipeline.reader.split(file, store, sample)[0]
     table, rejects = MemorySink("rows"), MemorySink("rejects")
     job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from hypothesis import settings as hypothesis_settings
+from milvus_lite_server import LiteServer
 from yard import Yard, environment, open_yard, until
 
 from ingestlab import stack as embedded
@@ -63,6 +64,14 @@ def redis_url(valkey: str) -> str:
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
     return valkey
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteServer]:
+    """A Milvus Lite server for all tests, which must not kill it; each makes collections of its own."""
+    pytest.importorskip("milvus_lite", reason="the extra `milvus` is not installed")
+    with LiteServer(tmp_path_factory.mktemp("milvus")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

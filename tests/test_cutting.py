@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Records
 from ingestlab.readers import csv as csv_module
-from ingestlab.readers import cutting
+from ingestlab.readers import cutting, parsing
 from ingestlab.readers.csv import Csv
 from ingestlab.readers.cutting import Dialect, Scanner, cut, first_record, scan
 from ingestlab.storage import Store, open_store
@@ -160,7 +160,7 @@ def test_a_body_too_large_for_one_call_reads_like_the_whole(store: Store, data: 
     file = put(store, ("a,b\na,\n" + data).encode())
     at_once = merged([reader.read(whole(file), store)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_module, "_MAX_BLOCK", block)
+        patch.setattr(parsing, "MAX_BLOCK", block)
         assert merged([reader.read(whole(file), store)]) == at_once
 
 

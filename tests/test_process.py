@@ -17,6 +17,7 @@ from ingestlab import layout, process
 from ingestlab.catalog import PipelineSource, load
 from ingestlab.errors import IngestError
 from ingestlab.models import FetchedFile, Partition, Piece, Receipt, Tally
+from ingestlab.process.rejects import REJECTS
 from ingestlab.sinks.memory import MemorySink
 from ingestlab.sinks.parquet import MAX_FOLDERS
 from ingestlab.storage import open_store
@@ -118,7 +119,7 @@ class Bench:
         return Done(
             receipt,
             table.read(receipt.parts) if receipt.parts else nothing,
-            rejects.read(receipt.rejects) if receipt.rejects else process.REJECTS.empty_table(),
+            rejects.read(receipt.rejects) if receipt.rejects else REJECTS.empty_table(),
         )
 
     def run(self, text: str, **files: str) -> Done:
@@ -226,7 +227,7 @@ def test_a_reject_tells_all_that_is_known_of_its_row(bench: Bench) -> None:
         "value": "5000",
         "raw": '5000,"very, ""large"""',
     }
-    assert done.rejects.schema == process.REJECTS
+    assert done.rejects.schema == REJECTS
 
 
 def test_a_record_with_several_faults_is_one_reject(bench: Bench) -> None:

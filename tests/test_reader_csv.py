@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
 from ingestlab.pipeline import Bad, Records
-from ingestlab.readers import parsing
+from ingestlab.readers import arrowcsv, badcells, excerpts, parsing
+from ingestlab.readers.body import Body
 from ingestlab.readers.bytes import Limits, load
 from ingestlab.readers.csv import Csv
 from ingestlab.readers.cutting import Dialect
@@ -208,7 +209,7 @@ def test_a_field_of_ten_megabytes_costs_its_own_row(store: Store, write: Write) 
         assert records.bad == (bad,)
         raw = records.raw([1])[1]
         assert raw.endswith("…")
-        assert len(raw.encode()) == parsing.MAX_RAW + len("…".encode())
+        assert len(raw.encode()) == excerpts.MAX_RAW + len("…".encode())
 
 
 def test_the_raw_text_is_not_cut_within_a_character(store: Store, write: Write) -> None:
@@ -233,25 +234,25 @@ def test_the_bad_cells_are_those_that_pyarrow_refuses_one_by_one(
     cells: list[tuple[str, str]], kinds: tuple[pa.DataType, pa.DataType], trusted: bool
 ) -> None:
     """For any type and text; also where a pyarrow does not say which record it failed on."""
-    layout = parsing.Layout(("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), ("", "NA"))
+    layout = arrowcsv.Layout(("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), ("", "NA"))
 
     def parsed(rows: list[tuple[str, str]]) -> parsing.Parsed:
         text = "".join(",".join('"' + c.replace('"', '""') + '"' for c in row) + "\n" for row in rows).encode()
-        return parsing.parse(parsing.Body(text, 0, len(text), Dialect()), layout)
+        return parsing.parse(Body(text, 0, len(text), Dialect()), layout)
 
     def good(cell: str, kind: pa.DataType) -> bool:
         text = ('"' + cell.replace('"', '""') + '"\n').encode()
-        one = parsing.Layout(("a",), {"a": kind}, Dialect(), ("", "NA"))
+        one = arrowcsv.Layout(("a",), {"a": kind}, Dialect(), ("", "NA"))
         try:
-            parsing._convert(parsing.Body(text, 0, len(text), Dialect()), one)
+            arrowcsv.convert(Body(text, 0, len(text), Dialect()), one)
         except pa.ArrowInvalid:
             return False
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsing, "_CHUNK", 8)
+        patch.setattr(badcells, "_CHUNK", 8)
         if not trusted:
-            patch.setattr(parsing, "_names_rows", lambda: False)
+            patch.setattr(badcells, "_names_rows", lambda: False)
         result = parsed(cells)
     wrong = {(i, "ab"[j]) for i, row in enumerate(cells) for j in (0, 1) if not good(row[j], kinds[j])}
     assert {(b.row, b.column) for b in result.bad} == wrong
@@ -265,7 +266,7 @@ def test_the_bad_cells_are_those_that_pyarrow_refuses_one_by_one(
 
 def test_this_pyarrow_names_the_record_that_it_fails_on() -> None:
     """Else finding bad records is right but slow."""
-    assert parsing._names_rows()
+    assert badcells._names_rows()
 
 
 def test_many_bad_records_are_found_in_seconds(store: Store, write: Write) -> None:

@@ -127,7 +127,7 @@ def test_damaged_metadata_ends_no_process(folder):
 
 
 def test_a_big_file_is_read_by_ranges(folder, monkeypatch):
-    monkeypatch.setattr("ingestlab.readers.parquet._SMALL", 100)
+    monkeypatch.setattr("ingestlab.readers.parquetfile.SMALL", 100)
     data = parquet({"a": range(50_000), "s": np.arange(50_000) * 7}, row_group_size=5000, compression="none")
     (folder / "f").write_bytes(data)
     seen = []

@@ -88,6 +88,13 @@ class TestStore:
         store.write("folder/a", b"")
         assert not store.exists("folder"), "a folder is no file"
 
+    def test_many_files_are_read_in_order_and_one_that_is_gone_is_none(self, store):
+        names = [f"a/{i}" for i in (3, 1, 2)]
+        for name in names:
+            store.write(name, name.encode())
+        assert list(store.read_files([*names, "a/4", "b/1"])) == [*(n.encode() for n in names), None, None]
+        assert list(store.read_files([])) == []
+
     def test_a_move_may_be_repeated(self, store):
         store.write("from/a", b"new")
         store.write("to/a", b"old")
@@ -153,6 +160,8 @@ def test_a_store_that_does_not_answer_may_do_so_later(monkeypatch):
         lambda: list(away.walk("a")),
         lambda: away.move("a", "b"),
         lambda: away.delete("a"),
+        lambda: away.delete_files(["a"]),
+        lambda: list(away.read_files(["a"])),
     ]
     for call in calls:
         with pytest.raises(TransientError, match="to reach"):

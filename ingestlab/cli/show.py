@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ingestlab.cli.common import out
 from ingestlab.errors import IngestError
+from ingestlab.members import label
 from ingestlab.models import Outcome, Progress
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
@@ -52,7 +53,7 @@ def watching(files: int, dashboard: str | None = None) -> Iterator[Callable[[Pro
     with Live(Group(bar, counts, note, place), console=out, refresh_per_second=10, transient=not out.is_terminal):
 
         def show(p: Progress) -> None:
-            bar.update(task, completed=p.files_done, state=p.state, size=decimal(p.bytes))
+            bar.update(task, total=max(files, p.files), completed=p.files_done, state=p.state, size=decimal(p.bytes))
             rate = p.rows / max(time.monotonic() - began, 1e-3)
             counts.plain = (
                 f"{p.partitions_done}/{p.partitions} partitions, {p.rows:,} rows ({rate:,.0f}/s), "
@@ -90,7 +91,7 @@ def files_table(result: RunResult) -> Table:
         counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
         facts = (o.facts.get("encoding", ""), o.facts.get("compression", ""))
         state = Text(o.status, style="red" if o.status == "failed" else "")
-        table.add_row(Text(o.uri.rsplit("/", 1)[-1]), state, *counts, *facts)
+        table.add_row(Text(label(o.uri)), state, *counts, *facts)
     return table
 
 

@@ -38,19 +38,20 @@ def up(
     workers: Annotated[int, typer.Option(min=0, help="RQ workers.")] = 2,
     dask_workers: Annotated[int, typer.Option(min=0, help="Dask processes; 0: one a core, four at most.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+    milvus: Annotated[bool, typer.Option(help="With Milvus Lite, where it is installed.")] = True,
     home: Home = None,
 ) -> None:
-    """Start the embedded stack: Redis, Dask, workers, and a server with sample files."""
+    """Start the embedded stack: Redis, Dask, Milvus Lite, workers, and a server with sample files."""
     settings = load_settings(home=home)
     if state := stack.running(home_of(settings)):
         out.print("The stack is running already.")
         _card(state)
     elif detach:
-        stack.start(settings, workers=workers, dask_workers=dask_workers)
+        stack.start(settings, workers=workers, dask_workers=dask_workers, milvus=milvus)
         _show(settings)
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
-        run(settings, Spec(workers=workers, dask_workers=dask_workers), _card)
+        run(settings, Spec(workers=workers, dask_workers=dask_workers, milvus=milvus), _card)
 
 
 def down(home: Home = None) -> None:
@@ -121,10 +122,13 @@ def exports(settings: Settings) -> dict[str, str]:
         "RQ_WORKER_CLASS": "ingestlab.worker.IngestWorker",
         "QUEUE_NAME": settings.queue,
         "DASK_SCHEDULER_ADDRESS": settings.dask_scheduler,
+        "MILVUS_URI": settings.milvus_uri,
+        "MILVUS_TOKEN": settings.milvus_token,
         "INGESTLAB_HOME": str(home_of(settings)),
         "INGESTLAB_LAKE": settings.lake_url,
         "INGESTLAB_PIPELINES": ",".join(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
         "INGESTLAB_SAMPLES": settings.samples,
+        "INGESTLAB_REFERENCES": settings.references,
     }
     return {name: value for name, value in values.items() if value}
 
@@ -143,12 +147,14 @@ def _card(state: stack.StackState) -> None:
         ("redis", found.redis_shown),
         ("dask", found.dask_scheduler),
         ("dashboard", found.dask_dashboard),
+        ("milvus", found.milvus_shown),
         ("samples", found.samples),
         ("queue", found.queue),
         ("lake", found.lake_url),
         ("home", str(found.home)),
     ):
-        grid.add_row(name, Text(str(value), overflow="fold"))
+        if value:
+            grid.add_row(name, Text(str(value), overflow="fold"))
     out.print(grid)
     foreground = os.getpid() == state.pids[SUPERVISOR].pid
     flag = f" --home {shlex.quote(str(found.home))}" if found.home != home_of(Settings()) else ""

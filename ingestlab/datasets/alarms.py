@@ -7,8 +7,7 @@ What is known of a generated set is exact: which rows are dirty, and which rule 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestlab.datasets.generated import Generated
 from ingestlab.errors import TerminalError
 
 COLUMNS = ("id", "station_id", "alarm_id", "parameter_id", "start_time", "end_time", "value", "threshold")
@@ -57,31 +57,10 @@ DIRT: tuple[tuple[str, int, str | None], ...] = (
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@dataclass(frozen=True, slots=True)
-class AlarmSet:
-    """What was generated, and what the pipeline ``bts_alarms`` must make of it.
+class AlarmSet(Generated):
+    """Alarm files, hour by hour, for the pipeline ``bts_alarms``."""
 
-    Attributes:
-        folder: Where the files lie.
-        files: The files, hour by hour.
-        rows: Records in all files, headers not counted.
-        dirty: Records to be rejected, by ``"column:rule"`` or ``"columns"``; each breaks one rule only.
-    """
-
-    folder: Path
-    files: tuple[Path, ...]
-    rows: int
-    dirty: Mapping[str, int]
-
-    @property
-    def rejected(self) -> int:
-        """Records that break a rule."""
-        return sum(self.dirty.values())
-
-    @property
-    def clean(self) -> int:
-        """Records that are to be published."""
-        return self.rows - self.rejected
+    __slots__ = ()
 
 
 def alarm_files(

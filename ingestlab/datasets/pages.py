@@ -7,13 +7,12 @@ each dirty one breaks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import cycle
 from pathlib import Path
 from random import Random
 
+from ingestlab.datasets.generated import Generated
 from ingestlab.errors import TerminalError
 
 WORDS = (
@@ -34,29 +33,10 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PageSet:
-    """What was generated, and what the pipeline ``pages`` must make of it.
+class PageSet(Generated):
+    """Web pages for the pipeline ``pages``; a record is a page, and a file."""
 
-    Attributes:
-        folder: Where the files lie.
-        files: The pages.
-        dirty: Pages to be rejected, by ``"column:rule"``; each breaks one rule only.
-    """
-
-    folder: Path
-    files: tuple[Path, ...]
-    dirty: Mapping[str, int]
-
-    @property
-    def rejected(self) -> int:
-        """Pages that break a rule."""
-        return sum(self.dirty.values())
-
-    @property
-    def clean(self) -> int:
-        """Pages that are to be published."""
-        return len(self.files) - self.rejected
+    __slots__ = ()
 
 
 def page_files(folder: Path | str, files: int = 30, seed: int = 2017, dirty: float = 0.1) -> PageSet:
@@ -85,7 +65,7 @@ def page_files(folder: Path | str, files: int = 30, seed: int = 2017, dirty: flo
         path.write_bytes(_page(chance, number, encoding, rule).encode(encoding))
         if rule:
             broken[rule] += 1
-    return PageSet(folder, paths, dict(broken))
+    return PageSet(folder, paths, len(paths), dict(broken))
 
 
 def _page(chance: Random, number: int, encoding: str, rule: str | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingestlab.datasets.alarms import alarm_files
-from ingestlab.datasets.flights import flight_months
+from ingestlab.datasets.flights import flight_months, flight_references
 from ingestlab.datasets.pages import page_files
 from ingestlab.datasets.weblogs import weblog_files
 
@@ -17,13 +17,15 @@ SAMPLES: dict[str, Callable[[Path], object]] = {
     "flights": flight_months,
     "weblogs": weblog_files,
     "pages": page_files,
+    "references": flight_references,
 }
 
 
 def ensure_samples(folder: Path | str) -> Path:
-    """Makes ``bts/`` (24 alarm files), ``flights/`` (12 months), ``weblogs/`` and ``pages/``, unless they are there.
+    """Makes ``bts/`` (24 alarm files), ``flights/`` (12 months), ``weblogs/``, ``pages/`` and ``references/``.
 
-    A set appears whole or not at all, and several processes may ask at once: one makes it, the others wait.
+    What is there stays. A set appears whole or not at all, and several processes may ask at once: one makes it, the
+    others wait.
 
     Args:
         folder: Where the sets go; made if missing.

@@ -7,13 +7,13 @@ each one breaks. The dirt is of the kinds that real logs have.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import accumulate, cycle
 from pathlib import Path
 from random import Random
 
+from ingestlab.datasets.generated import Generated
 from ingestlab.errors import TerminalError
 
 PATHS = ("/", "/index.html", "/stations", "/stations/1161114059", "/alarms?day=2017-10-23", "/static/app.js", "/login")
@@ -41,31 +41,10 @@ DIRT: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WebLogSet:
-    """What was generated, and what the pipeline ``weblogs`` must make of it.
+class WebLogSet(Generated):
+    """Log files, day by day, for the pipeline ``weblogs``; a record is a line."""
 
-    Attributes:
-        folder: Where the files lie.
-        files: The files, day by day.
-        rows: Lines in all files.
-        dirty: Lines to be rejected, by ``"column:rule"`` or ``"pattern"``; each breaks one rule only.
-    """
-
-    folder: Path
-    files: tuple[Path, ...]
-    rows: int
-    dirty: Mapping[str, int]
-
-    @property
-    def rejected(self) -> int:
-        """Lines that break a rule."""
-        return sum(self.dirty.values())
-
-    @property
-    def clean(self) -> int:
-        """Lines that are to be published."""
-        return self.rows - self.rejected
+    __slots__ = ()
 
 
 def weblog_files(
@@ -101,17 +80,29 @@ def weblog_files(
     chance, ways, broken = Random(seed), cycle(DIRT), Counter[str]()  # noqa: S311 - sample data
     paths = []
     for day in (first + timedelta(days=n) for n in range(files)):
-        spoilt = set(chance.sample(range(rows), int(rows * dirty)))
         paths.append(folder / f"access-{day}.log")
         with paths[-1].open("w", encoding="utf-8", newline="\n") as out:
-            for i in range(rows):
-                line = _line(chance, day, i, rows)
-                if i in spoilt:
-                    rule, old, new = next(ways)
-                    line = _spoil(line, old, new)
-                    broken[rule] += 1
-                out.write(line["text"] + "\n")
+            out.writelines(_day(chance, day, rows, dirty, ways, broken))
     return WebLogSet(folder, tuple(paths), files * rows, dict(broken))
+
+
+def _day(
+    chance: Random,
+    day: date,
+    rows: int,
+    dirty: float,
+    ways: Iterator[tuple[str, str, str | None]],
+    broken: Counter[str],
+) -> Iterator[str]:
+    """The lines of a day; counts the dirty ones."""
+    spoilt = set(chance.sample(range(rows), int(rows * dirty)))
+    for i in range(rows):
+        line = _line(chance, day, i, rows)
+        if i in spoilt:
+            rule, old, new = next(ways)
+            line = _spoil(line, old, new)
+            broken[rule] += 1
+        yield line["text"] + "\n"
 
 
 def _line(chance: Random, day: date, number: int, rows: int) -> dict[str, str]:

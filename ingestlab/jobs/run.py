@@ -63,10 +63,11 @@ class Run:
         counts = {
             name: sum(getattr(p, name) for p in states)
             for name in Progress.model_fields
-            if name not in ("state", "note", "files")
+            if name not in ("state", "note")
         }
+        counts["files"] = max(counts["files"], self.record.files)  # more where archives are among them
         notes = [p.note for p in states if p.note]
-        return Progress(state=overall(states), files=self.record.files, note=notes[0] if notes else "", **counts)
+        return Progress(state=overall(states), note=notes[0] if notes else "", **counts)
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
         """Waits until all jobs have ended.

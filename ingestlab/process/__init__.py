@@ -17,29 +17,17 @@ from pydantic import Field
 from ingestlab import layout
 from ingestlab.catalog import PipelineSource, load
 from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
-from ingestlab.models import Part, Partition, Piece, Receipt, Tally, Value
+from ingestlab.models import FetchedFile, Part, Partition, Piece, Receipt, Tally, Value
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling
 from ingestlab.process.frames import Frame, Loaded, distinct, join
-from ingestlab.process.quality import Checked, Reason, check
+from ingestlab.process.quality import Checked, check
+from ingestlab.process.references import furnish
+from ingestlab.process.rejects import rejected
 from ingestlab.process.states import States, compute
 from ingestlab.sinks import Sink
 from ingestlab.sinks.parquet import ParquetSink
 from ingestlab.storage import Store, open_store
-
-REJECTS = pa.schema(
-    [
-        ("table", pa.string()),
-        ("run", pa.string()),
-        ("source", pa.string()),
-        ("sha256", pa.string()),
-        ("row", pa.int64()),
-        ("rule", pa.string()),
-        ("column", pa.string()),
-        ("value", pa.string()),
-        ("raw", pa.string()),
-    ]
-)
 
 
 class Job(Value):
@@ -52,6 +40,7 @@ class Job(Value):
     pipeline: PipelineSource
     lake: str
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
 
 
 @dataclass(frozen=True)
@@ -70,12 +59,15 @@ def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
-    """Processes a partition into the staging folder of its batch."""
+    """Processes a partition into the staging folder of its batch; bad references are the error of all its files."""
+    ready = attempt(furnish, pipeline, spec.pipeline.sha256, spec.references, store)
+    if isinstance(ready, TerminalError):
+        return Receipt(number=work.number, errors={piece.uri: ready.to_dict() for piece in work.pieces})
     staging = layout.staging(spec.batch)
     table = ParquetSink(store, layout.table(spec.tenant, spec.table), staging)
     rejects = ParquetSink(store, layout.table(spec.tenant, layout.rejects(spec.table)), staging)
     states = States(store, spec.tenant, spec.table, staging)
-    return process(work, spec, pipeline, store, table, rejects, states)
+    return process(work, spec, ready, store, table, rejects, states)
 
 
 def process(
@@ -178,7 +170,7 @@ def _transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[
 def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> Result:
     frame = join(loaded)
     checked = check(frame, pipeline)
-    return Result(_published(frame, checked), _rejected(frame, checked, job), _tallies(frame, checked))
+    return Result(_published(frame, checked), rejected(frame, checked, job.table, job.run), _tallies(frame, checked))
 
 
 def _published(frame: Frame, checked: Checked) -> pa.Table:
@@ -188,29 +180,6 @@ def _published(frame: Frame, checked: Checked) -> pa.Table:
     source = pa.DictionaryArray.from_arrays(pa.array(pieces.astype(np.int32)), uris)
     row = pa.array(checked.index - frame.offsets[pieces])
     return checked.table.append_column("_source", source).append_column("_row", row)
-
-
-def _rejected(frame: Frame, checked: Checked, job: Job) -> pa.Table:
-    """One row for every source row that was not readable or did not pass."""
-    rows: list[dict[str, Any]] = []
-    for one in frame.loaded:
-        if one.broken:
-            reasons = {row: Reason(bad.rule, bad.column, bad.value) for row, bad in sorted(one.broken.items())}
-            rows.extend(_reject_rows(one, reasons, job))
-    if checked.reasons:
-        index = np.array(sorted(checked.reasons), dtype=np.int64)
-        for one, indexes, offset in frame.split(index):
-            rows.extend(_reject_rows(one, {int(i) - offset: checked.reasons[int(i)] for i in indexes}, job))
-    return pa.Table.from_pylist(rows, schema=REJECTS)
-
-
-def _reject_rows(one: Loaded, reasons: Mapping[int, Reason], job: Job) -> list[dict[str, Any]]:
-    raw = one.records.raw(list(reasons))
-    shared = {"table": job.table, "run": job.run, "source": one.piece.uri, "sha256": one.piece.sha256}
-    return [
-        shared | {"row": n, "rule": why.rule, "column": why.column, "value": why.value, "raw": raw.get(n)}
-        for n, why in reasons.items()
-    ]
 
 
 def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
@@ -251,8 +220,11 @@ def _tallies_of(results: Iterable[Result]) -> dict[str, Tally]:
 
 def _count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str, int]:
     """Rejected rows by rule, and the values that were discarded from rows that go on."""
-    rows = (row for r in results for row in r.rejects.select(["column", "rule"]).to_pylist())
-    counts = Counter(gate.rule_name(row["column"], row["rule"]) for row in rows)
+    counts: Counter[str] = Counter()
+    for result in results:
+        groups = result.rejects.group_by(["column", "rule"], use_threads=False).aggregate([([], "count_all")])
+        for group in groups.to_pylist():
+            counts[gate.rule_name(group["column"], group["rule"])] += group["count_all"]
     done = _tallies_of(results)
     for one in loaded:
         if one.piece.uri in done:

@@ -7,24 +7,17 @@ part that comes out. Parts whose columns have types that cannot be brought toget
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingestlab import layout
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Value
-from ingestlab.sinks.parquet import ROW_GROUP, staged_path
-from ingestlab.storage import Store, open_store, storage_error
-
-BATCH = 1 << 16  # rows that are decoded at a time
-GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
+from ingestlab.process.parts import batches, joined, open_part, row_groups, write_part
+from ingestlab.storage import Store, open_store
 
 
 class Merge(Value):
@@ -90,7 +83,7 @@ def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
     """Each part with the first others that it goes together with."""
     families: list[_Family] = []
     for part in parts:
-        schema = _open(part, store).schema_arrow.remove_metadata()
+        schema = open_part(part, store).schema_arrow.remove_metadata()
         for family in families:
             if both := common_schema(family.schema, schema):
                 family.schema = both
@@ -102,37 +95,18 @@ def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
 
 
 def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
-    """Writes the rows of a family to a local file, and hands that to the lake."""
+    """Stages the part that holds the rows of a family."""
     target = f"{family.parts[0].target.rsplit('/', 1)[0]}/{name}.parquet"
-    staged = staged_path(layout.staging(spec.batch), target)
-    batches = _batches(family, store)
-    tables = [_sorted(batches, spec.sort)] if spec.sort else _row_groups(batches)
-    local = store.scratch() / uuid.uuid4().hex
-    rows = 0
-    try:
-        with local.open("wb") as file:
-            with pq.ParquetWriter(file, family.schema, compression="zstd", compression_level=1) as writer:
-                for table in tables:
-                    writer.write_table(table, row_group_size=ROW_GROUP)
-                    rows += table.num_rows
-            file.flush()
-            os.fsync(file.fileno())
-        size = local.stat().st_size
-        store.adopt(local, staged)
-    except OSError as error:
-        raise storage_error(error, target) from error
-    finally:
-        local.unlink(missing_ok=True)
-    sources = sorted({uri for part in family.parts for uri in part.sources})
-    part = Part(target=target, staged=staged, rows=rows, size=size, sources=tuple(sources))
+    rows = _rows(family, store)
+    tables = [_sorted(rows, spec.sort)] if spec.sort else row_groups(rows)
+    sources = {uri for part in family.parts for uri in part.sources}
+    part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store)
     return Merged(part=part, replaced=tuple(p.target for p in family.parts))
 
 
-def _batches(family: _Family, store: Store) -> Iterator[pa.Table]:
+def _rows(family: _Family, store: Store) -> Iterator[pa.Table]:
     """The rows of all parts, in their order, under the columns of the family."""
-    for part in family.parts:
-        for batch in _open(part, store).iter_batches(BATCH):
-            yield _conform(pa.Table.from_batches([batch]), family.schema)
+    return (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -144,32 +118,8 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _row_groups(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Collects batches until they make a row group."""
-    held: list[pa.Table] = []
-    rows = size = 0
-    for batch in batches:
-        held.append(batch)
-        rows, size = rows + batch.num_rows, size + _bytes(batch)
-        if rows + BATCH > ROW_GROUP or size >= GROUP_BYTES:
-            yield _join(held)
-            held, rows, size = [], 0, 0
-    if held:
-        yield _join(held)
-
-
-def _bytes(batch: pa.Table) -> int:
-    """Bytes of the rows; a dictionary, which many batches may share, does not count."""
-    return int(sum(c.nbytes for c in batch.columns if not pa.types.is_dictionary(c.type)) + 4 * batch.num_rows)
-
-
-def _join(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table in one piece, with one dictionary a column."""
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-
-
-def _sorted(batches: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
-    table = _join(list(batches))
+def _sorted(tables: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
+    table = joined(list(tables))
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         have = ", ".join(table.column_names)
@@ -181,11 +131,3 @@ def _sorted(batches: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as Arrow can sort it."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _open(part: Part, store: Store) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(pa.BufferReader(store.read(part.target)))
-    except FileNotFoundError:
-        wanted = f"the part {Path(part.target).name}, which a manifest names"
-        raise TerminalError(wanted, "no such file", "`ingestlab reconcile` lists all that is missing.") from None

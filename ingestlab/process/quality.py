@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,19 +12,10 @@ import pyarrow as pa
 from ingestlab.catalog import blame
 from ingestlab.errors import IngestError, TerminalError
 from ingestlab.pipeline import Pipeline
+from ingestlab.process.contract import Reason, apply_contract, lost
 from ingestlab.process.frames import INDEX, Frame, Ints, to_arrow, to_pandas, wants_polars
 
 ADDED = ("_source", INDEX)  # to every published row
-MAX_VALUE = 200  # characters of an offending value that a reject keeps
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a source row does not go on."""
-
-    rule: str
-    column: str | None = None
-    value: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,10 +38,10 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
     given = pd.Index(frame.index)
     cleaned = _clean(frame, pipeline)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(_lost(given, cleaned.index), Reason("clean"))
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean"))
     passed = cleaned
     if pipeline.contract is not None:
-        passed, broken = _apply_contract(cleaned, pipeline)
+        passed, broken = apply_contract(cleaned, pipeline)
         _check_index(passed, given, f"the contract of '{pipeline.name}'")
         reasons |= broken
     return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
@@ -83,12 +74,6 @@ def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> Non
         got,
         "Do not reset the index; make new rows with repeat() or explode(), and add columns with map() or join().",
     )
-
-
-def _lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
-    """The indexes that are gone, in order; far faster than numpy's functions on sets."""
-    gone: list[int] = before[~before.isin(after)].unique().tolist()
-    return gone
 
 
 def _to_arrow(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pa.Table, Ints]:
@@ -138,48 +123,3 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
         raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
     table = result.to_arrow()
     return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
-
-
-def _apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """The rows that keep the contract, and for the others the first rule that each breaks."""
-    reasons: dict[int, Reason] = {}
-    passed, failures = _validate(frame, pipeline)
-    while failures is not None:  # once, unless a check looks at several rows
-        reasons |= dict(_reasons(failures))
-        frame = frame[~frame.index.isin(list(reasons))]
-        passed, failures = _validate(frame, pipeline)
-    return passed, reasons | dict.fromkeys(_lost(frame.index, passed.index), Reason("contract"))
-
-
-def _validate(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """What the contract makes of a frame, or which rows break it and how."""
-    from pandera.errors import SchemaErrors  # noqa: PLC0415 - slow to import, and not every pipeline has one
-
-    wanted = f"a frame that the contract of '{pipeline.name}' can check"
-    try:
-        return pipeline.contract.validate(frame, lazy=True), None
-    except SchemaErrors as error:
-        failures = error.failure_cases
-    except Exception as error:  # a user's contract may raise anything
-        raise TerminalError.wrap(error, wanted, "Mend the contract.") from error
-    of_no_row = failures[~failures["index"].isin(frame.index)]
-    if len(of_no_row):
-        first = of_no_row.iloc[0]
-        got = f"{first['check']} failed for {first['failure_case']!r}"
-        raise TerminalError(wanted, got, "Mend clean or the contract.")
-    return frame, failures
-
-
-def _reasons(failures: pd.DataFrame) -> Iterator[tuple[int, Reason]]:
-    first = failures.drop_duplicates("index")
-    for index, column, rule, value in zip(
-        first["index"], first["column"], first["check"], first["failure_case"], strict=True
-    ):
-        name = None if column is None or pd.isna(column) else str(column)
-        shown = None if pd.isna(value) else str(value)[:MAX_VALUE]
-        yield int(index), Reason(_rule(str(rule)), name, shown)
-
-
-def _rule(check: str) -> str:
-    """The name of a check without its arguments: ``in_range(0, 100)`` is ``in_range``."""
-    return check.split("(", 1)[0]

@@ -1,16 +1,17 @@
-"""Takes the rows of some sources out of a published part: the other half of `replace`."""
+"""Takes the rows of some sources out of a published part: the other half of `replace`.
+
+The rows stream through, as they do where parts are merged.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from ingestlab import layout
 from ingestlab.models import Part
-from ingestlab.sinks.parquet import ParquetSink, without_sources
+from ingestlab.process.parts import batches, open_part, row_groups, write_part
+from ingestlab.sinks.parquet import without_sources
 from ingestlab.storage import open_store
 
 
@@ -20,13 +21,21 @@ def rewrite(
     """A Dask task: stages what is left of a part when some sources go; None if that is nothing.
 
     The part itself stays. What is left goes to the same folder, under a name of the new batch.
+
+    Raises:
+        TerminalError: The part is gone.
     """
     old = Part.from_dict(part)
-    if set(old.sources) <= set(uris):
+    left = set(old.sources) - set(uris)
+    if not left:
         return None
     store = open_store(lake, options)
-    rest = without_sources(pq.read_table(io.BytesIO(store.read(old.target)), partitioning=None), uris)
-    folder = old.target.rsplit("/", 1)[0]
     name = f"{batch}-r{hashlib.sha256(old.target.encode()).hexdigest()[:8]}"
-    staged = ParquetSink(store, folder, layout.staging(batch)).stage(name, rest)
-    return staged[0].to_dict() if staged else None
+    target = f"{old.target.rsplit('/', 1)[0]}/{name}.parquet"
+    opened = open_part(old, store)
+    rest = row_groups(without_sources(table, uris) for table in batches(opened))
+    new = write_part(rest, opened.schema_arrow, target, left, layout.staging(batch), store)
+    if new.rows:
+        return new.to_dict()
+    store.delete(new.staged)
+    return None

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
+from ingestlab.readers.arrowjson import json_as
 from ingestlab.readers.bytes import binary, unpack
 from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.detection import by_mark, detect
-from ingestlab.readers.jsonlines import JsonLines, json_as
+from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
@@ -134,7 +135,7 @@ def _json_column(name: str, values: pa.Array) -> Seen:
         return Seen.of(name, kept, words, set())
     for kind in ("bool", "int64", "float64"):
         try:
-            done = json_as(JsonLines(), values, pa.type_for_alias(kind))
+            done = json_as(values, pa.type_for_alias(kind))
         except pa.ArrowInvalid:
             continue
         if len(valid):

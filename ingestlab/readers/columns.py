@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad
 from ingestlab.readers.cutting import Ints
-from ingestlab.readers.parsing import shorten
+from ingestlab.readers.excerpts import shorten
+from ingestlab.readers.times import has_zone, parse
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
-_ROLLS = r"29|30|31"  # days that a month may lack: Arrow goes on counting into the next one
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
 _CLOCK = r":\d\d.*" + _ZONE
 
@@ -33,7 +33,7 @@ def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.Da
         TerminalError: There is none, or one has a type that cannot be read from this format.
     """
     if not columns:
-        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out.")
+        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out to have types inferred.")
     return {name: arrow_type(name, kind, readable, format_) for name, kind in columns.items()}
 
 
@@ -69,9 +69,18 @@ def check_optional(optional: Iterable[str], columns: Iterable[str]) -> None:
 
 
 def check_extra(
-    names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool, optional: Iterable[str] = ()
+    names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool, optional: Iterable[str] = (), fix: str = ""
 ) -> None:
-    """Raises TerminalError for columns that are missing, and (unless they are dropped) for undeclared ones."""
+    """Raises TerminalError for columns that are missing, and (unless they are dropped) for undeclared ones.
+
+    Args:
+        names: The columns that there are.
+        columns: Those declared.
+        file: Its name.
+        drop: Whether columns may be there that are not declared.
+        optional: Declared columns that may be missing, though not all of them.
+        fix: What to do about missing ones, where more is known than that they are missing.
+    """
     columns = list(columns)
     absent = [name for name in columns if name not in names]
     missing = [name for name in absent if name not in optional or len(absent) == len(columns)]
@@ -79,7 +88,7 @@ def check_extra(
         raise TerminalError(
             f"the columns {listed(columns)} in {file}",
             f"no {listed(missing)} among {listed(names)}",
-            "Correct the file, or the reader's columns.",
+            fix or "Correct the file, or the reader's columns.",
         )
     extra = [name for name in names if name not in columns]
     if extra and not drop:
@@ -88,6 +97,12 @@ def check_extra(
             f"also {listed(extra)}",
             DRIFTED,
         )
+
+
+def without_null_types(table: pa.Table) -> pa.Table:
+    """A column without any value is text until something else is known."""
+    kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def listed(names: Iterable[str]) -> str:
@@ -117,6 +132,9 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
     Returns:
         The values, and the positions of those that are not of this type, ascending.
     """
+    if timestamp_format is not None and _may_be_timed(values, kind):
+        done = _times(values, kind, timestamp_format)
+        return done, np.flatnonzero(pc.and_(done.is_null(), values.is_valid()).to_numpy(zero_copy_only=False))
     with suppress(pa.ArrowInvalid):
         return cast(values, kind, timestamp_format), np.empty(0, np.int64)
 
@@ -201,12 +219,15 @@ def arrow_type(
 
 def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
     """Makes values of another type, as :func:`convert` does; raises ArrowInvalid where one cannot be."""
+    if timestamp_format is not None and _may_be_timed(values, kind):
+        times = _times(values, kind, timestamp_format)
+        if times.null_count > values.null_count:
+            raise pa.ArrowInvalid(f"a text that is no time as {timestamp_format!r} says")
+        return times
     if not pa.types.is_string(values.type) or pa.types.is_string(kind):
         return values.cast(kind)
     if pa.types.is_time(kind):  # Arrow reads times of day only as part of a day
         return pc.binary_join_element_wise("1970-01-01 ", values, "").cast(pa.timestamp(kind.unit)).cast(kind)
-    if timestamp_format is not None and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return _parse_times(values, kind, timestamp_format)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         zoned = pc.match_substring_regex(values, _CLOCK)
         none = pa.scalar(None, values.type)
@@ -215,23 +236,31 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
     return values.cast(kind)
 
 
-def _parse_times(values: pa.Array, kind: pa.DataType, timestamp_format: str) -> pa.Array:
-    """Times by a format; ones with a zone become UTC, the type wanted decides whether that is said."""
+def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:
+    """Whether pyarrow's CSV parser reads a type by a format: it then has a zone if, and only if, the format has."""
+    return (
+        timestamp_format is not None
+        and pa.types.is_timestamp(kind)
+        and (kind.tz is not None) == has_zone(timestamp_format)
+    )
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    whole = column.combine_chunks()
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _may_be_timed(values: pa.Array, kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(values.type) and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)))
+
+
+def _times(values: pa.Array, kind: pa.DataType, timestamp_format: str) -> pa.Array:
+    """Times by a format, null where there is none; with a zone they become UTC, the type decides if that is said."""
     unit = kind.unit if pa.types.is_timestamp(kind) else "s"
-    times = pc.strptime(values, format=timestamp_format, unit=unit)
-    _check_days(values, times, timestamp_format)
+    times = parse(values, timestamp_format, unit)
     if times.type.tz is not None and not (pa.types.is_timestamp(kind) and kind.tz is not None):
         times = times.cast(pa.timestamp(unit))
     elif times.type.tz is None and pa.types.is_timestamp(kind) and kind.tz is not None:
         times = pc.assume_timezone(times, "UTC")
     return times.cast(kind, safe=not pa.types.is_date(kind))
-
-
-def _check_days(values: pa.Array, times: pa.Array, timestamp_format: str) -> None:
-    """Raises ArrowInvalid for the 31st of February, which Arrow takes for the 3rd of March."""
-    could = pc.and_(pc.match_substring_regex(values, _ROLLS), pc.less_equal(pc.day(times), 4))
-    for text in values.filter(could).to_pylist():
-        try:
-            datetime.strptime(text, timestamp_format)  # noqa: DTZ007 - only whether there is such a day
-        except ValueError as error:
-            raise pa.ArrowInvalid(str(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -17,19 +16,29 @@ import pyarrow.compute as pc
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.bytes import HEAD, Limits, ascii_based, binary, compression, load_text, text
-from ingestlab.readers.columns import DRIFTED, MAX_COLUMNS, arrow_type, check_optional, check_width
+from ingestlab.readers.arrowcsv import Layout, readable
+from ingestlab.readers.body import Body
+from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.columns import (
+    MAX_COLUMNS,
+    check_extra,
+    check_optional,
+    check_width,
+    declared,
+    without_null_types,
+)
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
-from ingestlab.readers.detection import by_mark, detect
+from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
+from ingestlab.readers.excerpts import shorten
+from ingestlab.readers.headers import distant_header, header, other_delimiter
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.packs import Opened, read_pack
-from ingestlab.readers.parsing import Body, Layout, Parsed, parse, readable, shorten
+from ingestlab.readers.parsing import Parsed, parse
 from ingestlab.storage import Store
 
 NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
 _READ = 8 << 20  # bytes held at once while looking for places to cut
-_MAX_BLOCK = 1 << 30  # pyarrow takes less than 2 GiB at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +90,7 @@ class Csv:
             raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
         check_encoding(self.encoding)
         if self.columns is not None:
-            object.__setattr__(self, "columns", _types(self.columns))
+            object.__setattr__(self, "columns", declared(self.columns, readable, "CSV"))
             check_optional(self.optional, self.columns)
         object.__setattr__(self, "null_values", tuple(self.null_values))
         object.__setattr__(self, "optional", tuple(self.optional))
@@ -135,9 +144,14 @@ class Csv:
         """The first part of `read`: the piece's text and header."""
         data, facts = load_text(piece, store, self.encoding, self.limits)
         if piece.start:
-            return Opened(Body(data, 0, len(data), self._dialect), self._distant_header(piece, store), facts)
-        start, stop, begin = first_record(data, self._dialect)
-        return Opened(Body(data, begin, len(data), self._dialect), self._header(data[start:stop], piece), facts)
+            body = Body(data, 0, len(data), self._dialect)
+            names = distant_header(piece, store, self._dialect, self.encoding)
+        else:
+            start, stop, begin = first_record(data, self._dialect)
+            body = Body(data, begin, len(data), self._dialect)
+            names = header(data[start:stop], self._dialect, piece.name)
+        self._check(names, piece.name)
+        return Opened(body, names, facts)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
@@ -170,48 +184,12 @@ class Csv:
         """The columns of a file that are read although they are not declared."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
-    def _distant_header(self, piece: Piece, store: Store) -> tuple[str, ...]:
-        """The column names of a piece that does not hold them itself."""
-        size = HEAD
-        while True:
-            head = store.read(piece.path, 0, min(size, piece.start)).removeprefix(codecs.BOM_UTF8)
-            start, stop, _ = first_record(head, self._dialect)
-            if stop < len(head) or size >= piece.start:
-                first = piece.model_copy(update={"start": 0})
-                return self._header(text(head[start:stop], self.encoding or detect(head), first), piece)
-            size *= 8
-
-    def _header(self, line: bytes, piece: Piece) -> tuple[str, ...]:
-        lines = line.decode().splitlines(keepends=True)
-        try:
-            if self.quote is None:
-                names = next(csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE), [])
-            else:
-                names = next(csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote), [])
-        except csv.Error as error:
-            raise TerminalError.wrap(error, f"a header line in {piece.name}") from error
-        self._check(names, piece.name)
-        return tuple(names)
-
-    def _check(self, names: list[str], file: str) -> None:
+    def _check(self, names: Sequence[str], file: str) -> None:
+        """Raises TerminalError for columns that are too many, twice there, or not as declared."""
         check_width(names, file, self.max_columns)
-        if self.columns is None:
-            return
-        absent = [name for name in self.columns if name not in names]
-        missing = [name for name in absent if name not in self.optional or len(absent) == len(self.columns)]
-        if missing:
-            raise TerminalError(
-                f"the columns {_list(self.columns)} in {file}",
-                f"no {_list(missing)} among {_list(names)}",
-                _other_delimiter(names, self.delimiter) or "Correct the file, or the reader's columns.",
-            )
-        extra = [name for name in names if name not in self.columns]
-        if extra and refuses(self.drift, self.extra_columns):
-            raise TerminalError(
-                f"only the columns {_list(self.columns)} in {file}",
-                f"also {_list(extra)}",
-                DRIFTED,
-            )
+        if self.columns is not None:
+            drop, fix = not refuses(self.drift, self.extra_columns), other_delimiter(names, self.delimiter)
+            check_extra(names, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
     def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
         """Reads the columns declared, and text in columns that are not or are to be loose."""
@@ -219,15 +197,7 @@ class Csv:
         types |= dict.fromkeys(self._unknown(names), pa.string())
         wanted = None if self.columns is None else types
         layout = Layout(names, wanted, self._dialect, tuple(self.null_values), self.timestamp_format)
-        if body.end - body.begin <= _MAX_BLOCK:
-            return parse(body, layout)
-        parts = [(first, parse(part, layout)) for first, part in _divide(body, _MAX_BLOCK)]
-        return Parsed(
-            pa.concat_tables([p.table for _, p in parts], promote_options="permissive"),
-            np.concatenate([p.kept + first for first, p in parts]),
-            [Bad(bad.row + first, bad.rule, bad.column, bad.value) for first, p in parts for bad in p.bad],
-            sum(p.total for _, p in parts),
-        )
+        return parse(body, layout)
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
         table, kept, bad, total = parsed
@@ -239,7 +209,7 @@ class Csv:
             keep = ~np.isin(kept, [b.row for b in long])
             table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
         if self.columns is None:
-            table = _without_null_types(table)
+            table = without_null_types(table)
         if first:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
@@ -260,12 +230,6 @@ class _Raw:
         return {i + self.first: t for i, t in self.body.texts(int(row) - self.first for row in rows).items()}
 
 
-def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
-    if not columns:
-        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out to have types inferred.")
-    return {name: arrow_type(name, kind, readable, "CSV") for name, kind in columns.items()}
-
-
 def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
     return (store.read(file.path, at, min(at + _READ, file.size)) for at in range(begin, file.size, _READ))
 
@@ -279,16 +243,6 @@ def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
     ]
 
 
-def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
-    """Parts of a body that is too large for one call of the parser, each with the number of its first record."""
-    starts, ends, _ = body.spans
-    first = 0
-    while first < len(starts):
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + size, side="right")))
-        yield first, Body(body.data, int(starts[first]), int(ends[last - 1]), body.dialect)
-        first = last
-
-
 def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
     """Texts of more than `most` bytes."""
     found = []
@@ -298,20 +252,3 @@ def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
             found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
     return found
-
-
-def _without_null_types(table: pa.Table) -> pa.Table:
-    """A column without any value is text until something else is known."""
-    kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
-    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
-
-
-def _list(names: Iterable[str]) -> str:
-    shown = [repr(shorten(name)) for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
-
-
-def _other_delimiter(names: Sequence[str], used: str) -> str:
-    """A hint for the commonest cause of one wide column."""
-    other = next((c for c in ",;\t|" if c != used and c in names[0]), None) if len(names) == 1 else None
-    return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."

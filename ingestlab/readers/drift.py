@@ -21,8 +21,8 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.columns import failing
-from ingestlab.readers.parsing import shorten
+from ingestlab.readers.columns import cast, failing, one_array, strictly_timed
+from ingestlab.readers.excerpts import shorten
 
 EXACT = 2**53  # from here on a float64 has no room for every integer
 _NOTHING = "\0"  # stands for null: no text has it
@@ -115,9 +115,9 @@ def _evolved(
 ) -> Records:
     table = found.table
     for name in unfit:
-        table = _put(table, name, _widened(_whole(table[name]), types[name], retype))
+        table = _put(table, name, _widened(one_array(table[name]), types[name], retype))
     for name in unknown:
-        table = _put(table, name, retype(_whole(table[name]), None))
+        table = _put(table, name, retype(one_array(table[name]), None))
     return replace(found, table=table)
 
 
@@ -126,7 +126,7 @@ def _emptied(
 ) -> Records:
     table, discarded = found.table, Counter[str]()
     for name, rows in unfit.items():
-        old = _whole(table[name])
+        old = one_array(table[name])
         new = _fitting(old, np.isin(found.rows, rows), types[name], retype)
         discarded[name] += new.null_count - old.null_count
         table = _put(table, name, new)
@@ -196,6 +196,8 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
     """
     if not len(values) or (kind is not None and pa.types.is_string(kind)):
         return values.cast(kind or pa.string())
+    if kind is not None and strictly_timed(kind, timestamp_format):
+        return cast(values, kind, timestamp_format)
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(values, '"', '""'), '"\n', "")
     lines = pc.fill_null(quoted, f"{_NOTHING}\n")
     table = pyarrow.csv.read_csv(
@@ -211,13 +213,18 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
             timestamp_parsers=None if timestamp_format is None else [timestamp_format],
         ),
     )
-    done = _whole(table["value"])
+    done = one_array(table["value"])
+    if strictly_timed(done.type, timestamp_format) and kind is None:
+        return _timed_or_text(values, done.type, timestamp_format)
     return done.cast(pa.string()) if pa.types.is_null(done.type) else done
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+def _timed_or_text(values: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
+    """What the parser would infer to be times: they stay text where one is no day of the calendar."""
+    try:
+        return cast(values, kind, timestamp_format)
+    except pa.ArrowInvalid:
+        return values
 
 
 def _put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

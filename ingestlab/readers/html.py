@@ -20,8 +20,8 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.bytes import Limits, load_text, text, unpack
 from ingestlab.readers.detection import by_mark, detect, valid_utf8
+from ingestlab.readers.excerpts import MAX_RAW
 from ingestlab.readers.linewise import check_encoding, whole
-from ingestlab.readers.parsing import MAX_RAW
 from ingestlab.readers.single import capped, check_size, needed
 from ingestlab.storage import Store
 

@@ -18,8 +18,8 @@ from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import castable, check_format, convert_columns, declared, listed
 from ingestlab.readers.cutting import Ints, Spans
+from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
-from ingestlab.readers.parsing import shorten
 from ingestlab.storage import Store
 
 

@@ -15,7 +15,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
 from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
 from ingestlab.readers.detection import by_mark
-from ingestlab.readers.parsing import excerpt
+from ingestlab.readers.excerpts import excerpt
 from ingestlab.storage import Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none

@@ -13,8 +13,8 @@ import numpy as np
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import Piece
 from ingestlab.pipeline import Records
+from ingestlab.readers.body import Body
 from ingestlab.readers.cutting import Ints
-from ingestlab.readers.parsing import Body
 from ingestlab.storage import Store
 
 SMALL = 1 << 20  # bytes; to a larger file the fixed cost is nothing

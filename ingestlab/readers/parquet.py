@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,6 @@ import pyarrow.parquet as pq
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.bytes import binary, compression
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     cast,
@@ -31,15 +29,14 @@ from ingestlab.readers.columns import (
 )
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.drift import looks, refuses, settle, told, with_missing
-from ingestlab.readers.footer import WIDTH, Group, row_groups
+from ingestlab.readers.excerpts import excerpt
+from ingestlab.readers.footer import Group, row_groups
 from ingestlab.readers.linewise import whole
-from ingestlab.readers.parsing import excerpt
+from ingestlab.readers.parquetfile import opened, plain, plain_size
 from ingestlab.storage import Store
 
-_SMALL = 64 << 20  # bytes up to which a file is read in one go
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # seconds from 1970 to the years that Python and pandas know
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "day": 1 / 86_400}  # nanoseconds do not reach so far
-_BROKEN = (pa.ArrowException, OSError, ValueError, EOFError)  # what Arrow raises on damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +111,7 @@ class Parquet:
             TerminalError: It is no Parquet file, damaged, encrypted, without rows, too large for memory, or
                 has other columns than declared.
         """
-        with _opened(piece, store) as source:
+        with opened(piece, store) as source:
             names = source.schema_arrow.names
             check_width(names, piece.name, self.max_columns)
             if self.columns is not None:
@@ -123,9 +120,13 @@ class Parquet:
             table = self._table(source, piece, row_groups(piece.path, store, store.size(piece.path)))
         if not table.num_rows and not piece.start:
             raise TerminalError(f"rows in {piece.name}", "none (0 rows)", "See what the producer left out.")
-        rows = np.arange(piece.first_row, piece.first_row + table.num_rows, dtype=np.int64)
-        raw = _Raw(table, piece.first_row)
-        table, rows, bad = _in_range(table, rows)
+        return self._settled(table, piece)
+
+    def _settled(self, found: pa.Table, piece: Piece) -> Records:
+        """The records in a table, as declared and after their schema drift."""
+        raw = _Raw(found, piece.first_row)
+        numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
+        table, rows, bad = _in_range(found, numbers)
         types = {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
         def loosely(loose: AbstractSet[str]) -> Records:
@@ -156,8 +157,8 @@ class Parquet:
         if table.num_rows != sum(groups[i].rows for i in own):
             raise ValueError(f"{table.num_rows:,} rows where the footer says otherwise")
         table.validate(full=True)  # damage may hide in offsets and in text that is no UTF-8
-        self._check_memory(sum(_plain_size(column) for column in table.columns), piece)
-        return _plain(table if names is None else table.select(names)).replace_schema_metadata(None)
+        self._check_memory(sum(plain_size(column) for column in table.columns), piece)
+        return plain(table if names is None else table.select(names)).replace_schema_metadata(None)
 
     def _check_memory(self, size: int, piece: Piece) -> None:
         if size > self.max_group_bytes:
@@ -185,81 +186,6 @@ class _Raw:
         return found
 
 
-class _Ranged(io.RawIOBase):
-    """A file of a store, read by ranges."""
-
-    def __init__(self, path: str, store: Store) -> None:
-        self._path, self._store = path, store
-        self._at, self._size = 0, store.size(path)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        data = self._store.read(self._path, self._at, stop) if stop > self._at else b""
-        self._at += len(data)
-        return data
-
-
-@contextmanager
-def _opened(piece: Piece, store: Store) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; whatever Arrow finds wrong with it while it is open is the file's fault."""
-    size = store.size(piece.path)
-    head = store.read(piece.path, 0, min(size, 512))
-    _check_head(head, piece.name)
-    source: Any = (
-        pa.BufferReader(store.read(piece.path)) if size <= _SMALL else pa.PythonFile(_Ranged(piece.path, store), "r")
-    )
-    try:
-        with pq.ParquetFile(
-            source, pre_buffer=True, page_checksum_verification=True, arrow_extensions_enabled=False
-        ) as file:
-            yield _encoded(file, source)
-    except (FileNotFoundError, TerminalError):
-        raise
-    except _BROKEN as error:
-        encrypted = "encrypt" in str(error).lower() or "decrypt" in str(error).lower()
-        fix = "Have it written without encryption." if encrypted else "Fetch it again from its producer."
-        raise TerminalError.wrap(error, f"{piece.name} to be a whole, plain Parquet file", fix) from error
-
-
-def _encoded(file: pq.ParquetFile, source: Any) -> pq.ParquetFile:
-    """The same file, with text that is stored as a dictionary read as one: a long text repeated costs no more."""
-    text = [f.name for f in file.schema_arrow if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
-    if not text or file.metadata.num_columns > MAX_COLUMNS:
-        return file
-    return pq.ParquetFile(
-        source,
-        metadata=file.metadata,
-        read_dictionary=text,
-        pre_buffer=True,
-        page_checksum_verification=True,
-        arrow_extensions_enabled=False,
-    )
-
-
-def _check_head(head: bytes, name: str) -> None:
-    if head.startswith(b"PAR1"):
-        return
-    if head.startswith(b"PARE"):
-        raise TerminalError(f"plain Parquet in {name}", "an encrypted footer", "Have it written without encryption.")
-    if not head:
-        raise TerminalError(f"data in {name}", "an empty file (0 bytes)", "See whether the producer had finished it.")
-    got = binary(head) or (f"a {kind} file" if (kind := compression(head)) else f"{head[:4]!r}")
-    raise TerminalError(f"a Parquet file in {name} (it begins with PAR1)", got, "See what the producer sent.")
-
-
 def _in_range(table: pa.Table, rows: Ints) -> tuple[pa.Table, Ints, list[Bad]]:
     """Sets apart the records with times before the year 1 or after 9999, which hardly any tool can take."""
     bad: list[Bad] = []
@@ -284,29 +210,3 @@ def _unit(kind: pa.DataType) -> str:
     if pa.types.is_date32(kind):
         return "day"
     return "ms" if pa.types.is_date64(kind) else kind.unit if pa.types.is_timestamp(kind) else ""
-
-
-def _plain_size(column: pa.ChunkedArray) -> int:
-    """Bytes of a column once its dictionaries are written out."""
-    return sum(_chunk_size(chunk) for chunk in column.chunks)
-
-
-def _chunk_size(chunk: pa.Array) -> int:
-    if not pa.types.is_dictionary(chunk.type):
-        return int(chunk.nbytes)
-    lengths = pc.binary_length(chunk.dictionary) if _textual(chunk.type.value_type) else None
-    if lengths is None:
-        return len(chunk) * WIDTH
-    times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
-    return int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
-
-
-def _textual(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """The table with its text written out; types that are dictionaries by declaration become plain too."""
-    fields = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields))

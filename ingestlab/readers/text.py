@@ -10,8 +10,8 @@ import pyarrow as pa
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.bytes import Limits, load_text
+from ingestlab.readers.excerpts import MAX_RAW
 from ingestlab.readers.linewise import check_encoding, whole
-from ingestlab.readers.parsing import MAX_RAW
 from ingestlab.readers.single import capped, check_size
 from ingestlab.storage import Store
 

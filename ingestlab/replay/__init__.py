@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ingestlab.commit import Batch, abandon, all_or_nothing, assemble, publish
-from ingestlab.errors import StorageError, TerminalError
+from ingestlab.errors import IngestError, StorageError, TerminalError
 from ingestlab.guard import check_tenant, shown
 from ingestlab.ingest import Context, process_all
 from ingestlab.ledger import Lease, batch_lock
 from ingestlab.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
+from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target
 from ingestlab.process.again import Mended, Mending, mend, run_again
 from ingestlab.replay.plan import plan_again
@@ -78,7 +79,11 @@ def _replay_into(
 ) -> None:
     """The same for the sources of one pipeline."""
     store, ledger, where = context.store, context.ledger, (target.tenant, target.table)
-    plan = plan_again(target, uris, state, context)
+    ready = pinned(target, store, ledger, context.settings)
+    if isinstance(ready, IngestError):
+        story.failed(dict.fromkeys(uris, ready.to_dict()))
+        return
+    plan = plan_again(ready, uris, state, context)
     lease.acquire([batch_lock(plan.batch)])
     with all_or_nothing(*where, plan.batch, store, ledger, lease):
         with story.stage("processing"):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from ingestlab.guard import file_name
 from ingestlab.ingest import Context
-from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, Wanted, digest
-from ingestlab.plan import Plan, Target, pack
+from ingestlab.models import Partition, Piece, Wanted, digest
+from ingestlab.plan import Plan, Target, file_of, pack, referred
 from ingestlab.replay.state import State
 
 
@@ -20,8 +19,8 @@ def plan_again(target: Target, uris: Sequence[str], state: State, context: Conte
     last = {r.uri: m.batch for m in state.history for r in m.sources}
     inside = {"table": [target.tenant, target.table], "pipeline": [target.source.name, target.source.sha256]}
     rows = [[uri, state.known[uri].sha256, digest(state.wanted[uri]), last.get(uri)] for uri in sorted(uris)]
-    batch = digest({"replay": inside, "rows": rows})[:24]
-    files = [_file(state.known[uri]) for uri in uris]
+    batch = digest({"replay": inside, "rows": rows, **referred(target.references)})[:24]
+    files = [file_of(state.known[uri]) for uri in uris]
     size = context.settings.partition_bytes
     groups = []
     for file in files:
@@ -30,17 +29,6 @@ def plan_again(target: Target, uris: Sequence[str], state: State, context: Conte
     packs = pack(groups, {f.uri: f.size for f in files}, max(1, size // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packs))
     return Plan(batch=batch, target=target, files=tuple(files), partitions=partitions)
-
-
-def _file(record: SourceRecord) -> FetchedFile:
-    return FetchedFile(
-        uri=record.uri,
-        path=record.raw,
-        name=file_name(record.uri),
-        size=record.size,
-        sha256=record.sha256,
-        version=record.version,
-    )
 
 
 def _wanted(pieces: Sequence[Piece], rows: Sequence[int], count: int) -> tuple[Piece, ...]:

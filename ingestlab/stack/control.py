@@ -23,6 +23,7 @@ def start(
     workers: int = 2,
     dask_workers: int = 0,
     detach: bool = True,
+    milvus: bool = True,
     worker_command: tuple[str, ...] = WORKER,
 ) -> Settings:
     """Starts a stack in the background, or finds the one that runs in this home, and waits until it serves.
@@ -32,6 +33,7 @@ def start(
         workers: RQ workers.
         dask_workers: Processes of the Dask cluster; 0 means one a core, four at most.
         detach: Whether the stack outlives this process; if not, it stops when this process ends.
+        milvus: Whether Milvus Lite is wanted, where it is installed.
         worker_command: What runs an RQ worker; the queue's name is added.
 
     Returns:
@@ -41,7 +43,9 @@ def start(
         StackError: A part does not start; its name, last words and log are in the text.
     """
     home = home_of(settings)
-    spec = Spec(workers=workers, dask_workers=dask_workers, worker_command=worker_command, tied=not detach)
+    spec = Spec(
+        workers=workers, dask_workers=dask_workers, worker_command=worker_command, tied=not detach, milvus=milvus
+    )
     state = running(home) or _launch(settings.model_copy(update={"home": home}), spec)
     return state.connect(settings)
 

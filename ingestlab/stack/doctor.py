@@ -15,6 +15,7 @@ from distributed import Client
 from ingestlab.catalog import Catalog, load
 from ingestlab.errors import IngestError
 from ingestlab.settings import Settings
+from ingestlab.sinks.vectors import open_vectors
 from ingestlab.stack.listeners import Listener, listeners
 from ingestlab.storage import open_store
 
@@ -29,7 +30,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        check: What was looked at: ``redis``, ``workers``, ``dask``, ``lake`` or ``pipelines``.
+        check: What was looked at: ``redis``, ``workers``, ``dask``, ``milvus``, ``lake`` or
+            ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
         fix: What to do about it; empty if all is well.
@@ -43,7 +45,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Looks at everything that the settings name; takes some seconds where servers do not answer."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _lake, _pipelines)
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _milvus, _lake, _pipelines)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -163,6 +165,19 @@ def _version(host: dict[str, Any], package: str) -> str:
     if package == "python":
         return ".".join(str(host["host"]["python"]).split(".")[:3])
     return str(host["packages"].get(package) or "missing")
+
+
+def _milvus(settings: Settings) -> Iterator[Finding]:
+    if not settings.milvus_uri:  # which only pipelines with embeddings miss
+        return
+    try:
+        store = open_vectors(settings.model_copy(update={"milvus_timeout": PATIENCE, "milvus_attempts": 1}))
+        try:
+            yield Finding("milvus", "ok", f"{store.about()} answers at {settings.milvus_shown}.")
+        finally:
+            store.close()
+    except IngestError as error:
+        yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.got}.", error.fix)
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:

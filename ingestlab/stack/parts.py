@@ -17,11 +17,12 @@ import redis
 from pydantic import AliasChoices
 
 from ingestlab.settings import Settings
-from ingestlab.stack import valkey
+from ingestlab.stack import milvus, valkey
 from ingestlab.stack.listeners import listeners
 from ingestlab.stack.state import SERVER, home_of, write_private
 
-PORTS = (SERVER, "dask", "dashboard", "samples")
+MILVUS = "milvus"
+PORTS = (SERVER, "dask", "dashboard", "samples", MILVUS)
 WORKER = (sys.executable, "-m", "ingestlab.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 
@@ -35,12 +36,14 @@ class Spec:
         dask_workers: Processes of the Dask cluster; 0 means one a core, four at most.
         worker_command: What runs an RQ worker; the queue's name is added.
         tied: Whether the stack ends with the process that started it.
+        milvus: Whether Milvus Lite is wanted, where it is installed.
     """
 
     workers: int = 2
     dask_workers: int = 0
     worker_command: tuple[str, ...] = WORKER
     tied: bool = False
+    milvus: bool = True
 
     @staticmethod
     def from_json(text: str) -> Spec:
@@ -53,8 +56,9 @@ class Spec:
         return json.dumps(asdict(self))
 
     def counted(self) -> Spec:
-        """The same with the number of Dask workers settled."""
-        return replace(self, dask_workers=self.dask_workers or min(4, len(_cores())))
+        """The same with the number of Dask workers settled, and whether there is a Milvus."""
+        dask_workers = self.dask_workers or min(4, len(_cores()))
+        return replace(self, dask_workers=dask_workers, milvus=self.milvus and milvus.installed())
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return {**inherited, **{name: _encode(value) for name, value in values.items() if value is not None}}
 
 
-def locate(settings: Settings, ports: Mapping[str, int]) -> Settings:
+def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings:
     """The settings of a stack on these ports: addresses filled in, every path absolute."""
     home = home_of(settings)
     secret = valkey.password(home)
@@ -115,6 +119,10 @@ def locate(settings: Settings, ports: Mapping[str, int]) -> Settings:
         "dask_dashboard": f"http://{valkey.HOST}:{ports['dashboard']}/status",
         "samples": f"http://{valkey.HOST}:{ports['samples']}",
     }
+    if spec.milvus:
+        changed |= {"milvus_uri": milvus.url(ports[MILVUS]), "milvus_token": None}
+    if settings.references and "://" not in settings.references:
+        changed["references"] = str(Path(settings.references).expanduser().resolve())
     return settings.model_copy(update=changed)
 
 
@@ -146,7 +154,8 @@ def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Par
         grace=10.0,
     )
     crew = [_worker(f"worker-{n + 1}", settings, spec, env) for n in range(spec.workers)]
-    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *crew)
+    vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *crew)
 
 
 def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Part:
@@ -162,6 +171,17 @@ def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, st
         ready=lambda _pid: ready.exists(),
         wave=1,
         sign=ready,
+    )
+
+
+def _milvus(home: Path, port: int, env: dict[str, str]) -> Part:
+    return Part(
+        name=MILVUS,
+        command=milvus.command(home / MILVUS, port),
+        env={**env, **ONE_THREAD},
+        ready=lambda _pid: milvus.listens(port),
+        wave=1,
+        grace=10.0,
     )
 
 

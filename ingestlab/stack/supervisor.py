@@ -40,5 +40,6 @@ def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) 
             if old.stem != SUPERVISOR:  # that one is open already
                 old.replace(old.with_suffix(".log.1"))
         ports = choose_ports(home)
-        located, counted = locate(settings, ports), spec.counted()
+        counted = spec.counted()
+        located = locate(settings, counted, ports)
         asyncio.run(Crew(located, parts(located, counted, ports)).live(on_ready, tied=spec.tied))

@@ -5,7 +5,7 @@ All paths are relative to the lake, with forward slashes. Nothing half-written e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,10 @@ class Store(Protocol):
         """The bytes of a file, or a range of them; raises FileNotFoundError."""
         ...
 
+    def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of files in order, many at a time where the store can; None for one that is not there."""
+        ...
+
     def write(self, path: str, data: bytes | memoryview) -> None:
         """Writes a file so that its name appears only when it is whole and on disk."""
         ...
@@ -40,6 +44,10 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Removes a file or a folder with all in it; nothing there is no error."""
+        ...
+
+    def delete_files(self, paths: Iterable[str]) -> None:
+        """Removes files, many at a time where the store can; one that is not there is no error."""
         ...
 
     def exists(self, path: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ class LocalStore:
             if start:
                 file.seek(start)
             return file.read() if stop is None else _read_exactly(file, stop - start)
+
+    def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        for path in paths:
+            try:
+                yield self.read(path)
+            except FileNotFoundError:
+                yield None
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         target = self._root + path
@@ -70,6 +77,10 @@ class LocalStore:
             pass
         except (IsADirectoryError, PermissionError):
             shutil.rmtree(self._root + path)
+
+    def delete_files(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.delete(path)
 
     def exists(self, path: str) -> bool:
         return os.path.isfile(self._root + path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import fsspec
 
 from ingestlab.errors import IngestError, StorageError, TransientError
 from ingestlab.storage.faults import storage_error
+
+_AT_ONCE = 1000  # files that are asked for or deleted together: S3 takes no more in a request to delete
 
 
 class ObjectStore:
@@ -35,6 +37,17 @@ class ObjectStore:
                     raise
                 return b""  # to servers, a range beyond the end is an error
 
+    def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        for first in range(0, len(paths), _AT_ONCE):
+            some = paths[first : first + _AT_ONCE]
+            with self._reaching(some[0]):
+                found = self.fs.cat_ranges([self.root + path for path in some], None, None, on_error="return")
+            for path, data in zip(some, found, strict=True):
+                with suppress(FileNotFoundError), self._reaching(path):
+                    if isinstance(data, Exception):
+                        raise data
+                yield None if isinstance(data, Exception) else bytes(data)
+
     def write(self, path: str, data: bytes | memoryview) -> None:
         with self._reaching(path, writing=True):
             self.fs.pipe_file(self.root + path, bytes(data))
@@ -52,11 +65,22 @@ class ObjectStore:
             if not self.exists(target):
                 raise
             return
-        self.delete(source)
+        with suppress(FileNotFoundError), self._reaching(source):
+            self.fs.rm_file(self.root + source)
 
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError), self._reaching(path):
             self.fs.rm(self.root + path, recursive=True)
+
+    def delete_files(self, paths: Iterable[str]) -> None:
+        wanted = list(paths)
+        for first in range(0, len(wanted), _AT_ONCE):
+            some = wanted[first : first + _AT_ONCE]
+            with self._reaching(some[0]):
+                if hasattr(self.fs, "call_s3"):
+                    self._delete_objects(some)
+                else:
+                    self._delete_listed(some)
 
     def exists(self, path: str) -> bool:
         try:
@@ -84,6 +108,24 @@ class ObjectStore:
 
     def full(self, path: str) -> str:
         return str(self.fs.unstrip_protocol(self.root + path))
+
+    def _delete_objects(self, paths: Sequence[str]) -> None:
+        """One request to S3. s3fs has one too, but passes over what it says of keys that it could not delete."""
+        bucket, _, root = self.root.partition("/")
+        wanted = {"Objects": [{"Key": root + path} for path in paths], "Quiet": True}
+        said = self.fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)
+        self.fs.invalidate_cache()
+        for trouble in said.get("Errors", [])[:1]:
+            got = f"{trouble.get('Code')}: {trouble.get('Message')}, for {len(said['Errors'])} of them"
+            raise TransientError(f"to delete {len(paths)} files, such as {trouble.get('Key')}", got, "Try again.")
+
+    def _delete_listed(self, paths: Sequence[str]) -> None:
+        """As the store's library does it; where one is not there, one by one."""
+        try:
+            self.fs.rm([self.root + path for path in paths])
+        except FileNotFoundError:
+            for path in paths:
+                self.delete(path)
 
     def _info(self, path: str) -> dict[str, Any]:
         """What the store says of a file: never from a cache, and never "not there" for want of an answer."""
