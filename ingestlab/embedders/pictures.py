@@ -1,0 +1,71 @@
+"""Bytes of image files to pixels, by Pillow, and pieces of images back to bytes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ingestlab.embedders.base import needed
+from ingestlab.errors import TerminalError
+
+MAX_PIXELS = 100_000_000  # of one image, before anything is decoded; readers.Images has the same
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
+    """A Pillow image in RGB or grey, turned as it is meant to be seen; what is transparent lies on white.
+
+    Raises:
+        TerminalError: It is damaged, no image, or too large; or the extra ``images`` is not installed.
+    """
+    pillow = needed("PIL.Image", "images", "images")
+    turned = needed("PIL.ImageOps", "images", "images").exif_transpose
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on sizes, which are checked here, and on EXIF
+            with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(image)
+                return _opaque(turned(image), pillow).convert(mode)
+    except TerminalError:
+        raise
+    except Exception as error:  # decoders meet damage in many ways
+        fix = "Check it with the reader Images, which rejects damaged files."
+        raise TerminalError.wrap(error, f"a whole image ({', '.join(FORMATS)})", fix) from error
+
+
+def _check_size(image: Any) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        got = f"{image.width:,} x {image.height:,}"
+        raise TerminalError(f"an image of at most {MAX_PIXELS:,} pixels", got, "Make it smaller first.")
+
+
+def _opaque(image: Any, pillow: Any) -> Any:
+    if not image.has_transparency_data:
+        return image
+    white = pillow.new("RGBA", image.size, "white")
+    return pillow.alpha_composite(white, image.convert("RGBA"))
+
+
+def pixels(images: Sequence[bytes], size: int, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray[Any, Any]:
+    """Images stretched to a square: float32 from 0 to 1, of shape (n, size, size, 3), or (n, size, size) for grey."""
+    smooth = needed("PIL.Image", "images", "images").Resampling.BICUBIC
+    squares = [np.asarray(opened(data, mode).resize((size, size), smooth), dtype=np.float32) for data in images]
+    return np.stack(squares) / np.float32(255)
+
+
+def crop(data: bytes, box: Box) -> bytes:
+    """A piece of an image, at least a pixel in size, as PNG."""
+    image = opened(data)
+    left, top = (min(max(int(at), 0), most - 1) for at, most in zip(box[:2], image.size, strict=True))
+    right, bottom = (
+        min(max(round(at), low + 1), most) for at, low, most in zip(box[2:], (left, top), image.size, strict=True)
+    )
+    buffer = io.BytesIO()
+    image.crop((left, top, right, bottom)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
