@@ -1,0 +1,87 @@
+"""Conditions as Milvus' boolean expressions, with every value quoted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from ingestlab.errors import TerminalError
+from ingestlab.sinks.vector_values import Filter, Scalar, Where
+
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})  # what may not stand in quotes as it is
+SOURCES = 200  # URIs in one expression; more make several
+
+
+def expressions(where: Where) -> Iterator[str]:
+    """The conditions as expressions that no row fulfils twice; the empty one means every row."""
+    uris = tuple(dict.fromkeys(where.sources))
+    for start in range(0, len(uris), SOURCES) or (0,):
+        yield expression(where.model_copy(update={"sources": uris[start : start + SOURCES]}))
+
+
+def expression(where: Where) -> str:
+    """The conditions as one expression."""
+    rest = [_equals("tenant", where.tenant), _equals("table", where.table)]
+    rest += [_among("sha256", where.sha256), _among("run", where.runs), _among("source", where.sources)]
+    if where.not_sha256:
+        rest.append(f"not ({_among('sha256', where.not_sha256)})")
+    return " and ".join(filter(None, rest))
+
+
+def allowed(only: Filter | None, columns: Sequence[str]) -> str:
+    """A user's filter as an expression that can stand in brackets.
+
+    Raises:
+        TerminalError: A column is unknown, or an expression would reach beyond its brackets.
+    """
+    if isinstance(only, str):
+        _stays_inside(only)
+        return only
+    unknown = [name for name in only or {} if name not in columns]
+    if unknown:
+        raise TerminalError(f"one of the columns {', '.join(columns)}", f"a filter on '{unknown[0]}'")
+    parts = (_one_of(name, [v] if isinstance(v, str | int | float | bool) else v) for name, v in (only or {}).items())
+    return " and ".join(parts)
+
+
+def both(first: str, second: str) -> str:
+    """Two expressions that must hold together; an empty one says nothing."""
+    return f"({first}) and ({second})" if first and second else first or second
+
+
+def literal(value: Scalar) -> str:
+    """A value as every Milvus reads it; no text can end its own quotes."""
+    if isinstance(value, str):
+        return f'"{value.translate(ESCAPES)}"'
+    return json.dumps(value)
+
+
+def _equals(name: str, value: str | None) -> str:
+    return "" if value is None else f"{name} == {literal(value)}"
+
+
+def _among(name: str, values: Sequence[Scalar]) -> str:
+    return f"{name} in [{', '.join(map(literal, values))}]" if values else ""
+
+
+def _one_of(name: str, values: Sequence[Scalar]) -> str:
+    """Like `in`, which does not take booleans in every Milvus; no value at all lets nothing pass."""
+    return f"({' or '.join(f'{name} == {literal(v)}' for v in values) or 'row < 0 and row > 0'})"
+
+
+def _stays_inside(expression: str) -> None:
+    """Raises unless brackets pair up: else `1 == 1) or (…` would leave the tenant's condition behind."""
+    depth, quote, skip = 0, "", False
+    for char in expression:
+        if skip:
+            skip = False
+        elif quote:
+            skip, quote = char == "\\", "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        else:
+            depth += (char == "(") - (char == ")")
+        if depth < 0:
+            break
+    if depth or quote or not expression.strip():
+        raise TerminalError("a filter whose brackets and quotes pair up", repr(expression))

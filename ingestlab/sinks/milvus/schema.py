@@ -1,0 +1,77 @@
+"""A collection as Milvus keeps it: its fields, its index, and what it was made for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from ingestlab.errors import TerminalError
+from ingestlab.sinks.vector_values import BASE, Collection, Column
+
+PROPERTY = "ingestlab"  # of the collection: what it was made for, as JSON; both Lite and full servers keep it
+FORMAT = 1
+PARTITIONS = 16  # that tenants are spread over
+DEFAULTS: dict[str, Any] = {"text": "", "int": 0, "float": 0.0, "bool": False}  # for null, where that is not to be had
+BUILD = {"HNSW": {"M": 16, "efConstruction": 200}, "AUTOINDEX": {}}
+
+
+def definition(wanted: Collection, client: Any, *, nullable: bool) -> dict[str, Any]:
+    """The arguments that make a collection, after its name.
+
+    Args:
+        wanted: What it is for.
+        client: The class that builds schemas.
+        nullable: Whether the server takes null.
+    """
+    from pymilvus import DataType  # noqa: PLC0415 - an optional package
+
+    kinds = {"text": DataType.VARCHAR, "int": DataType.INT64, "float": DataType.DOUBLE, "bool": DataType.BOOL}
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=f"by {wanted.fingerprint}")
+    schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
+    for column in wanted.columns:
+        options: dict[str, Any] = {"max_length": column.length} if column.kind == "text" else {}
+        if nullable and column not in BASE:
+            options["nullable"] = True
+        schema.add_field(column.name, kinds[column.kind], is_partition_key=column.name == "tenant", **options)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=wanted.dim)
+    note = {"format": FORMAT, "nullable": nullable, "collection": wanted.to_dict()}
+    return {
+        "schema": schema,
+        "num_partitions": PARTITIONS,
+        "consistency_level": "Strong",
+        "properties": {PROPERTY: json.dumps(note)},
+    }
+
+
+def index(wanted: Collection, client: Any) -> Any:
+    """The index on the vectors, as the client takes it."""
+    params = client.prepare_index_params()
+    params.add_index("vector", index_type=wanted.index, metric_type=wanted.metric, params=BUILD[wanted.index])
+    return params
+
+
+def read(described: dict[str, Any]) -> tuple[Collection, bool]:
+    """What a collection was made for, and whether it takes null.
+
+    Raises:
+        TerminalError: It is none of ours.
+    """
+    try:
+        note = json.loads(described.get("properties", {})[PROPERTY])
+        if note["format"] == FORMAT:
+            return Collection.from_dict(note["collection"]), bool(note["nullable"])
+    except (KeyError, TypeError, ValueError, ValidationError):
+        pass
+    fields = ", ".join(f["name"] for f in described.get("fields", []))
+    raise TerminalError(
+        "a collection made by ingestlab, with its model and fields on record",
+        f"'{described.get('collection_name')}' with the fields {fields}",
+        "Name another collection in the pipeline's embedding, or drop this one.",
+    )
+
+
+def stand_in(column: Column) -> Any:
+    """What is kept for null by servers that have none."""
+    return DEFAULTS[column.kind]

@@ -1,0 +1,296 @@
+"""One suite for every vector store: what process, commit and search rely on."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from vector_world import ALL, DIM, FULL, PAYLOAD, model, rows, vectors_of
+
+from ingestlab.errors import TerminalError
+from ingestlab.settings import Settings
+from ingestlab.sinks.vector_rows import primary_key
+from ingestlab.sinks.vectors import Collection, Column, Where, legal_name, open_vectors
+from ingestlab.sinks.vectors_memory import MemoryVectors
+
+ODD = [
+    "it's",
+    'say "hi"',
+    "back\\slash\\",
+    "two\nlines\ttab",
+    "{braces} %s",
+    "ünï ☃ 🐧",
+    'a" or tenant != "',
+    "\x01\x1f",
+    "",
+]
+KINDS = ["memory", "lite"]
+if FULL in os.environ:
+    KINDS.append(pytest.param("full", marks=pytest.mark.milvus))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def store(request):
+    if request.param == "memory":
+        yield MemoryVectors()
+        return
+    if request.param == "lite":
+        settings = Settings(milvus_uri=request.getfixturevalue("milvus_lite").url)
+    else:
+        settings = Settings(milvus_uri=os.environ[FULL], milvus_token=os.environ.get(f"{FULL}_TOKEN"))
+    opened = open_vectors(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def docs(store):
+    """A collection of the test's own."""
+    wanted = Collection(name=f"docs_{uuid.uuid4().hex[:8]}", fingerprint=model(), payload=PAYLOAD)
+    store.ensure(wanted)
+    yield wanted
+    while store.resolve(wanted.name):
+        store.drop(wanted.name)
+
+
+def test_what_is_written_is_counted_at_once(store, docs):
+    assert store.count(docs.name, ALL) == 0
+    assert store.upsert(docs.name, rows("abc")) == 3
+    assert store.count(docs.name, ALL) == 3
+    assert store.count(docs.name, Where()) == 3
+    store.delete(docs.name, ALL)
+    assert store.count(docs.name, ALL) == 0
+
+
+def test_writing_twice_is_once_and_the_last_values_count(store, docs):
+    store.upsert(docs.name, rows("abc", sha="s1"))
+    store.upsert(docs.name, rows("abcd", sha="s2", seed=1))
+    assert store.count(docs.name, ALL) == 4
+    assert store.count(docs.name, Where(tenant="default", sha256=("s1",))) == 0
+    assert store.fetch(docs.name, ALL, ["sha256"])["sha256"].to_pylist() == ["s2"] * 4
+
+
+def test_of_duplicates_in_one_batch_the_last_counts(store, docs):
+    table = rows("abab", title=["first", "x", "last", "y"])
+    assert store.upsert(docs.name, table) == 2
+    found = store.fetch(docs.name, ALL, ["title", "row"]).to_pylist()
+    assert sorted(r["title"] for r in found) == ["last", "y"]
+    (hit,), *_ = store.search(docs.name, vectors_of(table)[2:3], limit=1, where=ALL)
+    assert (hit.values["title"], hit.score) == ("last", pytest.approx(1, abs=1e-4))
+
+
+def test_more_rows_than_one_batch_and_one_page_hold(store, docs):
+    table = rows(range(17_000))
+    assert store.upsert(docs.name, table) == 17_000
+    assert store.count(docs.name, ALL) == 17_000
+    assert store.fetch(docs.name, ALL, ["pk"])["pk"].to_pylist() == sorted(table["pk"].to_pylist())
+    store.delete(docs.name, ALL)
+    assert store.count(docs.name, Where()) == 0
+
+
+def test_every_tenant_finds_its_own_rows_alone(store, docs):
+    for tenant in ("north", "south"):
+        store.upsert(docs.name, rows("abcde", tenant=tenant))
+        store.upsert(docs.name, rows("abcde", tenant=tenant, seed=1))
+    for tenant in ("north", "south"):
+        assert store.count(docs.name, Where(tenant=tenant)) == 5
+        (hits,) = store.search(docs.name, np.ones((1, DIM)), limit=20, where=Where(tenant=tenant))
+        assert [hit.values["tenant"] for hit in hits] == [tenant] * 5
+    store.delete(docs.name, Where(tenant="north"))
+    assert store.count(docs.name, Where()) == store.count(docs.name, Where(tenant="south")) == 5
+
+
+def test_a_stale_source_goes_and_its_neighbours_stay(store, docs):
+    store.upsert(docs.name, rows("abc", sha="old"))
+    store.upsert(docs.name, rows("abc", source="b", sha="old"))
+    store.upsert(docs.name, rows("abc", table="other", sha="old"))
+    store.upsert(docs.name, rows("ab", sha="new"))
+    stale = Where(tenant="default", table="t", sources=("http://a/1.csv",), not_sha256=("new",))
+    assert store.count(docs.name, stale) == 1
+    store.delete(docs.name, stale)
+    assert store.count(docs.name, stale) == 0
+    assert store.count(docs.name, ALL) == 2 + 3 + 3
+
+
+def test_hundreds_of_sources_can_be_named(store, docs):
+    uris = [f"http://host/{i}.csv" for i in range(450)]
+    store.upsert(docs.name, rows(range(450), source=uris))
+    assert store.count(docs.name, Where(tenant="default", sources=(*uris[:449], uris[0], "none"))) == 449
+    store.delete(docs.name, Where(sources=tuple(uris[1:])))
+    assert store.fetch(docs.name, ALL, ["source"])["source"].to_pylist() == uris[:1]
+
+
+def test_any_text_can_be_a_value_and_none_can_end_its_quotes(store, docs):
+    table = rows(range(len(ODD)), source=ODD, title=[t[:3] for t in ODD])
+    store.upsert(docs.name, table)
+    for text in ODD:
+        assert store.fetch(docs.name, Where(sources=(text,)), ["source"])["source"].to_pylist() == [text], repr(text)
+        (hits,) = store.search(docs.name, np.ones((1, DIM)), limit=20, only={"source": text})
+        assert [hit.values["source"] for hit in hits] == [text]
+
+
+def test_payload_keeps_its_types_and_long_text_is_cut_between_characters(store, docs):
+    when = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+    table = rows("a", title=["ünïçödé and more"], text=["☃" * 3000])
+    store.upsert(docs.name, table)
+    (hit,) = store.search(docs.name, vectors_of(table), limit=1, where=ALL)[0]
+    assert hit.values["title"] == "ünïçöd"
+    assert hit.values["text"] == "☃" * (4096 // 3)
+    assert (hit.values["year"], hit.values["mark"], hit.values["new"]) == (2000, 0.0, True)
+    assert [type(hit.values[c]) for c in ("year", "mark", "new")] == [int, float, bool]
+    assert hit.pk == hit.values["pk"] == primary_key("default", "t", "http://a/1.csv", "a")
+    store.upsert(docs.name, rows("a", title=pa.array([when], pa.timestamp("ns", "UTC"))))
+    assert store.fetch(docs.name, ALL, ["title"])["title"].to_pylist() == ["2024-02-29"]
+
+
+def test_null_and_what_is_no_number_do_no_harm(store, docs):
+    nulls = {
+        "title": [None],
+        "year": pa.array([None], pa.int64()),
+        "mark": [float("nan")],
+        "new": pa.array([None], pa.bool_()),
+    }
+    store.upsert(docs.name, rows("a", **nulls))
+    (found,) = store.fetch(docs.name, ALL, list(nulls)).to_pylist()
+    assert all(not value for value in found.values())
+
+
+def test_the_nearest_come_first_and_filters_hold(store, docs):
+    table = rows(range(200))
+    store.upsert(docs.name, table)
+    asked = vectors_of(table)[:5]
+    found = store.search(docs.name, asked, limit=10, where=ALL)
+    unit = vectors_of(table) / np.linalg.norm(vectors_of(table), axis=1, keepdims=True)
+    for query, hits in zip(asked / np.linalg.norm(asked, axis=1, keepdims=True), found, strict=True):
+        best = np.argsort(-(unit @ query))[:10]
+        assert [hit.values["row"] for hit in hits] == best.tolist()
+        assert [hit.score for hit in hits] == pytest.approx(sorted((unit @ query).tolist())[:-11:-1], abs=1e-4)
+    (hits,) = store.search(docs.name, asked[:1], limit=10, where=ALL, only={"year": [2003, 2004], "new": True})
+    assert [hit.values["year"] for hit in hits] == [2004]
+    assert store.search(docs.name, asked[:1], limit=10, where=ALL, only={"year": []}) == [[]]
+
+
+def test_a_filter_on_an_unknown_column_names_those_there_are(store, docs):
+    store.upsert(docs.name, rows("a"))
+    with pytest.raises(TerminalError, match=r"title.*filter on 'colour'"):
+        store.search(docs.name, np.ones((1, DIM)), only={"colour": 1})
+
+
+def test_another_model_is_refused_with_both_names(store, docs):
+    other = model("minilm", version="2")
+    with pytest.raises(TerminalError, match=r"tiny 1 \(8-d\).*minilm 2 \(8-d\).*reembed"):
+        store.ensure(docs.model_copy(update={"fingerprint": other}))
+    with pytest.raises(TerminalError, match=r"tiny 1 \(8-d\).*tiny 1 \(16-d\)"):
+        store.ensure(docs.model_copy(update={"fingerprint": model(dim=16, canary=())}))
+    with pytest.raises(TerminalError, match="not normalised"):
+        store.ensure(docs.model_copy(update={"fingerprint": model(normalised=False)}))
+
+
+def test_a_namesake_with_another_canary_is_refused_and_noise_is_not(store, docs):
+    noisy = model(canary=tuple(0.5 + 0.0009 * (-1) ** i for i in range(DIM)))
+    assert store.ensure(docs.model_copy(update={"fingerprint": noisy})) == store.resolve(docs.name)
+    with pytest.raises(TerminalError, match="another canary"):
+        store.ensure(docs.model_copy(update={"fingerprint": model(canary=(0.5,) * (DIM - 1) + (0.502,))}))
+
+
+def test_other_fields_are_refused_by_name(store, docs):
+    with pytest.raises(TerminalError, match=r"year int.*got no payload"):
+        store.ensure(docs.model_copy(update={"payload": ()}))
+
+
+def test_a_new_target_is_filled_beside_the_old_and_takes_its_place_at_once(store, docs):
+    store.upsert(docs.name, rows("ab"))
+    wanted = docs.model_copy(update={"fingerprint": model("minilm")})
+    fresh = store.build(wanted)
+    assert store.build(wanted) == fresh
+    assert store.upsert(fresh, rows("abc")) == 3
+    assert (store.count(docs.name, ALL), store.count(fresh, ALL)) == (2, 3)
+    old = store.switch(docs.name, fresh)
+    assert old != fresh == store.resolve(docs.name) == store.ensure(wanted)
+    store.drop(old)
+    store.drop(old)
+    assert (store.count(docs.name, ALL), store.resolve(old)) == (3, None)
+    assert store.describe(docs.name).fingerprint.model == "minilm"
+
+
+def test_a_namesake_with_another_canary_gets_a_target_of_its_own(store, docs):
+    wanted = docs.model_copy(update={"fingerprint": model(canary=(0.7,) * DIM)})
+    fresh = store.build(wanted)
+    assert fresh != store.resolve(docs.name)
+    assert store.build(wanted) == fresh
+    store.drop(fresh)
+
+
+def test_a_collection_that_is_not_there_is_empty_but_cannot_be_searched(store):
+    assert store.count("nowhere", ALL) == 0
+    assert store.fetch("nowhere", ALL, ["pk", "sha256"]).column_names == ["pk", "sha256"]
+    assert store.resolve("nowhere") is store.describe("nowhere") is None
+    store.delete("nowhere", ALL)
+    store.drop("nowhere")
+    with pytest.raises(TerminalError, match=r"the collection 'nowhere'.*collections:"):
+        store.search("nowhere", np.ones((1, DIM)))
+
+
+def test_nothing_is_deleted_without_a_condition(store, docs):
+    with pytest.raises(TerminalError, match="drop it"):
+        store.delete(docs.name, Where())
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4, np.float32)), 4)}, "vectors of 8 numbers"),
+        ({"vector": pa.FixedSizeListArray.from_arrays(pa.array(np.full(8, np.nan, np.float32)), 8)}, "finite"),
+        ({"year": ["soon"]}, "int values in column 'year'"),
+        ({"sha256": ["x" * 65]}, "64 bytes in 'sha256'"),
+        ({"run": pa.array([None], pa.string())}, "a value in 'run'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(store, docs, changes, text):
+    with pytest.raises(TerminalError, match=text):
+        store.upsert(docs.name, rows("a", **changes))
+    assert store.count(docs.name, Where()) == 0
+
+
+def test_a_missing_column_is_named(store, docs):
+    with pytest.raises(TerminalError, match=r"the columns row, year"):
+        store.upsert(docs.name, rows("a").drop_columns(["row", "year"]))
+
+
+def test_an_empty_batch_is_fine(store, docs):
+    assert store.upsert(docs.name, rows("")) == 0
+
+
+def test_primary_keys_depend_on_every_part_and_on_their_borders():
+    parts = [("a", "b", "c", "d", 0), ("ab", "", "c", "d", 0), ("a", "b", "cd", "", 0), ("a", "b", "c", "d", 1)]
+    assert len({primary_key(*p) for p in parts}) == len(parts)
+    assert primary_key(*parts[0]) == primary_key(*parts[0])
+    assert len(primary_key(*parts[0])) == 40
+
+
+def test_table_names_become_legal_and_stay_apart():
+    assert legal_name("flights_2013") == "flights_2013"
+    made = {legal_name(name) for name in ("a-b", "a.b", "a_b", "2013", "_2013")}
+    assert len(made) == 5
+    for name in made:
+        Collection(name=name, fingerprint=model())
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [
+    (pa.int8(), "int"), (pa.float32(), "float"), (pa.decimal128(9, 2), "float"), (pa.bool_(), "bool"),
+    (pa.large_string(), "text"), (pa.timestamp("s"), "text"), (pa.dictionary(pa.int32(), pa.string()), "text"),
+])  # fmt: skip
+def test_a_column_is_made_of_an_arrow_field(kind, wanted):
+    assert Column.of(pa.field("x", kind)).kind == wanted
+
+
+@pytest.mark.parametrize(
+    "field", [pa.field("x", pa.list_(pa.int8())), pa.field("tenant", pa.string()), pa.field("a b", pa.string())]
+)
+def test_what_cannot_be_a_payload_is_refused(field):
+    with pytest.raises(TerminalError, match=field.name):
+        Column.of(field)
