@@ -1,8 +1,8 @@
 """Publishes a batch exactly once, and cleans up after commits that died.
 
-The order is: intent, parts, manifest, old parts, index, intent gone. The manifest is the moment: with it a
-batch is finished by whoever finds its intent, without it the batch is rolled back. Every step may be
-repeated. On a local lake all steps are renames of synced files; on an object store a rename is a copy.
+The order is: intent, vectors, parts, manifest, old parts and vectors, index, intent gone. The manifest is the
+moment: with it a batch is finished by whoever finds its intent, without it the batch is rolled back. Every
+step may be repeated. On a local lake all steps are renames of synced files; on an object store a rename is a copy.
 
 A job that was thought dead (its locks ran out while it slept) and wakes up in the middle checks its locks
 once more right before the manifest, so only a sleep between that check and the write could slip through.
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from ingestlab import layout
 from ingestlab.errors import BusySourceError, TerminalError
@@ -23,7 +24,9 @@ from ingestlab.members import container
 from ingestlab.models import FetchedFile, Kind, Manifest, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
 from ingestlab.process import gate, profiling
+from ingestlab.process.vectors import agreed
 from ingestlab.storage import Store
+from ingestlab.vectors import Vectors, embedded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,9 @@ class Batch:
     replaced: tuple[str, ...] = ()
     errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
     kind: Kind = "ingest"
+    vectors: tuple[Part, ...] = ()
+    collection: dict[str, Any] | None = None
+    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
 
 
 def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
@@ -64,6 +70,8 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
         rejects=tuple(p for r in sound for p in r.rejects),
         states=tuple(p for r in sound for p in r.states),
         profile=profiling.of_receipts(sound),
+        vectors=tuple(p for r in sound for p in r.vectors),
+        collection=agreed([r.collection for r in sound if r.collection]),
         rules=rules,
         errors=errors,
     )
@@ -71,24 +79,41 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
     return batch
 
 
-def publish(plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease) -> Manifest:
+def publish(
+    plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None
+) -> Manifest:
     """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
-    return commit(_manifest(plan, batch, ledger, lease), store, ledger, lease)
+    return commit(_manifest(plan, batch, ledger, lease), store, ledger, lease, vectors)
 
 
-def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease) -> Manifest:
+def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None) -> Manifest:
     """The same for a manifest that is made already; `lease` holds the batch's lock and those of its sources."""
     body = manifest.model_dump_json().encode()
     store.write(layout.intent(manifest.tenant, manifest.table, manifest.batch), body)
-    for part in (*manifest.parts, *manifest.rejects, *manifest.states):
+    if manifest.collection is not None:
+        _needed(vectors, manifest).add(manifest)
+    for part in everything(manifest):
         store.move(part.staged, part.target)
     lease.check()
     store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), body)
-    _finish(manifest, store, ledger)
+    _finish(manifest, store, ledger, vectors)
     return manifest
 
 
-def abandon(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease) -> None:
+def everything(manifest: Manifest) -> tuple[Part, ...]:
+    """All files that a commit publishes."""
+    return (*manifest.parts, *manifest.rejects, *manifest.states, *manifest.vectors)
+
+
+def abandon(
+    tenant: str,
+    table: str,
+    batch: str,
+    store: Store,
+    ledger: Ledger,
+    lease: Lease,
+    vectors: Vectors | None = None,
+) -> None:
     """Takes back what a batch has staged and published, for a job that fails; with its manifest there, finishes it.
 
     Raises:
@@ -97,25 +122,41 @@ def abandon(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, l
     lease.check()
     intent = load_manifest(store, layout.intent(tenant, table, batch))
     if intent:
-        settle(intent, store, ledger)
+        settle(intent, store, ledger, vectors)
     else:
         store.delete(layout.staging(batch))
 
 
 @contextmanager
-def all_or_nothing(tenant: str, table: str, batch: str, store: Store, ledger: Ledger, lease: Lease) -> Iterator[None]:
+def all_or_nothing(
+    tenant: str,
+    table: str,
+    batch: str,
+    store: Store,
+    ledger: Ledger,
+    lease: Lease,
+    vectors: Vectors | None = None,
+) -> Iterator[None]:
     """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
     try:
         yield
     except Exception as error:
         try:
-            abandon(tenant, table, batch, store, ledger, lease)
+            abandon(tenant, table, batch, store, ledger, lease, vectors)
         except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts
             error.add_note(f"Its leftovers stay for `ingestlab reconcile`: {trouble}")
         raise
 
 
-def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: Ledger, lease: Lease) -> list[str]:
+def recover(
+    tenant: str,
+    table: str,
+    uris: Iterable[str],
+    store: Store,
+    ledger: Ledger,
+    lease: Lease,
+    vectors: Vectors | None = None,
+) -> list[str]:
     """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
 
     A compaction that died has no sources: whoever comes next mends it, but waits for none that is at work.
@@ -135,7 +176,7 @@ def recover(tenant: str, table: str, uris: Iterable[str], store: Store, ledger: 
             lease.acquire([batch_lock(intent.batch)])
         elif intent.sources or not _free(intent, lease):
             continue
-        done.append(settle(intent, store, ledger))
+        done.append(settle(intent, store, ledger, vectors))
     return done
 
 
@@ -148,16 +189,21 @@ def _free(intent: Manifest, lease: Lease) -> bool:
     return True
 
 
-def settle(intent: Manifest, store: Store, ledger: Ledger) -> str:
+def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | None = None) -> str:
     """Ends one commit that died: the manifest is there, so it is finished; else it is rolled back.
 
     The caller holds the batch's lock.
     """
     path = layout.intent(intent.tenant, intent.table, intent.batch)
     if store.exists(layout.manifest(intent.tenant, intent.table, intent.batch)):
-        _finish(intent, store, ledger)
+        _finish(intent, store, ledger, vectors)
         return f"finished {intent.batch}"
-    store.delete_files(part.target for part in (*intent.parts, *intent.rejects, *intent.states))
+    if intent.collection is not None:
+        _needed(vectors, intent).undo(intent, manifests(store, intent.tenant, intent.table))
+    for part in embedded(intent):  # they may have been published; what models made is kept for the next try
+        if store.exists(part.target):
+            store.move(part.target, part.staged)
+    store.delete_files(part.target for part in everything(intent))
     store.delete(layout.staging(intent.batch))
     store.delete(path)
     return f"rolled back {intent.batch}"
@@ -171,10 +217,19 @@ def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
 
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The parts, rejects among them, that no later commit has replaced."""
+    """The parts, rejects and vectors among them, that no later commit has replaced."""
     known = list(history)
     gone = {target for m in known for target in m.replaced}
-    return (p for m in known for p in (*m.parts, *m.rejects) if p.target not in gone)
+    return (p for m in known for p in (*m.parts, *m.rejects, *m.vectors) if p.target not in gone)
+
+
+def sorted_out(parts: Iterable[Part], tenant: str, table: str) -> tuple[list[Part], list[Part], list[Part]]:
+    """Parts of a table's rows, of its rejects and of its vectors, each by themselves."""
+    names = (table, layout.rejects(table), layout.vectors(table))
+    homes = [f"{layout.table(tenant, name)}/" for name in names]
+    known = list(parts)
+    rows, rejects, vectors = ([p for p in known if p.target.startswith(home)] for home in homes)
+    return rows, rejects, vectors
 
 
 def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
@@ -212,15 +267,28 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
         replaced=batch.replaced,
         kind=batch.kind,
         owner=lease.token,
+        vectors=batch.vectors,
+        collection=batch.collection,
+        superseded=batch.superseded,
     )
 
 
-def _finish(manifest: Manifest, store: Store, ledger: Ledger) -> None:
+def _finish(manifest: Manifest, store: Store, ledger: Ledger, vectors: Vectors | None) -> None:
     """What is left to do when the manifest is written; all of it may be repeated."""
     store.delete_files(manifest.replaced)
+    if manifest.collection is not None:
+        _needed(vectors, manifest).finish(manifest)
+        store.delete(layout.embedded(manifest.batch))
     ledger.record(manifest.tenant, manifest.table, manifest.sources)
     store.delete(layout.staging(manifest.batch))
     store.delete(layout.intent(manifest.tenant, manifest.table, manifest.batch))
+
+
+def _needed(vectors: Vectors | None, manifest: Manifest) -> Vectors:
+    if vectors is None:
+        wanted = f"the vector store of batch {manifest.batch} of table '{manifest.table}'"
+        raise TerminalError(wanted, "a caller without one", "This is a fault in ingestlab: please report it.")
+    return vectors
 
 
 def load_manifest(store: Store, path: str) -> Manifest | None:

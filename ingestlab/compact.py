@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, load
-from ingestlab.commit import all_or_nothing, commit, live_parts, manifests, recover, with_states
+from ingestlab.commit import all_or_nothing, commit, live_parts, manifests, recover, sorted_out, with_states
 from ingestlab.errors import BusySourceError, TerminalError, TransientError, attempt
 from ingestlab.guard import check_tenant
 from ingestlab.ingest import Context
@@ -99,7 +99,7 @@ class _Work:
                 return False
             batch = _name(self._where, groups, self._sort)
             lease.acquire([batch_lock(batch)])
-            with all_or_nothing(*self._where, batch, store, ledger, lease):
+            with all_or_nothing(*self._where, batch, store, ledger, lease, self._context.vectors):
                 merged = self._merge(batch, groups)
                 used = {target for m in merged for target in m.replaced}
                 self._apart |= {p.target for g in groups for p in g} - used
@@ -124,7 +124,7 @@ class _Work:
         except BusySourceError as error:
             wanted = f"nobody else to replace parts of {self._where[1]}"
             raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
-        recover(*self._where, (), store, ledger, lease)
+        recover(*self._where, (), store, ledger, lease, self._context.vectors)
         ledger.ensure_index(*self._where, self._history)
 
     def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
@@ -184,7 +184,7 @@ class _Work:
         lease: Lease,
     ) -> Manifest:
         (tenant, table), last = self._where, history[-1]
-        parts = sorted((m.part for m in merged), key=lambda p: p.target)
+        rows, rejects, vectors = sorted_out(sorted((m.part for m in merged), key=lambda p: p.target), tenant, table)
         return Manifest(
             batch=batch,
             run=self._run,
@@ -195,8 +195,9 @@ class _Work:
             sequence=self._context.ledger.next_sequence(tenant, table),
             committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             sources=(),
-            parts=tuple(p for p in parts if p.target.startswith(self._home)),
-            rejects=tuple(p for p in parts if not p.target.startswith(self._home)),
+            parts=tuple(rows),
+            rejects=tuple(rejects),
+            vectors=tuple(vectors),
             states=tuple(states),
             profile=profile,
             replaced=with_states(sorted(target for m in merged for target in m.replaced), history),

@@ -20,6 +20,7 @@ from ingestlab.commit import (
     manifests,
     publish,
     recover,
+    sorted_out,
     with_states,
 )
 from ingestlab.errors import IngestError, StorageError, TerminalError
@@ -46,6 +47,7 @@ from ingestlab.process.states import restate_all
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
+from ingestlab.vectors import Vectors
 
 Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
 
@@ -58,6 +60,11 @@ class Context:
     store: Store
     ledger: Ledger
     cluster: Cluster
+
+    @property
+    def vectors(self) -> Vectors:
+        """What commits do to vectors."""
+        return Vectors(self.settings, self.store, self.cluster)
 
     @classmethod
     def create(cls, settings: Settings, ledger: Ledger) -> Context:
@@ -106,7 +113,7 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
             ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
         )
         lease.acquire([batch_lock(plan.batch)])
-        with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease):
+        with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
             with story.stage("processing"):
                 receipts = process_all(plan, context, story)
                 batch = recorded(assemble(plan, receipts), contents, plan, store)
@@ -114,9 +121,9 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
             with story.stage("committing"):
                 story.failed(batch.errors)
                 if batch.records:
-                    story.committed(publish(plan, batch, store, ledger, lease))
+                    story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
                 else:
-                    abandon(target.tenant, target.table, plan.batch, store, ledger, lease)
+                    abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
 
 
 def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:
@@ -161,7 +168,7 @@ def _prepare(target: Target, sources: Sequence[Source], context: Context, lease:
     uris = [s.uri for s in sources]
     ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
     lease.acquire(source_lock(*where, uri) for uri in uris)
-    recover(*where, uris, store, ledger, lease)
+    recover(*where, uris, store, ledger, lease, context.vectors)
     ledger.ensure_index(*where, lambda: manifests(store, *where))
     return ledger.known(*where, uris)
 
@@ -233,6 +240,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
         lake=settings.lake_url,
         storage_options=settings.storage_options,
         references=dict(target.references),
+        replace=target.replace,
     ).to_dict()
     calls = [(p.to_dict(), job) for p in plan.partitions]
     keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
@@ -258,19 +266,21 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
     calls = [(p.to_dict(), stale, plan.batch, context.settings.lake_url, context.settings.storage_options) for p in old]
     keys = [f"rewrite-{target.run}-{plan.batch[:8]}-{i}" for i in range(len(old))]
     left = [Part.from_dict(r) for _, r in context.cluster.map(rewrite, calls, keys) if r]
-    home = layout.table(target.tenant, target.table) + "/"
-    rows = [p for p in left if p.target.startswith(home)]
+    rows, rejects, vectors = sorted_out(left, target.tenant, target.table)
+    home = layout.table(target.tenant, target.table)
     states = restate_all(
         rows, plan.batch, (target.tenant, target.table), target.source, context.cluster, context.settings
     )
     gone = [p.target for p in old]
     live = live_parts(history)
-    profiles = reprofile(rows, gone, history, live, home.rstrip("/"), context.cluster, context.settings)
+    profiles = reprofile(rows, gone, history, live, home, context.cluster, context.settings)
     return replace(
         batch,
         parts=(*batch.parts, *rows),
         states=(*batch.states, *states),
         profile=(*batch.profile, *profiles),
-        rejects=(*batch.rejects, *(p for p in left if not p.target.startswith(home))),
+        rejects=(*batch.rejects, *rejects),
+        vectors=(*batch.vectors, *vectors),
+        superseded=tuple(stale),
         replaced=with_states((p.target for p in old), history),
     )

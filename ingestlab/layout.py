@@ -24,6 +24,11 @@ def rejects(name: str) -> str:
     return f"{name}__rejects"
 
 
+def vectors(name: str) -> str:
+    """Name of the table that holds the vectors of another's rows."""
+    return f"{name}__vectors"
+
+
 def references(pipeline: str) -> str:
     """Name under which the versions of a pipeline's references are remembered; no table has it."""
     return f"{pipeline}__references"
@@ -62,6 +67,11 @@ def staging(batch: str) -> str:
 def stagings() -> str:
     """Folder of all staging folders."""
     return f"{_OWN}/staging"
+
+
+def embedded(batch: str = "") -> str:
+    """Folder of a batch's unpublished vectors, which outlive a failed try; or of those of all batches."""
+    return "/".join(p for p in (_OWN, "embedded", batch) if p)
 
 
 def intents(tenant: str = "", name: str = "") -> str:

@@ -204,6 +204,8 @@ class Receipt(Value):
     profile: dict[str, Any] = Field(default_factory=dict)  # of the rows in `parts`
     facts: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI: encoding, compression
     faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
+    vectors: tuple[Part, ...] = ()
+    collection: dict[str, Any] | None = None  # that the vectors are for
 
 
 class SourceRecord(Value):
@@ -243,6 +245,9 @@ class Manifest(Value):
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
     kind: Kind = "ingest"
     owner: str = ""  # the lease under which it was written
+    vectors: tuple[Part, ...] = ()  # of the rows in `parts`
+    collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
+    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
 
 
 class Outcome(Value):

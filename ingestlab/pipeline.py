@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.aggregates import Aggregate, check_aggregates
+from ingestlab.embedding import Embedding
 from ingestlab.errors import TerminalError
 from ingestlab.models import NAME, FetchedFile, Piece
 from ingestlab.references import Reference, check_references
@@ -108,6 +109,8 @@ class Pipeline:
             it is published. None lets every file pass.
         aggregates: Measures of groups of the published rows, by name, which are always up to date; see
             :class:`ingestlab.aggregates.Aggregate`.
+        embedding: Vectors of the published rows, computed with them and searchable in Milvus; see
+            :class:`ingestlab.Embedding`.
         references: Small tables in which `clean` looks things up, by the names of its further parameters:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.references.Reference`.
@@ -125,6 +128,7 @@ class Pipeline:
     max_reject_ratio: float | None = None
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     references: Mapping[str, Reference] = field(default_factory=dict)
+    embedding: Embedding | None = None
     description: str = ""
     name: str = ""
 
@@ -154,7 +158,9 @@ class Pipeline:
             raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
         check_aggregates(self.aggregates, self.folders, name)
         check_references(self.references, self.clean, name)
-        return replace(self, name=name, table=table, reader=_told(self.reader, self.schema_drift, name))
+        embedding = self.embedding.named(table) if self.embedding else None
+        reader = _told(self.reader, self.schema_drift, name)
+        return replace(self, name=name, table=table, reader=reader, embedding=embedding)
 
 
 def _told(reader: Reader, word: SchemaDrift | None, name: str) -> Reader:

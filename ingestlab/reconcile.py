@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ingestlab import layout
-from ingestlab.commit import live_parts, live_states, load_manifest, manifests, settle
+from ingestlab.commit import everything, live_parts, live_states, load_manifest, manifests, settle
 from ingestlab.errors import BusySourceError
 from ingestlab.ledger import Ledger, batch_lock, source_lock
 from ingestlab.models import Manifest
 from ingestlab.storage import Store
+from ingestlab.vectors import Vectors
 
 STALE = 86400.0  # seconds after which a temporary file is nobody's
 
@@ -26,6 +27,7 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
+        vectors: Sources whose rows in a collection were not those of the lake, and are now.
     """
 
     settled: tuple[str, ...]
@@ -33,37 +35,58 @@ class Report:
     orphans: tuple[str, ...]
     abandoned: tuple[str, ...]
     missing: tuple[str, ...]
+    vectors: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether there was nothing to mend."""
-        return not (self.settled or self.orphans or self.abandoned or self.missing)
+        return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
 
 
-def reconcile(store: Store, ledger: Ledger) -> Report:
-    """Settles dead commits, then compares all files of the lake with its manifests."""
-    settled, busy = _settle_all(store, ledger)
+def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> Report:
+    """Settles dead commits, then compares all files of the lake, and all vectors, with its manifests.
+
+    Args:
+        store: The lake.
+        ledger: Its locks and index.
+        vectors: Where the vectors of tables are searched; None leaves them as they are.
+    """
+    settled, busy = _settle_all(store, ledger, vectors)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
-    open_targets = {p.target for i in _intents(store) for p in (*i.parts, *i.rejects, *i.states)}
+    open_targets = {p.target for i in _intents(store) for p in everything(i)}
     tables = _tables(store)
     histories = [manifests(store, *where) for where in tables]
     live = {p.target for history in histories for p in live_parts(history)}
     states = {p.target for history in histories for p in live_states(history)}
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
-    abandoned = list(_abandoned(store, ledger))
+    abandoned = sorted({*_abandoned(store, ledger, layout.stagings()), *_abandoned(store, ledger, layout.embedded())})
     store.delete_files(orphans)
     for batch in abandoned:
         store.delete(layout.staging(batch))
+        store.delete(layout.embedded(batch))
     for where in tables:
         ledger.forget_index(*where)
     store.tidy(STALE)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
-    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing))
+    mended = [uri for where in tables for uri in _mend_vectors(*where, store, ledger, vectors)] if vectors else []
+    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(mended))
 
 
-def _settle_all(store: Store, ledger: Ledger) -> tuple[list[str], list[str]]:
+def _mend_vectors(tenant: str, table: str, store: Store, ledger: Ledger, vectors: Vectors) -> Iterator[str]:
+    """Makes the vectors of the table's sources what the lake has of them; those at work are left alone."""
+    for uri in vectors.strays(tenant, table, manifests(store, tenant, table)):
+        with ledger.lease() as lease:
+            try:
+                lease.acquire(source_lock(tenant, table, uri))
+            except BusySourceError:
+                continue
+            vectors.restore(tenant, table, [uri], manifests(store, tenant, table))
+            yield uri
+
+
+def _settle_all(store: Store, ledger: Ledger, vectors: Vectors | None) -> tuple[list[str], list[str]]:
     settled, busy = [], []
     for intent in _intents(store):
         with ledger.lease() as lease:
@@ -73,12 +96,11 @@ def _settle_all(store: Store, ledger: Ledger) -> tuple[list[str], list[str]]:
             except BusySourceError:
                 busy.append(intent.batch)
                 continue
-            settled.append(settle(intent, store, ledger))
+            settled.append(settle(intent, store, ledger, vectors))
     return settled, busy
 
 
-def _abandoned(store: Store, ledger: Ledger) -> Iterator[str]:
-    folder = layout.stagings()
+def _abandoned(store: Store, ledger: Ledger, folder: str) -> Iterator[str]:
     batches = sorted({p[len(folder) + 1 :].split("/")[0] for p in store.walk(folder)})
     held = ledger.held([batch_lock(b) for b in batches])
     return (b for b, used in zip(batches, held, strict=True) if not used)

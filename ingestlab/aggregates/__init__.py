@@ -22,6 +22,7 @@ Declared = str | tuple[str, str] | tuple[str, str, str | float]  # of a measure
 
 FORMAT = 1  # of states; a change of what they mean must change it, so that old ones are computed anew
 AGGREGATE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"  # no "__", which parts it from the table's name
+TAKEN = ("rejects", "vectors")  # names of what else lies beside a table
 ORIGIN = ("_source", "_row")  # which tell rows of the same time apart
 _STATES: Mapping[str, tuple[StateKind, ...]] = {
     "sum": ("sum",),
@@ -168,8 +169,8 @@ def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str]
     """
     for name, aggregate in aggregates.items():
         where = f"aggregate '{name}' of pipeline '{pipeline}'"
-        if not re.fullmatch(AGGREGATE_NAME, name) or name == "rejects":
-            wanted = f"{where} under a name of small letters, digits and single '_', and not 'rejects'"
+        if not re.fullmatch(AGGREGATE_NAME, name) or name in TAKEN:
+            wanted = f"{where} under a name of small letters, digits and single '_', and not {' or '.join(TAKEN)}"
             raise TerminalError(wanted, repr(name), "It becomes a folder's name.")
         if not isinstance(aggregate, Aggregate):
             raise TerminalError(f"an Aggregate as {where}", type(aggregate).__name__, "Write Aggregate(by=…, …).")

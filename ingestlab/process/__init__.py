@@ -19,7 +19,7 @@ from ingestlab.catalog import PipelineSource, load
 from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import FetchedFile, Part, Partition, Piece, Receipt, Tally, Value
 from ingestlab.pipeline import PackReader, Pipeline
-from ingestlab.process import gate, profiling
+from ingestlab.process import gate, profiling, vectors
 from ingestlab.process.frames import Frame, Loaded, distinct, join
 from ingestlab.process.quality import Checked, check
 from ingestlab.process.references import furnish
@@ -41,6 +41,7 @@ class Job(Value):
     lake: str
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
+    replace: bool = False  # whether the sources' earlier rows go
 
 
 @dataclass(frozen=True)
@@ -92,31 +93,32 @@ def process(
     results, more = _pass_gate(loaded, pipeline, job)
     clock.lap("check")
     name = f"{job.batch}-{part.number:05d}"
-    parts: list[Part] = []
-    kept: list[Part] = []
-    partial: list[Part] = []
+    if pipeline.embedding:
+        results, embedded, failed = _embed(loaded, results, name, pipeline, job, store)
+        more |= failed
+        clock.lap("embed")
+    else:
+        embedded = []
     try:
-        for i, result in enumerate(results):
-            own = f"{name}-{i}" if i else name
-            parts += (new := table.stage(own, result.table, pipeline.folders))
-            kept += rejects.stage(own, result.rejects)
-            clock.lap("write")
-            for found in compute(result.table, new, pipeline.aggregates, pipeline.folders):
-                partial += [states.stage(*found)] if states else []
-            clock.lap("aggregate")
+        staged = _stage(results, name, pipeline, table, rejects, states, clock)
     except StorageError:
         raise
     except (TerminalError, pa.ArrowNotImplementedError) as error:
         # The rows do not fit the table's folders, or no Parquet: all files in here share the blame.
         blame = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that Parquet can hold")
         return Receipt(number=part.number, errors={piece.uri: blame.to_dict() for piece in part.pieces})
-    profile = profiling.of_tables([result.table for result in results]) if parts else {}
+    collection = vectors.agreed([one.collection.to_dict() for one in embedded])
+    places = [p for one in embedded for p in vectors.stage(one, _site(job, store))]
+    clock.lap("write")
+    profile = profiling.of_tables([result.table for result in results]) if staged.parts else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,
-        parts=tuple(parts),
-        rejects=tuple(kept),
-        states=tuple(partial),
+        parts=tuple(staged.parts),
+        rejects=tuple(staged.rejects),
+        states=tuple(staged.states),
+        vectors=tuple(places),
+        collection=collection,
         tallies=_tallies_of(results),
         rules=_count_rules(results, loaded),
         errors={uri: e.to_dict() for uri, e in (errors | more).items()},
@@ -125,6 +127,78 @@ def process(
         facts={one.piece.uri: dict(one.records.facts) for one in loaded if one.records.facts},
         faults=gate.carried(part.pieces, (r.rejects for r in results), pipeline.max_reject_ratio),
     )
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """The files of one task."""
+
+    parts: list[Part]
+    rejects: list[Part]
+    states: list[Part]
+
+
+def _stage(
+    results: Sequence[Result],
+    name: str,
+    pipeline: Pipeline,
+    table: Sink,
+    rejects: Sink,
+    states: States | None,
+    clock: _Clock,
+) -> _Staged:
+    staged = _Staged([], [], [])
+    for i, result in enumerate(results):
+        own = _name(name, i)
+        new = table.stage(own, result.table, pipeline.folders)
+        staged.parts.extend(new)
+        staged.rejects.extend(rejects.stage(own, result.rejects))
+        clock.lap("write")
+        for found in compute(result.table, new, pipeline.aggregates, pipeline.folders):
+            staged.states.extend([states.stage(*found)] if states else [])
+        clock.lap("aggregate")
+    return staged
+
+
+def _name(name: str, number: int) -> str:
+    """The name of a task's parts; few have more than one."""
+    return f"{name}-{number}" if number else name
+
+
+def _site(job: Job, store: Store) -> vectors.Site:
+    return vectors.Site(store, job.tenant, job.table, job.run, job.batch)
+
+
+def _embed(
+    loaded: Sequence[Loaded], results: list[Result], name: str, pipeline: Pipeline, job: Job, store: Store
+) -> tuple[list[Result], list[vectors.Embedded], dict[str, IngestError]]:
+    """The vectors of the results; files whose rows cannot be embedded fail, and are taken out of them."""
+    errors: dict[str, IngestError] = {}
+    while True:
+        found = attempt(_embed_all, loaded, results, name, pipeline, job, store)
+        if not isinstance(found, TerminalError):
+            return results, found, errors
+        culprits: dict[str, IngestError] = {}
+        for one in loaded:
+            alone, _ = _transform([one], pipeline, job)
+            trouble = attempt(_embed_all, [one], alone, name, pipeline, job, store)
+            culprits |= {one.piece.uri: trouble} if isinstance(trouble, TerminalError) else {}
+        errors |= culprits or {one.piece.uri: found for one in loaded}  # together they do what none does by itself
+        loaded = [one for one in loaded if one.piece.uri not in errors]
+        results, more = _pass_gate(loaded, pipeline, job)
+        errors |= more
+
+
+def _embed_all(
+    loaded: Sequence[Loaded], results: Sequence[Result], name: str, pipeline: Pipeline, job: Job, store: Store
+) -> list[vectors.Embedded]:
+    assert pipeline.embedding is not None
+    pieces, site = {one.piece.uri: one.piece for one in loaded}, _site(job, store)
+    return [
+        vectors.embed(r.table, _name(name, i), pipeline.embedding, pieces, site, adds=not job.replace)
+        for i, r in enumerate(results)
+        if r.table.num_rows
+    ]
 
 
 def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:

@@ -85,7 +85,7 @@ def _replay_into(
         return
     plan = plan_again(ready, uris, state, context)
     lease.acquire([batch_lock(plan.batch)])
-    with all_or_nothing(*where, plan.batch, store, ledger, lease):
+    with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
         with story.stage("processing"):
             passed = assemble(plan, process_all(plan, context, story, run_again))
             mended = _mend(plan, passed, request, state, context)
@@ -93,9 +93,9 @@ def _replay_into(
             story.failed(passed.errors)
             if any(m.changed for m in mended):
                 batch = _batch(passed, mended, state)
-                story.committed_before(publish(plan, batch, store, ledger, lease))
+                story.committed_before(publish(plan, batch, store, ledger, lease, context.vectors))
             else:
-                abandon(*where, plan.batch, store, ledger, lease)
+                abandon(*where, plan.batch, store, ledger, lease, context.vectors)
     changed = any(m.changed for m in mended)
     for record in passed.records:
         tally = _difference(_after(record, state), state.known[record.uri])

@@ -44,7 +44,7 @@ def look_up(request: IngestRequest, context: Context, lease: Lease) -> State:
     store, ledger, where = context.store, context.ledger, (request.tenant, request.table)
     uris = [s.uri for s in request.sources]
     lease.acquire([*(source_lock(*where, uri) for uri in uris), rewrite_lock(*where)])
-    recover(*where, uris, store, ledger, lease)
+    recover(*where, uris, store, ledger, lease, context.vectors)
     ledger.ensure_index(*where, lambda: manifests(store, *where))
     history = manifests(store, *where)
     known = ledger.known(*where, uris)

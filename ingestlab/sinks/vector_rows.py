@@ -98,7 +98,7 @@ def _last_of_each(rows: pa.Table) -> pa.Table:
 
 def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array:
     try:
-        found = _as_text(values) if column.kind == "text" else _plain(values).cast(TYPES[column.kind])
+        found = _as_text(values) if column.kind == "text" else plain(values).cast(TYPES[column.kind])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TerminalError(
             f"{column.kind} values in column '{column.name}'", f"{values.type}: {error}", "Convert it in clean."
@@ -119,12 +119,13 @@ def _whole(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     return values
 
 
-def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values themselves, where a dictionary stands for them."""
     return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    values = _plain(values)
+    values = plain(values)
     if pa.types.is_timestamp(values.type):  # always with six decimals, so that texts sort as the times do
         values = values.cast(pa.timestamp("us", "UTC" if values.type.tz else None), safe=False)
     return values.cast(pa.string())

@@ -156,6 +156,7 @@ class Where(Value):
         sha256: Whose source had one of these contents.
         not_sha256: Whose source had none of these contents.
         runs: Written by one of these runs.
+        not_runs: Written by none of these runs.
     """
 
     tenant: str | None = None
@@ -164,6 +165,7 @@ class Where(Value):
     sha256: tuple[str, ...] = ()
     not_sha256: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    not_runs: tuple[str, ...] = ()
 
     def must_choose(self) -> None:
         """Raises TerminalError if no condition is given, for what must not happen to all rows."""

@@ -86,6 +86,10 @@ class VectorStore(Protocol):
         """
         ...
 
+    def settle(self, name: str) -> None:
+        """Has the server put what was written where searches are fast; for the end of a commit."""
+        ...
+
     def count(self, name: str, where: Where) -> int:
         """How many rows there are, those written just before included; 0 where there is no collection."""
         ...

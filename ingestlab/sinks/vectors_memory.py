@@ -79,6 +79,9 @@ class MemoryVectors:
             target.rows[row["pk"]], target.vectors[row["pk"]] = row, vector
         return len(scalars)
 
+    def settle(self, name: str) -> None:
+        """See VectorStore."""
+
     def count(self, name: str, where: Where) -> int:
         """See VectorStore."""
         return len(self._matching(name, where))
@@ -135,6 +138,7 @@ def _is_meant(row: dict[str, Any], where: Where) -> bool:
         and (not where.sha256 or row["sha256"] in where.sha256)
         and row["sha256"] not in where.not_sha256
         and (not where.runs or row["run"] in where.runs)
+        and row["run"] not in where.not_runs
     )
 
 

@@ -23,8 +23,8 @@ def expression(where: Where) -> str:
     """The conditions as one expression."""
     rest = [_equals("tenant", where.tenant), _equals("table", where.table)]
     rest += [_among("sha256", where.sha256), _among("run", where.runs), _among("source", where.sources)]
-    if where.not_sha256:
-        rest.append(f"not ({_among('sha256', where.not_sha256)})")
+    for name, values in (("sha256", where.not_sha256), ("run", where.not_runs)):
+        rest += [f"not ({_among(name, values)})"] if values else []
     return " and ".join(filter(None, rest))
 
 

@@ -1,0 +1,234 @@
+"""The vectors of published rows: computed in the task that publishes them, and staged as a Parquet file.
+
+The file lies outside of the batch's staging folder, and is named by what went in. A job that fails after its
+models have run leaves it there, and its next try takes it as it is: no model runs twice for a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestlab import layout
+from ingestlab.embedders import embed_all, fingerprint, has_vector, load
+from ingestlab.embedders.splitting import split_all
+from ingestlab.embedding import FILE, Embedding, Kind, Model
+from ingestlab.errors import TerminalError
+from ingestlab.models import Part, Piece
+from ingestlab.sinks.vector_rows import plain, primary_keys
+from ingestlab.sinks.vectors import Collection, Column
+from ingestlab.storage import Store
+
+_INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the vectors of a task go: into which lake, for which tenant's table, in which run and batch."""
+
+    store: Store
+    tenant: str
+    table: str
+    run: str
+    batch: str
+
+    def part(self, name: str) -> tuple[str, str]:
+        """Where a file of vectors waits, and where it is published."""
+        staged = f"{layout.embedded(self.batch)}/{name}.part"
+        return staged, f"{layout.table(self.tenant, layout.vectors(self.table))}/{name}.parquet"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a part, with what goes along, and the collection that they are for."""
+
+    name: str
+    table: pa.Table
+    collection: Collection
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a model gets: `values[i]` belongs to row `rows[i]` of the table, as its chunk `chunks[i]`."""
+
+    values: list[Any]
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    chunks: np.ndarray[Any, np.dtype[np.int32]]
+
+
+def embed(
+    rows: pa.Table, name: str, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
+) -> Embedded:
+    """The vectors of the rows of a part; those that an earlier try has staged are taken as they are.
+
+    Args:
+        rows: The rows, with `_source` and `_row`.
+        name: Of the part.
+        embedding: What to make.
+        pieces: What the rows were read from, by URI.
+        site: Where the vectors go.
+        adds: Whether rows of a source's new content stand beside those of its old one, so that their keys
+            must not be the same.
+
+    Raises:
+        TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
+    """
+    embedder = load(embedding.model, embedding.kind)
+    collection = _collection(rows, embedding, made_by(embedding.model, embedding.kind, normalise=embedding.normalise))
+    inputs = _inputs(rows, embedding, pieces, site.store)
+    columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
+    key = _digest(columns, inputs, collection)
+    staged = _staged_before(site.store, site.part(name)[0], key)
+    if staged is not None:
+        return Embedded(name, staged, collection)
+    vectors = embed_all(embedder, inputs.values, batch=embedding.batch, normalise=embedding.normalise)
+    known = has_vector(vectors)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(vectors[known].ravel()), embedder.dim)
+    table = columns.filter(pa.array(known)).append_column("vector", array)
+    return Embedded(name, table.replace_schema_metadata({_INPUT: key}), collection)
+
+
+def stage(found: Embedded, site: Site) -> list[Part]:
+    """Stages vectors; a part, if there are any."""
+    staged, target = site.part(found.name)
+    data = _parquet(found.table)
+    site.store.write(staged, data)
+    sources = tuple(sorted(set(found.table["source"].to_pylist())))
+    part = Part(target=target, staged=staged, rows=found.table.num_rows, size=data.nbytes, sources=sources)
+    return [part] if sources else []
+
+
+def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The collection that serves all parts of a batch: kinds that parts do not share become wider.
+
+    Args:
+        told: Those of the parts, as plain data.
+
+    Raises:
+        TerminalError: Parts were embedded by different models.
+    """
+    if not told:
+        return None
+    first, *others = collections = [Collection.from_dict(one) for one in told]
+    for other in others:
+        if not first.fingerprint.same(other.fingerprint):
+            wanted = f"one model for all parts of collection '{first.name}', {first.fingerprint}"
+            raise TerminalError(wanted, str(other.fingerprint), "Install the same version on all Dask workers.")
+    payload = tuple(_wider(columns) for columns in zip(*(c.payload for c in collections), strict=True))
+    return first.model_copy(update={"payload": payload}).to_dict()
+
+
+@lru_cache(maxsize=8)
+def made_by(model: Model, kind: Kind, *, normalise: bool) -> dict[str, Any]:
+    """The fingerprint of a model, for :class:`ingestlab.sinks.vectors.Fingerprint`; made once a process."""
+    return fingerprint(load(model, kind), normalise=normalise)
+
+
+def _wider(columns: Sequence[Column]) -> Column:
+    kinds = {column.kind for column in columns}
+    kind = columns[0].kind if len(kinds) == 1 else "float" if kinds == {"int", "float"} else "text"
+    return columns[0].model_copy(update={"kind": kind})
+
+
+def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
+    missing = [name for name in embedding.columns if name not in rows.column_names]
+    if missing:
+        have = ", ".join(rows.column_names)
+        wanted = f"the column '{missing[0]}', which the embedding uses"
+        raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
+    payload = tuple(Column.of(rows.schema.field(name)) for name in embedding.payload)
+    return Collection(
+        name=embedding.collection, fingerprint=made, payload=payload, metric=embedding.metric, index=embedding.index
+    )
+
+
+def _inputs(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece], store: Store) -> _Inputs:
+    """The texts or images of rows; a source file has one image, which goes with its first row."""
+    if embedding.source == FILE:
+        uris = rows["_source"].to_pylist()
+        firsts = list({uri: i for i, uri in reversed(list(enumerate(uris)))}.values())[::-1]
+        values = [store.read(pieces[uris[i]].path) for i in firsts]
+        return _Inputs(values, np.array(firsts, np.int64), np.zeros(len(firsts), np.int32))
+    values = plain(rows[embedding.source]).to_pylist()
+    if embedding.kind == "image":
+        return _Inputs(values, np.arange(len(values), dtype=np.int64), np.zeros(len(values), np.int32))
+    prefixes = [plain(rows[name]).to_pylist() for name in embedding.split.prefix] if embedding.split else []
+    found = split_all([None if v is None else str(v) for v in values], embedding.split, prefixes)
+    return _Inputs(found.texts, found.rows, found.ordinals)
+
+
+def _columns(
+    rows: pa.Table, inputs: _Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
+) -> pa.Table:
+    """Everything of the vectors' rows but the vectors."""
+    chosen = rows.take(pa.array(inputs.rows))
+    sources, numbers = plain(chosen["_source"]).to_pylist(), chosen["_row"]
+    contents = [pieces[uri].sha256 for uri in sources]
+    keys = _keys(rows, embedding)[inputs.rows].tolist()
+    if adds and not embedding.key:
+        keys = [f"{content}:{key}" for content, key in zip(contents, keys, strict=True)]
+    texts = inputs.values if embedding.kind == "text" else [None] * len(inputs.values)
+    same = {"tenant": site.tenant, "table": site.table, "run": site.run}
+    return pa.table(
+        {
+            "pk": primary_keys(site.tenant, site.table, sources, keys, inputs.chunks.tolist()),
+            **{name: pa.repeat(pa.scalar(value), len(sources)) for name, value in same.items()},
+            "source": pa.array(sources, pa.string()),
+            "sha256": pa.array(contents, pa.string()),
+            "row": numbers.cast(pa.int64()),
+            "chunk": pa.array(inputs.chunks.astype(np.int64)),
+            "text": pa.array(texts, pa.string()),
+            **{name: chosen[name] for name in embedding.payload},
+        }
+    )
+
+
+def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.object_]]:
+    """What tells each row from the others of its source: the declared key, or its number, once and for its copies."""
+    if embedding.key:
+        values = zip(*(plain(rows[name]).to_pylist() for name in embedding.key), strict=True)
+        return np.array(["\x1f".join(str(value) for value in key) for key in values], dtype=object)
+    seen: dict[tuple[str, int], int] = {}
+    keys = []
+    for place in zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True):
+        copies = seen[place] = seen.get(place, -1) + 1
+        keys.append(f"{place[1]}.{copies}" if copies else str(place[1]))
+    return np.array(keys, dtype=object)
+
+
+def _digest(columns: pa.Table, inputs: _Inputs, collection: Collection) -> bytes:
+    """Names what a model gets and what goes with its answer."""
+    found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
+    for value in inputs.values:
+        data = b"\0" if value is None else value if isinstance(value, bytes) else value.encode()
+        found.update(b"%d:" % len(data))
+        found.update(data)
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, columns.schema) as writer:
+        writer.write_table(columns)
+    found.update(stream.getvalue())
+    return found.hexdigest().encode()
+
+
+def _staged_before(store: Store, staged: str, key: bytes) -> pa.Table | None:
+    """What an earlier try of the same task has left."""
+    try:
+        data = store.read(staged)
+    except FileNotFoundError:
+        return None
+    table = pq.read_table(pa.BufferReader(data))
+    return table if (table.schema.metadata or {}).get(_INPUT) == key else None
+
+
+def _parquet(table: pa.Table) -> memoryview:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=["source", "sha256"])
+    return buffer.getbuffer()

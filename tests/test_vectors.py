@@ -1,0 +1,357 @@
+"""Vectors are published with their rows, exactly once, through any crash; the lake can always make them again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from world import Crash, Fragile, Fuse, Inline, World
+
+from ingestlab import vectors as module
+from ingestlab.commit import live_parts, live_states, manifests
+from ingestlab.compact import compact
+from ingestlab.errors import TerminalError, TransientError
+from ingestlab.ingest import Context, ingest
+from ingestlab.models import Again, IngestRequest, Source
+from ingestlab.reconcile import reconcile
+from ingestlab.replay import replay
+from ingestlab.sinks.vectors import Where
+from ingestlab.sinks.vectors_memory import MemoryVectors
+
+PIPELINE = """
+from ingestlab import Csv, Embedding, Pipeline, Split
+import numpy as np
+import pandera.pandas as pa
+
+def clean(df):
+    return df[df["n"] != 13].assign(even=df["n"] // 2 * 2 == df["n"])
+
+def model(texts):
+    with open(COUNTER, "a") as file:
+        file.write("".join(f"{text}\\n" for text in texts))
+    return np.array([[len(text), 1 + sum(map(ord, text)) % 97, VERSION] for text in texts], dtype="float32")
+
+Small = pa.DataFrameSchema({"n": pa.Column(checks=pa.Check.lt(1000))})
+
+PIPELINE = Pipeline(
+    reader=Csv(columns={"n": "int64", "word": "string"}),
+    clean=clean,
+    contract=Small,
+    partition_by="even",
+    write_disposition="DISPOSITION",
+    embedding=Embedding(source="word", model=model, collection="words", payload=["n"]),
+)
+"""
+FIRST, SECOND = [5, 13, 7], [1, 2, 2000, 4]
+
+
+class VectorWorld(World):
+    """A world whose table has vectors, in a store of its own that can die as well."""
+
+    def __init__(self, folder, redis_url, disposition="append", **options):
+        super().__init__(folder, redis_url, disposition, milvus_uri="memory://", **options)
+        self.counter = folder / "embedded.txt"
+        self.db, self.fuse = MemoryVectors(), None
+        self.edit(DISPOSITION=disposition)
+
+    def edit(self, **words: Any) -> None:
+        text = PIPELINE.replace("COUNTER", repr(str(self.counter)))
+        for name, word in ({"VERSION": 1, "DISPOSITION": "append"} | words).items():
+            text = text.replace(name, str(word))
+        (self.folder / "pipelines/small.py").write_text(text)
+
+    def context(self, fuse: Fuse | None = None) -> Context:
+        store, ledger = self.store, self.ledger
+        if fuse:
+            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)
+        self.fuse = fuse
+        return Context(self.settings, store, ledger, Inline())
+
+    def connected(self, _settings: Any) -> Any:
+        return FragileDb(self.db, self.fuse) if self.fuse else self.db
+
+    def ingest(self, uris, fuse=None, *, run="r1", force=False):
+        request = IngestRequest(
+            run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
+        )
+        return ingest(request, self.context(fuse), lambda _progress: None)
+
+    def reconcile(self):
+        return reconcile(self.store, self.ledger, self.context().vectors)
+
+    def check(self, uris):
+        """The laws of the lake, and: one vector a published row, in the lake and in the store alike."""
+        history = manifests(self.store, "default", "small")
+        named = {p.target for p in (*live_parts(history), *live_states(history))}
+        assert {p for p in self.store.walk("tables") if p.endswith(".parquet")} == named
+        assert list(self.store.walk("_ingestlab/embedded")) == []
+        assert list(self.store.walk("_ingestlab/intents")) == []
+        published, kept = self.rows("small"), self.rows("small__vectors")
+        there = self.there()
+        for uri in uris:
+            assert kept[uri] == published[uri], f"{uri}: vectors in the lake"
+            assert there[uri] == published[uri], f"{uri}: vectors in the store"
+        assert self.db.count("words", Where()) == sum(c.total() for c in published.values())
+
+    def there(self) -> dict[str, Counter[int]]:
+        found: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
+        rows = self.db.fetch("words", Where(tenant="default", table="small"), ["source", "row", "n", "text"])
+        for row in rows.to_pylist():
+            assert row["text"] == f"w{row['n']}"
+            found[row["source"]][row["row"]] += 1
+        return found
+
+    def embedded(self) -> Counter[str]:
+        """How often each text went through the model; its canary is none of them."""
+        lines = self.counter.read_text().splitlines() if self.counter.exists() else []
+        return Counter(line for line in lines if line[0] == "w" and line[1:].isdigit())
+
+
+class FragileDb:
+    """A store of vectors that dies with the process."""
+
+    CHANGES = frozenset({"ensure", "upsert", "delete"})
+
+    def __init__(self, inner, fuse):
+        self._inner, self._fuse = inner, fuse
+
+    def __getattr__(self, name):
+        value = getattr(self._inner, name)
+        return self._fuse.guard(value) if name in self.CHANGES else value
+
+
+@pytest.fixture
+def make(tmp_path_factory, redis_url, monkeypatch):
+    def make(disposition="append", **options):
+        world = VectorWorld(tmp_path_factory.mktemp("v"), redis_url, disposition, **options)
+        monkeypatch.setattr(module, "connected", world.connected)
+        return world
+
+    return make
+
+
+def crash_then(world, uris, at, after, **options) -> bool:
+    """Ingests with a crash at change `at`; False if there were fewer."""
+    try:
+        world.ingest(uris, Fuse(at, after=after), **options)
+    except Crash:
+        return True
+    return False
+
+
+def test_rows_get_vectors_and_rejects_get_none(make):
+    world = make()
+    a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
+    world.ingest([a, b])
+    world.check([a, b])
+    assert world.there()[a] == Counter([0, 2])
+    assert world.embedded() == Counter(["w5", "w7", "w1", "w2", "w4"])
+
+
+def test_unchanged_sources_keep_their_vectors_and_run_no_model(make):
+    world = make()
+    uris = [world.put("a.csv", FIRST)]
+    world.ingest(uris)
+    world.ingest(uris, run="r2")
+    world.check(uris)
+    assert max(world.embedded().values()) == 1
+
+
+def test_replaced_content_has_no_vectors_left(make):
+    world = make("replace")
+    a, b = world.put("a.csv", SECOND), world.put("b.csv", FIRST)
+    world.ingest([a, b])
+    world.put("a.csv", FIRST)
+    world.ingest([a], run="r2")
+    world.check([a, b])
+    assert world.there()[a] == Counter([0, 2])
+
+
+def test_append_keeps_the_vectors_of_both_contents(make):
+    world = make()
+    uri = world.put("a.csv", FIRST)
+    world.ingest([uri])
+    world.put("a.csv", SECOND)
+    world.ingest([uri], run="r2")
+    assert world.there()[uri] == world.rows("small")[uri] == world.rows("small__vectors")[uri]
+
+
+def test_force_makes_them_anew(make):
+    world = make()
+    uri = world.put("a.csv", FIRST)
+    world.ingest([uri])
+    world.ingest([uri], run="r2", force=True)
+    world.check([uri])
+    assert set(world.db.fetch("words", Where(), ["run"])["run"].to_pylist()) == {"r2"}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("mend", ["retry", "reconcile", "neighbour"])
+@pytest.mark.parametrize("disposition", ["append", "replace"])
+def test_a_crash_at_any_step_leaves_every_row_with_one_vector(make, after, mend, disposition):
+    crashes = 0
+    for at in range(1, 80):
+        world = make(disposition)
+        a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
+        world.ingest([world.put("old.csv", [3, 4, 1234]), *([a] if disposition == "replace" else [])], run="r0")
+        if disposition == "replace":
+            world.put("a.csv", [21, 22, 13, 23, 4000, 24])
+        if not crash_then(world, [a, b], at, after):
+            break
+        crashes += 1
+        if mend == "reconcile":
+            world.reconcile()
+        if mend == "neighbour":
+            world.ingest([b], run="r2")
+        world.ingest([a, b])
+        world.reconcile() if mend == "neighbour" else None  # the dead batch will never come again
+        world.check([a, b, (world.folder / "sources/old.csv").as_uri()])
+    assert crashes > 12
+
+
+def test_a_commit_that_is_tried_again_runs_no_model_twice(make):
+    for at in range(1, 80):
+        world = make()
+        uris = [world.put("a.csv", FIRST), world.put("b.csv", SECOND)]
+        if not crash_then(world, uris, at, after=True):
+            break
+        staged = bool(world.embedded()) and any(world.store.walk("_ingestlab/embedded"))
+        world.ingest(uris)
+        world.check(uris)
+        assert not staged or max(world.embedded().values()) == 1, f"after change {at}"
+    assert at > 8
+
+
+def test_after_reconcile_alone_no_vector_of_an_uncommitted_source_is_left(make):
+    for at in range(1, 80):
+        world = make()
+        uri = world.put("a.csv", FIRST)
+        if not crash_then(world, [uri], at, after=True):
+            break
+        world.reconcile()
+        assert world.there()[uri] == world.rows("small")[uri]
+        assert world.reconcile().clean
+
+
+def test_a_store_that_lost_its_rows_is_filled_from_the_lake_without_a_model(make):
+    world = make()
+    uris = [world.put("a.csv", FIRST), world.put("b.csv", SECOND)]
+    world.ingest(uris)
+    world.db.drop("words")
+    ran = world.embedded()
+    assert world.reconcile().vectors == tuple(sorted(uris))
+    world.check(uris)
+    assert world.embedded() == ran
+
+
+def test_a_store_that_does_not_take_all_fails_the_run_and_leaves_nothing(make, monkeypatch):
+    world = make()
+    uri = world.put("a.csv", FIRST)
+    monkeypatch.setattr(world.db, "count", lambda *_: 1)
+    with pytest.raises(TransientError, match="2 vectors"):
+        world.ingest([uri])
+    monkeypatch.undo()
+    assert not world.rows("small")[uri]
+    assert world.db.count("words", Where()) == 0
+
+
+def test_another_model_is_refused_with_both_names_and_nothing_is_lost(make):
+    world = make()
+    a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
+    world.ingest([a])
+    world.edit(VERSION=2)
+    with pytest.raises(TerminalError, match="model"):
+        world.ingest([b], run="r2")
+    world.reconcile()
+    world.check([a])
+    world.edit(VERSION=1)
+    world.ingest([b], run="r3")
+    world.check([a, b])
+
+
+def test_replayed_rejects_get_their_vectors(make):
+    world = make()
+    uri = world.put("a.csv", SECOND)
+    world.ingest([uri])
+    text = (world.folder / "pipelines/small.py").read_text().replace("lt(1000)", "lt(5000)")
+    (world.folder / "pipelines/small.py").write_text(text)
+    request = IngestRequest(run="r2", table="small", sources=(Source(uri=uri),), replay=Again())
+    replay(request, world.context(), lambda _progress: None)
+    world.check([uri])
+    assert world.there()[uri] == Counter([0, 1, 2, 3])
+
+
+def test_compaction_merges_their_files_and_leaves_the_store_alone(make):
+    world = make()
+    uris = [world.put(f"{n}.csv", [n, n + 1]) for n in range(4)]
+    for n, uri in enumerate(uris):
+        world.ingest([uri], run=f"r{n}")
+    compact("small", world.context())
+    world.check(uris)
+    assert len([p for p in world.store.walk("tables/default/small__vectors") if p.endswith(".parquet")]) == 1
+    world.put("0.csv", [7])
+    world.edit(DISPOSITION="replace")
+    world.ingest(uris[:1], run="r9")
+    world.check(uris)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    story=st.lists(
+        st.tuples(
+            st.sampled_from("ab"),
+            st.lists(st.sampled_from([1, 2, 3, 13, 2000]), min_size=1, max_size=4),
+            st.integers(0, 30),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_whatever_happens_each_row_has_one_vector_in_the_end(make, story):
+    world = make("replace")
+    uris = set()
+    for n, (name, numbers, at, after) in enumerate(story):
+        uri = world.put(f"{name}.csv", numbers)
+        uris.add(uri)
+        if at and crash_then(world, [uri], at, after, run=f"r{n}"):
+            world.ingest([uri], run=f"r{n}")
+        else:
+            world.ingest([uri], run=f"r{n}")
+    world.reconcile()
+    world.check(sorted(uris))
+
+
+def test_a_model_that_fails_on_one_file_does_not_lose_the_others(make):
+    world = make()
+    a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
+    text = (world.folder / "pipelines/small.py").read_text()
+    bad = text.replace(
+        "    return np.array(", "    if 'w2' in texts:\n        raise ValueError('no twos')\n    return np.array("
+    )
+    (world.folder / "pipelines/small.py").write_text(bad)
+    result = world.ingest([a, b])
+    assert [o.status for o in result.outcomes] == ["committed", "failed"]
+    assert "no twos" in str(result.outcomes[1].error)
+    world.check([a])
+
+
+def test_no_vector_store_is_a_clear_error(make, monkeypatch):
+    world = make()
+    monkeypatch.undo()
+    object.__setattr__(world.settings, "milvus_uri", None)
+    with pytest.raises(TerminalError, match="MILVUS_URI"):
+        world.ingest([world.put("a.csv", FIRST)])
+
+
+def test_a_declared_key_takes_the_last_row_of_each(make):
+    world = make("replace")
+    path = world.folder / "pipelines/small.py"
+    path.write_text(path.read_text().replace('payload=["n"]', 'payload=["n"], key=["n"]'))
+    uri = world.put("a.csv", [5, 5, 7])
+    world.ingest([uri])
+    assert world.there()[uri] == Counter([1, 2])
+    assert sorted(world.db.fetch("words", Where(), ["n"])["n"].to_pylist()) == [5, 7]
