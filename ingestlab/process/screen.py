@@ -1,8 +1,7 @@
-"""Which rows may break a contract: pandera's commonest checks as single passes over Arrow memory.
+"""The commonest checks of contracts as single passes over Arrow memory.
 
-A screen never says why a row fails, and may suspect one that does not: pandera is asked about the suspects,
-and about all that is not screened. What a screen lets pass, pandera would let pass. So a contract costs little
-where the data keep it, and its words, rules and corner cases are pandera's.
+What is told here is told as pandera would tell it; a test compares the two. Whatever is not certain to be alike
+(other checks, other types, a user's own functions) is left to pandera, which then sees all rows.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from pandera.pandas import Check, Column, DataFrameSchema
 
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 _UNSCREENABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string)
 _TIMES = (pa.types.is_timestamp, pa.types.is_date)
+_NOTHING = np.empty(0, np.int64)
+NOT_NULL = -1  # the number of the rule that comes before a column's checks
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,33 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """The rows that break one rule.
+
+    Attributes:
+        column: Whose rule it is.
+        number: Its place among the column's checks, or NOT_NULL.
+        rule: What pandera calls it.
+        rows: Places in the frame, ascending.
+    """
+
+    column: str
+    number: int
+    rule: str
+    rows: Ints
+
+
+@dataclass(frozen=True)
 class Screened:
     """What a look at a frame has found.
 
     Attributes:
-        suspects: For each row, whether `asked` must be asked about it.
-        asked: The checks that were screened.
+        findings: Of the checks that were screened.
         rest: The contract without those, to be asked about all rows.
         complete: Whether the frame has all columns of the contract.
     """
 
-    suspects: Bools
-    asked: Question
+    findings: tuple[Finding, ...]
     rest: Question
     complete: bool
 
@@ -72,19 +88,18 @@ class Screened:
 
 
 def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
-    """Looks for rows that may break a contract; None where pandera has to see them all."""
+    """Looks for rows that break a contract; None where pandera has to see them all."""
     if not _only_checks_columns(schema) or not frame.columns.is_unique:
         return None
-    suspects = np.zeros(len(frame), np.bool_)
-    asked, rest = {}, {}
+    findings: list[Finding] = []
+    rest, numbers = {}, {}
     for name, column in schema.columns.items():
-        screened: set[int] | None = None
-        if name in frame.columns:
-            found, screened = _screen(frame[name], column)
-            suspects |= found
-        asked[name], rest[name] = _split(column, screened)
-    complete = set(schema.columns) <= set(frame.columns)
-    return Screened(suspects, _question(schema, asked), _question(schema, rest), complete)
+        found = _screen(frame[name], column) if name in frame.columns else None
+        findings += [f for f in found.values() if f.rows.size] if found else []
+        rest[name], numbers[name] = _without(column, found)
+    left = copy.copy(schema)
+    left.columns = rest
+    return Screened(tuple(findings), Question(left, numbers), set(schema.columns) <= set(frame.columns))
 
 
 def _only_checks_columns(schema: DataFrameSchema) -> bool:
@@ -97,35 +112,37 @@ def _only_checks_columns(schema: DataFrameSchema) -> bool:
     )
 
 
-def _screen(series: pd.Series[Any], column: Column) -> tuple[Bools, set[int] | None]:
-    """The suspects of a column, and the numbers of the checks that were screened; None if it cannot be screened."""
-    suspects = np.zeros(len(series), np.bool_)
+def _screen(series: pd.Series[Any], column: Column) -> dict[int, Finding] | None:
+    """What the rules of a column find, by number; None if it cannot be screened, and no number for other rules."""
     kind = series.dtype.pyarrow_dtype if isinstance(series.dtype, pd.ArrowDtype) else pa.null()
     if not _is_any(kind, *_NUMBERS, *_TEXTS, *_TIMES):
-        return suspects, None
+        return None
     values = pa.chunked_array(series.array.__arrow_array__())
-    screened = set()
+    nulls = _nulls(series, values)
+    found = {NOT_NULL: Finding(column.name, NOT_NULL, "not_nullable", _NOTHING if column.nullable else nulls)}
     for number, check in enumerate(column.checks):
         passes = _passes(values, check)
         if passes is not None:
-            screened.add(number)
-            suspects |= _fails(passes, values)
-    if pa.types.is_floating(values.type):  # whether NaN is null is for pandas to say
-        suspects |= _true(pc.is_nan(values))
-    if not column.nullable and values.null_count:
-        suspects |= _true(values.is_null())
-    return suspects, screened
+            rule = str(check.error if check.error is not None else check.name)
+            found[number] = Finding(column.name, number, rule, _failing(passes, nulls))
+    return found
 
 
-def _fails(passes: pa.ChunkedArray, values: pa.ChunkedArray) -> Bools:
-    """Which values do not pass; nulls are not asked."""
-    if pc.all(passes, min_count=0).as_py() and not values.null_count:
-        return np.zeros(len(values), np.bool_)
-    return _true(pc.and_(pc.invert(pc.fill_null(passes, fill_value=True)), values.is_valid()))
+def _nulls(series: pd.Series[Any], values: pa.ChunkedArray) -> Ints:
+    """The rows without a value; whether NaN is one is for pandas to say."""
+    if not values.null_count and not pa.types.is_floating(values.type):
+        return _NOTHING
+    found: Ints = np.flatnonzero(series.isna().to_numpy())
+    return found
 
 
-def _true(flags: pa.ChunkedArray) -> Bools:
-    found: Bools = pc.fill_null(flags, fill_value=False).to_numpy()
+def _failing(passes: pa.ChunkedArray, nulls: Ints) -> Ints:
+    """The rows that do not pass; nulls are not asked."""
+    if pc.all(passes, skip_nulls=True, min_count=0).as_py():
+        return _NOTHING
+    fails = ~pc.fill_null(passes, fill_value=True).to_numpy()
+    fails[nulls] = False
+    found: Ints = np.flatnonzero(fails)
     return found
 
 
@@ -202,22 +219,10 @@ def _is_any(kind: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _split(column: Column, screened: set[int] | None) -> tuple[tuple[Column, tuple[int, ...]], ...]:
-    """A column with the screened checks, and one with the others and its type, each with the checks' numbers."""
-    chosen = screened or set()
-    asked, rest = copy.copy(column), copy.copy(column)
-    some = tuple(n for n in range(len(column.checks)) if n in chosen)
-    others = tuple(n for n in range(len(column.checks)) if n not in chosen)
-    asked.checks, rest.checks = [column.checks[n] for n in some], [column.checks[n] for n in others]
-    asked.unique = False
-    if screened is None:
-        asked.nullable = True
-    else:
-        rest.nullable = True
-    return (asked, some), (rest, others)
-
-
-def _question(schema: DataFrameSchema, columns: Mapping[str, tuple[Column, tuple[int, ...]]]) -> Question:
-    part = copy.copy(schema)
-    part.columns = {name: column for name, (column, _) in columns.items()}
-    return Question(part, {name: numbers for name, (_, numbers) in columns.items()})
+def _without(column: Column, screened: Collection[int] | None) -> tuple[Column, tuple[int, ...]]:
+    """A column with the checks that were not screened, and their numbers."""
+    others = tuple(n for n in range(len(column.checks)) if n not in (screened or ()))
+    rest = copy.copy(column)
+    rest.checks = [column.checks[n] for n in others]
+    rest.nullable = column.nullable or screened is not None
+    return rest, others

@@ -1,0 +1,50 @@
+"""What contract, aggregates and profile cost: the same file with them and without.
+
+A pipeline has no switch for the profile. Its share, as the tasks tell it, is taken off the time without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from bigfile import WARM, WARM_COPIES, Ours, once, warm_up
+from flightfiles import flights
+from measures import Measure
+from receipts import receipts
+from stack import stack
+
+MOST = 25.0  # percent
+PIPELINES = {"on": "flights_big", "off": "flights_bare"}
+DASK_WORKERS = 2
+
+
+def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
+    """Both in turn, round after round."""
+    small, big = flights(options.cache, WARM_COPIES), flights(options.cache, options.copies)
+    tenants = [WARM, *(f"{name}-{n}" for n in range(options.rounds) for name in PIPELINES)]
+    runs: dict[str, list[Ours]] = {name: [] for name in PIPELINES}
+    with stack(home, tenants, workers=1, dask_workers=DASK_WORKERS) as running, receipts(running.settings) as told:
+        warm_up(running, small)
+        for n in range(options.rounds):
+            for name, pipeline in PIPELINES.items():
+                runs[name].append(once(running, big, f"{name}-{n}", told, pipeline))
+    pairs = list(zip(runs["on"], runs["off"], strict=True))
+    costs = [on.timed.seconds / _without_profile(off) for on, off in pairs]
+    details = {
+        "seconds_on": [round(one.timed.seconds, 2) for one in runs["on"]],
+        "seconds_off": [round(one.timed.seconds, 2) for one in runs["off"]],
+        "profile_off": [round(one.steps.get("profile", 0.0) / DASK_WORKERS, 2) for one in runs["off"]],
+        "steps_on": runs["on"][-1].steps,
+        "steps_off": runs["off"][-1].steps,
+        "cpu_on": round(statistics.median(one.lap.cpu for one in runs["on"]), 2),
+        "cpu_off": round(statistics.median(one.lap.cpu for one in runs["off"]), 2),
+    }
+    value = round(100 * (statistics.median(costs) - 1), 1)
+    yield Measure("contract, aggregates and profile, more", value, "%", MOST, "most", details)
+
+
+def _without_profile(one: Ours) -> float:
+    return one.timed.seconds - one.steps.get("profile", 0.0) / DASK_WORKERS
