@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,6 +46,7 @@ class Landing:
         self.size = 0
         self._site = site
         self._hash = hashlib.sha256()
+        self._hashing: Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0  # bytes in chunks
         self._fd: int | None = None
@@ -75,11 +78,15 @@ class Landing:
         return self._held >= BUFFER
 
     def spill(self) -> None:
-        """Hashes what is in memory and writes it to the temporary file; raises LakeFaultError."""
-        self._write(self._take())
+        """Writes what is in memory to the temporary file, and hashes it meanwhile; raises LakeFaultError."""
+        data = self._take()
+        self._hashed()
+        self._hashing = _hasher().submit(self._hash.update, data)
+        self._write(data)
 
     def restart(self) -> None:
         """Forgets all bytes."""
+        self._hashed()
         if self._fd is not None:
             os.close(self._fd)
         if self._path:
@@ -94,6 +101,8 @@ class Landing:
             LakeFaultError: The lake cannot be written.
         """
         rest = self._take()
+        self._hashed()
+        self._hash.update(rest)
         sha256 = self._hash.hexdigest()
         if known and known.sha256 == sha256:
             return Unchanged(self.uri, version)
@@ -118,8 +127,13 @@ class Landing:
     def _take(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks, self._held = [], 0
-        self._hash.update(data)
         return data
+
+    def _hashed(self) -> None:
+        """Waits until all that was written is hashed as well."""
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     def _write(self, data: bytes) -> None:
         try:
@@ -142,3 +156,9 @@ class Landing:
     def _too_big(self, got: str) -> TerminalError:
         fix = "Cut the file, or raise INGESTLAB_MAX_FILE_BYTES."
         return TerminalError(f"at most {self._site.limit:,} bytes from {self.uri}", got, fix)
+
+
+@cache
+def _hasher() -> ThreadPoolExecutor:
+    """A core beside the one that reads and writes; hashing leaves Python's lock alone."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingestlab-hash")

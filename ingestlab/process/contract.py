@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ingestlab.errors import TerminalError
@@ -57,7 +58,8 @@ def _screened(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.
     verdicts = ask(frame, screened.rest)[1] if screened.rest_has_a_say else []
     for found in screened.findings:
         failing = frame[found.column].iloc[found.rows]
-        values = _shown(failing)
+        nothing: list[str | None] = [None]
+        values = nothing * len(failing) if found.number == NOT_NULL else _shown(failing)
         rank = ask.rank(found.column, found.number)
         verdicts.append(Verdict(rank, _rule(found.rule), found.column, failing.index.tolist(), values))
     reasons = _reasons(verdicts)
@@ -86,7 +88,14 @@ def lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
 
 
 def _without(frame: pd.DataFrame, reasons: Mapping[int, Reason]) -> pd.DataFrame:
-    return frame[~frame.index.isin(list(reasons))] if reasons else frame
+    """The rows whose index has no reason; looked up in a table, since the indexes of a task are near each other."""
+    if not reasons:
+        return frame
+    index = frame.index.to_numpy(np.int64)
+    low, gone = int(index.min()), np.fromiter(reasons, np.int64, len(reasons))
+    keep = np.ones(int(index.max()) - low + 1, np.bool_)
+    keep[gone - low] = False
+    return frame[keep[index - low]]
 
 
 class _Asker:
