@@ -98,7 +98,7 @@ def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> 
     """
     file = pq.ParquetFile(pa.BufferReader(store.read(path)))
     groups = (file.read_row_group(i) for i in range(file.num_row_groups))
-    return merge(profile(_with_folders(rows, name, kinds)) for rows in groups)
+    return merge(profile(typed_folders(rows, name, kinds)) for rows in groups)
 
 
 def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Profiled]:
@@ -121,7 +121,8 @@ def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
     return kinds
 
 
-def _with_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
+def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
+    """Rows of a part with the columns that the folders of `name` stand for; arguments as in :func:`profile_of`."""
     table = with_folders(rows, name)
     for column in table.column_names[rows.num_columns :]:
         values = table[column].combine_chunks()

@@ -187,7 +187,8 @@ def _in_range(
 
 
 def _is_in(values: pa.ChunkedArray, wanted: Collection[Any]) -> pa.ChunkedArray:
-    return pc.is_in(values, pa.array([_bound(values, v).as_py() for v in wanted], values.type))
+    known = pa.array([_bound(values, value).as_py() for value in wanted])
+    return pc.is_in(values, known.cast(values.type))  # pa.array(…, type) would make 0 of 0.5
 
 
 def _str_length(

@@ -126,6 +126,24 @@ def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return first.model_copy(update={"payload": payload}).to_dict()
 
 
+def collection_of(embedding: Embedding, made: Mapping[str, Any], payload: Sequence[Column]) -> Collection:
+    """The collection that an embedding wants.
+
+    Args:
+        embedding: It says everything but the rest.
+        made: The model's fingerprint.
+        payload: The columns that go along.
+    """
+    return Collection(
+        name=embedding.collection,
+        fingerprint=made,
+        payload=tuple(payload),
+        metric=embedding.metric,
+        index=embedding.index,
+        inputs=embedding.inputs,
+    )
+
+
 @lru_cache(maxsize=8)
 def made_by(model: Model, kind: Kind, *, normalise: bool) -> dict[str, Any]:
     """The fingerprint of a model, for :class:`ingestlab.sinks.vectors.Fingerprint`; made once a process."""
@@ -144,10 +162,7 @@ def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -
         have = ", ".join(rows.column_names)
         wanted = f"the column '{missing[0]}', which the embedding uses"
         raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
-    payload = tuple(Column.of(rows.schema.field(name)) for name in embedding.payload)
-    return Collection(
-        name=embedding.collection, fingerprint=made, payload=payload, metric=embedding.metric, index=embedding.index
-    )
+    return collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
 
 
 def _inputs(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece], store: Store) -> _Inputs:
