@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distributed import CancelledError, Client, LocalCluster, as_completed
 from distributed.comm.core import CommClosedError
-from distributed.scheduler import KilledWorker
+from distributed.scheduler import KilledWorker, NoValidWorkerError
 
 from ingestlab.errors import IngestError, TransientError
 from ingestlab.settings import Settings
 
-LOST = (KilledWorker, CommClosedError, CancelledError, TimeoutError)  # the cluster's fault, not the task's
+# The cluster's fault, not the task's.
+LOST = (KilledWorker, NoValidWorkerError, CommClosedError, CancelledError, TimeoutError)
 
 
 class Cluster:
@@ -40,7 +41,11 @@ class Cluster:
             return self._client
 
     def map(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], keys: Sequence[str]
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        keys: Sequence[str],
+        resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """Runs ``function(*call)`` for every call and yields (position, result) as they finish.
 
@@ -48,6 +53,8 @@ class Cluster:
             function: Importable on the workers.
             calls: Arguments that are plain data.
             keys: Names of the tasks, as the dashboard shows them.
+            resources: What a worker should declare to run them, e.g. ``{"GPU": 1}``; where none declares all of
+                it, any worker does.
 
         Raises:
             TransientError: Dask workers were lost, or the scheduler was.
@@ -55,7 +62,8 @@ class Cluster:
         client = self.client()
         futures: list[Any] = []
         try:
-            futures += [client.submit(function, *c, key=k, pure=False) for c, k in zip(calls, keys, strict=True)]
+            placed = {"pure": False, "resources": _declared(client, resources)}
+            futures += [client.submit(function, *c, key=k, **placed) for c, k in zip(calls, keys, strict=True)]
             places = {future.key: i for i, future in enumerate(futures)}
             for future in as_completed(futures, loop=client.loop):
                 yield places[future.key], future.result()
@@ -84,3 +92,12 @@ class Cluster:
             raise TransientError.wrap(
                 error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."
             ) from error
+
+
+def _declared(client: Client, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
+    """What is wanted, if a worker declares it: Dask would wait for such a worker for ever."""
+    if not wanted:
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    has_all = any(all(w["resources"].get(name, 0) >= count for name, count in wanted.items()) for w in workers)
+    return dict(wanted) if has_all else None

@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 _NEEDS_TARGET = ("sentence-transformers", "onnx-text", "timm", "onnx-image", "ultralytics")
 _ON_TORCH = ("sentence-transformers", "timm", "efficientnet_lite0", "ultralytics")
+DETECTORS = ("ultralytics",)  # of KINDS, those that also find objects
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ def spell(model: str) -> Spelling:
     if bool(asked) != bool(options) or "" in options:
         raise TerminalError("options as name=value, joined by '&'", repr(model), "E.g. 'hog?size=64'.")
     return Spelling(scheme, target, options)
+
+
+def resources_of(model: Model) -> dict[str, float]:
+    """What a model would like of a Dask worker; a cluster that has none of it can do without."""
+    if isinstance(model, str):
+        return {"GPU": 1} if spell(model).scheme in _ON_TORCH else {}
+    return dict(getattr(model, "resources", {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +156,8 @@ class Embedding:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What the model would like of a Dask worker; a cluster that has none of it can do without."""
-        if isinstance(self.model, str):
-            return {"GPU": 1} if spell(self.model).scheme in _ON_TORCH else {}
-        return dict(getattr(self.model, "resources", {}))
+        """What the model would like of a Dask worker; see :func:`resources_of`."""
+        return resources_of(self.model)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,6 +165,17 @@ class Embedding:
         source = () if self.source == FILE else (self.source,)
         prefix = self.split.prefix if self.split else ()
         return tuple(dict.fromkeys([*source, *prefix, *self.key, *self.payload]))
+
+    @property
+    def inputs(self) -> str:
+        """What of a row the model is given, in words."""
+        if self.source == FILE:
+            return "whole files"
+        if not self.split:
+            return f"column {self.source}"
+        after = f" after {', '.join(self.split.prefix)}" if self.split.prefix else ""
+        overlap = f", {self.split.overlap} of them twice" if self.split.overlap else ""
+        return f"column {self.source} in chunks of {self.split.size} characters{overlap}{after}"
 
     def named(self, table: str) -> Embedding:
         """The same with a collection: the declared one, or the table's name with ``_`` for what Milvus forbids."""

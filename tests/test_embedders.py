@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from ingestlab import embedders
 from ingestlab.embedders import canary, embed_all, fingerprint, has_vector, load
-from ingestlab.embedders.base import Loaded, needed
+from ingestlab.embedders.base import Loaded
 from ingestlab.embedders.canaries import CANARIES
 from ingestlab.embedders.pictures import crop, opened
 from ingestlab.embedders.splitting import join, split, split_all
@@ -70,13 +70,6 @@ def test_memory_holds_only_the_latest_models():
         load(lambda texts: np.ones((len(texts), 1)))
     assert len(embedders._loaded) == embedders.KEPT
     assert first not in embedders._loaded.values()
-
-
-def test_a_model_that_is_not_installed_names_the_extra():
-    with pytest.raises(TerminalError) as caught:
-        needed("a_package_that_is_not_there", "timm", "timm:resnet18")
-    assert caught.value.fix == "Install it with: pip install 'ingestlab[timm]'."
-    assert "timm:resnet18" in caught.value.expected
 
 
 @pytest.mark.parametrize(

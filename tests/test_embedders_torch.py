@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ from sklearn.datasets import load_sample_images
 torch = pytest.importorskip("torch", reason="torch is not installed here: `make test-torch` runs these tests")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model that is not here must be missed at once
 
-from ingestlab.embedders import Detector, canary, embed_all, fingerprint, load  # noqa: E402
+from ingestlab.embedders import canary, embed_all, fingerprint, load  # noqa: E402
+from ingestlab.embedders.detectors import BOX, DETECTIONS, Detector  # noqa: E402
 from ingestlab.embedders.efficientnet_lite0 import classifier  # noqa: E402
 from ingestlab.embedders.pictures import pixels  # noqa: E402
 from ingestlab.embedders.splitting import join  # noqa: E402
 from ingestlab.embedders.timm import build as build_timm  # noqa: E402
 from ingestlab.embedders.torches import device, seeded  # noqa: E402
-from ingestlab.embedders.ultralytics import DETECTIONS, crops  # noqa: E402
 from ingestlab.embedders.ultralytics import build as build_yolo  # noqa: E402
 from ingestlab.embedding import Embedding, spell  # noqa: E402
 from ingestlab.errors import TerminalError  # noqa: E402
@@ -125,24 +126,28 @@ def test_yolo_gives_rows_of_what_it_finds(photos):
     assert 1 <= found.num_rows <= 15
     first, last = (found.filter(pa.compute.equal(found["image"], n)).drop_columns("image") for n in (0, 2))
     assert first.equals(last)
-    assert first["detection"].to_pylist() == list(range(first.num_rows))
     assert (np.diff(first["confidence"].to_numpy()) <= 0).all()
     height, width, _ = load_sample_images().images[0].shape
-    for left, top, right, bottom in zip(
-        *(found[side].to_pylist() for side in ("left", "top", "right", "bottom")), strict=True
-    ):
+    for left, top, right, bottom in zip(*(found[side].to_pylist() for side in BOX), strict=True):
         assert 0 <= left <= right <= width
         assert 0 <= top <= bottom <= height
     assert model.detect([]).schema == DETECTIONS
 
 
-def test_yolo_gives_vectors_of_images_and_others_of_what_it_found(photos):
+def test_yolo_takes_no_more_images_at_a_time_than_it_likes(photos):
+    model = load(YOLO)
+    sizes = []
+    counting = replace(model, batch=2, find=lambda batch: sizes.append(len(batch)) or model.find(batch))
+    found = counting.detect([photos[0]] * 5)
+    assert sizes == [2, 2, 1]
+    assert set(found["image"].to_pylist()) == set(range(5))
+
+
+def test_yolo_gives_vectors_of_images_too(photos):
     yolo = load(YOLO)
     vectors = embed_all(yolo, photos)
     assert np.allclose(vectors[1], embed_all(yolo, photos[1:])[0], atol=1e-5)  # the same in any company
-    found = yolo.detect(photos)
-    pieces = crops(photos, found)
-    assert embed_all(load("efficientnet_lite0"), pieces).shape == (found.num_rows, 1280)
+    assert yolo.detect(photos).num_rows
     assert np.array_equal(embed_all(yolo, photos), vectors)  # detecting in between changes nothing
 
 

@@ -292,10 +292,10 @@ def test_a_reference_is_guarded_as_a_source_is(tmp_path, redis_url):
 
 def test_a_raw_zone_that_loses_a_reference_while_the_job_runs_makes_it_try_again(world):
     class Forgetful(Inline):
-        def map(self, function, calls, keys):
+        def map(self, *args):
             file = next(p for p in world.store.walk("raw") if b"name-1" in world.store.read(p))
             world.store.delete(file)
-            return super().map(function, calls, keys)
+            return super().map(*args)
 
     uri = world.put("a.csv", [*FIRST, 7])
     world.names([1, 7])  # a content that this process has not on its shelf

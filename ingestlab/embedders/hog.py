@@ -14,10 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ingestlab.embedders.base import Loaded, Vectors, check, chosen, needed, title
+from ingestlab.embedders.base import Loaded, Vectors, check, chosen, title
 from ingestlab.embedders.canaries import CANARIES
 from ingestlab.embedders.pictures import pixels
 from ingestlab.embedding import Spelling
+from ingestlab.extras import needed
 
 VERSION = "1"  # of what is done here, defaults included: a change of the vectors must change it
 BATCH = 256

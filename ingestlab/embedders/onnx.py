@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ingestlab.embedders.base import needed
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 
 def session(path: Path, model: str) -> Any:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ingestlab.embedders.base import Loaded, check, chosen, file_version, needed, title
+from ingestlab.embedders.base import Loaded, check, chosen, file_version, title
 from ingestlab.embedders.canaries import CANARIES
 from ingestlab.embedders.onnx import session
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 BATCH = 32
 MOST_TOKENS = 512

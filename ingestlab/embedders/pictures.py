@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ingestlab.embedders.base import needed
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 MAX_PIXELS = 100_000_000  # of one image, before anything is decoded; readers.Images has the same
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 
+_JPEG = b"\xff\xd8\xff"
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
@@ -60,12 +61,37 @@ def pixels(images: Sequence[bytes], size: int, mode: Literal["RGB", "L"] = "RGB"
 
 
 def crop(data: bytes, box: Box) -> bytes:
-    """A piece of an image, at least a pixel in size, as PNG."""
+    """A piece of an image, at least a pixel in size; see :func:`crops`."""
+    return crops(data, [box])[0]
+
+
+def crops(data: bytes, boxes: Sequence[Box], longest: int | None = None) -> list[bytes]:
+    """Pieces of an image, which is decoded once; as JPEG if it is one itself, else as PNG, which loses nothing.
+
+    Args:
+        data: The bytes of its file.
+        boxes: Where the pieces are; what lies outside of the image is left out.
+        longest: Pixels of a piece's longer side; larger pieces are made smaller, None leaves them.
+
+    Raises:
+        TerminalError: The image cannot be decoded.
+    """
     image = opened(data)
-    left, top = (min(max(int(at), 0), most - 1) for at, most in zip(box[:2], image.size, strict=True))
+    form = {"format": "JPEG", "quality": 90} if data.startswith(_JPEG) else {"format": "PNG", "compress_level": 1}
+    pieces = []
+    for box in boxes:
+        piece, buffer = image.crop(_within(box, image.size)), io.BytesIO()
+        if longest is not None:
+            piece.thumbnail((longest, longest))
+        piece.save(buffer, **form)
+        pieces.append(buffer.getvalue())
+    return pieces
+
+
+def _within(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels of a box that lie in an image of this size, at least one."""
+    left, top = (min(max(int(at), 0), most - 1) for at, most in zip(box[:2], size, strict=True))
     right, bottom = (
-        min(max(round(at), low + 1), most) for at, low, most in zip(box[2:], (left, top), image.size, strict=True)
+        min(max(round(at), low + 1), most) for at, low, most in zip(box[2:], (left, top), size, strict=True)
     )
-    buffer = io.BytesIO()
-    image.crop((left, top, right, bottom)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return left, top, right, bottom

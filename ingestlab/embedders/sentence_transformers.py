@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ingestlab.embedders.base import Loaded, check, chosen, needed, title
+from ingestlab.embedders.base import Loaded, check, chosen, title
 from ingestlab.embedders.canaries import CANARIES
-from ingestlab.embedders.torches import device, state_version
+from ingestlab.embedders.torches import device, state_version, with_vision
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 EXTRA = "sentence-transformers"
 BATCH = 32
@@ -28,7 +29,7 @@ def build(model: Spelling) -> Loaded:
     """
     chosen(model)
     target, name = model.target, title(model)
-    library = needed("sentence_transformers", EXTRA, name)
+    library = with_vision("sentence_transformers", EXTRA, name)  # transformers imports torchvision if it is there
     where = str(needed(WHEELS[target], EXTRA, name).get_model_path()) if target in WHEELS else target
     try:
         network = library.SentenceTransformer(where, device=device())

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ingestlab.embedders.base import needed
 from ingestlab.embedding import Split
+from ingestlab.extras import needed
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ingestlab.embedders.base import Loaded, check, chosen, needed, title
+from ingestlab.embedders.base import Loaded, check, chosen, title
 from ingestlab.embedders.canaries import CANARIES
 from ingestlab.embedders.pictures import opened
 from ingestlab.embedders.torches import device, seeded, state_version, with_vision
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 BATCH = 32
 

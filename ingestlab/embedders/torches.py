@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from ingestlab.embedders.base import needed, weights_version
+from ingestlab.embedders.base import weights_version
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 _MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
 _declared: list[Any] = []  # torch forgets declarations that nobody holds

@@ -1,8 +1,8 @@
 """``ultralytics:<weights or yaml>``: YOLO and its kin. They find objects, and give vectors of whole images.
 
 ``ultralytics:yolo11n.pt`` has trained weights, which are downloaded where they are not in the working folder;
-``ultralytics:yolo11n.yaml`` has random ones, always the same. For vectors of the objects instead of the images, embed
-:func:`crops` of what :meth:`Yolo.detect` found.
+``ultralytics:yolo11n.yaml`` has random ones, always the same. The reader :class:`ingestlab.Objects` makes
+a row of each object, whose piece of the image any model can embed.
 
 Options: ``size`` (640: pixels of the longer side that the network sees), ``confidence`` (0.25: what is surer than
 that is an object), ``iou`` (0.7: of two boxes that overlap more, the surer one stays), ``most`` (300: objects in an
@@ -21,27 +21,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.embedders.base import Loaded, check, chosen, needed, title
+from ingestlab.embedders.base import Loaded, check, chosen, title
 from ingestlab.embedders.canaries import CANARIES
-from ingestlab.embedders.pictures import crop, opened
+from ingestlab.embedders.detectors import Found, as_table
+from ingestlab.embedders.pictures import opened
 from ingestlab.embedders.torches import device, seeded, state_version, with_vision
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 BATCH = 16
-DETECTIONS = pa.schema(
-    [
-        ("image", pa.int32()),  # which of those given, from 0
-        ("detection", pa.int32()),  # which of that image, from 0, the surest first
-        ("class", pa.string()),
-        ("class_id", pa.int32()),
-        ("confidence", pa.float32()),  # from 0 to 1
-        ("left", pa.float32()),  # pixels of the image, as it is meant to be seen
-        ("top", pa.float32()),
-        ("right", pa.float32()),
-        ("bottom", pa.float32()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -62,14 +51,8 @@ class Yolo(Loaded):
         Raises:
             TerminalError: An image cannot be decoded.
         """
-        rows = [row for number, found in enumerate(self.find(images)) for row in _rows(number, found)]
-        return pa.Table.from_pylist(rows, schema=DETECTIONS)
-
-
-def crops(images: Sequence[bytes], detections: pa.Table) -> list[bytes]:
-    """The piece of its image in each detection, as PNG."""
-    boxes = detections.select(["image", "left", "top", "right", "bottom"]).to_pylist()
-    return [crop(images[b["image"]], (b["left"], b["top"], b["right"], b["bottom"])) for b in boxes]
+        batches = (images[at : at + self.batch] for at in range(0, len(images), self.batch))
+        return as_table(_objects(one) for batch in batches for one in self.find(batch))
 
 
 def build(model: Spelling) -> Yolo:
@@ -97,27 +80,16 @@ def build(model: Spelling) -> Yolo:
 
     def find(batch: Sequence[bytes]) -> Any:
         with alone:
-            return network.predict(list(map(opened, batch)), embed=None, **common, **bounds) if batch else []
+            return network.predict(list(map(opened, batch)), embed=None, **common, **bounds)
 
     dim = check(run, [CANARIES["image"]], name).shape[1]
     return Yolo(name, state_version(network.model.state_dict()), dim, "image", BATCH, run, find)
 
 
-def _rows(image: int, found: Any) -> Iterator[dict[str, Any]]:
+def _objects(found: Any) -> Iterator[Found]:
     boxes = found.boxes
-    each = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
-    for number, (kind, confidence, (left, top, right, bottom)) in enumerate(each):
-        yield {
-            "image": image,
-            "detection": number,
-            "class": found.names[int(kind)],
-            "class_id": int(kind),
-            "confidence": confidence,
-            "left": left,
-            "top": top,
-            "right": right,
-            "bottom": bottom,
-        }
+    for kind, confidence, box in zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True):
+        yield found.names[int(kind)], confidence, tuple(box)
 
 
 def _imported(name: str) -> Any:

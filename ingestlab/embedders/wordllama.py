@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ingestlab.embedders.base import Loaded, chosen, file_version, needed
+from ingestlab.embedders.base import Loaded, chosen, file_version
 from ingestlab.embedding import Spelling
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 
 WEIGHTS = "l2_supercat"
 DIM = 256

@@ -62,6 +62,11 @@ class Archive:
         base = name.rsplit("/", 1)[-1]
         return any(fnmatchcase(name, p) or fnmatchcase(base, p) for p in self.patterns)
 
+    @property
+    def resources(self) -> dict[str, float]:
+        """What `reader` would like of a Dask worker."""
+        return dict(getattr(self.reader, "resources", {}))
+
     def drifting(self, word: SchemaDrift) -> Archive:
         """The same reader under a pipeline's `schema_drift`."""
         if not isinstance(self.reader, DriftReader):

@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.bytes import Limits, load_text, text, unpack
 from ingestlab.readers.detection import by_mark, detect, valid_utf8
 from ingestlab.readers.excerpts import MAX_RAW
 from ingestlab.readers.linewise import check_encoding, whole
-from ingestlab.readers.single import capped, check_size, needed
+from ingestlab.readers.single import capped, check_size
 from ingestlab.storage import Store
 
 SCHEMA = pa.schema(

