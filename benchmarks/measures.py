@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import psutil
 
-Unit = Literal["files/s", "ms", "s", "s/GB", "MB", "times", "%"]
+Unit = Literal["files/s", "texts/s", "rows/s", "ms", "s", "s/GB", "MB", "times", "share", "%"]
 Bound = Literal["least", "most"]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import bigfile
+import embedding
 import growth
 import partitions
 import report
@@ -31,8 +32,9 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "switches": switches.measure,
     "partitions": partitions.measure,
     "growth": growth.measure,
+    "vectors": embedding.measure,
 }
-QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100, "copies": 1, "partitions": 300}
+QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100, "copies": 1, "partitions": 300, "texts": 5000}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,6 +83,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--copies", type=int, default=20, help="of a year of flights, 31 MB each, in the big file")
     parser.add_argument("--peers", type=lambda text: text.split(","), help="e.g. DuckDB,Polars; all if not given")
     parser.add_argument("--partitions", type=int, default=10_000, help="tiny ones, of one file")
+    parser.add_argument("--texts", type=int, default=100_000, help="to embed and to search in")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")
     parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="where the big files are kept")

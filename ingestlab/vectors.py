@@ -4,11 +4,15 @@ Published vectors lie in the lake, in the table `<table>__vectors`; a collection
 be made again. A commit writes its rows into the collection, then its manifest, then takes out what it has
 superseded. One that dies before its manifest is undone: the rows of its sources go, and those that the lake
 has of them come back.
+
+A commit of the kind "reembed" fills a target beside the one in use. When its manifest is there, the name is
+switched to that target, and the old one is dropped; undone, the new one is. No other commit may add vectors to
+the collection meanwhile: the intents of those that do are its readers' locks, and its own lock is the writer's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +31,7 @@ from ingestlab.storage import Store, open_store
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
+MANY = 2_000  # rows of one commit that are worth settling: that takes Milvus Lite about as long as writing them
 _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "milvus_attempts")  # what tasks must know
 
 
@@ -47,34 +52,65 @@ class Vectors:
     store: Store
     cluster: Cluster
 
+    def require(self) -> None:
+        """Raises TerminalError if no vector store is named, or pymilvus is missing."""
+        _ = self._db
+
+    def check(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Whether vectors of a table may go where its pipeline wants them; before any is made.
+
+        Args:
+            wanted: As far as it is known: the kinds of its payload do not count.
+            history: Gives the manifests of the table; asked only if the server has no such collection.
+
+        Raises:
+            TransientError: The server is away.
+            CollectionError: The collection holds another model's vectors, or other fields.
+            TerminalError: There is no server.
+        """
+        there = self._db.describe(wanted.name) or latest(history())
+        if there is not None:
+            names = [column.name for column in wanted.payload]
+            same = names == [column.name for column in there.payload]
+            there.check(wanted.model_copy(update={"payload": there.payload}) if same else wanted)
+
     def add(self, manifest: Manifest) -> None:
         """Writes the vectors of a commit that has its intent, and no manifest yet.
 
         Raises:
-            TransientError: The server is away, or does not have all of them afterwards.
-            TerminalError: The collection holds another model's vectors, or other fields.
+            TransientError: The server is away, does not have all of them afterwards, or has got another model's
+                since they were made.
+            CollectionError: The collection holds other fields.
         """
         if manifest.collection is None:
             return
         collection = Collection.from_dict(manifest.collection)
-        self._db.ensure(collection)
+        target = self._db.build(collection) if manifest.kind == "reembed" else self._ensured(collection)
         paths = [self._place(part) for part in embedded(manifest)]
-        self._upload(paths, collection.name, manifest.batch)
-        wanted, where = self._distinct(paths), _of(manifest, runs=(manifest.run,))
-        found = self._db.count(collection.name, where) if where.sources else 0
+        keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
+        different = _distinct(keys)
+        wanted = len(different)
+        self._upload(paths, target, manifest.batch, ordered=wanted < sum(map(len, keys)))
+        where = Where(tenant=manifest.tenant, table=manifest.table, runs=(manifest.run,))
+        if manifest.kind != "reembed":
+            where = where.model_copy(update={"sources": tuple(_sources(manifest))})
+        found = self._db.confirm(target, different.to_pylist(), where) if paths else 0
         if found != wanted:
             got = f"{found:,} in collection '{collection.name}'"
             raise TransientError(f"{wanted:,} vectors of this batch, as computed", got, "It will be tried again.")
 
     def finish(self, manifest: Manifest) -> None:
         """Takes out the vectors that a commit has superseded; may be repeated."""
-        if manifest.collection is None or not manifest.superseded:
+        if manifest.collection is None:
             return
         name = Collection.from_dict(manifest.collection).name
-        where = Where(
-            tenant=manifest.tenant, table=manifest.table, sources=manifest.superseded, not_runs=(manifest.run,)
-        )
-        self._db.delete(name, where)
+        if manifest.kind == "reembed":
+            self._switch(Collection.from_dict(manifest.collection))
+        if manifest.superseded:
+            uris, mine = manifest.superseded, (manifest.run,)
+            self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
+        if sum(part.rows for part in embedded(manifest)) >= MANY:
+            self._db.settle(name)
 
     def undo(self, intent: Manifest, history: Iterable[Manifest]) -> None:
         """Takes back what a commit without manifest has done; may be repeated.
@@ -85,8 +121,10 @@ class Vectors:
         """
         if intent.collection is None:
             return
-        name = Collection.from_dict(intent.collection).name
-        uris = sorted({uri for part in embedded(intent) for uri in part.sources})
+        if intent.kind == "reembed":
+            self._drop_unused(Collection.from_dict(intent.collection))
+            return
+        name, uris = Collection.from_dict(intent.collection).name, _sources(intent)
         if uris and self._db.resolve(name):
             self._replace(name, intent.tenant, intent.table, uris, history)
 
@@ -111,6 +149,49 @@ class Vectors:
             self._db.ensure(collection)
             self._replace(collection.name, tenant, table, uris, history)
 
+    def target(self, name: str) -> str | None:
+        """The real collection behind a name, or None."""
+        return self._db.resolve(name)
+
+    def count(self, name: str, where: Where) -> int:
+        """How many vectors a collection has."""
+        return self._db.count(name, where)
+
+    def leave(self, name: str, tenant: str, table: str) -> None:
+        """Takes a table's vectors out of a collection where they are no more; the last one drops it.
+
+        The caller holds the collection's lock, and no other commit is at work on it.
+        """
+        self._db.delete(name, Where(tenant=tenant, table=table))
+        if not self._db.count(name, Where()):
+            self._db.drop(name)
+
+    def _ensured(self, wanted: Collection) -> str:
+        """The target of a collection that served when the job began."""
+        there = self._db.describe(wanted.name)
+        if there is not None and not there.fingerprint.same(wanted.fingerprint):
+            expected = f"collection '{wanted.name}' to stay of the model {wanted.fingerprint}"
+            raise TransientError(
+                expected, str(there.fingerprint), "It was made anew meanwhile; it will be tried again."
+            )
+        return self._db.ensure(wanted)
+
+    def _switch(self, collection: Collection) -> None:
+        """Puts a target that was made anew behind its name, and drops the one that it replaces."""
+        target = self._db.build(collection)
+        self._db.settle(target)
+        before = self._db.switch(collection.name, target)
+        for old in {before, collection.replaces} - {None, "-", target}:
+            self._db.drop(str(old))
+
+    def _drop_unused(self, collection: Collection) -> None:
+        """Drops what was made for a target that never came into use."""
+        for name in collection.targets():
+            if self._db.describe(name) is None:
+                return
+            if name != self._db.resolve(collection.name):
+                self._db.drop(name)
+
     def _replace(self, name: str, tenant: str, table: str, uris: Sequence[str], history: Iterable[Manifest]) -> None:
         self._db.delete(name, Where(tenant=tenant, table=table, sources=tuple(uris)))
         parts = [part for part in live_vectors(history) if set(part.sources) & set(uris)]
@@ -124,16 +205,17 @@ class Vectors:
         """Where a file is: a try that died may have moved it already."""
         return part.staged if self.store.exists(part.staged) else part.target
 
-    def _upload(self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = ()) -> None:
+    def _upload(
+        self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, ordered: bool = False
+    ) -> None:
+        """Writes files into a collection, one task each; `ordered` if they share keys, of which the last one counts."""
         told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
         calls = [(Upload(path=p, collection=collection, settings=told, sources=uris).to_dict(),) for p in paths]
-        for _ in self.cluster.map(upload, calls, [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(calls))]):
-            pass
-
-    def _distinct(self, paths: Sequence[str]) -> int:
-        """How many primary keys there are; a declared key may come twice."""
-        keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
-        return len(pc.unique(pa.chunked_array([chunk for key in keys for chunk in key.chunks], pa.string())))
+        names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(calls))]
+        step = 1 if ordered else max(1, len(calls))
+        for i in range(0, len(calls), step):
+            for _ in self.cluster.map(upload, calls[i : i + step], names[i : i + step]):
+                pass
 
 
 def upload(work: dict[str, Any]) -> int:
@@ -193,6 +275,11 @@ def _read(store: Store, path: str, columns: list[str]) -> pa.Table:
     return pq.read_table(pa.BufferReader(store.read(path)), columns=columns)
 
 
-def _of(manifest: Manifest, **more: Any) -> Where:
-    uris = sorted({uri for part in embedded(manifest) for uri in part.sources})
-    return Where(tenant=manifest.tenant, table=manifest.table, sources=tuple(uris), **more)
+def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
+    """The different primary keys; a declared key may come twice."""
+    return pc.unique(pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()))
+
+
+def _sources(manifest: Manifest) -> list[str]:
+    """The URIs of which a commit adds vectors."""
+    return sorted({uri for part in embedded(manifest) for uri in part.sources})

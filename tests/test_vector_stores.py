@@ -66,6 +66,15 @@ def test_what_is_written_is_counted_at_once(store, docs):
     assert store.count(docs.name, ALL) == 0
 
 
+def test_collections_are_listed_by_the_names_that_users_gave(store, docs):
+    other = store.build(docs.model_copy(update={"fingerprint": model("other")}))  # half filled, for the same name
+    assert store.names().count(docs.name) == 1
+    assert other not in store.names()
+    with pytest.raises(TerminalError, match=f"the collection 'nothing'; got collections: .*{docs.name}"):
+        store.search("nothing", np.ones((1, DIM)))
+    store.drop(other)
+
+
 def test_writing_twice_is_once_and_the_last_values_count(store, docs):
     store.upsert(docs.name, rows("abc", sha="s1"))
     store.upsert(docs.name, rows("abcd", sha="s2", seed=1))
@@ -116,6 +125,14 @@ def test_a_stale_source_goes_and_its_neighbours_stay(store, docs):
     assert store.count(docs.name, ALL) == 2 + 3 + 3
 
 
+def test_rows_are_told_apart_by_their_runs(store, docs):
+    store.upsert(docs.name, rows("abc"))
+    store.upsert(docs.name, rows("cd", run=["r2", "r2"]))
+    assert store.count(docs.name, Where(tenant="default", runs=("r2", "r3"))) == 2
+    store.delete(docs.name, Where(tenant="default", table="t", sources=("http://a/1.csv",), not_runs=("r2",)))
+    assert store.fetch(docs.name, ALL, ["run"])["run"].to_pylist() == ["r2", "r2"]
+
+
 def test_hundreds_of_sources_can_be_named(store, docs):
     uris = [f"http://host/{i}.csv" for i in range(450)]
     store.upsert(docs.name, rows(range(450), source=uris))
@@ -162,6 +179,7 @@ def test_null_and_what_is_no_number_do_no_harm(store, docs):
 def test_the_nearest_come_first_and_filters_hold(store, docs):
     table = rows(range(200))
     store.upsert(docs.name, table)
+    store.settle(docs.name)
     asked = vectors_of(table)[:5]
     found = store.search(docs.name, asked, limit=10, where=ALL)
     unit = vectors_of(table) / np.linalg.norm(vectors_of(table), axis=1, keepdims=True)
@@ -233,6 +251,13 @@ def test_a_collection_that_is_not_there_is_empty_but_cannot_be_searched(store):
     store.drop("nowhere")
     with pytest.raises(TerminalError, match=r"the collection 'nowhere'.*collections:"):
         store.search("nowhere", np.ones((1, DIM)))
+
+
+def test_what_was_written_is_confirmed_by_its_keys_and_its_run(store, docs):
+    store.upsert(docs.name, rows(["x", "y"], source="http://a/9.csv", run=["r8", "r9"]))
+    keys, where = rows(["x", "y"], source="http://a/9.csv")["pk"].to_pylist(), Where(sources=("http://a/9.csv",))
+    assert store.confirm(docs.name, keys, where.model_copy(update={"runs": ("r9",)})) == 1
+    assert store.confirm(docs.name, keys, where.model_copy(update={"runs": ("r8", "r9")})) == 2
 
 
 def test_nothing_is_deleted_without_a_condition(store, docs):

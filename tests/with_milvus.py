@@ -37,7 +37,7 @@ def main(args: list[str]) -> int:
     if INSIDE in os.environ:
         loopback_up()
     else:
-        print("no network namespace is to be had here: the server gets free ports on this machine's own network")
+        sys.stderr.write("no network namespace is to be had here: the server is on this machine's own network\n")
     with serving(server) as uri:
         env = {**os.environ, "INGESTLAB_TEST_MILVUS": uri, "INGESTLAB_TEST_MILVUS_TOKEN": TOKEN}
         command = [sys.executable, "-m", "pytest", "-m", "milvus", *args]
@@ -56,7 +56,10 @@ def install() -> Path:
 def namespace() -> list[str]:
     """What starts a program in a network namespace: as root, else in a user namespace; empty if neither works."""
     for prefix in (["unshare", "--net", "--"], ["unshare", "--net", "--map-root-user", "--"]):
-        if shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+        ):
             return prefix
     return []
 
@@ -94,8 +97,8 @@ def serving(program: Path) -> Iterator[str]:
 
 def wait(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
     """Waits until the server does what it is for: it listens long before its parts have found each other."""
-    from pymilvus import MilvusClient  # noqa: PLC0415 - after the namespace is entered
-    from pymilvus.exceptions import MilvusException  # noqa: PLC0415
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
 
     deadline = time.monotonic() + START_SECONDS
     while True:

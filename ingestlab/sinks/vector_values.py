@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import CollectionError, TerminalError
 from ingestlab.models import Value
 
 Kind = Literal["text", "int", "float", "bool"]
@@ -105,6 +105,8 @@ class Collection(Value):
         metric: How near is told.
         index: How near is found.
         text: UTF-8 bytes of the text that are kept beside its vector.
+        inputs: What of a row the model was given, in words.
+        replaces: Of one that was made anew, the target whose place it takes, or ``"-"``.
     """
 
     name: str = Field(pattern=IDENTIFIER)
@@ -113,6 +115,8 @@ class Collection(Value):
     metric: Metric = "COSINE"
     index: Index = "HNSW"
     text: int = Field(default=4096, ge=1, le=MAX_BYTES)
+    inputs: str = ""
+    replaces: str = ""
 
     @property
     def dim(self) -> int:
@@ -135,15 +139,19 @@ class Collection(Value):
         return itertools.chain([first], (f"{first}_{n}" for n in itertools.count(2)))
 
     def check(self, wanted: Collection) -> None:
-        """Raises TerminalError, with both sides named, unless this existing one serves what is wanted."""
+        """Raises CollectionError, with both sides named, unless this existing one serves what is wanted."""
         fix = "Run `ingestlab reembed TABLE` to make its vectors anew, or name another collection in the pipeline."
+        if self.name != wanted.name:
+            raise CollectionError(f"the collection '{self.name}', where the vectors are", f"'{wanted.name}'", fix)
         if not self.fingerprint.same(wanted.fingerprint):
             mine, other = str(self.fingerprint), str(wanted.fingerprint)
             got = f"{other}, of the same name but with another canary vector" if mine == other else other
-            raise TerminalError(f"the model that made the vectors of collection '{self.name}', {mine}", got, fix)
+            raise CollectionError(f"the model that made the vectors of collection '{self.name}', {mine}", got, fix)
+        if self.inputs and wanted.inputs and self.inputs != wanted.inputs:
+            raise CollectionError(f"what collection '{self.name}' has vectors of, {self.inputs}", wanted.inputs, fix)
         mine, other = _fields(self), _fields(wanted)
         if mine != other:
-            raise TerminalError(f"the fields of collection '{self.name}', {mine}", other, fix)
+            raise CollectionError(f"the fields of collection '{self.name}', {mine}", other, fix)
 
 
 class Where(Value):
@@ -179,6 +187,11 @@ class Hit(NamedTuple):
     pk: str
     score: float
     values: dict[str, Any]
+
+
+def named_by(target: str) -> str:
+    """The name of the collection that a target was made for; what is no target of ours stays."""
+    return re.sub(r"__[0-9a-f]{8}(_\d+)?\Z", "", target)
 
 
 def legal_name(text: str) -> str:

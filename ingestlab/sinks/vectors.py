@@ -66,6 +66,10 @@ class VectorStore(Protocol):
         """The target behind a name, or None."""
         ...
 
+    def names(self) -> list[str]:
+        """The collections that there are, sorted; every tenant's."""
+        ...
+
     def describe(self, name: str) -> Collection | None:
         """The collection as it was made, or None."""
         ...
@@ -92,6 +96,16 @@ class VectorStore(Protocol):
 
     def count(self, name: str, where: Where) -> int:
         """How many rows there are, those written just before included; 0 where there is no collection."""
+        ...
+
+    def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
+        """How many of the rows just written are there: those of `where`, which has nothing but their runs and sources.
+
+        Args:
+            name: The collection.
+            keys: Their primary keys, each once.
+            where: Of which tenant, table, runs and sources they are, and no others.
+        """
         ...
 
     def delete(self, name: str, where: Where) -> None:

@@ -59,6 +59,10 @@ class MemoryVectors:
         """See VectorStore."""
         return self._names.get(name) or (name if name in self._targets else None)
 
+    def names(self) -> list[str]:
+        """See VectorStore."""
+        return sorted(self._names)
+
     def describe(self, name: str) -> Collection | None:
         """See VectorStore."""
         target = self.resolve(name)
@@ -85,6 +89,10 @@ class MemoryVectors:
     def count(self, name: str, where: Where) -> int:
         """See VectorStore."""
         return len(self._matching(name, where))
+
+    def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:  # noqa: ARG002 - as all stores have it
+        """See VectorStore."""
+        return self.count(name, where)
 
     def delete(self, name: str, where: Where) -> None:
         """See VectorStore."""
@@ -119,7 +127,7 @@ class MemoryVectors:
     def _target(self, name: str) -> _Target:
         if target := self.resolve(name):
             return self._targets[target]
-        raise absent(name, self._names)
+        raise absent(name, self.names())
 
     def _matching(self, name: str, where: Where) -> list[str]:
         target = self.resolve(name)
