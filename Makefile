@@ -2,9 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TORCH := .venv-torch# its own: torch is large, and nothing else needs it
+TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
-AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)# JupyterLab asks for it, in containers for one
 
 .PHONY: help install demo lab test test-milvus test-torch lint bench lock clean
 
@@ -22,20 +21,24 @@ $(STAMP): pyproject.toml requirements.lock
 demo: install  ## Run the main job on real input, and show what comes out
 	$(BIN)/ingestlab demo
 
-lab: install  ## Start the stack and JupyterLab on notebooks/
-	$(BIN)/ingestlab up --detach
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_first_ingestion.ipynb $(AS_ROOT)
+lab: install  ## Start the stack, and JupyterLab with the dashboard beside the first notebook
+	$(BIN)/ingestlab lab
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest
 
-test-torch: $(TORCH)/.installed  ## Run the tests of models on torch (CPU), in an environment of their own
+test-torch: install $(TORCH)/.installed  ## Run the tests of models on torch (CPU), in an environment of their own
+	$(TORCH)/bin/python -c 'import torch; print("torch", torch.__version__)'
 	$(TORCH)/bin/python -m pytest -m torch
 
-$(TORCH)/.installed: pyproject.toml requirements.lock
-	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
-	$(TORCH)/bin/python -m pip install --quiet torch==2.13.0 --constraint requirements.lock \
-	  --editable '.[all,dev,timm,sentence-transformers,ultralytics]'
+# Not compiled: most of torch is never imported.
+$(TORCH)/.installed: $(STAMP)
+	test -x $(TORCH)/bin/python || $(BIN)/python -m venv $(TORCH)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(TORCH)/bin/python -m pip install --quiet --no-cache-dir --no-compile torch==2.13.0 \
+	  --constraint requirements.lock --editable '.[timm,sentence-transformers,ultralytics]' \
+	  || { echo 'torch 2.13.0 and what runs on it cannot be installed here: see above.' >&2; exit 1; }
 	touch $@
 
 test-milvus: install  ## Run the tests that want a full Milvus, against the server of the package milvus

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ingestlab.readers.images import Images
     from ingestlab.readers.jsonlines import JsonLines
     from ingestlab.readers.lines import Lines
+    from ingestlab.readers.objects import Objects
     from ingestlab.readers.parquet import Parquet
     from ingestlab.readers.text import Text
     from ingestlab.references import Reference
@@ -39,6 +40,7 @@ __all__ = [
     "JsonLines",
     "Lab",
     "Lines",
+    "Objects",
     "Parquet",
     "Pipeline",
     "Reference",
@@ -63,6 +65,7 @@ _HOMES = {
     "JsonLines": "ingestlab.readers.jsonlines",
     "Lab": "ingestlab.notebook",
     "Lines": "ingestlab.readers.lines",
+    "Objects": "ingestlab.readers.objects",
     "Parquet": "ingestlab.readers.parquet",
     "Pipeline": "ingestlab.pipeline",
     "Reference": "ingestlab.references",

@@ -17,7 +17,7 @@ from ingestlab.fetch.unpack import Unpacked, unpack
 from ingestlab.ledger import Ledger
 from ingestlab.members import container, head_of, joined
 from ingestlab.models import FetchedFile, SourceRecord, Tally
-from ingestlab.plan import Plan, Target
+from ingestlab.plan import Plan, Target, emptied
 from ingestlab.readers.archive import Archive
 from ingestlab.storage import Store
 from ingestlab.story import Story
@@ -110,7 +110,7 @@ def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batc
     for one in contents.archives:
         uri = one.file.uri
         new = _record(one, [u for u in one.members if u in committed], plan)
-        left = [_emptied(u, plan) for u in gone if container(u) == uri]
+        left = [emptied(u, plan.target.run, plan.batch) for u in gone if container(u) == uri]
         before = contents.known.get(uri)
         if left or any(r.uri in one.members for r in batch.records) or (new.whole and _differ(new, before)):
             records += [new, *left]
@@ -142,11 +142,6 @@ def _record(one: Unpacked, committed: Iterable[str], plan: Plan) -> SourceRecord
         members=members,
         whole=not one.trouble and len(members) == len(one.members),
     )
-
-
-def _emptied(uri: str, plan: Plan) -> SourceRecord:
-    """The record of a member that is there no more."""
-    return SourceRecord(uri=uri, sha256="", size=0, raw="", tally=Tally(), run=plan.target.run, batch=plan.batch)
 
 
 def _differ(new: SourceRecord, old: SourceRecord | None) -> bool:

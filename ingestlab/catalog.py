@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from ingestlab.errors import IngestError, TerminalError
+from ingestlab.errors import IngestError, TerminalError, did_you_mean
 from ingestlab.models import Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.settings import Settings
@@ -82,7 +82,7 @@ class Catalog:
             raise TerminalError(
                 f"a pipeline in {', '.join(self.folders)} ({have})",
                 f"'{name}'",
-                "Check the name, or set INGESTLAB_PIPELINES.",
+                did_you_mean(name, self.sources, "Check the name, or set INGESTLAB_PIPELINES."),
             )
         return self.sources[name]
 
@@ -139,6 +139,14 @@ def load(source: PipelineSource) -> Pipeline:
             f"PIPELINE = Pipeline(...) in {source.origin}", f"{type(pipeline).__name__}", "Declare one at its end."
         )
     return pipeline.named(source.name)
+
+
+def check_syntax(source: PipelineSource) -> None:
+    """Reads a pipeline's text without running it; raises TerminalError if it is no Python."""
+    try:
+        compile(source.text, f"<{source.origin} {source.sha256[:8]}>", "exec")
+    except (SyntaxError, ValueError) as error:  # the latter: a null byte
+        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
 
 
 def blame(error: BaseException, expected: str, fix: str) -> TerminalError:

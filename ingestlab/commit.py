@@ -19,7 +19,7 @@ from typing import Any
 
 from ingestlab import layout
 from ingestlab.errors import BusySourceError, TerminalError
-from ingestlab.ledger import Lease, Ledger, batch_lock
+from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
 from ingestlab.models import FetchedFile, Kind, Manifest, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
@@ -88,16 +88,62 @@ def publish(
 
 def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None) -> Manifest:
     """The same for a manifest that is made already; `lease` holds the batch's lock and those of its sources."""
-    body = manifest.model_dump_json().encode()
-    store.write(layout.intent(manifest.tenant, manifest.table, manifest.batch), body)
-    if manifest.collection is not None:
-        _needed(vectors, manifest).add(manifest)
-    for part in everything(manifest):
-        store.move(part.staged, part.target)
-    lease.check()
-    store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), body)
-    _finish(manifest, store, ledger, vectors)
+    commit_together([manifest], store, ledger, lease, vectors)
     return manifest
+
+
+def commit_together(
+    group: Sequence[Manifest], store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None
+) -> None:
+    """The same for several tables: all of them or none.
+
+    Args:
+        group: Their manifests. The others are decided by the first one: with it, whoever finds an intent of
+            theirs writes its manifest.
+        store: The lake.
+        ledger: Its index.
+        lease: Holds the locks of all.
+        vectors: Where their vectors go.
+
+    Raises:
+        BusySourceError: The vectors of a collection are being made anew; nothing was done.
+    """
+    for manifest in group:
+        _announce(manifest, store, ledger)
+    for manifest in group:
+        if manifest.collection is not None:
+            _needed(vectors, manifest).add(manifest)
+        for part in everything(manifest):
+            store.move(part.staged, part.target)
+    lease.check()
+    for manifest in group:
+        store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), _body(manifest))
+    for manifest in group:
+        _finish(manifest, store, ledger, vectors)
+
+
+def _announce(manifest: Manifest, store: Store, ledger: Ledger) -> None:
+    """Writes an intent. The lock is looked at after it: who took the lock before sees the intent, or is seen."""
+    path = layout.intent(manifest.tenant, manifest.table, manifest.batch)
+    store.write(path, _body(manifest))
+    if manifest.collection is None or manifest.kind == "reembed":
+        return
+    try:
+        check_free(str(manifest.collection["name"]), ledger)
+    except BusySourceError:
+        store.delete(path)
+        raise
+
+
+def check_free(collection: str, ledger: Ledger) -> None:
+    """Raises BusySourceError while all vectors of a collection are being made anew."""
+    if ledger.held([collection_lock(collection)])[0]:
+        wanted = f"collection '{collection}' to be free"
+        raise BusySourceError(wanted, "`ingestlab reembed` or `reconcile` at work on it", "This job waits its turn.")
+
+
+def _body(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json().encode()
 
 
 def everything(manifest: Manifest) -> tuple[Part, ...]:
@@ -159,7 +205,8 @@ def recover(
 ) -> list[str]:
     """Finishes or rolls back the commits that died over any of `uris`, whose locks the caller holds.
 
-    A compaction that died has no sources: whoever comes next mends it, but waits for none that is at work.
+    A compaction that died has no sources, nor has a reembedding: whoever comes next mends them, but waits for
+    none that is at work.
 
     Returns:
         One line for each intent found: ``"finished <batch>"`` or ``"rolled back <batch>"``.
@@ -195,7 +242,10 @@ def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | No
     The caller holds the batch's lock.
     """
     path = layout.intent(intent.tenant, intent.table, intent.batch)
-    if store.exists(layout.manifest(intent.tenant, intent.table, intent.batch)):
+    manifest = layout.manifest(intent.tenant, intent.table, intent.batch)
+    if intent.decided_by and store.exists(intent.decided_by):
+        store.write(manifest, _body(intent))
+    if store.exists(manifest):
         _finish(intent, store, ledger, vectors)
         return f"finished {intent.batch}"
     if intent.collection is not None:

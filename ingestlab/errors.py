@@ -6,7 +6,8 @@ pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 Kind = Literal["transient", "terminal"]
@@ -32,6 +33,11 @@ class IngestError(Exception):
     def __str__(self) -> str:
         text = f"expected {self.expected}; got {self.got}"
         return f"{text}. {self.fix}" if self.fix else text
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: three lines rather than the way through our code; ``%tb`` shows no more either."""
+        lines = [("expected", self.expected), ("got", self.got), ("do", self.fix)]
+        return [f"{type(self).__name__}", *(f"{name:>8}  {text}" for name, text in lines if text)]
 
     def to_dict(self) -> dict[str, str]:
         """The error as a plain dict, for messages between processes."""
@@ -87,6 +93,10 @@ class StorageError(TerminalError):
     """The lake cannot be written: no file's fault, and it stays so until someone acts."""
 
 
+class CollectionError(TerminalError):
+    """A collection holds vectors of another model, or other fields, than a pipeline wants."""
+
+
 class StackError(TerminalError):
     """The embedded stack, or a part of it, is not there or did not start."""
 
@@ -99,9 +109,23 @@ _CLASSES = (
     UndecodableJobError,
     QualityError,
     StorageError,
+    CollectionError,
     StackError,
 )
 _TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do about a name that nobody knows: the known one that is most like it comes first.
+
+    Args:
+        name: As it was given.
+        known: The names that there are.
+        otherwise: What helps in any case.
+    """
+    folded = {one.casefold(): one for one in known}
+    near = get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return f"Did you mean '{folded[near[0]]}'? {otherwise}" if near else otherwise
 
 
 def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from ingestlab import layout
@@ -15,24 +16,21 @@ from ingestlab.commit import (
     abandon,
     all_or_nothing,
     assemble,
-    live_parts,
     load_manifest,
     manifests,
     publish,
     recover,
-    sorted_out,
-    with_states,
 )
-from ingestlab.errors import IngestError, StorageError, TerminalError
+from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
+from ingestlab.fitting import misfit
 from ingestlab.guard import check, check_tenant, file_name
-from ingestlab.ledger import Lease, Ledger, batch_lock, rewrite_lock, source_lock
+from ingestlab.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,
     IngestRequest,
     IngestResult,
-    Part,
     Progress,
     Receipt,
     Source,
@@ -41,9 +39,7 @@ from ingestlab.models import (
 from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target, make_plan
 from ingestlab.process import Job, run
-from ingestlab.process.profiling import reprofile
-from ingestlab.process.rewrite import rewrite
-from ingestlab.process.states import restate_all
+from ingestlab.replacing import without
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
@@ -72,13 +68,22 @@ class Context:
         store = open_store(settings.lake_url, settings.storage_options)
         return cls(settings, store, ledger, Cluster(settings))
 
+    @classmethod
+    @contextmanager
+    def opened(cls, settings: Settings) -> Iterator[Context]:
+        """The same for who is no worker, with a ledger of its own; the Dask client is closed at the end."""
+        context = cls.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
+        with closing(context.cluster):
+            yield context
+
 
 def ingest(request: IngestRequest, context: Context, report: Callable[[Progress], None]) -> IngestResult:
     """Downloads, processes and publishes the sources of a request.
 
-    One bad file is one failed outcome; the others are committed. A table that cannot be written fails its
-    own files; those of other tables are committed. Trouble that is no file's fault (a lost lock, a cluster
-    that is away) is raised, and nothing is left half-done that the next try would not mend.
+    One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
+    have no place to go, fails its own files; those of other tables are committed. Trouble that is no file's
+    fault (a lost lock, a cluster that is away) is raised, and nothing is left half-done that the next try would
+    not mend.
 
     Args:
         request: What to ingest.
@@ -89,7 +94,7 @@ def ingest(request: IngestRequest, context: Context, report: Callable[[Progress]
     for target, sources in _by_target(request, context, story):
         try:
             _ingest_into(target, sources, request, context, story)
-        except StorageError as error:
+        except (StorageError, CollectionError) as error:
             story.unwritten(sources, error)
     return story.result()
 
@@ -101,7 +106,7 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
         known = _prepare(target, sources, context, lease)
         with story.stage("fetching"):
             files = _fetch(target, sources, known, request, context, story)
-            ready = pinned(target, store, ledger, context.settings) if files else target
+            ready = make_ready(target, context) if files else target
         if isinstance(ready, IngestError):
             story.failed({file.uri: ready.to_dict() for file in files})
             return
@@ -124,6 +129,14 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
                     story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
                 else:
                     abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
+
+
+def make_ready(target: Target, context: Context) -> Target | IngestError:
+    """A target with its references, if its vectors fit its collection; or what is wrong with it, for all its files."""
+    store, ledger = context.store, context.ledger
+    return misfit(target, store, ledger, context.cluster, context.vectors) or pinned(
+        target, store, ledger, context.settings
+    )
 
 
 def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:
@@ -189,7 +202,7 @@ def _fetch(
         store=context.store,
         folder=folder,
         settings=context.settings,
-        known={uri: record for uri, record in ours.items() if record.whole},
+        known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
         progress=story.fetched,
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
@@ -246,7 +259,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
     keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
     receipts: dict[int, Receipt] = {}
     story.planned(len(calls))
-    for place, result in context.cluster.map(task, calls, keys):
+    for place, result in context.cluster.map(task, calls, keys, target.pipeline.resources):
         receipts[place] = Receipt.from_dict(result)
         story.processed(receipts[place])
     return [receipts[i] for i in range(len(calls))]
@@ -260,27 +273,8 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
     stale = sorted(old_rows) if target.replace else []
     if not stale:
         return batch
-    lease.acquire([rewrite_lock(target.tenant, target.table)])
-    history = manifests(store, target.tenant, target.table)
-    old = [p for p in live_parts(history) if set(p.sources) & set(stale)]
-    calls = [(p.to_dict(), stale, plan.batch, context.settings.lake_url, context.settings.storage_options) for p in old]
-    keys = [f"rewrite-{target.run}-{plan.batch[:8]}-{i}" for i in range(len(old))]
-    left = [Part.from_dict(r) for _, r in context.cluster.map(rewrite, calls, keys) if r]
-    rows, rejects, vectors = sorted_out(left, target.tenant, target.table)
-    home = layout.table(target.tenant, target.table)
-    states = restate_all(
-        rows, plan.batch, (target.tenant, target.table), target.source, context.cluster, context.settings
-    )
-    gone = [p.target for p in old]
-    live = live_parts(history)
-    profiles = reprofile(rows, gone, history, live, home, context.cluster, context.settings)
-    return replace(
-        batch,
-        parts=(*batch.parts, *rows),
-        states=(*batch.states, *states),
-        profile=(*batch.profile, *profiles),
-        rejects=(*batch.rejects, *rejects),
-        vectors=(*batch.vectors, *vectors),
-        superseded=tuple(stale),
-        replaced=with_states((p.target for p in old), history),
-    )
+    where = (target.tenant, target.table)
+    lease.acquire([rewrite_lock(*where)])
+    history = manifests(store, *where)
+    left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
+    return left.added_to(batch, stale)

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from ingestlab import layout
 from ingestlab.commit import live_parts, manifests
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, did_you_mean
 from ingestlab.guard import check_tenant
 from ingestlab.models import NAME, Manifest, Part
 from ingestlab.portrait import portray
@@ -26,7 +26,7 @@ from ingestlab.process.rejects import REJECTS
 from ingestlab.profiles.report import TableProfile
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
-from ingestlab.summaries import Summaries
+from ingestlab.summaries import Summaries, keys_of
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -48,7 +48,7 @@ class Table:
     Args:
         store: The lake.
         tenant: Whose table it is.
-        name: Its name; ``<table>__rejects`` is the table of another's rejects.
+        name: Its name; ``<table>__rejects`` is the table of another's rejects, ``<table>__vectors`` of its vectors.
     """
 
     def __init__(self, store: Store, tenant: str, name: str) -> None:
@@ -59,7 +59,8 @@ class Table:
     @cached_property
     def manifests(self) -> list[Manifest]:
         """The commits that made the table, oldest first."""
-        return manifests(self._store, self.tenant, self.name.removesuffix(layout.rejects("")))
+        base = self.name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
+        return manifests(self._store, self.tenant, base)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -169,9 +170,10 @@ class Lake:
         """One table; raises TerminalError with the tables there are."""
         table = Table(self._store, self.tenant, name)
         if not re.fullmatch(NAME, name) or not table.manifests:
-            have = ", ".join(t.name for t in self.tables()) or "none yet"
-            wanted = f"a table of tenant {self.tenant} ({have})"
-            raise TerminalError(wanted, f"'{name}'", "`ingestlab tables` lists them.")
+            names = [t.name for t in self.tables()]
+            wanted = f"a table of tenant {self.tenant} ({', '.join(names) or 'none yet'})"
+            fix = "`ingestlab tables` lists them." if names else "One is there when a run has published into it."
+            raise TerminalError(wanted, f"'{name}'", did_you_mean(name, names, fix))
         return table
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
@@ -208,7 +210,9 @@ class Lake:
         Raises:
             TerminalError: There is no such table or aggregate.
         """
-        frame: pd.DataFrame = self._summaries(table).read(name).to_pandas(types_mapper=pd.ArrowDtype)
+        found = self._summaries(table).read(name)
+        frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
+        frame.attrs["keys"] = keys_of(found)
         return frame
 
     def materialize(self, table: str, name: str, to: str | None = None) -> str:

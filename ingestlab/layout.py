@@ -104,6 +104,11 @@ def run_records(run: str = "") -> str:
     return f"{_OWN}/runs/{run}" if run else f"{_OWN}/runs"
 
 
+def executed(run: str, name: str) -> str:
+    """File that keeps a notebook, or its page, that drove a run."""
+    return f"{_OWN}/notebooks/{run}/{name}"
+
+
 def folder(column: str, value: object) -> str:
     """Hive's name for a partition folder, e.g. ``day=2017-10-23``."""
     return f"{column}={NULL_FOLDER if value is None else quote(str(value), safe=' ')}"

@@ -217,6 +217,11 @@ def batch_lock(batch: str) -> str:
     return f"batch:{batch}"
 
 
+def collection_lock(name: str) -> str:
+    """Name of the lock of who makes all vectors of a collection anew: no other commit may add vectors meanwhile."""
+    return f"collection:{name}"
+
+
 def rewrite_lock(tenant: str, table: str) -> str:
     """Name of the lock of everyone who replaces parts of a table: two must not rewrite the same part."""
     return f"rewrite:{tenant}:{table}"

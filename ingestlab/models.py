@@ -13,7 +13,7 @@ from ingestlab.errors import IngestError, UndecodableJobError
 
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
 Status = Literal["committed", "unchanged", "failed"]
-Kind = Literal["ingest", "compact", "replay"]
+Kind = Literal["ingest", "compact", "replay", "delete", "reembed"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
@@ -248,6 +248,7 @@ class Manifest(Value):
     vectors: tuple[Part, ...] = ()  # of the rows in `parts`
     collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
     superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 
 class Outcome(Value):
@@ -292,6 +293,7 @@ class Progress(Value):
     rejected: int = 0
     failed: int = 0
     note: str = ""
+    share: float = 0.0  # of a run: how much of it is done, 0 to 1, as far as one can tell
 
 
 def digest(data: Any) -> str:

@@ -52,7 +52,10 @@ class Records:
 
 
 class Reader(Protocol):
-    """Makes Arrow tables of the files of one format."""
+    """Makes Arrow tables of the files of one format.
+
+    One that runs a model may have an attribute `resources`: what it would like of a Dask worker, e.g. ``{"GPU": 1}``.
+    """
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
         """Cuts a file between records into pieces of about `size` bytes."""
@@ -136,6 +139,14 @@ class Pipeline:
     def folders(self) -> tuple[str, ...]:
         """`partition_by` as a tuple."""
         return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What its reader and its embedding would like of a Dask worker; they take turns in a task."""
+        wanted: dict[str, float] = dict(getattr(self.reader, "resources", {}))
+        for name, count in (self.embedding.resources if self.embedding else {}).items():
+            wanted[name] = max(count, wanted.get(name, 0))
+        return wanted
 
     def named(self, name: str) -> Pipeline:
         """The pipeline under the name of its file.

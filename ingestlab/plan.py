@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestlab.catalog import PipelineSource
 from ingestlab.guard import file_name
-from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, digest
+from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, Tally, digest
 from ingestlab.pipeline import Pipeline
 from ingestlab.storage import Store
 
@@ -77,6 +77,11 @@ def file_of(record: SourceRecord) -> FetchedFile:
         sha256=record.sha256,
         version=record.version,
     )
+
+
+def emptied(uri: str, run: str, batch: str) -> SourceRecord:
+    """The record of a source whose rows are gone: without content, so that any content is new."""
+    return SourceRecord(uri=uri, sha256="", size=0, raw="", tally=Tally(), run=run, batch=batch)
 
 
 def referred(references: Mapping[str, FetchedFile]) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ingestlab import layout
 from ingestlab.commit import everything, live_parts, live_states, load_manifest, manifests, settle
 from ingestlab.errors import BusySourceError
-from ingestlab.ledger import Ledger, batch_lock, source_lock
+from ingestlab.ledger import Ledger, batch_lock, collection_lock, source_lock
 from ingestlab.models import Manifest
 from ingestlab.storage import Store
-from ingestlab.vectors import Vectors
+from ingestlab.vectors import Vectors, latest
 
 STALE = 86400.0  # seconds after which a temporary file is nobody's
 
@@ -51,12 +51,12 @@ def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> R
         ledger: Its locks and index.
         vectors: Where the vectors of tables are searched; None leaves them as they are.
     """
-    settled, busy = _settle_all(store, ledger, vectors)
+    settled, busy = settle_dead(store, ledger, vectors)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
     open_targets = {p.target for i in _intents(store) for p in everything(i)}
-    tables = _tables(store)
+    tables = tables_of(store)
     histories = [manifests(store, *where) for where in tables]
     live = {p.target for history in histories for p in live_parts(history)}
     states = {p.target for history in histories for p in live_states(history)}
@@ -76,19 +76,36 @@ def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> R
 
 def _mend_vectors(tenant: str, table: str, store: Store, ledger: Ledger, vectors: Vectors) -> Iterator[str]:
     """Makes the vectors of the table's sources what the lake has of them; those at work are left alone."""
-    for uri in vectors.strays(tenant, table, manifests(store, tenant, table)):
+    history = manifests(store, tenant, table)
+    collection = latest(history)
+    if collection is None or ledger.held([collection_lock(collection.name)])[0]:
+        return
+    for uri in vectors.strays(tenant, table, history):
         with ledger.lease() as lease:
             try:
-                lease.acquire(source_lock(tenant, table, uri))
+                lease.acquire([source_lock(tenant, table, uri), collection_lock(collection.name)])
             except BusySourceError:
                 continue
             vectors.restore(tenant, table, [uri], manifests(store, tenant, table))
             yield uri
 
 
-def _settle_all(store: Store, ledger: Ledger, vectors: Vectors | None) -> tuple[list[str], list[str]]:
+def settle_dead(
+    store: Store, ledger: Ledger, vectors: Vectors | None, wanted: Callable[[Manifest], bool] = lambda _: True
+) -> tuple[list[str], list[str]]:
+    """Settles the commits that died.
+
+    Args:
+        store: The lake.
+        ledger: Its locks.
+        vectors: Where vectors are searched.
+        wanted: Which intents to look at.
+
+    Returns:
+        What was settled, and the batches of commits that are at work.
+    """
     settled, busy = [], []
-    for intent in _intents(store):
+    for intent in filter(wanted, _intents(store)):
         with ledger.lease() as lease:
             try:
                 lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
@@ -114,7 +131,8 @@ def _load_all(store: Store, paths: Iterable[str]) -> Iterator[Manifest]:
     return (m for path in list(paths) if (m := load_manifest(store, path)))
 
 
-def _tables(store: Store) -> list[tuple[str, str]]:
+def tables_of(store: Store) -> list[tuple[str, str]]:
+    """Tenant and name of every table that has a manifest, sorted."""
     folder = layout.manifests()
     steps = (p[len(folder) + 1 :].split("/") for p in store.walk(folder))
     return sorted({(s[0], s[1]) for s in steps if len(s) > 2})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import uuid
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ingestlab.aggregates.answers import answer, no_rows
 from ingestlab.aggregates.states import concat, merge
 from ingestlab.catalog import Catalog, load
 from ingestlab.commit import live_parts, live_states, manifests
-from ingestlab.errors import TerminalError, TransientError, attempt
+from ingestlab.errors import TerminalError, TransientError, attempt, did_you_mean
 from ingestlab.models import Manifest, Part
 from ingestlab.process.states import declaration, from_part
 from ingestlab.settings import Settings
@@ -29,6 +30,7 @@ from ingestlab.storage import Store, open_store, storage_error
 
 _AT_ONCE = 8  # files that are read
 _TRIES = 3
+_KEYS = "ingestlab.keys"  # in the schema of an aggregate
 
 
 class Summaries:
@@ -98,8 +100,9 @@ class Summaries:
         for state in reversed(states.get(name, [])):
             with suppress(FileNotFoundError):  # an earlier one says the same
                 return declaration(self._load(state))
-        have = ", ".join(sorted({*declared, *states})) or "it has none"
-        fix = "Declare it in the pipeline: Pipeline(aggregates={…})."
+        known = sorted({*declared, *states})
+        have = ", ".join(known) or "it has none"
+        fix = did_you_mean(name, known, "Declare it in the pipeline: Pipeline(aggregates={…}).")
         raise TerminalError(f"an aggregate of table {self._where[1]} ({have})", f"'{name}'", fix)
 
     def _in_pipelines(self, history: Sequence[Manifest]) -> dict[str, Aggregate]:
@@ -123,7 +126,8 @@ class Summaries:
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             tables = list(pool.map(one, parts))
-        return answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
+        found = answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
+        return found.replace_schema_metadata({_KEYS: json.dumps([key.name for key in aggregate.keys])})
 
     def _states(self, part: Part, state: Part | None, aggregate: Aggregate) -> pa.Table:
         if state is not None:
@@ -133,6 +137,11 @@ class Summaries:
 
     def _load(self, state: Part) -> pa.Table:
         return pq.ParquetFile(pa.BufferReader(self._store.read(state.target))).read()
+
+
+def keys_of(found: pa.Table) -> list[str]:
+    """The columns of an aggregate that are keys; the others are measures."""
+    return list(json.loads((found.schema.metadata or {}).get(_KEYS.encode(), b"[]")))
 
 
 def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part]]:

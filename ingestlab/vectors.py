@@ -109,7 +109,7 @@ class Vectors:
         if manifest.superseded:
             uris, mine = manifest.superseded, (manifest.run,)
             self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
-        if sum(part.rows for part in embedded(manifest)) >= MANY:
+        if manifest.kind != "reembed" and sum(part.rows for part in embedded(manifest)) >= MANY:
             self._db.settle(name)
 
     def undo(self, intent: Manifest, history: Iterable[Manifest]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 from rich.console import Console
 
-from ingestlab.cli.show import files_table
+from ingestlab.cli.show import files_table, frame_table
 from ingestlab.errors import QualityError
 from ingestlab.jobs.run import RunResult
 from ingestlab.models import Outcome, Tally
@@ -39,6 +40,12 @@ def test_the_table_of_files_has_a_line_for_each_with_what_was_found() -> None:
     assert heading == ["file", "status", "rows", "published", "rejected", "encoding", "compression"]
     assert good == ["a[1].csv.gz", "committed", "1,234", "1,230", "4", "cp1252", "gzip"]
     assert bad == ["b.csv", "failed", "0", "0", "0"]
+
+
+def test_a_frame_is_shown_as_it_is_whatever_its_cells_hold() -> None:
+    page = io.StringIO()
+    Console(file=page, width=120).print(frame_table(pd.DataFrame({"a[b]": ["[/b] of [red]", None]}), "title"))
+    assert [line.strip() for line in page.getvalue().splitlines() if "[" in line] == ["a[b]", "[/b] of [red]"]
 
 
 def test_a_notebook_shows_the_same() -> None:

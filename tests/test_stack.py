@@ -101,7 +101,7 @@ def test_status_lists_the_parts(home, state, cli):
     told = json.loads(done.stdout)
     assert done.returncode == 0
     assert {row["part"] for row in told["parts"]} == {
-        *("supervisor", "redis", "dask", "samples", "worker-1", "worker-2")
+        *("supervisor", "redis", "dask", "samples", "milvus", "worker-1", "worker-2")
     }
     assert all(row["alive"] for row in told["parts"])
     assert told["queue"] == {"name": "ingest", "waiting": 0, "workers": 2}
@@ -124,8 +124,8 @@ def test_the_secret_is_for_its_owner_only(home, state):
 
 def test_all_parts_listen_on_loopback_only(state):
     bound = [c.laddr.ip for p in family(state) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    assert len(bound) >= 4
-    assert set(bound) == {"127.0.0.1"}
+    assert len(bound) >= 5
+    assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}  # gRPC writes IPv4 as IPv6 does
 
 
 def test_two_stacks_run_side_by_side(state, stack):
@@ -139,9 +139,8 @@ def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     with redis.Redis.from_url(state.settings["redis_url"]) as client:
         Queue("aside", connection=client).enqueue("os.getpid")
     program = Path(sys.executable).with_name("rq")
-    script = (
-        f'eval "$({sys.executable} -m ingestlab env)" && {program} info --raw aside ingest && echo "$INGESTLAB_LAKE"'
-    )
+    script = f'eval "$({sys.executable} -m ingestlab env)" && {program} info --raw aside ingest'
+    script += ' && echo "$INGESTLAB_LAKE $MILVUS_URI"'
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -153,11 +152,11 @@ def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "queue aside 1" in done.stdout
     assert done.stdout.count("worker ") >= 2
-    assert str(home / "lake") in done.stdout
+    assert f"{home / 'lake'} {state.settings['milvus_uri']}" in done.stdout
 
 
 def test_parts_that_die_are_started_again_in_their_places(home, state):
-    names = ("redis", "dask", "samples", "worker-1")
+    names = ("redis", "dask", "samples", "milvus", "worker-1")
     processes = family(state)
     for name in names:
         os.kill(state.pids[name].pid, signal.SIGKILL)
@@ -202,7 +201,27 @@ def test_a_worker_of_ones_own_joins_the_stack(home, state, tmp_path):
 def test_a_healthy_stack_has_nothing_wrong(stack):
     findings = doctor.examine(stack)
     assert [f for f in findings if f.level == "error"] == []
-    assert {"redis", "workers", "dask", "lake"} <= {f.check for f in findings if f.level == "ok"}
+    assert {"redis", "workers", "dask", "milvus", "lake"} <= {f.check for f in findings if f.level == "ok"}
+
+
+def test_a_milvus_that_does_not_answer_is_found_and_one_that_is_not_named_is_not_missed(settings):
+    uri = f"http://127.0.0.1:{valkey.free_port()}"
+    (found,) = doctor._milvus(settings(milvus_uri=uri))
+    assert (found.level, uri in found.text, "MILVUS_URI" in found.fix) == ("error", True, True)
+    assert list(doctor._milvus(settings())) == []
+
+
+def test_a_stack_without_milvus_leaves_the_one_that_is_named(settings, monkeypatch):
+    elsewhere = settings(milvus_uri="http://elsewhere:19530", milvus_token="t")
+    elsewhere.home.mkdir()
+    ports = dict.fromkeys(parts.PORTS, 1234)
+    own = parts.locate(elsewhere, parts.Spec().counted(), ports)
+    assert (own.milvus_uri, own.milvus_token) == ("http://127.0.0.1:1234", None)
+    without = parts.Spec(milvus=False).counted()
+    assert parts.locate(elsewhere, without, ports).milvus_uri == "http://elsewhere:19530"
+    assert "milvus" not in {p.name for p in parts.parts(own, without, ports)}
+    monkeypatch.setattr("ingestlab.stack.milvus.installed", lambda: False)
+    assert not parts.Spec().counted().milvus
 
 
 def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):

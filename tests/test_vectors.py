@@ -3,143 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
+from embedding_world import FIRST, SECOND, crash_then, maker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab import vectors as module
-from ingestlab.commit import live_parts, live_states, manifests
 from ingestlab.compact import compact
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.ingest import Context, ingest
+from ingestlab.errors import TransientError
 from ingestlab.models import Again, IngestRequest, Source
-from ingestlab.reconcile import reconcile
 from ingestlab.replay import replay
 from ingestlab.sinks.vectors import Where
-from ingestlab.sinks.vectors_memory import MemoryVectors
-
-PIPELINE = """
-from ingestlab import Csv, Embedding, Pipeline, Split
-import numpy as np
-import pandera.pandas as pa
-
-def clean(df):
-    return df[df["n"] != 13].assign(even=df["n"] // 2 * 2 == df["n"])
-
-def model(texts):
-    with open(COUNTER, "a") as file:
-        file.write("".join(f"{text}\\n" for text in texts))
-    return np.array([[len(text), 1 + sum(map(ord, text)) % 97, VERSION] for text in texts], dtype="float32")
-
-Small = pa.DataFrameSchema({"n": pa.Column(checks=pa.Check.lt(1000))})
-
-PIPELINE = Pipeline(
-    reader=Csv(columns={"n": "int64", "word": "string"}),
-    clean=clean,
-    contract=Small,
-    partition_by="even",
-    write_disposition="DISPOSITION",
-    embedding=Embedding(source="word", model=model, collection="words", payload=["n"]),
-)
-"""
-FIRST, SECOND = [5, 13, 7], [1, 2, 2000, 4]
-
-
-class VectorWorld(World):
-    """A world whose table has vectors, in a store of its own that can die as well."""
-
-    def __init__(self, folder, redis_url, disposition="append", **options):
-        super().__init__(folder, redis_url, disposition, milvus_uri="memory://", **options)
-        self.counter = folder / "embedded.txt"
-        self.db, self.fuse = MemoryVectors(), None
-        self.edit(DISPOSITION=disposition)
-
-    def edit(self, **words: Any) -> None:
-        text = PIPELINE.replace("COUNTER", repr(str(self.counter)))
-        for name, word in ({"VERSION": 1, "DISPOSITION": "append"} | words).items():
-            text = text.replace(name, str(word))
-        (self.folder / "pipelines/small.py").write_text(text)
-
-    def context(self, fuse: Fuse | None = None) -> Context:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)
-        self.fuse = fuse
-        return Context(self.settings, store, ledger, Inline())
-
-    def connected(self, _settings: Any) -> Any:
-        return FragileDb(self.db, self.fuse) if self.fuse else self.db
-
-    def ingest(self, uris, fuse=None, *, run="r1", force=False):
-        request = IngestRequest(
-            run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
-        )
-        return ingest(request, self.context(fuse), lambda _progress: None)
-
-    def reconcile(self):
-        return reconcile(self.store, self.ledger, self.context().vectors)
-
-    def check(self, uris):
-        """The laws of the lake, and: one vector a published row, in the lake and in the store alike."""
-        history = manifests(self.store, "default", "small")
-        named = {p.target for p in (*live_parts(history), *live_states(history))}
-        assert {p for p in self.store.walk("tables") if p.endswith(".parquet")} == named
-        assert list(self.store.walk("_ingestlab/embedded")) == []
-        assert list(self.store.walk("_ingestlab/intents")) == []
-        published, kept = self.rows("small"), self.rows("small__vectors")
-        there = self.there()
-        for uri in uris:
-            assert kept[uri] == published[uri], f"{uri}: vectors in the lake"
-            assert there[uri] == published[uri], f"{uri}: vectors in the store"
-        assert self.db.count("words", Where()) == sum(c.total() for c in published.values())
-
-    def there(self) -> dict[str, Counter[int]]:
-        found: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
-        rows = self.db.fetch("words", Where(tenant="default", table="small"), ["source", "row", "n", "text"])
-        for row in rows.to_pylist():
-            assert row["text"] == f"w{row['n']}"
-            found[row["source"]][row["row"]] += 1
-        return found
-
-    def embedded(self) -> Counter[str]:
-        """How often each text went through the model; its canary is none of them."""
-        lines = self.counter.read_text().splitlines() if self.counter.exists() else []
-        return Counter(line for line in lines if line[0] == "w" and line[1:].isdigit())
-
-
-class FragileDb:
-    """A store of vectors that dies with the process."""
-
-    CHANGES = frozenset({"ensure", "upsert", "delete"})
-
-    def __init__(self, inner, fuse):
-        self._inner, self._fuse = inner, fuse
-
-    def __getattr__(self, name):
-        value = getattr(self._inner, name)
-        return self._fuse.guard(value) if name in self.CHANGES else value
 
 
 @pytest.fixture
 def make(tmp_path_factory, redis_url, monkeypatch):
-    def make(disposition="append", **options):
-        world = VectorWorld(tmp_path_factory.mktemp("v"), redis_url, disposition, **options)
-        monkeypatch.setattr(module, "connected", world.connected)
-        return world
-
-    return make
-
-
-def crash_then(world, uris, at, after, **options) -> bool:
-    """Ingests with a crash at change `at`; False if there were fewer."""
-    try:
-        world.ingest(uris, Fuse(at, after=after), **options)
-    except Crash:
-        return True
-    return False
+    return maker(tmp_path_factory, redis_url, monkeypatch)
 
 
 def test_rows_get_vectors_and_rejects_get_none(make):
@@ -263,9 +142,14 @@ def test_another_model_is_refused_with_both_names_and_nothing_is_lost(make):
     a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
     world.ingest([a])
     world.edit(VERSION=2)
-    with pytest.raises(TerminalError, match="model"):
-        world.ingest([b], run="r2")
-    world.reconcile()
+    ran = world.embedded()
+    (outcome,) = world.ingest([b], run="r2").outcomes
+    assert outcome.status == "failed"
+    assert "collection 'words', function:model (3-d)" in outcome.error["expected"]
+    assert "function:model (3-d)" in outcome.error["got"]
+    assert "`ingestlab reembed" in outcome.error["fix"]
+    assert world.embedded() == ran, "no model runs over rows that have no place to go"
+    assert world.reconcile().clean
     world.check([a])
     world.edit(VERSION=1)
     world.ingest([b], run="r3")
@@ -339,12 +223,14 @@ def test_a_model_that_fails_on_one_file_does_not_lose_the_others(make):
     world.check([a])
 
 
-def test_no_vector_store_is_a_clear_error(make, monkeypatch):
+def test_no_vector_store_is_a_clear_error_before_anything_is_processed(make, monkeypatch):
     world = make()
     monkeypatch.undo()
     object.__setattr__(world.settings, "milvus_uri", None)
-    with pytest.raises(TerminalError, match="MILVUS_URI"):
-        world.ingest([world.put("a.csv", FIRST)])
+    (outcome,) = world.ingest([world.put("a.csv", FIRST)]).outcomes
+    assert "MILVUS_URI" in outcome.error["expected"]
+    assert not world.embedded()
+    assert list(world.store.walk("tables")) == []
 
 
 def test_a_declared_key_takes_the_last_row_of_each(make):

@@ -25,6 +25,7 @@ from ingestlab import (
     load_settings,
     submit,
 )
+from ingestlab.hits import Hits
 
 if TYPE_CHECKING:
     from ingestlab import Nonsense  # type: ignore[attr-defined]  # noqa: F401
@@ -103,6 +104,7 @@ def explore() -> None:
     assert_type(lab.aggregate("bts_alarms", "by_station_hour"), pd.DataFrame)
     assert_type(lab.profile("bts_alarms").frame(), pd.DataFrame)
     assert_type(lab.runs(limit=5), pd.DataFrame)
+    assert_type(lab.search("documents", "words", limit=5, filter={"year": [2020, 2021]}), Hits)
     assert_type(lab.check("bts_alarms", "file.csv").rules, dict[str, int])
 
 

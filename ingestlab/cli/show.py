@@ -109,10 +109,10 @@ def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
     """The first rows of a frame, with empty cells for nulls."""
     table = Table(title=title, box=box.SIMPLE, title_justify="left", header_style="bold", pad_edge=False)
     for column in frame.columns:
-        table.add_column(str(column), overflow="ellipsis", no_wrap=True, max_width=28)
+        table.add_column(Text(str(column)), overflow="ellipsis", no_wrap=True, max_width=28)
     head = frame.head(rows)
     for row, nulls in zip(head.itertuples(index=False), head.isna().itertuples(index=False), strict=True):
-        table.add_row(*("" if null else str(cell) for cell, null in zip(row, nulls, strict=True)))
+        table.add_row(*(Text("" if null else str(cell)) for cell, null in zip(row, nulls, strict=True)))
     return table
 
 

@@ -1,4 +1,4 @@
-"""The commands around the embedded stack: up, down, status, env, doctor, worker."""
+"""The commands around the embedded stack: up, down, scale, status, env, doctor, worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab import stack
-from ingestlab.cli.common import Home, Json, err, out
+from ingestlab.cli.common import Home, Json, err, many, out
 from ingestlab.settings import Settings, load_settings
 from ingestlab.stack.listeners import queue_state
 from ingestlab.stack.parts import WORKER, Spec, environment
@@ -30,7 +30,7 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "r
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (up, down, status, env, doctor, worker):
+    for command in (up, down, scale, status, env, doctor, worker):
         app.command()(command)
 
 
@@ -58,6 +58,16 @@ def down(home: Home = None) -> None:
     """Stop the embedded stack; what is queued stays for the next one."""
     folder = home_of(load_settings(home=home))
     out.print(f"Stopped the stack in {folder}." if stack.stop(folder) else f"No stack runs in {folder}.")
+
+
+def scale(
+    workers: Annotated[int | None, typer.Option(help="RQ workers.")] = None,
+    dask_workers: Annotated[int | None, typer.Option(help="Dask processes.")] = None,
+    home: Home = None,
+) -> None:
+    """Change how many workers the running stack has; one that has to go finishes its job first."""
+    state = stack.scale(home_of(load_settings(home=home)), workers=workers, dask_workers=dask_workers)
+    out.print(f"{many(state.size['workers'], 'RQ worker')}, {many(state.size['dask_workers'], 'Dask worker')}.")
 
 
 def status(home: Home = None, as_json: Json = False) -> None:

@@ -1,9 +1,8 @@
-"""The commands that look after tables: compact and replay."""
+"""The commands that look after tables: compact, replay, reembed and delete."""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated
 
@@ -19,7 +18,7 @@ Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (compact, replay):
+    for command in (compact, replay, reembed, delete):
         app.command()(command)
 
 
@@ -34,11 +33,8 @@ def compact(
     """Merge the small parts of a table and of its rejects, while ingestion goes on."""
     from ingestlab.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.ingest import Context  # noqa: PLC0415
-    from ingestlab.ledger import Ledger, connect  # noqa: PLC0415
 
-    settings = load_settings(home=home)
-    context = Context.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
-    with closing(context.cluster):
+    with Context.opened(load_settings(home=home)) as context:
         report = merge(table, context, tenant=tenant, target=target_mb * MB, sort=sort or ())
     if as_json:
         out.print_json(json.dumps(asdict(report)))
@@ -69,3 +65,32 @@ def replay(
     else:
         out.print(f"Queued run {found.id}: the rejects of {many(found.record.files, 'file')} on {found.record.queue}.")
         out.print(f"Watch it with `ingestlab show {found.id} --wait`.")
+
+
+def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
+    """Make the vectors of a table anew, as its pipeline wants them now; until all are there, the old ones are found."""
+    from ingestlab.ingest import Context  # noqa: PLC0415
+    from ingestlab.reembed import reembed as make  # noqa: PLC0415 - likewise
+
+    with Context.opened(load_settings(home=home)) as context:
+        report = make(table, context, tenant=tenant)
+    out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
+
+
+def delete(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="URIs, paths or quoted patterns of files.")],
+    table: Annotated[str | None, typer.Option(help="Only out of this table; else out of all.")] = None,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested anew."""
+    from ingestlab.delete import delete as take_out  # noqa: PLC0415 - likewise
+    from ingestlab.ingest import Context  # noqa: PLC0415
+
+    with Context.opened(load_settings(home=home)) as context:
+        found = take_out(sources, context, table=table, tenant=tenant)
+    if as_json:
+        out.print_json(json.dumps([asdict(one) for one in found]))
+    for one in () if as_json else found:
+        out.print(str(one))

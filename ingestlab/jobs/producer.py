@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from ingestlab.catalog import Catalog
+from ingestlab.catalog import Catalog, check_syntax
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
 from ingestlab.jobs.expand import expand, pack
@@ -96,4 +96,4 @@ def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: s
     check_tenant(tenant, settings)
     pipelines = Catalog.read(settings)
     if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
-        pipelines.named(pipeline)
+        check_syntax(pipelines.named(pipeline))

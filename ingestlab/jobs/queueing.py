@@ -59,7 +59,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
             failure_ttl=settings.result_ttl,
             description=f"{name}: {first}{more}",
             retry=Retry(max=len(delays), interval=delays) if delays else None,
-            meta={"run": request.run, "files": len(request.sources)},
+            meta={"run": request.run, "tenant": request.tenant, "files": len(request.sources)},
         )
     except DuplicateJobError:
         return job_id, False

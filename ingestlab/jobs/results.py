@@ -81,6 +81,15 @@ def overall(states: list[Progress]) -> State:
     return "failed" if all(p.state == "failed" for p in states) else "finished"
 
 
+def share_of(p: Progress) -> float:
+    """How much of a job is done, 0 to 1: a guess by its state and what is counted in it."""
+    if p.state == "fetching":
+        return 0.3 * p.files_done / max(1, p.files)
+    if p.state == "processing":
+        return 0.3 + 0.65 * p.partitions_done / max(1, p.partitions)
+    return {"committing": 0.95, "finished": 1.0, "failed": 1.0}.get(p.state, 0.0)
+
+
 def progress_of(result: IngestResult) -> Progress:
     """The progress of a job that has ended so."""
     total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())

@@ -15,9 +15,19 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 
 from ingestlab import layout
-from ingestlab.errors import TerminalError, TransientError
+from ingestlab.errors import TerminalError, TransientError, did_you_mean
+from ingestlab.jobs.chronicle import chronicle
 from ingestlab.jobs.queueing import ENDED, enqueue, fetch_jobs, job_result, open_queue
-from ingestlab.jobs.results import JobRef, RunRecord, RunResult, failed_result, overall, progress_of, record_from_lake
+from ingestlab.jobs.results import (
+    JobRef,
+    RunRecord,
+    RunResult,
+    failed_result,
+    overall,
+    progress_of,
+    record_from_lake,
+    share_of,
+)
 from ingestlab.ledger import connect
 from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, Tally
 from ingestlab.settings import Settings, load_settings
@@ -63,11 +73,25 @@ class Run:
         counts = {
             name: sum(getattr(p, name) for p in states)
             for name in Progress.model_fields
-            if name not in ("state", "note")
+            if name not in ("state", "note", "share")
         }
         counts["files"] = max(counts["files"], self.record.files)  # more where archives are among them
         notes = [p.note for p in states if p.note]
-        return Progress(state=overall(states), note=notes[0] if notes else "", **counts)
+        share = sum(share_of(p) * p.files for p in states) / max(1, sum(p.files for p in states))
+        return Progress(state=overall(states), note=notes[0] if notes else "", share=share, **counts)
+
+    def failures(self) -> tuple[Outcome, ...]:
+        """The sources that have failed so far, in the jobs that have ended or wait for another try."""
+        with reaching(self.settings):
+            jobs = [(ref, job) for ref, job in self._jobs() if job is None or _ended(job) or "result" in job.meta]
+            results = [self._job_result(ref, job) for ref, job in jobs]
+        return tuple(o for result in results for o in result.outcomes if o.status == "failed")
+
+    def history(self) -> list[str]:
+        """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
+        with reaching(self.settings):
+            jobs = [(job, self._job_result(ref, job) if _ended(job) else None) for ref, job in self._jobs()]
+        return [line for job, result in jobs for line in chronicle(job, result)]
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
         """Waits until all jobs have ended.
@@ -105,7 +129,8 @@ class Run:
         with reaching(self.settings):
             jobs = list(self._jobs())
             if any(not _ended(job) for _, job in jobs):
-                raise TransientError(f"run {self.id} to have ended", self.progress().state, "Wait for it.")
+                fix = "Wait for it: run.watch() or run.wait()."
+                raise TransientError(f"run {self.id} to have ended", self.progress().state, fix)
             return self._add_up([self._job_result(ref, job) for ref, job in jobs])
 
     def cancel(self) -> int:
@@ -209,7 +234,9 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     with reaching(settings):
         found = Run.load(run, settings, connect(settings.redis))
     if found is None:
-        raise TerminalError("the id of a run, as `ingestlab runs` lists them", f"'{run}'", "Check the id.")
+        latest = [one.id for one in recent_runs(settings)]
+        fix = did_you_mean(run, latest, "Check the id.")
+        raise TerminalError("the id of a run, as `ingestlab runs` lists them", f"'{run}'", fix)
     return found
 
 
@@ -231,7 +258,7 @@ def reaching(settings: Settings) -> Iterator[None]:
         wanted = f"Redis at {settings.redis_shown} to let us in"
         raise TerminalError.wrap(error, wanted, "Check its password.") from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        fix = "Start the stack with `ingestlab up`, or check REDIS_URL."
+        fix = "Start the stack with `ingestlab up`, or in a notebook with Lab(); or check REDIS_URL."
         raise TransientError.wrap(error, f"a Redis server at {settings.redis_shown}", fix) from None
 
 

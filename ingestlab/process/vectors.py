@@ -99,7 +99,7 @@ def embed(
 def stage(found: Embedded, site: Site) -> list[Part]:
     """Stages vectors; a part, if there are any."""
     staged, target = site.part(found.name)
-    data = _parquet(found.table)
+    data = as_parquet(found.table)
     site.store.write(staged, data)
     sources = tuple(sorted(set(found.table["source"].to_pylist())))
     part = Part(target=target, staged=staged, rows=found.table.num_rows, size=data.nbytes, sources=sources)
@@ -243,7 +243,8 @@ def _staged_before(store: Store, staged: str, key: bytes) -> pa.Table | None:
     return table if (table.schema.metadata or {}).get(_INPUT) == key else None
 
 
-def _parquet(table: pa.Table) -> memoryview:
+def as_parquet(table: pa.Table) -> memoryview:
+    """Vectors as the bytes of a file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=["source", "sha256"])
     return buffer.getbuffer()

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ingestlab.commit import Batch, abandon, all_or_nothing, assemble, publish
-from ingestlab.errors import IngestError, StorageError, TerminalError
+from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.guard import check_tenant, shown
-from ingestlab.ingest import Context, process_all
+from ingestlab.ingest import Context, make_ready, process_all
 from ingestlab.ledger import Lease, batch_lock
 from ingestlab.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
-from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target
 from ingestlab.process.again import Mended, Mending, mend, run_again
 from ingestlab.replay.plan import plan_again
@@ -46,7 +45,7 @@ def replay(request: IngestRequest, context: Context, report: Callable[[Progress]
         for target, uris in by_pipeline(request, state, context, story):
             try:
                 _replay_into(target, uris, request, state, context, lease, story)
-            except StorageError as error:
+            except (StorageError, CollectionError) as error:
                 story.unwritten([s for s in request.sources if s.uri in uris], error)
     return story.result()
 
@@ -79,7 +78,7 @@ def _replay_into(
 ) -> None:
     """The same for the sources of one pipeline."""
     store, ledger, where = context.store, context.ledger, (target.tenant, target.table)
-    ready = pinned(target, store, ledger, context.settings)
+    ready = make_ready(target, context)
     if isinstance(ready, IngestError):
         story.failed(dict.fromkeys(uris, ready.to_dict()))
         return

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import dask
 from distributed import LocalCluster
@@ -26,9 +26,9 @@ CALM = {  # an idle cluster looks at itself 50 to 100 times a second, which take
 def main(argv: list[str] | None = None) -> None:
     """Starts the cluster, writes its addresses to the ready file, and waits for the end."""
     args = _parser().parse_args(argv)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    calls: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda number, _frame: calls.put(number))
     dask.config.set({"temporary_directory": str(args.temp), **CALM})
     with LocalCluster(
         n_workers=args.workers,
@@ -38,10 +38,23 @@ def main(argv: list[str] | None = None) -> None:
         scheduler_port=args.port,
         dashboard_address=f"{HOST}:{args.dashboard_port}",
         preload=["ingestlab.stack.warm"],
+        scheduler_kwargs={"preload": ["ingestlab.dashboard"]},
     ) as cluster:
         addresses = {"scheduler": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
         write_private(args.ready, json.dumps(addresses))
-        ended.wait()
+        while calls.get() == signal.SIGUSR1:
+            scale(cluster, json.loads(args.wish.read_text())["dask_workers"])
+            write_private(args.ready, json.dumps(addresses))
+
+
+def scale(cluster: LocalCluster, workers: int) -> None:
+    """Starts or retires workers, and waits until there are so many; what a retired one held goes to others."""
+    cluster.scale(workers)
+    cluster.sync(_settle, cluster)
+
+
+async def _settle(cluster: LocalCluster) -> None:
+    await cluster  # until all that are wanted have started, and all that are not are closed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dashboard-port", type=int, default=0)
     parser.add_argument("--temp", type=Path, required=True, help="where workers spill to")
     parser.add_argument("--ready", type=Path, required=True, help="gets the addresses as JSON")
+    parser.add_argument("--wish", type=Path, help="says, when SIGUSR1 comes, how many workers are wanted")
     return parser
 
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from ingestlab.errors import IngestError, StackError
+from ingestlab.errors import IngestError, StackError, TerminalError
 from ingestlab.settings import Settings
 from ingestlab.stack.parts import WORKER, Spec, environment
-from ingestlab.stack.state import SUPERVISOR, StackState, home_of, running, starting, sweep, try_lock, wait
+from ingestlab.stack.state import (
+    SUPERVISOR,
+    WISH_FILE,
+    StackState,
+    home_of,
+    running,
+    starting,
+    sweep,
+    try_lock,
+    wait,
+    write_private,
+)
 
 STOP_SECONDS = 40.0  # more than the grace periods of all parts together
+SCALE_SECONDS = 30.0
+MOST = 16  # workers of a kind, or four a core
 _children: dict[Path, subprocess.Popen[bytes]] = {}  # the supervisors that this process has started, by home
 
 
@@ -70,6 +85,45 @@ def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
     if child := _children.pop(home, None):
         child.communicate()  # so that it does not stay as a zombie
     return _sweep(home) or process is not None
+
+
+def scale(
+    home: Path, *, workers: int | None = None, dask_workers: int | None = None, seconds: float = SCALE_SECONDS
+) -> StackState:
+    """Changes how many workers a running stack has, and waits until the new ones are at work.
+
+    A worker that has to go finishes its job first, and is not waited for.
+
+    Args:
+        home: The home folder of the stack.
+        workers: RQ workers; as many as there are, if not given.
+        dask_workers: Processes of the Dask cluster, likewise.
+        seconds: How long it may take.
+
+    Raises:
+        TerminalError: So many are not to be had.
+        StackError: No stack runs there, or it did not get there in time.
+    """
+    home = home.expanduser().resolve()
+    state = running(home)
+    if state is None:
+        raise StackError(f"a running stack in {home}", "none", "Start one with `ingestlab up`.")
+    asked = {"workers": workers, "dask_workers": dask_workers}
+    wish = {**state.size, **{name: count for name, count in asked.items() if count is not None}}
+    for name, count in wish.items():
+        least, most = int(name == "dask_workers"), max(MOST, 4 * (os.cpu_count() or 1))
+        if not least <= count <= most:
+            raise TerminalError(f"{name} from {least} to {most}", str(count), "They share one machine.")
+    if wish != state.size:
+        write_private(home / WISH_FILE, json.dumps(wish))
+        os.kill(state.pids[SUPERVISOR].pid, signal.SIGUSR1)
+    deadline = time.monotonic() + seconds
+    while (now := running(home)) and now.size != wish and time.monotonic() < deadline:
+        time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
+    if now is None or now.size != wish:
+        got = f"{now.size} after {seconds:.0f} s" if now else "the end of the stack"
+        raise StackError(f"a stack of {wish}", got, f"A leaving worker may be at its last job; see {home / 'logs'}.")
+    return now
 
 
 def _launch(settings: Settings, spec: Spec) -> StackState:

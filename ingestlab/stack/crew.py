@@ -15,7 +15,8 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,8 @@ import redis
 from ingestlab import __version__
 from ingestlab.errors import IngestError, StackError
 from ingestlab.settings import STACK_FILE, Settings
-from ingestlab.stack.parts import Part
-from ingestlab.stack.state import SERVER, STARTING_FILE, SUPERVISOR, Proc, StackState, write_private
+from ingestlab.stack.parts import DASK, Part
+from ingestlab.stack.state import SERVER, STARTING_FILE, SUPERVISOR, WISH_FILE, Proc, StackState, write_private
 
 START_SECONDS = 40.0  # for one part to become ready
 LOOK_SECONDS = 0.02  # between two looks at a part that is starting: a server does not call when it listens
@@ -38,18 +39,36 @@ log = logging.getLogger("ingestlab.stack")
 
 
 class Crew:
-    """The running parts of one stack; `settings` are located, all paths in them absolute."""
+    """The running parts of one stack.
 
-    def __init__(self, settings: Settings, members: Sequence[Part]) -> None:
-        self._home, self._parts = settings.home, members
+    Args:
+        settings: Located: all paths in them are absolute.
+        members: The parts.
+        size: How many workers of each kind that is, as in :attr:`StackState.size`.
+        plan: All parts of a stack of another size. On SIGUSR1 the crew changes to what :data:`WISH_FILE` says.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        members: Sequence[Part],
+        size: Mapping[str, int] | None = None,
+        plan: Callable[[Mapping[str, int]], Sequence[Part]] | None = None,
+    ) -> None:
+        self._home, self._plan, self._patience = settings.home, plan, float(settings.job_timeout)
+        self._parts = {part.name: part for part in members}
+        self._leaving: dict[str, Part] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._asked = asyncio.Event()
         self._file = self._home / STARTING_FILE
-        self._up = {part.name: asyncio.Event() for part in members}
+        self._up: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._processes: dict[str, Process] = {}
         self._state = StackState(
             settings=settings.model_dump(mode="json", include=_told(settings)),
             pids={SUPERVISOR: Proc.of(os.getpid())},
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             version=__version__,
+            size=dict(size or {}),
         )
 
     async def live(self, on_ready: Callable[[StackState], None], *, tied: bool = False) -> None:
@@ -66,6 +85,7 @@ class Crew:
         work = asyncio.create_task(self._work(on_ready))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(signal.SIGUSR1, self._asked.set)
         if tied:
             loop.add_reader(sys.stdin, lambda: (loop.remove_reader(sys.stdin), work.cancel()))
         try:
@@ -78,7 +98,7 @@ class Crew:
     async def _work(self, on_ready: Callable[[StackState], None]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for part in self._parts:
+                for part in self._parts.values():
                     group.create_task(self._start(part))
         except* IngestError as failed:
             raise failed.exceptions[0] from None
@@ -86,8 +106,64 @@ class Crew:
         self._file = self._home / STACK_FILE
         on_ready(self._state)
         async with asyncio.TaskGroup() as group:
-            for part in self._parts:
-                group.create_task(self._keep(part))
+            for name in self._parts:
+                self._keepers[name] = group.create_task(self._keep(name))
+            while self._plan:
+                await self._asked.wait()
+                self._asked.clear()
+                try:
+                    wish = json.loads((self._home / WISH_FILE).read_text())
+                    size = {name: int(wish[name]) for name in self._state.size}
+                except (OSError, ValueError, TypeError, KeyError) as error:
+                    log.warning("a wish that cannot be read: %r", error)
+                else:
+                    await self._change(size, self._plan, group)
+
+    async def _change(
+        self, size: Mapping[str, int], plan: Callable[[Mapping[str, int]], Sequence[Part]], group: asyncio.TaskGroup
+    ) -> None:
+        """Brings the crew to another size; who leaves finishes its job first, and is not waited for."""
+        wanted = {part.name: part for part in plan(size)}
+        for name in [name for name in self._parts if name not in wanted]:
+            self._keepers.pop(name).cancel()
+            self._leaving[name] = self._parts.pop(name)
+            self._keepers[name] = group.create_task(self._dismiss(self._leaving[name]))
+        new = [part for name, part in wanted.items() if name not in self._parts]
+        dask, before = wanted[DASK], self._parts[DASK]
+        self._parts = wanted  # a part that dies is started again as it is wanted now
+        await asyncio.gather(*map(self._join, new), *([self._rescale(dask)] if dask.command != before.command else []))
+        for part in new:
+            self._keepers[part.name] = group.create_task(self._keep(part.name))
+        self._state = self._state.model_copy(update={"size": dict(size)})
+        self._save()
+
+    async def _join(self, part: Part) -> None:
+        """Starts a part that is new; `_keep` tries again what did not work."""
+        if part.name in self._leaving:  # one of its name is not gone yet, and processes are known by their names
+            await asyncio.wait({self._keepers[part.name]})
+        try:
+            await self._start(part)
+        except StackError as error:
+            log.warning("%s", error)
+            await self._end(part, grace=0)
+
+    async def _rescale(self, dask: Part) -> None:
+        """Has the Dask cluster read the wish, and waits until it has what is wanted; one that dies of it comes back."""
+        assert dask.sign is not None
+        dask.sign.unlink(missing_ok=True)
+        with suppress(ProcessLookupError):
+            self._processes[DASK].send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + START_SECONDS
+        while not dask.ready(self._processes[DASK].pid) and time.monotonic() < deadline:
+            await asyncio.wait({self._keepers[DASK]}, timeout=LOOK_SECONDS)
+
+    async def _dismiss(self, part: Part) -> None:
+        await self._end(part, grace=self._patience)
+        del self._leaving[part.name]
+        pids = {name: proc for name, proc in self._state.pids.items() if name != part.name}
+        given_up = tuple(name for name in self._state.given_up if name != part.name)
+        self._state = self._state.model_copy(update={"pids": pids, "given_up": given_up})
+        self._save()
 
     async def _start(self, part: Part) -> None:
         """Starts a part and waits until it serves; raises StackError with its last words."""
@@ -105,13 +181,15 @@ class Crew:
                 await asyncio.wait({died}, timeout=LOOK_SECONDS)
         finally:
             died.cancel()
+        log.info("%s serves", part.name)
         self._up[part.name].set()
 
-    async def _keep(self, part: Part) -> None:
+    async def _keep(self, name: str) -> None:
         """Starts a part again whenever it ends, and gives it up when that is of no use."""
         deaths, born = 0, time.monotonic()
         while True:
-            code = await self._processes[part.name].wait()
+            code = await self._processes[name].wait()
+            part = self._parts[name]  # as it is wanted by now
             deaths = deaths + 1 if time.monotonic() - born < QUICK_SECONDS else 1
             if deaths > len(DELAYS):
                 break
@@ -154,8 +232,9 @@ class Crew:
 
     async def _stop(self) -> None:
         """Stops the parts wave by wave, the server last."""
-        for wave in sorted({part.wave for part in self._parts}):
-            await asyncio.gather(*(self._end(part, part.grace) for part in self._parts if part.wave == wave))
+        everyone = [*self._parts.values(), *self._leaving.values()]
+        for wave in sorted({part.wave for part in everyone}):
+            await asyncio.gather(*(self._end(part, part.grace) for part in everyone if part.wave == wave))
         for name in (STACK_FILE, STARTING_FILE):
             (self._home / name).unlink(missing_ok=True)
 

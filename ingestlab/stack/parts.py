@@ -19,10 +19,10 @@ from pydantic import AliasChoices
 from ingestlab.settings import Settings
 from ingestlab.stack import milvus, valkey
 from ingestlab.stack.listeners import listeners
-from ingestlab.stack.state import SERVER, home_of, write_private
+from ingestlab.stack.state import SERVER, WISH_FILE, home_of, write_private
 
-MILVUS = "milvus"
-PORTS = (SERVER, "dask", "dashboard", "samples", MILVUS)
+DASK, MILVUS = "dask", "milvus"
+PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
 WORKER = (sys.executable, "-m", "ingestlab.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 
@@ -54,6 +54,10 @@ class Spec:
     def to_json(self) -> str:
         """The spec as text, for a command line."""
         return json.dumps(asdict(self))
+
+    def size(self) -> dict[str, int]:
+        """What can be changed while the stack runs."""
+        return {"workers": self.workers, "dask_workers": self.dask_workers}
 
     def counted(self) -> Spec:
         """The same with the number of Dask workers settled, and whether there is a Milvus."""
@@ -161,11 +165,11 @@ def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Par
 def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Part:
     ready = home / "run" / "dask.json"
     return Part(
-        name="dask",
+        name=DASK,
         command=(
             *(sys.executable, "-m", "ingestlab.stack.cluster", "--workers", str(spec.dask_workers)),
             *("--port", str(ports["dask"]), "--dashboard-port", str(ports["dashboard"])),
-            *("--temp", str(home / "dask"), "--ready", str(ready)),
+            *("--temp", str(home / "dask"), "--ready", str(ready), "--wish", str(home / WISH_FILE)),
         ),
         env={**env, **ONE_THREAD},
         ready=lambda _pid: ready.exists(),

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import psutil
+from pydantic import Field
 
 from ingestlab.errors import StackError
 from ingestlab.models import Value
 from ingestlab.settings import STACK_FILE, Settings
 
 STARTING_FILE = "starting.json"  # the same as STACK_FILE, until every part is ready
+WISH_FILE = "scale.json"  # how many workers of each kind somebody has asked for
 SUPERVISOR = "supervisor"
 SERVER = "redis"  # the one part that gets the time to close its files
 
@@ -54,6 +56,7 @@ class StackState(Value):
     started: str  # ISO 8601, UTC
     version: str
     given_up: tuple[str, ...] = ()  # parts that died too often to be started again
+    size: dict[str, int] = Field(default_factory=dict)  # `workers` and `dask_workers`, as the spec counts them
 
     @property
     def alive(self) -> bool:

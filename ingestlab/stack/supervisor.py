@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ingestlab.errors import StackError
 from ingestlab.settings import Settings
 from ingestlab.stack.crew import Crew
-from ingestlab.stack.parts import Spec, choose_ports, locate, parts
+from ingestlab.stack.parts import Part, Spec, choose_ports, locate, parts
 from ingestlab.stack.state import SUPERVISOR, StackState, acquire, home_of, running, sweep
 
 log = logging.getLogger("ingestlab.stack")
@@ -42,4 +43,9 @@ def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) 
         ports = choose_ports(home)
         counted = spec.counted()
         located = locate(settings, counted, ports)
-        asyncio.run(Crew(located, parts(located, counted, ports)).live(on_ready, tied=spec.tied))
+
+        def plan(size: Mapping[str, int]) -> Sequence[Part]:
+            return parts(located, replace(counted, workers=size["workers"], dask_workers=size["dask_workers"]), ports)
+
+        crew = Crew(located, parts(located, counted, ports), counted.size(), plan)
+        asyncio.run(crew.live(on_ready, tied=spec.tied))

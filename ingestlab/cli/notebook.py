@@ -1,0 +1,65 @@
+"""The command that runs a notebook with parameters: ``ingestlab notebook run_pipeline.ipynb -p uri …``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperCommand
+
+from ingestlab.cli.common import Home, Json, out
+from ingestlab.settings import load_settings
+
+
+class _Pairs(TyperCommand):
+    """A command whose option ``-p`` takes two words, a name and a value, as papermill's does; or ``name=value``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Makes one word of each pair, since typer's lists have one word for each option."""
+        words, rest = [], iter(args)
+        for word in rest:
+            words.append(word)
+            if word == "-p" and (name := next(rest, None)) is not None:
+                value = "" if "=" in name else "=" + next(rest, "")
+                words.append(name + value)
+        return super().parse_args(ctx, words)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command of this module."""
+    app.command(cls=_Pairs)(notebook)
+
+
+def notebook(
+    path: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="The notebook; it stays as it is.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME VALUE", help="A parameter; JSON, or else a text.")
+    ] = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Run a notebook with parameters, and keep it with its outputs beside the run that it makes."""
+    from ingestlab.driver import execute  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    pairs = (pair.partition("=") for pair in parameters or [])
+    done = execute(path, {name: _value(text) for name, _, text in pairs}, load_settings(home=home))
+    if as_json:
+        out.print_json(json.dumps(asdict(done)))
+    else:
+        state = Text("failed", style="red") if done.error else Text("finished", style="green")
+        out.print(Text.assemble(f"run {done.run} ", state))
+        for line in (done.error, done.notebook, done.page):
+            if line:
+                out.print(Text(f"  {line}"))
+    raise typer.Exit(1 if done.error else 0)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,148 @@
+"""The card of a Lab: what it is connected to, and whether that answers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from ingestlab import stack
+from ingestlab.errors import IngestError
+from ingestlab.lake import Lake
+from ingestlab.notebook import page
+from ingestlab.notebook.links import reachable
+from ingestlab.settings import Settings
+from ingestlab.stack.listeners import QueueState, queues
+from ingestlab.stack.state import home_of
+
+_SECONDS = 1.0  # for each server to answer
+_MILVUS_PORT = 19530
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a Lab is connected to at one moment.
+
+    Attributes:
+        settings: Where everything should be.
+        embedded: Whether that is the stack in the home folder, and it runs.
+        queues: None if Redis does not answer.
+        dask_workers: None if the dashboard does not answer, or there is none.
+        milvus: Whether it listens; None if none is named.
+        tables: How many there are; None if the lake cannot be read.
+        dashboard: Its address for the browser.
+    """
+
+    settings: Settings
+    embedded: bool
+    queues: tuple[QueueState, ...] | None
+    dask_workers: int | None
+    milvus: bool | None
+    tables: int | None
+    dashboard: str | None
+
+    @property
+    def trouble(self) -> str:
+        """What to do, if something is wrong; empty if all is well."""
+        if self.queues is None:
+            return "Redis does not answer. lab = Lab() starts a stopped stack again; what was queued is kept."
+        if not self.queues[0].workers:
+            cure = "lab.scale(workers=2)" if self.embedded else "`ingestlab worker`"
+            return f"No worker listens on {self.queues[0].name}: jobs wait until {cure} starts one."
+        return ""
+
+    def plain(self) -> str:
+        """The card as text."""
+        rows = [f"  {name:<10}{value}{' - ' + note if note else ''}" for name, value, note in self._rows()]
+        more = [f"  dashboard {self.settings.dask_dashboard}"] if self.settings.dask_dashboard else []
+        return "\n".join(["ingestlab", *rows, *more, *([f"  ! {self.trouble}"] if self.trouble else [])])
+
+    def html(self) -> str:
+        """The card as HTML."""
+        where = page.faint("embedded stack" if self.embedded else "servers of the settings")
+        to = page.link(self.dashboard, "Dask dashboard") if self.dashboard else ""
+        rows: dict[str, str] = {}
+        for name, value, note in self._rows():
+            bad = note in ("does not answer", "cannot be read") or note.endswith("no worker")
+            mark = page.coloured("●", page.BAD if bad else page.GOOD) if note else ""
+            rows[name] = f"{page.code(value)} &nbsp;{mark} {page.faint(note)}"
+        return page.box(
+            page.title(f"<b>ingestlab</b> &nbsp;{where}", to),
+            page.facts(rows),
+            page.line(self.trouble, page.BAD) if self.trouble else "",
+        )
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Name, value, and what is to be said about it."""
+        s = self.settings
+        dask = "does not answer" if self.dask_workers is None else page.many(self.dask_workers, "worker")
+        rows = [("redis", s.redis_shown, "does not answer" if self.queues is None else "answers")]
+        for queue in self.queues or ():
+            workers = page.many(queue.workers, "worker") if queue.workers else "no worker"
+            rows.append(
+                (_free("queue", rows), queue.name, f"{queue.waiting:,} waiting, {queue.running:,} running, {workers}")
+            )
+        if s.dask_scheduler:
+            rows.append(("dask", s.dask_scheduler, dask if s.dask_dashboard else ""))
+        else:
+            rows.append(("dask", "threads of each worker", ""))
+        tables = "cannot be read" if self.tables is None else page.many(self.tables, "table")
+        rows.append(("lake", s.lake_url, tables))
+        if s.milvus_uri:
+            rows.append(("milvus", s.milvus_shown, "answers" if self.milvus else "does not answer"))
+        return [*rows, *([("tenant", s.tenant, "")] if s.tenant != "default" else [])]
+
+
+def look(settings: Settings) -> Card:
+    """Asks everything at once how it is."""
+    state = stack.running(home_of(settings))
+    embedded = state is not None and state.settings.get("redis_url") == settings.redis
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.submit(queues, settings, _SECONDS)
+        workers = pool.submit(_or_none, lambda: _dask_workers(settings.dask_dashboard or ""))
+        tables = pool.submit(_or_none, lambda: len(Lake(settings).tables()))
+        listens = pool.submit(_or_none, lambda: _listens(settings.milvus_uri or ""))
+        dashboard = reachable(settings.dask_dashboard) if settings.dask_dashboard else None
+        waiting = found.result()
+        return Card(
+            settings=settings,
+            embedded=embedded,
+            queues=tuple(waiting) if waiting is not None else None,
+            dask_workers=workers.result(),
+            milvus=listens.result(),
+            tables=tables.result(),
+            dashboard=dashboard,
+        )
+
+
+def _free(name: str, rows: list[tuple[str, str, str]]) -> str:
+    """The name in the first row that has it, nothing below it: rows of one name differ by spaces."""
+    return name if all(row[0].strip() != name for row in rows) else " " * len(rows)
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except (OSError, ValueError, IngestError):  # away, or not what it should be: the card says that it does not answer
+        return None
+
+
+def _dask_workers(dashboard: str) -> int:
+    """How many workers the cluster has: its scheduler says it on the dashboard's port."""
+    parts = urlsplit(dashboard)
+    with urllib.request.urlopen(f"{parts.scheme}://{parts.netloc}/json/counts.json", timeout=_SECONDS) as answer:  # noqa: S310
+        return int(json.load(answer)["workers"])
+
+
+def _listens(uri: str) -> bool | None:
+    if "://" not in uri:
+        return bool(uri) or None  # a file
+    parts = urlsplit(uri)
+    socket.create_connection((parts.hostname or "", parts.port or _MILVUS_PORT), timeout=_SECONDS).close()
+    return True

@@ -1,0 +1,206 @@
+"""The way into ingestlab from a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ingestlab import stack
+from ingestlab.datasets import ensure_samples
+from ingestlab.errors import TerminalError
+from ingestlab.hits import Hits
+from ingestlab.jobs import find_run, recent_runs, submit
+from ingestlab.jobs.replays import submit_replay
+from ingestlab.lake import Lake
+from ingestlab.models import Progress
+from ingestlab.notebook import card, page
+from ingestlab.notebook.charts import Summary
+from ingestlab.notebook.run import LabRun
+from ingestlab.notebook.tables import LabTable
+from ingestlab.profiles.report import TableProfile
+from ingestlab.search import search
+from ingestlab.settings import MB, load_settings
+from ingestlab.sinks.vectors import Filter
+from ingestlab.stack.state import home_of
+from ingestlab.trial import Trial, try_pipeline
+
+if TYPE_CHECKING:
+    from ingestlab.compact import Compacted
+    from ingestlab.delete import Deleted
+    from ingestlab.reembed import Reembedded
+
+
+class Lab:
+    """The way into ingestlab from a notebook.
+
+    Connects to the servers that the settings name, else to the embedded stack that runs in the home folder,
+    else starts one there; that one goes on when the kernel ends, until :meth:`stop` or ``ingestlab down``.
+
+    Args:
+        home: Home folder of the embedded stack; ``INGESTLAB_HOME``, or ``.ingestlab``.
+        **overrides: Settings that beat the environment's, e.g. ``tenant="physics"``.
+    """
+
+    def __init__(self, home: str | Path | None = None, **overrides: Any) -> None:
+        settings = load_settings(home=home, **overrides)
+        if not (settings.redis_url or settings.redis_host):
+            settings = stack.start(settings)
+        self.settings = settings
+        self._lake = Lake(settings)
+
+    def submit(self, uris: str | Iterable[str], **options: Any) -> LabRun:
+        """Announces files on the queue; takes what :func:`ingestlab.submit` takes, and returns at once."""
+        return LabRun.of(submit(uris, settings=self.settings, **options))
+
+    def run(self, run: str | None = None) -> LabRun:
+        """Re-attaches to a run, wherever it was started: a notebook whose kernel is gone, a terminal, a schedule.
+
+        Args:
+            run: Its id; the latest run if not given.
+        """
+        if run is not None:
+            return LabRun.of(find_run(run, self.settings))
+        latest = recent_runs(self.settings, 1)
+        if not latest:
+            raise TerminalError("a run", "none yet", "lab.submit() starts one.")
+        return LabRun.of(latest[0])
+
+    def runs(self, limit: int = 20) -> pd.DataFrame:
+        """The latest runs, newest first; ``lab.run(id)`` takes one up again."""
+        found = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
+        rows = [
+            {"run": r.id, "at": pd.Timestamp(r.at, unit="s"), "queue": r.queue, "pipeline": r.pipeline, **p.to_dict()}
+            for r, p in found
+        ]
+        return pd.DataFrame(rows, columns=["run", "at", "queue", "pipeline", *Progress.model_fields])
+
+    def tables(self) -> pd.DataFrame:
+        """The published tables."""
+        rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
+        return pd.DataFrame(rows, columns=["table", "rows", "parts", "bytes"])
+
+    def table(self, name: str) -> LabTable:
+        """One table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
+        return LabTable.of(self._lake.table(name))
+
+    def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
+        """The rows that were kept aside, each with its reason and its raw text."""
+        return self._lake.rejects(table, run=run, rule=rule)
+
+    def profile(self, table: str, run: str | None = None) -> TableProfile:
+        """What a table's columns look like, and how the last run differs from those before: shows itself."""
+        return self._lake.profile(table, run)
+
+    def aggregate(self, table: str, name: str) -> pd.DataFrame:
+        """An aggregate of a table, up to date: keys and measures, one row for each group, with a chart above."""
+        frame = self._lake.aggregate(table, name)
+        summary = Summary(frame)
+        summary.attrs = frame.attrs
+        return summary
+
+    def search(
+        self,
+        collection: str,
+        query: Any,
+        limit: int = 10,
+        filter: Filter | None = None,  # noqa: A002 - what everyone calls it
+        tenant: str | None = None,
+    ) -> Hits:
+        """The rows of a collection nearest to a text or an image, best first; images are shown.
+
+        Args:
+            collection: Its name: the table's, if the pipeline's embedding gives no other.
+            query: A text, or an image (bytes, a ``pathlib.Path``, or one of Pillow's); or a list of these.
+            limit: How many rows.
+            filter: Values that columns must have, ``{"status": [404, 500]}``, or Milvus's own, ``"status >= 400"``.
+            tenant: Whose rows; the Lab's own tenant if not given.
+        """
+        return search(collection, query, self.settings, limit=limit, only=filter, tenant=tenant)
+
+    def replay(self, table: str, **options: Any) -> LabRun | None:
+        """Feeds rejects through the mended pipeline again; takes `rule`, `run`, `queue`; None if there are none."""
+        found = submit_replay(table, settings=self.settings, **options)
+        return LabRun.of(found) if found else None
+
+    def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
+        """Merges the small parts of a table and of its rejects, while ingestion goes on."""
+        from ingestlab.compact import compact  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.ingest import Context  # noqa: PLC0415
+
+        with Context.opened(self.settings) as context:
+            return compact(table, context, target=target_mb * MB, sort=sort)
+
+    def reembed(self, table: str) -> Reembedded:
+        """Makes the vectors of a table anew, from the lake, as its pipeline wants them now; then searches find these.
+
+        Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
+        """
+        from ingestlab.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.reembed import reembed  # noqa: PLC0415
+
+        with Context.opened(self.settings) as context:
+            return reembed(table, context)
+
+    def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
+        """Takes files out of a table, or of all tables: their rows, rejects, aggregates and vectors.
+
+        Args:
+            uris: URIs as ``_source`` has them, paths or patterns; an archive's means its members.
+            table: Its name.
+        """
+        from ingestlab.delete import delete  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.ingest import Context  # noqa: PLC0415
+
+        with Context.opened(self.settings) as context:
+            return delete(uris, context, table=table)
+
+    def check(self, pipeline: str, uri: str) -> Trial:
+        """Tries a pipeline on a sample of a file, in this kernel."""
+        return try_pipeline(pipeline, uri, self.settings)
+
+    def samples(self, folder: str) -> list[str]:
+        """URIs of the sample files of one kind on the embedded file server.
+
+        Args:
+            folder: ``"bts"``, ``"flights"``, ``"weblogs"``, ``"pages"``, ``"documents"``, ``"digits"`` or
+                ``"references"``.
+        """
+        base = self.settings.samples
+        if not base:
+            raise TerminalError("the embedded stack's file server", "no address of one", "Run `ingestlab up`.")
+        files = ensure_samples(self.settings.home / "samples") / folder
+        return [f"{base.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.iterdir())]
+
+    def stop(self) -> None:
+        """Stops the embedded stack of this home; what is queued and published stays."""
+        stack.stop(self.settings.home)
+
+    def scale(self, workers: int | None = None, dask_workers: int | None = None) -> Lab:
+        """Changes how many workers the embedded stack has, and waits until the new ones are at work.
+
+        Args:
+            workers: RQ workers: how many jobs run at once. One that has to go finishes its job first.
+            dask_workers: Processes of the Dask cluster: how many partitions are worked on at once.
+
+        Raises:
+            TerminalError: So many are not to be had, or the servers are not those of the embedded stack.
+        """
+        state = stack.running(home_of(self.settings))
+        if state is not None and state.settings.get("redis_url") != self.settings.redis:
+            fix = "Start more of `ingestlab worker` and `dask worker` on your machines."
+            raise TerminalError("the embedded stack", f"a server of your own, {self.settings.redis_shown}", fix)
+        stack.scale(self.settings.home, workers=workers, dask_workers=dask_workers)
+        return self
+
+    def __repr__(self) -> str:
+        return card.look(self.settings).plain()
+
+    def _repr_html_(self) -> str:
+        return card.look(self.settings).html()
+
+    def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
+        seen = card.look(self.settings)  # once for both forms
+        return page.bundle(seen.html(), seen.plain())

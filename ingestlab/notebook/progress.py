@@ -1,0 +1,208 @@
+"""How a run looks while it goes on and when it has ended: one display, updated in place.
+
+What was shown last is what the notebook keeps, so each state says all that a reader without a kernel needs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from textwrap import shorten
+
+from ingestlab.jobs.results import RunResult
+from ingestlab.members import label
+from ingestlab.models import Outcome, Progress
+from ingestlab.notebook import page
+
+MOST_ERRORS = 5  # files whose errors are shown; run.files has them all
+_STAGES = ("queued", "fetching", "processing", "committing", "finished")
+_WINDOW = 5.0  # seconds over which a rate is taken
+_RULES = 4
+_LONGEST = 300  # characters of an error
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a run at one moment.
+
+    Attributes:
+        run: Its id.
+        progress: Where it is.
+        seconds: How long it has been watched; None if it is not.
+        rate: Rows per second; None if nothing is known of it.
+        left: Seconds that it may take from here; None likewise.
+        failures: Files that have failed so far.
+        result: How it ended; None if it has not.
+        note: What else is to be said.
+    """
+
+    run: str
+    progress: Progress
+    seconds: float | None = None
+    rate: float | None = None
+    left: float | None = None
+    failures: tuple[Outcome, ...] = ()
+    result: RunResult | None = None
+    note: str = ""
+
+    def plain(self) -> str:
+        """As text: one line, and one for each thing that went wrong."""
+        p = self.progress
+        parts = [f"{p.files_done:,}/{page.many(p.files, 'file')}", *self._counts(), *self._times()]
+        errors = [f"  ✗ {label(o.uri)}: {o.exception()}" for o in self.failures[:MOST_ERRORS]]
+        return "\n".join([f"run {self.run}: {p.state} {', '.join(parts)}", *errors, *(f"  {n}" for n in self._notes())])
+
+    def html(self) -> str:
+        """As HTML."""
+        p = self.progress
+        ended = p.state in ("finished", "failed")
+        colour = page.BAD if p.state == "failed" else page.GOOD if ended else page.ACCENT
+        counts = [page.coloured(text, page.BAD) if text.endswith(" failed") else text for text in self._counts()]
+        files = f"{p.files_done:,} of {page.many(p.files, 'file')}" if not ended else page.many(p.files, "file")
+        return page.box(
+            page.title(f"{_stages(p, colour)} &nbsp;{page.faint(files)}", page.faint(" · ".join(self._times()))),
+            page.bar(1 - p.failed / max(1, p.files) if p.state == "finished" else 1.0 if ended else p.share, colour),
+            f"<div style='font-variant-numeric:tabular-nums'>{' · '.join(counts) or '&nbsp;'}</div>",
+            *(_failure(o) for o in self.failures[:MOST_ERRORS]),
+            *(page.line(note, page.BAD if note == p.note else "") for note in self._notes()),
+            f"<div style='font-size:85%'>{page.faint('run')} {page.code(self.run)}</div>",
+        )
+
+    def _counts(self) -> list[str]:
+        p = self.progress
+        found = [
+            page.size(p.bytes) if p.bytes else "",
+            page.many(p.rows, "row") if p.rows else "",
+            f"{p.rejected:,} rejected" if p.rejected else "",
+            f"{p.failed:,} failed" if p.failed else "",
+            f"{self.result.count('unchanged'):,} unchanged" if self.result and self.result.count("unchanged") else "",
+        ]
+        return [text for text in found if text]
+
+    def _times(self) -> list[str]:
+        left = f"about {page.duration(max(1.0, self.left))} left" if self.left is not None else ""
+        rate = f"{self.rate:,.0f} rows/s" if self.rate else ""
+        return [text for text in (page.duration(self.seconds) if self.seconds is not None else "", rate, left) if text]
+
+    def _notes(self) -> list[str]:
+        found = [self.progress.note] if self.progress.state == "retrying" else []
+        if len(self.failures) > MOST_ERRORS:
+            found.append(f"and {len(self.failures) - MOST_ERRORS:,} more failed files: run.files")
+        if self.result:
+            found += _ending(self.result)
+        return [note for note in (*found, self.note) if note]
+
+
+class Watcher:
+    """Is told of a run's progress, and shows it in one place.
+
+    Args:
+        run: Its id.
+        failures: Gives the files that have failed so far.
+        starving: Says what is missing, while nothing happens; empty if nothing is.
+    """
+
+    def __init__(
+        self, run: str, failures: Callable[[], tuple[Outcome, ...]], starving: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._failures, self._starving = failures, starving
+        self._began = self._asked = time.monotonic()
+        self._past: deque[tuple[float, Progress]] = deque()
+        self._view = View(run, Progress())
+        self._screen = _screen()
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows where the run is now."""
+        now = time.monotonic()
+        progress = progress.model_copy(update={"share": max(progress.share, self._view.progress.share)})
+        self._past.append((now, progress))
+        while len(self._past) > 2 and now - self._past[1][0] >= _WINDOW:
+            self._past.popleft()
+        failures = self._view.failures
+        if progress.failed > len(failures):
+            failures = self._failures() or failures
+        if progress.state == "queued" and now - self._asked > 2:
+            self._asked, note = now, self._starving()
+        else:
+            note = self._view.note if progress.state == "queued" else ""
+        seconds = now - self._began
+        rate, left = self._speed(progress, seconds)
+        self.show(
+            replace(self._view, progress=progress, seconds=seconds, rate=rate, left=left, failures=failures, note=note)
+        )
+
+    def end(self, result: RunResult) -> None:
+        """Shows how it ended."""
+        seconds = self._view.seconds or 0.0
+        rows = self._view.progress.rows
+        rate = rows / seconds if seconds > 0.5 and rows else None
+        self.show(replace(self._view, result=result, failures=result.failed, rate=rate, left=None, note=""), last=True)
+
+    def leave(self, note: str) -> None:
+        """Shows that nobody looks any more, and why."""
+        self.show(replace(self._view, left=None, rate=None, note=note), last=True)
+
+    def show(self, view: View, *, last: bool = False) -> None:
+        """Puts a view on the screen."""
+        self._view = view
+        self._screen(view, last)
+
+    def _speed(self, now: Progress, seconds: float) -> tuple[float | None, float | None]:
+        """Rows per second of late, and the seconds that are left if the rest goes as all of it went so far."""
+        (then, before), (here, _) = self._past[0], self._past[-1]
+        rate = (now.rows - before.rows) / (here - then) if here - then > 0.5 and now.rows > before.rows else None
+        moving = now.state not in ("queued", "retrying", "finished", "failed") and 0.05 < now.share < 1
+        return rate, seconds * (1 - now.share) / now.share if moving and seconds > 1 else None
+
+
+def _screen() -> Callable[[View, bool], None]:
+    """Where views are shown: a display of the notebook, a line of the terminal, or nowhere."""
+    if page.shell() is not None:
+        handle = page.show(page.box("queued"), "queued")
+        return lambda view, _last: handle.update(page.bundle(view.html(), view.plain()), raw=True)
+    if not sys.stdout.isatty():
+        return lambda _view, _last: None
+
+    def write(view: View, last: bool) -> None:  # noqa: FBT001
+        text = view.plain()
+        sys.stdout.write("\r\x1b[2K" + (text + "\n" if last else text.splitlines()[0][:118]))
+        sys.stdout.flush()
+
+    return write
+
+
+def _stages(p: Progress, colour: str) -> str:
+    """The way of a run, with the stage that it is in."""
+    if p.state in ("finished", "failed", "retrying"):
+        return f"<b style='color:{page.BAD if p.state == 'retrying' else colour}'>{p.state}</b>"
+    steps = [
+        f"<b style='color:{colour}'>{stage}</b>" if stage == p.state else f"<span style='opacity:.45'>{stage}</span>"
+        for stage in _STAGES[:-1]
+    ]
+    return " <span style='opacity:.35'>→</span> ".join(steps)
+
+
+def _failure(outcome: Outcome) -> str:
+    error = outcome.exception()
+    fix = getattr(error, "fix", "")
+    why = shorten(f"expected {error.expected}; got {error.got}", _LONGEST, placeholder=" …") if error else ""
+    do = f"<div style='padding-left:1.3em'>{page.faint('→ ' + fix)}</div>" if fix else ""
+    return f"<div>{page.coloured('✗', page.BAD)} {page.code(label(outcome.uri))} {page.faint(why)}</div>{do}"
+
+
+def _ending(result: RunResult) -> list[str]:
+    """What is worth knowing of a run that has ended."""
+    rules = sorted(result.rules.items(), key=lambda item: -item[1])
+    found = []
+    if rules:
+        more = ", …" if len(rules) > _RULES else ""
+        found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)
+    if tables := [table for table in result.tables if table]:
+        found.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
+    if result.outcomes and result.count("unchanged") == len(result.outcomes):
+        found.append("All of it was there already, so nothing was done; force=True ingests it again.")
+    return found

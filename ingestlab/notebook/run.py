@@ -1,0 +1,143 @@
+"""A run as people have it in a notebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ingestlab.errors import IngestError, TransientError
+from ingestlab.jobs import Run
+from ingestlab.jobs.results import RunResult
+from ingestlab.lake import Lake
+from ingestlab.members import label
+from ingestlab.models import Progress
+from ingestlab.notebook import page
+from ingestlab.notebook.progress import View, Watcher
+from ingestlab.settings import Settings
+from ingestlab.stack.listeners import queues
+
+
+class Log(str):
+    """Lines that are shown as lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class LabRun(Run):
+    """A run that shows itself in a notebook."""
+
+    _watched: int | None = None  # the number of the cell that shows it already
+
+    @classmethod
+    def of(cls, run: Run) -> LabRun:
+        """The same run, with a face."""
+        return cls(run.record, run.settings, run.client)
+
+    def watch(self, timeout: float | None = None) -> LabRun:
+        """Shows the progress in one place until the run has ended.
+
+        It may be interrupted, which the run does not notice, and be called again, from another notebook too.
+
+        Args:
+            timeout: Seconds after which to look no more; None looks for as long as it takes.
+
+        Raises:
+            TransientError: The time is over, or Redis does not answer; the run goes on.
+        """
+        here = page.shell()
+        self._watched = here.execution_count if here else None
+        watcher = Watcher(self.id, self.failures, lambda: starving(self.settings, self.record.queue))
+        again = f'lab.run("{self.id}").watch() looks again'
+        try:
+            watcher.end(self.wait(timeout, watcher))
+        except KeyboardInterrupt:
+            watcher.leave(f"No longer watched; the run goes on. {again}.")
+        except TransientError as error:
+            watcher.leave(f"No longer watched: expected {error.expected}. {again}.")
+            raise
+        return self
+
+    @property
+    def files(self) -> pd.DataFrame:
+        """How each file ended."""
+        result = self.result()
+        return pd.DataFrame([_file_row(result, i) for i in range(len(result.outcomes))])
+
+    def rejects(self, rule: str | None = None) -> pd.DataFrame:
+        """The rows of this run that were kept aside, each with its table, its reason and its raw text.
+
+        Args:
+            rule: Only those that broke this one.
+
+        Raises:
+            TransientError: The run has not ended yet.
+        """
+        lake = Lake(self.settings, self.record.tenant)
+        runs = sorted({self.id, *(ref.run for ref in self.record.jobs)})
+        tables = sorted({o.table for o in self.result().outcomes if o.status == "committed" and o.table})
+        frames = [lake.rejects(table, run=run, rule=rule).assign(table=table) for table in tables for run in runs]
+        full = [frame for frame in frames if len(frame)] or frames[:1]
+        if not full:
+            return pd.DataFrame(columns=["table", "run", "rule", "column", "value", "raw"])
+        found = pd.concat(full, ignore_index=True)
+        return found[["table", *(name for name in found.columns if name != "table")]]
+
+    def log(self) -> Log:
+        """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
+        return Log("\n".join([f"run {self.id}", *self.history()]))
+
+    def __repr__(self) -> str:
+        return self._view().plain()
+
+    def _repr_html_(self) -> str:
+        return self._view().html()
+
+    def _ipython_display_(self) -> None:
+        """Shows the run, unless `watch` does so in this very cell."""
+        here = page.shell()
+        if here is None:
+            print(repr(self))  # noqa: T201 - as IPython in a terminal would
+        elif here.execution_count != self._watched:
+            view = self._view()
+            page.show(view.html(), view.plain())
+
+    def _view(self) -> View:
+        """The run at this moment; what is shown must not raise."""
+        try:
+            progress = self.progress()
+            result = self.result() if progress.state in ("finished", "failed") else None
+        except IngestError as error:
+            return View(self.id, Progress(files=self.record.files), note=str(error))
+        again = f'lab.run("{self.id}").watch() follows it' if result is None else ""
+        return View(self.id, progress, failures=result.failed if result else (), result=result, note=again)
+
+
+def starving(settings: Settings, queue: str) -> str:
+    """What keeps a queued job from being begun, if nobody is there to do it."""
+    found = queues(settings.model_copy(update={"queue": queue}))
+    if not found or found[0].workers:
+        return ""
+    return (
+        f"No worker listens on the queue {queue}: start one with lab.scale(workers=2), or `ingestlab worker {queue}`."
+    )
+
+
+def _file_row(result: RunResult, i: int) -> dict[str, Any]:
+    o = result.outcomes[i]
+    error: IngestError | None = o.exception()
+    return {
+        "file": label(o.uri),
+        "status": o.status,
+        "table": o.table,
+        "rows": o.tally.rows_in,
+        "published": o.tally.out,
+        "rejected": o.tally.rejected,
+        "encoding": o.facts.get("encoding"),
+        "compression": o.facts.get("compression"),
+        "error": str(error) if error else None,
+        "uri": o.uri,
+    }

@@ -1,0 +1,61 @@
+"""A table as people have it in a notebook."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pyarrow as pa
+
+from ingestlab.errors import IngestError
+from ingestlab.lake import Table
+from ingestlab.notebook import page
+
+_COLUMNS = 12  # that are shown; a table may have thousands
+
+
+class LabTable(Table):
+    """A table that shows itself: columns, rows, bytes, parts, and the run that came last."""
+
+    @classmethod
+    def of(cls, table: Table) -> LabTable:
+        """The same table, with a face."""
+        return cls(table._store, table.tenant, table.name)  # noqa: SLF001 - it is the same
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{field.name} {field.type}" for field in self._schema()[:_COLUMNS])
+        return f"{self.name}: {self._size()}\n  {columns}\n  last {self._last()}"
+
+    def _repr_html_(self) -> str:
+        schema = self._schema()
+        columns = [
+            f"{escape(field.name)} <span style='opacity:.6'>{escape(str(field.type))}</span>"
+            for field in schema[:_COLUMNS]
+        ]
+        more = [page.faint(f"and {len(schema) - _COLUMNS} more")] if len(schema) > _COLUMNS else []
+        ways = " ".join(page.code(f".{name}()") for name in ("pandas", "dask", "polars", "duckdb"))
+        return page.box(
+            page.title(f"<b>{escape(self.name)}</b> &nbsp;{page.faint(self._size())}", ways),
+            page.facts(
+                {
+                    "columns": ", ".join([*columns, *more]),
+                    "last run": escape(self._last()),
+                    "path": page.code(self.path),
+                }
+            ),
+        )
+
+    def _size(self) -> str:
+        return f"{page.many(self.rows, 'row')}, {page.many(len(self.parts), 'part')}, {page.size(self.bytes)}"
+
+    def _last(self) -> str:
+        if not self.manifests:
+            return "none"
+        last = self.manifests[-1]
+        files = page.many(len(last.sources), "file")
+        return f"{last.run} ({last.kind} of {files} by {last.pipeline}, {last.committed_at[:16].replace('T', ' ')} UTC)"
+
+    def _schema(self) -> list[pa.Field]:
+        try:
+            return list(self.dataset().schema)
+        except (OSError, IngestError):  # a part has just been replaced: the next look finds the new one
+            return []

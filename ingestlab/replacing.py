@@ -1,0 +1,90 @@
+"""Takes sources out of a table: what is left of the parts that hold their rows, staged for a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from ingestlab import layout
+from ingestlab.catalog import PipelineSource
+from ingestlab.cluster import Cluster
+from ingestlab.commit import Batch, live_parts, sorted_out, with_states
+from ingestlab.models import Manifest, Part, Profiled
+from ingestlab.process.profiling import reprofile
+from ingestlab.process.rewrite import rewrite
+from ingestlab.process.states import restate_all
+from ingestlab.settings import Settings
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a commit needs that replaces all parts with rows of some sources.
+
+    Attributes:
+        old: These parts: of rows, rejects and vectors.
+        rows: Staged, what is left of the rows.
+        rejects: Of the rejects.
+        vectors: Of the vectors.
+        states: The partial aggregates of the rows.
+        profile: Their profiles.
+        replaced: The targets that go.
+    """
+
+    old: tuple[Part, ...]
+    rows: tuple[Part, ...]
+    rejects: tuple[Part, ...]
+    vectors: tuple[Part, ...]
+    states: tuple[Part, ...]
+    profile: tuple[Profiled, ...]
+    replaced: tuple[str, ...]
+
+    def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
+        """A batch that replaces the rows of sources, with what is left of the parts they were in."""
+        return replace(
+            batch,
+            parts=(*batch.parts, *self.rows),
+            states=(*batch.states, *self.states),
+            profile=(*batch.profile, *self.profile),
+            rejects=(*batch.rejects, *self.rejects),
+            vectors=(*batch.vectors, *self.vectors),
+            superseded=tuple(uris),
+            replaced=self.replaced,
+        )
+
+
+def without(
+    uris: Collection[str],
+    batch: str,
+    where: tuple[str, str],
+    code: PipelineSource | None,
+    history: Sequence[Manifest],
+    cluster: Cluster,
+    settings: Settings,
+) -> Left:
+    """Stages what is left of a table when some sources go, one Dask task a part. The caller holds its rewrite lock.
+
+    Args:
+        uris: The sources.
+        batch: In whose staging folder it waits.
+        where: Tenant and table.
+        code: Whose aggregates the table has; None if that is not known, and readers are to compute them.
+        history: The table's manifests.
+        cluster: Where to do it.
+        settings: Where the lake is.
+    """
+    live = list(live_parts(history))
+    old = [p for p in live if set(p.sources) & set(uris)]
+    calls = [(p.to_dict(), sorted(uris), batch, settings.lake_url, settings.storage_options) for p in old]
+    keys = [f"rewrite-{where[1]}-{batch[:8]}-{i}" for i in range(len(old))]
+    found = [Part.from_dict(r) for _, r in cluster.map(rewrite, calls, keys) if r]
+    rows, rejects, vectors = sorted_out(found, *where)
+    gone = [p.target for p in old]
+    return Left(
+        old=tuple(old),
+        rows=tuple(rows),
+        rejects=tuple(rejects),
+        vectors=tuple(vectors),
+        states=tuple(restate_all(rows, batch, where, code, cluster, settings)) if code else (),
+        profile=reprofile(rows, gone, history, live, layout.table(*where), cluster, settings),
+        replaced=with_states(gone, history),
+    )

@@ -1,0 +1,114 @@
+"""What JupyterLab is told about a stack: where the Dask dashboard is, and a workspace with its panes.
+
+All of it lies in the stack's home and reaches JupyterLab by environment variables, so that the settings and
+workspaces that somebody has made for themselves stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ingestlab.errors import TerminalError
+from ingestlab.settings import Settings
+from ingestlab.stack.state import home_of
+from ingestlab.stack.valkey import HOST
+
+WORKSPACE = "ingestlab"
+PANES = {"Ingest": 0.5, "Task Stream": 0.3, "Progress": 0.2}  # from top to bottom, with their shares of the height
+LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, and what its panes are called after
+
+
+def prepare(settings: Settings, notebook: str) -> dict[str, str]:
+    """Writes settings and workspace for JupyterLab; gives the environment by which it finds them.
+
+    A workspace that is there already is kept, for somebody may have arranged it.
+
+    Args:
+        settings: Of a stack, or of servers elsewhere, whose dashboard is `dask_dashboard`.
+        notebook: What to open at the left, relative to the folder that JupyterLab shows.
+    """
+    folder = home_of(settings) / "jupyter"
+    dashboard = pane_url(settings)
+    _write(folder / "config/labconfig/default_setting_overrides.json", overrides(dashboard))
+    file = folder / "workspaces" / _file_name(WORKSPACE)
+    if not file.exists():
+        _write(file, workspace(dashboard, notebook))
+    else:
+        _point(file, dashboard)
+    paths = [str(folder / "config"), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    return {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+
+
+def pane_url(settings: Settings) -> str:
+    """The dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
+    parts = urlsplit((settings.dask_dashboard or "").removesuffix("/status"))
+    return f"proxy/{parts.port}" if parts.hostname == HOST else parts.geturl()
+
+
+def overrides(dashboard: str) -> dict[str, dict[str, Any]]:
+    """Defaults of JupyterLab's settings, by plugin."""
+    routes = [_route(name) for name in PANES]
+    places = [{"mode": "split-right", "ref": None}, *({"mode": "split-bottom", "ref": ref} for ref in routes)]
+    layout = dict(zip(routes, places, strict=False))
+    return {
+        "dask-labextension:plugin": {"defaultURL": dashboard, "hideClusterManager": True, "defaultLayout": layout},
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},  # its question would cover the panes
+    }
+
+
+def workspace(dashboard: str, notebook: str) -> dict[str, Any]:
+    """A workspace with a notebook at the left, and panes of the dashboard at the right."""
+    left, panes = f"notebook:{notebook}", {f"{LAUNCHER}:/{_route(name)}": name for name in PANES}
+    right = {
+        "type": "split-area",
+        "orientation": "vertical",
+        "sizes": list(PANES.values()),
+        "children": [_tabs(pane) for pane in panes],
+    }
+    dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.55, 0.45], "children": [_tabs(left), right]}
+    folded = {"collapsed": True, "visible": True, "widgets": []}
+    data = {
+        "layout-restorer:data": {"main": {"dock": dock, "current": left}, "left": folded, "right": folded},
+        LAUNCHER: {"url": dashboard, "cluster": ""},
+        left: {"data": {"path": notebook, "factory": "Notebook"}},
+        **{pane: {"data": {"item": _item(name)}} for pane, name in panes.items()},
+    }
+    return {"data": data, "metadata": {"id": WORKSPACE}}
+
+
+def _point(file: Path, dashboard: str) -> None:
+    """Tells a workspace where the dashboard is this time."""
+    try:
+        found = json.loads(file.read_text())
+        found["data"][LAUNCHER] = {"url": dashboard, "cluster": ""}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TerminalError.wrap(error, f"a JupyterLab workspace in {file}", "Delete the file.") from error
+    _write(file, found)
+
+
+def _write(file: Path, data: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(data, indent=2))
+
+
+def _file_name(space: str) -> str:
+    """The file in which JupyterLab looks for a workspace of this name."""
+    return f"{space}-{hashlib.sha256(space.encode()).hexdigest()[:4]}.jupyterlab-workspace"
+
+
+def _route(name: str) -> str:
+    return "individual-" + name.lower().replace(" ", "-")
+
+
+def _item(name: str) -> dict[str, str]:
+    return {"route": f"/{_route(name)}", "label": name, "key": name}
+
+
+def _tabs(*widgets: str) -> dict[str, Any]:
+    return {"type": "tab-area", "currentIndex": 0, "widgets": list(widgets)}
