@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ingestlab.commit import Batch, live_parts, manifests
+from ingestlab.batch import Batch
 from ingestlab.errors import TerminalError
 from ingestlab.fetch.landing import Site
 from ingestlab.fetch.unpack import Unpacked, unpack
+from ingestlab.history import live_parts, manifests
 from ingestlab.ledger import Ledger
 from ingestlab.members import container, head_of, joined
 from ingestlab.models import FetchedFile, SourceRecord, Tally

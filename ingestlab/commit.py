@@ -10,73 +10,20 @@ once more right before the manifest, so only a sleep between that check and the 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from ingestlab import layout
+from ingestlab.batch import Batch
 from ingestlab.errors import BusySourceError, TerminalError
+from ingestlab.history import embedded, everything, load_manifest, manifests
 from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
-from ingestlab.models import FetchedFile, Kind, Manifest, Part, Profiled, Receipt, SourceRecord, Tally
+from ingestlab.models import Manifest
 from ingestlab.plan import Plan
-from ingestlab.process import gate, profiling
-from ingestlab.process.vectors import agreed
 from ingestlab.storage import Store
-from ingestlab.vectors import Vectors, embedded
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A processed batch: what goes in, and what fell out."""
-
-    records: tuple[SourceRecord, ...]
-    parts: tuple[Part, ...]
-    rejects: tuple[Part, ...]
-    rules: Mapping[str, int]
-    states: tuple[Part, ...] = ()
-    profile: tuple[Profiled, ...] = ()
-    replaced: tuple[str, ...] = ()
-    errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
-    kind: Kind = "ingest"
-    vectors: tuple[Part, ...] = ()
-    collection: dict[str, Any] | None = None
-    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
-
-
-def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
-    """Adds the receipts of a batch up, without the files that failed in any of their pieces.
-
-    Raises:
-        TerminalError: The counts do not add up, so rows were lost or doubled on the way.
-    """
-    names, pipeline = {f.uri: f.name for f in plan.files}, plan.target.pipeline
-    errors = gate.judged(receipts, names, pipeline.max_reject_ratio, pipeline.name)
-    errors |= {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
-    sound = [r for r in receipts if not _all_failed(r, errors)]
-    tallies: dict[str, Tally] = {}
-    rules: dict[str, int] = {}
-    for receipt in sound:
-        for uri, tally in receipt.tallies.items():
-            tallies[uri] = tallies.get(uri, Tally()) + tally
-        for rule, count in receipt.rules.items():
-            rules[rule] = rules.get(rule, 0) + count
-    batch = Batch(
-        records=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
-        parts=tuple(p for r in sound for p in r.parts),
-        rejects=tuple(p for r in sound for p in r.rejects),
-        states=tuple(p for r in sound for p in r.states),
-        profile=profiling.of_receipts(sound),
-        vectors=tuple(p for r in sound for p in r.vectors),
-        collection=agreed([r.collection for r in sound if r.collection]),
-        rules=rules,
-        errors=errors,
-    )
-    _check_counts(batch)
-    return batch
+from ingestlab.vectors import Vectors
 
 
 def publish(
@@ -144,11 +91,6 @@ def check_free(collection: str, ledger: Ledger) -> None:
 
 def _body(manifest: Manifest) -> bytes:
     return manifest.model_dump_json().encode()
-
-
-def everything(manifest: Manifest) -> tuple[Part, ...]:
-    """All files that a commit publishes."""
-    return (*manifest.parts, *manifest.rejects, *manifest.states, *manifest.vectors)
 
 
 def abandon(
@@ -259,43 +201,6 @@ def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | No
     return f"rolled back {intent.batch}"
 
 
-def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
-    """All manifests of a table, oldest first."""
-    paths = [path for path in store.walk(layout.manifests(tenant, table)) if path.endswith(".json")]
-    texts = zip(paths, store.read_files(paths), strict=True)
-    return sorted((_parsed(store, path, text) for path, text in texts if text is not None), key=lambda m: m.sequence)
-
-
-def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The parts, rejects and vectors among them, that no later commit has replaced."""
-    known = list(history)
-    gone = {target for m in known for target in m.replaced}
-    return (p for m in known for p in (*m.parts, *m.rejects, *m.vectors) if p.target not in gone)
-
-
-def sorted_out(parts: Iterable[Part], tenant: str, table: str) -> tuple[list[Part], list[Part], list[Part]]:
-    """Parts of a table's rows, of its rejects and of its vectors, each by themselves."""
-    names = (table, layout.rejects(table), layout.vectors(table))
-    homes = [f"{layout.table(tenant, name)}/" for name in names]
-    known = list(parts)
-    rows, rejects, vectors = ([p for p in known if p.target.startswith(home)] for home in homes)
-    return rows, rejects, vectors
-
-
-def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The partial aggregates of the parts that no later commit has replaced."""
-    known = list(history)
-    gone = {target for m in known for target in m.replaced}
-    return (s for m in known for s in m.states if s.target not in gone)
-
-
-def with_states(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
-    """What a commit replaces if it replaces these parts: them and their partial aggregates."""
-    parts = tuple(targets)
-    ends = {layout.part_key(target) for target in parts}
-    return (*parts, *(s.target for s in live_states(history) if layout.state_key(s.target) in ends))
-
-
 def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifest:
     target = plan.target
     return Manifest(
@@ -339,62 +244,3 @@ def _needed(vectors: Vectors | None, manifest: Manifest) -> Vectors:
         wanted = f"the vector store of batch {manifest.batch} of table '{manifest.table}'"
         raise TerminalError(wanted, "a caller without one", "This is a fault in ingestlab: please report it.")
     return vectors
-
-
-def load_manifest(store: Store, path: str) -> Manifest | None:
-    """A manifest or intent; None if another job has just ended it, or if it is no file of ours."""
-    if not path.endswith(".json"):
-        return None
-    try:
-        text = store.read(path)
-    except FileNotFoundError:
-        return None
-    return _parsed(store, path, text)
-
-
-def _parsed(store: Store, path: str, text: bytes) -> Manifest:
-    try:
-        return Manifest.model_validate_json(text)
-    except (ValueError, json.JSONDecodeError) as error:
-        raise TerminalError.wrap(error, f"a manifest in {store.full(path)}", "Restore it from a backup.") from error
-
-
-def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
-    """Whether a task worked only for files that failed, here or in another of their pieces."""
-    return not set(receipt.tallies) - set(errors)
-
-
-def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
-    """What was found out about a file; about its pieces it may differ."""
-    found: dict[str, dict[str, None]] = {}
-    for receipt in receipts:
-        for name, value in receipt.facts.get(file.uri, {}).items():
-            found.setdefault(name, {})[value] = None
-    return {name: ", ".join(values) for name, values in found.items()}
-
-
-def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) -> SourceRecord:
-    return SourceRecord(
-        uri=file.uri,
-        sha256=file.sha256,
-        version=file.version,
-        size=file.size,
-        raw=file.path,
-        tally=tally,
-        run=plan.target.run,
-        batch=plan.batch,
-        facts=facts,
-    )
-
-
-def _check_counts(batch: Batch) -> None:
-    total = sum((r.tally for r in batch.records), Tally())
-    parts, rejects = sum(p.rows for p in batch.parts), sum(p.rows for p in batch.rejects)
-    lost = [r.uri for r in batch.records if not r.tally.balanced]
-    if lost or parts != total.out or rejects != total.rejected:
-        raise TerminalError(
-            "every source row published or rejected once",
-            f"{total.rows_in} rows in, {total.accepted} accepted, {total.rejected} rejected; "
-            f"{parts} rows in parts for {total.out}, {rejects} in rejects; first file: {(lost or ['-'])[0]}",
-            "Nothing was published. This is a fault in ingestlab or its storage: please report it.",
-        )

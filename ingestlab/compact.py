@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, load
-from ingestlab.commit import all_or_nothing, commit, live_parts, manifests, recover, sorted_out, with_states
+from ingestlab.commit import all_or_nothing, commit, recover
 from ingestlab.errors import BusySourceError, TerminalError, TransientError, attempt
 from ingestlab.guard import check_tenant
+from ingestlab.history import live_parts, manifests, sorted_out, with_states
 from ingestlab.ingest import Context
 from ingestlab.ledger import Lease, batch_lock, rewrite_lock
 from ingestlab.models import Manifest, Part, Profiled, digest

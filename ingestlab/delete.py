@@ -17,9 +17,10 @@ from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
 from ingestlab.catalog import Catalog, PipelineSource, load
-from ingestlab.commit import all_or_nothing, commit, manifests, recover, sorted_out
+from ingestlab.commit import all_or_nothing, commit, recover
 from ingestlab.errors import BusySourceError, TerminalError, TransientError, attempt
 from ingestlab.guard import check_tenant
+from ingestlab.history import manifests, sorted_out
 from ingestlab.ingest import Context
 from ingestlab.ledger import Lease, batch_lock, rewrite_lock, source_lock
 from ingestlab.members import container, head_of

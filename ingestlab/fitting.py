@@ -8,8 +8,9 @@ from typing import Any
 
 from ingestlab.catalog import PipelineSource
 from ingestlab.cluster import Cluster
-from ingestlab.commit import check_free, manifests
+from ingestlab.commit import check_free
 from ingestlab.errors import TerminalError, attempt
+from ingestlab.history import manifests
 from ingestlab.ledger import Ledger
 from ingestlab.pipeline import Pipeline
 from ingestlab.plan import Target

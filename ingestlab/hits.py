@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from ingestlab.commit import manifests
 from ingestlab.embedders.pictures import opened
 from ingestlab.errors import TerminalError
+from ingestlab.history import manifests
 from ingestlab.models import SourceRecord
 from ingestlab.storage import Store
 

@@ -9,23 +9,16 @@ from typing import Any
 
 from ingestlab import layout
 from ingestlab.archives import Contents, open_archives, recorded, with_members
+from ingestlab.batch import Batch, assemble
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
-from ingestlab.commit import (
-    Batch,
-    abandon,
-    all_or_nothing,
-    assemble,
-    load_manifest,
-    manifests,
-    publish,
-    recover,
-)
+from ingestlab.commit import abandon, all_or_nothing, publish, recover
 from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
 from ingestlab.fitting import misfit
 from ingestlab.guard import check, check_tenant, file_name
+from ingestlab.history import load_manifest, manifests
 from ingestlab.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,

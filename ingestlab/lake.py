@@ -17,9 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from ingestlab import layout
-from ingestlab.commit import live_parts, manifests
 from ingestlab.errors import TerminalError, did_you_mean
 from ingestlab.guard import check_tenant
+from ingestlab.history import live_parts, manifests
 from ingestlab.models import NAME, Manifest, Part
 from ingestlab.portrait import portray
 from ingestlab.process.rejects import REJECTS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ingestlab import layout
-from ingestlab.commit import live_parts, manifests
 from ingestlab.errors import TerminalError, TransientError
+from ingestlab.history import live_parts, manifests
 from ingestlab.models import Manifest
 from ingestlab.process.profiling import believed, kinds_of, profile_of
 from ingestlab.profiles.merging import merge

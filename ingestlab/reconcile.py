@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ingestlab import layout
-from ingestlab.commit import everything, live_parts, live_states, load_manifest, manifests, settle
+from ingestlab.commit import settle
 from ingestlab.errors import BusySourceError
+from ingestlab.history import everything, live_parts, live_states, load_manifest, manifests
 from ingestlab.ledger import Ledger, batch_lock, collection_lock, source_lock
 from ingestlab.models import Manifest
 from ingestlab.storage import Store

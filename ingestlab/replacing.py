@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ingestlab import layout
+from ingestlab.batch import Batch
 from ingestlab.catalog import PipelineSource
 from ingestlab.cluster import Cluster
-from ingestlab.commit import Batch, live_parts, sorted_out, with_states
+from ingestlab.history import live_parts, sorted_out, with_states
 from ingestlab.models import Manifest, Part, Profiled
 from ingestlab.process.profiling import reprofile
 from ingestlab.process.rewrite import rewrite

@@ -21,8 +21,8 @@ from ingestlab.aggregates import Aggregate
 from ingestlab.aggregates.answers import answer, no_rows
 from ingestlab.aggregates.states import concat, merge
 from ingestlab.catalog import Catalog, load
-from ingestlab.commit import live_parts, live_states, manifests
 from ingestlab.errors import TerminalError, TransientError, attempt, did_you_mean
+from ingestlab.history import live_parts, live_states, manifests
 from ingestlab.models import Manifest, Part
 from ingestlab.process.states import declaration, from_part
 from ingestlab.settings import Settings

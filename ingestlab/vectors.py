@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab import layout
 from ingestlab.cluster import Cluster
 from ingestlab.errors import TransientError
+from ingestlab.history import embedded, live_vectors
 from ingestlab.models import Manifest, Part, Value
 from ingestlab.settings import Settings
 from ingestlab.sinks.vectors import Collection, VectorStore, Where, open_vectors
@@ -230,23 +230,10 @@ def upload(work: dict[str, Any]) -> int:
     return done
 
 
-def embedded(manifest: Manifest) -> Iterator[Part]:
-    """The vectors that a commit adds; it may also move what is left of files with superseded ones."""
-    folder = layout.embedded(manifest.batch)
-    return (part for part in manifest.vectors if part.staged.startswith(f"{folder}/"))
-
-
 def latest(history: Iterable[Manifest]) -> Collection | None:
     """The collection of a table, as its last commit with vectors wanted it."""
     made = [m.collection for m in history if m.collection is not None]
     return Collection.from_dict(made[-1]) if made else None
-
-
-def live_vectors(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The files of vectors that no later commit has replaced."""
-    known = list(history)
-    gone = {target for m in known for target in m.replaced}
-    return (v for m in known for v in m.vectors if v.target not in gone)
 
 
 def connected(settings: Settings) -> VectorStore:

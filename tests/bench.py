@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from ingestlab import layout
 from ingestlab.cli import app
-from ingestlab.commit import live_parts, manifests
+from ingestlab.history import live_parts, manifests
 from ingestlab.jobs.queueing import enqueue, fetch_job, open_queue
 from ingestlab.jobs.results import JobRef, RunRecord, RunResult
 from ingestlab.jobs.run import Run, find_run

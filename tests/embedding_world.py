@@ -10,7 +10,7 @@ import pytest
 from world import Crash, Fragile, Fuse, Inline, World
 
 from ingestlab import vectors as module
-from ingestlab.commit import live_parts, live_states, manifests
+from ingestlab.history import live_parts, live_states, manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.models import IngestRequest, Source
 from ingestlab.reconcile import reconcile

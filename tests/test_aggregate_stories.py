@@ -20,8 +20,9 @@ from world import Crash, Fragile, Fuse, Inline
 from ingestlab import TerminalError, TransientError, layout, summaries
 from ingestlab.catalog import Catalog, load
 from ingestlab.cli import app
-from ingestlab.commit import live_parts, live_states, load_manifest, manifests, settle
+from ingestlab.commit import settle
 from ingestlab.compact import compact
+from ingestlab.history import live_parts, live_states, load_manifest, manifests
 from ingestlab.ingest import Context
 from ingestlab.lake import Lake
 from ingestlab.reconcile import reconcile

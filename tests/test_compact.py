@@ -16,9 +16,9 @@ from yard import ONCE
 
 from ingestlab import compact as module
 from ingestlab import layout
-from ingestlab.commit import manifests
 from ingestlab.compact import Compacted, compact
 from ingestlab.errors import BusySourceError, TerminalError, TransientError
+from ingestlab.history import manifests
 from ingestlab.ingest import Context
 from ingestlab.lake import Lake
 from ingestlab.ledger import rewrite_lock

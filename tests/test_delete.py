@@ -9,9 +9,9 @@ import pytest
 from embedding_world import FIRST, SECOND, maker
 from world import Crash, Fuse, World
 
-from ingestlab.commit import manifests
 from ingestlab.delete import delete
 from ingestlab.errors import TerminalError, TransientError
+from ingestlab.history import manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.ledger import source_lock
 from ingestlab.models import IngestRequest, Source

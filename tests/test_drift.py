@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from world import World
 
 from ingestlab import Csv, JsonLines, Lines, Parquet, Pipeline, TerminalError
-from ingestlab.commit import manifests
+from ingestlab.history import manifests
 from ingestlab.lake import Lake
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Reader, Records

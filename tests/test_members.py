@@ -17,9 +17,9 @@ from world import Crash, Fragile, Fuse, Inline, World
 
 from ingestlab import layout
 from ingestlab.cli.show import files_table
-from ingestlab.commit import manifests
 from ingestlab.compact import compact
 from ingestlab.errors import BusySourceError, StorageError
+from ingestlab.history import manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.jobs.replays import with_rejects
 from ingestlab.jobs.results import progress_of

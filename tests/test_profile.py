@@ -23,9 +23,9 @@ from world import Crash, Fuse, Inline, World
 
 from ingestlab import layout
 from ingestlab.cli.profile import bar, spark
-from ingestlab.commit import live_parts, manifests
 from ingestlab.compact import compact
 from ingestlab.errors import TerminalError
+from ingestlab.history import live_parts, manifests
 from ingestlab.ingest import Context
 from ingestlab.lake import Lake
 from ingestlab.models import Manifest, Part, Receipt

@@ -12,9 +12,9 @@ import pytest
 from embedding_world import FIRST, SECOND, maker
 from world import Crash, Fuse, Inline
 
-from ingestlab.commit import manifests
 from ingestlab.compact import compact
 from ingestlab.errors import BusySourceError, TerminalError, TransientError
+from ingestlab.history import manifests
 from ingestlab.ingest import ingest
 from ingestlab.ledger import collection_lock, source_lock
 from ingestlab.models import IngestRequest, Source

@@ -17,9 +17,9 @@ from world import Crash, Fragile, Fuse, Inline, World
 
 from ingestlab.catalog import PipelineSource, load
 from ingestlab.cluster import Cluster
-from ingestlab.commit import manifests
 from ingestlab.datasets.flights import TABLES, flight_references
 from ingestlab.errors import IngestError, TerminalError
+from ingestlab.history import manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.jobs import submit
 from ingestlab.jobs.run import RunResult

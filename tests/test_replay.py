@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from world import Crash, Fragile, Fuse, Inline, World
 
 from ingestlab import layout
-from ingestlab.commit import manifests
 from ingestlab.compact import compact
 from ingestlab.errors import BusySourceError, TerminalError
+from ingestlab.history import manifests
 from ingestlab.ingest import Context
 from ingestlab.jobs import find_run
 from ingestlab.jobs.replays import submit_replay, with_rejects

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestlab import layout
-from ingestlab.commit import live_parts, live_states, manifests
+from ingestlab.history import live_parts, live_states, manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.ledger import Ledger, connect
 from ingestlab.models import IngestRequest, IngestResult, Source

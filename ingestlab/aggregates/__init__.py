@@ -170,7 +170,8 @@ def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str]
     for name, aggregate in aggregates.items():
         where = f"aggregate '{name}' of pipeline '{pipeline}'"
         if not re.fullmatch(AGGREGATE_NAME, name) or name in TAKEN:
-            wanted = f"{where} under a name of small letters, digits and single '_', and not {' or '.join(map(repr, TAKEN))}"
+            taken = " or ".join(map(repr, TAKEN))
+            wanted = f"{where} under a name of small letters, digits and single '_', and not {taken}"
             raise TerminalError(wanted, repr(name), "It becomes a folder's name.")
         if not isinstance(aggregate, Aggregate):
             raise TerminalError(f"an Aggregate as {where}", type(aggregate).__name__, "Write Aggregate(by=…, …).")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ingestlab.commit import manifests
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
+from ingestlab.history import manifests
 from ingestlab.jobs.expand import pack
 from ingestlab.jobs.producer import new_run, start
 from ingestlab.jobs.results import RunRecord

@@ -20,10 +20,11 @@ import stamina
 
 from ingestlab import layout
 from ingestlab.catalog import load
-from ingestlab.commit import all_or_nothing, commit_together, manifests
+from ingestlab.commit import all_or_nothing, commit_together
 from ingestlab.errors import BusySourceError, CollectionError, TerminalError, TransientError
 from ingestlab.fitting import wanted_by
 from ingestlab.guard import check_tenant
+from ingestlab.history import manifests
 from ingestlab.ingest import Context
 from ingestlab.ledger import Lease, batch_lock, collection_lock, rewrite_lock
 from ingestlab.models import Manifest, Part

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ingestlab.catalog import Catalog, PipelineSource, load
-from ingestlab.commit import live_parts, manifests, sorted_out
 from ingestlab.embedding import FILE, Embedding
 from ingestlab.errors import TerminalError
 from ingestlab.guard import file_name
+from ingestlab.history import live_parts, manifests, sorted_out
 from ingestlab.models import Manifest, Part, Piece, SourceRecord, digest
 from ingestlab.settings import Settings
 from ingestlab.storage import Store

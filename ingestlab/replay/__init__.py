@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ingestlab.commit import Batch, abandon, all_or_nothing, assemble, publish
+from ingestlab.batch import Batch, assemble
+from ingestlab.commit import abandon, all_or_nothing, publish
 from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.guard import check_tenant, shown
 from ingestlab.ingest import Context, make_ready, process_all

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
-from ingestlab.commit import live_parts, manifests, recover
+from ingestlab.commit import recover
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.guard import file_name
+from ingestlab.history import live_parts, manifests
 from ingestlab.ingest import Context
 from ingestlab.ledger import Lease, rewrite_lock, source_lock
 from ingestlab.models import IngestRequest, Manifest, Part, SourceRecord
