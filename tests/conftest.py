@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from browsing import open_browser
 from hypothesis import settings as hypothesis_settings
 from milvus_lite_server import LiteServer
 from yard import Yard, environment, open_yard, until
@@ -114,6 +115,13 @@ def ready(yard: Yard) -> Yard:
     """The yard with both of its workers at work."""
     yard.workers.have(2)
     return yard
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Chromium; skips the test where there is none."""
+    with open_browser() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,120 @@
+"""How much was done in each of the last seconds, from what jobs say of their progress."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import gt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SPAN = 3600  # seconds that are remembered
+MEASURES = ("files", "rows", "rejected", "bytes")  # counts: summed over time
+LEVELS = ("waiting", "at_work")  # of jobs: known only for the moments at which somebody looked
+KEPT = 20_000  # jobs
+SAME = 0.9  # seconds: RQ notes a start twice, a moment apart; retries are further apart
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a job has said last, at a time; `began` tells a retry, which starts from nothing, from what it follows."""
+
+    began: float
+    at: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """The last :data:`SPAN` whole seconds, oldest first; `end` is the time at which they end."""
+
+    end: float
+    counts: Mapping[str, Floats]
+    levels: Mapping[str, Floats]  # NaN where nobody looked
+
+    def total(self, measure: str, seconds: int = SPAN) -> float:
+        """The sum over the last seconds."""
+        return float(self.counts[measure][-seconds:].sum())
+
+    def binned(self, width: int, bins: int) -> dict[str, Floats]:
+        """The last bins of `width` seconds: rates a second, mean levels, and `x`, seconds before now, of their middles.
+
+        Bins begin at multiples of their width, so that what is drawn moves and does not flicker; of the last
+        one only the part that is over counts.
+        """
+        ahead = -int(self.end) % width
+        first = SPAN + ahead - width * bins
+        found: dict[str, Floats] = {"x": np.arange(-bins, 0, dtype=np.float64) * width + width / 2 + ahead}
+        for name, values in {**self.counts, **self.levels}.items():
+            known = np.concatenate([np.full(max(0, -first), np.nan), values[max(0, first) :], np.full(ahead, np.nan)])
+            found[name] = _mean(known.reshape(bins, width))
+        return found
+
+
+class Rates:
+    """A ring of seconds, and what each job has been counted with.
+
+    The work that a job reports is spread evenly over the time since it reported last. A retry is work too:
+    what it does again is counted again.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((len(MEASURES), SPAN))
+        self._levels = np.full((len(LEVELS), SPAN), np.nan)
+        self._now = 0  # the last second of the ring
+        self._told: OrderedDict[str, Told] = OrderedDict()
+
+    def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
+        """Counts what a job has done since it was asked last; being told the same twice changes nothing."""
+        values = tuple(int(counts.get(name, 0)) for name in MEASURES)
+        before = self._told.get(job)
+        if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
+            before = Told(began, began, (0,) * len(MEASURES))
+        self.add(np.subtract(values, before.counts), before.at, at)
+        self._told[job] = Told(began, at, values)
+        self._told.move_to_end(job)
+        if len(self._told) > KEPT:
+            self._told.popitem(last=False)
+
+    def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
+        """Spreads work evenly over a time; what is older than the ring is left out."""
+        end = min(end, self._now + 0.999)  # another machine's clock may be ahead
+        begin = min(begin, end)
+        if not work.any() or end <= self._now + 1 - SPAN:
+            return
+        seconds = np.arange(int(max(begin, self._now + 1.0 - SPAN)), int(end) + 1)
+        length = end - begin
+        edges = np.clip(np.append(seconds, seconds[-1] + 1), begin, end)
+        shares = np.diff(edges) / length if length > 0 else np.eye(1, len(seconds), len(seconds) - 1)[0]
+        self._counts[:, seconds % SPAN] += np.outer(work, shares)
+
+    def advance(self, now: float, waiting: int | None = None, at_work: int | None = None) -> None:
+        """Moves the ring on to `now`, and notes how many jobs there are, if that is known."""
+        second = int(now)
+        passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
+        self._counts[:, passed], self._levels[:, passed] = 0, np.nan
+        self._now = max(self._now, second)
+        if waiting is not None and at_work is not None:
+            self._levels[:, second % SPAN] = waiting, at_work
+
+    def history(self) -> History:
+        """The seconds of the ring that are over."""
+        order = np.arange(self._now - SPAN, self._now) % SPAN
+        counts, levels = self._counts[:, order], self._levels[:, order]
+        counts[:, 0], levels[:, 0] = 0, np.nan  # the place of the second that is not over
+        return History(
+            end=float(self._now),
+            counts=dict(zip(MEASURES, counts, strict=True)),
+            levels=dict(zip(LEVELS, levels, strict=True)),
+        )
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean of each row, of what is known in it; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
