@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
-.PHONY: help install demo lab test test-milvus test-torch lint bench lock clean
+.PHONY: help install demo lab notebooks test test-milvus test-torch lint bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ demo: install  ## Run the main job on real input, and show what comes out
 
 lab: install  ## Start the stack, and JupyterLab with the dashboard beside the first notebook
 	$(BIN)/ingestlab lab
+
+notebooks: install  ## Make the notebooks and their exercises of notebooks/src
+	$(BIN)/python notebooks/build.py
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest

@@ -1,0 +1,44 @@
+"""The course's answers are checked here: ``from ingestlab.teaching import check``.
+
+One module a chapter of ``notebooks/``. A check looks at the student's own run, table or function, never at a number
+that we have written down, and says briefly what is missing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ingestlab.errors import TerminalError
+from ingestlab.teaching.desk import CHECKS, Desk, NotYet
+from ingestlab.teaching.workers import OwnWorker, start_worker
+
+__all__ = ["NotYet", "OwnWorker", "check", "start_worker"]
+
+CHAPTERS = tuple(f"{number:02}" for number in range(9))
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Says whether an exercise is solved.
+
+    Args:
+        exercise: Its number, e.g. ``"02.1"``.
+        answer: What the exercise asks for.
+
+    Raises:
+        NotYet: It is not solved; the text says what is missing.
+        TerminalError: There is no such exercise.
+    """
+    chapter = exercise.partition(".")[0]
+    if chapter in CHAPTERS:
+        import_module(f"{__name__}.chapter{chapter}")
+    if exercise not in CHECKS:
+        have = ", ".join(sorted(CHECKS)) or f"chapters {CHAPTERS[0]} to {CHAPTERS[-1]}"
+        raise TerminalError(f"the number of an exercise ({have})", repr(exercise), "It stands above the exercise.")
+    try:
+        praise = CHECKS[exercise](answer, Desk.of(answer))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise NotYet(f"{exercise}: your answer cannot be used ({type(error).__name__}: {error})") from error
+    except NotYet as error:
+        raise NotYet(f"{exercise}: {error}") from None
+    print(f"{exercise} ✔ {praise}")  # noqa: T201 - a notebook shows it

@@ -1,0 +1,43 @@
+"""Checks of ``06_embeddings_and_milvus``: a question of one's own, and a search among some rows only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ingestlab.search import search
+from ingestlab.teaching.desk import Desk, a, exercise, expect
+
+FIRST = 5  # packages among which the answer is to be
+FAILED = 500  # the first status of a server's own errors
+
+
+@exercise("06.1")
+def own_question(answer: Any, desk: Desk) -> str:
+    """A question in one's own words, and the package that is found by it."""
+    question, name = a(answer, tuple, "the pair (question, name)")
+    question, name = a(question, str, "the question as text"), a(name, str, "the name as text")
+    names = set(desk.lake.table("documents").pandas(["name"])["name"])
+    expect(name in names, f"no document has the name {name!r}; the table 'documents' lists them.")
+    expect(name.lower() not in question.lower(), "the name is in the question: that is too easy.")
+    hits = search("documents", question, desk.settings, limit=50)
+    found = list(hits["name"].drop_duplicates())
+    place = found.index(name) + 1 if name in found else None
+    best = ", ".join(found[:FIRST])
+    expect(place, f"{name} is not among the first {len(found)} packages; these are nearest: {best}.")
+    expect(place is not None and place <= FIRST, f"{name} is number {place}; nearer are: {best}.")
+    return f"{name} is number {place} of {len(names)} packages. The model has understood you."
+
+
+@exercise("06.2")
+def filtered(answer: Any, _desk: Desk) -> str:
+    """The ten nearest of the requests that failed by the server's fault."""
+    hits = a(answer, pd.DataFrame, "what lab.search() gives")
+    expect("status" in hits, "the hits have no status; search the collection 'weblogs_search'.")
+    good = int((hits["status"] < FAILED).sum())
+    expect(not good, f"{good} of your hits have a status below {FAILED}; the filter decides, not the question.")
+    expect(len(hits) == 10, f"{len(hits)} hits; ask for ten. (To filter afterwards would leave fewer.)")
+    scores = list(hits["score"])
+    expect(scores == sorted(scores, reverse=True), "the best hit should come first.")
+    return f"Ten hits, all with status {hits['status'].min()} and above, the best with a score of {scores[0]:.2f}."

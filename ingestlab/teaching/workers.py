@@ -1,0 +1,87 @@
+"""An RQ worker of one's own, which a notebook may start, stop and kill as it likes."""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ingestlab.errors import StackError
+from ingestlab.jobs.run import reaching
+from ingestlab.ledger import connect
+from ingestlab.settings import Settings, load_settings
+from ingestlab.stack.listeners import listeners
+from ingestlab.stack.parts import environment
+
+PATIENCE = 60.0  # seconds for a worker to listen: it imports a lot
+GRACE = 10.0  # seconds for it to end when it is asked
+
+
+class OwnWorker:
+    """A worker process; it ends with the kernel at the latest."""
+
+    def __init__(self, process: subprocess.Popen[bytes], queues: tuple[str, ...]) -> None:
+        self.process, self.queues = process, queues
+        atexit.register(self.kill)
+
+    def kill(self) -> None:
+        """Ends it at once, in the middle of whatever it does: the signal KILL, as from the power switch."""
+        self.process.kill()
+        self.process.wait()
+        atexit.unregister(self.kill)
+
+    def stop(self) -> None:
+        """Lets it finish what it is at, then ends it."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE)
+        self.kill()
+
+    def __repr__(self) -> str:
+        state = "running" if self.process.poll() is None else "ended"
+        return f"<worker {self.process.pid} on {', '.join(self.queues)}: {state}>"
+
+
+def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
+    """Starts a worker beside those of the stack, and waits until it listens.
+
+    Args:
+        queues: The queues that it serves, the most urgent first.
+        **overrides: Settings of this worker alone, e.g. ``beat=1``.
+
+    Raises:
+        StackError: It does not start; the text names its log.
+    """
+    settings = load_settings(**overrides)
+    log = settings.home / "logs" / "worker-own.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "ingestlab.worker", *queues],
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # so that an interrupted cell does not interrupt the worker
+        )
+    worker = OwnWorker(process, queues)
+    try:
+        _wait_until_it_listens(worker, settings, log)
+    except BaseException:  # whoever interrupts the start does not want the worker
+        worker.kill()
+        raise
+    return worker
+
+
+def _wait_until_it_listens(worker: OwnWorker, settings: Settings, log: Path) -> None:
+    process, deadline = worker.process, time.monotonic() + PATIENCE
+    with reaching(settings), connect(settings.redis) as client:
+        while not any(one.pid == process.pid for one in listeners(client, worker.queues[0])):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StackError(f"a worker on {', '.join(worker.queues)}", "none that listens", f"See {log}.")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)

@@ -1,0 +1,139 @@
+# %% [markdown]
+# # Your own pipeline
+#
+# **You will learn** to take a file that nobody has described, and make a published table of it that you would sign: read, look, doubt, write the contract, publish, summarise.
+#
+# ![From a raw file to a proposal, to a contract that you believe in, to a published table, to an aggregate](images/08_steps.svg)
+
+# %%
+from ingestlab import Lab
+from ingestlab.teaching import check
+
+lab = Lab()
+lab
+
+# %% [markdown]
+# ## 1. The file
+#
+# The weather at New York's three airports, hour by hour, for the year 2013. It is real, as the weather service published it.
+
+# %%
+import pandas as pd
+
+uri = next(uri for uri in lab.samples("references") if uri.endswith("weather.csv"))
+raw = pd.read_csv(uri)
+raw.head()
+
+# %%
+raw.describe().T.round(1)
+
+# %% [markdown]
+# Read this table slowly. The largest value of each column: is it possible? What does it mean that `wind_gust` has only 5,337 values, and `pressure` 23,386?
+#
+# ## 2. A proposal
+#
+# ingestlab can look at a file and propose a pipeline. In a terminal: `ingestlab new my_weather --from URI`.
+
+# %%
+from ingestlab.propose import propose, write
+
+proposal = propose(uri, lab.settings, "my_weather")
+file = write(proposal, lab.settings, force=True)
+print(file, proposal.text, sep="\n\n")
+
+# %%
+lab.check("my_weather", uri).tally
+
+# %% [markdown]
+# It takes every row. That was its promise: the contract is made from this very file, so it believes whatever the file says. Now it is your turn to know better.
+#
+# ## 3. Doubt
+#
+# ### Exercise 08.1
+#
+# The fastest wind was 1,048 miles an hour, faster than sound. (It really is in the data, and nobody knows why.) Open the pipeline's file in the editor, and correct the contract: wind is below 150 miles an hour, humidity is 0 to 100 per cent, the hour is 0 to 23. Save it, and try it. Your answer is what `lab.check` gives.
+
+# %% tags=["exercise"]
+# solution: Change the three in_range(...) in pipelines/my_weather.py, then answer = lab.check("my_weather", uri).
+text = file.read_text()
+for column, old, new in [("wind_speed", "0, 1400", "0, 150"), ("humid", "0, 130", "0, 100"), ("hour", "0, 29", "0, 23")]:
+    text = text.replace(f'"{column}": pa.Column(checks=pa.Check.in_range({old})', f'"{column}": pa.Column(checks=pa.Check.in_range({new})')
+file.write_text(text)
+answer = lab.check("my_weather", uri)
+# end
+check("08.1", answer)
+
+# %%
+answer.rejects[["row", "rule", "column", "value", "raw"]]
+
+# %% [markdown]
+# ## 4. Publish
+#
+# The proposal makes a folder for each day, which would be more than 360 folders with a tiny file each. Every tool that reads the table would open them all. As a rule of thumb a Parquet file should have 100 MB and more; so a table as small as this one needs no folders at all, or few.
+#
+# ### Exercise 08.2
+#
+# Partition the table by `month` instead: change `partition_by`. Then submit the file with `pipeline="my_weather"` and `force=True` (it may have been published by an earlier version of your pipeline), and wait. Your answer is the run.
+
+# %% tags=["exercise"]
+# solution: partition_by="month" in the file, then lab.submit(uri, pipeline="my_weather", force=True).watch().
+file.write_text(file.read_text().replace('partition_by="day_of_data"', 'partition_by="month"'))
+answer = lab.submit(uri, pipeline="my_weather", force=True).watch()
+# end
+check("08.2", answer)
+
+# %%
+table = lab.table("my_weather")
+print(table)
+lab.rejects("my_weather")[["row", "column", "rule", "value"]]
+
+# %% [markdown]
+# ## 5. Summarise
+#
+# ### Exercise 08.3
+#
+# Declare an aggregate with the name `by_month`: for each `origin` and `month` the number of `hours`, the mean temperature `mean_temp` and the largest `wind_speed` as `worst_wind`. [`pipelines/flights.py`](../pipelines/flights.py) shows how one is written. You need not submit again: rows from before are counted, too. Your answer is `lab.aggregate("my_weather", "by_month")`.
+
+# %% tags=["exercise"]
+# solution: Import Aggregate from ingestlab, add aggregates={"by_month": Aggregate(by=[…], measures={…})} to Pipeline(…).
+text = file.read_text().replace("import Csv, Pipeline", "import Aggregate, Csv, Pipeline")
+by_month = """    aggregates={
+        "by_month": Aggregate(
+            by=["origin", "month"],
+            measures={"hours": "count", "mean_temp": ("temp", "mean"), "worst_wind": ("wind_speed", "max")},
+        ),
+    },
+"""
+file.write_text(text.replace('    partition_by="month",\n', '    partition_by="month",\n' + by_month))
+answer = lab.aggregate("my_weather", "by_month")
+# end
+check("08.3", answer)
+
+# %%
+answer.pivot(index="month", columns="origin", values="mean_temp").astype(float).round(1)
+
+# %% [markdown]
+# ## 6. Use it
+#
+# The table is plain Parquet, so everybody can use it with what they like. SQL, for one:
+
+# %%
+import duckdb
+
+duckdb.sql(f"SELECT origin, month, max(wind_speed) AS wind FROM '{table.path}/**/*.parquet' GROUP BY ALL ORDER BY wind DESC LIMIT 3").df()
+
+# %% [markdown]
+# You have made a table that you would sign: you know what is in it, what is not, and why.
+#
+# ## What a production system does differently
+#
+# The pipeline is in version control, and somebody else reads it before it runs. It has tests: a small file with one row for each rule. It has an owner, whose name is written down. The first week, somebody looks at the rejects each day; later a limit does (`max_reject_ratio`). And when the publisher adds a column, `schema_drift` has decided beforehand what becomes of it.
+#
+# ## Further reading
+#
+# - [`pipelines/`](../pipelines/flights_weather.py): the complete ones, this one with tables to look things up in
+# - Hadley Wickham, [*Tidy Data*](https://www.jstatsoft.org/article/view/v059i10), Journal of Statistical Software 2014
+# - Nithya Sambasivan et al., *"Everyone wants to do the model work, not the data work"*, CHI 2021
+# - [DuckDB: reading Parquet](https://duckdb.org/docs/stable/data/parquet/overview)
+#
+# That was the course. Take a file of your own now.

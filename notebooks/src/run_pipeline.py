@@ -1,0 +1,53 @@
+# %% [markdown]
+# # Run a pipeline
+#
+# The driver for schedulers: one run, from files to a table, and a page that says what came of it. Run it by hand, or with parameters:
+#
+# ```console
+# $ ingestlab notebook notebooks/run_pipeline.ipynb -p uri "data/alarm-*.csv" -p pipeline bts_alarms
+# ```
+#
+# It ends with an error if a file fails, so that whoever started it notices. The executed notebook and its HTML page are kept in the lake. `papermill` takes this notebook as well.
+
+# %% tags=["parameters"]
+uri = ""  # a file, a pattern, or a list of them; nothing takes the samples of alarms
+pipeline = None  # its name; None finds the one that matches each file's name
+queue = None  # None is the queue of the settings
+table = None  # for files that no pipeline matches
+force = False  # whether what is unchanged is ingested again
+
+# %%
+from ingestlab import Lab
+
+lab = Lab()
+lab
+
+# %%
+run = lab.submit(uri or lab.samples("bts"), pipeline=pipeline, queue=queue, table=table, force=force)
+display({"application/vnd.ingestlab.run+json": {"run": run.id}, "text/plain": f"run {run.id}"}, raw=True)
+
+# %%
+run.watch()
+
+# %%
+run.files
+
+# %% [markdown]
+# ## Why rows were rejected
+
+# %%
+import pandas as pd
+
+result = run.result()
+pd.Series(result.rules, name="rows", dtype="int64").sort_values(ascending=False).to_frame()
+
+# %% [markdown]
+# ## What the tables look like now
+
+# %%
+for name in result.tables:
+    display(lab.table(name), lab.profile(name))
+
+# %%
+if result.failed:
+    raise RuntimeError(f"{len(result.failed)} of {len(result.outcomes)} files failed, first: {result.failed[0].exception()}")
