@@ -1,0 +1,24 @@
+"""What the tasks of a batch are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ingestlab.catalog import PipelineSource
+from ingestlab.models import FetchedFile, Value
+
+
+class Job(Value):
+    """What all tasks of a batch share."""
+
+    run: str
+    batch: str
+    tenant: str
+    table: str
+    pipeline: PipelineSource
+    lake: str
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
+    replace: bool = False  # whether the sources' earlier rows go
