@@ -140,7 +140,7 @@ def test_bins_are_rates_at_the_right_place(width, shift):
 @pytest.fixture
 def strict(ready: Yard) -> Yard:
     """The yard with a pipeline that rejects rows without a word."""
-    ready.pipeline("strict", STRICT)
+    ready.pipeline("watched", STRICT)
     return ready
 
 
@@ -149,7 +149,7 @@ def test_the_numbers_are_those_of_the_jobs(strict):
     before = seen(collector, lambda s: bool(s.at) and len(s.workers) >= 2, "workers")
     known = {name: before.history.total(name) for name in MEASURES}
     uris = [strict.file(f"numbers-{i}.csv", BAD) for i in range(12)]
-    run = strict.submit(*uris, pipeline="strict", request_files=3)
+    run = strict.submit(*uris, pipeline="watched", request_files=3)
     collector.look()  # amid the run, so that progress and end are told apart
     result = run.wait(60, watch=lambda _: collector.look())
 

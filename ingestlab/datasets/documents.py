@@ -29,7 +29,7 @@ QUESTIONS: Mapping[str, str] = MappingProxyType(
         "shortest paths in a graph": "networkx",
         "write log records as JSON": "python-json-logger",
         "fill in HTML templates": "jinja2",
-        "encrypt and sign messages": "cryptography",
+        "how much memory do processes use": "psutil",
         "colour the syntax of source code": "pygments",
         "train a classifier": "scikit-learn",
         "names of colours as hex codes": "webcolors",
