@@ -18,6 +18,7 @@ from ingestlab.errors import IngestError, TerminalError, TransientError
 from ingestlab.settings import Settings
 
 CONNECT_SECONDS = 10.0
+GRPC = {"grpc.keepalive_time_ms": 300_000}  # a plain gRPC server hangs up on who asks more often, as pymilvus would
 LAST_ATTEMPT = 4.0  # seconds before it, at most; a server that takes longer is left to the retries of the job
 NOT_FOUND, NOT_LOADED = 100, 101
 # Codes that say the request itself is wrong: arguments, databases, parameters, permissions.
@@ -99,7 +100,9 @@ class Link:
         with self._lock:
             if self._opened is None:
                 connect = min(CONNECT_SECONDS, self._timeout)
-                self._opened = _pymilvus().MilvusClient(self._uri, token=self._token, timeout=connect, dedicated=True)
+                self._opened = _pymilvus().MilvusClient(
+                    self._uri, token=self._token, timeout=connect, dedicated=True, grpc_options=GRPC
+                )
             return self._opened
 
     @contextmanager
