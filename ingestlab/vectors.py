@@ -103,9 +103,10 @@ class Vectors:
         """Takes out the vectors that a commit has superseded; may be repeated."""
         if manifest.collection is None:
             return
-        name = Collection.from_dict(manifest.collection).name
+        collection = Collection.from_dict(manifest.collection)
+        name = collection.name
         if manifest.kind == "reembed":
-            self._switch(Collection.from_dict(manifest.collection))
+            self._switch(collection)
         if manifest.superseded:
             uris, mine = manifest.superseded, (manifest.run,)
             self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))

@@ -91,12 +91,11 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 def reconcile(home: Home = None, as_json: Json = False) -> None:
     """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
     from ingestlab.ingest import Context  # noqa: PLC0415 - likewise
-    from ingestlab.ledger import Ledger, connect  # noqa: PLC0415
     from ingestlab.reconcile import reconcile as mend  # noqa: PLC0415
 
     settings = load_settings(home=home)
-    context = Context.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
-    report = mend(context.store, context.ledger, context.vectors if settings.milvus_uri else None)
+    with Context.opened(settings) as context:
+        report = mend(context.store, context.ledger, context.vectors if settings.milvus_uri else None)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:
