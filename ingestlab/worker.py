@@ -18,14 +18,13 @@ from typing import Any
 import redis
 from rq import Queue, Retry, get_current_job
 from rq.job import Job
-from rq.scheduler import RQScheduler
-from rq.worker import SimpleWorker
 
 from ingestlab import __version__, layout
 from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError
 from ingestlab.guard import shown
 from ingestlab.ingest import Context, ingest
 from ingestlab.jobs.job import IngestJob, bury
+from ingestlab.jobs.rescue import RescuingWorker
 from ingestlab.ledger import Ledger, connect
 from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress
 from ingestlab.replay import replay
@@ -38,16 +37,10 @@ BUSY_TRIES = 100_000  # a busy source is waited for, second by second, for as lo
 BUSY_DELAY = 1  # seconds
 REPORT_EVERY = 0.2  # seconds between two reports within one state
 
-# Only if no worker has begun the job in the meantime.
-_PUT_BACK = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-return redis.call('LPUSH', KEYS[2], ARGV[1])
-"""
-
 _context: Context | None = None
 
 
-class IngestWorker(SimpleWorker):
+class IngestWorker(RescuingWorker):
     """See the module's text; takes the arguments of :class:`rq.worker.SimpleWorker`."""
 
     job_class = IngestJob
@@ -59,9 +52,7 @@ class IngestWorker(SimpleWorker):
         for queue in self.queues:  # the rq command line makes them with the serializer of its own options
             queue.serializer, queue.job_class = JobSerializer, IngestJob
         self.push_exc_handler(bury)  # type: ignore[no-untyped-call]
-        self.beat = 5.0
         self._finished = threading.Event()
-        self._taken: dict[str, dict[str, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def work(self, *args: Any, **options: Any) -> bool:
         """Works until it is told to stop; Ctrl-C before it has begun is such a word, too."""
@@ -94,7 +85,7 @@ class IngestWorker(SimpleWorker):
         while not self._finished.wait(self.beat if self.executions else min(self.beat, 1.0)):
             try:
                 self._beat()
-                self._sweep()
+                self.sweep()
             except redis.RedisError as error:
                 log.warning("heart: Redis does not answer (%s); trying on", error)
             except Exception:  # a heart that stops would cost the job, whatever the trouble
@@ -104,26 +95,6 @@ class IngestWorker(SimpleWorker):
         for execution in list(self.executions.values()):
             self.maintain_heartbeats(execution.job, execution)
         self.heartbeat(self.worker_ttl + 60)
-
-    def _sweep(self) -> None:
-        """One worker a queue at a time; unlike RQ's scheduler lock, this one does not outlive its holder for long."""
-        for queue in self.queues:
-            lock = f"ingestlab:sweep:{queue.name}"
-            if not self.connection.set(lock, self.name, nx=True, px=900):
-                continue
-            queue.started_job_registry.cleanup(exception_handlers=self._exc_handlers)
-            scheduler = RQScheduler([queue.name], self.connection, serializer=JobSerializer)
-            scheduler.prepare_registries([queue.name])
-            scheduler.enqueue_scheduled_jobs()
-            self._put_back(queue)
-
-    def _put_back(self, queue: Queue) -> None:
-        """Queues again what a worker took from the queue and never began, since it died in between."""
-        now, before = time.monotonic(), self._taken.get(queue.name, {})
-        self._taken[queue.name] = {job: before.get(job, now) for job in queue.intermediate_queue.get_job_ids()}
-        for job, since in self._taken[queue.name].items():
-            if now - since >= 3 * self.beat:
-                self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)
 
 
 def ingest_job(payload: dict[str, Any]) -> Any:

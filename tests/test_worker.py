@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import psutil
 import pyarrow.dataset as ds
@@ -135,6 +137,18 @@ def test_the_heart_beats_while_the_worker_is_busy(ready):
         run.wait(20)
 
 
+def meet(*calls: Callable[[], None]) -> None:
+    """Calls all of them at the same moment."""
+    barrier = Barrier(len(calls))
+
+    def together(call: Callable[[], None]) -> None:
+        barrier.wait()
+        call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(together, calls, timeout=20))
+
+
 class TestDeath:
     """What becomes of a job whose worker dies at the worst moment; the dying are workers that stop in the middle."""
 
@@ -160,7 +174,7 @@ class TestDeath:
 
     def sweep(self, worker: IngestWorker) -> None:
         worker.connection.delete("ingestlab:sweep:deadly")  # or it would be left to another worker for a while
-        worker._sweep()
+        worker.sweep()
 
     @pytest.mark.parametrize("retry", [None, Retry(2, [60, 300])], ids=["no retries", "late retries"])
     def test_it_does_not_cost_the_job_a_retry_nor_time(self, queue, retry):
@@ -171,6 +185,17 @@ class TestDeath:
         assert job.get_status() == JobStatus.QUEUED
         assert (job.retries_left or 0) == (retry.max if retry else 0)
         assert queue.job_ids == ["j"]
+
+    def test_however_many_look_after_it_at_once_the_job_is_queued_once(self, queue):
+        """RQ's own housekeeping is among them: in a worker that starts, it meets the first sweep."""
+        for _ in range(10):
+            queue.enqueue(JOB_FUNCTION, {}, job_id="j")
+            self.die_at(queue)
+            queue.connection.delete("ingestlab:sweep:deadly", "rq:clean_registries:deadly")
+            workers = [self.worker(queue) for _ in range(4)]
+            meet(*[look for worker in workers for look in (worker.sweep, worker.clean_registries)])
+            assert queue.job_ids == ["j"]
+            queue.empty()
 
     def test_a_job_that_kills_worker_after_worker_is_given_up_with_its_reason(self, queue):
         request = IngestRequest(run="r", table="t", sources=(Source(uri="file:///x.csv"),))
