@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestlab.aggregates import Aggregate
+    from ingestlab.driver import submit_notebook
     from ingestlab.embedding import Embedding, Split
     from ingestlab.errors import IngestError, TerminalError, TransientError
     from ingestlab.jobs import Run, submit
@@ -52,6 +53,7 @@ __all__ = [
     "TransientError",
     "load_settings",
     "submit",
+    "submit_notebook",
 ]
 
 _HOMES = {
@@ -77,6 +79,7 @@ _HOMES = {
     "TransientError": "ingestlab.errors",
     "load_settings": "ingestlab.settings",
     "submit": "ingestlab.jobs",
+    "submit_notebook": "ingestlab.driver",
 }
 
 

@@ -59,7 +59,7 @@ class IngestError(Exception):
     @classmethod
     def wrap(cls, error: BaseException, expected: str, fix: str = "") -> Self:
         """Puts a foreign exception in our words; its type and text become `got`."""
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).removesuffix(".")
         return cls(expected, f"{type(error).__name__}: {text}"[:2000], fix)
 
 

@@ -197,6 +197,7 @@ def _fetch(
         settings=context.settings,
         known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
         progress=story.fetched,
+        failed=lambda one: story.failing({one.uri: one.error.to_dict()}),
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
     _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ingestlab.errors import IngestError, UndecodableJobError
 
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
-Status = Literal["committed", "unchanged", "failed"]
+Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
 Kind = Literal["ingest", "compact", "replay", "delete", "reembed"]
 
+FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
 
@@ -85,12 +86,10 @@ class IngestRequest(Value):
             return cls.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"]) or "message"
-            raise UndecodableJobError(
-                "an ingest request (run, tenant, pipeline, table, sources)",
-                f"{where}: {first['msg']}",
-                "Enqueue with ingestlab.submit() or `ingestlab submit`.",
-            ) from None
+            got = f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}"
+            wanted = "an ingest request (run, tenant, pipeline, table, sources)"
+            fix = "Enqueue with ingestlab.submit() or `ingestlab submit`."
+            raise UndecodableJobError(wanted, got, fix) from None
 
 
 class FetchedFile(Value):
@@ -260,7 +259,7 @@ class Outcome(Value):
     size: int = 0
     table: str = ""
     pipeline: str = ""
-    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found: encoding, compression
+    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found; where a notebook is kept
     error: dict[str, str] | None = None
 
     def exception(self) -> IngestError | None:
@@ -294,6 +293,7 @@ class Progress(Value):
     failed: int = 0
     note: str = ""
     share: float = 0.0  # of a run: how much of it is done, 0 to 1, as far as one can tell
+    failures: tuple[Outcome, ...] = ()  # the first of those that have failed so far; `failed` counts all
 
 
 def digest(data: Any) -> str:

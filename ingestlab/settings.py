@@ -49,16 +49,19 @@ class Settings(BaseSettings):
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
     dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
+    proxied_hosts: Words = ()  # whose pages the notebook's own server passes on to the browser, beside this machine's
     milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
     milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
     samples: str | None = None  # base URL of the embedded file server
     lake: str = ""  # any fsspec URL or path; empty means <home>/lake
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by protocol, for fsspec
     pipelines: Words = ("pipelines",)  # folders with pipeline files
+    notebooks: Words = ("notebooks",)  # folders with the notebooks that jobs may run, on the machine of their worker
     references: str = ""  # folder or URL of the references that are not beside their pipeline
 
     # Who may ask for what
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
+    notebook_queue: str = "notebooks"  # of jobs that run notebooks: they wait for files, so no worker serves both
     tenant: str = "default"
     tenants: Words = ("default",)
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
@@ -88,7 +91,19 @@ class Settings(BaseSettings):
     lock_ttl: float = 20.0  # how long the locks of a dead job stand
     beat: float = 5.0  # an RQ worker that is silent for three beats is taken for dead
 
-    @field_validator("tenants", "schemes", "allow_hosts", "deny_networks", "file_roots", "pipelines", mode="before")
+    @field_validator(
+        *(
+            "tenants",
+            "schemes",
+            "allow_hosts",
+            "deny_networks",
+            "file_roots",
+            "pipelines",
+            "proxied_hosts",
+            "notebooks",
+        ),
+        mode="before",
+    )
     @classmethod
     def _words(cls, value: Any) -> Any:
         return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
@@ -179,17 +194,18 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _project_above(settings: Settings) -> dict[str, Any]:
-    """Home and pipelines of the project that the working folder lies in, where they are left to their defaults.
+    """Home, pipelines and notebooks of the project around the working folder, where they are left to their defaults.
 
     A notebook's kernel works in the notebook's folder, and means the project around it.
     """
     here = Path.cwd()
-    wanted = {"home", "pipelines"} - settings.model_fields_set
+    wanted = {"home", "pipelines", "notebooks"} - settings.model_fields_set
     if not wanted or _is_project(here):
         return {}
     mine = (folder for folder in here.parents if folder.stat().st_uid == os.getuid())  # others' code is not run
     root = next((folder for folder in mine if _is_project(folder)), None)
-    found = {"home": root / ".ingestlab", "pipelines": (str(root / "pipelines"),)} if root else {}
+    folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
+    found = {"home": root / ".ingestlab", **folders} if root else {}
     return {name: value for name, value in found.items() if name in wanted}
 
 

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from ingestlab.errors import IngestError
 from ingestlab.guard import shown
 from ingestlab.models import (
+    FIRST_FAILURES,
     IngestRequest,
     IngestResult,
     Manifest,
@@ -32,6 +34,7 @@ class Story:
         self._request, self._report = request, report
         self._progress = self._before = Progress(files=len(request.sources))
         self._outcomes: dict[str, Outcome] = {}
+        self._failing: dict[str, Outcome] = {}  # the outcomes that are failures, and those that will be
         self._members: dict[str, tuple[str, ...]] = {}  # of archives
         self._counted: set[str] = set()  # batches
         self._rules: Counter[str] = Counter()
@@ -66,6 +69,7 @@ class Story:
     def processed(self, receipt: Receipt) -> None:
         """A task has ended."""
         total = sum(receipt.tallies.values(), Tally())
+        self.failing(receipt.errors)
         self._tell(
             partitions_done=self._progress.partitions_done + 1,
             rows=self._progress.rows + total.rows_in,
@@ -78,12 +82,18 @@ class Story:
             mine = r.run == self._request.run
             self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
 
+    def failing(self, errors: Mapping[str, dict[str, str]]) -> None:
+        """Files will have failed, by URI, unless something else is said of them before the end."""
+        self._failing.update(_failed(errors))
+        if errors:
+            self._tell()
+
     def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
         """Files have failed, by URI."""
-        for uri, error in errors.items():
-            self._outcomes[uri] = Outcome(uri=shown(uri), status="failed", error=error)
+        self._outcomes.update(_failed(errors))
+        self._failing.update(_failed(errors))
         if errors:
-            self._tell(files=len(self._expected()), failed=sum(o.status == "failed" for o in self._outcomes.values()))
+            self._tell(files=len(self._expected()))
 
     def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
         """The sources of a table that could not be written, but for those whose end is known."""
@@ -107,6 +117,7 @@ class Story:
     def ended(self, outcome: Outcome, uri: str) -> None:
         """How a source has ended, in the words of whoever knows better than its record does."""
         self._tables.add(outcome.table)
+        self._failing.pop(uri, None)
         self._outcomes[uri] = outcome
 
     def result(self) -> IngestResult:
@@ -132,10 +143,16 @@ class Story:
 
     def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
         self._tables.add(table)
+        self._failing.pop(r.uri, None)
         self._outcomes[r.uri] = Outcome.model_construct(
             uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline, facts=r.facts
         )
 
     def _tell(self, **changes: object) -> None:
-        self._progress = self._progress.model_copy(update=changes)
+        first = tuple(islice(self._failing.values(), FIRST_FAILURES))
+        self._progress = self._progress.model_copy(update={"failed": len(self._failing), "failures": first, **changes})
         self._report(self._progress)
+
+
+def _failed(errors: Mapping[str, dict[str, str]]) -> dict[str, Outcome]:
+    return {uri: Outcome(uri=shown(uri), status="failed", error=error) for uri, error in errors.items()}

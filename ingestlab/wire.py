@@ -13,7 +13,8 @@ from typing import Any
 from ingestlab.errors import UndecodableJobError
 
 JOB_FUNCTION = "ingestlab.worker.ingest_job"
-ALLOWED = frozenset({JOB_FUNCTION})
+NOTEBOOK_FUNCTION = "ingestlab.driver.job.notebook_job"
+ALLOWED = frozenset({JOB_FUNCTION, NOTEBOOK_FUNCTION})
 WORKER_CLASS = "ingestlab.worker.IngestWorker"
 REFUSAL = "This job is JSON for ingestlab, not for a plain RQ worker: set RQ_WORKER_CLASS as `ingestlab doctor` says"
 NOTICE = f"c{REFUSAL}\nrefused\n.".encode()

@@ -1,4 +1,4 @@
-"""An RQ worker that takes JSON jobs only, runs one function, and beats its heart while it works.
+"""An RQ worker that takes JSON jobs only, calls functions of ours alone, and beats its heart while it works.
 
 Run it as ``python -m ingestlab.worker QUEUE…``, as ``ingestlab worker``, or with stock RQ:
 ``RQ_WORKER_CLASS=ingestlab.worker.IngestWorker rq worker QUEUE --url $REDIS_URL``.
@@ -11,23 +11,27 @@ import logging
 import os
 import sys
 import threading
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from rq import Queue, Retry, get_current_job
 from rq.job import Job
+from rq.timeouts import JobTimeoutException
 
 from ingestlab import __version__, layout
 from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError
 from ingestlab.guard import shown
 from ingestlab.ingest import Context, ingest
 from ingestlab.jobs.job import IngestJob, bury
+from ingestlab.jobs.reporting import Reporter
 from ingestlab.jobs.rescue import RescuingWorker
+from ingestlab.jobs.results import UNEXPECTED
 from ingestlab.ledger import Ledger, connect
-from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress
+from ingestlab.models import IngestRequest, IngestResult, Outcome
 from ingestlab.replay import replay
+from ingestlab.requests import NotebookRequest, Request, check_queue, subjects
 from ingestlab.settings import Settings, load_settings
 from ingestlab.wire import JobSerializer
 
@@ -35,7 +39,7 @@ log = logging.getLogger("ingestlab.worker")
 
 BUSY_TRIES = 100_000  # a busy source is waited for, second by second, for as long as it takes
 BUSY_DELAY = 1  # seconds
-REPORT_EVERY = 0.2  # seconds between two reports within one state
+R = TypeVar("R", IngestRequest, NotebookRequest)
 
 _context: Context | None = None
 
@@ -64,12 +68,15 @@ class IngestWorker(RescuingWorker):
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
         """Connects to what a job needs, and starts the heart, before the first job."""
+        settings = context(self.connection).settings
+        _check_queues(self.queue_names(), settings)
         super().bootstrap(*args, **options)
         self.connection.hset(self.key, "ingestlab", __version__)  # so that `doctor` tells our class from others
-        self.beat = context(self.connection).settings.beat
+        self.beat = settings.beat
         self.job_monitoring_interval = int(2 * self.beat)
         threading.Thread(target=self._live, name="heart", daemon=True).start()
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+        if settings.notebook_queue not in self.queue_names():  # a notebook needs none of it here
+            threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
 
     def teardown(self) -> None:
         """Stops the heart, then says goodbye to Redis."""
@@ -98,19 +105,33 @@ class IngestWorker(RescuingWorker):
 
 
 def ingest_job(payload: dict[str, Any]) -> Any:
-    """The one function that jobs call: a request as plain data in, a result as plain data out."""
+    """The function that jobs about files call: a request as plain data in, a result as plain data out."""
+    return carry_out(
+        payload, IngestRequest, lambda request, *more: (replay if request.replay else ingest)(request, *more)
+    )
+
+
+def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter], IngestResult]) -> Any:
+    """Does a job: decodes its request, has the work done, and decides by the outcomes what becomes of the job.
+
+    Args:
+        payload: A request as plain data.
+        kind: Of request that it has to be.
+        work: Does it; its errors are those of all outcomes.
+    """
     job = get_current_job()
     if job is None:
         raise TerminalError("to run inside an RQ job", "a direct call", "Use ingestlab.submit().")
-    here, progress, request = context(), _Reporter(job), None
+    here, progress, request = context(), Reporter(job), None
     try:
-        request = IngestRequest.decode(payload)
-        result = (replay if request.replay else ingest)(request, here, progress)
+        request = kind.decode(payload)
+        check_queue(request, job.origin, here.settings)
+        result = work(request, here, progress)
     except BusySourceError as error:
         progress.retrying(error)
         return Retry(max=BUSY_TRIES, interval=BUSY_DELAY)
     except Exception as error:
-        failure = _in_our_words(error)
+        failure = in_our_words(error)
         _give_up_or_retry(job, failure, progress)
         if request and not job.should_retry:
             _record_failure(job, request, failure, here)
@@ -120,9 +141,7 @@ def ingest_job(payload: dict[str, Any]) -> Any:
     return _conclude(job, request, result, here, progress)
 
 
-def _conclude(
-    job: Job, request: IngestRequest, result: IngestResult, here: Context, progress: _Reporter
-) -> dict[str, Any]:
+def _conclude(job: Job, request: Request, result: IngestResult, here: Context, progress: Reporter) -> dict[str, Any]:
     """Decides by the outcomes: done, to be tried again for the files that may come, or failed."""
     data = result.to_dict()
     errors = [e for o in result.outcomes if (e := o.exception())]
@@ -147,18 +166,19 @@ def _conclude(
     return data
 
 
-def _record(job: Job, request: IngestRequest, result: dict[str, Any], here: Context) -> None:
+def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -> None:
     """Keeps in the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
-    safe = request.model_copy(
-        update={"sources": tuple(s.model_copy(update={"uri": shown(s.uri)}) for s in request.sources)}
-    )
+    safe = request
+    if isinstance(request, IngestRequest):
+        sources = tuple(source.model_copy(update={"uri": shown(source.uri)}) for source in request.sources)
+        safe = request.model_copy(update={"sources": sources})
     record = {"request": safe.to_dict(), "result": result, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
     here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
 
 
-def _record_failure(job: Job, request: IngestRequest, failure: IngestError, here: Context) -> None:
-    """The record of a job that failed as a whole: the same error for each of its sources."""
-    outcomes = tuple(Outcome(uri=shown(s.uri), status="failed", error=failure.to_dict()) for s in request.sources)
+def _record_failure(job: Job, request: Request, failure: IngestError, here: Context) -> None:
+    """The record of a job that failed as a whole: the same error for all that it is about."""
+    outcomes = tuple(Outcome(uri=name, status="failed", error=failure.to_dict()) for name in subjects(request))
     result = IngestResult(run=request.run, job=job.id, outcomes=outcomes)
     try:
         _record(job, request, result.to_dict(), here)
@@ -166,7 +186,7 @@ def _record_failure(job: Job, request: IngestRequest, failure: IngestError, here
         log.warning("the record of job %s is not written: %s", job.id, error)
 
 
-def _give_up_or_retry(job: Job, error: IngestError, progress: _Reporter, *, final: bool = False) -> None:
+def _give_up_or_retry(job: Job, error: IngestError, progress: Reporter, *, final: bool = False) -> None:
     """Terminal errors lose their retries; the others are tried again while there are any."""
     if final or not isinstance(error, TransientError):
         job.retries_left = 0
@@ -176,44 +196,16 @@ def _give_up_or_retry(job: Job, error: IngestError, progress: _Reporter, *, fina
         progress.failed(error)
 
 
-def _in_our_words(error: Exception) -> IngestError:
+def in_our_words(error: Exception) -> IngestError:
+    """Any error that a job may end with, as one of ours."""
     if isinstance(error, IngestError):
         return error
+    if isinstance(error, JobTimeoutException) and (job := get_current_job()):
+        fix = "Ask for less at once, or set INGESTLAB_JOB_TIMEOUT where the job is submitted."
+        return TerminalError(f"a job of at most {job.timeout} s", "one that was still at work then", fix)
     if isinstance(error, redis.RedisError | OSError):
         return TransientError.wrap(error, "Redis and the lake to answer", "`ingestlab doctor` tells more.")
-    return TerminalError.wrap(error, "the job to run to its end", "See the worker's log for the whole traceback.")
-
-
-class _Reporter:
-    """Writes a job's progress into its meta, at every change of state and a few times a second."""
-
-    def __init__(self, job: Job) -> None:
-        self._job, self._last = job, 0.0
-        self._progress = Progress()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        due = progress.state != self._progress.state or now - self._last >= REPORT_EVERY
-        self._progress = progress
-        if due:
-            self._last = now
-            self._save()
-
-    def state(self, state: str, note: str = "") -> None:
-        self._progress = self._progress.model_copy(update={"state": state, "note": note})
-        self._save()
-
-    def retrying(self, error: IngestError) -> None:
-        self._job.meta["error"] = error.to_dict()
-        self.state("retrying", str(error))
-
-    def failed(self, error: IngestError) -> None:
-        self._job.meta["error"] = error.to_dict()
-        self.state("failed", str(error))
-
-    def _save(self) -> None:
-        self._job.meta["progress"] = self._progress.to_dict()
-        self._job.save_meta()
+    return TerminalError.wrap(error, UNEXPECTED, "run.log() and the worker's log have the whole traceback.")
 
 
 def context(client: redis.Redis | None = None) -> Context:
@@ -224,6 +216,15 @@ def context(client: redis.Redis | None = None) -> Context:
         connection = client if client is not None else connect(settings.redis)
         _context = Context.create(settings, Ledger(connection, settings.lake_url, settings.lock_ttl))
     return _context
+
+
+def _check_queues(names: list[str], settings: Settings) -> None:
+    """A worker at a notebook must not be the one whom its files wait for."""
+    own = settings.notebook_queue
+    if own == settings.queue or (own in names and len(names) > 1):
+        got = f"a worker of {', '.join(names)}, where QUEUE_NAME is {settings.queue}"
+        fix = f"Leave QUEUE_NAME to the files' queue; run `ingestlab worker {own}` beside the other workers."
+        raise TerminalError(f"a queue for notebooks, {own}, with workers of its own", got, fix)
 
 
 def _warm_up() -> None:
@@ -243,7 +244,11 @@ def main(argv: list[str] | None = None, settings: Settings | None = None) -> int
     client = connect(settings.redis)
     queues = [Queue(name, connection=client, serializer=JobSerializer, job_class=IngestJob) for name in names]
     worker = IngestWorker(queues, connection=client, default_result_ttl=settings.result_ttl)
-    worker.work(logging_level=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"))
+    try:
+        worker.work(logging_level=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"))
+    except TerminalError as error:
+        log.error("%s", error)  # noqa: TRY400 - the text says it all
+        return 1
     return 0
 
 

@@ -30,6 +30,7 @@ if os.environ.get("CI"):
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = str(ROOT / "pipelines")
+NOTEBOOKS = str(ROOT / "notebooks")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,7 +81,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A whole embedded stack for all tests: two RQ workers and two Dask workers; gives its settings."""
     home = tmp_path_factory.mktemp("stack") / "home"
     try:
-        yield embedded.start(Settings(home=home, pipelines=(PIPELINES,)), workers=2, dask_workers=2, detach=False)
+        settings = Settings(home=home, pipelines=(PIPELINES,), notebooks=(NOTEBOOKS,))
+        yield embedded.start(settings, workers=2, dask_workers=2, detach=False)
     finally:
         embedded.stop(home)
 

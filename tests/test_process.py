@@ -281,6 +281,7 @@ def test_rows_keep_their_numbers_when_clean_sorts_them(bench: Bench) -> None:
         ("return df['n']", "got Series"),
         ("return df['m']", "got KeyError: 'm'"),
         ("return 1 / 0", "got ZeroDivisionError: division by zero, in p.py, line 8"),
+        ("exit()", "got SystemExit"),
         ("return df.assign(bad=[{1}, 2])", "that Arrow can hold"),
         ("return pd.concat([df, df], axis=1)", "Duplicate column names"),
         ("return df.assign(bad=[1j, 2j])", "that Arrow can hold"),

@@ -490,3 +490,22 @@ def test_ctrl_c_before_a_worker_has_begun_takes_it_from_the_list(redis_url, monk
     monkeypatch.setattr(IngestWorker, "subscribe", interrupted)
     assert worker.work(burst=True) is False
     assert not client.sismember("rq:workers", worker.key)
+
+
+def test_a_job_that_is_taken_again_and_again_is_not_taken_for_a_dead_workers(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        queue = open_queue(client, "busy")
+        worker = IngestWorker([queue], connection=client)
+        worker.beat = 0.1
+
+        def seen(job: str, enqueued: str) -> list[bytes]:
+            client.delete(queue.intermediate_queue_key, queue.key)
+            client.rpush(queue.intermediate_queue_key, job)
+            client.hset(Job.key_for(job), "enqueued_at", enqueued)
+            worker._put_back(queue)
+            return client.lrange(queue.key, 0, -1)
+
+        for again in range(8):
+            assert seen("waits", f"moment {again}") == []
+            time.sleep(0.05)
+        until(lambda: seen("lost", "one moment") == [b"lost"], 5, "the job of a worker that died")

@@ -52,8 +52,9 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 class Workers:
     """RQ workers on one queue, as processes of their own, whose log lies in a folder."""
 
-    def __init__(self, settings: Settings, folder: Path, **env: str) -> None:
+    def __init__(self, settings: Settings, folder: Path, queue: str = "", **env: str) -> None:
         self.settings, self.client, self.log = settings, redis.Redis.from_url(settings.redis), folder / "workers.log"
+        self.queue = queue or settings.queue
         self._env = {**environment(**env), **environment_of(settings), "INGESTLAB_LOG_LEVEL": "INFO"}
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -68,12 +69,16 @@ class Workers:
 
     def pids(self) -> set[int]:
         """The workers that listen."""
-        return {found.pid for found in listeners(self.client, self.settings.queue) if found.version}
+        return {found.pid for found in listeners(self.client, self.queue) if found.version}
+
+    def alive(self) -> list[subprocess.Popen[bytes]]:
+        """The workers whose processes have not ended."""
+        return [p for p in self._processes if p.poll() is None]
 
     def have(self, count: int) -> None:
         """Starts workers until so many of ours listen."""
-        alive = [p for p in self._processes if p.poll() is None]
-        command = [sys.executable, "-m", "ingestlab.worker", self.settings.queue]
+        alive = self.alive()
+        command = [sys.executable, "-m", "ingestlab.worker", self.queue]
         with self.log.open("ab") as log:
             new = [subprocess.Popen(command, env=self._env, stdout=log, stderr=log) for _ in range(count - len(alive))]
         self._processes = [*alive, *new]

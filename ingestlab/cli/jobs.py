@@ -43,14 +43,8 @@ def submit(
 ) -> None:
     """Announce files to be ingested."""
     run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force)
-    if wait:
-        follow(run, as_json=as_json)
-    elif as_json:
-        out.print_json(run.record.model_dump_json())
-    else:
-        r = run.record
-        out.print(f"Queued run {run.id}: {many(r.files, 'file')} in {many(len(r.jobs), 'job')} on {r.queue}.")
-        out.print(f"Watch it with `ingestlab watch {run.id}`.")
+    what = f"{many(run.record.files, 'file')} in {many(len(run.record.jobs), 'job')}"
+    announce(run, what, wait=wait, as_json=as_json)
 
 
 def produce(
@@ -154,15 +148,32 @@ def _find(run: str, home: Path | None) -> Run:
     return find_run(run, load_settings(home=home))
 
 
+def announce(run: Run, what: str, *, wait: bool, as_json: bool) -> None:
+    """Prints that a run has been queued, or watches it to its end."""
+    if wait:
+        follow(run, as_json=as_json)
+    elif as_json:
+        out.print_json(run.record.model_dump_json())
+    else:
+        out.print(f"Queued run {run.id}: {what} on {run.record.queue}.")
+        out.print(f"Watch it with `ingestlab watch {run.id}`.")
+
+
 def follow(run: Run, *, as_json: bool, files: bool = False) -> None:
     """Watches a run to its end, and prints how it ended."""
     if as_json:
         result = run.wait()
         out.print_json(result.model_dump_json())
     else:
-        with watching(run.record.files, run.settings.dask_dashboard) as watch:
+        with watching(run.record.files, run.settings.dask_dashboard, lambda: _missing(run)) as watch:
             result = run.wait(watch=watch)
         if files:
             out.print(files_table(result))
         print_result(result)
     raise typer.Exit(1 if result.failed else 0)
+
+
+def _missing(run: Run) -> str:
+    from ingestlab.notebook.run import starving  # noqa: PLC0415 - slow to import, for jobs that nobody begins
+
+    return starving(run.settings, run.record.queue)

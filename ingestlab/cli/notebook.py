@@ -1,4 +1,4 @@
-"""The command that runs a notebook with parameters: ``ingestlab notebook run_pipeline.ipynb -p uri …``."""
+"""The command that runs a notebook with parameters, here or as a job: ``ingestlab notebook NB -p NAME VALUE``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.jobs import announce
 from ingestlab.settings import load_settings
 
 
@@ -39,14 +40,25 @@ def notebook(
     parameters: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME VALUE", help="A parameter; JSON, or else a text.")
     ] = None,
+    enqueue: Annotated[
+        bool, typer.Option("--enqueue", help="Have a worker run it: by its name in the worker's notebooks folder.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch a notebook that is enqueued.")] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Run a notebook with parameters, and keep it with its outputs beside the run that it makes."""
-    from ingestlab.driver import execute  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.driver import execute, submit_notebook  # noqa: PLC0415 - slow to import: --help must not wait for it
 
+    if wait and not enqueue:
+        raise typer.BadParameter("--wait goes with --enqueue: without it the notebook is run here, and waited for.")
     pairs = (pair.partition("=") for pair in parameters or [])
-    done = execute(path, {name: _value(text) for name, _, text in pairs}, load_settings(home=home))
+    values = {name: _value(text) for name, _, text in pairs}
+    settings = load_settings(home=home)
+    if enqueue:
+        announce(submit_notebook(path, values, settings=settings), f"notebook {path.name}", wait=wait, as_json=as_json)
+        return
+    done = execute(path, values, settings)
     if as_json:
         out.print_json(json.dumps(asdict(done)))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -19,7 +19,7 @@ from rich.text import Text
 from ingestlab.cli.common import out
 from ingestlab.errors import IngestError
 from ingestlab.members import label
-from ingestlab.models import Outcome, Progress
+from ingestlab.models import Outcome, Progress, Status
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     import pandas as pd
@@ -28,15 +28,19 @@ if TYPE_CHECKING:  # slow to import: who calls a function here has them already
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full
+PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody listens
 
 
 @contextmanager
-def watching(files: int, dashboard: str | None = None) -> Iterator[Callable[[Progress], None]]:
+def watching(
+    files: int, dashboard: str | None = None, starving: Callable[[], str] = lambda: ""
+) -> Iterator[Callable[[Progress], None]]:
     """Progress that stays in place; yields what is to be told of it.
 
     Args:
         files: How many the run has.
         dashboard: Address of the Dask dashboard, shown beside.
+        starving: Says what is missing, while nothing happens; empty if nothing is.
     """
     bar = Bar(
         TextColumn("{task.fields[state]}", style="bold"),
@@ -49,6 +53,7 @@ def watching(files: int, dashboard: str | None = None) -> Iterator[Callable[[Pro
     task = bar.add_task("run", total=files, state="queued", size="")
     counts, note = Text(style="dim"), Text(style="yellow")
     began = time.monotonic()
+    asked = [began]
     place = Text(f"Dask dashboard: {dashboard}" if dashboard else "", style="dim")
     with Live(Group(bar, counts, note, place), console=out, refresh_per_second=10, transient=not out.is_terminal):
 
@@ -59,14 +64,18 @@ def watching(files: int, dashboard: str | None = None) -> Iterator[Callable[[Pro
                 f"{p.partitions_done}/{p.partitions} partitions, {p.rows:,} rows ({rate:,.0f}/s), "
                 f"{p.rejected:,} rejected, {p.failed:,} files failed"
             )
-            note.plain = p.note if p.state == "retrying" else ""
+            if p.state != "queued":
+                note.plain = p.note
+            elif time.monotonic() - asked[-1] > PATIENCE:
+                asked.append(time.monotonic())
+                note.plain = starving()
 
         yield show
 
 
 def print_result(result: RunResult) -> None:
     """A run's result: counts, reasons, and the error of every file that failed."""
-    counts = ", ".join(f"{n:,} {s}" for s in ("committed", "unchanged", "failed") if (n := result.count(s)))
+    counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
     out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.state, COLOURS[result.state]), f": {counts}"))
     if result.tally.rows_in:
         t = result.tally
@@ -75,6 +84,8 @@ def print_result(result: RunResult) -> None:
         out.print(f"  {count:>8,}  {rule}")
     if result.tables:
         out.print(f"tables: {', '.join(result.tables)}")
+    for name, where in result.kept.items():
+        out.print(Text(f"its {name}: {where}"))
     for outcome in result.failed[:MOST_ERRORS]:
         print_failure(outcome)
     if len(result.failed) > MOST_ERRORS:

@@ -34,6 +34,7 @@ def fetch(
     settings: Settings,
     known: Mapping[str, SourceRecord],
     progress: Callable[[int, int], None] | None = None,
+    failed: Callable[[Failed], None] | None = None,
 ) -> list[Fetched]:
     """Brings sources into the raw zone, those that changed.
 
@@ -46,6 +47,7 @@ def fetch(
         known: What the lake has, by URI; leave it empty to fetch everything.
         progress: Called ten times a second and at the end with files done and bytes received so far; what
             it raises ends the fetching.
+        failed: Called likewise, as soon as it is known that a source cannot be fetched.
 
     Returns:
         For each source, in their order: a file, or that it is unchanged, or its error.
@@ -57,7 +59,7 @@ def fetch(
     meter = _Meter(progress, sum(r is not None for r in results))
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
-        crew = _Crew(Site(store, folder, settings), settings, meter)
+        crew = _Crew(Site(store, folder, settings), settings, meter, failed)
         try:
             _run(crew.work(sources, known, results, todo))
         except LakeFaultError as fault:
@@ -122,8 +124,8 @@ class _Meter:
 class _Crew:
     """As many workers as there may be connections; each takes the next source until none is left."""
 
-    def __init__(self, site: Site, settings: Settings, meter: _Meter) -> None:
-        self._settings, self._meter = settings, meter
+    def __init__(self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None) -> None:
+        self._settings, self._meter, self._failed = settings, meter, failed or (lambda _source: None)
         self._http = HttpSources(site, settings, meter.moved)
         self._files = FileSources(site, settings, self._moved_in_thread)
         self._filesystems: dict[str, Any] = {}
@@ -144,8 +146,10 @@ class _Crew:
         async def worker(places: Iterator[int]) -> None:
             for place in places:
                 source = sources[place]
-                results[place] = await self._fetch(source, known.get(source.uri))
+                result = results[place] = await self._fetch(source, known.get(source.uri))
                 self._meter.files += 1
+                if isinstance(result, Failed):
+                    self._failed(result)
 
         try:
             async with self._http, asyncio.TaskGroup() as group:

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ingestlab.errors import TerminalError
@@ -14,8 +15,20 @@ from ingestlab.models import Source
 from ingestlab.settings import Settings
 from ingestlab.versions import listing_version
 
+Uris = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 _MAGIC = "*?["
 _UNLISTED = ("http", "https")  # servers that serve files but no listings
+
+
+def texts(uris: Uris) -> list[str]:
+    """One or several URIs as a list; raises TerminalError for what is no text and no path."""
+    one = isinstance(uris, str | os.PathLike) or not hasattr(uris, "__iter__")
+    given: list[Any] = [uris] if one else list(uris)  # type: ignore[arg-type]
+    wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
+    if wrong:
+        got = f"{type(wrong[0]).__name__} {wrong[0]!r}"[:200]
+        raise TerminalError("the URI or path of a file, or a list of them", got, "Give each as text.")
+    return [os.fspath(uri) for uri in given]
 
 
 def expand(uris: Iterable[str], settings: Settings) -> list[Source]:

@@ -1,4 +1,4 @@
-"""The RQ job of an ingest request: what a message on the queue may make a worker do."""
+"""The RQ job of a request: what a message on the queue may make a worker do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rq.exceptions import AbandonedJobError, DeserializationError
 from rq.job import Job, JobStatus
 
 from ingestlab import errors
-from ingestlab.wire import ALLOWED
+from ingestlab.wire import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
 
 DEATHS = 4  # so many workers may die at a job before the job is blamed
 
@@ -53,7 +53,7 @@ class IngestJob(Job):
         if name in tuple(ALLOWED) and isinstance(args, list) and len(args) == 1 and kwargs == {}:
             return super()._execute()
         self.retries_left = 0
-        expected = f"a job that calls {', '.join(sorted(ALLOWED))} with one request"
+        expected = f"a job that calls {JOB_FUNCTION} or {NOTEBOOK_FUNCTION} with one request"
         got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
         raise UndecodableJobError(expected, got, "No other function is run. Enqueue with `ingestlab submit`.")
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ingestlab.catalog import Catalog, check_syntax
 from ingestlab.errors import TerminalError
 from ingestlab.guard import check_tenant
-from ingestlab.jobs.expand import expand, pack
+from ingestlab.jobs.expand import Uris, expand, pack, texts
 from ingestlab.jobs.queueing import enqueue, fetch_jobs, open_queue
 from ingestlab.jobs.results import JobRef, RunRecord
 from ingestlab.jobs.run import Run, reaching
 from ingestlab.ledger import connect
 from ingestlab.models import NAME, IngestRequest
+from ingestlab.requests import Request, check_queue
 from ingestlab.settings import Settings, load_settings
 
 
 def submit(
-    uris: str | Iterable[str],
+    uris: Uris,
     *,
     pipeline: str | None = None,
     queue: str | None = None,
@@ -34,7 +35,7 @@ def submit(
     What is queued or running already is not queued again: asking for exactly that gives the run that is at it.
 
     Args:
-        uris: http(s), file paths, s3:// or any other fsspec URL; patterns where the filesystem can list.
+        uris: http(s), file paths, s3:// or any other fsspec URL, one or several; patterns where there are listings.
         pipeline: Its name; None finds the pipeline that matches each file's name.
         queue: Queue to put the requests on.
         tenant: Whose tables the rows go to.
@@ -49,7 +50,7 @@ def submit(
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
     _check_names(settings, pipeline, queue, tenant, table)
-    sources = expand([uris] if isinstance(uris, str) else uris, settings)
+    sources = expand(texts(uris), settings)
     if not sources:
         raise TerminalError("at least one URI", "none", "Name the files to ingest.")
     run = new_run()
@@ -68,8 +69,10 @@ def new_run() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def start(requests: list[IngestRequest], record: RunRecord, settings: Settings) -> Run:
+def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
     """Queues the requests of a run, or joins the run that is at exactly these already."""
+    for request in requests:
+        check_queue(request, record.queue, settings)
     with reaching(settings):
         client = connect(settings.redis)
         rq_queue = open_queue(client, record.queue)

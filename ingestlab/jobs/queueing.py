@@ -12,9 +12,9 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 from rq.results import Result
 
 from ingestlab.guard import shown
-from ingestlab.models import IngestRequest
+from ingestlab.requests import NotebookRequest, Request, subjects
 from ingestlab.settings import Settings
-from ingestlab.wire import JOB_FUNCTION, JobSerializer
+from ingestlab.wire import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
 
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
@@ -26,6 +26,14 @@ for _, ended in ipairs(ARGV) do
 end
 return 0
 """
+# The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
+_STOP, _STARTED = "ingestlab_stop", "started_at"
+_ASK_TO_STOP = """
+local started = redis.call('HGET', KEYS[1], ARGV[2])
+if not started or redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], started)
+return 1
+"""
 
 
 def open_queue(client: redis.Redis, name: str) -> Queue:
@@ -33,7 +41,7 @@ def open_queue(client: redis.Redis, name: str) -> Queue:
     return Queue(name, connection=client, serializer=JobSerializer)
 
 
-def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings: Settings) -> tuple[str, bool]:
+def enqueue(client: redis.Redis, queue: Queue, request: Request, settings: Settings) -> tuple[str, bool]:
     """Puts a request on a queue, unless the same is queued or running.
 
     Returns:
@@ -45,25 +53,43 @@ def enqueue(client: redis.Redis, queue: Queue, request: IngestRequest, settings:
         for registry in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
             client.zrem(registry(queue.name, connection=client).key, job_id)
     delays = [round(delay) for delay in settings.retry_delays]
-    name = f"replay of {request.table}" if request.replay else request.pipeline or "by name"
-    first = shown(request.sources[0].uri)
-    more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
+    notebook = isinstance(request, NotebookRequest)
     try:
         queue.enqueue_call(
-            JOB_FUNCTION,
+            NOTEBOOK_FUNCTION if notebook else JOB_FUNCTION,
             args=(request.to_dict(),),
             job_id=job_id,
             unique=True,
             timeout=settings.job_timeout,
             result_ttl=settings.result_ttl,
             failure_ttl=settings.result_ttl,
-            description=f"{name}: {first}{more}",
+            description=_description(request),
             retry=Retry(max=len(delays), interval=delays) if delays else None,
-            meta={"run": request.run, "tenant": request.tenant, "files": len(request.sources)},
+            meta={"run": request.run, "tenant": request.tenant, "files": len(subjects(request))},
         )
     except DuplicateJobError:
         return job_id, False
     return job_id, True
+
+
+def _description(request: Request) -> str:
+    """One line for people."""
+    if isinstance(request, NotebookRequest):
+        return f"notebook {request.notebook}"
+    name = f"replay of {request.table}" if request.replay else request.pipeline or "by name"
+    more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
+    return f"{name}: {shown(request.sources[0].uri)}{more}"
+
+
+def ask_to_stop(job: Job) -> bool:
+    """Asks the worker that is at a job to stop it, which those at notebooks do; False if none is at it."""
+    return bool(job.connection.eval(_ASK_TO_STOP, 1, job.key, _STOP, _STARTED))
+
+
+def asked_to_stop(job: Job) -> bool:
+    """Whether somebody has asked so since the job was begun."""
+    wish, started = job.connection.hmget(job.key, [_STOP, _STARTED])
+    return wish is not None and wish == started
 
 
 def fetch_jobs(client: redis.Redis, ids: list[str]) -> dict[str, Job]:

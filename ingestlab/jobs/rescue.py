@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rq import Queue
+from rq.job import Job
 from rq.registry import clean_registries
 from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
@@ -26,6 +27,13 @@ return redis.call('LPUSH', KEYS[2], ARGV[1])
 """
 
 
+class Taken(NamedTuple):
+    """A job that has been taken from a queue, and since when it had been there."""
+
+    job: str
+    enqueued: Any
+
+
 class RescuingWorker(SimpleWorker):
     """Its heart calls :meth:`sweep` in each beat; takes the arguments of :class:`rq.worker.SimpleWorker`."""
 
@@ -33,7 +41,7 @@ class RescuingWorker(SimpleWorker):
 
     def __init__(self, queues: Any, *args: Any, **options: Any) -> None:
         super().__init__(queues, *args, **options)
-        self._taken: dict[str, dict[str, float]] = {}  # by queue: jobs taken and not begun, since when
+        self._taken: dict[str, dict[Taken, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def clean_registries(self) -> None:
         """RQ's own housekeeping, at the start and every ten minutes; what it leaves out, the sweep does."""
@@ -49,11 +57,11 @@ class RescuingWorker(SimpleWorker):
         for queue in self.queues:
             with self._alone(queue) as alone:
                 if alone:
+                    self._put_back(queue)
                     queue.started_job_registry.cleanup(exception_handlers=self._exc_handlers)
                     scheduler = RQScheduler([queue.name], self.connection, serializer=JobSerializer)
                     scheduler.prepare_registries([queue.name])
                     scheduler.enqueue_scheduled_jobs()
-                    self._put_back(queue)
 
     @contextmanager
     def _alone(self, queue: Queue) -> Iterator[bool]:
@@ -70,9 +78,14 @@ class RescuingWorker(SimpleWorker):
                 self.connection.pexpire(lock, SWEEP_EVERY)
 
     def _put_back(self, queue: Queue) -> None:
-        """Queues again what a worker took from the queue and never began, since it died in between."""
+        """Queues again what a worker took from the queue and never began, since it died in between.
+
+        A job that waits for a busy source is taken each second, and may be seen each time: it counts from its last.
+        """
         now, before = time.monotonic(), self._taken.get(queue.name, {})
-        self._taken[queue.name] = {job: before.get(job, now) for job in queue.intermediate_queue.get_job_ids()}
-        for job, since in self._taken[queue.name].items():
+        jobs = queue.intermediate_queue.get_job_ids()
+        taken = [Taken(job, self.connection.hget(Job.key_for(job), "enqueued_at")) for job in jobs]
+        self._taken[queue.name] = {one: before.get(one, now) for one in taken}
+        for (job, _), since in self._taken[queue.name].items():
             if now - since >= 3 * self.beat:
                 self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import Literal
+from typing import Literal, get_args
 
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 
 from ingestlab import layout
 from ingestlab.errors import IngestError, TerminalError, UndecodableJobError
-from ingestlab.guard import shown
-from ingestlab.models import IngestRequest, IngestResult, Outcome, Progress, State, Tally, Value
+from ingestlab.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
+from ingestlab.requests import NotebookRequest, decode, subjects
 from ingestlab.settings import Settings
 from ingestlab.storage import open_store
 from ingestlab.wire import REFUSAL, WORKER_CLASS
 
+STATUSES: tuple[Status, ...] = get_args(Status)
+UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
 
 
@@ -56,6 +58,12 @@ class RunResult(Value):
         """The sources that failed."""
         return tuple(o for o in self.outcomes if o.status == "failed")
 
+    @property
+    def kept(self) -> dict[str, str]:
+        """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
+        facts = self.outcomes[0].facts if self.outcomes else {}
+        return {name: facts[name] for name in ("notebook", "page", "run") if name in facts}
+
     def count(self, status: str) -> int:
         """How many sources ended in a status."""
         return sum(o.status == status for o in self.outcomes)
@@ -64,10 +72,11 @@ class RunResult(Value):
         t = self.tally
         facts = {
             "run": f"{self.run} ({self.state})",
-            "files": ", ".join(f"{n:,} {s}" for s in ("committed", "unchanged", "failed") if (n := self.count(s))),
+            "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
             "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
             "tables": ", ".join(self.tables),
+            **{f"its {name}": where for name, where in self.kept.items()},
         }
         rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items() if value)
         return f"<table>{rows}</table>"
@@ -93,15 +102,16 @@ def share_of(p: Progress) -> float:
 def progress_of(result: IngestResult) -> Progress:
     """The progress of a job that has ended so."""
     total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
-    failed = sum(o.status == "failed" for o in result.outcomes)
+    failed = tuple(o for o in result.outcomes if o.status == "failed")
     return Progress(
-        state="failed" if failed == len(result.outcomes) else "finished",
+        state="failed" if len(failed) == len(result.outcomes) else "finished",
         files=len(result.outcomes),
         files_done=len(result.outcomes),
         bytes=sum(o.size for o in result.outcomes),
         rows=total.rows_in,
         rejected=total.rejected,
-        failed=failed,
+        failed=len(failed),
+        failures=failed,
     )
 
 
@@ -112,12 +122,12 @@ def failed_result(ref: JobRef, job: Job) -> IngestResult:
     return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
 
 
-def uris_of(job: Job) -> list[str]:
-    """The sources that a job is about; one question mark where its message cannot be read."""
+def uris_of(job: Job) -> tuple[str, ...]:
+    """What a job is about; one question mark where its message cannot be read."""
     try:
-        return [shown(s.uri) for s in IngestRequest.decode(job.args[0]).sources]
+        return subjects(decode(job.args[0]))
     except (UndecodableJobError, DeserializationError, IndexError):
-        return ["?"]
+        return ("?",)
 
 
 def error_of(job: Job) -> IngestError:
@@ -130,7 +140,7 @@ def error_of(job: Job) -> IngestError:
     if REFUSAL in words:
         got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
         return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError("the job to run to its end", words.strip().splitlines()[-1], "Retry the run.")
+    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
@@ -139,12 +149,13 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
     if not records:
         return None
-    requests = [IngestRequest.decode(r["request"]) for r in records]
+    requests = [decode(r["request"]) for r in records]
+    first = requests[0]
     return RunRecord(
         id=run,
         queue=records[0]["queue"],
-        tenant=requests[0].tenant,
-        pipeline=requests[0].pipeline,
-        files=sum(len(r.sources) for r in requests),
+        tenant=first.tenant,
+        pipeline=None if isinstance(first, NotebookRequest) else first.pipeline,
+        files=sum(len(subjects(r)) for r in requests),
         jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
     )

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import redis
@@ -17,7 +18,7 @@ from rq.results import Result
 from ingestlab import layout
 from ingestlab.errors import TerminalError, TransientError, did_you_mean
 from ingestlab.jobs.chronicle import chronicle
-from ingestlab.jobs.queueing import ENDED, enqueue, fetch_jobs, job_result, open_queue
+from ingestlab.jobs.queueing import ENDED, ask_to_stop, enqueue, fetch_jobs, job_result, open_queue
 from ingestlab.jobs.results import (
     JobRef,
     RunRecord,
@@ -29,7 +30,8 @@ from ingestlab.jobs.results import (
     share_of,
 )
 from ingestlab.ledger import connect
-from ingestlab.models import NAME, IngestRequest, IngestResult, Outcome, Progress, Tally
+from ingestlab.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
+from ingestlab.requests import decode
 from ingestlab.settings import Settings, load_settings
 from ingestlab.storage import open_store
 
@@ -73,19 +75,25 @@ class Run:
         counts = {
             name: sum(getattr(p, name) for p in states)
             for name in Progress.model_fields
-            if name not in ("state", "note", "share")
+            if name not in ("state", "note", "share", "failures")
         }
         counts["files"] = max(counts["files"], self.record.files)  # more where archives are among them
         notes = [p.note for p in states if p.note]
         share = sum(share_of(p) * p.files for p in states) / max(1, sum(p.files for p in states))
-        return Progress(state=overall(states), note=notes[0] if notes else "", share=share, **counts)
+        failures = tuple(islice((o for p in states for o in p.failures), FIRST_FAILURES))
+        note = notes[0] if notes else ""
+        return Progress(state=overall(states), note=note, share=share, failures=failures, **counts)
 
     def failures(self) -> tuple[Outcome, ...]:
-        """The sources that have failed so far, in the jobs that have ended or wait for another try."""
+        """The sources that have failed so far; of a job that is still at work, the first of them."""
         with reaching(self.settings):
-            jobs = [(ref, job) for ref, job in self._jobs() if job is None or _ended(job) or "result" in job.meta]
-            results = [self._job_result(ref, job) for ref, job in jobs]
-        return tuple(o for result in results for o in result.outcomes if o.status == "failed")
+            found = [
+                self._job_result(ref, job).outcomes
+                if job is None or _ended(job) or "result" in job.meta
+                else self._job_progress(ref, job).failures
+                for ref, job in self._jobs()
+            ]
+        return tuple(outcome for outcomes in found for outcome in outcomes if outcome.status == "failed")
 
     def history(self) -> list[str]:
         """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
@@ -134,12 +142,14 @@ class Run:
             return self._add_up([self._job_result(ref, job) for ref, job in jobs])
 
     def cancel(self) -> int:
-        """Takes the jobs that have not started from the queue; gives their number."""
+        """Takes the jobs that have not started from the queue, and has a notebook stopped; gives their number."""
         with reaching(self.settings):
-            waiting = [j for _, j in self._jobs() if j and j.get_status(refresh=False) in _WAITING]
+            jobs = [job for _, job in self._jobs() if job]
+            waiting = [job for job in jobs if job.get_status(refresh=False) in _WAITING]
             for job in waiting:
                 job.cancel()
-        return len(waiting)
+            notebooks = jobs if self.record.queue == self.settings.notebook_queue else []
+            return len(waiting) + sum(ask_to_stop(job) for job in notebooks if job not in waiting)
 
     def retry(self) -> int:
         """Queues the jobs that failed, or that left some files behind, once more; gives their number."""
@@ -150,8 +160,8 @@ class Run:
                 if job.get_status(refresh=False) == JobStatus.FAILED:
                     job.requeue()
                 else:  # what it has committed is unchanged by now, so it is the rest that is tried
-                    request = IngestRequest.decode(job.args[0])
-                    enqueue(self.client, open_queue(self.client, self.record.queue), request, self.settings)
+                    queue = open_queue(self.client, self.record.queue)
+                    enqueue(self.client, queue, decode(job.args[0]), self.settings)
         return len(failed)
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:

@@ -101,7 +101,7 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
             result = pipeline.clean(to_pandas(frame.table, frame.index))
     except IngestError:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything, and must not end the process
         fix = "Mend it; `ingestlab check` tries it on a file."
         raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
     if not isinstance(result, pd.DataFrame):

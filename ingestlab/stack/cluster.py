@@ -14,13 +14,9 @@ from queue import SimpleQueue
 import dask
 from distributed import LocalCluster
 
+from ingestlab.stack.parts import CALM
 from ingestlab.stack.state import write_private
 from ingestlab.stack.valkey import HOST
-
-CALM = {  # an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
-    "distributed.admin.tick.interval": "200ms",
-    "distributed.worker.profile.interval": "100ms",
-}
 
 
 def main(argv: list[str] | None = None) -> None:

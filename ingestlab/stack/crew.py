@@ -31,7 +31,8 @@ from ingestlab.stack.parts import DASK, Part
 from ingestlab.stack.state import SERVER, STARTING_FILE, SUPERVISOR, WISH_FILE, Proc, StackState, write_private
 
 START_SECONDS = 40.0  # for one part to become ready
-LOOK_SECONDS = 0.02  # between two looks at a part that is starting: a server does not call when it listens
+ASK_SECONDS = 1.0  # between two looks whether there is work for a part that is not always needed
+LOOK_SECONDS = 0.05  # between two looks at a part that is starting: a server does not call when it listens
 QUICK_SECONDS = 10.0  # a part that lives shorter has died at once
 DELAYS = (0.2, 1.0, 3.0, 10.0)  # before it is started again; one such death more, and it is given up
 PR_SET_PDEATHSIG = 1
@@ -99,15 +100,16 @@ class Crew:
         try:
             async with asyncio.TaskGroup() as group:
                 for part in self._parts.values():
-                    group.create_task(self._start(part))
+                    if part.needed is None:
+                        group.create_task(self._start(part))
         except* IngestError as failed:
             raise failed.exceptions[0] from None
         (self._home / STARTING_FILE).rename(self._home / STACK_FILE)
         self._file = self._home / STACK_FILE
         on_ready(self._state)
         async with asyncio.TaskGroup() as group:
-            for name in self._parts:
-                self._keepers[name] = group.create_task(self._keep(name))
+            for name, part in self._parts.items():
+                self._keepers[name] = group.create_task(self._attend(part) if part.needed else self._keep(name))
             while self._plan:
                 await self._asked.wait()
                 self._asked.clear()
@@ -146,6 +148,13 @@ class Crew:
         except StackError as error:
             log.warning("%s", error)
             await self._end(part, grace=0)
+
+    async def _attend(self, part: Part) -> None:
+        """Starts a part when there is work for it, and keeps it from then on."""
+        while part.needed and not await asyncio.to_thread(part.needed):  # noqa: ASYNC110 - Redis calls nobody
+            await asyncio.sleep(ASK_SECONDS)
+        await self._join(part)
+        await self._keep(part.name)
 
     async def _rescale(self, dask: Part) -> None:
         """Has the Dask cluster read the wish, and waits until it has what is wanted; one that dies of it comes back."""

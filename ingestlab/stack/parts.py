@@ -15,6 +15,8 @@ from typing import Any
 
 import redis
 from pydantic import AliasChoices
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ingestlab.settings import Settings
 from ingestlab.stack import milvus, valkey
@@ -25,6 +27,10 @@ DASK, MILVUS = "dask", "milvus"
 PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
 WORKER = (sys.executable, "-m", "ingestlab.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+CALM = {  # Dask's settings: an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
+    "distributed.admin.tick.interval": "200ms",
+    "distributed.worker.profile.interval": "100ms",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Part:
         grace: Seconds between being asked to end and being killed.
         after: The part that must be ready before this one is started.
         sign: The file that it writes when it is ready; what an earlier life left there does not count.
+        needed: Says whether there is work for it, without which it is not started; None: it is always started.
     """
 
     name: str
@@ -88,6 +95,7 @@ class Part:
     grace: float = 5.0
     after: str | None = None
     sign: Path | None = None
+    needed: Callable[[], bool] | None = None
 
 
 def variables() -> dict[str, str]:
@@ -115,6 +123,7 @@ def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings
         "home": home,
         "lake": settings.lake_url,
         "pipelines": tuple(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
+        "notebooks": tuple(str(Path(p).expanduser().resolve()) for p in settings.notebooks),
         "redis_url": valkey.url(ports[SERVER], secret),
         "redis_host": valkey.HOST,
         "redis_port": ports[SERVER],
@@ -157,7 +166,8 @@ def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Par
         wave=2,
         grace=10.0,
     )
-    crew = [_worker(f"worker-{n + 1}", settings, spec, env) for n in range(spec.workers)]
+    crew = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
+    crew.append(_notebook_worker(settings, spec, env))
     vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
     return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *crew)
 
@@ -204,15 +214,30 @@ def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
     )
 
 
-def _worker(name: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+    """The worker for notebooks, which most stacks never need."""
+    queue = settings.notebook_queue
+    keys = [f"rq:{registry}:{queue}" for registry in ("queue", "wip", "scheduled")]
+    client = redis.Redis.from_url(settings.redis, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+
+    def needed() -> bool:
+        try:
+            return bool(client.exists(*keys))
+        except redis.RedisError:
+            return False
+
+    return replace(_worker("notebook-worker", queue, settings, spec, env), needed=needed)
+
+
+def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
     def listens(pid: int) -> bool:
         try:
             with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
-                return any(listener.pid == pid for listener in listeners(client, settings.queue))
+                return any(listener.pid == pid for listener in listeners(client, queue))
         except redis.ConnectionError:
             return False
 
-    command = (*spec.worker_command, settings.queue)
+    command = (*spec.worker_command, queue)
     return Part(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
 
 
