@@ -70,7 +70,10 @@ class Cluster:
         except IngestError:
             raise
         except LOST as error:
-            raise TransientError.wrap(error, "Dask workers to finish the tasks", "See the Dask dashboard.") from error
+            fix = "See the Dask dashboard."
+            if isinstance(error, KilledWorker):
+                fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
+            raise TransientError.wrap(error, "Dask workers to finish the tasks", fix) from error
         finally:
             for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
                 future.release()

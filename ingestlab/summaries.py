@@ -50,7 +50,7 @@ class Summaries:
     def names(self) -> list[str]:
         """The table's aggregates."""
         history = manifests(self._store, *self._where)
-        return sorted({*self._in_pipelines(history), *_by_aggregate(history, self._home)})
+        return sorted({*self._in_pipelines(history, []), *_by_aggregate(history, self._home)})
 
     def read(self, name: str) -> pa.Table:
         """An aggregate of all rows that are published now: keys and measures, one row for each group.
@@ -93,25 +93,30 @@ class Summaries:
 
     def _named(self, name: str, history: Sequence[Manifest]) -> Aggregate:
         """The declaration: the pipeline's, or else that of the last states."""
-        declared = self._in_pipelines(history)
+        broken: list[TerminalError] = []
+        declared = self._in_pipelines(history, broken)
         if name in declared:
             return declared[name]
         states = _by_aggregate(history, self._home)
         for state in reversed(states.get(name, [])):
             with suppress(FileNotFoundError):  # an earlier one says the same
                 return declaration(self._load(state))
+        if broken:
+            raise broken[0]  # it may declare it: somebody is at it
         known = sorted({*declared, *states})
         have = ", ".join(known) or "it has none"
         fix = did_you_mean(name, known, "Declare it in the pipeline: Pipeline(aggregates={…}).")
         raise TerminalError(f"an aggregate of table {self._where[1]} ({have})", f"'{name}'", fix)
 
-    def _in_pipelines(self, history: Sequence[Manifest]) -> dict[str, Aggregate]:
-        """What the pipelines that made the table declare, the last one first."""
+    def _in_pipelines(self, history: Sequence[Manifest], broken: list[TerminalError]) -> dict[str, Aggregate]:
+        """What the pipelines that made the table declare, the last one first; why others do not load is told."""
         found: dict[str, Aggregate] = {}
         sources = Catalog.read(self._settings).sources
         for name in dict.fromkeys(m.pipeline for m in reversed(history)):
             pipeline = attempt(load, sources[name]) if name in sources else None
-            if pipeline is not None and not isinstance(pipeline, TerminalError):
+            if isinstance(pipeline, TerminalError):
+                broken.append(pipeline)
+            elif pipeline is not None:
                 found = {**pipeline.aggregates, **found}
         return found
 

@@ -28,7 +28,7 @@ from ingestlab.storage import LocalStore, Store
 SAMPLE = 4 * MB  # bytes of the file that are tried
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """What a pipeline makes of a sample: rows to publish, and rows to keep aside with their reasons."""
 
@@ -36,6 +36,11 @@ class Trial:
     rejects: pd.DataFrame
     tally: Tally
     rules: dict[str, int]
+
+    def __repr__(self) -> str:
+        t, why = self.tally, ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items())
+        counts = f"{t.rows_in:,} rows in, {t.out:,} to publish, {t.rejected:,} to reject{f' ({why})' if why else ''}"
+        return f"trial: {counts}; they are in .rows and .rejects"
 
 
 def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:

@@ -192,6 +192,24 @@ def test_the_nearest_come_first_and_filters_hold(store, docs):
     assert store.search(docs.name, asked[:1], limit=10, where=ALL, only={"year": []}) == [[]]
 
 
+def test_a_filter_that_few_rows_pass_finds_the_nearest_of_these_though_many_are_equal(store, docs):
+    thirty = np.random.default_rng(0).normal(size=(30, DIM)).astype(np.float32)
+    table = rows(
+        range(3000), vector=pa.FixedSizeListArray.from_arrays(pa.array(np.tile(thirty, (100, 1)).ravel()), DIM)
+    )
+    store.upsert(docs.name, table)
+    store.upsert(docs.name, rows(range(20), tenant="small", seed=1))
+    store.settle(docs.name)
+    asked = vectors_of(table)[:1]
+    unit = vectors_of(table) / np.linalg.norm(vectors_of(table), axis=1, keepdims=True)
+    best = sorted((unit @ unit[0])[900:960].tolist(), reverse=True)[:10]
+    (hits,) = store.search(docs.name, asked, limit=10, where=ALL, only={"year": list(range(2900, 2960))})
+    assert [hit.score for hit in hits] == pytest.approx(best, abs=1e-4)
+    assert all(900 <= hit.values["row"] < 960 and "vector" not in hit.values for hit in hits)
+    (hits,) = store.search(docs.name, asked, limit=20, where=Where(tenant="small"))
+    assert len(hits) == 20
+
+
 def test_a_filter_on_an_unknown_column_names_those_there_are(store, docs):
     store.upsert(docs.name, rows("a"))
     with pytest.raises(TerminalError, match=r"title.*filter on 'colour'"):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.errors import TerminalError
+from ingestlab.sinks.nearest import nearest
 from ingestlab.sinks.vector_rows import absent, as_table, matrix, prepared
 from ingestlab.sinks.vector_values import Collection, Filter, Hit, Where
 
@@ -113,13 +114,8 @@ class MemoryVectors:
         """See VectorStore; `only` must be a mapping here."""
         target = self._target(name)
         pks = [pk for pk in self._matching(name, where or Where()) if _passes(target.rows[pk], only)]
-        if not pks:
-            return [[] for _ in vectors]
-        scores = _scores(np.asarray(vectors, np.float32), np.stack([target.vectors[pk] for pk in pks]), target.made)
-        best = np.argsort(scores if target.made.metric == "L2" else -scores, axis=1, kind="stable")[:, :limit]
-        return [
-            [Hit(pks[i], float(scores[n, i]), dict(target.rows[pks[i]])) for i in order] for n, order in enumerate(best)
-        ]
+        stored = np.array([target.vectors[pk] for pk in pks])
+        return nearest(vectors, stored, [target.rows[pk] for pk in pks], limit, target.made)
 
     def close(self) -> None:
         """See VectorStore; what was written stays."""
@@ -159,14 +155,3 @@ def _passes(row: dict[str, Any], only: Filter | None) -> bool:
         if row[column] not in ([wanted] if isinstance(wanted, str | int | float | bool) else wanted):
             return False
     return True
-
-
-def _scores(queries: np.ndarray, stored: np.ndarray, made: Collection) -> np.ndarray:
-    if made.metric == "L2":
-        squares: np.ndarray = ((queries[:, None, :] - stored[None]) ** 2).sum(axis=2)
-        return squares
-    if made.metric == "COSINE":
-        queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)
-        stored = stored / np.maximum(np.linalg.norm(stored, axis=1, keepdims=True), 1e-12)
-    products: np.ndarray = queries @ stored.T
-    return products

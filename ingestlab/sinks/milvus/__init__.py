@@ -16,6 +16,7 @@ from ingestlab.settings import Settings
 from ingestlab.sinks.milvus import schema
 from ingestlab.sinks.milvus.filters import allowed, both, expression, expressions
 from ingestlab.sinks.milvus.link import AbsentError, Link, UnloadedError
+from ingestlab.sinks.nearest import nearest
 from ingestlab.sinks.vector_rows import absent, as_table, matrix, prepared
 from ingestlab.sinks.vector_values import Collection, Filter, Hit, Where, named_by
 
@@ -24,6 +25,7 @@ BATCH_ROWS = 4000
 IN_FLIGHT = 2  # upserts at once: one is packed while the server takes the other
 LOAD_SECONDS = 600.0  # an index may have to be built
 MOST = 16_384  # rows in one answer of a Milvus
+DEEP = 32_768  # candidates of a filtered search: Milvus Lite counts those among them, too, that do not pass
 STRONG = "Strong"  # every read sees the writes before it
 
 
@@ -158,21 +160,28 @@ class MilvusStore:
         """See VectorStore."""
         target = self._target(name)
         columns = ["pk", *(c.name for c in target.made.columns)]
-        queries = list(np.asarray(vectors, np.float32))
-        answer = self._ask(
-            target,
-            "search",
-            data=queries,
-            limit=limit,
-            filter=both(expression(where or Where()), allowed(only, columns)),
-            output_fields=columns,
-            search_params={"params": {"ef": max(128, 2 * limit)} if target.made.index == "HNSW" else {}},
-        )
+        asked = {
+            "data": list(np.asarray(vectors, np.float32)),
+            "limit": limit,
+            "filter": both(expression(where or Where()), allowed(only, columns)),
+            "output_fields": columns,
+        }
+        indexed = target.made.index == "HNSW"
+        candidates = DEEP if self._link.is_lite and only is not None else max(128, 2 * limit)
+        answer = self._ask(target, "search", **asked, search_params={"params": {"ef": candidates} if indexed else {}})
+        if self._link.is_lite and indexed and any(len(hits) < limit for hits in answer):
+            return self._compared(target, asked, columns)
         return [[Hit(h["entity"]["pk"], float(h["distance"]), dict(h["entity"])) for h in hits] for hits in answer]
 
     def close(self) -> None:
         """See VectorStore."""
         self._link.close()
+
+    def _compared(self, target: _Target, asked: dict[str, Any], columns: Sequence[str]) -> list[list[Hit]]:
+        """The same by comparing all: from many equal vectors, Milvus Lite's index finds no way to the others."""
+        rows = list(self._pages(target, asked["filter"], [*columns, "vector"]))
+        stored = np.array([row.pop("vector") for row in rows], np.float32)
+        return nearest(np.array(asked["data"]), stored, rows, asked["limit"], target.made)
 
     def _find(self, name: str) -> _Target | None:
         if name in self._known:

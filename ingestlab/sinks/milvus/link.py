@@ -124,7 +124,7 @@ class Link:
         elif status is grpc.StatusCode.DEADLINE_EXCEEDED:
             kind, fix = SlowError, f"It has {self._timeout:g} s: INGESTLAB_MILVUS_TIMEOUT gives it more."
         elif status is not None:
-            kind, fix = TransientError, "Start it, or correct MILVUS_URI."
+            kind, fix = TransientError, "Start it, in a notebook with Lab(), or correct MILVUS_URI."
         return kind.wrap(error, f"Milvus at {self._shown} to answer {method}", fix)
 
 
