@@ -5,10 +5,10 @@ STAMP := .venv/.installed
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
-.PHONY: help install demo lab notebooks test test-milvus test-torch lint bench lock clean
+.PHONY: help install demo lab notebooks test test-compose test-milvus test-torch lint bench lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Make the environment
 
@@ -46,6 +46,9 @@ $(TORCH)/.installed: $(STAMP)
 
 test-milvus: install  ## Run the tests that want a full Milvus, against the server of the package milvus
 	$(BIN)/python tests/with_milvus.py
+
+test-compose: install  ## Bring up docker-compose.yml on this machine's container engine, and test it
+	INGESTLAB_TEST_COMPOSE=1 $(BIN)/python -m pytest -m compose
 
 lint: install  ## Check style, types and import layers
 	$(BIN)/ruff check

@@ -336,7 +336,7 @@ def test_what_is_slow_to_import_does_not_keep_short_commands_waiting(args: list[
 
 def test_every_command_says_what_it_is_for(say: Say) -> None:
     for command in app.registered_commands:
-        name = command.callback.__name__  # type: ignore[union-attr]
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
         shown = say(name, "--help").stdout
         assert command.callback.__doc__.split(".")[0][:60] in " ".join(shown.split())  # type: ignore[union-attr]
 

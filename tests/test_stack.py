@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -446,6 +447,13 @@ class TestDoctor:
             Worker(["q"], connection=client, name="dumb").register_birth()
             client.hset("rq:worker:dumb", mapping={"ingestlab": "0.1.0", "last_heartbeat": "2020-01-01T00:00:00.0Z"})
             assert "silent" in self.only(wrong(queue="q"), "workers", "error").text
+            Worker(["q"], connection=client, name="well").register_birth()
+            now = datetime.now(UTC).isoformat()
+            client.hset(
+                "rq:worker:well", mapping={"ingestlab": "0.1.0", "last_heartbeat": now, "hostname": "elsewhere"}
+            )
+            assert "silent" in self.only(wrong(queue="q"), "workers", "warning").text, "another does its work"
+            client.srem("rq:workers:q", "rq:worker:well")
             client.hset("rq:worker:dumb", "hostname", socket.gethostname())
             client.hset("rq:worker:dumb", "pid", 2**22 + 1)  # no process has this id: it has ended, it is not silent
             assert "No worker" in self.only(wrong(queue="q"), "workers", "error").text
@@ -467,12 +475,14 @@ class TestDoctor:
                 "tcp://c": host("3.11.7.final.0", dask="2", pandas=None),
             },
         }
-        told = [f.text for f in doctor._dask_workers("tcp://s", versions)]
+        told = [f.text for f in doctor._dask_workers("tcp://s", versions, "error")]
         assert told == [
             "python is 3.11.7 here and 3.12.1 on Dask worker tcp://b.",
             "dask is 1 here and 2 on Dask worker tcp://b, tcp://c.",
             "pandas is 3 here and missing on Dask worker tcp://c.",
         ]
+        elsewhere = list(doctor._dask_workers("tcp://s", versions, "warning"))
+        assert [f.level for f in elsewhere] == ["ok", "warning", "warning", "warning"], "no worker of ours runs here"
 
     def test_a_lake_that_cannot_be_written(self, wrong, tmp_path):
         (tmp_path / "lake").write_text("a file in the way")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ingestlab.cli import aggregates, demo, jobs, lab, lake, notebook, profile, propose, search, stack, upkeep
+from ingestlab.cli import aggregates, demo, jobs, lab, lake, notebook, profile, propose, search, servers, stack, upkeep
 from ingestlab.cli.common import Commands
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (stack, lab, jobs, lake, search, profile, propose, aggregates, upkeep, notebook, demo):
+for module in (stack, servers, lab, jobs, lake, search, profile, propose, aggregates, upkeep, notebook, demo):
     module.register(app)
 
 

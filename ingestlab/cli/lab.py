@@ -33,6 +33,9 @@ def lab(
     """Open JupyterLab with the dashboard beside a notebook; starts the stack. What follows -- is for JupyterLab."""
     if find_spec("jupyterlab") is None:
         raise TerminalError("JupyterLab", "it is not installed", "pip install 'ingestlab[lab]'")
+    options = context.args
+    if str(notebook).startswith("-"):  # no notebook, but an option of JupyterLab
+        notebook, options = NOTEBOOK, [str(notebook), *options]
     settings = load_settings(home=home)
     if not (settings.redis_url or settings.redis_host):
         settings = stack.start(settings)
@@ -41,4 +44,4 @@ def lab(
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.root_dir=.", *as_root]
     address = f"--LabApp.default_url=/lab/workspaces/{WORKSPACE}/tree/{notebook.as_posix()}"
     here = {**os.environ, **found, "INGESTLAB_HOME": str(home_of(settings))}
-    os.execve(sys.executable, [*command, address, *context.args], here)  # noqa: S606 - no shell is wanted
+    os.execve(sys.executable, [*command, address, *options], here)  # noqa: S606 - no shell is wanted

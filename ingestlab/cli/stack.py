@@ -116,8 +116,8 @@ def worker(
     home: Home = None,
 ) -> None:
     """Run one RQ worker in the foreground, until Ctrl-C."""
-    settings = load_settings(home=home, queue=queue)
-    os.execve(sys.executable, [*WORKER, settings.queue], environment(settings))  # noqa: S606 - no shell is wanted
+    settings = load_settings(home=home)  # as it is: a notebook submits to the settings' queue, whatever its worker's is
+    os.execve(sys.executable, [*WORKER, queue or settings.queue], environment(settings))  # noqa: S606 - no shell is wanted
 
 
 def exports(settings: Settings) -> dict[str, str]:
@@ -137,6 +137,7 @@ def exports(settings: Settings) -> dict[str, str]:
         "INGESTLAB_HOME": str(home_of(settings)),
         "INGESTLAB_LAKE": settings.lake_url,
         "INGESTLAB_PIPELINES": ",".join(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
+        "INGESTLAB_NOTEBOOKS": ",".join(str(Path(p).expanduser().resolve()) for p in settings.notebooks),
         "INGESTLAB_SAMPLES": settings.samples,
         "INGESTLAB_REFERENCES": settings.references,
     }

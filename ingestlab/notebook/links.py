@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,22 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")  # what the proxy passes on to unle
 _SECONDS = 1.0
 
 
-def reachable(url: str, environ: Mapping[str, str] | None = None) -> str:
-    """The address under which a browser that shows this notebook finds a page on this machine.
+def reachable(url: str, environ: Mapping[str, str] | None = None, hosts: Sequence[str] = ()) -> str:
+    """The address under which a browser that shows this notebook finds a page.
 
     Args:
         url: The page, as this process sees it.
         environ: The kernel's environment.
+        hosts: Other machines whose pages the notebook's server passes on, too.
     """
     parts = urlsplit(url)
     here = shell()
-    if here is None or parts.hostname not in LOOPBACK or "__vsc_ipynb_file__" in here.user_ns:
+    passed_on = parts.hostname in LOOPBACK or parts.hostname in hosts
+    if here is None or not passed_on or "__vsc_ipynb_file__" in here.user_ns:
         return url
     base = proxy_base(os.environ if environ is None else environ)
-    return f"{base}proxy/{parts.port or 80}{parts.path or '/'}" if base else url
+    host = "" if parts.hostname in LOOPBACK else f"{parts.hostname}:"
+    return f"{base}proxy/{host}{parts.port or 80}{parts.path or '/'}" if base else url
 
 
 def proxy_base(environ: Mapping[str, str]) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,9 +104,9 @@ def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
     for worker in silent:
         yield Finding(
             "workers",
-            "error",
+            "warning" if healthy else "error",
             f"Worker {worker.name} on {worker.host} has been silent for {worker.silence(now):.0f} s.",
-            "If it hangs, kill it: another takes its job over.",
+            "If it hangs, kill it: another takes its job over. If it is dead, its entry goes within some minutes.",
         )
     for worker in found:
         if not worker.version:
@@ -127,29 +129,45 @@ def _dask(settings: Settings) -> Iterator[Finding]:
         )
         return
     try:
-        with Client(address, timeout=PATIENCE, set_as_default=False) as client:
-            versions = client.get_versions(packages=["pyarrow"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other versions elsewhere: told below
+            with Client(address, timeout=PATIENCE, set_as_default=False) as client:
+                versions = client.get_versions(packages=["pyarrow"])
     except (OSError, TimeoutError, ValueError) as error:
         fix = "Start it, or correct DASK_SCHEDULER_ADDRESS."
         yield Finding("dask", "error", f"The Dask scheduler at {address} cannot be reached: {error}", fix)
         return
-    yield from _dask_workers(address, versions)
+    yield from _dask_workers(address, versions, "error" if _works_here(settings) else "warning")
 
 
-def _dask_workers(address: str, versions: dict[str, Any]) -> Iterator[Finding]:
+def _works_here(settings: Settings) -> bool:
+    """Whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
+    try:
+        with redis.Redis.from_url(settings.redis, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
+            found = listeners(client, settings.queue)
+    except (redis.RedisError, IngestError):
+        return True
+    return not found or any(worker.host == socket.gethostname() for worker in found)
+
+
+def _dask_workers(address: str, versions: dict[str, Any], level: Level) -> Iterator[Finding]:
     workers = versions["workers"]
     if not workers:
         yield Finding("dask", "error", f"The Dask cluster at {address} has no workers.", "Start some: `dask worker`.")
         return
     skews = list(_skew(versions["client"], workers))
-    if not skews:
-        yield Finding("dask", "ok", f"Dask answers at {address}; workers with our versions: {len(workers)}.")
+    if not skews or level == "warning":
+        ours = "" if skews else " with our versions"
+        yield Finding("dask", "ok", f"Dask answers at {address}; workers{ours}: {len(workers)}.")
+    fix = "Install the same versions everywhere, and restart the workers."
+    if level == "warning":
+        fix = "Submitting and reading is fine so; run no RQ worker here, and send no work of your own to Dask."
     for package, ours, theirs, where in skews:
         yield Finding(
             "dask",
-            "error",
+            level,
             f"{package} is {ours} here and {theirs} on Dask worker {', '.join(where)}.",
-            "Install the same versions everywhere, and restart the workers.",
+            fix,
         )
 
 

@@ -20,7 +20,7 @@ from ingestlab.stack.state import home_of
 from ingestlab.stack.valkey import HOST
 
 WORKSPACE = "ingestlab"
-PANES = {"Ingest": 0.5, "Task Stream": 0.3, "Progress": 0.2}  # from top to bottom, with their shares of the height
+PANES = {"Ingest": 0.46, "Task Stream": 0.29, "Progress": 0.25}  # from top to bottom, with their shares of the height
 LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, and what its panes are called after
 
 
@@ -36,6 +36,7 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
     folder = home_of(settings) / "jupyter"
     dashboard = pane_url(settings)
     _write(folder / "config/labconfig/default_setting_overrides.json", overrides(dashboard))
+    _write(folder / "config/jupyter_server_config.json", server_config(settings))
     file = folder / "workspaces" / _file_name(WORKSPACE)
     if not file.exists():
         _write(file, workspace(dashboard, notebook))
@@ -48,7 +49,14 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
 def pane_url(settings: Settings) -> str:
     """The dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
     parts = urlsplit((settings.dask_dashboard or "").removesuffix("/status"))
+    if parts.hostname in settings.proxied_hosts:
+        return f"proxy/{parts.hostname}:{parts.port}"
     return f"proxy/{parts.port}" if parts.hostname == HOST else parts.geturl()
+
+
+def server_config(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the Jupyter server is told: whose pages it may pass on."""
+    return {"ServerProxy": {"host_allowlist": ["localhost", HOST, "::1", *settings.proxied_hosts]}}
 
 
 def overrides(dashboard: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,62 @@
+"""The commands that run one part of the system on a machine of its own, or prepare its servers: see also `worker`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ingestlab.cli.common import many, out
+from ingestlab.errors import TerminalError
+from ingestlab.settings import load_settings
+from ingestlab.stack.parts import CALM, ONE_THREAD, environment
+
+WORKER_PAGE = ":8790"  # of a Dask worker: ingestlab.stack.health asks it
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command(context_settings=_PASSED_ON)(scheduler)
+    app.command("dask-worker", context_settings=_PASSED_ON)(dask_worker)
+    app.command()(init)
+
+
+def scheduler(context: typer.Context) -> None:
+    """Run a Dask scheduler that has the Ingest page. Options are those of `dask scheduler`."""
+    _dask("scheduler", "--preload", "ingestlab.dashboard", *context.args)
+
+
+def dask_worker(context: typer.Context) -> None:
+    """Run a Dask worker for DASK_SCHEDULER_ADDRESS. Options are those of `dask worker`."""
+    address = load_settings().dask_scheduler
+    if not address:
+        raise TerminalError("a scheduler's address", "none", "Set DASK_SCHEDULER_ADDRESS, e.g. to tcp://host:8786.")
+    page = [] if "--dashboard-address" in context.args else ["--dashboard-address", WORKER_PAGE]
+    # One partition at a time: memory stays bounded, and pandas holds the GIL anyway.
+    threads = [] if "--nthreads" in context.args else ["--nthreads", "1"]
+    _dask("worker", address, *threads, *page, "--preload", "ingestlab.stack.warm", *context.args)
+
+
+def init(
+    samples: Annotated[bool, typer.Option(help="Put sample files where INGESTLAB_SAMPLES says, too.")] = False,
+) -> None:
+    """Make the place of the lake, a bucket or a folder; harmless to repeat."""
+    from ingestlab.stack.ground import make_place, put_samples  # noqa: PLC0415 - fsspec is slow to import
+
+    settings = load_settings()
+    make_place(settings.lake_url, settings)
+    out.print(Text(f"The lake is at {settings.lake_url}."))
+    if samples:
+        sets = put_samples(settings)
+        out.print(Text(f"{many(len(sets), 'set')} of samples copied to {settings.samples}."))
+
+
+def _dask(role: str, *arguments: str) -> None:
+    """Becomes a `dask` command that is as calm as those of the embedded stack."""
+    calm = {f"DASK_{name.upper().replace('.', '__')}": value for name, value in CALM.items()}
+    here = {**calm, **environment(load_settings()), **ONE_THREAD}
+    os.execve(sys.executable, [sys.executable, "-m", "dask", role, *arguments], here)  # noqa: S606 - no shell is wanted

@@ -1,0 +1,98 @@
+"""Is what runs in this container well? ``python -m ingestlab.stack.health`` exits with 0 if it is.
+
+One question for all roles of the container image: it looks which of them runs here, and asks that one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import psutil
+import redis
+
+from ingestlab.errors import TerminalError
+from ingestlab.settings import Settings, load_settings
+from ingestlab.stack.listeners import listeners
+
+PATIENCE = 3.0  # seconds that a server may take to answer
+BEATS = 3  # so many in a row may be missing, as elsewhere
+
+# By the words of a role's command line: the page of it that tells.
+PAGES: Mapping[tuple[str, str], tuple[int, str]] = {
+    ("dask", "scheduler"): (8787, "/health"),
+    ("dask", "worker"): (8790, "/health"),
+    ("-m", "jupyterlab"): (8888, "/api"),
+}
+WORKER = ("-m", "ingestlab.worker")
+
+
+def troubles(settings: Settings, first: int = 1) -> list[str]:
+    """What is wrong with the roles that run here, a sentence each; where none runs, that is one, too.
+
+    Args:
+        settings: Where Redis is.
+        first: The process whose offspring is looked at, itself included; that of a container has the number 1.
+    """
+    seen, found = False, []
+    for line in _command_lines(psutil.Process(first)):
+        pairs = list(pairwise(line))
+        if WORKER in pairs:
+            seen = True
+            found += _worker(settings, line[pairs.index(WORKER) + 2 :])
+        for words, (port, path) in PAGES.items():
+            if words in pairs:
+                seen = True
+                found += _page(port, path)
+    return found if seen else ["None of ingestlab's roles runs here."]
+
+
+def _command_lines(first: psutil.Process) -> Iterator[list[str]]:
+    for process in (first, *first.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            yield process.cmdline()
+
+
+def _worker(settings: Settings, queues: list[str]) -> list[str]:
+    """An RQ worker is well while Redis hears its heart."""
+    queue = (queues or [settings.queue])[0]
+    try:
+        with redis.Redis.from_url(settings.redis, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
+            mine = [one for one in listeners(client, queue) if one.host == socket.gethostname()]
+    except redis.RedisError as error:
+        return [f"Redis at {settings.redis_shown} does not answer: {error}"]
+    except TerminalError as error:  # no Redis is named
+        return [str(error)]
+    now = datetime.now(UTC)
+    if any(one.silence(now) < BEATS * settings.beat for one in mine):
+        return []
+    return [f"No worker of this machine is heard on the queue {queue}."]
+
+
+def _page(port: int, path: str) -> list[str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return [f"Port {port} does not answer: {error}"]
+    finally:
+        connection.close()
+    return [] if status == http.client.OK else [f"Port {port} answers {path} with {status}."]
+
+
+def main() -> int:
+    """Prints what is wrong; gives the exit code."""
+    found = troubles(load_settings())
+    for sentence in found:
+        print(sentence)  # noqa: T201 - `docker inspect` shows it
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Servers of one's own: their buckets are made, samples put there, and a Lab works with them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+import fsspec
+import pandas as pd
+import pytest
+
+from ingestlab import Lab
+from ingestlab.errors import IngestError, TerminalError
+from ingestlab.settings import Settings
+from ingestlab.stack.ground import make_place, put_samples
+from ingestlab.storage import open_store
+
+
+@pytest.fixture
+def names() -> tuple[str, str]:
+    """Buckets that are not there yet: for a lake, and for samples."""
+    word = secrets.token_hex(4)
+    return f"lake-{word}", f"samples-{word}"
+
+
+@pytest.fixture
+def lab(redis_url, s3, names, tmp_path, cli, monkeypatch) -> Lab:
+    """A Lab on a Redis of one's own and two fresh buckets, which `ingestlab init` has made."""
+    lake, samples = names
+    options = json.dumps({"s3": s3})
+    where = {"INGESTLAB_LAKE": f"s3://{lake}/deep/in/it", "INGESTLAB_SAMPLES": f"s3://{samples}"}
+    for _ in range(2):
+        done = cli("init", "--samples", INGESTLAB_STORAGE_OPTIONS=options, REDIS_URL=redis_url, **where, timeout=100)
+        assert done.returncode == 0, done.stderr
+    assert "0 sets" in done.stdout, "the second time there is nothing to do"
+    monkeypatch.setattr(fsspec.config, "conf", {})
+    monkeypatch.setenv("INGESTLAB_STORAGE_OPTIONS", options)
+    return Lab(tmp_path, redis_url=redis_url, lake=where["INGESTLAB_LAKE"], samples=where["INGESTLAB_SAMPLES"])
+
+
+def test_a_notebook_finds_samples_lake_and_parts_on_servers_of_ones_own(lab, names):
+    files = lab.samples("bts")
+    assert len(files) == 24
+    assert files[0].startswith(f"s3://{names[1]}/bts/alarm-")
+    assert len(pd.read_csv(files[0], on_bad_lines="skip")) > 100, "pandas knows the credentials of the settings"
+    assert lab.ls() == []
+    open_store(lab.settings.lake_url, lab.settings.storage_options).write("tables/a/x.parquet", b"1")
+    assert (lab.ls("parquet"), lab.ls("csv")) == (["tables/a/x.parquet"], [])
+    parts = lab.parts().set_index("part")["where"]
+    assert parts["lake"] == lab.settings.lake_url
+    assert not [name for name in parts.index if name.startswith("worker")]
+
+
+def test_a_set_whose_copying_was_cut_off_is_copied_again(lab, names, s3):
+    store = fsspec.filesystem("s3", **s3)
+    store.rm([f"{names[1]}/.copied/bts", f"{names[1]}/bts/alarm-2017-10-23-00-vn.csv"])
+    assert put_samples(lab.settings) == ["bts"]
+    store.invalidate_cache()
+    assert len(lab.samples("bts")) == 24
+
+
+def test_a_local_folder_is_made(tmp_path):
+    make_place(str(tmp_path / "a" / "lake"), Settings(_env_file=None))
+    assert (tmp_path / "a" / "lake").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(IngestError, match="INGESTLAB_LAKE"):
+        make_place(str(tmp_path / "file" / "lake"), Settings(_env_file=None))
+
+
+@pytest.mark.parametrize("samples", [None, "http://127.0.0.1:1"])
+def test_samples_are_put_on_an_object_store_alone(samples):
+    with pytest.raises(TerminalError, match="INGESTLAB_SAMPLES"):
+        put_samples(Settings(_env_file=None, samples=samples))
+
+
+def test_the_embedded_stack_has_parts_and_a_lake_to_list(stack, tmp_path: Path):
+    lab = Lab(stack.home)
+    assert {"redis", "dask", "worker-1", "worker-2"} <= set(lab.parts()["part"])
+    assert isinstance(lab.ls(), list)
