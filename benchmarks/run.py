@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import begin
 import bigfile
 import embedding
 import growth
@@ -33,6 +34,7 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "partitions": partitions.measure,
     "growth": growth.measure,
     "vectors": embedding.measure,
+    "begin": begin.measure,
 }
 QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100, "copies": 1, "partitions": 300, "texts": 5000}
 

@@ -8,13 +8,14 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from ingestlab.embedders.pictures import opened
 from ingestlab.errors import TerminalError
 from ingestlab.history import manifests
+from ingestlab.listing import one_line
 from ingestlab.models import SourceRecord
 from ingestlab.storage import Store
 
@@ -79,16 +80,10 @@ class Hits(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         plain = pd.DataFrame(self)
         if self._gallery is None or "source" not in self.columns:
-            return _html(plain)
+            return one_line(plain)
         mark = secrets.token_hex(8)  # stands for the pictures until all else is escaped; long tables leave most out
         plain.insert(
             0, "image", pd.Series([f"{mark}-{i}" for i in range(len(self))], self.index), allow_duplicates=True
         )
         gallery, sources = self._gallery, self["source"].tolist()
-        return re.sub(rf"{mark}-(\d+)", lambda found: gallery.picture(sources[int(found[1])]), _html(plain) or "")
-
-
-def _html(frame: pd.DataFrame) -> str | None:
-    shown: Any = frame
-    text: str | None = shown._repr_html_()
-    return text
+        return re.sub(rf"{mark}-(\d+)", lambda found: gallery.picture(sources[int(found[1])]), one_line(plain) or "")

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,21 @@ OPTIONS = (  # it runs as root in containers, and calls nobody
 PROGRAMS = ("chromium", "chromium-browser")
 
 
-@contextmanager
-def open_browser() -> Iterator[Any]:
-    """Chromium; a test that wants it is skipped where there is none, unless `INGESTLAB_BROWSER` says "required"."""
+def chromium() -> str:
+    """The program; a test that wants it is skipped where there is none, unless `INGESTLAB_BROWSER` says "required"."""
     absent = pytest.fail if os.environ.get("INGESTLAB_BROWSER") == "required" else pytest.skip
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
+    if find_spec("playwright") is None:
         absent("playwright is not installed: pip install playwright")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        absent("there is no chromium on this machine: apt-get install chromium")
+    return program or absent("there is no chromium on this machine: apt-get install chromium")
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """Chromium, with no window."""
+    program = chromium()
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
         try:

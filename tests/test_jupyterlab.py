@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from browsing import screenshot
-from yard import environment, until
+from browsing import chromium, screenshot
+from labs import JupyterLab, open_lab
+from yard import until
 
 from ingestlab.errors import TerminalError
 from ingestlab.jobs import submit
@@ -47,6 +42,15 @@ def test_a_workspace_that_somebody_arranged_is_kept_but_for_the_address(settings
         jupyter.prepare(found, "a.ipynb")
 
 
+def test_the_panes_of_a_scheduler_elsewhere_go_through_the_server_where_it_passes_them_on(settings):
+    found = settings(dask_dashboard="http://scheduler:8787/status", proxied_hosts=("scheduler",))
+    assert jupyter.pane_url(found) == "proxy/scheduler:8787"
+    env = jupyter.prepare(found, "a.ipynb")
+    folder = Path(env["JUPYTER_CONFIG_PATH"].split(os.pathsep)[0])
+    told = json.loads((folder / "jupyter_server_config.json").read_text())
+    assert set(told["ServerProxy"]["host_allowlist"]) == {"localhost", "127.0.0.1", "::1", "scheduler"}
+
+
 def test_jupyterlab_looks_for_the_workspace_where_it_is(settings):
     handler = pytest.importorskip("jupyterlab_server.workspaces_handler", reason="the extra `lab` is not installed")
     env = jupyter.prepare(settings(dask_dashboard="http://127.0.0.1:1234/status"), "a.ipynb")
@@ -61,41 +65,16 @@ def test_settings_of_ones_own_stay_on_the_path(settings, monkeypatch):
 
 
 @pytest.fixture
-def lab(stack: Settings, tmp_path: Path) -> Iterator[str]:
-    """JupyterLab as `ingestlab lab` opens it; gives the address that it would open."""
-    if find_spec("dask_labextension") is None:  # to import it takes an event loop
-        pytest.skip("the extra `lab` is not installed")
+def lab(stack: Settings, tmp_path: Path) -> Iterator[JupyterLab]:
+    """JupyterLab as `ingestlab lab` opens it, in a folder with one notebook."""
+    chromium()
     (tmp_path / "lesson.ipynb").write_text(json.dumps(NOTEBOOK))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=tok"]
-    expose = "--LabApp.expose_app_in_browser=True"
-    env = environment(JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime"), JUPYTER_CONFIG_DIR=str(tmp_path / "config"))
-    command = [sys.executable, "-m", "ingestlab", "lab", "lesson.ipynb", "--home", str(stack.home), *options, expose]
-    with (tmp_path / "lab.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
-    base = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, (tmp_path / "lab.log").read_text()
-        try:
-            return bool(urllib.request.urlopen(f"{base}/api/status?token=tok", timeout=5))
-        except OSError:
-            return False
-
-    try:
-        until(answers, 60, "JupyterLab")
-        yield f"{base}/lab/workspaces/{jupyter.WORKSPACE}/tree/lesson.ipynb?token=tok"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+    with open_lab(tmp_path, stack.home, "lesson.ipynb", tmp_path) as found:
+        yield found
 
 
 def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_path, browser):
-    page = browser.new_page(viewport={"width": 1600, "height": 1000})
-    page.goto(lab)
-    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.context?.isReady", timeout=60_000)
+    page = lab.open(browser, "lesson.ipynb").page
     titles = "[...jupyterapp.shell.widgets('main')].map(w => w.title.label)"
     wanted = ["lesson.ipynb", *jupyter.PANES]
     until(lambda: page.evaluate(titles) == wanted or page.wait_for_timeout(200), 30, "a notebook and three panes")

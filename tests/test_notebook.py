@@ -42,6 +42,17 @@ PIPELINE = Pipeline(
     aggregates={"by_word": Aggregate(by=["word"], measures={"rows": "count", "most": ("n", "max")})},
 )
 """
+ODD = """
+from ingestlab import Csv, Pipeline
+
+
+class Odd(Csv):
+    def split(self, *rest):
+        return 1 / 0
+
+
+PIPELINE = Pipeline(reader=Odd(columns={"n": "int64"}))
+"""
 
 
 def listens(port: int) -> bool:
@@ -203,6 +214,8 @@ def test_links_in_a_kernel_go_where_its_page_is(live: Kernel):
     answers = text(live.cell(f"{ask} reachable('http://127.0.0.1:8787/status', hub))")).split()
     assert answers[:2] == ["http://127.0.0.1:8787/status", "http://10.0.0.5:8787/status"]
     assert answers[2] == "/user/ann/proxy/8787/status"
+    passed_on = "print(reachable('http://scheduler:8787/status', hub, ['scheduler']))"
+    assert text(live.cell(passed_on)).strip() == "/user/ann/proxy/scheduler:8787/status"
     live.cell("__vsc_ipynb_file__ = 'a.ipynb'")
     assert text(live.cell("print(reachable('http://127.0.0.1:8787/status', hub))")).strip().startswith("http://127")
     live.cell("del __vsc_ipynb_file__")
@@ -213,6 +226,39 @@ def test_an_error_in_a_cell_is_three_lines_that_help(live: Kernel):
     assert error["ename"] == "TerminalError"
     assert "Did you mean 'plain'?" in error["traceback"][-1]
     assert len(error["traceback"]) == 4
+
+
+# A student's mistakes in a kernel
+
+
+def test_a_cell_that_is_run_before_those_above_it_is_told_so(live: Kernel, yard: Yard):
+    live.cell("from ingestlab.teaching import check")
+    (error,) = live.cell("print(1)\nanswers['x']")[1:]
+    assert error["ename"] == "NameError"
+    assert [line.split()[0] for line in error["traceback"]] == ["NameError:", "expected", "got", "do"]
+    assert "'answers'" in error["traceback"][1]
+    assert "Run All Above Selected Cell" in error["traceback"][-1]
+    (typo,) = live.cell("def inside():\n    return lba\n\ninside()")
+    assert "Did you mean 'lab'?" in typo["traceback"][-1]
+
+
+def test_errors_that_are_nobody_s_order_are_shown_as_ever(live: Kernel, yard: Yard):
+    live.cell("from ingestlab.teaching import check")
+    for code in ("def f():\n    x += 1\n\nf()", "exec('nothing', {})", "1 / 0"):
+        (error,) = live.cell(code)
+        assert not any("Run All Above" in line for line in error["traceback"]), code
+        assert any("Traceback" in line for line in error["traceback"]), code
+
+
+def test_an_interrupted_start_of_a_worker_leaves_none_behind(live: Kernel, yard: Yard):
+    live.cell("from ingestlab.teaching import start_worker\nimport psutil")
+    cell = live.begin("display('begun')\nworker = start_worker('night')")
+    live.outputs(cell, seen="begun")
+    live.interrupt()
+    *_, error = live.outputs(cell)
+    assert error["ename"] == "KeyboardInterrupt"
+    alive = "[p.pid for p in psutil.Process().children() if 'ingestlab.worker' in p.cmdline()]"
+    assert text(live.cell(f"print({alive})")).strip() == "[]"
 
 
 # What a run tells
@@ -248,6 +294,40 @@ def test_a_run_of_a_file_that_fails_says_which_and_why_and_can_be_tried_again(la
     assert lab.run(run.id).watch(30).result().failed == ()
 
 
+def test_a_file_that_fails_is_told_while_its_neighbours_are_at_work(lab, yard):
+    with Server({"plain-held.csv": CONTENT}) as slow:
+        run = lab.submit([slow.url("/files/plain-none.csv"), slow.url("/held/plain-held.csv")], pipeline="plain")
+        (failure,) = until(lambda: run.progress().failures, 20, "a failure")
+        assert run.progress().state == "fetching"
+        assert run.failures() == (failure,)
+        for form in (repr(run), run._repr_html_(), str(run.log())):
+            assert "plain-none.csv" in form
+            assert "expected" in form
+        assert "fetching    1 of 2 files" in str(run.log())
+        slow.release()
+        assert [o.uri for o in run.watch(30).result().failed] == [failure.uri]
+    assert repr(run).count("✗") == 1
+    assert lab.runs().set_index("run")["failed"][run.id] == 1
+
+
+def test_the_log_has_the_traceback_of_an_error_that_nobody_has_foreseen(lab, yard):
+    yard.pipeline("odd", ODD)
+    log = str(lab.submit(yard.file("odd.csv"), pipeline="odd").watch(30).log())
+    assert "run.log() and the worker's log" in log
+    assert log.count("Traceback") == 1
+    assert log.splitlines()[-1].strip() == "ZeroDivisionError: division by zero"
+    assert "odd.py" in log
+
+
+def test_of_many_failed_files_the_first_are_told_and_the_others_counted(lab, yard):
+    run = lab.submit([f"{yard.folder}/none-{n}.csv" for n in range(8)], pipeline="plain").watch(30)
+    assert run.progress().failed == 8
+    assert len(run.progress().failures) == 5
+    assert repr(run).count("✗") == 5
+    assert "and 3 more failed files: run.files" in repr(run)
+    assert len(run.failures()) == 8
+
+
 def test_a_run_that_waits_can_be_cancelled_and_says_so(lab, yard):
     run = lab.submit(yard.file("waits.csv"), pipeline="plain", queue="nobody")
     with pytest.raises(TransientError, match=r"run\.watch\(\)"):
@@ -265,7 +345,7 @@ def test_what_a_page_shows_is_escaped_and_complete():
     counts = {"tally": {}, "rules": {"n:lt": 3}, "parquet_bytes": 1, "tables": ("t",), "seconds": {}}
     result = RunResult.model_validate({"run": "r", "state": "finished", "outcomes": (good, bad), **counts})
     progress = Progress(state="finished", files=2, files_done=2, rows=1234, rejected=3, failed=1, bytes=5_000_000)
-    view = View("r", progress, seconds=130, rate=9.4, failures=(bad,), result=result)
+    view = View("r", progress, seconds=130, rate=9.4, result=result)
     for form in (view.html(), view.plain()):
         assert all(word in form for word in ("1,234 rows", "5.0 MB", "3 rejected", "2 min", "n:lt 3", "in table t"))
     assert "&lt;b&gt;.csv" in view.html()
@@ -377,6 +457,31 @@ def test_a_pipeline_that_is_no_python_is_refused_at_once_with_its_line(lab, yard
             lab.submit(yard.file("torn.csv"), pipeline="torn")
     finally:
         (yard.folder / "pipelines/torn.py").unlink()
+
+
+def test_an_aggregate_that_a_torn_pipeline_may_declare_is_answered_with_its_line(lab, yard):
+    lab.submit(yard.file("half.csv"), pipeline="checked").watch(30)
+    yard.pipeline("checked", CHECKED.replace('"by_word": Agg', '"by_letter": Agg').replace("},\n)", "},"))
+    try:
+        with pytest.raises(TerminalError, match=r"SyntaxError.*checked\.py, line \d+"):
+            lab.aggregate("checked", "by_letter")
+        assert "most" in lab.aggregate("checked", "by_word"), "the last that was declared"
+    finally:
+        yard.pipeline("checked", CHECKED)
+
+
+def test_paths_are_taken_for_files_and_nothing_else_is(lab, yard):
+    yard.file("path.csv")
+    runs = [lab.submit(given, pipeline="plain") for given in (yard.folder / "path.csv", [yard.folder / "path.csv"])]
+    assert [run.watch(30).result().failed for run in runs] == [(), ()]
+    for wrong in (5, [yard.folder, 5], None):
+        with pytest.raises(TerminalError, match=r"the URI or path of a file, or a list of them; got (int 5|NoneType)"):
+            lab.submit(wrong)
+
+
+def test_a_kind_of_samples_that_is_not_there_is_answered_with_the_likeliest(stack):
+    with pytest.raises(TerminalError, match=r"\(bts, .*Did you mean 'weblogs'"):
+        Lab(home=stack.home).samples("weblog")
 
 
 def test_redis_that_is_gone_is_said_in_words_that_help(settings):

@@ -18,6 +18,7 @@ from ingestlab.notebook import Lab
 from ingestlab.settings import Settings
 from ingestlab.stack.listeners import queues
 from ingestlab.stack.state import running
+from ingestlab.teaching import check
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_a_size_that_is_no_size_changes_nothing(lab: Lab, size):
     assert running(lab.settings.home) == before
 
 
-def test_a_stack_that_is_stopped_beneath_a_notebook_is_started_again_by_lab(lab: Lab, tmp_path: Path):
+def test_a_stack_that_is_stopped_beneath_a_notebook_is_started_again_by_lab(lab: Lab, tmp_path: Path, monkeypatch):
     source = tmp_path / "plain-before.csv"
     source.write_bytes(CONTENT)
     run = lab.submit(source.as_uri(), pipeline="plain").watch(30)
@@ -112,12 +113,20 @@ def test_a_stack_that_is_stopped_beneath_a_notebook_is_started_again_by_lab(lab:
     assert "lab = Lab()" in repr(lab)
     assert "lab = Lab()" in lab._repr_html_()
     assert "does not answer" in repr(lab)
-    assert "Redis" in repr(run), "a run shows itself without its Redis"
+    assert f"run {run.id}: not known\n  expected a Redis server" in repr(run), "a run shows itself without its Redis"
+    assert "not known" in run._repr_html_()
     assert lab.table("plain").rows == 200, "what is published can be read"
     with pytest.raises(TransientError, match=r"Lab\(\)"):
         run.watch()
+    with pytest.raises(TransientError, match=r"Lab\(\)"):
+        lab.compact("plain")
     with pytest.raises(StackError, match="ingestlab up"):
         lab.scale(workers=2)
+    monkeypatch.setenv("INGESTLAB_HOME", str(lab.settings.home))
+    with pytest.raises(StackError, match=r"lab = Lab\(\) starts it again"):
+        check("00.1", 2)
+    with pytest.raises(TransientError, match=r"Lab\(\)"):
+        check("00.2", run)
     again = Lab(home=lab.settings.home, pipelines=lab.settings.pipelines)
     assert again.run(run.id).watch(30).result().count("committed") == 1
     assert run.progress().state == "finished", "the old run's server is back at its address"

@@ -6,23 +6,24 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import numpy as np
-import pandas as pd
 import psutil
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 from typer.testing import CliRunner
+from wrong_answers import STRANGE, WRONG
 
 from ingestlab import Lab, TerminalError, stack
 from ingestlab.cli import app
 from ingestlab.driver import execute, with_parameters
 from ingestlab.errors import TransientError
 from ingestlab.settings import load_settings
-from ingestlab.teaching import NotYet, check, start_worker
+from ingestlab.teaching import check, start_worker
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -51,26 +52,95 @@ def is_exercise(cell) -> bool:
     return "exercise" in cell.metadata.get("tags", [])
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs_and_waits_for_the_student_at_its_exercises_alone(path: Path, home: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    empty = FOLDER / "exercises" / path.name
-    asked = nbformat.read(empty, as_version=4).cells if empty.exists() else notebook.cells
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}})
+@dataclass
+class Student:
+    """A student with a notebook and its kernel."""
+
+    path: Path
+    client: NotebookClient
+
+    @property
+    def cells(self) -> list[NotebookNode]:
+        return self.client.nb.cells
+
+    def types(self, code: str) -> CellExecutionError | None:
+        """Runs a cell at the end; gives what it raised."""
+        self.cells.append(nbformat.v4.new_code_cell(code))
+        try:
+            self.client.execute_cell(self.cells[-1], len(self.cells) - 1)
+        except CellExecutionError as error:
+            return error
+        return None
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda p: p.stem)
+def student(request: pytest.FixtureRequest, home: Path):
+    """A student who begins a notebook."""
+    notebook = nbformat.read(request.param, as_version=4)
+    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(FOLDER)}})
     with client.setup_kernel():
-        for number, (cell, question) in enumerate(zip(notebook.cells, asked, strict=True)):
-            if is_exercise(cell):
-                with pytest.raises(CellExecutionError) as stopped:
-                    client.execute_cell(question, number)
-                assert stopped.value.ename == "NotImplementedError"
-                assert len(stopped.value.evalue) > 20, "a hint"
-            if cell.cell_type == "code":
-                client.execute_cell(cell, number)
-    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+        yield Student(request.param, client)
+
+
+@pytest.mark.timeout(300)
+def test_notebook_runs_and_waits_for_the_student_at_its_exercises_alone(student: Student) -> None:
+    empty, cells = FOLDER / "exercises" / student.path.name, list(student.cells)
+    asked = nbformat.read(empty, as_version=4).cells if empty.exists() else cells
+    for number, (cell, question) in enumerate(zip(cells, asked, strict=True)):
+        if is_exercise(cell):
+            with pytest.raises(CellExecutionError) as stopped:
+                student.client.execute_cell(question, number)
+            assert stopped.value.ename == "NotImplementedError"
+            assert len(stopped.value.evalue) > 20, "a hint"
+        if cell.cell_type == "code":
+            student.client.execute_cell(cell, number)
+    outputs = [o for cell in cells for o in cell.get("outputs", [])]
     assert any("text/html" in o.get("data", {}) for o in outputs)
-    answered = [o for cell in notebook.cells if is_exercise(cell) for o in cell.outputs if "✔" in o.get("text", "")]
-    assert len(answered) == sum(is_exercise(cell) for cell in notebook.cells)
+    answered = [o for cell in cells if is_exercise(cell) for o in cell.outputs if "✔" in o.get("text", "")]
+    assert len(answered) == sum(is_exercise(cell) for cell in cells)
+
+
+@pytest.mark.timeout(180)
+def test_wrong_answers_are_told_what_is_wrong(student: Student) -> None:
+    unclear = []
+    assert student.types("import numpy as np\nimport pandas as pd") is None
+    for exercise, answer, text in WRONG[student.path.stem[:2]]:
+        error = student.types(f"check({exercise!r}, {answer})")
+        said = error.evalue if error else "✔"
+        if not re.search(f"^{exercise}: .*(?:{text})", said) or len(said) > 300:
+            unclear.append((exercise, answer, said))
+        elif student.cells[-1].outputs[-1]["traceback"] != [f"✘ {said}"]:
+            unclear.append((exercise, answer, "a way through our code"))
+    assert unclear == []
+
+
+@pytest.mark.timeout(120)
+def test_an_answer_may_be_anything(student: Student) -> None:
+    chapter = student.path.stem[:2]
+    exercises = sorted({exercise for exercise, _, _ in WRONG[chapter]})
+    assert len(exercises) >= 2
+    error = student.types(f"""
+import numpy, pandas
+from ingestlab.teaching import NotYet
+for exercise in {exercises}:
+    for strange in [{STRANGE}]:
+        try:
+            check(exercise, strange)
+        except NotYet as error:
+            assert 10 < len(str(error)) < 300, str(error)
+            assert "cannot be used" not in str(error) or not isinstance(strange, (str, int, type(None))), str(error)
+        else:
+            assert False, (exercise, strange)
+""")
+    assert error is None, error
+
+
+@pytest.mark.timeout(300)
+def test_cells_may_be_run_twice_and_the_notebook_again_from_its_top(student: Student) -> None:
+    for number, cell in enumerate(nbformat.read(student.path, as_version=4).cells):
+        if cell.cell_type == "code":
+            for _ in range(2 if is_exercise(cell) else 1):
+                student.client.execute_cell(cell, number)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -101,60 +171,6 @@ def test_links_lead_somewhere(path: Path) -> None:
         for cell in build.notebook(path.read_text(), exercises=flag).cells:
             links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", cell.source) if cell.cell_type == "markdown" else []
             assert all((folder / link).exists() for link in links), links
-
-
-def wrong_answers(lab: Lab) -> list[tuple[str, object, str]]:
-    """Exercise, an answer that a student may give, and what is said of it."""
-    missing = lab.submit("/nowhere/alarm-1.csv").watch()
-    weblogs = lab.submit(lab.samples("weblogs")[:2]).watch()
-    rejects, flights = lab.rejects("bts_alarms"), lab.table("flights").rows
-    return [
-        ("00.1", 17, "17 is not what Redis says"),
-        ("00.1", "two", "a number; got str 'two'"),
-        ("00.2", None, "got nothing yet"),
-        ("00.2", missing, "1 of its files failed: expected the file"),
-        ("00.2", weblogs, "it is about 2"),
-        ("00.3", 1, "1 rows is not what the table has now"),
-        ("01.1", lab.submit(lab.samples("bts")[0]).watch(), "the first file again"),
-        ("01.2", rejects["rule"], "your answer cannot be used|these are no rules"),
-        ("01.2", rejects["rule"].value_counts(ascending=True), "commonest rule should come first"),
-        ("01.2", rejects["rule"].value_counts().head(2), "you have 2"),
-        ("01.3", "id,station_id,alarm_id", "that is the header"),
-        ("01.3", "1,2,3", "no reject has this line"),
-        ("02.1", weblogs, "2 files fit in one request"),
-        ("02.2", [weblogs, missing], "has published nothing into bts_alarms"),
-        ("02.3", weblogs, "not the run with the file that came late"),
-        ("03.1", 5, "give the function itself"),
-        ("03.1", lambda df: df.assign(duration_s=0.0), "'duration_s' should be 30, nothing, 120"),
-        ("03.1", lambda df: df.reset_index(drop=True), "the index is .0, 1, 2."),
-        ("03.1", lambda df: df, "the column 'duration_s' is missing"),
-        ("03.1", lambda df: df.pop("start_time") is None or df, "it changes the frame"),
-        ("03.2", None, "it gives None if there was nothing to replay"),
-        ("04.1", ("HA", 10), "another one flew more"),
-        ("04.1", ("UA", flights), "Have you added all of its groups"),
-        ("04.2", (lambda values: values, lambda states: np.concatenate(states).std()), "not the data"),
-        ("04.2", (np.std, np.mean), "numpy says"),
-        ("04.3", ([1, 2], [3]), "make them equally long"),
-        ("04.3", ([1, 2], [3, 4]), "and so is the mean of the medians"),
-        ("05.1", 2, "Group by both columns"),
-        ("05.2", lab.submit(lab.samples("bts")).watch(), "no file had changed"),
-        ("05.3", 7, "7 is not what lies in the folder"),
-        ("07.1", (lab.submit(lab.samples("bts")[0], force=True).watch(), 1e9), "too fast"),
-        ("07.2", weblogs, "it made|did nothing"),
-        ("07.3", ("/nowhere", 1.0), "there is no file"),
-        ("08.1", weblogs, "expected what lab.check"),
-        ("08.2", weblogs, "the rows are in the table weblogs"),
-        ("08.3", pd.DataFrame({"origin": ["JFK"]}), "these columns are missing: hours"),
-    ]
-
-
-@pytest.mark.timeout(180)
-def test_checks_say_what_is_wrong(home: Path) -> None:
-    for exercise, answer, text in wrong_answers(Lab()):
-        with pytest.raises(NotYet, match=f"^{exercise}: .*(?:{text})") as said:
-            check(exercise, answer)
-        assert len(str(said.value)) < 300
-        assert said.value._render_traceback_() == [f"✘ {said.value}"]
 
 
 def test_a_worker_that_finds_no_redis_says_so_and_is_gone(home: Path) -> None:

@@ -18,6 +18,7 @@ from ingestlab.cli import app
 from ingestlab.embedders import embed_all, fingerprint, load
 from ingestlab.errors import TerminalError
 from ingestlab.hits import Hits
+from ingestlab.listing import one_line
 from ingestlab.models import Manifest, SourceRecord, Tally
 from ingestlab.search import search
 from ingestlab.sinks.vector_rows import primary_keys
@@ -272,9 +273,10 @@ def test_hits_are_a_frame_whatever_is_done_with_them(pictures):
     assert "image" not in pictures.columns
 
 
-def test_texts_are_shown_as_pandas_does(shelf):
+def test_texts_are_shown_as_pandas_does_but_for_their_lines(shelf):
     hits = shelf.search(shelf.fill(TEXTS), QUESTION)
-    assert hits._repr_html_() == pd.DataFrame(hits)._repr_html_()
+    assert "white-space:nowrap" in hits._repr_html_()
+    assert hits._repr_html_() == one_line(pd.DataFrame(hits))
 
 
 # The command

@@ -24,6 +24,7 @@ from ingestlab import (
     TransientError,
     load_settings,
     submit,
+    submit_notebook,
 )
 from ingestlab.hits import Hits
 
@@ -95,6 +96,8 @@ def explore() -> None:
     lab = Lab(tenant="physics")
     run = lab.submit("data/alarm-*.csv", pipeline="bts_alarms").watch()
     assert_type(run.files, pd.DataFrame)
+    assert_type(lab.notebook("run_pipeline.ipynb", uri=["a.csv"]).watch().result().kept, dict[str, str])
+    assert_type(submit_notebook("run_pipeline.ipynb", {"uri": "a.csv"}), Run)
     assert_type(lab.run(run.id).result().tally.rejected, int)
     table = lab.table("bts_alarms")
     assert_type(table.pandas(["id"]), pd.DataFrame)

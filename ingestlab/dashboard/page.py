@@ -94,7 +94,7 @@ class IngestPage:
         style = InlineStyleSheet(css=_style())
         names = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures")
         look: Any = {"stylesheets": [style], "disable_math": True, "sizing_mode": "stretch_width", "margin": 0}
-        self._divs = {name: Div(**look) for name in names}
+        self._divs = {name: Div(visible=False, **look) for name in names}  # an empty one takes room
         self.root = self._layout()
         self.update()
 

@@ -67,7 +67,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
     running, retrying = snapshot.count("running"), snapshot.count("retrying")
     at_it = [*(f"{n} {stage}" for stage, n in stages.items()), *([f"{retrying} retrying"] if retrying else [])]
     rows, rejected = history.total("rows"), history.total("rejected")
-    share = f"{rejected / rows:.1%} of the rows" if rejected else "none in the last hour"
+    share = f"{rejected / rows:.1%} of the rows" if rejected else "none last hour"
     alive = [worker for worker in snapshot.workers if not doubtful(worker)]
     busy = f"{sum(worker.busy for worker in alive)} busy"
     found = [
@@ -75,7 +75,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
         _card("running", "Jobs at work", f"{running:,}", " · ".join(at_it) or "none"),
         *(_rate(snapshot, *row) for row in (("files", "Files"), ("rows", "Rows"), ("bytes", "Bytes"))),
         _card("rejected", "Rejected rows", short(round(rejected)), share, "some" if rejected else ""),
-        _card("failed", "Files failed", f"{snapshot.failed:,}", "in the last hour", "bad" if snapshot.failed else ""),
+        _card("failed", "Files failed", f"{snapshot.failed:,}", "last hour", "bad" if snapshot.failed else ""),
         _card("workers", "Workers", str(len(alive)), f"{busy} · {dask}" if dask else busy, "" if alive else "bad"),
     ]
     return f"<div class=cards>{''.join(found)}</div>"
@@ -184,7 +184,7 @@ def _rate(snapshot: Snapshot, measure: str, name: str) -> str:
     unit = "B" if measure == "bytes" else ""
     now = short(snapshot.history.total(measure, RECENT) / RECENT, unit)
     hour = short(round(snapshot.history.total(measure)), unit)
-    return _card(measure, f"{name} a second", now, f"{hour} in the last hour")
+    return _card(measure, f"{name} a second", now, f"{hour} last hour")
 
 
 def _queue(queue: Queue, hues: Mapping[str, str], most: int, listening: int) -> tuple[str, ...]:

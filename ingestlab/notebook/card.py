@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from ingestlab import stack
 from ingestlab.errors import IngestError
@@ -22,6 +22,7 @@ from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer
 _MILVUS_PORT = 19530
+_PAGE = "ingest"  # of the dashboard, if its scheduler has loaded ours
 T = TypeVar("T")
 
 
@@ -37,6 +38,7 @@ class Card:
         milvus: Whether it listens; None if none is named.
         tables: How many there are; None if the lake cannot be read.
         dashboard: Its address for the browser.
+        ingest: Likewise, of its Ingest page; None if there is none.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Card:
     milvus: bool | None
     tables: int | None
     dashboard: str | None
+    ingest: str | None
 
     @property
     def trouble(self) -> str:
@@ -60,13 +63,17 @@ class Card:
     def plain(self) -> str:
         """The card as text."""
         rows = [f"  {name:<10}{value}{' - ' + note if note else ''}" for name, value, note in self._rows()]
-        more = [f"  dashboard {self.settings.dask_dashboard}"] if self.settings.dask_dashboard else []
-        return "\n".join(["ingestlab", *rows, *more, *([f"  ! {self.trouble}"] if self.trouble else [])])
+        if address := self.settings.dask_dashboard:
+            rows.append(f"  {'dashboard':<10}{address}")
+            rows += [f"  {'':<10}{urljoin(address, _PAGE)}"] if self.ingest else []
+        rows += [f"  ! {self.trouble}"] if self.trouble else []
+        return "\n".join(["ingestlab", *rows])
 
     def html(self) -> str:
         """The card as HTML."""
         where = page.faint("embedded stack" if self.embedded else "servers of the settings")
-        to = page.link(self.dashboard, "Dask dashboard") if self.dashboard else ""
+        pages = {"Ingest": self.ingest, "Dask dashboard": self.dashboard}
+        to = " &nbsp; ".join(page.link(address, name) for name, address in pages.items() if address)
         rows: dict[str, str] = {}
         for name, value, note in self._rows():
             bad = note in ("does not answer", "cannot be read") or note.endswith("no worker")
@@ -103,12 +110,15 @@ def look(settings: Settings) -> Card:
     """Asks everything at once how it is."""
     state = stack.running(home_of(settings))
     embedded = state is not None and state.settings.get("redis_url") == settings.redis
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         found = pool.submit(queues, settings, _SECONDS)
-        workers = pool.submit(_or_none, lambda: _dask_workers(settings.dask_dashboard or ""))
+        address = settings.dask_dashboard or ""
+        workers = pool.submit(_or_none, lambda: int(_asked(address, "json/counts.json")["workers"]))
+        plots = pool.submit(_or_none, lambda: _asked(address, "individual-plots.json"))
         tables = pool.submit(_or_none, lambda: len(Lake(settings).tables()))
         listens = pool.submit(_or_none, lambda: _listens(settings.milvus_uri or ""))
-        dashboard = reachable(settings.dask_dashboard) if settings.dask_dashboard else None
+        dashboard = reachable(address, hosts=settings.proxied_hosts) if address else None
+        has_page = f"/individual-{_PAGE}" in (plots.result() or {}).values()
         waiting = found.result()
         return Card(
             settings=settings,
@@ -118,6 +128,7 @@ def look(settings: Settings) -> Card:
             milvus=listens.result(),
             tables=tables.result(),
             dashboard=dashboard,
+            ingest=urljoin(dashboard, _PAGE) if dashboard and has_page else None,
         )
 
 
@@ -133,11 +144,10 @@ def _or_none(ask: Callable[[], T]) -> T | None:
         return None
 
 
-def _dask_workers(dashboard: str) -> int:
-    """How many workers the cluster has: its scheduler says it on the dashboard's port."""
-    parts = urlsplit(dashboard)
-    with urllib.request.urlopen(f"{parts.scheme}://{parts.netloc}/json/counts.json", timeout=_SECONDS) as answer:  # noqa: S310
-        return int(json.load(answer)["workers"])
+def _asked(dashboard: str, what: str) -> dict[str, Any]:
+    """What the scheduler says of itself on the dashboard's port."""
+    with urllib.request.urlopen(urljoin(dashboard, what), timeout=_SECONDS) as answer:  # noqa: S310
+        return dict(json.load(answer))
 
 
 def _listens(uri: str) -> bool | None:

@@ -16,12 +16,15 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
+from ingestlab.listing import one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#3f87c6", "#d8823a", "#2f9e6e", "#b5619f", "#8a8d3b")  # one a line, readable on white and on black
 PANELS, BARS, ROWS = 3, 10, 10  # measures, groups and rows that are shown
+WIDTH = 7.2  # inches, as much as a notebook beside the dashboard has; a wider one is shrunk, and its letters with it
 _INK = "#010203"  # stands for the text's colour until the drawing is text
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -44,9 +47,9 @@ class Summary(pd.DataFrame):
         return pd.DataFrame  # what is made of it is no aggregate any more
 
     def _repr_html_(self) -> str | None:
-        plain: Any = pd.DataFrame(self)
+        plain = pd.DataFrame(self)
         with pd.option_context("display.max_rows", ROWS, "display.min_rows", ROWS):
-            table: str | None = plain._repr_html_()
+            table = one_line(plain)
         return f"{draw(plain, list(self.attrs.get('keys', [])))}{table}"
 
 
@@ -66,7 +69,8 @@ def draw(frame: pd.DataFrame, keys: Sequence[str]) -> str:
     time = next((name for name in keys if _is_time(frame[name])), None)
     plot = _lines if time else _bars
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.6 * len(measures), 2.4 if time else 0.5 + 0.22 * min(BARS, len(frame))))
+        width = min(3.6 * len(measures), WIDTH)
+        figure = Figure(figsize=(width, 2.4 if time else 0.5 + 0.22 * min(BARS, len(frame))))
         axes = figure.subplots(1, len(measures), squeeze=False, sharex=bool(time))[0]
         plot(frame, [name for name in keys if name != time], time, measures, axes)
         figure.tight_layout()
@@ -119,7 +123,16 @@ def _calm(axis: Axes, measure: str, grid: str) -> None:
     axis.spines[:].set_alpha(0.4)
     axis.grid(axis=grid, color=_INK, alpha=0.12, linewidth=0.7)  # type: ignore[arg-type, unused-ignore]
     axis.set_axisbelow(True)
+    (axis.xaxis if grid == "x" else axis.yaxis).set_major_formatter(lambda value, _at: _short(value))
     axis.tick_params(length=0)
+
+
+def _short(value: float) -> str:
+    """A number on an axis: ``0.5``, ``4,000``, ``20 k``, ``6 M``."""
+    for least, one, unit in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
+        if abs(value) >= least:
+            return f"{value / one:,.6g}{unit}"
+    return f"{value:,.6g}"
 
 
 def _svg(figure: Figure) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pandas as pd
 
 from ingestlab import stack
 from ingestlab.datasets import ensure_samples
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, did_you_mean
 from ingestlab.hits import Hits
 from ingestlab.jobs import find_run, recent_runs, submit
+from ingestlab.jobs.expand import Uris, expand
 from ingestlab.jobs.replays import submit_replay
+from ingestlab.jobs.run import reaching
 from ingestlab.lake import Lake
+from ingestlab.ledger import connect
+from ingestlab.listing import Listing
 from ingestlab.models import Progress
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
@@ -24,13 +30,18 @@ from ingestlab.profiles.report import TableProfile
 from ingestlab.search import search
 from ingestlab.settings import MB, load_settings
 from ingestlab.sinks.vectors import Filter
+from ingestlab.stack.listeners import listeners
 from ingestlab.stack.state import home_of
+from ingestlab.storage import open_store
 from ingestlab.trial import Trial, try_pipeline
 
 if TYPE_CHECKING:
     from ingestlab.compact import Compacted
     from ingestlab.delete import Deleted
     from ingestlab.reembed import Reembedded
+
+_FIRST = ("run", "at", "state", "files", "rows", "rejected", "failed")  # columns of the list of runs that fit a screen
+_SILENT = logging.NullHandler()
 
 
 class Lab:
@@ -50,10 +61,29 @@ class Lab:
             settings = stack.start(settings)
         self.settings = settings
         self._lake = Lake(settings)
+        logging.getLogger("stamina").addHandler(_SILENT)  # what is tried again by itself is no news in a notebook
+        for scheme, options in settings.storage_options.items():  # so that pandas, too, reads what a cell names
+            fsspec.config.conf.setdefault(scheme, {}).update(options)
 
-    def submit(self, uris: str | Iterable[str], **options: Any) -> LabRun:
+    def submit(self, uris: Uris, **options: Any) -> LabRun:
         """Announces files on the queue; takes what :func:`ingestlab.submit` takes, and returns at once."""
         return LabRun.of(submit(uris, settings=self.settings, **options))
+
+    def notebook(self, notebook: str | Path, /, **parameters: Any) -> LabRun:
+        """Has a worker run a notebook, and keep it with its outputs and as an HTML page; returns at once.
+
+        ``run.result().kept`` says where it is kept, and which run it has made.
+
+        Args:
+            notebook: One of the notebooks folder, by its path there or from here.
+            **parameters: Plain values for the names that its cell of parameters assigns.
+
+        Raises:
+            TerminalError: There is no such notebook, or it has no such parameter.
+        """
+        from ingestlab.driver import submit_notebook  # noqa: PLC0415 - slow to import, for this alone
+
+        return LabRun.of(submit_notebook(notebook, parameters, settings=self.settings))
 
     def run(self, run: str | None = None) -> LabRun:
         """Re-attaches to a run, wherever it was started: a notebook whose kernel is gone, a terminal, a schedule.
@@ -72,15 +102,17 @@ class Lab:
         """The latest runs, newest first; ``lab.run(id)`` takes one up again."""
         found = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
         rows = [
-            {"run": r.id, "at": pd.Timestamp(r.at, unit="s"), "queue": r.queue, "pipeline": r.pipeline, **p.to_dict()}
+            {"run": r.id, "at": pd.Timestamp(int(r.at), unit="s"), "queue": r.queue, "pipeline": r.pipeline}
+            | p.to_dict()
             for r, p in found
         ]
-        return pd.DataFrame(rows, columns=["run", "at", "queue", "pipeline", *Progress.model_fields])
+        more = [name for name in ("queue", "pipeline", *Progress.model_fields) if name not in (*_FIRST, "failures")]
+        return Listing(rows, columns=[*_FIRST, *more])
 
     def tables(self) -> pd.DataFrame:
         """The published tables."""
         rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
-        return pd.DataFrame(rows, columns=["table", "rows", "parts", "bytes"])
+        return Listing(rows, columns=["table", "rows", "parts", "bytes"])
 
     def table(self, name: str) -> LabTable:
         """One table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
@@ -122,6 +154,7 @@ class Lab:
 
     def replay(self, table: str, **options: Any) -> LabRun | None:
         """Feeds rejects through the mended pipeline again; takes `rule`, `run`, `queue`; None if there are none."""
+        self._lake.table(table)  # names those there are, if it is none of them
         found = submit_replay(table, settings=self.settings, **options)
         return LabRun.of(found) if found else None
 
@@ -130,7 +163,7 @@ class Lab:
         from ingestlab.compact import compact  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.ingest import Context  # noqa: PLC0415
 
-        with Context.opened(self.settings) as context:
+        with reaching(self.settings), Context.opened(self.settings) as context:
             return compact(table, context, target=target_mb * MB, sort=sort)
 
     def reembed(self, table: str) -> Reembedded:
@@ -141,7 +174,7 @@ class Lab:
         from ingestlab.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.reembed import reembed  # noqa: PLC0415
 
-        with Context.opened(self.settings) as context:
+        with reaching(self.settings), Context.opened(self.settings) as context:
             return reembed(table, context)
 
     def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
@@ -154,15 +187,20 @@ class Lab:
         from ingestlab.delete import delete  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.ingest import Context  # noqa: PLC0415
 
-        with Context.opened(self.settings) as context:
+        with reaching(self.settings), Context.opened(self.settings) as context:
             return delete(uris, context, table=table)
+
+    def ls(self, *words: str) -> list[str]:
+        """Names of files in the lake, wherever it lies: those with one of the words in them, or all."""
+        store = open_store(self.settings.lake_url, self.settings.storage_options)
+        return [name for name in store.walk("") if not words or any(word in name for word in words)]
 
     def check(self, pipeline: str, uri: str) -> Trial:
         """Tries a pipeline on a sample of a file, in this kernel."""
         return try_pipeline(pipeline, uri, self.settings)
 
     def samples(self, folder: str) -> list[str]:
-        """URIs of the sample files of one kind on the embedded file server.
+        """URIs of the sample files of one kind: on the embedded file server, or where `ingestlab init` has put them.
 
         Args:
             folder: ``"bts"``, ``"flights"``, ``"weblogs"``, ``"pages"``, ``"documents"``, ``"digits"`` or
@@ -171,8 +209,28 @@ class Lab:
         base = self.settings.samples
         if not base:
             raise TerminalError("the embedded stack's file server", "no address of one", "Run `ingestlab up`.")
+        if not base.startswith("http"):
+            return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
         files = ensure_samples(self.settings.home / "samples") / folder
+        if not files.is_dir():
+            known = sorted(path.name for path in files.parent.iterdir() if path.is_dir())
+            raise TerminalError(
+                f"a kind of samples ({', '.join(known)})", f"'{folder}'", did_you_mean(folder, known, "")
+            )
         return [f"{base.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.iterdir())]
+
+    def parts(self) -> Listing:
+        """What the system is made of: the processes of the embedded stack, or servers and workers of your own."""
+        state = stack.running(home_of(self.settings))
+        if state is not None and state.settings.get("redis_url") == self.settings.redis:
+            return Listing([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
+        s = self.settings
+        servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
+        rows = [{"part": name, "where": where} for name, where in servers.items() if where]
+        with reaching(s), connect(s.redis) as client:
+            found = listeners(client, s.queue)
+        rows += [{"part": f"worker-{n}", "where": f"{one.host}, process {one.pid}"} for n, one in enumerate(found, 1)]
+        return Listing(rows)
 
     def stop(self) -> None:
         """Stops the embedded stack of this home; what is queued and published stays."""

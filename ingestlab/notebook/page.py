@@ -22,7 +22,7 @@ def box(*content: str) -> str:
 def title(left: str, right: str = "") -> str:
     """The first line of a box: HTML at the left and at the right."""
     ends = "display:flex;justify-content:space-between;gap:2em;margin-bottom:4px"
-    return f"<div style='{ends}'><span>{left}</span><span>{right}</span></div>"
+    return f"<div style='{ends}'><span>{left}</span><span style='white-space:nowrap'>{right}</span></div>"
 
 
 def facts(rows: dict[str, str]) -> str:

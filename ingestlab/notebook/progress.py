@@ -15,10 +15,10 @@ from textwrap import shorten
 
 from ingestlab.jobs.results import RunResult
 from ingestlab.members import label
-from ingestlab.models import Outcome, Progress
+from ingestlab.models import FIRST_FAILURES, Outcome, Progress
 from ingestlab.notebook import page
 
-MOST_ERRORS = 5  # files whose errors are shown; run.files has them all
+_TELLING = ("retrying", "processing")  # states whose note says more
 _STAGES = ("queued", "fetching", "processing", "committing", "finished")
 _WINDOW = 5.0  # seconds over which a rate is taken
 _RULES = 4
@@ -35,9 +35,9 @@ class View:
         seconds: How long it has been watched; None if it is not.
         rate: Rows per second; None if nothing is known of it.
         left: Seconds that it may take from here; None likewise.
-        failures: Files that have failed so far.
         result: How it ended; None if it has not.
         note: What else is to be said.
+        known: Whether anything is known of it.
     """
 
     run: str
@@ -45,16 +45,17 @@ class View:
     seconds: float | None = None
     rate: float | None = None
     left: float | None = None
-    failures: tuple[Outcome, ...] = ()
     result: RunResult | None = None
     note: str = ""
+    known: bool = True
 
     def plain(self) -> str:
         """As text: one line, and one for each thing that went wrong."""
         p = self.progress
         parts = [f"{p.files_done:,}/{page.many(p.files, 'file')}", *self._counts(), *self._times()]
-        errors = [f"  ✗ {label(o.uri)}: {o.exception()}" for o in self.failures[:MOST_ERRORS]]
-        return "\n".join([f"run {self.run}: {p.state} {', '.join(parts)}", *errors, *(f"  {n}" for n in self._notes())])
+        errors = [f"  ✗ {label(o.uri)}: {o.exception()}" for o in self._failures()]
+        first = f"{p.state} {', '.join(parts)}" if self.known else "not known"
+        return "\n".join([f"run {self.run}: {first}", *errors, *(f"  {n}" for n in self._notes())])
 
     def html(self) -> str:
         """As HTML."""
@@ -63,20 +64,25 @@ class View:
         colour = page.BAD if p.state == "failed" else page.GOOD if ended else page.ACCENT
         counts = [page.coloured(text, page.BAD) if text.endswith(" failed") else text for text in self._counts()]
         files = f"{p.files_done:,} of {page.many(p.files, 'file')}" if not ended else page.many(p.files, "file")
+        stages = _stages(p, colour) if self.known else page.faint("not known")
         return page.box(
-            page.title(f"{_stages(p, colour)} &nbsp;{page.faint(files)}", page.faint(" · ".join(self._times()))),
+            page.title(stages, page.faint(" · ".join(self._times()))),
             page.bar(1 - p.failed / max(1, p.files) if p.state == "finished" else 1.0 if ended else p.share, colour),
-            f"<div style='font-variant-numeric:tabular-nums'>{' · '.join(counts) or '&nbsp;'}</div>",
-            *(_failure(o) for o in self.failures[:MOST_ERRORS]),
-            *(page.line(note, page.BAD if note == p.note else "") for note in self._notes()),
+            f"<div style='font-variant-numeric:tabular-nums'>{' · '.join([files, *counts])}</div>",
+            *(_failure(o) for o in self._failures()),
+            *(page.line(note, page.BAD if p.state == "retrying" and note == p.note else "") for note in self._notes()),
             f"<div style='font-size:85%'>{page.faint('run')} {page.code(self.run)}</div>",
         )
+
+    def _failures(self) -> tuple[Outcome, ...]:
+        """The first of the files that have failed."""
+        return (self.result.failed if self.result else self.progress.failures)[:FIRST_FAILURES]
 
     def _counts(self) -> list[str]:
         p = self.progress
         found = [
             page.size(p.bytes) if p.bytes else "",
-            page.many(p.rows, "row") if p.rows else "",
+            page.many(p.rows, "row") + (f", {self.rate:,.0f}/s" if self.rate else "") if p.rows else "",
             f"{p.rejected:,} rejected" if p.rejected else "",
             f"{p.failed:,} failed" if p.failed else "",
             f"{self.result.count('unchanged'):,} unchanged" if self.result and self.result.count("unchanged") else "",
@@ -85,13 +91,14 @@ class View:
 
     def _times(self) -> list[str]:
         left = f"about {page.duration(max(1.0, self.left))} left" if self.left is not None else ""
-        rate = f"{self.rate:,.0f} rows/s" if self.rate else ""
-        return [text for text in (page.duration(self.seconds) if self.seconds is not None else "", rate, left) if text]
+        return [text for text in (_elapsed(self.seconds), left) if text]
 
     def _notes(self) -> list[str]:
-        found = [self.progress.note] if self.progress.state == "retrying" else []
-        if len(self.failures) > MOST_ERRORS:
-            found.append(f"and {len(self.failures) - MOST_ERRORS:,} more failed files: run.files")
+        p, again = self.progress, "It is tried again by itself."  # the error is told with its file
+        found = [again if p.state == "retrying" and p.failures else p.note] if p.state in _TELLING else []
+        failed = len(self.result.failed) if self.result else self.progress.failed
+        if (more := failed - len(self._failures())) > 0:
+            found.append(f"and {page.many(more, 'more failed file')}{': run.files' if self.result else ''}")
         if self.result:
             found += _ending(self.result)
         return [note for note in (*found, self.note) if note]
@@ -102,14 +109,11 @@ class Watcher:
 
     Args:
         run: Its id.
-        failures: Gives the files that have failed so far.
         starving: Says what is missing, while nothing happens; empty if nothing is.
     """
 
-    def __init__(
-        self, run: str, failures: Callable[[], tuple[Outcome, ...]], starving: Callable[[], str] = lambda: ""
-    ) -> None:
-        self._failures, self._starving = failures, starving
+    def __init__(self, run: str, starving: Callable[[], str] = lambda: "") -> None:
+        self._starving = starving
         self._began = self._asked = time.monotonic()
         self._past: deque[tuple[float, Progress]] = deque()
         self._view = View(run, Progress())
@@ -122,29 +126,24 @@ class Watcher:
         self._past.append((now, progress))
         while len(self._past) > 2 and now - self._past[1][0] >= _WINDOW:
             self._past.popleft()
-        failures = self._view.failures
-        if progress.failed > len(failures):
-            failures = self._failures() or failures
         if progress.state == "queued" and now - self._asked > 2:
             self._asked, note = now, self._starving()
         else:
             note = self._view.note if progress.state == "queued" else ""
         seconds = now - self._began
         rate, left = self._speed(progress, seconds)
-        self.show(
-            replace(self._view, progress=progress, seconds=seconds, rate=rate, left=left, failures=failures, note=note)
-        )
+        self.show(replace(self._view, progress=progress, seconds=seconds, rate=rate, left=left, note=note))
 
     def end(self, result: RunResult) -> None:
         """Shows how it ended."""
         seconds = self._view.seconds or 0.0
         rows = self._view.progress.rows
         rate = rows / seconds if seconds > 0.5 and rows else None
-        self.show(replace(self._view, result=result, failures=result.failed, rate=rate, left=None, note=""), last=True)
+        self.show(replace(self._view, result=result, rate=rate, left=None, note=""), last=True)
 
     def leave(self, note: str) -> None:
         """Shows that nobody looks any more, and why."""
-        self.show(replace(self._view, left=None, rate=None, note=note), last=True)
+        self.show(replace(self._view, left=None, rate=None, note=note, known=bool(self._past)), last=True)
 
     def show(self, view: View, *, last: bool = False) -> None:
         """Puts a view on the screen."""
@@ -183,7 +182,14 @@ def _stages(p: Progress, colour: str) -> str:
         f"<b style='color:{colour}'>{stage}</b>" if stage == p.state else f"<span style='opacity:.45'>{stage}</span>"
         for stage in _STAGES[:-1]
     ]
-    return " <span style='opacity:.35'>→</span> ".join(steps)
+    return " <span style='opacity:.45'>&rsaquo;</span> ".join(steps)
+
+
+def _elapsed(seconds: float | None) -> str:
+    """What has passed: tenths tell short runs apart."""
+    if seconds is None:
+        return ""
+    return f"{max(0.1, seconds):.1f} s" if seconds < 9.95 else page.duration(seconds)
 
 
 def _failure(outcome: Outcome) -> str:
@@ -203,6 +209,7 @@ def _ending(result: RunResult) -> list[str]:
         found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)
     if tables := [table for table in result.tables if table]:
         found.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
+    found += [f"its {name}: {where}" for name, where in result.kept.items()]
     if result.outcomes and result.count("unchanged") == len(result.outcomes):
         found.append("All of it was there already, so nothing was done; force=True ingests it again.")
     return found

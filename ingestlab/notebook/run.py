@@ -10,6 +10,7 @@ from ingestlab.errors import IngestError, TransientError
 from ingestlab.jobs import Run
 from ingestlab.jobs.results import RunResult
 from ingestlab.lake import Lake
+from ingestlab.listing import Listing
 from ingestlab.members import label
 from ingestlab.models import Progress
 from ingestlab.notebook import page
@@ -50,7 +51,7 @@ class LabRun(Run):
         """
         here = page.shell()
         self._watched = here.execution_count if here else None
-        watcher = Watcher(self.id, self.failures, lambda: starving(self.settings, self.record.queue))
+        watcher = Watcher(self.id, lambda: starving(self.settings, self.record.queue))
         again = f'lab.run("{self.id}").watch() looks again'
         try:
             watcher.end(self.wait(timeout, watcher))
@@ -65,7 +66,7 @@ class LabRun(Run):
     def files(self) -> pd.DataFrame:
         """How each file ended."""
         result = self.result()
-        return pd.DataFrame([_file_row(result, i) for i in range(len(result.outcomes))])
+        return Listing([_file_row(result, i) for i in range(len(result.outcomes))])
 
     def rejects(self, rule: str | None = None) -> pd.DataFrame:
         """The rows of this run that were kept aside, each with its table, its reason and its raw text.
@@ -111,9 +112,9 @@ class LabRun(Run):
             progress = self.progress()
             result = self.result() if progress.state in ("finished", "failed") else None
         except IngestError as error:
-            return View(self.id, Progress(files=self.record.files), note=str(error))
+            return View(self.id, Progress(files=self.record.files), note=str(error), known=False)
         again = f'lab.run("{self.id}").watch() follows it' if result is None else ""
-        return View(self.id, progress, failures=result.failed if result else (), result=result, note=again)
+        return View(self.id, progress, result=result, note=again)
 
 
 def starving(settings: Settings, queue: str) -> str:
@@ -121,9 +122,11 @@ def starving(settings: Settings, queue: str) -> str:
     found = queues(settings.model_copy(update={"queue": queue}))
     if not found or found[0].workers:
         return ""
-    return (
-        f"No worker listens on the queue {queue}: start one with lab.scale(workers=2), or `ingestlab worker {queue}`."
-    )
+    if queue == settings.notebook_queue:
+        cure = f"the embedded stack starts one by itself; beside other servers run `ingestlab worker {queue}`."
+    else:
+        cure = f"start one with lab.scale(workers=2), or `ingestlab worker {queue}`."
+    return f"No worker listens on the queue {queue}: {cure}"
 
 
 def _file_row(result: RunResult, i: int) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import fill
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +13,7 @@ from ingestlab.lake import Table
 from ingestlab.notebook import page
 
 _COLUMNS = 12  # that are shown; a table may have thousands
+_WIDTH = 88  # characters of a line, which a notebook beside the dashboard has room for
 
 
 class LabTable(Table):
@@ -22,13 +25,17 @@ class LabTable(Table):
         return cls(table._store, table.tenant, table.name)  # noqa: SLF001 - it is the same
 
     def __repr__(self) -> str:
-        columns = ", ".join(f"{field.name} {field.type}" for field in self._schema()[:_COLUMNS])
-        return f"{self.name}: {self._size()}\n  {columns}\n  last {self._last()}"
+        schema = self._schema()
+        columns = [f"{field.name} {_type(field.type)}" for field in schema[:_COLUMNS]]
+        more = [f"and {len(schema) - _COLUMNS} more"] if len(schema) > _COLUMNS else []
+        indent: Any = {"initial_indent": "  ", "subsequent_indent": "  "}
+        lines = fill(", ".join([*columns, *more]), _WIDTH, break_long_words=False, break_on_hyphens=False, **indent)
+        return f"{self.name}: {self._size()}\n{lines}\n  last {self._last()}"
 
     def _repr_html_(self) -> str:
         schema = self._schema()
         columns = [
-            f"{escape(field.name)} <span style='opacity:.6'>{escape(str(field.type))}</span>"
+            f"{escape(field.name)} <span style='opacity:.6'>{escape(_type(field.type))}</span>"
             for field in schema[:_COLUMNS]
         ]
         more = [page.faint(f"and {len(schema) - _COLUMNS} more")] if len(schema) > _COLUMNS else []
@@ -59,3 +66,9 @@ class LabTable(Table):
             return list(self.dataset().schema)
         except (OSError, IngestError):  # a part has just been replaced: the next look finds the new one
             return []
+
+
+def _type(of: pa.DataType) -> str:
+    """A column's type in a word or two, without how Arrow keeps it."""
+    value = of.value_type if pa.types.is_dictionary(of) else of
+    return str(value).removeprefix("large_")

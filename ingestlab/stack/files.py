@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import html
 import math
 import os
@@ -31,6 +32,7 @@ HOST = "127.0.0.1"
 BACKLOG = 4096  # a benchmark opens its connections all at once
 SMALL = 1 << 18  # bytes: up to here a file is served from memory
 CACHE = 1 << 27  # bytes of small files that are kept there
+UNASKED = 5.0  # seconds after which samples are made though nobody asks: at first the rest of a stack wants the cores
 
 
 class _Small(NamedTuple):
@@ -46,7 +48,7 @@ class FileHandler:
 
     Args:
         root: The folder to serve, made if missing; names that begin with a dot are not served.
-        prepare: Makes what is to be served, in a thread; who asks for what is not there yet waits for it.
+        prepare: Makes what is to be served, in a thread, when somebody asks or soon; who asks waits for it.
     """
 
     def __init__(self, root: Path, prepare: Callable[[], object] | None = None) -> None:
@@ -54,7 +56,9 @@ class FileHandler:
         self._root = os.path.realpath(root)
         self._cache: dict[str, _Small] = {}
         self._room = CACHE
-        self._preparing = asyncio.ensure_future(asyncio.to_thread(prepare)) if prepare else None
+        self._prepare = functools.cache(lambda: asyncio.ensure_future(asyncio.to_thread(prepare))) if prepare else None
+        if self._prepare:
+            asyncio.get_running_loop().call_later(UNASKED, self._prepare)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """The file, the listing of the folder, or an HTTP error that says what is wrong."""
@@ -62,8 +66,8 @@ class FileHandler:
             raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
         path = self._inside(request.path)
         info = _look(path)
-        if self._preparing and (info is None or stat.S_ISDIR(info.st_mode)):
-            await self._prepared(self._preparing)
+        if self._prepare and (info is None or stat.S_ISDIR(info.st_mode)):
+            await self._prepared(self._prepare())
             info = _look(path)
         if info is None:
             raise web.HTTPNotFound(text=f"No {request.path} here; its folder lists what there is.\n")
@@ -183,7 +187,7 @@ async def serve(root: Path, port: int = 0, prepare: Callable[[], object] | None 
     Args:
         root: The folder to serve; made if missing.
         port: Where to listen; 0 takes a free one.
-        prepare: Makes what is to be served, in a thread, once the server listens.
+        prepare: Makes what is to be served, in a thread, when somebody asks or soon.
 
     Raises:
         OSError: The port is taken.

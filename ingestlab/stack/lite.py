@@ -9,8 +9,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from ingestlab.stack.valkey import HOST
-
+HOST = "127.0.0.1"
 # Milvus Lite does not guard a collection's log against two writers: what they write at once is there until the
 # server is killed, and cannot be read back then. One thread is safe, and no slower where Python runs one at a time.
 THREADS = 1

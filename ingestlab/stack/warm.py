@@ -6,6 +6,7 @@ to three seconds on imports.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import threading
@@ -15,8 +16,18 @@ MODULES = ("pandas", "pyarrow.parquet", "pyarrow.csv", "pandera.pandas", "ingest
 log = logging.getLogger(__name__)
 
 
+_waiting: set[asyncio.Task[None]] = set()  # which nobody else holds on to
+
+
 def dask_setup(worker: Any) -> None:
-    """Called by Dask when a worker starts."""
+    """Called by Dask while a worker starts."""
+    task = asyncio.create_task(_when_at_work(worker))
+    _waiting.add(task)
+    task.add_done_callback(_waiting.discard)
+
+
+async def _when_at_work(worker: Any) -> None:
+    await worker  # imports beside its start would hold that up, and with it the start of the stack
     threading.Thread(target=import_all, args=(str(worker.name),), name="ingestlab-warm", daemon=True).start()
 
 

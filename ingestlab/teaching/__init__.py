@@ -1,16 +1,19 @@
 """The course's answers are checked here: ``from ingestlab.teaching import check``.
 
 One module a chapter of ``notebooks/``. A check looks at the student's own run, table or function, never at a number
-that we have written down, and says briefly what is missing.
+that we have written down, and says briefly what is missing. Imported in a notebook, this also explains names that no
+cell has given a value.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from textwrap import shorten
 from typing import Any
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import IngestError, TerminalError
 from ingestlab.teaching.desk import CHECKS, Desk, NotYet
+from ingestlab.teaching.order import explain_missing_names
 from ingestlab.teaching.workers import OwnWorker, start_worker
 
 __all__ = ["NotYet", "OwnWorker", "check", "start_worker"]
@@ -29,7 +32,7 @@ def check(exercise: str, answer: Any) -> None:
         NotYet: It is not solved; the text says what is missing.
         TerminalError: There is no such exercise.
     """
-    chapter = exercise.partition(".")[0]
+    chapter = str(exercise).partition(".")[0]
     if chapter in CHAPTERS:
         import_module(f"{__name__}.chapter{chapter}")
     if exercise not in CHECKS:
@@ -37,8 +40,14 @@ def check(exercise: str, answer: Any) -> None:
         raise TerminalError(f"the number of an exercise ({have})", repr(exercise), "It stands above the exercise.")
     try:
         praise = CHECKS[exercise](answer, Desk.of(answer))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise NotYet(f"{exercise}: your answer cannot be used ({type(error).__name__}: {error})") from error
     except NotYet as error:
         raise NotYet(f"{exercise}: {error}") from None
+    except IngestError:
+        raise  # the stack is away, or there is no such table yet: it says what to do
+    except Exception as error:  # an answer may be anything
+        why = shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
+        raise NotYet(f"{exercise}: this cannot be used as an answer ({why}). What is asked for?") from error
     print(f"{exercise} ✔ {praise}")  # noqa: T201 - a notebook shows it
+
+
+explain_missing_names()

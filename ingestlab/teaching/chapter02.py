@@ -7,14 +7,19 @@ from typing import Any
 from ingestlab.history import manifests
 from ingestlab.jobs import Run
 from ingestlab.storage import open_store
-from ingestlab.teaching.desk import Desk, NotYet, a, a_good_run, exercise, expect
+from ingestlab.teaching.desk import Desk, NotYet, a, a_good_run, a_run, exercise, expect
+
+TABLE = "bts_alarms"
+RUNS = 4  # three of the night, and an urgent one
 
 
 @exercise("02.1")
 def packed(answer: Any, desk: Desk) -> str:
     """A run of more files than one request takes."""
+    one_each = isinstance(answer, list) and len(answer) > 0 and all(isinstance(one, Run) for one in answer)
+    expect(not one_each, "those are many runs; give all paths to one lab.submit(), which packs them.")
     result = a_good_run(answer)
-    run, limit = a(answer, Run, "a run"), desk.settings.request_files
+    run, limit = a_run(answer), desk.settings.request_files
     files, jobs = len(result.outcomes), len(run.record.jobs)
     expect(files > limit, f"{files} files fit in one request; give it more than {limit}.")
     expect(jobs > 1, f"{files} files were one job.")
@@ -24,14 +29,18 @@ def packed(answer: Any, desk: Desk) -> str:
 @exercise("02.2")
 def order(answer: Any, desk: Desk) -> str:
     """The ids of some runs, in the order in which they were published."""
-    ids = [one.id if isinstance(one, Run) else str(one) for one in a(answer, list, "a list of runs")]
-    expect(len(set(ids)) == len(ids) > 1, "give every run once, and all of them.")
+    runs = a(answer, (list, tuple), "a list of runs")
+    expect(all(isinstance(one, Run | str) for one in runs), "give the runs themselves, or their ids.")
+    ids = [one.id if isinstance(one, Run) else str(one) for one in runs]
+    expect(len(ids) == RUNS, f"there are {RUNS} runs, three of the night and the urgent one; you give {len(ids)}.")
+    expect(len(set(ids)) == RUNS, "a run is there twice; give every run once.")
     store = open_store(desk.settings.lake_url, desk.settings.storage_options)
-    done = [m.run for m in manifests(store, desk.settings.tenant, "bts_alarms") if m.run in ids]
+    history = manifests(store, desk.settings.tenant, TABLE)
+    done = list(dict.fromkeys(m.run for m in history if m.run in ids))
     missing = set(ids) - set(done)
-    expect(not missing, f"run {min(missing, default='')} has published nothing into bts_alarms.")
+    expect(not missing, f"run {min(missing, default='')} has published nothing into {TABLE}.")
     if ids != done:
-        place = next(i for i, (mine, true) in enumerate(zip(ids, done, strict=False)) if mine != true)
+        place = next(i for i, (mine, true) in enumerate(zip(ids, done, strict=True)) if mine != true)
         raise NotYet(f"place {place + 1} is another run's. Look at when each was committed.")
     return "Right. The queue decides the order, not the clock of whoever asks."
 
@@ -39,6 +48,7 @@ def order(answer: Any, desk: Desk) -> str:
 @exercise("02.3")
 def cured(answer: Any, _desk: Desk) -> str:
     """A run that failed, and was retried with success."""
+    expect(not isinstance(answer, int), "that is the number of jobs that retry() has queued; your answer is the run.")
     result = a_good_run(answer)
     expect(len(result.outcomes) > 1, "take the run that failed, not a new one.")
     late = [o for o in result.outcomes if "late" in o.uri]

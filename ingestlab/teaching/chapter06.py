@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ingestlab.search import search
-from ingestlab.teaching.desk import Desk, a, exercise, expect
+from ingestlab.teaching.desk import Desk, a, a_pair, exercise, expect
 
 FIRST = 5  # packages among which the answer is to be
-FAILED = 500  # the first status of a server's own errors
+HITS = 10
+QUESTION, FAILED = "an upload of data", 500  # the first status of a server's own errors
 
 
 @exercise("06.1")
 def own_question(answer: Any, desk: Desk) -> str:
     """A question in one's own words, and the package that is found by it."""
-    question, name = a(answer, tuple, "the pair (question, name)")
+    question, name = a_pair(answer, "the pair (question, name)")
     question, name = a(question, str, "the question as text"), a(name, str, "the name as text")
     names = set(desk.lake.table("documents").pandas(["name"])["name"])
-    expect(name in names, f"no document has the name {name!r}; the table 'documents' lists them.")
+    expect(question not in names or name in names, "the question comes first, then the name.")
+    expect(name in names, f"no document has the name {name[:60]!r}; the table 'documents' lists them.")
+    expect(question.strip(), "the question is empty.")
     expect(name.lower() not in question.lower(), "the name is in the question: that is too easy.")
     hits = search("documents", question, desk.settings, limit=50)
     found = list(hits["name"].drop_duplicates())
@@ -31,13 +35,17 @@ def own_question(answer: Any, desk: Desk) -> str:
 
 
 @exercise("06.2")
-def filtered(answer: Any, _desk: Desk) -> str:
+def filtered(answer: Any, desk: Desk) -> str:
     """The ten nearest of the requests that failed by the server's fault."""
     hits = a(answer, pd.DataFrame, "what lab.search() gives")
-    expect("status" in hits, "the hits have no status; search the collection 'weblogs_search'.")
+    expect({"score", "status"} <= set(hits), "the hits have no score and status; search the collection weblogs_search.")
     good = int((hits["status"] < FAILED).sum())
     expect(not good, f"{good} of your hits have a status below {FAILED}; the filter decides, not the question.")
-    expect(len(hits) == 10, f"{len(hits)} hits; ask for ten. (To filter afterwards would leave fewer.)")
-    scores = list(hits["score"])
-    expect(scores == sorted(scores, reverse=True), "the best hit should come first.")
+    expect(len(hits) == HITS, f"{len(hits)} hits; ask for ten. (To filter afterwards would leave fewer.)")
+    scores = hits["score"].to_numpy(dtype=float)
+    expect((np.diff(scores) <= 0).all(), "the best hit should come first.")
+    only = f"status >= {FAILED}"
+    truth = search("weblogs_search", QUESTION, desk.settings, limit=HITS, only=only)["score"].to_numpy(dtype=float)
+    nearest = np.allclose(scores, truth, atol=1e-4)
+    expect(nearest, f"these are not the ten nearest to '{QUESTION}', whose scores go from {truth[0]:.2f} down.")
     return f"Ten hits, all with status {hits['status'].min()} and above, the best with a score of {scores[0]:.2f}."

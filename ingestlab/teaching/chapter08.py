@@ -20,11 +20,13 @@ BOUNDS = {"wind_speed": 150, "humid": 100, "hour": 23}
 def contract(answer: Any, desk: Desk) -> str:
     """A trial whose contract rejects the impossible and little else."""
     trial = a(answer, Trial, "what lab.check() gives")
+    expect(set(BOUNDS) <= set(trial.rows), f"those are no rows of the weather; try {NAME!r} on its file.")
     expect(load(Catalog.read(desk.settings).named(NAME)).contract is not None, "the pipeline has lost its contract.")
     for column, most in BOUNDS.items():
         largest = trial.rows[column].max()
-        expect(largest <= most, f"a row with {column} = {largest:g} passes; it should be at most {most}.")
-    expect(trial.tally.rejected, "no row is rejected, and one should be. Is the file saved?")
+        text = f"a row with {column} = {largest:g} passes; it should be at most {most}. Is the file saved?"
+        expect(largest <= most, text)
+    expect(trial.tally.rejected, "no row is rejected, and one should be. Does clean drop or change it?")
     share = trial.tally.rejected / trial.tally.rows_in
     rules = ", ".join(trial.rules)
     expect(share < 0.01, f"{share:.0%} of the rows are rejected ({rules}); the contract is too strict now.")
@@ -38,7 +40,8 @@ def published(answer: Any, desk: Desk) -> str:
     outcome = result.outcomes[0]
     expect(outcome.table == NAME, f"the rows are in the table {outcome.table}; submit with pipeline={NAME!r}.")
     table = desk.lake.table(NAME)
-    expect(all("/month=" in p.target for p in table.parts), 'there are no folders of months: partition_by="month".')
+    months = all("/month=" in p.target for p in table.parts)
+    expect(months, 'there are no folders of months: partition_by="month", save, and submit with force=True.')
     expect(len(table.parts) <= FEW, f"the table has {len(table.parts)} parts; submit with force=True, to replace them.")
     rows = table.pandas(["_source", "_row", "wind_speed"])
     expect(not doubled(rows), f"{doubled(rows)} rows are there twice.")
@@ -52,13 +55,15 @@ def published(answer: Any, desk: Desk) -> str:
 def summarised(answer: Any, desk: Desk) -> str:
     """An aggregate by airport and month that says what the rows say."""
     frame = a(answer, pd.DataFrame, "a frame, as lab.aggregate() gives it")
-    wanted = {"origin", "month", "hours", "mean_temp", "worst_wind"}
-    expect(wanted <= set(frame), f"these columns are missing: {', '.join(sorted(wanted - set(frame)))}.")
+    wanted = ["origin", "month", "hours", "mean_temp", "worst_wind"]
+    missing = [name for name in wanted if name not in frame]
+    expect(not missing, f"these columns are missing: {', '.join(missing)}.")
     rows = desk.lake.table(NAME).pandas(["origin", "month", "temp", "wind_speed"]).astype({"month": "int64"})
     groups = rows.groupby(["origin", "month"], observed=True)
     truth = groups.agg(hours=("temp", "size"), mean_temp=("temp", "mean"), worst_wind=("wind_speed", "max"))
     mine = frame.astype({"month": "int64"}).set_index(["origin", "month"])
-    expect(len(mine) == len(truth), f"{len(mine)} groups; by origin and month there are {len(truth)}.")
+    both = f"by origin and month there are {len(truth)} groups"
+    expect(mine.index.is_unique and len(mine) == len(truth), f"{len(mine)} rows; {both}.")
     for name in truth:
         said, true = (part[name].reindex(truth.index).astype(float) for part in (mine, truth))
         expect(np.allclose(said, true, equal_nan=True), f"{name!r} is not what the rows say.")

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from ingestlab.jobs import Run
@@ -68,16 +70,38 @@ def a(answer: Any, kind: type[T] | tuple[type[T], ...], words: str) -> T:
     return answer  # type: ignore[no-any-return]
 
 
+def a_pair(answer: Any, words: str) -> tuple[Any, Any]:
+    """The two halves of the answer; `words` say what they are, e.g. ``"a pair such as ('AA', 1234)"``."""
+    good = isinstance(answer, tuple | list) and len(answer) == 2
+    expect(good, f"expected {words}; got {_kind(answer)}.")
+    return answer[0], answer[1]
+
+
 def a_number(answer: Any, words: str) -> float:
     """The answer as a number; numpy's count, truth values do not."""
-    good = pd.api.types.is_number(answer) and not isinstance(answer, bool)
+    good = pd.api.types.is_number(answer) and not isinstance(answer, bool | np.bool_ | complex)
     expect(good, f"expected {words}, a number; got {_kind(answer)}.")
     return float(answer)
 
 
+def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the student's own function gives; whatever it raises is said in a sentence."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # it may be any function
+        name = getattr(function, "__name__", "function")
+        raise NotYet(f"your {name}() fails: {type(error).__name__}: {shorten(str(error), 120)}") from error
+
+
+def a_run(answer: Any) -> Run:
+    """The answer, if it is a run."""
+    expect(not isinstance(answer, RunResult), "that is the run's result; your answer is the run itself.")
+    return a(answer, Run, "a run, as lab.submit() gives it")
+
+
 def an_ended_run(answer: Any) -> RunResult:
     """The result of a run that has come to its end."""
-    run = a(answer, Run, "a run, as lab.submit() gives it")
+    run = a_run(answer)
     state = run.progress().state
     expect(state in ("finished", "failed"), f"the run is still {state}; wait for it with run.watch().")
     return run.result()
@@ -87,7 +111,8 @@ def a_good_run(answer: Any) -> RunResult:
     """The result of a run all of whose files are in their table, and whose rows are all accounted for."""
     result = an_ended_run(answer)
     if result.failed:
-        expect(not result.failed, f"{len(result.failed)} of its files failed: {result.failed[0].exception()}")
+        why = shorten(str(result.failed[0].exception()), 180, placeholder=" …")
+        raise NotYet(f"{len(result.failed)} of its files failed: {why}")
     for outcome in result.outcomes:
         t = outcome.tally
         expect(t.balanced, f"{outcome.uri}: {t.rows_in} rows came in, {t.accepted + t.rejected} are accounted for.")
@@ -100,8 +125,22 @@ def doubled(frame: pd.DataFrame, source: str = "_source", row: str = "_row") -> 
     return sum(n > 1 for n in counts.values())
 
 
+def into(table: str, result: RunResult) -> None:
+    """Raises NotYet unless all rows of a run went into this table."""
+    others = sorted({o.table for o in result.outcomes} - {table})
+    expect(not others, f"its rows are in the table {', '.join(others)}, and not in {table}.")
+
+
 def _kind(answer: Any) -> str:
+    """What an answer is, in a few words."""
     if answer is ... or answer is None:
         return "nothing yet"
-    text = repr(answer)
-    return f"{type(answer).__name__} {text}" if len(text) < 60 else f"a {type(answer).__name__}"
+    if isinstance(answer, Run):
+        return "a run"
+    name = type(answer).__name__
+    if isinstance(answer, tuple | list) and not isinstance(answer, str):
+        return f"a {name} of {len(answer)}"
+    if callable(answer):
+        return f"the {'class' if isinstance(answer, type) else 'function'} {getattr(answer, '__name__', name)}"
+    text = repr(answer) if isinstance(answer, str | bytes | int | float | complex | bool) else ""
+    return f"{name} {text}" if 0 < len(text) < 60 else f"a {name}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,7 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
     settings = load_settings(**overrides)
     log = settings.home / "logs" / "worker-own.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with log.open("ab") as output, _not_interrupted() as interrupts:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "ingestlab.worker", *queues],
             env=environment(settings),
@@ -68,13 +71,29 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
             stderr=output,
             start_new_session=True,  # so that an interrupted cell does not interrupt the worker
         )
-    worker = OwnWorker(process, queues)
+        worker = OwnWorker(process, queues)
     try:
+        if interrupts:
+            signal.raise_signal(signal.SIGINT)
         _wait_until_it_listens(worker, settings, log)
     except BaseException:  # whoever interrupts the start does not want the worker
         worker.kill()
         raise
     return worker
+
+
+@contextmanager
+def _not_interrupted() -> Iterator[list[int]]:
+    """Notes interrupts for later: one that hits while a process is made would leave it to nobody."""
+    found: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield found
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: found.append(number))
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _wait_until_it_listens(worker: OwnWorker, settings: Settings, log: Path) -> None:

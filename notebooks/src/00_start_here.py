@@ -45,12 +45,10 @@ lab
 # %% [markdown]
 # Open the link of the dashboard in another tab and put it beside this one. It shows what Dask is doing, second by second; you will see it move in a moment.
 #
-# Each part of the stack is a process of its own, as it would be a machine of its own in a data centre:
+# Each part is a process of its own, as it would be a machine of its own in a data centre:
 
 # %%
-from ingestlab import stack
-
-parts = stack.running(lab.settings.home).pids
+parts = lab.parts()
 parts
 
 # %% [markdown]
@@ -59,8 +57,8 @@ parts
 # How many RQ workers are there?
 
 # %% tags=["exercise"]
-# solution: Count the names in `parts` that begin with "worker".
-answer = sum(name.startswith("worker") for name in parts)
+# solution: Count the names in the column "part" that begin with "worker".
+answer = sum(name.startswith("worker") for name in parts["part"])
 # end
 check("00.1", answer)
 
@@ -108,11 +106,20 @@ check("00.3", answer)
 #
 # ## If something is wrong
 #
-# `ingestlab doctor` in a terminal looks at all parts and says in plain words what is wrong. `lab.stop()` stops the stack; `Lab()` starts it again. Tables and queued requests stay.
+# | what you see | what to do |
+# |---|---|
+# | `NameError: name … is not defined` | a cell above has not been run in this kernel: menu *Run*, *Run All Above Selected Cell* |
+# | ✘ and a sentence | an exercise is not solved yet; change your answer, and run the cell again |
+# | a run stays *queued* | nobody works on its queue: `lab` shows who does, and `lab.scale(workers=2)` starts two workers |
+# | *does not answer*, *Connection refused* | the stack was stopped: run the cell with `Lab()` again; tables and queued requests are kept |
+# | a cell takes too long | interrupt it with ■; a run goes on, and `lab.run().watch()` shows it again, also after a restart of the kernel |
+# | you have run a cell twice | that does no harm: what is there already is *unchanged* |
+#
+# `ingestlab doctor` in a terminal looks at all parts and says in plain words what is wrong. `lab.stop()` stops the stack.
 #
 # ## Further reading
 #
 # - [RQ: Simple job queues for Python](https://python-rq.org/)
 # - [Dask: documentation](https://docs.dask.org/), and its [dashboard](https://docs.dask.org/en/stable/dashboard.html)
 # - [Apache Parquet](https://parquet.apache.org/docs/)
-# - Martin Kleppmann, *Designing Data-Intensive Applications*, chapters 10 and 11
+# - Martin Kleppmann, *Designing Data-Intensive Applications*, the chapters on batch and on stream processing

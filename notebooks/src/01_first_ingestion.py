@@ -8,7 +8,7 @@
 # %% [markdown]
 # ## The lab
 #
-# `Lab()` connects to the servers that your environment names (`REDIS_URL`, …). If it names none, it starts real ones on this machine: a Redis server (Valkey), a Dask cluster, two workers, and a small file server with sample data. Open the dashboard link in another tab and keep an eye on it.
+# `Lab()` connects to the servers that your environment names (`REDIS_URL`, …). If it names none, it starts real ones on this machine: a Redis server (Valkey), a Dask cluster, two workers, and a small HTTP server with sample data. Open the dashboard link in another tab and keep an eye on it.
 
 # %%
 from ingestlab import Lab
@@ -20,7 +20,7 @@ lab
 # %% [markdown]
 # ## The data
 #
-# Base stations of a mobile network raise alarms: the grid's voltage is too high, a door is open, a battery is hot. Every hour they are written to one CSV file. Here are the files of one day, on an HTTP server, as they would be in real life.
+# Base stations of a mobile network raise alarms: the grid's voltage is too high, a door is open, a battery is hot. Every hour they are written to one CSV file. Here are the files of one day, on a file server, as they would be in real life.
 
 # %%
 files = lab.samples("bts")
@@ -100,17 +100,12 @@ check("01.1", answer)
 # %% [markdown]
 # ## What happens underneath
 #
-# ![One request on its way: queued in Redis, started by a worker, files fetched into the raw zone, partitions processed on Dask into staging, then published by rename](images/01_request.svg)
+# ![The stages of a run, and where its data is meanwhile: at the source, in the raw zone, in staging, then in the table and among the rejects](images/01_request.svg)
 #
 # The request is a small JSON text in Redis: which files, which pipeline, whose table. It contains no code and no data. The worker keeps a copy of what it downloads in the *raw zone* of the lake, named by its hash. Dask tasks write Parquet files to a *staging* folder, where no reader looks. Only when all of them are done are they renamed into the table's folder. You see a file of a table when it is finished, or not at all.
 
 # %%
-from pathlib import Path
-
-lake = Path(lab.settings.lake_url)
-for path in sorted(lake.rglob("*")):
-    if path.is_file() and "bts_alarms" in str(path):
-        print(path.relative_to(lake))
+lab.ls("bts_alarms")
 
 # %% [markdown]
 # ### Exercise 01.2
@@ -129,11 +124,12 @@ check("01.2", answer)
 # A reject is only useful if you can find its source. Take any one reject; download its file (`source`), and find the line that it came from (`row` counts records from 0, and the header is not a record). Your answer is that line.
 
 # %% tags=["exercise"]
-# solution: Read the source with urllib.request.urlopen(), split it into lines, and remember the header.
-from urllib.request import urlopen
+# solution: Open the source with fsspec.open(), read all lines, and remember the header.
+import fsspec
 
 reject = lab.rejects("bts_alarms").iloc[0]
-lines = urlopen(reject["source"]).read().decode().splitlines()
+with fsspec.open(reject["source"], "rt") as file:
+    lines = file.read().splitlines()
 answer = lines[reject["row"] + 1]
 # end
 check("01.3", answer)

@@ -68,7 +68,7 @@ def workers_of(run):
 workers_of(run) | workers_of(answer)
 
 # %% [markdown]
-# The workers only plan and commit. The heavy work of all of them goes to the same Dask cluster, whose processes are shared fairly.
+# The workers only download, plan and commit. The heavy work of all of them goes to the same Dask cluster, whose processes are shared fairly.
 #
 # ## What is urgent goes first
 #
@@ -131,11 +131,13 @@ print(failed.files["error"].dropna().iloc[0])
 #
 # ### Exercise 02.3
 #
-# Act. Bring the file back (rename `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
+# Act. Bring the file back (copy `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
 
 # %% tags=["exercise"]
-# solution: hidden.rename(second), then failed.retry(), then failed.watch().
-hidden.rename(second)
+# solution: shutil.copy(hidden, second), then failed.retry(), then failed.watch().
+import shutil
+
+shutil.copy(hidden, second)
 failed.retry()
 answer = failed.watch()
 # end

@@ -65,7 +65,7 @@ import time
 victim = start_worker("crash", beat=1, lock_ttl=5)
 run = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash")
 
-while run.progress().state != "processing":
+while run.progress().state in ("queued", "fetching"):
     time.sleep(0.05)
 victim.kill()  # not "please stop": the process is gone, in the middle of a word
 run
@@ -170,6 +170,6 @@ check("05.3", answer)
 # - [Delta Lake: the transaction log protocol](https://github.com/delta-io/delta/blob/master/PROTOCOL.md)
 # - [Apache Iceberg: table specification](https://iceberg.apache.org/spec/)
 # - Pat Helland, [*Idempotence Is Not a Medical Condition*](https://queue.acm.org/detail.cfm?id=2187821), ACM Queue 2012
-# - Martin Kleppmann, *Designing Data-Intensive Applications*, chapters 8 and 11
+# - Martin Kleppmann, *Designing Data-Intensive Applications*, the chapters on distributed systems and on stream processing
 #
 # Next: [embeddings and Milvus](06_embeddings_and_milvus.ipynb).

@@ -13,7 +13,7 @@ lab
 # %% [markdown]
 # ## One big file
 #
-# 150,000 alarms in one file of 11 MB. (Big is relative: everything below works the same way with 100 GB, only you would have more time for coffee.)
+# 150,000 alarms in one file of 11.5 MB. (Big is relative: everything below works the same way with 100 GB, only you would have more time for coffee.)
 
 # %%
 import tempfile
@@ -26,7 +26,7 @@ big = alarm_files(folder, files=1, rows=150_000, start="2018-06-01").files[0]
 f"{big.stat().st_size:,} bytes"
 
 # %%
-whole = lab.submit(str(big), pipeline="bts_alarms").watch()
+whole = lab.submit(str(big), pipeline="bts_alarms", force=True).watch()  # force: also if you run this cell twice
 whole.result().seconds
 
 # %% [markdown]
@@ -56,7 +56,7 @@ check("07.1", answer)
 print("partition_bytes of the stack:", f"{lab.settings.partition_bytes:,}")
 mine = start_worker("cut", partition_bytes=3_000_000)
 
-cut = lab.submit(str(big), pipeline="bts_alarms", queue="cut", force=True).watch()  # force: though it is unchanged
+cut = lab.submit(str(big), pipeline="bts_alarms", queue="cut", force=True).watch()  # the file is unchanged
 cut.result().seconds
 
 # %% [markdown]
@@ -67,7 +67,7 @@ cut.result().seconds
 # Each partition becomes at least one Parquet part. Ingest the file once more, with *at least eight* partitions. You need a worker of your own on a queue of your own: `start_worker("tiny", partition_bytes=…)`; stop it afterwards. Your answer is the run.
 
 # %% tags=["exercise"]
-# solution: The file has 11 MB, so a million bytes a partition will do; submit with queue="tiny" and force=True.
+# solution: The file has 11.5 MB, so a million bytes a partition will do; submit with queue="tiny" and force=True.
 tiny = start_worker("tiny", partition_bytes=1_000_000)
 answer = lab.submit(str(big), pipeline="bts_alarms", queue="tiny", force=True).watch()
 tiny.stop()
@@ -115,7 +115,7 @@ answer = (big, frame.memory_usage(deep=True, index=False).sum() / big.stat().st_
 check("07.3", answer)
 
 # %% [markdown]
-# Texts and mixed columns are what makes a frame large. With declared types on Arrow memory, as ingestlab reads them, the same rows take less than the file:
+# Texts and mixed columns are what makes a frame large. With declared types on Arrow memory, as ingestlab reads them, the rows that were published take less than the file:
 
 # %%
 rows = lab.table("bts_alarms").pandas(["_source", "id", "station_id", "alarm_id", "parameter_id", "start_time", "end_time", "value", "threshold"])

@@ -104,7 +104,7 @@ by_month = """    aggregates={
         ),
     },
 """
-file.write_text(text.replace('    partition_by="month",\n', '    partition_by="month",\n' + by_month))
+file.write_text(text.replace('    partition_by="month",\n)', '    partition_by="month",\n' + by_month + ")"))
 answer = lab.aggregate("my_weather", "by_month")
 # end
 check("08.3", answer)
@@ -115,12 +115,11 @@ answer.pivot(index="month", columns="origin", values="mean_temp").astype(float).
 # %% [markdown]
 # ## 6. Use it
 #
-# The table is plain Parquet, so everybody can use it with what they like. SQL, for one:
+# The table is plain Parquet, so everybody can use it with what they like. SQL by DuckDB, for one:
 
 # %%
-import duckdb
-
-duckdb.sql(f"SELECT origin, month, max(wind_speed) AS wind FROM '{table.path}/**/*.parquet' GROUP BY ALL ORDER BY wind DESC LIMIT 3").df()
+weather = table.duckdb()
+weather.query("weather", "SELECT origin, month, max(wind_speed) AS wind FROM weather GROUP BY ALL ORDER BY wind DESC LIMIT 3").df()
 
 # %% [markdown]
 # You have made a table that you would sign: you know what is in it, what is not, and why.

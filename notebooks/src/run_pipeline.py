@@ -7,6 +7,8 @@
 # $ ingestlab notebook notebooks/run_pipeline.ipynb -p uri "data/alarm-*.csv" -p pipeline bts_alarms
 # ```
 #
+# With `--enqueue` a worker runs it, and you may close the terminal; from another notebook that is `lab.notebook("run_pipeline.ipynb", uri=..., pipeline="bts_alarms")`. The job waits on the queue `notebooks`, whose worker takes notebooks alone: this one waits for its files, and the worker that ingests them must not be the one that waits.
+#
 # It ends with an error if a file fails, so that whoever started it notices. The executed notebook and its HTML page are kept in the lake. `papermill` takes this notebook as well.
 
 # %% tags=["parameters"]

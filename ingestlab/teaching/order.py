@@ -1,0 +1,40 @@
+"""What a notebook says when a cell is run before those that it needs."""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import Any
+
+from ingestlab.errors import IngestError, did_you_mean
+from ingestlab.notebook import page
+
+FIX = 'Run the cells above first: menu Run, "Run All Above Selected Cell". A restarted kernel has forgotten them all.'
+
+
+def explain_missing_names() -> None:
+    """In a notebook, from here on: a name that no cell has given a value is told in three lines, with what to do."""
+    shell = page.shell()
+    if shell is not None:
+        shell.set_custom_exc((NameError,), _show)
+
+
+def missing(error: NameError, known: dict[str, Any]) -> IngestError:
+    """The error in our words.
+
+    Args:
+        error: As Python raised it.
+        known: The names that cells have given a value.
+    """
+    names = [name for name in known if not name.startswith("_")]
+    name = str(error.name)
+    return IngestError(f"a cell that gives {name!r} a value", "none that has run", did_you_mean(name, names, FIX))
+
+
+def _show(shell: Any, kind: type[NameError], error: NameError, trace: TracebackType, tb_offset: int | None) -> None:
+    """IPython calls this instead of showing a NameError; one from code that is no cell's is shown as ever."""
+    *_, (frame, _line) = traceback.walk_tb(trace)
+    if kind is NameError and frame.f_globals is shell.user_ns:  # a local one has no cell to blame
+        _, *lines = missing(error, shell.user_ns)._render_traceback_()
+        error._render_traceback_ = lambda: [f"NameError: {error}", *lines]  # type: ignore[attr-defined]
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
