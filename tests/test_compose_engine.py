@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 import redis
 from compose_world import World, missing_engine
-from yard import until
+from yard import ROOT, until
 
 from ingestlab.datasets import ensure_samples
 from ingestlab.jobs import find_run, submit
@@ -138,12 +139,18 @@ EXECUTE = """
 import nbformat
 from nbclient import NotebookClient
 
-def run(folder):
-    notebook = nbformat.read(f"{folder}/01_first_ingestion.ipynb", as_version=4)
+def run(folder, name="01_first_ingestion"):
+    notebook = nbformat.read(f"{folder}/{name}.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}}).execute()
     said = [o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", [])]
     print(sum("✔" in text for text in said), "checks passed")
 """
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("0[02-8]_*.ipynb")))
+def test_the_rest_of_the_course_runs_in_the_lab_container(world, name):
+    said = world.inside("lab", "python", "-", text=f"{EXECUTE}\nrun('/app/notebooks', {name!r})")
+    assert re.search(r"^[23] checks passed", said, re.MULTILINE)
 
 
 def test_the_lab_passes_on_the_dashboard(world):
