@@ -21,6 +21,7 @@ from ingestlab.errors import TerminalError
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
+MISSED_BEATS = 3  # after so many in a row, an RQ worker is taken for dead
 
 
 def _env(*names: str) -> AliasChoices:
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
     job_timeout: int = 3600
     result_ttl: int = 7 * 86400
     lock_ttl: float = 20.0  # how long the locks of a dead job stand
-    beat: float = 5.0  # an RQ worker that is silent for three beats is taken for dead
+    beat: float = 5.0  # of an RQ worker's heart: see MISSED_BEATS
 
     @field_validator(
         *(

@@ -32,7 +32,7 @@ from ingestlab.ledger import Ledger, connect
 from ingestlab.models import IngestRequest, IngestResult, Outcome
 from ingestlab.replay import replay
 from ingestlab.requests import NotebookRequest, Request, check_queue, subjects
-from ingestlab.settings import Settings, load_settings
+from ingestlab.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.wire import JobSerializer
 
 log = logging.getLogger("ingestlab.worker")
@@ -85,7 +85,7 @@ class IngestWorker(RescuingWorker):
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """A job whose worker has been silent for three beats is given to another."""
-        return max(2, int(3 * self.beat))
+        return max(2, int(MISSED_BEATS * self.beat))
 
     def _live(self) -> None:
         """Beats, and in each beat takes over what dead workers left and moves retries that are due."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingestlab.errors import TerminalError
+from ingestlab.datasets.packages import folder_of
 
 SIDE = 8  # pixels
 INK = 16  # the value of a pixel that is all ink; 0 is paper
@@ -61,12 +60,4 @@ def _png(grey: bytes) -> bytes:
 
 
 def _source() -> Path:
-    """The package's file; the package is not imported, which would take seconds."""
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise TerminalError(
-            "the package scikit-learn, which holds the digits",
-            "no such package here",
-            "Install it: pip install 'ingestlab[stack]'.",
-        )
-    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return folder_of("sklearn", "scikit-learn", "digits") / "datasets" / "data" / "digits.csv.gz"

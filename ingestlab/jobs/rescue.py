@@ -15,6 +15,7 @@ from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 from rq.worker_registration import clean_worker_registry
 
+from ingestlab.settings import MISSED_BEATS
 from ingestlab.wire import JobSerializer
 
 SWEEP_EVERY = 900  # ms between two sweeps of a queue, whoever does them
@@ -87,5 +88,5 @@ class RescuingWorker(SimpleWorker):
         taken = [Taken(job, self.connection.hget(Job.key_for(job), "enqueued_at")) for job in jobs]
         self._taken[queue.name] = {one: before.get(one, now) for one in taken}
         for (job, _), since in self._taken[queue.name].items():
-            if now - since >= 3 * self.beat:
+            if now - since >= MISSED_BEATS * self.beat:
                 self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)

@@ -109,7 +109,7 @@ class Card:
 def look(settings: Settings) -> Card:
     """Asks everything at once how it is."""
     state = stack.running(home_of(settings))
-    embedded = state is not None and state.settings.get("redis_url") == settings.redis
+    embedded = state is not None and state.serves(settings)
     with ThreadPoolExecutor(5) as pool:
         found = pool.submit(queues, settings, _SECONDS)
         address = settings.dask_dashboard or ""

@@ -222,7 +222,7 @@ class Lab:
     def parts(self) -> Listing:
         """What the system is made of: the processes of the embedded stack, or servers and workers of your own."""
         state = stack.running(home_of(self.settings))
-        if state is not None and state.settings.get("redis_url") == self.settings.redis:
+        if state is not None and state.serves(self.settings):
             return Listing([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
         s = self.settings
         servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
@@ -247,7 +247,7 @@ class Lab:
             TerminalError: So many are not to be had, or the servers are not those of the embedded stack.
         """
         state = stack.running(home_of(self.settings))
-        if state is not None and state.settings.get("redis_url") != self.settings.redis:
+        if state is not None and not state.serves(self.settings):
             fix = "Start more of `ingestlab worker` and `dask worker` on your machines."
             raise TerminalError("the embedded stack", f"a server of your own, {self.settings.redis_shown}", fix)
         stack.scale(self.settings.home, workers=workers, dask_workers=dask_workers)

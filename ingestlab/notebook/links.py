@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ingestlab.notebook.page import shell
+from ingestlab.stack.jupyter import LOOPBACK, proxied
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")  # what the proxy passes on to unless it is told to do more
 _SECONDS = 1.0
 
 
@@ -35,8 +35,7 @@ def reachable(url: str, environ: Mapping[str, str] | None = None, hosts: Sequenc
     if here is None or not passed_on or "__vsc_ipynb_file__" in here.user_ns:
         return url
     base = proxy_base(os.environ if environ is None else environ)
-    host = "" if parts.hostname in LOOPBACK else f"{parts.hostname}:"
-    return f"{base}proxy/{host}{parts.port or 80}{parts.path or '/'}" if base else url
+    return f"{base}{proxied(url)}{parts.path or '/'}" if base else url
 
 
 def proxy_base(environ: Mapping[str, str]) -> str | None:

@@ -16,14 +16,13 @@ from distributed import Client
 
 from ingestlab.catalog import Catalog, load
 from ingestlab.errors import IngestError
-from ingestlab.settings import Settings
+from ingestlab.settings import MISSED_BEATS, Settings
 from ingestlab.sinks.vectors import open_vectors
 from ingestlab.stack.listeners import Listener, listeners
 from ingestlab.storage import open_store
 
 Level = Literal["ok", "warning", "error"]
 PATIENCE = 3.0  # seconds that a server may take to answer
-MISSED_BEATS = 3
 COMPARED = ("python", "dask", "distributed", "cloudpickle", "pandas", "pyarrow")  # what tasks and results depend on
 
 

@@ -17,11 +17,10 @@ import psutil
 import redis
 
 from ingestlab.errors import TerminalError
-from ingestlab.settings import Settings, load_settings
+from ingestlab.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.stack.listeners import listeners
 
 PATIENCE = 3.0  # seconds that a server may take to answer
-BEATS = 3  # so many in a row may be missing, as elsewhere
 
 # By the words of a role's command line: the page of it that tells.
 PAGES: Mapping[tuple[str, str], tuple[int, str]] = {
@@ -69,7 +68,7 @@ def _worker(settings: Settings, queues: list[str]) -> list[str]:
     except TerminalError as error:  # no Redis is named
         return [str(error)]
     now = datetime.now(UTC)
-    if any(one.silence(now) < BEATS * settings.beat for one in mine):
+    if any(one.silence(now) < MISSED_BEATS * settings.beat for one in mine):
         return []
     return [f"No worker of this machine is heard on the queue {queue}."]
 

@@ -20,6 +20,7 @@ from ingestlab.stack.state import home_of
 from ingestlab.stack.valkey import HOST
 
 WORKSPACE = "ingestlab"
+LOOPBACK = (HOST, "localhost", "::1")  # what the proxy passes on to unless it is told to do more
 PANES = {"Ingest": 0.46, "Task Stream": 0.29, "Progress": 0.25}  # from top to bottom, with their shares of the height
 LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, and what its panes are called after
 
@@ -48,15 +49,20 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
 
 def pane_url(settings: Settings) -> str:
     """The dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
-    parts = urlsplit((settings.dask_dashboard or "").removesuffix("/status"))
-    if parts.hostname in settings.proxied_hosts:
-        return f"proxy/{parts.hostname}:{parts.port}"
-    return f"proxy/{parts.port}" if parts.hostname == HOST else parts.geturl()
+    page = (settings.dask_dashboard or "").removesuffix("/status")
+    return proxied(page) if urlsplit(page).hostname in (HOST, *settings.proxied_hosts) else page
+
+
+def proxied(url: str) -> str:
+    """Where the server of a page is below a Jupyter server that passes it on."""
+    parts = urlsplit(url)
+    host = "" if parts.hostname in LOOPBACK else f"{parts.hostname}:"
+    return f"proxy/{host}{parts.port or 80}"
 
 
 def server_config(settings: Settings) -> dict[str, dict[str, Any]]:
     """What the Jupyter server is told: whose pages it may pass on."""
-    return {"ServerProxy": {"host_allowlist": ["localhost", HOST, "::1", *settings.proxied_hosts]}}
+    return {"ServerProxy": {"host_allowlist": [*LOOPBACK, *settings.proxied_hosts]}}
 
 
 def overrides(dashboard: str) -> dict[str, dict[str, Any]]:

@@ -63,6 +63,10 @@ class StackState(Value):
         """Whether the supervisor still runs."""
         return SUPERVISOR in self.pids and self.pids[SUPERVISOR].find() is not None
 
+    def serves(self, settings: Settings) -> bool:
+        """Whether it is this stack that the settings lead to, not servers elsewhere."""
+        return self.settings.get("redis_url") == settings.redis
+
     def connect(self, settings: Settings) -> Settings:
         """The settings with the addresses of this stack in them."""
         return Settings(**{**settings.model_dump(), **self.settings})
