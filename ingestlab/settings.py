@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -170,20 +171,21 @@ def load_settings(**overrides: Any) -> Settings:
         TerminalError: A value cannot be used; the text names the setting.
     """
     given = {k: v for k, v in overrides.items() if v is not None}
+    read = partial(Settings, _env_file=_env_file())
     try:
-        settings = Settings(**given)
+        settings = read(**given)
         if project := _project_above(settings):
             given = {**project, **given}
-            settings = Settings(**given)
+            settings = read(**given)
         if (
             overrides.get("home") is not None
             and not {"redis_url", "redis_host"} & set(given)
             and (stack := read_stack(settings))
         ):
-            return Settings(**{**stack, **given})  # who names a home means the stack that runs in it
+            return read(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
-        return Settings(**{**read_stack(settings), **_explicit(settings)})
+        return read(**{**read_stack(settings), **_explicit(settings)})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
@@ -199,15 +201,27 @@ def _project_above(settings: Settings) -> dict[str, Any]:
 
     A notebook's kernel works in the notebook's folder, and means the project around it.
     """
-    here = Path.cwd()
     wanted = {"home", "pipelines", "notebooks"} - settings.model_fields_set
-    if not wanted or _is_project(here):
-        return {}
-    mine = (folder for folder in here.parents if folder.stat().st_uid == os.getuid())  # others' code is not run
-    root = next((folder for folder in mine if _is_project(folder)), None)
+    root = _root() if wanted else None
     folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
     found = {"home": root / ".ingestlab", **folders} if root else {}
     return {name: value for name, value in found.items() if name in wanted}
+
+
+def _env_file() -> Path:
+    """The `.env` of the working folder, or else of the project that it lies in: a notebook's kernel works below it."""
+    here = Path(".env")
+    root = None if here.exists() else _root()
+    return root / ".env" if root else here
+
+
+def _root() -> Path | None:
+    """The project that the working folder lies in; None if it is one itself, or lies in none of this user's."""
+    here = Path.cwd()
+    if _is_project(here):
+        return None
+    mine = (folder for folder in here.parents if folder.stat().st_uid == os.getuid())  # others' code is not run
+    return next((folder for folder in mine if _is_project(folder)), None)
 
 
 def _is_project(folder: Path) -> bool:

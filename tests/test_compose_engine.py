@@ -133,6 +133,7 @@ def test_the_first_notebook_runs(world, where):
     else:
         code = f"{EXECUTE}\nrun('notebooks')"
         assert "3 checks passed" in world.run(sys.executable, "-", text=code).stdout
+        assert not (world.folder / ".ingestlab").exists(), "it has started servers of its own"
 
 
 EXECUTE = """

@@ -12,7 +12,7 @@ import pytest
 
 from ingestlab import Lab
 from ingestlab.errors import IngestError, TerminalError
-from ingestlab.settings import Settings
+from ingestlab.settings import Settings, load_settings
 from ingestlab.stack.ground import make_place, put_samples
 from ingestlab.storage import open_store
 
@@ -58,6 +58,19 @@ def test_a_set_whose_copying_was_cut_off_is_copied_again(lab, names, s3):
     assert put_samples(lab.settings) == ["bts"]
     store.invalidate_cache()
     assert len(lab.samples("bts")) == 24
+
+
+def test_a_kernel_below_a_project_reads_the_projects_env_file(tmp_path, monkeypatch):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "one.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / ".env").write_text("REDIS_HOST=of-the-project\n")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.delenv("REDIS_HOST", raising=False)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert load_settings().redis_host == "of-the-project"
+    (tmp_path / "notebooks" / ".env").write_text("REDIS_HOST=nearer\n")
+    assert load_settings().redis_host == "nearer"
 
 
 def test_a_local_folder_is_made(tmp_path):
