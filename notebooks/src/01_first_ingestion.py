@@ -150,7 +150,7 @@ assert lab.table("bts_alarms").rows == before
 
 # %%
 print(alarms.path)
-len(pd.read_parquet(alarms.path))
+len(pd.read_parquet(alarms.path, storage_options=lab.settings.storage_options.get("s3")))
 
 # %% [markdown]
 # ## What a production system does differently
