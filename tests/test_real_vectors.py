@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -15,7 +16,6 @@ from sklearn.datasets import load_digits
 from test_pipelines import ingest
 
 from ingestlab.datasets import QUESTIONS, digit_files, document_files, weblog_files
-from ingestlab.datasets import digits as digits_module
 from ingestlab.embedders import embed_all, load
 from ingestlab.errors import TerminalError
 from ingestlab.models import Tally
@@ -62,7 +62,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 
 def test_without_scikit_learn_the_error_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(digits_module.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(TerminalError, match=r"ingestlab\[stack\]"):
         digit_files(tmp_path)
 
