@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from ingestlab.guard import file_name
 from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, Tally, digest
 from ingestlab.pipeline import Pipeline
 from ingestlab.storage import Store
+
+SHARED = 4  # workers that a file's pieces are shared by with nobody idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,8 @@ def make_plan(
             **referred(target.references),
         }
     )[:24]
-    pieces = [tuple(target.pipeline.reader.split(f, store, partition_bytes)) for f in files]
+    reader = target.pipeline.reader
+    pieces = [tuple(reader.split(f, store, even(f.size, partition_bytes))) for f in files]
     packed = pack(pieces, {f.uri: f.size for f in files}, max(1, partition_bytes // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packed))
     return Plan(batch=batch, target=target, files=tuple(files), partitions=partitions)
@@ -87,6 +91,19 @@ def emptied(uri: str, run: str, batch: str) -> SourceRecord:
 def referred(references: Mapping[str, FetchedFile]) -> dict[str, Any]:
     """What a batch's name owes to its references; nothing if there are none."""
     return {"references": {name: file.sha256 for name, file in references.items()}} if references else {}
+
+
+def even(size: int, most: int) -> int:
+    """Bytes of each piece of a file: all alike, and so many that two workers, or four, can share them evenly.
+
+    Args:
+        size: Of the file, in bytes.
+        most: Bytes of a piece.
+    """
+    count = math.ceil(size / most)
+    if count > SHARED // 2:
+        count = SHARED * math.ceil(count / SHARED)
+    return math.ceil(size / count) if count > 1 else most
 
 
 def pack(pieces: Iterable[tuple[Piece, ...]], sizes: Mapping[str, int], limit: int) -> list[tuple[Piece, ...]]:

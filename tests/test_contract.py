@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ingestlab import Csv, Pipeline
 from ingestlab.errors import TerminalError
 from ingestlab.process import contract
+from ingestlab.process.frames import filtered
 from ingestlab.process.screen import screen
 
 START = datetime(2020, 1, 1)
@@ -188,3 +189,18 @@ def test_a_failure_that_names_no_row_rejects_none():
     kept, reasons = contract.apply_contract(frame, Pipeline(reader=Csv(), contract=schema).named("p"))
     assert len(kept) == 3
     assert not reasons
+
+
+@given(st.data(), st.lists(st.booleans(), max_size=20))
+def test_filtered_frames_are_what_pandas_makes_of_a_mask(data, keep):
+    size = {"min_size": len(keep), "max_size": len(keep)}
+    columns = {
+        name: pd.arrays.ArrowExtensionArray(pyarrow.array(data.draw(st.lists(values | st.none(), **size)), kind))
+        for name, (kind, values) in KINDS.items()
+    }
+    frame = pd.DataFrame({**columns, "own": np.arange(len(keep)), 7: pd.Categorical(["x"] * len(keep))})
+    frame.index = pd.Index(data.draw(st.lists(st.integers(0, 3), **size)), name="_row", dtype="int64")
+    mask = np.array(keep, bool)
+    pd.testing.assert_frame_equal(filtered(frame, mask), frame[mask])
+    twice = frame[["text", "text", "own"]]
+    pd.testing.assert_frame_equal(filtered(twice, mask), twice[mask])

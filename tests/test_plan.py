@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingestlab.catalog import PipelineSource, load
 from ingestlab.models import FetchedFile, IngestRequest, Piece, Source, SourceRecord, Tally
-from ingestlab.plan import Plan, Target, make_plan, pack
+from ingestlab.plan import SHARED, Plan, Target, even, make_plan, pack
 from ingestlab.storage import Store, open_store
 
 TEXT = 'from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(columns={"n": "int64"}))\n'
@@ -134,3 +135,17 @@ def test_packs_keep_all_pieces_their_order_and_the_limit(files: list[tuple[int, 
     small = [one for one in packs if one[0].uri not in cut]
     for left, right in pairwise(small):
         assert sum(sizes[p.uri] for p in left) + sizes[right[0].uri] > limit, "no pack ends before it must"
+
+
+@given(st.integers(0, 10**10), st.integers(1, 10**9))
+def test_pieces_are_alike_and_no_larger_than_they_may_be(size: int, most: int) -> None:
+    piece = even(size, most)
+    assert 1 <= piece <= most
+    count = math.ceil(size / piece)
+    if size > most:
+        assert count * piece - size < count  # the last is as large as the others, but for what cannot be shared
+
+
+@given(st.integers(10**6, 10**9), st.integers(3, 50))
+def test_many_pieces_are_so_many_that_nobody_is_idle(size: int, count: int) -> None:
+    assert math.ceil(size / even(size, math.ceil(size / count))) % SHARED == 0

@@ -132,3 +132,21 @@ def test_rows_of_some_sources_can_be_taken_out():
     both = pa.concat_tables([rows(1, 2, source="a"), rows(3, source="b")]).unify_dictionaries()
     assert without_sources(both, ["a"])["n"].to_pylist() == [3]
     assert without_sources(both, ["a", "b"]).num_rows == 0
+
+
+def test_row_numbers_take_next_to_no_room(tmp_path):
+    table = pa.table(
+        {"_source": ["a"] * 100_000, "_row": pa.array(range(100_000), pa.int64()), "list": [[1]] * 100_000}
+    )
+    sizes = {}
+    for name, columns in (
+        ("plain", ["_source"]),
+        ("numbered", ["_source", "_row"]),
+        ("nested", ["_source", "list", "_row"]),
+    ):
+        sink = ParquetSink(open_store(str(tmp_path)), "t", f"s-{name}")
+        (part,) = sink.stage(name, table.select(columns))
+        sink.publish(part)
+        assert sink.read([part]).to_pydict() == table.select(columns).to_pydict()
+        sizes[name] = part.size
+    assert sizes["numbered"] - sizes["plain"] < 5_000  # of 800,000 bytes

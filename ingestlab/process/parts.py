@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part
-from ingestlab.sinks.parquet import ROW_GROUP, staged_path
+from ingestlab.sinks.parquet import ROW_GROUP, encoding, staged_path
 from ingestlab.storage import Store, storage_error
 from ingestlab.storage.ranged import Ranged
 
@@ -96,7 +96,7 @@ def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
     """Writes a Parquet file to disk; the number of its rows."""
     rows = 0
     with path.open("wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd", compression_level=1) as writer:
+        with pq.ParquetWriter(file, schema, **encoding(schema)) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=ROW_GROUP)
                 rows += table.num_rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -21,6 +22,7 @@ MAX_FOLDERS = 1000  # that one task may write; more means the column is no parti
 MAX_FOLDER_NAME = 255  # what file systems take
 ROW_GROUP = 1 << 20  # rows
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
+ROW_COLUMNS = ("_row", "row")  # likewise
 
 
 class ParquetSink:
@@ -41,7 +43,7 @@ class ParquetSink:
         target = "/".join(p for p in (self._folder, sub, f"{name}.parquet") if p)
         staged = staged_path(self._staging, target)
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema))
         self._store.write(staged, buffer.getbuffer())
         return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
 
@@ -58,6 +60,20 @@ class ParquetSink:
         """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
         tables = [read_part(self._store, self._folder, part) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How parts are written, as options of pyarrow.
+
+    The numbers of source rows are nearly consecutive: as differences they take a hundredth of the room and a
+    fifth of the time. All other columns are left to Arrow, which tries a dictionary first.
+    """
+    how: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    numbered = [field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type)]
+    if not numbered or any(pa.types.is_nested(field.type) for field in schema):  # whose inner columns have other names
+        return how
+    others = [name for name in schema.names if name not in numbered]
+    return {**how, "use_dictionary": others, "column_encoding": dict.fromkeys(numbered, "DELTA_BINARY_PACKED")}
 
 
 def staged_path(staging: str, target: str) -> str:
