@@ -36,6 +36,7 @@ class Question:
 
     schema: DataFrameSchema
     numbers: Mapping[str, tuple[int, ...]]
+    only_checks: bool = False  # of single columns, and no value is changed
 
     @property
     def checks(self) -> list[Check]:
@@ -99,7 +100,26 @@ def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
         rest[name], numbers[name] = _without(column, found)
     left = copy.copy(schema)
     left.columns = rest
-    return Screened(tuple(findings), Question(left, numbers), set(schema.columns) <= set(frame.columns))
+    return Screened(
+        tuple(findings), Question(left, numbers, only_checks=True), set(schema.columns) <= set(frame.columns)
+    )
+
+
+def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
+    """The values that fail a check of any kind, as pandera finds them; None where it would do more than that."""
+    from pandera.api.hypotheses import Hypothesis  # noqa: PLC0415 - slow, and not all have a contract
+
+    more = check.groupby or check.raise_warning or check.n_failure_cases or isinstance(check, Hypothesis)
+    if more or not check.name:
+        return None
+    try:
+        result = check(series)
+        if result.check_passed:
+            return series.iloc[:0]
+        found = result.failure_cases.dropna() if check.ignore_na else result.failure_cases
+    except Exception:  # noqa: BLE001 - a user's function may raise anything, and pandera has the words for it
+        return None
+    return found if isinstance(found, pd.Series) and len(found) else None
 
 
 def _only_checks_columns(schema: DataFrameSchema) -> bool:
