@@ -34,12 +34,15 @@ def distinct(x: Values) -> pa.Array:
     codes, dictionary = codes_of(x.values)
     plain = [_plain(value) for value in dictionary.to_pylist()]
     found: list[bytes | None] = [None] * x.count
+    made: dict[bytes, bytes] = {}  # small groups have often the same values
     for number, chosen in _by_group(*pairs_of(x.ids, codes, len(dictionary))):
-        sketch = ds.hll_sketch(LG_K)
-        update = sketch.update
-        for code in chosen.tolist():
-            update(plain[code])
-        found[number] = sketch.serialize_compact()
+        values = chosen.tobytes()
+        if values not in made:
+            sketch = ds.hll_sketch(LG_K)
+            for code in chosen.tolist():
+                sketch.update(plain[code])
+            made[values] = sketch.serialize_compact()
+        found[number] = made[values]
     return pa.array(found, pa.binary())
 
 
