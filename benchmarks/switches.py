@@ -1,13 +1,14 @@
-"""What contract, aggregates and profile cost: the same file with them and without.
+"""What contract and aggregates cost: the same file with them and without.
 
-A pipeline has no switch for the profile. Its share, as the tasks tell it, is taken off the time without.
+A pipeline has no switch for the profile, which is in both. What all three cost is told as well: then the
+profile's share, as the tasks tell it, is taken off the time without.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bigfile import WARM, WARM_COPIES, Ours, once, warm_up
@@ -32,7 +33,6 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
             for name, pipeline in PIPELINES.items():
                 runs[name].append(once(running, big, f"{name}-{n}", told, pipeline))
     pairs = list(zip(runs["on"], runs["off"], strict=True))
-    costs = [on.timed.seconds / _without_profile(off) for on, off in pairs]
     details = {
         "seconds_on": [round(one.timed.seconds, 2) for one in runs["on"]],
         "seconds_off": [round(one.timed.seconds, 2) for one in runs["off"]],
@@ -42,8 +42,15 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
         "cpu_on": round(statistics.median(one.lap.cpu for one in runs["on"]), 2),
         "cpu_off": round(statistics.median(one.lap.cpu for one in runs["off"]), 2),
     }
-    value = round(100 * (statistics.median(costs) - 1), 1)
-    yield Measure("contract, aggregates and profile, more", value, "%", MOST, "most", details)
+    more = _more(on.timed.seconds / off.timed.seconds for on, off in pairs)
+    yield Measure("contract and aggregates, more", more, "%", MOST, "most", details)
+    more = _more(on.timed.seconds / _without_profile(off) for on, off in pairs)
+    yield Measure("  with the profile", more, "%")
+
+
+def _more(ratios: Iterable[float]) -> float:
+    """What comes on top, in percent: the median."""
+    return round(100 * (statistics.median(ratios) - 1), 1)
 
 
 def _without_profile(one: Ours) -> float:
