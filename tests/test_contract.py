@@ -198,7 +198,9 @@ def test_filtered_frames_are_what_pandas_makes_of_a_mask(data, keep):
         name: pd.arrays.ArrowExtensionArray(pyarrow.array(data.draw(st.lists(values | st.none(), **size)), kind))
         for name, (kind, values) in KINDS.items()
     }
-    frame = pd.DataFrame({**columns, "own": np.arange(len(keep)), 7: pd.Categorical(["x"] * len(keep))})
+    texts = pd.array(["x"] * len(keep), dtype="str")
+    others = {"own": np.arange(len(keep)), "string": texts.astype("string[pyarrow]"), 7: pd.Categorical(texts)}
+    frame = pd.DataFrame({**columns, "str": texts, **others})
     frame.index = pd.Index(data.draw(st.lists(st.integers(0, 3), **size)), name="_row", dtype="int64")
     mask = np.array(keep, bool)
     pd.testing.assert_frame_equal(filtered(frame, mask), frame[mask])

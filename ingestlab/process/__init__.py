@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -73,24 +72,17 @@ def process(
     results, embedded, unembedded = _embed(loaded, results, name, pipeline, job, store)
     if pipeline.embedding:
         clock.lap("embed")
-    try:
-        staged = _stage(results, name, pipeline, table, rejects, states, clock)
-    except StorageError:
-        raise
-    except (TerminalError, pa.ArrowNotImplementedError) as error:
-        # The rows do not fit the table's folders, or no Parquet: all files in here share the blame.
-        blame = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that Parquet can hold")
-        return Receipt(number=part.number, errors={piece.uri: blame.to_dict() for piece in part.pieces})
-    places = [p for one in embedded for p in vectors.stage(one, _site(job, store))]
+    staged = _stage(results, name, pipeline, table, rejects, states, clock)
+    if isinstance(staged, IngestError):  # all files in here share the blame
+        return Receipt(number=part.number, errors={piece.uri: staged.to_dict() for piece in part.pieces})
+    places = tuple(p for one in embedded for p in vectors.stage(one, _site(job, store)))
     clock.lap("write")
-    profile = profiling.of_tables([result.table for result in results]) if staged.parts else {}
+    profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,
-        parts=tuple(staged.parts),
-        rejects=tuple(staged.rejects),
-        states=tuple(staged.states),
-        vectors=tuple(places),
+        **staged,
+        vectors=places,
         collection=vectors.agreed([one.collection.to_dict() for one in embedded]),
         tallies=tallies_of(results),
         rules=count_rules(results, loaded),
@@ -102,13 +94,12 @@ def process(
     )
 
 
-@dataclass(frozen=True)
-class _Staged:
+class _Staged(TypedDict):
     """The files of one task."""
 
-    parts: list[Part]
-    rejects: list[Part]
-    states: list[Part]
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...]
+    states: tuple[Part, ...]
 
 
 def _stage(
@@ -119,17 +110,25 @@ def _stage(
     rejects: Sink,
     states: States | None,
     clock: _Clock,
-) -> _Staged:
-    staged = _Staged([], [], [])
-    for i, result in enumerate(results):
-        own = _name(name, i)
-        new = table.stage(own, result.table, pipeline.folders)
-        staged.parts.extend(new)
-        staged.rejects.extend(rejects.stage(own, result.rejects))
-        clock.lap("write")
-        for found in compute(result.table, new, pipeline.aggregates, pipeline.folders):
-            staged.states.extend([states.stage(*found)] if states else [])
-        clock.lap("aggregate")
+) -> _Staged | IngestError:
+    """Writes the results, or says why their rows do not fit the table's folders, or Parquet."""
+    staged = _Staged(parts=(), rejects=(), states=())
+    try:
+        for i, result in enumerate(results):
+            own = _name(name, i)
+            new = table.stage(own, result.table, pipeline.folders)
+            staged["parts"] += tuple(new)
+            staged["rejects"] += tuple(rejects.stage(own, result.rejects))
+            clock.lap("write")
+            found = compute(result.table, new, pipeline.aggregates, pipeline.folders)
+            staged["states"] += tuple(states.stage(*one) for one in found if states)
+            clock.lap("aggregate")
+    except StorageError:
+        raise
+    except TerminalError as error:
+        return error
+    except pa.ArrowNotImplementedError as error:
+        return TerminalError.wrap(error, "columns that Parquet can hold")
     return staged
 
 

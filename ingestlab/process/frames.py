@@ -114,9 +114,9 @@ def filtered(frame: pd.DataFrame, keep: Bools) -> pd.DataFrame:
 
 
 def _filtered(values: Any, keep: Bools, mask: pa.Array) -> Any:
-    if not isinstance(values, pd.arrays.ArrowExtensionArray):
+    if not isinstance(values.dtype, pd.ArrowDtype):
         return values[keep]
-    return type(values)(pa.chunked_array(values.__arrow_array__()).filter(mask))
+    return pd.arrays.ArrowExtensionArray(pa.chunked_array(values.__arrow_array__()).filter(mask))
 
 
 def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:
