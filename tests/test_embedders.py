@@ -159,6 +159,7 @@ def test_zeros_have_no_direction():
         lambda texts: [[float("nan"), 1.0] for _ in texts],
         lambda texts: [["a"] for _ in texts],
         lambda texts: 1 / 0,
+        lambda texts: sys.exit(),
     ],
 )
 def test_a_function_that_gives_no_vectors_is_told_so(wrong):

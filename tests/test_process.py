@@ -365,6 +365,7 @@ def test_files_whose_inferred_types_do_not_fit_together_are_parts_of_their_own(b
         ("pa.DataFrameSchema({'m': pa.Column()})", "column_in_dataframe failed for 'm'"),
         ("pa.DataFrameSchema(checks=pa.Check(lambda df: df['n'].sum() > 100, name='total'))", "total failed"),
         ("pa.DataFrameSchema({'n': pa.Column(checks=pa.Check(lambda s: 1 / 0, name='broken'))})", "ZeroDivisionError"),
+        ("pa.DataFrameSchema({'n': pa.Column(checks=pa.Check(lambda s: exit(), name='leaving'))})", "SystemExit"),
         ("pa.DataFrameSchema({'n': pa.Column('int32')})", "int32"),
         ("42", "contract of 'p'"),
     ],

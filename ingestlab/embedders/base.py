@@ -74,7 +74,7 @@ def check(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> 
         vectors = np.asarray(run(list(batch)), dtype=np.float32)
     except (IngestError, MemoryError):
         raise
-    except Exception as error:  # models are other people's code
+    except (Exception, SystemExit) as error:  # models are other people's code, and must not end the process
         raise TerminalError.wrap(error, wanted, "Try it on one of the inputs, outside of a pipeline.") from error
     if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
         raise TerminalError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")

@@ -130,7 +130,7 @@ class _Asker:
             return contract.validate(frame, lazy=True), []
         except SchemaErrors as error:
             failures = error.failure_cases
-        except Exception as error:  # a user's contract may raise anything
+        except (Exception, SystemExit) as error:  # a user's contract may raise anything, and must not end the process
             raise TerminalError.wrap(error, self._wanted, "Mend the contract.") from error
         of_no_row = failures[~failures["index"].isin(frame.index)]
         if len(of_no_row):

@@ -117,7 +117,7 @@ def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
         if result.check_passed:
             return series.iloc[:0]
         found = result.failure_cases.dropna() if check.ignore_na else result.failure_cases
-    except Exception:  # noqa: BLE001 - a user's function may raise anything, and pandera has the words for it
+    except (Exception, SystemExit):  # noqa: BLE001 - it is a user's function, and pandera has the words for all
         return None
     return found if isinstance(found, pd.Series) and len(found) else None
 
