@@ -12,7 +12,7 @@ from rich.text import Text
 from ingestlab.cli.common import many, out
 from ingestlab.errors import TerminalError
 from ingestlab.settings import load_settings
-from ingestlab.stack.parts import CALM, OF_DASK, environment
+from ingestlab.stack.parts import CALM, ONE_HEAP, ONE_THREAD, environment
 
 WORKER_PAGE = ":8790"  # of a Dask worker: ingestlab.stack.health asks it
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -37,8 +37,8 @@ def dask_worker(context: typer.Context) -> None:
         raise TerminalError("a scheduler's address", "none", "Set DASK_SCHEDULER_ADDRESS, e.g. to tcp://host:8786.")
     page = [] if "--dashboard-address" in context.args else ["--dashboard-address", WORKER_PAGE]
     # One partition at a time: memory stays bounded, and pandas holds the GIL anyway.
-    threads = [] if "--nthreads" in context.args else ["--nthreads", "1"]
-    _dask("worker", address, *threads, *page, "--preload", "ingestlab.stack.warm", *context.args)
+    threads, memory = ([], {}) if "--nthreads" in context.args else (["--nthreads", "1"], ONE_HEAP)
+    _dask("worker", address, *threads, *page, "--preload", "ingestlab.stack.warm", *context.args, **memory)
 
 
 def init(
@@ -55,8 +55,8 @@ def init(
         out.print(Text(f"{many(len(sets), 'set')} of samples copied to {settings.samples}."))
 
 
-def _dask(role: str, *arguments: str) -> None:
-    """Becomes a `dask` command that is as calm as those of the embedded stack."""
+def _dask(role: str, *arguments: str, **variables: str) -> None:
+    """Becomes a `dask` command that is as calm as those of the embedded stack; `variables` join its environment."""
     calm = {f"DASK_{name.upper().replace('.', '__')}": value for name, value in CALM.items()}
-    here = {**calm, **environment(load_settings()), **OF_DASK}
+    here = {**calm, **environment(load_settings()), **ONE_THREAD, **variables}
     os.execve(sys.executable, [sys.executable, "-m", "dask", role, *arguments], here)  # noqa: S606 - no shell is wanted

@@ -27,12 +27,9 @@ DASK, MILVUS = "dask", "milvus"
 PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
 WORKER = (sys.executable, "-m", "ingestlab.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
-OF_DASK = {  # the environment of its processes
-    **ONE_THREAD,
-    # The heaps that glibc makes for other threads than the first go back to the system after every task, and each
-    # page of the next task's memory is a fault again. A worker has one thread for tasks, so they may share one heap.
-    "MALLOC_ARENA_MAX": "1",
-}
+# The heaps that glibc makes for other threads than the first go back to the system after every task, and each page of
+# the next task's memory is a fault again. Where one thread does all tasks, it may as well use the first one's.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
 CALM = {  # Dask's settings: an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
     "distributed.admin.tick.interval": "200ms",
     "distributed.worker.profile.interval": "100ms",
@@ -187,7 +184,7 @@ def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, st
             *("--port", str(ports["dask"]), "--dashboard-port", str(ports["dashboard"])),
             *("--temp", str(home / "dask"), "--ready", str(ready), "--wish", str(home / WISH_FILE)),
         ),
-        env={**env, **OF_DASK},
+        env={**env, **ONE_THREAD, **ONE_HEAP},
         ready=lambda _pid: ready.exists(),
         wave=1,
         sign=ready,
