@@ -171,10 +171,11 @@ def load_settings(**overrides: Any) -> Settings:
         TerminalError: A value cannot be used; the text names the setting.
     """
     given = {k: v for k, v in overrides.items() if v is not None}
-    read = partial(Settings, _env_file=_env_file())
+    root = _project_above()
+    read = partial(Settings, _env_file=_env_file(root))
     try:
         settings = read(**given)
-        if project := _project_above(settings):
+        if project := _folders_in(root, settings):
             given = {**project, **given}
             settings = read(**given)
         if (
@@ -196,27 +197,24 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
 
 
-def _project_above(settings: Settings) -> dict[str, Any]:
-    """Home, pipelines and notebooks of the project around the working folder, where they are left to their defaults.
+def _folders_in(root: Path | None, settings: Settings) -> dict[str, Any]:
+    """Home, pipelines and notebooks of a project, where they are left to their defaults."""
+    folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
+    found = {"home": root / ".ingestlab", **folders} if root else {}
+    return {name: value for name, value in found.items() if name not in settings.model_fields_set}
+
+
+def _env_file(root: Path | None) -> Path:
+    """The `.env` of the working folder, or else of the project around it."""
+    here = Path(".env")
+    return root / ".env" if root and not here.exists() else here
+
+
+def _project_above() -> Path | None:
+    """The project that the working folder lies in; None if it is one itself, or lies in none of this user's.
 
     A notebook's kernel works in the notebook's folder, and means the project around it.
     """
-    wanted = {"home", "pipelines", "notebooks"} - settings.model_fields_set
-    root = _root() if wanted else None
-    folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
-    found = {"home": root / ".ingestlab", **folders} if root else {}
-    return {name: value for name, value in found.items() if name in wanted}
-
-
-def _env_file() -> Path:
-    """The `.env` of the working folder, or else of the project that it lies in: a notebook's kernel works below it."""
-    here = Path(".env")
-    root = None if here.exists() else _root()
-    return root / ".env" if root else here
-
-
-def _root() -> Path | None:
-    """The project that the working folder lies in; None if it is one itself, or lies in none of this user's."""
     here = Path.cwd()
     if _is_project(here):
         return None

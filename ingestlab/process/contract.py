@@ -14,7 +14,7 @@ import pandas as pd
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.frames import filtered
-from ingestlab.process.screen import NOT_NULL, Question, Screened, failures_of, screen
+from ingestlab.process.screen import NOT_NULL, Question, Screened, failures_of, rule_of, screen
 
 MAX_VALUE = 200  # characters of an offending value that a reject keeps
 _ROOM = 1_000  # checks of one column
@@ -157,9 +157,8 @@ class _Asker:
                 if failing is None:
                     return None
                 if len(failing):
-                    rule = check.error if check.error is not None else check.name
-                    rank = self.rank(name, number)
-                    verdicts.append(Verdict(rank, _rule(str(rule)), name, failing.index.tolist(), _shown(failing)))
+                    rank, rule = self.rank(name, number), _rule(rule_of(check))
+                    verdicts.append(Verdict(rank, rule, name, failing.index.tolist(), _shown(failing)))
         return verdicts
 
     def _verdicts(self, failures: pd.DataFrame, question: Question | None) -> Iterator[Verdict]:

@@ -105,6 +105,11 @@ def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
     )
 
 
+def rule_of(check: Check) -> str:
+    """What pandera calls a check in its reports."""
+    return str(check.error if check.error is not None else check.name)
+
+
 def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
     """The values that fail a check of any kind, as pandera finds them; None where it would do more than that."""
     from pandera.api.hypotheses import Hypothesis  # noqa: PLC0415 - slow, and not all have a contract
@@ -143,8 +148,7 @@ def _screen(series: pd.Series[Any], column: Column) -> dict[int, Finding] | None
     for number, check in enumerate(column.checks):
         passes = _passes(values, check)
         if passes is not None:
-            rule = str(check.error if check.error is not None else check.name)
-            found[number] = Finding(column.name, number, rule, _failing(passes, nulls))
+            found[number] = Finding(column.name, number, rule_of(check), _failing(passes, nulls))
     return found
 
 

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ingestlab.readers.cutting import Dialect, Ints, Spans, scan
-from ingestlab.readers.excerpts import excerpt
+from ingestlab.readers.excerpts import excerpts
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,4 @@ class Body:
 
     def texts(self, numbers: Iterable[int]) -> dict[int, str]:
         """The source text of records, without their line ends; the longest are cut."""
-        starts, ends, _ = self.spans
-        known = np.array([i for i in numbers if 0 <= i < len(starts)], np.int64)
-        places = zip(known.tolist(), starts[known].tolist(), ends[known].tolist(), strict=True)
-        return {i: excerpt(self.data[start:end]) for i, start, end in places}
+        return excerpts(self.data, self.spans, numbers)

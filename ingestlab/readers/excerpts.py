@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
+from ingestlab.readers.cutting import Spans
+
 MAX_VALUE = 256  # characters of a bad value that are kept
 MAX_RAW = 4096  # bytes of a record's text that are kept
 
@@ -19,6 +23,13 @@ def excerpt(record: bytes) -> str:
     if len(line) <= MAX_RAW:
         return line.decode(errors="replace")
     return line[:MAX_RAW].decode(errors="ignore") + "…"  # the cut may go through a character
+
+
+def excerpts(data: bytes, spans: Spans, numbers: Iterable[int]) -> dict[int, str]:
+    """The excerpts of some records, by number; those that there are not are left out."""
+    known = np.array([i for i in numbers if 0 <= i < len(spans.starts)], np.int64)
+    places = zip(known.tolist(), spans.starts[known].tolist(), spans.ends[known].tolist(), strict=True)
+    return {i: excerpt(data[start:end]) for i, start, end in places}
 
 
 def listed(names: Iterable[str]) -> str:

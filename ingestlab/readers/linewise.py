@@ -15,7 +15,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
 from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
 from ingestlab.readers.detection import by_mark
-from ingestlab.readers.excerpts import excerpt
+from ingestlab.readers.excerpts import excerpts
 from ingestlab.storage import Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
@@ -44,9 +44,8 @@ class Raw:
 
     def __call__(self, rows: Iterable[int]) -> dict[int, str]:
         """The texts by number, without their line ends; the longest are cut."""
-        starts, ends, _ = self.spans
-        numbers = (int(row) - self.first for row in rows)
-        return {i + self.first: excerpt(self.data[starts[i] : ends[i]]) for i in numbers if 0 <= i < len(starts)}
+        found = excerpts(self.data, self.spans, (int(row) - self.first for row in rows))
+        return {i + self.first: text for i, text in found.items()}
 
 
 def whole(file: FetchedFile) -> Piece:
