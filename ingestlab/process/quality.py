@@ -65,9 +65,7 @@ def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> Non
     """A new index without gaps would look right, and give rows to the wrong source rows: its name tells it apart."""
     if result.index.name != INDEX:
         got = "rows that it has numbered anew"
-    elif result.index.equals(given):
-        return
-    elif unknown := result.index[~result.index.isin(given)].tolist():
+    elif unknown := lost(result.index, given):
         got = f"rows with the index {unknown[0]}, which no source row has"
     else:
         return
