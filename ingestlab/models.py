@@ -121,6 +121,7 @@ class Piece(Value):
     stop: int | None = None  # None: to the end
     first_row: int = 0  # how many records of the file lie before this piece
     wanted: Wanted | None = None  # None: all
+    settled: dict[str, Any] = Field(default_factory=dict)  # what `split` decided for the whole file, as plain data
 
 
 class Partition(Value):
