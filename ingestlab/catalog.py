@@ -28,8 +28,8 @@ ENTRY_POINTS = "ingestlab.pipelines"
 _GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
 _READERS = {
-    ".csv": ("Csv", ""),
-    ".tsv": ("Csv", "delimiter='\\t'"),
+    ".csv": ("Csv", "delimiter=None"),
+    ".tsv": ("Csv", "delimiter=None"),
     ".jsonl": ("JsonLines", ""),
     ".ndjson": ("JsonLines", ""),
     ".json": ("JsonLines", ""),  # which says how, if it is one document

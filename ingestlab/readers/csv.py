@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -27,14 +26,25 @@ from ingestlab.readers.columns import (
     declared,
     without_null_types,
 )
-from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
+from ingestlab.readers.cutting import Cut, Ints, cut
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
 from ingestlab.readers.excerpts import shorten
-from ingestlab.readers.headers import distant_header, header, other_delimiter
+from ingestlab.readers.headers import other_delimiter
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
+from ingestlab.readers.quoting import careful_cuts
+from ingestlab.readers.settling import (
+    Header,
+    Settled,
+    check_characters,
+    paired,
+    sample,
+    settle_file,
+    settled_ahead,
+    where_else,
+)
 from ingestlab.storage import Store
 
 NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
@@ -43,23 +53,33 @@ _READ = 8 << 20  # bytes held at once while looking for places to cut
 
 @dataclass(frozen=True, kw_only=True)
 class Csv:
-    r"""Reads delimited text with one header line.
+    r"""Reads delimited text.
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``columns``
-    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size`` and ``quote``
-    (a quote that opens and never closes). They never stop the file. A record with several bad values has an
-    entry for each of them.
+    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
+    (a quote that opens a field and does not end it), ``header`` (the header again) and ``nul`` (a NUL byte).
+    They never stop the file. A record with several bad values has an entry for each of them. A file that is
+    altogether different from what is told fails, with what to write.
 
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
             the order that the table shall have; the file's order may differ. None infers the types for each
             piece on its own; a column that is empty there is string. Pieces of one file may then differ in
             type, so declare the columns of anything that is large or matters.
-        delimiter: One ASCII character, ``"\t"`` for TSV.
-        quote: One ASCII character; None where quotes are plain text.
+        delimiter: One ASCII character, ``"\t"`` for TSV; None to have it found, with quotes, header line and
+            what else is not told.
+        quote: One ASCII character; None where quotes are plain text, as they are by themselves in
+            tab-separated files without any quoted field.
         encoding: Any text encoding that Python knows; None to have it detected, for each piece on its own.
         null_values: Texts that stand for no value, quoted or not, in columns of every type.
         timestamp_format: For strptime; None for ISO 8601.
+        header: Which record holds the names, 0 for the first; None where none does: the names are then those
+            of `columns`, in their order, else ``column_1`` and so on. ``"auto"`` is 0 for a first record that
+            does not look like data.
+        skip: Lines before the first record, blank ones too.
+        comment: What a line begins with that is no record.
+        escape: A character that takes the meaning from the next one, such as the backslash.
+        skip_initial_space: Whether blanks after a delimiter are no part of a field.
         optional: Declared columns that a file may lack; they are null in it.
         extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
             `schema_drift` does not say it.
@@ -70,11 +90,16 @@ class Csv:
     """
 
     columns: Mapping[str, str | pa.DataType] | None = None
-    delimiter: str = ","
+    delimiter: str | None = ","
     quote: str | None = '"'
     encoding: str | None = "utf-8"
     null_values: Sequence[str] = NULLS
     timestamp_format: str | None = None
+    header: Header = "auto"
+    skip: int = 0
+    comment: str | None = None
+    escape: str | None = None
+    skip_initial_space: bool = False
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
     drift: SchemaDrift | None = None
@@ -83,11 +108,11 @@ class Csv:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
-            if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
-                raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
-        if self.quote == self.delimiter:
-            raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
+        if self.delimiter == "auto":
+            object.__setattr__(self, "delimiter", None)
+        check_characters(self.delimiter, self.quote, self.escape, self.comment)
+        if self.skip < 0 or (isinstance(self.header, int) and self.header < 0):
+            raise TerminalError("0 or more as skip and header", f"{self.skip} and {self.header}", "Count from 0.")
         check_encoding(self.encoding)
         if self.columns is not None:
             object.__setattr__(self, "columns", declared(self.columns, readable, "CSV"))
@@ -97,7 +122,8 @@ class Csv:
 
     def __hash__(self) -> int:
         columns = None if self.columns is None else tuple(self.columns.items())
-        return hash((columns, self.delimiter, self.quote, self.encoding, self.null_values, self.timestamp_format))
+        written = (self.delimiter, self.quote, self.escape, self.comment, self.header, self.skip, self.encoding)
+        return hash((columns, written, self.null_values, self.timestamp_format))
 
     def drifting(self, word: SchemaDrift) -> Csv:
         """The same reader under a pipeline's `schema_drift`."""
@@ -115,9 +141,12 @@ class Csv:
         head = store.read(file.path, 0, min(file.size, 512))
         if compression(head) or binary(head) or by_mark(head):
             return [whole]
-        begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+        settled, begin = settled_ahead(self, whole, store, file.size)
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-        cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
+        cuts = cut(_blocks(store, file, begin), settled.dialect, begin, step, 0) if settled.dialect.plain else None
+        if cuts is None:
+            cuts = careful_cuts(_blocks(store, file, begin), settled.dialect, begin, step, len(settled.names))
+        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": settled.plain()}})
         return _pieces(whole, cuts)
 
     def read(self, piece: Piece, store: Store) -> Records:
@@ -143,24 +172,19 @@ class Csv:
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The first part of `read`: the piece's text and header."""
         data, facts = load_text(piece, store, self.encoding, self.limits)
-        if piece.start:
-            body = Body(data, 0, len(data), self._dialect)
-            names = distant_header(piece, store, self._dialect, self.encoding)
-        else:
-            start, stop, begin = first_record(data, self._dialect)
-            body = Body(data, begin, len(data), self._dialect)
-            names = header(data[start:stop], self._dialect, piece.name)
-        self._check(names, piece.name)
-        return Opened(body, names, facts)
+        settled = self._settled(piece, data, store)
+        begin = 0 if piece.start else settled.place(data).begin
+        body = Body(data, begin, len(data), settled.dialect, len(settled.names), settled.header.encode())
+        self._check(settled, data, piece.name)
+        return Opened(body, settled.names, {**facts, **settled.facts})
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
         parsed = self._parse(opened.body, opened.names)
+        facts = dict(opened.facts)
         if not parsed.total and not piece.start:
-            raise TerminalError(
-                f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
-            )
-        return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+            facts["note"] = "a header alone: no records"
+        return replace(self._records(parsed, opened.body, piece.first_row), facts=facts)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
@@ -172,9 +196,14 @@ class Csv:
         retype = partial(text_as, timestamp_format=self.timestamp_format)
         return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
 
-    @property
-    def _dialect(self) -> Dialect:
-        return Dialect(self.delimiter, self.quote)
+    def _settled(self, piece: Piece, data: bytes, store: Store) -> Settled:
+        """What is decided for the whole file, here if its cutting did not."""
+        if "dialect" in piece.settled:
+            return Settled.of(piece.settled["dialect"])
+        if piece.start:
+            return settled_ahead(self, piece, store, store.size(piece.path))[0]
+        text = sample(data)
+        return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
 
     @property
     def _types(self) -> Mapping[str, pa.DataType]:
@@ -184,19 +213,24 @@ class Csv:
         """The columns of a file that are read although they are not declared."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
-    def _check(self, names: Sequence[str], file: str) -> None:
-        """Raises TerminalError for columns that are too many, twice there, or not as declared."""
-        check_width(names, file, self.max_columns)
-        if self.columns is not None:
-            drop, fix = not refuses(self.drift, self.extra_columns), other_delimiter(names, self.delimiter)
-            check_extra(names, self.columns, file, drop=drop, optional=self.optional, fix=fix)
+    def _check(self, settled: Settled, data: bytes, file: str) -> None:
+        """Raises TerminalError for columns that are too many, or not as declared."""
+        check_width(settled.names, file, self.max_columns)
+        if self.columns is None:
+            return
+        named = [n for n in settled.names if n in self.columns or n not in settled.made or self.drift == "freeze"]
+        missing = any(name not in named and name not in self.optional for name in self.columns)
+        fix = other_delimiter(settled.names, settled.dialect.delimiter) if missing else ""
+        fix = fix or (where_else(self.columns, sample(data), settled) if missing else "")
+        drop = not refuses(self.drift, self.extra_columns)
+        check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
     def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
         """Reads the columns declared, and text in columns that are not or are to be loose."""
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
         wanted = None if self.columns is None else types
-        layout = Layout(names, wanted, self._dialect, tuple(self.null_values), self.timestamp_format)
+        layout = Layout(names, wanted, body.dialect, tuple(self.null_values), self.timestamp_format)
         return parse(body, layout)
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
@@ -235,10 +269,10 @@ def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
 
 
 def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
-    starts = [Cut(0, 1), *cuts]
+    starts = [Cut(0, 0), *cuts]
     stops: list[int | None] = [*(c.offset for c in cuts), None]
     return [
-        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records - 1})
+        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records})
         for c, stop in zip(starts, stops, strict=True)
     ]
 

@@ -13,9 +13,11 @@ import pyarrow as pa
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
-from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
+from ingestlab.readers.cutting import Ints, Scanner, Spans
 from ingestlab.readers.detection import by_mark
+from ingestlab.readers.dialects import Dialect
 from ingestlab.readers.excerpts import excerpts
+from ingestlab.readers.quoting import scan
 from ingestlab.storage import Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
