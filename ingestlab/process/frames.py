@@ -76,12 +76,16 @@ class Frame:
 
 
 def join(loaded: Sequence[Loaded]) -> Frame:
-    """Puts pieces together; a column that only some have is null in the others."""
+    """Puts pieces together; a column that only some have is null in the others.
+
+    Raises:
+        pa.ArrowTypeError: A column has two types: no value of a file depends on what files came with it.
+    """
     spans = [one.span for one in loaded]
     base = loaded[0].piece.first_row if len(loaded) == 1 else 0
     starts = base + np.concatenate(([0], np.cumsum(spans[:-1]))).astype(np.int64)
     index = [one.records.rows - one.piece.first_row + start for one, start in zip(loaded, starts, strict=True)]
-    table = pa.concat_tables([one.records.table for one in loaded], promote_options="permissive")
+    table = pa.concat_tables([one.records.table for one in loaded], promote_options="default")
     if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk
         table = table.combine_chunks()
     return Frame(tuple(loaded), table, np.concatenate(index), starts)

@@ -97,7 +97,7 @@ def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
     for new in more:
         for i, old in enumerate(merged):
             with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
-                table = pa.concat_tables([old.table, new.table], promote_options="permissive").unify_dictionaries()
+                table = pa.concat_tables([old.table, new.table], promote_options="default").unify_dictionaries()
                 merged[i] = Result(table, pa.concat_tables([old.rejects, new.rejects]), {**old.tallies, **new.tallies})
                 break
         else:
