@@ -14,6 +14,7 @@ import pandas as pd
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.frames import filtered
+from ingestlab.process.patterns import pythonic
 from ingestlab.process.screen import NOT_NULL, Question, Screened, failures_of, rule_of, screen
 
 MAX_VALUE = 200  # characters of an offending value that a reject keeps
@@ -108,6 +109,8 @@ class _Asker:
         contract = pipeline.contract
         if isinstance(contract, type) and issubclass(contract, DataFrameModel):
             contract = contract.to_schema()
+        if isinstance(contract, DataFrameSchema):
+            contract = pythonic(contract)
         self._contract = contract
         self._wanted = f"a frame that the contract of '{pipeline.name}' can check"
         self.whole: Question | None = None
