@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,6 +85,11 @@ def join(loaded: Sequence[Loaded]) -> Frame:
     if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk
         table = table.combine_chunks()
     return Frame(tuple(loaded), table, np.concatenate(index), starts)
+
+
+def some(frame: Frame, rows: Ints | None) -> Frame:
+    """The same with the records at some places alone; None for all."""
+    return frame if rows is None else replace(frame, table=frame.table.take(pa.array(rows)), index=frame.index[rows])
 
 
 def distinct(index: Ints) -> Ints:
