@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,11 @@ def families(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
         else:
             found.append((schema, [one]))
     return [members for _, members in found]
+
+
+def some(frame: Frame, rows: Ints | None) -> Frame:
+    """The same with the records at some places alone; None for all."""
+    return frame if rows is None else replace(frame, table=frame.table.take(pa.array(rows)), index=frame.index[rows])
 
 
 def distinct(index: Ints) -> Ints:

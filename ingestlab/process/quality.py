@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from ingestlab import layout
 from ingestlab.catalog import blame
-from ingestlab.errors import IngestError, TerminalError
+from ingestlab.errors import IngestError, TerminalError, let_pass
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason, apply_contract, lost
-from ingestlab.process.frames import INDEX, Frame, Ints, to_arrow, to_pandas, wants_polars
+from ingestlab.process.culprits import Fault, run_or_find
+from ingestlab.process.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
 
 ADDED = ("_source", INDEX)  # to every published row
 
@@ -33,21 +34,38 @@ class Checked:
 def check(frame: Frame, pipeline: Pipeline) -> Checked:
     """Runs a pipeline's `clean` and `contract` over a frame.
 
-    Every index of `frame` comes back either in the result's index (once or more) or in its reasons.
+    Every index of `frame` comes back either in the result's index (once or more) or in its reasons. Rows that make
+    user code raise are rejected where the frame is of one file; of several, each has to be asked by itself.
 
     Raises:
         TerminalError: The pipeline's code fails, loses the index, or lacks a column of the contract.
     """
-    given = pd.Index(frame.index)
-    cleaned = _clean(frame, pipeline)
+    given, alone = pd.Index(frame.index), len(frame.loaded) == 1
+    cleaned, faults = run_or_find(len(given), lambda rows: _clean(some(frame, rows), pipeline), search=alone)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean"))
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean")) | _raised("clean:", faults, frame.index)
     passed = cleaned
     if pipeline.contract is not None:
-        passed, broken = apply_contract(cleaned, pipeline)
+        passed, broken = _keep_contract(cleaned, pipeline, search=alone)
         _check_index(passed, given, f"the contract of '{pipeline.name}'")
         reasons |= broken
     return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+
+
+def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> tuple[pd.DataFrame, dict[int, Reason]]:
+    """Applies the contract, without the rows that make a check raise."""
+    (passed, broken), faults = run_or_find(
+        len(frame), lambda rows: apply_contract(frame if rows is None else frame.iloc[rows], pipeline), search=search
+    )
+    raised = _raised("", faults, frame.index.to_numpy(np.int64))
+    if gone := set(raised) & set(passed.index):  # rows that `clean` has made of one source row go together
+        passed = passed[~passed.index.isin(gone)]
+    return passed, broken | raised
+
+
+def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, Reason]:
+    """The rows that make user code raise, by index: the rule is named by the exception, the value is its text."""
+    return {int(index[place]): Reason(prefix + one.rule, one.column, one.text) for place, one in faults.items()}
 
 
 def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
@@ -120,7 +138,8 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
             result = pipeline.clean(to_pandas(frame.table, frame.index))
     except IngestError:
         raise
-    except (Exception, SystemExit) as error:  # a user's function may raise anything, and must not end the process
+    except BaseException as error:  # a user's function may raise anything, and must not end the process
+        let_pass(error)
         fix = "Mend it; `ingestlab check` tries it on a file."
         raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
     if not isinstance(result, pd.DataFrame):

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestlab.errors import let_pass
 from ingestlab.process.patterns import TESTS, Test, ask
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
         if result.check_passed:
             return series.iloc[:0]
         found = result.failure_cases.dropna() if check.ignore_na else result.failure_cases
-    except (Exception, SystemExit):  # noqa: BLE001 - it is a user's function, and pandera has the words for all
+    except BaseException as error:  # noqa: BLE001 - it is a user's function, and pandera has the words for all
+        let_pass(error)
         return None
     return found if isinstance(found, pd.Series) and len(found) else None
 
