@@ -14,6 +14,7 @@ from ingestlab.errors import IngestError, TerminalError
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason, apply_contract, lost
 from ingestlab.process.frames import INDEX, Frame, Ints, to_arrow, to_pandas, wants_polars
+from ingestlab.process.gate import LEFT_OUT
 
 ADDED = ("_source", INDEX)  # to every published row
 
@@ -38,7 +39,7 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
     given = pd.Index(frame.index)
     cleaned = _clean(frame, pipeline)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean"))
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason(LEFT_OUT))
     passed = cleaned
     if pipeline.contract is not None:
         passed, broken = apply_contract(cleaned, pipeline)
