@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
-from ingestlab.readers.bytes import binary, compression
+from ingestlab.readers.bytes import binary
 from ingestlab.readers.columns import MAX_COLUMNS
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.footer import WIDTH
 from ingestlab.storage import Store
