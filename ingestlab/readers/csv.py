@@ -18,7 +18,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowcsv import Layout, readable
 from ingestlab.readers.body import Body
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
@@ -26,6 +26,7 @@ from ingestlab.readers.columns import (
     check_width,
     declared,
 )
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
