@@ -17,20 +17,21 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowcsv import Layout, readable
 from ingestlab.readers.body import Body
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
     check_optional,
     check_width,
     declared,
-    without_null_types,
 )
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Ints, cut
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import other_delimiter
+from ingestlab.readers.inference import Looks, merged
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
@@ -45,6 +46,7 @@ from ingestlab.readers.settling import (
     settled_ahead,
     where_else,
 )
+from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
 from ingestlab.storage import Store
 
 NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
@@ -63,9 +65,9 @@ class Csv:
 
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
-            the order that the table shall have; the file's order may differ. None infers the types for each
-            piece on its own; a column that is empty there is string. Pieces of one file may then differ in
-            type, so declare the columns of anything that is large or matters.
+            the order that the table shall have; the file's order may differ. None has the types chosen, once
+            for the whole file, by the rules in docs/types.md: no text becomes a value that would not give it
+            back. A column that is empty is string.
         delimiter: One ASCII character, ``"\t"`` for TSV; None to have it found, with quotes, header line and
             what else is not told.
         quote: One ASCII character; None where quotes are plain text, as they are by themselves in
@@ -141,13 +143,16 @@ class Csv:
         head = store.read(file.path, 0, min(file.size, 512))
         if compression(head) or binary(head) or by_mark(head):
             return [whole]
-        settled, begin = settled_ahead(self, whole, store, file.size)
+        ahead = attempt(settled_ahead, self, whole, store, file.size)
+        if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
+            return [whole]
+        found, begin = ahead
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-        cuts = cut(_blocks(store, file, begin), settled.dialect, begin, step, 0) if settled.dialect.plain else None
+        cuts = cut(_blocks(store, file, begin), found.dialect, begin, step, 0) if found.dialect.plain else None
         if cuts is None:
-            cuts = careful_cuts(_blocks(store, file, begin), settled.dialect, begin, step, len(settled.names))
-        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": settled.plain()}})
-        return _pieces(whole, cuts)
+            cuts = careful_cuts(_blocks(store, file, begin), found.dialect, begin, step, len(found.names))
+        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
+        return self._settled(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -172,11 +177,11 @@ class Csv:
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The first part of `read`: the piece's text and header."""
         data, facts = load_text(piece, store, self.encoding, self.limits)
-        settled = self._settled(piece, data, store)
-        begin = 0 if piece.start else settled.place(data).begin
-        body = Body(data, begin, len(data), settled.dialect, len(settled.names), settled.header.encode())
-        self._check(settled, data, piece.name)
-        return Opened(body, settled.names, {**facts, **settled.facts})
+        found = self._dialect_of(piece, data, store)
+        begin = 0 if piece.start else found.place(data).begin
+        body = Body(data, begin, len(data), found.dialect, len(found.names), found.header.encode())
+        self._check(found, data, piece.name)
+        return Opened(body, found.names, {**facts, **found.facts})
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
@@ -193,10 +198,12 @@ class Csv:
             parsed = self._parse(opened.body, opened.names, names)
             return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
 
+        if self.columns is None:
+            return as_chosen(records, piece, self._nulls, self.timestamp_format)
         retype = partial(text_as, timestamp_format=self.timestamp_format)
         return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
 
-    def _settled(self, piece: Piece, data: bytes, store: Store) -> Settled:
+    def _dialect_of(self, piece: Piece, data: bytes, store: Store) -> Settled:
         """What is decided for the whole file, here if its cutting did not."""
         if "dialect" in piece.settled:
             return Settled.of(piece.settled["dialect"])
@@ -204,6 +211,25 @@ class Csv:
             return settled_ahead(self, piece, store, store.size(piece.path))[0]
         text = sample(data)
         return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
+
+    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+        """Pieces that know the types of their file, where these are not declared."""
+        if self.columns is not None or len(pieces) == 1:
+            return pieces
+        looks: dict[str, Looks] = {}
+        for piece in pieces:
+            text = attempt(self._texts, piece, store)
+            if isinstance(text, TerminalError):  # the file fails by itself when this piece is read
+                return pieces
+            looks = merged(looks, looks_of(text, self._nulls, self.timestamp_format))
+        return settled(pieces, "types", chosen(looks))
+
+    def _texts(self, piece: Piece, store: Store) -> pa.Table:
+        return self.read_text(self.open_text(piece, store), piece).table
+
+    def _nulls(self, _column: str, kind: pa.DataType) -> Sequence[str]:
+        """What stands for no value where columns are not declared: in text, by default, the empty field alone."""
+        return ("",) if pa.types.is_string(kind) and self.null_values == NULLS else self.null_values
 
     @property
     def _types(self) -> Mapping[str, pa.DataType]:
@@ -213,15 +239,15 @@ class Csv:
         """The columns of a file that are read although they are not declared."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
-    def _check(self, settled: Settled, data: bytes, file: str) -> None:
+    def _check(self, found: Settled, data: bytes, file: str) -> None:
         """Raises TerminalError for columns that are too many, or not as declared."""
-        check_width(settled.names, file, self.max_columns)
+        check_width(found.names, file, self.max_columns)
         if self.columns is None:
             return
-        named = [n for n in settled.names if n in self.columns or n not in settled.made or self.drift == "freeze"]
+        named = [n for n in found.names if n in self.columns or n not in found.made or self.drift == "freeze"]
         missing = any(name not in named and name not in self.optional for name in self.columns)
-        fix = other_delimiter(settled.names, settled.dialect.delimiter) if missing else ""
-        fix = fix or (where_else(self.columns, sample(data), settled) if missing else "")
+        fix = other_delimiter(found.names, found.dialect.delimiter) if missing else ""
+        fix = fix or (where_else(self.columns, sample(data), found) if missing else "")
         drop = not refuses(self.drift, self.extra_columns)
         check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
@@ -229,8 +255,9 @@ class Csv:
         """Reads the columns declared, and text in columns that are not or are to be loose."""
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
-        wanted = None if self.columns is None else types
-        layout = Layout(names, wanted, body.dialect, tuple(self.null_values), self.timestamp_format)
+        if self.columns is None:  # texts, of which types are made when the whole file is known
+            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), body.dialect, ()))
+        layout = Layout(names, types, body.dialect, tuple(self.null_values), self.timestamp_format)
         return parse(body, layout)
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
@@ -242,8 +269,6 @@ class Csv:
         if long:
             keep = ~np.isin(kept, [b.row for b in long])
             table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
-        if self.columns is None:
-            table = without_null_types(table)
         if first:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
