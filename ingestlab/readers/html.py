@@ -19,8 +19,8 @@ from ingestlab.errors import TerminalError
 from ingestlab.extras import needed
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
-from ingestlab.readers.bytes import Limits, load_text, text, unpack
-from ingestlab.readers.detection import by_mark, detect, valid_utf8
+from ingestlab.readers.bytes import Limits, mended, unpack
+from ingestlab.readers.detection import Encoding, by_mark, detect, mostly_utf8
 from ingestlab.readers.excerpts import MAX_RAW
 from ingestlab.readers.linewise import check_encoding, whole
 from ingestlab.readers.single import capped, check_size
@@ -93,12 +93,15 @@ class Html:
 
     def _text(self, piece: Piece, store: Store) -> tuple[bytes, dict[str, str]]:
         limits = capped(self.limits, self.max_bytes)
-        if self.encoding is not None:
-            return load_text(piece, store, self.encoding, limits)
         data, kind = unpack(piece, store, limits)
-        encoding = _encoding(data)
-        facts = {"encoding": encoding} | ({"compression": kind} if kind else {})
-        return text(data, encoding, piece), facts
+        facts: dict[str, str] = {"compression": kind} if kind else {}
+        found = Encoding(self.encoding) if self.encoding is not None else _encoding(data)
+        if self.encoding is None:
+            facts["encoding"] = found.fact
+        done, damage = mended(data, found.name, piece)
+        if damage is not None:
+            facts["note"] = damage.note(done)
+        return done, facts
 
     def _tree(self, data: bytes, piece: Piece) -> Any:
         """The page's elements; None where there are none."""
@@ -122,8 +125,8 @@ class Html:
         return tree
 
 
-def _encoding(data: bytes) -> str:
-    if by_mark(data) or valid_utf8(data):
+def _encoding(data: bytes) -> Encoding:
+    if by_mark(data) or mostly_utf8(data):
         return detect(data)
     said = _CHARSET.search(data[:_HEAD])
     if said:
@@ -134,7 +137,7 @@ def _encoding(data: bytes) -> str:
         except (LookupError, UnicodeError):
             pass  # it does not fit, as happens: then the text itself has to tell
         else:
-            return codecs.lookup(name).name
+            return Encoding(codecs.lookup(name).name)
     return detect(data)
 
 
