@@ -66,6 +66,14 @@ class Reader(Protocol):
         ...
 
 
+def pieces_of(file: FetchedFile, reader: Reader, store: Store, size: int) -> tuple[Piece, ...]:
+    """The pieces of a file, each with the charset that its server named as ``settled["charset"]``."""
+    pieces = tuple(reader.split(file, store, size))
+    if not file.charset:
+        return pieces
+    return tuple(p.model_copy(update={"settled": {"charset": file.charset, **p.settled}}) for p in pieces)
+
+
 @runtime_checkable
 class PackReader(Reader, Protocol):
     """A reader that is faster at many small files together."""

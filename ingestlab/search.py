@@ -31,6 +31,7 @@ from ingestlab.storage import open_store
 from ingestlab.vectors import connected
 
 MOST = 16_384  # hits of one question, in any Milvus
+TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields
 AT_ONCE = 1_000  # hits in one answer, each with up to 4 KB of text
 
 
@@ -51,7 +52,8 @@ def search(
             of these asks all of them; then the column ``query`` says which, from 0.
         settings: Where Milvus is, and the pipelines.
         limit: How many rows for each question, at most 16,384.
-        only: Values that columns must have, ``{"year": [2020, 2021]}``, or one of Milvus's boolean expressions.
+        only: Values that columns must have, ``{"year": [2020, 2021], "name": None}``, or one of Milvus's boolean
+            expressions. Values may be those of a frame that a search gave; a missing one means null.
         tenant: Whose rows; the settings' own tenant if not given.
 
     Returns:
@@ -74,6 +76,9 @@ def search(
     embedder, many = _model_of(made, settings), isinstance(query, list | tuple)
     vectors = _vectors(list(query) if many else [query], made, embedder)
     step, found, where = max(1, AT_ONCE // limit), [], Where(tenant=tenant)
+    if only is not None and not isinstance(only, str):
+        names = {_shown(column.name): column.name for column in made.payload}
+        only = {names.get(name, name): values for name, values in only.items()}
     for start in range(0, len(vectors), step):
         found += store.search(collection, vectors[start : start + step], limit, where, only)
     frame = _frame(found, made, embedder.kind, many=many)
@@ -172,11 +177,15 @@ def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many
     rows = [(number, score, values) for number, hits in enumerate(found) for _, score, values in hits]
     columns: dict[str, pa.Array] = {"query": pa.array([n for n, _, _ in rows], pa.int64())} if many else {}
     columns["score"] = pa.array([score for _, score, _ in rows], pa.float64())
-    taken = {"query", "score"}
     kinds = {column.name: column.kind for column in made.columns}
     ours = ["text", "source", "row", "chunk"] if kind == "text" else ["source", "row"]
     for name in (*(column.name for column in made.payload), *ours):
         column = pa.array([values[name] for _, _, values in rows], TYPES[kinds[name]])
-        columns[f"{name}_" if name in taken else name] = column
+        columns[_shown(name)] = column
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def _shown(name: str) -> str:
+    """What a payload column is called among hits."""
+    return f"{name}_" if name in TAKEN else name

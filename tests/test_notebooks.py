@@ -210,6 +210,21 @@ def test_a_notebook_that_fails_is_kept_too(home: Path) -> None:
     assert "RuntimeError" in Path(done.page).read_text()
 
 
+@pytest.mark.parametrize("given", [{"x": 9}, {}], ids=["with", "without"])
+def test_two_cells_of_parameters_are_refused_by_name(given: dict[str, int], tmp_path: Path) -> None:
+    new = nbformat.v4.new_code_cell
+    tags = {"tags": ["parameters"]}
+    cells = [
+        nbformat.v4.new_markdown_cell("# Two"),
+        new("x = 1", metadata=tags),
+        new("x"),
+        new("\nx = 2", metadata=tags),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
+    with pytest.raises(TerminalError, match=r"one cell with .*'parameters'; got cell 2 \(x = 1\) and cell 4 \(x = 2\)"):
+        execute(tmp_path / "two.ipynb", given, load_settings())
+
+
 def test_parameters_that_a_notebook_does_not_have_are_refused() -> None:
     notebook = build.notebook((FOLDER / "src" / "run_pipeline.py").read_text(), exercises=False)
     with pytest.raises(TerminalError, match=r"\(uri, pipeline, queue, table, force\); got 'urii'"):

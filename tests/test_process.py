@@ -463,7 +463,7 @@ def test_rows_go_to_the_folders_of_their_values(bench: Bench) -> None:
     [
         ("n", f"at most {MAX_FOLDERS} folders from one task, by partition_by n"),
         ("m", "the partition_by column 'm'"),
-        ("word", "folder names of at most 255 characters, by partition_by word"),
+        ("word", "folder names of at most 255 bytes, by partition_by word"),
     ],
 )
 def test_a_partition_column_that_cannot_be_one_fails_the_files(bench: Bench, column: str, says: str) -> None:

@@ -91,12 +91,16 @@ def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> Notebo
     """The notebook with a cell that assigns the values, after the one with the defaults.
 
     Raises:
-        TerminalError: No cell is tagged ``parameters``, or a name is not assigned in it.
+        TerminalError: No cell is tagged ``parameters`` or several are, or a name is not assigned in it.
     """
     from nbformat.v4 import new_code_cell  # noqa: PLC0415 - the extra `lab` has it
 
     cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
     places = [i for i, cell in enumerate(cells) if PARAMETERS in cell.metadata.get("tags", [])]
+    if len(places) > 1:  # the later ones would assign their defaults over what was given
+        got = " and ".join(_told(1 + notebook.cells.index(cells[i]), cells[i].source) for i in places)
+        fix = "Put all defaults into one, or untag the others."
+        raise TerminalError("one cell with the tag 'parameters'", got, fix)
     if values:
         if not places:
             raise TerminalError("a cell with the tag 'parameters'", "none", "Tag the cell that assigns the defaults.")
@@ -109,6 +113,12 @@ def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> Notebo
         cells.insert(places[0] + 1, cell)
     notebook.cells = cells
     return notebook
+
+
+def _told(number: int, code: str) -> str:
+    """A cell as people find it: by its number from the top, and how it begins."""
+    first = next((line.strip() for line in code.splitlines() if line.strip()), "empty")
+    return f"cell {number} ({first[:60]})"
 
 
 def _assigned(code: str) -> list[str]:

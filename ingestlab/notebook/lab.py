@@ -147,7 +147,8 @@ class Lab:
             collection: Its name: the table's, if the pipeline's embedding gives no other.
             query: A text, or an image (bytes, a ``pathlib.Path``, or one of Pillow's); or a list of these.
             limit: How many rows.
-            filter: Values that columns must have, ``{"status": [404, 500]}``, or Milvus's own, ``"status >= 400"``.
+            filter: Values that columns must have, ``{"status": [404, 500], "name": None}`` (None is null), or Milvus's
+                own, ``"status >= 400"``.
             tenant: Whose rows; the Lab's own tenant if not given.
         """
         return search(collection, query, self.settings, limit=limit, only=filter, tenant=tenant)

@@ -49,10 +49,9 @@ class Selection(Value):
             theirs = pa.array([getattr(self.origins[u], column) for u in uris], pa.string())
             mask = pc.and_(mask, pc.equal(rejects[column], theirs.take(place)))
         if self.rule is not None:
-            column, _, rule = self.rule.rpartition(":")
-            mask = pc.and_(mask, pc.equal(rejects["rule"], rule))
-            if column:
-                mask = pc.and_(mask, pc.equal(rejects["column"], column))
+            column = pc.fill_null(pc.binary_join_element_wise(rejects["column"], "", ":"), "")
+            full = pc.binary_join_element_wise(column, rejects["rule"], "")  # a rule may have colons, as a column may
+            mask = pc.and_(mask, pc.or_(pc.equal(full, self.rule), pc.equal(rejects["rule"], self.rule)))
         return pc.fill_null(mask, False)
 
 

@@ -18,7 +18,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowcsv import Layout, readable
 from ingestlab.readers.body import Body
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
@@ -27,6 +27,7 @@ from ingestlab.readers.columns import (
     declared,
     without_null_types,
 )
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
@@ -34,6 +35,7 @@ from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import distant_header, header, other_delimiter
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.linewise import settle as settle_encoding
+from ingestlab.readers.linewise import whole as whole_file
 from ingestlab.readers.mending import set_apart
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
@@ -111,7 +113,7 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
-        whole = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+        whole = whole_file(file)
         if file.size <= 1.5 * size:
             return [whole]
         head = store.read(file.path, 0, min(file.size, 512))

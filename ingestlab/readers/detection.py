@@ -28,6 +28,7 @@ _MARKS = (  # the longer ones first: UTF-32 begins like UTF-16
 _WIDE = (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2))
 _PLAIN_SHARE = 0.1  # of the characters of any table or log are ASCII: digits, separators, line ends
 _NO_TEXT = ("Cc", "Cn", "Cs", "Co")  # categories of what stands in no text
+_AS_WESTERN = ("iso8859-1", "ascii")  # said where Windows's encoding is meant: browsers, too, take it so
 _SPACES = "\t\r\n\f"
 
 
@@ -56,13 +57,32 @@ def settled(data: dict[str, Any]) -> Encoding | None:
     return Encoding(data["encoding"], bool(data.get("guessed"))) if "encoding" in data else None
 
 
-def detect(data: bytes) -> Encoding:
-    """The likeliest encoding of a text; UTF-8 too where nothing fits, so that decoding says what is wrong."""
+def detect(data: bytes, hint: str | None = None) -> Encoding:
+    """The likeliest encoding of a text; UTF-8 too where nothing fits, so that decoding says what is wrong.
+
+    Args:
+        data: The whole text.
+        hint: What a server or the text itself says; believed where the text is no UTF-8 and fits it.
+    """
     if wide := by_mark(data) or _wide(data):
         return wide if isinstance(wide, Encoding) else Encoding(wide)
-    if data.isascii() or valid_utf8(data):
-        return UTF8
-    return survey([data])
+    found = UTF8 if data.isascii() or valid_utf8(data) else survey([data])
+    plain = found == UTF8 and not data.isascii()
+    return found if hint is None or plain else (believed(hint, [data]) or found)
+
+
+def believed(hint: str, blocks: Iterable[bytes]) -> Encoding | None:
+    """The encoding that is said, if all of a text is in it."""
+    try:
+        name = codecs.lookup(hint).name
+        name = "cp1252" if name in _AS_WESTERN else name
+        decoder = codecs.getincrementaldecoder(name)()
+        for block in blocks:
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except (LookupError, UnicodeError):
+        return None
+    return Encoding(name)
 
 
 def survey(blocks: Iterable[bytes]) -> Encoding:

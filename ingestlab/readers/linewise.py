@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,9 +11,10 @@ import pyarrow as pa
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
-from ingestlab.readers.detection import by_mark, survey
+from ingestlab.readers.detection import UTF8, believed, by_mark, survey
 from ingestlab.readers.excerpts import excerpts
 from ingestlab.storage import Store
 
@@ -51,13 +51,14 @@ class Raw:
 
 def whole(file: FetchedFile) -> Piece:
     """A file as one piece."""
-    return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+    said = {} if file.charset is None else {"charset": file.charset}
+    return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256, settled=said)
 
 
 def check_encoding(encoding: str | None) -> None:
     """Raises TerminalError for an encoding that Python does not know."""
     try:
-        codecs.lookup(encoding or "utf-8")
+        "".encode(encoding or "utf-8")  # also raises for codecs that are no text, such as 'hex'
     except LookupError:
         raise TerminalError("an encoding that Python knows", repr(encoding), "E.g. 'utf-8', 'cp1252'.") from None
 
@@ -126,7 +127,13 @@ def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[P
     """A file that is plain text as one piece that knows its encoding, and the encoding."""
     if encoding is not None:
         return one, encoding
-    found = survey(store.read(one.path, at, min(at + _READ, size)) for at in range(0, size, _READ))
+
+    def blocks() -> Iterator[bytes]:
+        return (store.read(one.path, at, min(at + _READ, size)) for at in range(0, size, _READ))
+
+    found, hint = survey(blocks()), one.settled.get("charset")
+    if hint is not None and found != UTF8:
+        found = believed(hint, blocks()) or found
     return one.model_copy(update={"settled": {**one.settled, **found.settled}}), found.name
 
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ Kind = Literal["text", "int", "float", "bool"]
 Metric = Literal["COSINE", "IP", "L2"]
 Index = Literal["HNSW", "AUTOINDEX"]
 Scalar = str | int | float | bool
-Filter = str | Mapping[str, Scalar | Sequence[Scalar]]
+Filter = str | Mapping[str, Any]  # an expression of Milvus; or by column a value, or several: see vector_filters
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"  # what Milvus takes as the name of a collection or field
 MAX_BYTES = 65_535  # of one text, in any Milvus

@@ -126,7 +126,7 @@ class VectorStore(Protocol):
             vectors: Float32 of the shape (n, dim).
             limit: How many of each, at most 16,384.
             where: Which rows may be found; its tenant, above all.
-            only: Values that columns must have, ``{"year": [2020, 2021]}``; on Milvus a boolean expression too.
+            only: Values that columns must have, ``{"year": [2020, None]}``; on Milvus a boolean expression too.
         """
         ...
 

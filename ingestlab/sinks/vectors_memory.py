@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ingestlab.errors import TerminalError
 from ingestlab.sinks.nearest import nearest
+from ingestlab.sinks.vector_filters import Wish, wishes
 from ingestlab.sinks.vector_rows import absent, as_table, matrix, prepared
 from ingestlab.sinks.vector_values import Collection, Filter, Hit, Where
 
@@ -113,7 +114,9 @@ class MemoryVectors:
     ) -> list[list[Hit]]:
         """See VectorStore; `only` must be a mapping here."""
         target = self._target(name)
-        pks = [pk for pk in self._matching(name, where or Where()) if _passes(target.rows[pk], only)]
+        asked, rows = _asked(only, target.made), target.rows
+        found = self._matching(name, where or Where())
+        pks = [pk for pk in found if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
         stored = np.array([target.vectors[pk] for pk in pks])
         return nearest(vectors, stored, [target.rows[pk] for pk in pks], limit, target.made)
 
@@ -146,12 +149,7 @@ def _is_meant(row: dict[str, Any], where: Where) -> bool:
     )
 
 
-def _passes(row: dict[str, Any], only: Filter | None) -> bool:
+def _asked(only: Filter | None, made: Collection) -> dict[str, Wish]:
     if isinstance(only, str):
         raise TerminalError("values that columns must have, as a mapping", repr(only), "Expressions need a Milvus.")
-    for column, wanted in (only or {}).items():
-        if column not in row:
-            raise TerminalError(f"one of the columns {', '.join(row)}", f"a filter on '{column}'")
-        if row[column] not in ([wanted] if isinstance(wanted, str | int | float | bool) else wanted):
-            return False
-    return True
+    return wishes(only or {}, made)

@@ -163,7 +163,7 @@ class MilvusStore:
         asked = {
             "data": list(np.asarray(vectors, np.float32)),
             "limit": limit,
-            "filter": both(expression(where or Where()), allowed(only, columns)),
+            "filter": both(expression(where or Where()), allowed(only, target.made, nullable=target.nullable)),
             "output_fields": columns,
         }
         indexed = target.made.index == "HNSW"

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from ingestlab.errors import TerminalError
-from ingestlab.sinks.vector_values import Filter, Scalar, Where
+from ingestlab.sinks.vector_filters import Wish, wishes
+from ingestlab.sinks.vector_values import Collection, Filter, Scalar, Where
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})  # what may not stand in quotes as it is
 SOURCES = 200  # URIs in one expression; more make several
@@ -28,20 +29,27 @@ def expression(where: Where) -> str:
     return " and ".join(filter(None, rest))
 
 
-def allowed(only: Filter | None, columns: Sequence[str]) -> str:
+def allowed(only: Filter | None, made: Collection, *, nullable: bool) -> str:
     """A user's filter as an expression that can stand in brackets.
 
+    Args:
+        only: What was asked.
+        made: Of which collection.
+        nullable: Whether its server has null.
+
     Raises:
-        TerminalError: A column is unknown, or an expression would reach beyond its brackets.
+        TerminalError: A column is unknown or has no such values, or an expression would reach beyond its brackets.
     """
     if isinstance(only, str):
         _stays_inside(only)
         return only
-    unknown = [name for name in only or {} if name not in columns]
-    if unknown:
-        raise TerminalError(f"one of the columns {', '.join(columns)}", f"a filter on '{unknown[0]}'")
-    parts = (_one_of(name, [v] if isinstance(v, str | int | float | bool) else v) for name, v in (only or {}).items())
-    return " and ".join(parts)
+    asked = wishes(only or {}, made)
+    lost = [name for name, wish in asked.items() if wish.null and not nullable]
+    if lost:
+        got = "one that is older than Milvus 2.5, where an empty value stands for it"
+        fix = "Ask for the values instead."
+        raise TerminalError(f"a server that has null, for the filter on '{lost[0]}'", got, fix)
+    return " and ".join(_fulfils(name, wish) for name, wish in asked.items())
 
 
 def both(first: str, second: str) -> str:
@@ -64,9 +72,10 @@ def _among(name: str, values: Sequence[Scalar]) -> str:
     return f"{name} in [{', '.join(map(literal, values))}]" if values else ""
 
 
-def _one_of(name: str, values: Sequence[Scalar]) -> str:
+def _fulfils(name: str, wish: Wish) -> str:
     """Like `in`, which does not take booleans in every Milvus; no value at all lets nothing pass."""
-    return _any([f"{name} == {literal(v)}" for v in values]) if values else "(row < 0 and row > 0)"
+    parts = [f"{name} == {literal(v)}" for v in wish.forms] + ([f"{name} is null"] if wish.null else [])
+    return _any(parts) if parts else "(row < 0 and row > 0)"
 
 
 def _any(parts: Sequence[str]) -> str:
