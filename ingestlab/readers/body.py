@@ -50,9 +50,7 @@ class Body:
     @cached_property
     def damaged(self) -> dict[int, str]:
         """The records that no parser should see, by number, each with the rule that it breaks."""
-        found = dict.fromkeys(self.spans.broken, "quote") if self.quoted or not self.dialect.plain else {}
-        found |= dict.fromkeys(self._holding(self._places(b"\0")), "nul")
-        return dict(sorted(found.items()))
+        return dict.fromkeys(self.spans.broken, "quote") if self.quoted or not self.dialect.plain else {}
 
     @cached_property
     def repeats(self) -> dict[int, str]:

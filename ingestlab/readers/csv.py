@@ -33,6 +33,9 @@ from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import other_delimiter
 from ingestlab.readers.inference import Looks, merged
 from ingestlab.readers.linewise import check_encoding
+from ingestlab.readers.linewise import settle as settle_encoding
+from ingestlab.readers.linewise import whole as whole_file
+from ingestlab.readers.mending import set_apart
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
 from ingestlab.readers.quoting import careful_cuts
@@ -59,9 +62,9 @@ class Csv:
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``columns``
     (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
-    (a quote that opens a field and does not end it), ``header`` (the header again) and ``nul`` (a NUL byte).
-    They never stop the file. A record with several bad values has an entry for each of them. A file that is
-    altogether different from what is told fails, with what to write.
+    (a quote that opens a field and does not end it), ``header`` (the header again) and ``encoding`` (a byte
+    that is no text). They never stop the file. A record with several bad values has an entry for each of
+    them. A file that is altogether different from what is told fails, with what to write.
 
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
@@ -137,13 +140,16 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
-        whole = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
-        if file.size <= 1.5 * size or not ascii_based(self.encoding or "utf-8"):
+        whole = whole_file(file)
+        if file.size <= 1.5 * size:
             return [whole]
         head = store.read(file.path, 0, min(file.size, 512))
-        if compression(head) or binary(head) or by_mark(head):
+        if compression(head) or (binary(head) and not by_mark(head)):
             return [whole]
-        ahead = attempt(settled_ahead, self, whole, store, file.size)
+        whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
+        if not ascii_based(encoding):
+            return [whole]
+        ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
         if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
             return [whole]
         found, begin = ahead
@@ -176,12 +182,14 @@ class Csv:
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The first part of `read`: the piece's text and header."""
-        data, facts = load_text(piece, store, self.encoding, self.limits)
+        data, facts, damage = load_text(piece, store, self.encoding, self.limits)
         found = self._dialect_of(piece, data, store)
         begin = 0 if piece.start else found.place(data).begin
         body = Body(data, begin, len(data), found.dialect, len(found.names), found.header.encode())
         self._check(found, data, piece.name)
-        return Opened(body, found.names, {**facts, **found.facts})
+        alone = piece.start == 0 and piece.stop is None
+        damaged = {} if damage is None else damage.records(body.spans, alone=alone)
+        return Opened(body, found.names, {**facts, **found.facts}, damaged)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
@@ -189,14 +197,14 @@ class Csv:
         facts = dict(opened.facts)
         if not parsed.total and not piece.start:
             facts["note"] = "a header alone: no records"
-        return replace(self._records(parsed, opened.body, piece.first_row), facts=facts)
+        return self._told(parsed, replace(opened, facts=facts), piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
 
         def loosely(names: AbstractSet[str]) -> Records:
             parsed = self._parse(opened.body, opened.names, names)
-            return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+            return self._told(parsed, opened, piece)
 
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
@@ -208,7 +216,7 @@ class Csv:
         if "dialect" in piece.settled:
             return Settled.of(piece.settled["dialect"])
         if piece.start:
-            return settled_ahead(self, piece, store, store.size(piece.path))[0]
+            return settled_ahead(self, piece, store, store.size(piece.path), self.encoding)[0]
         text = sample(data)
         return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
 
@@ -259,6 +267,11 @@ class Csv:
             return parse(body, Layout(names, dict.fromkeys(names, pa.string()), body.dialect, ()))
         layout = Layout(names, types, body.dialect, tuple(self.null_values), self.timestamp_format)
         return parse(body, layout)
+
+    def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
+        """The records with the facts, those set apart that have a byte that is no text."""
+        records = replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in opened.damaged.items()})
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
         table, kept, bad, total = parsed

@@ -31,6 +31,7 @@ from ingestlab.readers.cutting import Ints, Spans
 from ingestlab.readers.drift import settle, told
 from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
 from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.mending import set_apart
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
@@ -134,7 +135,8 @@ class JsonLines:
                 raise TerminalError(f"names in the objects of {piece.name}", got, fix)
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
-        return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
 
     @cached_property
     def _shape(self) -> Shape:

@@ -126,17 +126,19 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
     return Settled(dialect, skip, nth, names, made & {*names}, header.decode(errors="replace"), facts)
 
 
-def settled_ahead(said: Any, piece: Piece, store: Store, size: int) -> tuple[Settled, int]:
+def settled_ahead(said: Declared, piece: Piece, store: Store, size: int, encoding: str | None) -> tuple[Settled, int]:
     """What is decided for a file that is to be cut, from its begin, and at which byte its records begin."""
     most = SAMPLE
     while True:
         raw = store.read(piece.path, 0, min(size, most))
-        mark = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
-        body = raw[mark:]
+        body = raw
+        while body.startswith(codecs.BOM_UTF8):
+            body = body.removeprefix(codecs.BOM_UTF8)
+        mark = len(raw) - len(body)
         if len(raw) < size:
             end = max(body.rfind(b"\n"), body.rfind(b"\r", 0, len(body) - 1)) + 1
             body = body[:end] if end else body
-        text = body.decode(said.encoding or detect(body), errors="replace").encode()
+        text = body.decode(encoding or detect(body).name, errors="replace").encode()
         settled = settle_file(said, text, piece.name, partial(_paired_in, piece, store, size), all_=len(raw) == size)
         place = settled.place(body)
         if place.begin < len(body) or len(raw) == size:
