@@ -32,6 +32,7 @@ from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
 from ingestlab.readers.jsontypes import Found, chosen, joined, survey
 from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.mending import set_apart
 from ingestlab.readers.typed import check_exact, fitted, kept, settled
 from ingestlab.readers.typed import told as types_told
 from ingestlab.storage import Store
@@ -137,7 +138,8 @@ class JsonLines:
         table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
-        return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
 
     def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
         """The records of a piece, in the types that are settled for its file, or are chosen here."""
@@ -168,7 +170,8 @@ class JsonLines:
         columns: dict[str, Found] = {}
         count = 0
         for first, part in blocks(lined.spans):
-            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first)
+            damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
+            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
             count += len(numbers)
             columns = joined(columns, survey(text, table, self.timestamp_format))
         if not columns and count:
@@ -188,15 +191,17 @@ class JsonLines:
         """The records of a block; `first` is the number of its first one."""
         return self._finish(*self._parsed(data, spans, first))
 
-    def _parsed(self, data: bytes, spans: Spans, first: int) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
-        """The same as the parser made them, and their text."""
+    def _parsed(
+        self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
+    ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
+        """The same as the parser made them, and their text; some may be passed over."""
         bad = [
             Bad(first + i, *found)
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
             if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
         ]
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
-        cut = np.array([b.row - first for b in bad], np.int64)
+        cut = np.union1d(np.array([b.row - first for b in bad], np.int64), np.array(passed_over, np.int64))
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
             self._check_inferred(text, len(numbers))
