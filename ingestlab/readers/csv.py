@@ -158,7 +158,7 @@ class Csv:
         if cuts is None:
             cuts = careful_cuts(_blocks(store, file, begin), found.dialect, begin, step, len(found.names))
         whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
-        return self._settled(_pieces(whole, cuts), store)
+        return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -220,7 +220,7 @@ class Csv:
         text = sample(data)
         return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
 
-    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+    def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
         """Pieces that know the types of their file, where these are not declared."""
         if self.columns is not None or len(pieces) == 1:
             return pieces
