@@ -15,6 +15,7 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
+from ingestlab.process.conform import typed
 from ingestlab.process.frames import Loaded
 from ingestlab.process.job import Job
 from ingestlab.process.memory import keep_freed
@@ -82,6 +83,7 @@ def process(
     return Receipt(
         number=part.number,
         **staged,
+        types=typed(result.table for result in results),
         vectors=places,
         collection=vectors.agreed([one.collection.to_dict() for one in embedded]),
         tallies=tallies_of(results),
