@@ -92,7 +92,7 @@ def process(
         seconds=clock.laps,
         profile=profile,
         facts={one.piece.uri: dict(one.records.facts) for one in loaded if one.records.facts},
-        faults=gate.carried(part.pieces, (r.rejects for r in results), pipeline.max_reject_ratio),
+        faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
     )
 
 
