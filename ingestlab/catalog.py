@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from ingestlab.errors import IngestError, TerminalError, did_you_mean
+from ingestlab.errors import IngestError, TerminalError, did_you_mean, let_pass
 from ingestlab.models import Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.settings import Settings
@@ -131,7 +131,8 @@ def load(source: PipelineSource) -> Pipeline:
     linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
     try:
         exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
-    except (Exception, SystemExit) as error:  # a user's file may raise anything
+    except BaseException as error:  # a user's file may raise anything
+        let_pass(error)
         raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
     pipeline = getattr(module, "PIPELINE", None)
     if not isinstance(pipeline, Pipeline):

@@ -6,6 +6,8 @@ pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can sh
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, Self, TypeVar
@@ -101,6 +103,10 @@ class StackError(TerminalError):
     """The embedded stack, or a part of it, is not there or did not start."""
 
 
+class JobStoppedError(BaseException):
+    """Ends the job that a thread is at, in whatever code it is: only the job's own end may catch it."""
+
+
 _CLASSES = (
     TransientError,
     TerminalError,
@@ -136,3 +142,16 @@ def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | Termi
         raise
     except TerminalError as error:
         return error
+
+
+def let_pass(error: BaseException) -> None:
+    """Raises what other people's code has not raised itself: the wish that the job be stopped, and Ctrl-C.
+
+    Whoever calls such code catches everything, since libraries raise more than Exception (a Rust panic, `exit()`),
+    and asks this first.
+    """
+    if isinstance(error, JobStoppedError):
+        raise error
+    here = threading.current_thread() is threading.main_thread()
+    if isinstance(error, KeyboardInterrupt) and here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        raise error

@@ -33,6 +33,8 @@ from ingestlab.models import (
 from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target, make_plan
 from ingestlab.process import Job, run
+from ingestlab.readers.html import Html
+from ingestlab.readers.text import Text
 from ingestlab.replacing import without
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
@@ -199,6 +201,7 @@ def _fetch(
         known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
         progress=story.fetched,
         failed=lambda one: story.failing({one.uri: one.error.to_dict()}),
+        pages=isinstance(target.pipeline.reader, Html | Text),
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
     _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)

@@ -233,7 +233,7 @@ def test_a_model_that_fails_on_all_rows_of_a_file_fails_that_file_alone(make):
     world.ingest([b])
     result = world.ingest([a, b], run="r2")
     assert [o.status for o in result.outcomes] == ["committed", "failed"]
-    assert "ValueError: no" in str(result.outcomes[1].error)
+    assert "3 embed:ValueError" in str(result.outcomes[1].error)
     world.check([a])
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from ingestlab.embedding import Kind, Spelling
-from ingestlab.errors import IngestError, TerminalError
+from ingestlab.errors import IngestError, TerminalError, let_pass
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Run = Callable[[list[Any]], Any]
@@ -88,7 +88,8 @@ def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) ->
             vectors = np.asarray(run(list(batch)), dtype=np.float32)
     except (IngestError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:  # models are other people's code, and must not end the process
+    except BaseException as error:  # models are other people's code, and must not end the process
+        let_pass(error)
         raise TerminalError.wrap(error, wanted, "Try it on one of the inputs, outside of a pipeline.") from error
     if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
         raise ShapeError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")

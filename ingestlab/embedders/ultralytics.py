@@ -27,7 +27,7 @@ from ingestlab.embedders.detectors import Found, as_table
 from ingestlab.embedders.pictures import opened
 from ingestlab.embedders.torches import device, seeded, state_version, with_vision
 from ingestlab.embedding import Spelling
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, let_pass
 from ingestlab.extras import needed
 
 BATCH = 16
@@ -67,7 +67,8 @@ def build(model: Spelling) -> Yolo:
     try:
         with seeded(given["seed"]):
             network = library.YOLO(model.target, verbose=False)
-    except (Exception, SystemExit) as error:  # networks, files and weights fail in many ways
+    except BaseException as error:  # networks, files and weights fail in many ways
+        let_pass(error)
         fix = "Give a file of weights, or a .yaml such as yolo11n.yaml for random weights, which are always the same."
         raise TerminalError.wrap(error, f"the ultralytics model '{model.target}'", fix) from error
     alone = Lock()  # its predictor keeps the batch in itself

@@ -93,7 +93,7 @@ def process(
         seconds=clock.laps,
         profile=profile,
         facts=_facts(loaded, vectored),
-        faults=gate.carried(part.pieces, (r.rejects for r in results), pipeline.max_reject_ratio),
+        faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
     )
 
 

@@ -20,6 +20,7 @@ from ingestlab.models import FetchedFile, Part, Partition, Piece, Value
 from ingestlab.pipeline import Pipeline, Reader, Records
 from ingestlab.process import Job, process_with
 from ingestlab.process.frames import Ints
+from ingestlab.process.gate import OPEN
 from ingestlab.sinks.parquet import ParquetSink
 from ingestlab.storage import Store, open_store
 
@@ -49,10 +50,9 @@ class Selection(Value):
             theirs = pa.array([getattr(self.origins[u], column) for u in uris], pa.string())
             mask = pc.and_(mask, pc.equal(rejects[column], theirs.take(place)))
         if self.rule is not None:
-            column, _, rule = self.rule.rpartition(":")
-            mask = pc.and_(mask, pc.equal(rejects["rule"], rule))
-            if column:
-                mask = pc.and_(mask, pc.equal(rejects["column"], column))
+            column = pc.fill_null(pc.binary_join_element_wise(rejects["column"], "", ":"), "")
+            full = pc.binary_join_element_wise(column, rejects["rule"], "")  # a rule may have colons, as a column may
+            mask = pc.and_(mask, pc.or_(pc.equal(full, self.rule), pc.equal(rejects["rule"], self.rule)))
         return pc.fill_null(mask, False)
 
 
@@ -126,7 +126,7 @@ def run_again(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 def judging(pipeline: Pipeline) -> Pipeline:
     """A pipeline without its quality gate: rejects that are rejected again are no worse a file."""
-    return replace(pipeline, max_reject_ratio=None)
+    return replace(pipeline, max_reject_ratio=OPEN)
 
 
 def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, let_pass
 from ingestlab.pipeline import Pipeline
+from ingestlab.process.culprits import Fault, RaisedError
 from ingestlab.process.frames import filtered
+from ingestlab.process.patterns import pythonic
 from ingestlab.process.screen import NOT_NULL, Question, Screened, failures_of, rule_of, screen
+
+if TYPE_CHECKING:
+    from pandera.errors import SchemaErrors
 
 MAX_VALUE = 200  # characters of an offending value that a reject keeps
 _ROOM = 1_000  # checks of one column
@@ -108,6 +113,8 @@ class _Asker:
         contract = pipeline.contract
         if isinstance(contract, type) and issubclass(contract, DataFrameModel):
             contract = contract.to_schema()
+        if isinstance(contract, DataFrameSchema):
+            contract = pythonic(contract)
         self._contract = contract
         self._wanted = f"a frame that the contract of '{pipeline.name}' can check"
         self.whole: Question | None = None
@@ -130,13 +137,16 @@ class _Asker:
             return contract.validate(frame, lazy=True), []
         except SchemaErrors as error:
             failures = error.failure_cases
-        except (Exception, SystemExit) as error:  # a user's contract may raise anything, and must not end the process
-            raise TerminalError.wrap(error, self._wanted, "Mend the contract.") from error
+            raised = _raised_by(error)
+        except BaseException as error:  # noqa: BLE001 - a user's contract may raise anything, and must not end the process
+            let_pass(error)
+            cause = RaisedError(Fault.of(error, "check:"))
+            raise TerminalError.wrap(error, self._wanted, "Mend the contract.") from cause
         of_no_row = failures[~failures["index"].isin(frame.index)]
         if len(of_no_row):
             first = of_no_row.iloc[0]
             got = f"{first['check']} failed for {first['failure_case']!r}"
-            raise TerminalError(self._wanted, got, "Mend clean or the contract.")
+            raise TerminalError(self._wanted, got, "Mend clean or the contract.") from raised
         # No failures at all, as for nulls that are no `unique` values, name no row that could go.
         return frame, list(self._verdicts(failures, question))
 
@@ -172,6 +182,20 @@ class _Asker:
             name = None if column is None or pd.isna(column) else str(column)
             index = [int(i) for i in group["index"].tolist()]
             yield Verdict(rank, _rule(str(first["check"])), name, index, _shown(group["failure_case"]))
+
+
+def _raised_by(errors: SchemaErrors) -> RaisedError | None:
+    """The first exception that a check of a contract has raised; pandera keeps its text alone, `Name(text)`."""
+    from pandera.errors import SchemaErrorReason  # noqa: PLC0415 - slow, and not all have a contract
+    from pandera.pandas import Column  # noqa: PLC0415 - likewise
+
+    for error in errors.schema_errors:
+        if error.reason_code is SchemaErrorReason.CHECK_ERROR:
+            name, _, text = str(error.failure_cases).strip("'\"").partition("(")
+            column = getattr(error.schema, "name", None) if isinstance(error.schema, Column) else None
+            rule = f"check:{_rule(rule_of(error.check))}:{name}"
+            return RaisedError(Fault(rule, text.removesuffix(")").strip("'\"")[:MAX_VALUE] or None, column))
+    return None
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> dict[int, Reason]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ingestlab import layout
 from ingestlab.catalog import blame
-from ingestlab.errors import IngestError, TerminalError
+from ingestlab.errors import IngestError, TerminalError, let_pass
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason, apply_contract, lost
-from ingestlab.process.frames import INDEX, Frame, Ints, to_arrow, to_pandas, wants_polars
+from ingestlab.process.culprits import Fault, run_or_find
+from ingestlab.process.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
+from ingestlab.process.gate import LEFT_OUT
 
 ADDED = ("_source", INDEX)  # to every published row
 
@@ -30,35 +35,68 @@ class Checked:
 def check(frame: Frame, pipeline: Pipeline) -> Checked:
     """Runs a pipeline's `clean` and `contract` over a frame.
 
-    Every index of `frame` comes back either in the result's index (once or more) or in its reasons.
+    Every index of `frame` comes back either in the result's index (once or more) or in its reasons. Rows that make
+    user code raise are rejected where the frame is of one file; of several, each has to be asked by itself.
 
     Raises:
         TerminalError: The pipeline's code fails, loses the index, or lacks a column of the contract.
     """
-    given = pd.Index(frame.index)
-    cleaned = _clean(frame, pipeline)
+    given, alone = pd.Index(frame.index), len(frame.loaded) == 1
+    cleaned, faults = run_or_find(len(given), lambda rows: _clean(some(frame, rows), pipeline), search=alone)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean"))
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason(LEFT_OUT)) | _raised("clean:", faults, frame.index)
     passed = cleaned
     if pipeline.contract is not None:
-        passed, broken = apply_contract(cleaned, pipeline)
+        passed, broken = _keep_contract(cleaned, pipeline, search=alone)
         _check_index(passed, given, f"the contract of '{pipeline.name}'")
         reasons |= broken
     return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
 
 
+def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> tuple[pd.DataFrame, dict[int, Reason]]:
+    """Applies the contract, without the rows that make a check raise."""
+    (passed, broken), faults = run_or_find(
+        len(frame), lambda rows: apply_contract(frame if rows is None else frame.iloc[rows], pipeline), search=search
+    )
+    raised = _raised("", faults, frame.index.to_numpy(np.int64))
+    if gone := set(raised) & set(passed.index):  # rows that `clean` has made of one source row go together
+        passed = passed[~passed.index.isin(gone)]
+    return passed, broken | raised
+
+
+def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, Reason]:
+    """The rows that make user code raise, by index: the rule is named by the exception, the value is its text."""
+    return {int(index[place]): Reason(prefix + one.rule, one.column, one.text) for place, one in faults.items()}
+
+
 def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
-    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null."""
+    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null.
+
+    So are NaN, the empty text (null for Spark and Polars) and the text that is Hive's word for null.
+    """
     table, index = checked.table, checked.index
     homeless: dict[int, Reason] = {}
     for column in folders:
-        if column in table.column_names and table[column].null_count:
-            nulls = index[table[column].is_null().to_numpy()]
-            homeless = dict.fromkeys(nulls.tolist(), Reason("not_nullable", column)) | homeless
+        if column in table.column_names:
+            homeless = _homeless(table[column], index, column) | homeless
     if not homeless:
         return checked
     keep = ~np.isin(index, list(homeless))
     return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | homeless)
+
+
+def _homeless(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
+    """The rows whose value no folder can be named by, with the reason."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    found: dict[int, Reason] = {}
+    if values.null_count or pa.types.is_floating(kind):
+        nulls = values.is_null(nan_is_null=pa.types.is_floating(values.type)).to_numpy()
+        found = dict.fromkeys(index[nulls].tolist(), Reason("not_nullable", column))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        for text in ("", layout.NULL_FOLDER):
+            same = pc.equal(values, text).fill_null(False)
+            found |= dict.fromkeys(index[same.to_numpy()].tolist(), Reason("not_nullable", column, text))
+    return found
 
 
 def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
@@ -101,7 +139,8 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
             result = pipeline.clean(to_pandas(frame.table, frame.index))
     except IngestError:
         raise
-    except (Exception, SystemExit) as error:  # a user's function may raise anything, and must not end the process
+    except BaseException as error:  # a user's function may raise anything, and must not end the process
+        let_pass(error)
         fix = "Mend it; `ingestlab check` tries it on a file."
         raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
     if not isinstance(result, pd.DataFrame):
@@ -121,5 +160,16 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
     if INDEX not in result.columns:
         got = f"columns {', '.join(result.columns)}"
         raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
+    objects = [name for name, kind in result.schema.items() if _holds_objects(kind)]
+    if objects:  # Arrow would get their addresses
+        wanted = f"columns of Polars' own types from clean of '{pipeline.name}'"
+        raise TerminalError(wanted, f"Python objects in '{objects[0]}'", "Make text or numbers of them.")
     table = result.to_arrow()
     return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
+
+
+def _holds_objects(kind: Any) -> bool:
+    """Whether a Polars type holds Python objects, by itself or further in."""
+    inner = [field.dtype for field in getattr(kind, "fields", ())]
+    inner += filter(None, [getattr(kind, "inner", None)])
+    return bool(kind.base_type().__name__ == "Object" or any(map(_holds_objects, inner)))

@@ -6,24 +6,17 @@ up while it is being decompressed.
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
-import lzma
 import re
-import zlib
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import pyarrow as pa
+from typing import NamedTuple
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
+from ingestlab.readers.compression import BROKEN, Compression, compression, expanding
 from ingestlab.readers.detection import detect, valid_utf8
 from ingestlab.storage import Store
-
-Compression = Literal["gzip", "bz2", "xz", "zstd"]
 
 MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
 MAX_EXPANSION = 200
@@ -31,13 +24,6 @@ HEAD = 64 << 10  # bytes: enough for any signature and nearly every header
 _STEP = 1 << 20
 
 _SUFFIXES = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
-_COMPRESSED: dict[Compression, re.Pattern[bytes]] = {
-    "gzip": re.compile(rb"\x1f\x8b\x08"),
-    "bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
-    "xz": re.compile(rb"\xfd7zXZ\x00"),
-    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
-}
-_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)  # what decompressors raise on damage
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "a PNG image",
@@ -117,11 +103,6 @@ def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[by
     return data, kind
 
 
-def compression(head: bytes) -> Compression | None:
-    """How a file that begins with `head` is compressed, if it is."""
-    return next((kind for kind, signature in _COMPRESSED.items() if signature.match(head)), None)
-
-
 def binary(head: bytes) -> str | None:
     """What a file that begins with `head` looks like, where that is not text."""
     for signature, what in _SIGNATURES.items():
@@ -164,27 +145,15 @@ def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:
     most = min(limits.max_expanded_bytes, max(limits.floor, limits.max_expansion * len(data)))
     chunks, size = [], 0
     try:
-        with _opened(data, kind) as stream:
+        with expanding(io.BytesIO(data), kind) as stream:
             while chunk := stream.read(_STEP):
                 size += len(chunk)
                 if size > most:
                     raise _bomb(name, kind, len(data), most)
                 chunks.append(chunk)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _damaged(name, kind, size, error) from error
     return b"".join(chunks)
-
-
-def _opened(data: bytes, kind: Compression) -> Any:
-    match kind:
-        case "gzip":
-            return gzip.GzipFile(fileobj=io.BytesIO(data))
-        case "bz2":
-            return bz2.BZ2File(io.BytesIO(data))
-        case "xz":
-            return lzma.LZMAFile(io.BytesIO(data))
-        case "zstd":
-            return pa.CompressedInputStream(pa.BufferReader(data), "zstd")
 
 
 def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:

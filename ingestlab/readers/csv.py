@@ -18,23 +18,25 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowcsv import Layout, readable
 from ingestlab.readers.body import Body
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
     check_optional,
     check_width,
     declared,
-    without_null_types,
 )
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import distant_header, header, other_delimiter
+from ingestlab.readers.inference import Looks, merged
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
+from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
 from ingestlab.storage import Store
 
 NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
@@ -52,9 +54,9 @@ class Csv:
 
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
-            the order that the table shall have; the file's order may differ. None infers the types for each
-            piece on its own; a column that is empty there is string. Pieces of one file may then differ in
-            type, so declare the columns of anything that is large or matters.
+            the order that the table shall have; the file's order may differ. None has the types chosen, once
+            for the whole file, by the rules in docs/types.md: no text becomes a value that would not give it
+            back. A column that is empty is string.
         delimiter: One ASCII character, ``"\t"`` for TSV.
         quote: One ASCII character; None where quotes are plain text.
         encoding: Any text encoding that Python knows; None to have it detected, for each piece on its own.
@@ -118,7 +120,7 @@ class Csv:
         begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
         cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
-        return _pieces(whole, cuts)
+        return self._settled(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -169,8 +171,29 @@ class Csv:
             parsed = self._parse(opened.body, opened.names, names)
             return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
 
+        if self.columns is None:
+            return as_chosen(records, piece, self._nulls, self.timestamp_format)
         retype = partial(text_as, timestamp_format=self.timestamp_format)
         return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
+
+    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+        """Pieces that know the types of their file, where these are not declared."""
+        if self.columns is not None or len(pieces) == 1:
+            return pieces
+        looks: dict[str, Looks] = {}
+        for piece in pieces:
+            text = attempt(self._texts, piece, store)
+            if isinstance(text, TerminalError):  # the file fails by itself when this piece is read
+                return pieces
+            looks = merged(looks, looks_of(text, self._nulls, self.timestamp_format))
+        return settled(pieces, "types", chosen(looks))
+
+    def _texts(self, piece: Piece, store: Store) -> pa.Table:
+        return self.read_text(self.open_text(piece, store), piece).table
+
+    def _nulls(self, _column: str, kind: pa.DataType) -> Sequence[str]:
+        """What stands for no value where columns are not declared: in text, by default, the empty field alone."""
+        return ("",) if pa.types.is_string(kind) and self.null_values == NULLS else self.null_values
 
     @property
     def _dialect(self) -> Dialect:
@@ -195,8 +218,9 @@ class Csv:
         """Reads the columns declared, and text in columns that are not or are to be loose."""
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
-        wanted = None if self.columns is None else types
-        layout = Layout(names, wanted, self._dialect, tuple(self.null_values), self.timestamp_format)
+        if self.columns is None:  # texts, of which types are made when the whole file is known
+            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), self._dialect, ()))
+        layout = Layout(names, types, self._dialect, tuple(self.null_values), self.timestamp_format)
         return parse(body, layout)
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
@@ -208,8 +232,6 @@ class Csv:
         if long:
             keep = ~np.isin(kept, [b.row for b in long])
             table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
-        if self.columns is None:
-            table = without_null_types(table)
         if first:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
-from ingestlab.readers.bytes import Limits, ascii_based, binary, compression, load_text
+from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.excerpts import excerpts
