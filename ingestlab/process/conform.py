@@ -6,7 +6,7 @@ own type in its part, and readers of the table show all of it in a type that hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ingestlab import layout
 from ingestlab.errors import TerminalError
-from ingestlab.models import Part, Value
+from ingestlab.models import Part, Piece, Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason
 from ingestlab.process.parts import batches, open_part, row_groups, without_dictionary, write_part
@@ -32,6 +32,14 @@ def is_loose(pipeline: Pipeline) -> bool:
     """Whether columns of a pipeline may be of another type in each part."""
     reader = getattr(pipeline.reader, "reader", pipeline.reader)  # an archive's
     return pipeline.schema_drift == "evolve" or (hasattr(reader, "columns") and reader.columns is None)
+
+
+def wanting(pieces: Sequence[Piece], types: Mapping[str, str]) -> list[Piece]:
+    """Pieces whose readers know which columns are text in the table, so that these keep the letters of their cells."""
+    texts = {name: kind for name, kind in types.items() if is_text(parse_type(kind))}
+    if not texts:
+        return list(pieces)
+    return [piece.model_copy(update={"settled": {"wanted": texts, **piece.settled}}) for piece in pieces]
 
 
 @dataclass(frozen=True)
