@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,10 +20,12 @@ from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
+from ingestlab.readers.settling import sample
+from ingestlab.readers.sniffing import Sniffed, sniff
 from ingestlab.storage import Store
 
 _HEAD = 256 << 10  # bytes that tell the format
-_DELIMITERS = ",;\t|"
+_ALIKE = 0.9  # of the records of a file without a suffix that says what it is
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,28 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
         lines.pop()  # the head may have cut it
     if lines and _is_object(lines[0]):
         return _json_lines(store, file, most, encoding)
-    delimiter = _delimiter(lines)
-    if delimiter is None and not file.name.lower().endswith((".csv", ".tsv")):
+    looks = sniff(sample(text.encode()))
+    if looks.share < _ALIKE and not _stem(file.name).endswith((".csv", ".tsv")):
         return None
-    return _csv(store, file, most, encoding, delimiter or ",", lines)
+    return _csv(store, file, most, encoding, looks)
 
 
-def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: str, lines: Sequence[str]) -> Draft:
-    names = next(csv.reader(lines, delimiter=delimiter), [])
-    options: dict[str, object] = {} if delimiter == "," else {"delimiter": delimiter}
+def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniffed) -> Draft:
+    options = looks.options()
     if encoding != "utf-8":
         options["encoding"] = encoding
-    as_text = dict.fromkeys(names, "string")
-    reader = Csv(columns=as_text, delimiter=delimiter, encoding=encoding, null_values=())
+    how: dict[str, Any] = {"header": 0} | options | {"encoding": encoding, "null_values": ()}
+    piece = Csv(**how).split(file, store, most)[0]
+    names = Csv(**how).open_text(piece, store).names
+    reader = Csv(columns=dict.fromkeys(names, "string"), **how)
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
     guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
     marks = {mark for guess in guesses.values() for mark in guess.marks}
     if not marks <= set(NULLS):
         options["null_values"] = tuple(sorted(marks.union(NULLS)))
-    notes = [] if not any(_is_number(n) for n in names) else ["the first line looks like data: files need a header"]
+    notes = [] if looks.nth is not None else ["no header: the first record looks like data; give the columns names"]
+    notes += [looks.doubt] if looks.doubt else []
     form = _common_format(guesses, notes)
     if form:
         options["timestamp_format"] = form
@@ -149,21 +153,6 @@ def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
     return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
 
 
-def _delimiter(lines: Sequence[str]) -> str | None:
-    """The character that cuts most lines into the same number of fields, and that into more than one."""
-    best: tuple[float, int, str] | None = None
-    for character in _DELIMITERS:
-        try:
-            widths = Counter(len(row) for row in csv.reader(lines, delimiter=character) if row)
-        except csv.Error:
-            continue
-        width, times = widths.most_common(1)[0] if widths else (0, 0)
-        found = (times / widths.total(), width, character) if width > 1 else None
-        if found and (best is None or found[:2] > best[:2]):
-            best = found
-    return best[2] if best and best[0] > 0.5 else None
-
-
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
@@ -171,12 +160,9 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _stem(name: str) -> str:
+    """A file's name in small letters, without what packed it."""
+    return reduce(str.removesuffix, (".gz", ".bz2", ".xz", ".zst"), name.lower())
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -156,7 +156,7 @@ def _literal(text: str) -> str:
 def _option(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(_literal(str(v)) for v in value)},)"
-    return _literal(str(value))
+    return _literal(value) if isinstance(value, str) else repr(value)
 
 
 def _comment(text: str) -> str:

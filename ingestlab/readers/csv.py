@@ -153,6 +153,8 @@ class Csv:
         if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
             return [whole]
         found, begin = ahead
+        if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
+            return [whole]
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
         cuts = cut(_blocks(store, file, begin), found.dialect, begin, step, 0) if found.dialect.plain else None
         if cuts is None:

@@ -36,6 +36,7 @@ class Sniffed:
         nth: 0; None where the first record is data.
         width: How many fields most records have.
         found: Whether one delimiter parts most records alike.
+        share: Of the records, those that it parts so; 0 for a single column.
         doubt: Why the header is in doubt; empty where it is not.
     """
 
@@ -45,6 +46,24 @@ class Sniffed:
     width: int = 1
     found: bool = True
     doubt: str = ""
+    share: float = 0.0
+
+    def options(self) -> dict[str, object]:
+        """What a reader would have to be told."""
+        dialect, said = self.dialect, dict[str, object]()
+        if dialect.delimiter != ",":
+            said["delimiter"] = dialect.delimiter
+        if dialect.quote != '"':
+            said["quote"] = dialect.quote
+        if dialect.escape is not None:
+            said["escape"] = dialect.escape
+        if dialect.initial_space:
+            said["skip_initial_space"] = True
+        if self.skip:
+            said["skip"] = self.skip
+        if self.nth is None:
+            said["header"] = None
+        return said
 
 
 def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
@@ -69,7 +88,7 @@ def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
     lines = _lines_before(sample, records[skip][0], dialect) if records else 0
     one_column = width == 1 and not _holds_another(records, dialect)
     found = share >= 0.5 or one_column or delimiter is not None
-    return Sniffed(dialect, lines + bool(said), nth, width, found, doubt)
+    return Sniffed(dialect, lines + bool(said), nth, width, found, doubt, share)
 
 
 def kind_of(cell: str) -> str:
