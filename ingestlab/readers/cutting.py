@@ -138,6 +138,9 @@ class Scanner:
             elif inside or opens:
                 inside = not inside
                 kept.append(at)
+        plain = np.setdiff1d(quotes, kept)[:-1]  # a delimiter may be missing before such a quote
+        parted = np.isin(data[[plain - 1, plain + 1]], (self._delimiter, self._quote, _LF, _CR, 32, 9)).any(axis=0)
+        self.doubtful |= not bool(parted.all())
         return np.array(kept, np.int64)
 
 

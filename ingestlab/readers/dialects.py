@@ -43,6 +43,7 @@ class Shapes(NamedTuple):
         undone: A record in which a quote that does not do so is plain text: it ends with its line.
         loose: A record in which quotes may stand inside of quoted fields.
         open: A record whose last field has a quote that opens and has not closed when the text ends.
+        torn: A field with a quote in its midst, and a later one with a quote at its end: a delimiter is missing.
         skipped: Blank lines and comments.
         field: One field of a clean or undone record: the text within quotes, else the plain text.
     """
@@ -52,6 +53,7 @@ class Shapes(NamedTuple):
     undone: re.Pattern[bytes]
     loose: re.Pattern[bytes]
     open: re.Pattern[bytes]
+    torn: re.Pattern[bytes]
     skipped: re.Pattern[bytes]
     field: re.Pattern[bytes]
 
@@ -75,6 +77,9 @@ def shapes(dialect: Dialect) -> Shapes:
         loose = rf"(?>{space}{q}(?:[^{q}]|{q}(?![{d}\r\n]|\Z))*+{q}|{plain})"
         opened = rf"(?:{strict}{d})*+{space}{q}{inner}\Z"
         field = rf"(?>{space}{q}(?P<quoted>{inner}){q}{end}|{space}(?P<plain>{plain}))"
+    q = re.escape(dialect.quote or '"')
+    some = rf"[^{d}{q}\r\n]"
+    torn = rf"(?:\A|{d}){some}*[^\s{d}{q}]{q}[^\s{d}{q}]{some}*(?:{d}{some}*)*?{d}{some}+{q}(?={d}|\Z)"
     mark = "" if dialect.comment is None else re.escape(dialect.comment)
     comment = rf"|{mark}[^\r\n]*+(?:\r\n|\r|\n|\Z)" if mark else ""
     skipped = rf"(?:[\r\n]{comment})*+"
@@ -89,6 +94,7 @@ def shapes(dialect: Dialect) -> Shapes:
         undone=re.compile(f"{record(undone)}(?:{ended}|\\Z)".encode()),
         loose=re.compile(f"{record(loose)}(?:{ended}|\\Z)".encode()),
         open=re.compile(f"{skipped}{opened}".encode()),
+        torn=re.compile((torn if dialect.quote else "(?!)").encode()),
         skipped=re.compile(skipped.encode()),
         field=re.compile(f"{field}(?P<more>{d})?".encode()),
     )

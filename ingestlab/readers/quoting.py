@@ -82,6 +82,8 @@ def _records(
         stop = run.end() if run else at
         for match in shape.clean.finditer(data, at, stop):
             if match.end(1) > match.start(1):
+                if shape.torn.search(match[1]):
+                    broken.append(len(starts))
                 starts.append(match.start(1))
                 ends.append(match.end())
         blank = shape.skipped.match(data, stop, usable)
