@@ -22,6 +22,7 @@ from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
 from ingestlab.models import Manifest
 from ingestlab.plan import Plan
+from ingestlab.signed import bare
 from ingestlab.storage import Store
 from ingestlab.vectors import Vectors
 
@@ -156,12 +157,12 @@ def recover(
     Raises:
         BusySourceError: Another job is mending the same commit.
     """
-    mine, done = {container(uri) for uri in uris}, []
+    mine, done = {bare(container(uri)) for uri in uris}, []
     for path in store.walk(layout.intents(tenant, table)):
         intent = load_manifest(store, path)
         if intent is None:
             continue
-        if mine & {container(s.uri) for s in intent.sources}:
+        if mine & {bare(container(s.uri)) for s in intent.sources}:
             lease.acquire([batch_lock(intent.batch)])
         elif intent.sources or not _free(intent, lease):
             continue
