@@ -19,6 +19,7 @@ from ingestlab.models import FetchedFile, Partition, Receipt, Source, Tally
 from ingestlab.pinning import bring
 from ingestlab.pipeline import Pipeline, pieces_of
 from ingestlab.process import Job, process
+from ingestlab.process.gate import OPEN
 from ingestlab.process.references import furnish
 from ingestlab.readers.archive import Archive
 from ingestlab.readers.html import Html
@@ -74,7 +75,7 @@ def try_source(
     code: PipelineSource, store: Store, file: FetchedFile, sample: int, pipeline: Pipeline | None = None
 ) -> Trial:
     """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
-    pipeline = replace(pipeline or load(code), max_reject_ratio=None)  # a trial is there to show the rejects
+    pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
     first = pieces_of(file, pipeline.reader, store, sample)[0]
     table, rejects = MemorySink("rows"), MemorySink("rejects")
     job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)

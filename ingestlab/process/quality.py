@@ -18,6 +18,7 @@ from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason, apply_contract, lost
 from ingestlab.process.culprits import Fault, run_or_find
 from ingestlab.process.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
+from ingestlab.process.gate import LEFT_OUT
 
 ADDED = ("_source", INDEX)  # to every published row
 
@@ -43,7 +44,7 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
     given, alone = pd.Index(frame.index), len(frame.loaded) == 1
     cleaned, faults = run_or_find(len(given), lambda rows: _clean(some(frame, rows), pipeline), search=alone)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean")) | _raised("clean:", faults, frame.index)
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason(LEFT_OUT)) | _raised("clean:", faults, frame.index)
     passed = cleaned
     if pipeline.contract is not None:
         passed, broken = _keep_contract(cleaned, pipeline, search=alone)
