@@ -176,6 +176,9 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
     if isinstance(request, IngestRequest):
         sources = tuple(s.model_copy(update={"uri": shown(s.uri), "signed": None}) for s in request.sources)
         safe = request.model_copy(update={"sources": sources})
+    else:
+        told = {n: shown(v) if isinstance(v, str) and "://" in v else v for n, v in request.parameters.items()}
+        safe = request.model_copy(update={"parameters": told})
     record = {"request": safe.to_dict(), "result": result, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
     here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
 
