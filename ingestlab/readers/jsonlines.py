@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,11 +12,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowjson import Shape, json_as, read_objects, readable
-from ingestlab.readers.badjson import also, sift
+from ingestlab.readers.badjson import sift
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
@@ -25,12 +26,27 @@ from ingestlab.readers.columns import (
     check_width,
     convert_columns,
     declared,
-    without_null_types,
+    one_array,
 )
-from ingestlab.readers.cutting import Ints, Spans
+from ingestlab.readers.cutting import Ints, Spans, scan
 from ingestlab.readers.drift import settle, told
-from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
-from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.inference import named
+from ingestlab.readers.jsonraw import document, may_be_document
+from ingestlab.readers.jsontext import flaw, suspects, unknown_names
+from ingestlab.readers.jsontexts import JsonLooks, as_texts, json_looks, plain_texts
+from ingestlab.readers.linewise import (
+    LINES,
+    Lined,
+    Raw,
+    blocks,
+    check_encoding,
+    load_lines,
+    split_lines,
+    whole,
+    without,
+)
+from ingestlab.readers.typed import as_chosen
+from ingestlab.readers.typed import settled as settled_pieces
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
@@ -93,7 +109,12 @@ class JsonLines:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
-        return split_lines(file, store, size, self.encoding)
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b""
+        first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
+        if may_be_document(first) or not first:
+            return [whole(file)]
+        pieces = split_lines(file, store, size, self.encoding)
+        return self._settled(pieces, store) if self.columns is None and len(pieces) > 1 else pieces
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -102,10 +123,10 @@ class JsonLines:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, or one JSON document
                 in place of one a line; or its columns have no types that could be inferred.
         """
-        lined = load_lines(piece, store, self.encoding, self.limits)
-        if not piece.start:
-            _refuse_document(lined, piece.name)
-        if self.columns is None or self.drift is None:
+        lined = self.lines(piece, store)
+        if self.columns is None:
+            return self._typed(self.read_lines(lined, piece), piece)
+        if self.drift is None:
             return self.read_lines(lined, piece)
         unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
         if self.drift == "freeze":
@@ -119,6 +140,24 @@ class JsonLines:
         retype = partial(json_as, timestamp_format=self.timestamp_format)
         return settle(loosely(()), self.drift, known, unknown, loosely, retype)
 
+    def lines(self, piece: Piece, store: Store) -> Lined:
+        """The records of a piece, one a line, as which those of a document are written.
+
+        Raises:
+            TerminalError: What :meth:`read` raises of its bytes.
+        """
+        lined = load_lines(piece, store, self.encoding, self.limits)
+        if piece.start or piece.stop is not None:
+            return lined
+        if not lined.data.strip():
+            got, fix = "blanks alone (0 records)", "See what the producer left out."
+            raise TerminalError(f"records in {piece.name}", got, fix)
+        found = document(lined.data, piece.name)
+        if found is None:
+            return lined
+        data = found.lines.encode()
+        return Lined(data, scan(data, LINES, 0, len(data)), {**lined.facts, "note": found.what})
+
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """The records of a piece as declared."""
         parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
@@ -127,14 +166,38 @@ class JsonLines:
             table = pa.concat_tables([empty, *(p[0] for p in parts)], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise _undecided(error) from error
-        if self.columns is None:
-            table = without_null_types(table)
-            if not table.num_columns and any(len(p[1]) for p in parts):
-                got, fix = "empty objects alone", "See what the producer left out."
-                raise TerminalError(f"names in the objects of {piece.name}", got, fix)
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+
+    def _typed(self, found: Records, piece: Piece) -> Records:
+        """Records of JSON text as what was chosen for their file, or is chosen here."""
+        types = piece.settled.get("types") or _named(self._looks(found.table))
+        if not types and len(found.table):
+            got, fix = "empty objects alone", "See what the producer left out."
+            raise TerminalError(f"names in the objects of {piece.name}", got, fix)
+        columns = {n: plain_texts(one_array(found.table[n])) for n in found.table.column_names}
+        lacking = {n: pa.nulls(len(found.table), pa.string()) for n in types if n not in columns}
+        table = pa.table({**columns, **lacking}).select(list(types))
+        settled = piece.model_copy(update={"settled": {**piece.settled, "types": types}})
+        return as_chosen(replace(found, table=table), settled, lambda _name, _kind: (), self.timestamp_format)
+
+    def _texts_of(self, piece: Piece, store: Store) -> Records:
+        return self.read_lines(self.lines(piece, store), piece)
+
+    def _looks(self, table: pa.Table) -> dict[str, JsonLooks]:
+        return {n: json_looks(one_array(table[n]), self.timestamp_format) for n in table.column_names}
+
+    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+        """Pieces for which the types of the whole file are chosen."""
+        looks: dict[str, JsonLooks] = {}
+        for piece in pieces:
+            found = attempt(self._texts_of, piece, store)
+            if isinstance(found, TerminalError):  # `read` says why
+                return pieces
+            for name, more in self._looks(found.table).items():
+                looks[name] = looks.get(name, JsonLooks()) | more
+        return settled_pieces(pieces, "types", _named(looks))
 
     @cached_property
     def _shape(self) -> Shape:
@@ -156,11 +219,12 @@ class JsonLines:
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
             self._check_inferred(text, len(numbers))
+            texts = as_texts(text, numbers, None)
+            keep = ~np.isin(numbers, [b.row for b in texts.bad])
+            return texts.table, numbers[keep], bad + texts.bad
         try:
             table = read_objects(text, len(numbers), self._shape)
-        except pa.ArrowInvalid as error:
-            if self.columns is None and "changed from" in str(error):
-                raise _undecided(error) from error
+        except pa.ArrowInvalid:
             text, numbers, more = sift(text, numbers, self._shape)
             bad += more
             try:
@@ -171,18 +235,15 @@ class JsonLines:
 
     def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
         """The table in its declared shape: with JSON text, times and dates."""
-        if self.columns is None:
-            return table, numbers, bad
+        assert self.columns is not None
         if kept := self._shape.texts:
-            objects = [loads(line) for line in text.splitlines() if line]
+            # The parser was told to leave other names, since it cannot read these.
+            found = as_texts(text, numbers, kept, closed=self.columns if self.extra_columns == "reject" else None)
+            if found.bad:
+                keep = ~np.isin(numbers, [b.row for b in found.bad])
+                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
             for name in kept:
-                table = table.append_column(name, pa.array([dumps(o.get(name)) for o in objects], pa.string()))
-            if self.extra_columns == "reject":  # the parser was told to leave them, since it cannot read these
-                more = [(i, [n for n in o if n not in self.columns]) for i, o in enumerate(objects)]
-                extra = {i: names for i, names in more if names}
-                bad = bad + [Bad(int(numbers[i]), "columns", None, also(names)) for i, names in extra.items()]
-                keep = np.setdiff1d(np.arange(len(objects)), list(extra))
-                table, numbers = table.take(pa.array(keep)), numbers[keep]
+                table = table.append_column(name, found.columns[name])
         table = table.select(list(self.columns))
         table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
         return table, numbers, bad + wrong
@@ -197,18 +258,9 @@ class JsonLines:
             )
 
 
-def _refuse_document(lined: Lined, name: str) -> None:
-    """Raises TerminalError for a file that is one JSON array, or one object over several lines."""
-    start, end = int(lined.spans.starts[0]), int(lined.spans.ends[0])
-    first = lined.data[start:end].strip()
-    alone = len(lined.spans.starts) == 1
-    array = first.startswith(b"[") and (alone or not first.endswith(b"]"))
-    if array or (first == b"{" and not alone):
-        what = "one JSON array" if array else "one object spread over several lines"
-        raise TerminalError(
-            f"one JSON object a line in {name}", what, "Write it as JSON Lines, e.g. with `jq -c '.[]'` or `jq -c .`."
-        )
-
-
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
     return TerminalError.wrap(error, "values that fit one type in each column", "Declare the columns.")
+
+
+def _named(looks: Mapping[str, JsonLooks]) -> dict[str, str]:
+    return {name: named(found.type) for name, found in looks.items()}
