@@ -258,6 +258,9 @@ class Manifest(Value):
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 
+NAMED_FACTS = ("encoding", "compression", "notebook", "page", "run")  # shown under a heading of their own
+
+
 class Outcome(Value):
     """How one source ended."""
 
@@ -269,6 +272,12 @@ class Outcome(Value):
     pipeline: str = ""
     facts: dict[str, str] = Field(default_factory=dict)  # what its reader found; where a notebook is kept
     error: dict[str, str] | None = None
+
+    @property
+    def assumed(self) -> str:
+        """What its reader took for granted, or found out, beside encoding and compression: ``header line 3``."""
+        told = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
+        return "; ".join(f"{name}: {text}" for name, text in told.items())
 
     def exception(self) -> IngestError | None:
         """The error of a failed source."""

@@ -29,7 +29,7 @@ from ingestlab.jobs.reporting import Reporter
 from ingestlab.jobs.rescue import RescuingWorker
 from ingestlab.jobs.results import UNEXPECTED
 from ingestlab.ledger import Ledger, connect
-from ingestlab.models import IngestRequest, IngestResult, Outcome
+from ingestlab.models import FIRST_FAILURES, IngestRequest, IngestResult, Outcome
 from ingestlab.replay import replay
 from ingestlab.requests import NotebookRequest, Request, check_queue, subjects
 from ingestlab.settings import MISSED_BEATS, Settings, load_settings
@@ -162,6 +162,8 @@ def _conclude(job: Job, request: Request, result: IngestResult, here: Context, p
         raise failure
     job.meta.pop("result")  # it is the return value now
     job.meta.pop("error", None)
+    told = [o for o in result.outcomes if o.status == "committed" and o.assumed][:FIRST_FAILURES]
+    job.meta["assumed"] = [[o.uri, o.assumed] for o in told]
     progress.state("finished")
     return data
 

@@ -45,12 +45,14 @@ from ingestlab.readers.linewise import (
     whole,
     without,
 )
+from ingestlab.readers.mending import set_apart
 from ingestlab.readers.typed import as_chosen
 from ingestlab.readers.typed import settled as settled_pieces
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_LOST = "\ufffd".encode()  # in place of bytes that are no text
 Parsed = tuple[pa.Table, Ints, list[Bad]]
 
 
@@ -156,7 +158,8 @@ class JsonLines:
         if found is None:
             return lined
         data = found.lines.encode()
-        return Lined(data, scan(data, LINES, 0, len(data)), {**lined.facts, "note": found.what})
+        spans = scan(data, LINES, 0, len(data))
+        return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """The records of a piece as declared."""
@@ -168,7 +171,8 @@ class JsonLines:
             raise _undecided(error) from error
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
-        return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
 
     def _typed(self, found: Records, piece: Piece) -> Records:
         """Records of JSON text as what was chosen for their file, or is chosen here."""
@@ -264,3 +268,12 @@ def _undecided(error: pa.ArrowInvalid) -> TerminalError:
 
 def _named(looks: Mapping[str, JsonLooks]) -> dict[str, str]:
     return {name: named(found.type) for name, found in looks.items()}
+
+
+def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:
+    """The records of a document that have a byte that was no text, if it had any."""
+    if not lined.damaged:
+        return {}
+    octet = next(iter(lined.damaged.values()))
+    places = zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)
+    return {i: octet for i, (start, end) in enumerate(places) if data.find(_LOST, start, end) >= 0}
