@@ -177,11 +177,11 @@ class JsonLines:
     def _typed(self, found: Records, piece: Piece) -> Records:
         """Records of JSON text as what was chosen for their file, or is chosen here."""
         types = piece.settled.get("types") or _named(self._looks(found.table))
-        if not types and len(found.table):
+        if not types and len(found.rows):
             got, fix = "empty objects alone", "See what the producer left out."
             raise TerminalError(f"names in the objects of {piece.name}", got, fix)
         columns = {n: plain_texts(one_array(found.table[n])) for n in found.table.column_names}
-        lacking = {n: pa.nulls(len(found.table), pa.string()) for n in types if n not in columns}
+        lacking = {n: pa.nulls(len(found.rows), pa.string()) for n in types if n not in columns}
         table = pa.table({**columns, **lacking}).select(list(types))
         settled = piece.model_copy(update={"settled": {**piece.settled, "types": types}})
         return as_chosen(replace(found, table=table), settled, lambda _name, _kind: (), self.timestamp_format)
