@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,7 +12,7 @@ import pyarrow.json
 from pyarrow.json import ParseOptions, ReadOptions
 
 from ingestlab.readers.columns import Types, cast, castable
-from ingestlab.readers.jsontexts import json_looks, plain_texts
+from ingestlab.readers.jsontext import plain
 
 Unexpected = Literal["infer", "error", "ignore"]  # what the parser does with names that it was not told
 
@@ -98,14 +99,20 @@ def json_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
     Raises:
         pa.ArrowInvalid: A value is not of this type.
     """
-    if kind is None:
-        chosen = json_looks(values, timestamp_format).type
-        return json_as(values, pa.string() if pa.types.is_null(chosen) else chosen, timestamp_format)
-    if pa.types.is_string(kind):
-        return plain_texts(values)
+    if kind is None or pa.types.is_string(kind):
+        guess = None if kind else _guess(values)
+        return pa.array([plain(text) for text in values.to_pylist()], pa.string()) if guess is None else guess
     text = b"".join(b'{"value":%s}\n' % (value or "null").encode() for value in values.to_pylist())
     column = _read(text, Shape({"value": kind}).parsed, "ignore")["value"].combine_chunks()
     return column if column.type == kind else cast(column, kind, timestamp_format)
+
+
+def _guess(values: pa.Array) -> pa.Array | None:
+    """Values of the first simple type that takes them all."""
+    for kind in (pa.bool_(), pa.int64(), pa.float64()):
+        with suppress(pa.ArrowInvalid):
+            return json_as(values, kind)
+    return None
 
 
 def _read(text: bytes, types: Types | None, unexpected: Unexpected) -> pa.Table:

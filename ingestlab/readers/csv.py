@@ -126,7 +126,7 @@ class Csv:
         begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
         cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
-        return self._settled(_pieces(whole, cuts), store)
+        return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -187,7 +187,7 @@ class Csv:
         retype = partial(text_as, timestamp_format=self.timestamp_format)
         return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
 
-    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+    def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
         """Pieces that know the types of their file, where these are not declared."""
         if self.columns is not None or len(pieces) == 1:
             return pieces

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -26,14 +26,14 @@ from ingestlab.readers.columns import (
     check_width,
     convert_columns,
     declared,
-    one_array,
 )
 from ingestlab.readers.cutting import Ints, Spans, scan
 from ingestlab.readers.drift import settle, told
-from ingestlab.readers.inference import named
+from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsonraw import document, may_be_document
 from ingestlab.readers.jsontext import flaw, suspects, unknown_names
-from ingestlab.readers.jsontexts import JsonLooks, as_texts, json_looks, plain_texts
+from ingestlab.readers.jsontexts import as_texts
+from ingestlab.readers.jsontypes import Found, chosen, joined, survey
 from ingestlab.readers.linewise import (
     LINES,
     Lined,
@@ -46,12 +46,13 @@ from ingestlab.readers.linewise import (
     without,
 )
 from ingestlab.readers.mending import set_apart
-from ingestlab.readers.typed import as_chosen
-from ingestlab.readers.typed import settled as settled_pieces
+from ingestlab.readers.typed import check_exact, fitted, kept, settled
+from ingestlab.readers.typed import told as types_told
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+)", re.DOTALL)  # what the parser says
 _LOST = "\ufffd".encode()  # in place of bytes that are no text
 Parsed = tuple[pa.Table, Ints, list[Bad]]
 
@@ -69,7 +70,7 @@ class JsonLines:
         columns: Name to Arrow type, as in :class:`~ingestlab.readers.csv.Csv`. Nested values are declared as
             struct or list types, or as ``"json"``, which keeps any value as JSON text (at about half the
             speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
-            infers types for each piece on its own; declare the columns of anything that is large or matters.
+            has the types chosen, once for the whole file, by the rules in docs/types.md: no digit is lost.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
         extra_columns: What to do with names that are not declared: leave them, or reject the record; if the
@@ -111,12 +112,17 @@ class JsonLines:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
-        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b""
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
         first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
         if may_be_document(first) or not first:
             return [whole(file)]
         pieces = split_lines(file, store, size, self.encoding)
-        return self._settled(pieces, store) if self.columns is None and len(pieces) > 1 else pieces
+        if self.columns is not None or len(pieces) == 1:
+            return pieces
+        types = attempt(self._types_of, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(pieces, "types", types)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -127,7 +133,7 @@ class JsonLines:
         """
         lined = self.lines(piece, store)
         if self.columns is None:
-            return self._typed(self.read_lines(lined, piece), piece)
+            return self._read_undeclared(lined, piece)
         if self.drift is None:
             return self.read_lines(lined, piece)
         unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
@@ -165,43 +171,46 @@ class JsonLines:
         """The records of a piece as declared."""
         parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
         empty = pa.schema(list(self._shape.types.items())).empty_table()
-        try:
-            table = pa.concat_tables([empty, *(p[0] for p in parts)], promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise _undecided(error) from error
+        table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
         return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
 
-    def _typed(self, found: Records, piece: Piece) -> Records:
-        """Records of JSON text as what was chosen for their file, or is chosen here."""
-        types = piece.settled.get("types") or _named(self._looks(found.table))
-        if not types and len(found.rows):
+    def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
+        """The records of a piece, in the types that are settled for its file, or are chosen here."""
+        own = piece.settled.get("types")
+        if own is None:
+            own = chosen(self._look(lined, piece), piece.name)
+        if not own:
+            return self.read_lines(lined, piece)
+        types = fitted(own, piece.settled.get("wanted") or {}, piece.name)
+        columns = {name: kept(type_of(own[name]), kind) for name, kind in types.items()}
+        records = replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
+        for name in types:
+            check_exact(name, records.table[name], own[name], piece.name)
+        return replace(records, facts={**records.facts, "types": types_told(types)})
+
+    def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+        """The types of a file's columns, by their names."""
+        columns: dict[str, Found] = {}
+        for piece in pieces:
+            columns = joined(columns, self._look(self.lines(piece, store), piece))
+        return chosen(columns, pieces[0].name)
+
+    def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
+        """What the columns of a piece may be."""
+        columns: dict[str, Found] = {}
+        count = 0
+        for first, part in blocks(lined.spans):
+            damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
+            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
+            count += len(numbers)
+            columns = joined(columns, survey(text, table, self.timestamp_format))
+        if not columns and count:
             got, fix = "empty objects alone", "See what the producer left out."
             raise TerminalError(f"names in the objects of {piece.name}", got, fix)
-        columns = {n: plain_texts(one_array(found.table[n])) for n in found.table.column_names}
-        lacking = {n: pa.nulls(len(found.rows), pa.string()) for n in types if n not in columns}
-        table = pa.table({**columns, **lacking}).select(list(types))
-        settled = piece.model_copy(update={"settled": {**piece.settled, "types": types}})
-        return as_chosen(replace(found, table=table), settled, lambda _name, _kind: (), self.timestamp_format)
-
-    def _texts_of(self, piece: Piece, store: Store) -> Records:
-        return self.read_lines(self.lines(piece, store), piece)
-
-    def _looks(self, table: pa.Table) -> dict[str, JsonLooks]:
-        return {n: json_looks(one_array(table[n]), self.timestamp_format) for n in table.column_names}
-
-    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
-        """Pieces for which the types of the whole file are chosen."""
-        looks: dict[str, JsonLooks] = {}
-        for piece in pieces:
-            found = attempt(self._texts_of, piece, store)
-            if isinstance(found, TerminalError):  # `read` says why
-                return pieces
-            for name, more in self._looks(found.table).items():
-                looks[name] = looks.get(name, JsonLooks()) | more
-        return settled_pieces(pieces, "types", _named(looks))
+        return columns
 
     @cached_property
     def _shape(self) -> Shape:
@@ -213,40 +222,46 @@ class JsonLines:
 
     def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
         """The records of a block; `first` is the number of its first one."""
+        return self._finish(*self._parsed(data, spans, first))
+
+    def _parsed(
+        self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
+    ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
+        """The same as the parser made them, and their text; some may be passed over."""
         bad = [
             Bad(first + i, *found)
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
             if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
         ]
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
-        cut = np.array([b.row - first for b in bad], np.int64)
+        cut = np.union1d(np.array([b.row - first for b in bad], np.int64), np.array(passed_over, np.int64))
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
             self._check_inferred(text, len(numbers))
-            texts = as_texts(text, numbers, None)
-            keep = ~np.isin(numbers, [b.row for b in texts.bad])
-            return texts.table, numbers[keep], bad + texts.bad
         try:
             table = read_objects(text, len(numbers), self._shape)
-        except pa.ArrowInvalid:
+        except pa.ArrowInvalid as error:
+            if self.columns is None and "changed from" in str(error):
+                raise _undecided(error) from error
             text, numbers, more = sift(text, numbers, self._shape)
             bad += more
             try:
                 table = read_objects(text, len(numbers), self._shape)
             except pa.ArrowInvalid as again:
                 raise _undecided(again) from again
-        return self._finish(table, text, numbers, bad)
+        return table, text, numbers, bad
 
     def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
         """The table in its declared shape: with JSON text, times and dates."""
-        assert self.columns is not None
-        if kept := self._shape.texts:
+        if self.columns is None:
+            return table, numbers, bad
+        if texts := self._shape.texts:
             # The parser was told to leave other names, since it cannot read these.
-            found = as_texts(text, numbers, kept, closed=self.columns if self.extra_columns == "reject" else None)
+            found = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
             if found.bad:
                 keep = ~np.isin(numbers, [b.row for b in found.bad])
                 table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
-            for name in kept:
+            for name in texts:
                 table = table.append_column(name, found.columns[name])
         table = table.select(list(self.columns))
         table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
@@ -263,11 +278,10 @@ class JsonLines:
 
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
-    return TerminalError.wrap(error, "values that fit one type in each column", "Declare the columns.")
-
-
-def _named(looks: Mapping[str, JsonLooks]) -> dict[str, str]:
-    return {name: named(found.type) for name, found in looks.items()}
+    wanted, fix = "values that fit one type in each column", "Declare the columns, e.g. as 'json'."
+    if found := _CHANGED.search(str(error)):
+        return TerminalError(wanted, f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s", fix)
+    return TerminalError.wrap(error, wanted, fix)
 
 
 def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:

@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestlab.pipeline import Bad
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.excerpts import listed, shorten
-from ingestlab.readers.inference import Looks, look
 from ingestlab.readers.jsonraw import values
-from ingestlab.readers.jsontext import plain
 
 
 @dataclass(frozen=True)
@@ -24,60 +21,6 @@ class Texts:
 
     columns: dict[str, pa.Array]
     bad: list[Bad]
-    count: int  # records that are in the columns
-
-    @property
-    def table(self) -> pa.Table:
-        """The columns; records may be there though no column is."""
-        if self.columns:
-            return pa.table(self.columns)
-        empty = pa.RecordBatch.from_struct_array(pa.array([{}] * self.count, pa.struct([])))
-        return pa.Table.from_batches([empty])
-
-
-_NOTHING = Looks()
-
-
-@dataclass(frozen=True, slots=True)
-class JsonLooks:
-    """What the values of a column of JSON text may be, all of them.
-
-    Attributes:
-        strings: Those in quotes: times or text, and never numbers.
-        others: Numbers and truth values.
-        nested: Whether there are objects or arrays, which stay JSON text.
-    """
-
-    strings: Looks = _NOTHING
-    others: Looks = _NOTHING
-    nested: bool = False
-
-    def __or__(self, other: JsonLooks) -> JsonLooks:
-        return JsonLooks(self.strings | other.strings, self.others | other.others, self.nested or other.nested)
-
-    @property
-    def type(self) -> pa.DataType:
-        """The type that is chosen; null where there is no value."""
-        mixed = self.strings.kinds is not None and self.others.kinds is not None
-        if self.nested or mixed:
-            return pa.string()
-        return self.others.type if self.strings.kinds is None else self.strings.type
-
-
-def json_looks(texts: pa.Array, timestamp_format: str | None) -> JsonLooks:
-    """What JSON texts may be."""
-    quoted, nested = (pc.match_substring_regex(texts, pattern) for pattern in ('^"', r"^[\[{]"))
-    strings, others = plain_texts(texts.filter(quoted)), texts.filter(pc.invert(pc.or_(quoted, nested)))
-    return JsonLooks(
-        look(strings, timestamp_format, times_alone=True),
-        look(others),
-        bool(pc.any(nested).as_py()),
-    )
-
-
-def plain_texts(texts: pa.Array) -> pa.Array:
-    """JSON texts, of strings what they say."""
-    return pa.array([plain(text) for text in texts.to_pylist()], pa.string())
 
 
 @dataclass(frozen=True)
@@ -97,18 +40,16 @@ class _Column:
         return pa.array(self.texts, pa.string()).take(pa.array(places, mask=places < 0))
 
 
-def as_texts(
-    text: bytes, numbers: Ints, wanted: Collection[str] | None, *, closed: Collection[str] | None = None
-) -> Texts:
+def as_texts(text: bytes, numbers: Ints, wanted: Collection[str], *, closed: Collection[str] | None = None) -> Texts:
     """The values of lines of objects.
 
     Args:
         text: The lines.
         numbers: Of their records in the file.
-        wanted: The names to look for; None for all.
+        wanted: The names to look for.
         closed: The names that there may be; None where there may be any.
     """
-    columns: dict[str, _Column] = {name: _Column() for name in wanted or ()}
+    columns: dict[str, _Column] = {name: _Column() for name in wanted}
     bad: list[Bad] = []
     for row, line in enumerate(line for line in text.splitlines() if line):
         try:
@@ -116,21 +57,17 @@ def as_texts(
         except (ValueError, RecursionError) as error:
             bad.append(Bad(int(numbers[row]), "json", None, shorten(str(error))))
             continue
-        twice = twice if wanted is None else twice.intersection(wanted)
-        if twice:
+        if twice := twice.intersection(wanted):
             bad.append(Bad(int(numbers[row]), "json", min(twice), "more than once"))
         elif closed is not None and (others := [name for name in found if name not in closed]):
             bad.append(Bad(int(numbers[row]), "columns", None, shorten(f"also {listed(others)}")))
         else:
-            for name, value in found.items():
-                column = columns.get(name)
-                if column is None and wanted is None:
-                    column = columns[name] = _Column()
-                if column is not None and value != "null":
+            for name, column in columns.items():
+                if (value := found.get(name, "null")) != "null":
                     column.rows.append(row)
                     column.texts.append(value)
     keep = np.flatnonzero(~np.isin(numbers, [b.row for b in bad]))
-    return Texts({name: column.array(keep) for name, column in columns.items()}, bad, len(keep))
+    return Texts({name: column.array(keep) for name, column in columns.items()}, bad)
 
 
 def _object(line: bytes) -> tuple[dict[str, str], set[str]]:

@@ -187,7 +187,7 @@ JSON = [
         name="json_empty_values",
         file="a.jsonl",
         data=b'{"id":1,"meta":{},"l":[]}\n{"id":2,"meta":{}}\n',
-        rows={"id": [1, 2], "meta": ["{}", "{}"], "l": ["[]", None]},
+        rows={"id": [1, 2], "meta": ["{}", "{}"], "l": [[], None]},
     ),
     Case(
         name="json_empty_records",
@@ -207,13 +207,20 @@ JSON = [
         name="json_lists_of_nulls",
         file="a.jsonl",
         data=b'{"id":1,"items":[{"d":null},{"d":null}]}\n{"id":2,"items":[]}\n',
-        rows={"id": [1, 2], "items": ['[{"d":null},{"d":null}]', "[]"]},
+        rows={"id": [1, 2], "items": [[{"d": None}, {"d": None}], []]},
     ),
     Case(
         name="json_shapes_that_differ",
         file="a.jsonl",
         data=b'{"id":1,"v":{"a":1}}\n{"id":2,"v":[1]}\n{"id":3,"v":"x"}\n{"id":4,"v":1.50}\n',
-        rows={"id": [1, 2, 3, 4], "v": ['{"a":1}', "[1]", "x", "1.50"]},
+        error=["one type in each column", "'v' that are objects, and arrays", "as 'json'"],
+    ),
+    Case(
+        name="json_shapes_that_differ_declared",
+        file="a.jsonl",
+        data=b'{"id":1,"o":{"a":1}}\n{"id":2,"o":[1]}\n{"id":3,"o":"x"}\n{"id":4,"o":1.50}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1, 2, 3, 4], "o": ['{"a":1}', "[1]", '"x"', "1.50"]},
     ),
     Case(
         name="json_name_twice",
@@ -243,7 +250,7 @@ JSON = [
         name="json_pretty_array",
         file="a.json",
         data=DOCUMENT,
-        rows={"id": [1, 2], "o": ['{"x": 1.10}', None]},
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
     ),
     Case(
         name="json_pretty_array_declared",
@@ -297,7 +304,7 @@ JSON = [
         name="json_gz_document",
         file="a.json.gz",
         data=gzip.compress(DOCUMENT, mtime=0),
-        rows={"id": [1, 2], "o": ['{"x": 1.10}', None]},
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
         facts={"compression": "gzip"},
     ),
 ]
