@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from harness import Case, Earlier, Found, all_cases, published, read_in_pieces, read_whole
+from milvus_lite_server import LiteServer
 
 from ingestlab import stack as embedded
 from ingestlab.jobs import Run, submit
@@ -61,12 +62,12 @@ class Landed:
 
 
 @pytest.fixture(scope="module")
-def landed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landed]:
+def landed(tmp_path_factory: pytest.TempPathFactory, milvus_lite: LiteServer) -> Iterator[Landed]:
     """A stack of its own, in which all cases have been submitted."""
     folder = tmp_path_factory.mktemp("real")
     for name in ("pipelines", "files"):
         (folder / name).mkdir()
-    wanted = Settings(home=folder / "home", pipelines=(str(folder / "pipelines"),))
+    wanted = Settings(home=folder / "home", pipelines=(str(folder / "pipelines"),), milvus_uri=milvus_lite.url)
     try:
         started = Landed(embedded.start(wanted, workers=2, dask_workers=1, detach=False, milvus=False), folder)
         started.submit_all()
