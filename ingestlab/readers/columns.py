@@ -21,6 +21,7 @@ MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost 
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
+_HEX = r"^[ \t]*0[xX]"
 _CLOCK = r":\d\d.*" + _ZONE
 
 Types = dict[str, pa.DataType]
@@ -259,7 +260,24 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
         none = pa.scalar(None, values.type)
         plain = pc.if_else(zoned, none, values).cast(pa.timestamp(kind.unit))
         return pc.coalesce(pc.if_else(zoned, values, none).cast(kind), pc.assume_timezone(plain, "UTC").cast(kind))
-    return values.cast(kind)
+    done = values.cast(kind)
+    if pa.types.is_signed_integer(kind) and below_zero(done):
+        refuse_wrapped(values, done)
+    return done
+
+
+def below_zero(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether there is a negative number."""
+    least = pc.min(values).as_py()
+    return least is not None and least < 0
+
+
+def refuse_wrapped(texts: pa.Array, numbers: pa.Array) -> None:
+    """Raises ArrowInvalid where a hexadecimal number came out negative: its type has no room for it."""
+    wrapped = pc.and_kleene(pc.match_substring_regex(texts, _HEX), pc.less(numbers, 0))
+    first = pc.index(wrapped, pa.scalar(value=True)).as_py()
+    if first >= 0:
+        raise pa.ArrowInvalid(f"Row #{first + 1}: {texts[first].as_py()!r} is beyond {numbers.type}")
 
 
 def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:
