@@ -129,7 +129,7 @@ class Csv:
         begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
         cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
-        return self._settled(_pieces(whole, cuts), store)
+        return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -196,7 +196,7 @@ class Csv:
         done = text_as(nulled(values, KNOWN), None, self.timestamp_format)
         return values if pa.types.is_string(done.type) else done
 
-    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+    def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
         """Pieces that know the types of their file, where these are not declared."""
         if self.columns is not None or len(pieces) == 1:
             return pieces
