@@ -234,7 +234,9 @@ def test_the_bad_cells_are_those_that_pyarrow_refuses_one_by_one(
     cells: list[tuple[str, str]], kinds: tuple[pa.DataType, pa.DataType], trusted: bool
 ) -> None:
     """For any type and text; also where a pyarrow does not say which record it failed on."""
-    layout = arrowcsv.Layout(("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), dict.fromkeys("ab", ("", "NA")))
+    layout = arrowcsv.Layout(
+        ("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), dict.fromkeys("ab", ("", "NA"))
+    )
 
     def parsed(rows: list[tuple[str, str]]) -> parsing.Parsed:
         text = "".join(",".join('"' + c.replace('"', '""') + '"' for c in row) + "\n" for row in rows).encode()

@@ -176,7 +176,11 @@ CASES = [
         file="a.csv",
         data=b"code,country,pop\nNA,Namibia,3\nDE,Germany,NA\nnull,NaN,\n,NULL,1\n",
         reader='Csv(columns={"code": "string", "country": "string", "pop": "int64"})',
-        rows={"code": ["NA", "DE", "null", None], "country": ["Namibia", "Germany", "NaN", "NULL"], "pop": [3, None, None, 1]},
+        rows={
+            "code": ["NA", "DE", "null", None],
+            "country": ["Namibia", "Germany", "NaN", "NULL"],
+            "pop": [3, None, None, 1],
+        },
     ),
     Case(
         name="text_na_is_a_country_without_a_pipeline",
@@ -196,7 +200,8 @@ CASES = [
         name="text_nulls_by_column_bad_value",
         file="a.csv",
         data=b"a,b,c\n1,-,x\n-,2,\n3,.,?\n?,4,?\n5,.,y\n",
-        reader='Csv(columns={"a": "int64", "b": "int64", "c": "string"}, null_values={"a": ["?"], "b": ["."], "c": ["?"]})',
+        reader='Csv(columns={"a": "int64", "b": "int64", "c": "string"}, '
+        'null_values={"a": ["?"], "b": ["."], "c": ["?"]})',
         rows={"a": [3, None, 5], "b": [None, 4, None], "c": [None, None, "y"]},
         rejects=[(0, "b:type"), (1, "a:type")],
     ),
@@ -218,7 +223,8 @@ CASES = [
         name="text_nulls_of_a_log",
         file="a.log",
         data=b"- 1\nann -\n- -\n",
-        reader='Lines(pattern=r"(?P<user>\\S+) (?P<size>\\S+)", columns={"size": "int64"}, null_values={"size": ["-"]})',
+        reader='Lines(pattern=r"(?P<user>\\S+) (?P<size>\\S+)", columns={"size": "int64"}, '
+        'null_values={"size": ["-"]})',
         rows={"user": ["-", "ann", "-"], "size": [1, None, None]},
     ),
     Case(
