@@ -15,7 +15,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.excerpts import shorten
-from ingestlab.readers.times import has_zone, parse
+from ingestlab.readers.times import has_zone, parse, plain_format
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
@@ -42,9 +42,15 @@ def check_format(timestamp_format: str | None) -> None:
     """Raises TerminalError for a time format that cannot be read back."""
     if timestamp_format is None:
         return
-    with suppress(ValueError):
-        datetime.strptime(_SAMPLE.strftime(timestamp_format), timestamp_format)  # noqa: DTZ007 - a zone is its matter
-        return
+    plain = plain_format(timestamp_format)
+    if "%Z" in plain.replace("%%", ""):
+        fix = "Names such as CST are several zones: have offsets written and use %z, or make times of text in `clean`."
+        raise TerminalError("a time format without names of zones", f"%Z in {timestamp_format!r}", fix)
+    with suppress(ValueError, OverflowError, pa.ArrowInvalid):
+        text = _SAMPLE.strftime(plain)
+        wanted = datetime.strptime(text, plain)  # noqa: DTZ007 - a zone is its matter
+        if parse(pa.array([text]), timestamp_format, "us")[0].as_py() == wanted:
+            return
     raise TerminalError("a time format that strptime knows", repr(timestamp_format), "E.g. '%d/%m/%Y %H:%M:%S'.")
 
 

@@ -21,6 +21,7 @@ from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
+    check_format,
     check_optional,
     check_width,
     declared,
@@ -95,6 +96,7 @@ class Csv:
         if self.quote == self.delimiter:
             raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
         check_encoding(self.encoding)
+        check_format(self.timestamp_format)
         if self.columns is not None:
             object.__setattr__(self, "columns", declared(self.columns, readable, "CSV"))
             check_optional(self.optional, self.columns)

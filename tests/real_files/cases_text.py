@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from harness import Case
@@ -267,5 +267,61 @@ CASES = [
         ),
         rows={"a": [4], "b": [4], "c": [Decimal("4.50")]},
         rejects=[(0, "a:type"), (1, "b:type"), (2, "c:type"), (3, "c:type")],
+    ),
+    Case(
+        name="text_fractions_of_a_second",
+        file="a.csv",
+        data=b"a,t\n1,2016/04/20 10:12:10.123456\n2,2016/04/20 10:12:11.5\n3,2016/04/20 10:12:11\n",
+        reader='Csv(columns={"a": "int64", "t": "timestamp[us]"}, timestamp_format="%Y/%m/%d %H:%M:%S.%f")',
+        rows={"a": [1, 2], "t": [datetime(2016, 4, 20, 10, 12, 10, 123456), datetime(2016, 4, 20, 10, 12, 11, 500000)]},
+        rejects=[(2, "t:type")],
+    ),
+    Case(
+        name="text_fractions_that_do_not_fit",
+        file="a.csv",
+        data=b"a,t\n1,10:12:10.123 20/04/2016\n2,10:12:11.000 20/04/2016\n",
+        reader='Csv(columns={"a": "int64", "t": "timestamp[s]"}, timestamp_format="%H:%M:%S.%f %d/%m/%Y")',
+        rows={"a": [2], "t": [datetime(2016, 4, 20, 10, 12, 11)]},
+        rejects=[(0, "t:type")],
+    ),
+    Case(
+        name="text_names_of_zones",
+        file="a.csv",
+        data=b"id,at\n1,2022-03-05 09:00:00 CET\n2,2022-07-05 09:00:00 nonsense\n",
+        reader='Csv(columns={"id": "int64", "at": "timestamp[s]"}, timestamp_format="%Y-%m-%d %H:%M:%S %Z")',
+        error=["without names of zones", "use %z"],
+    ),
+    Case(
+        name="text_years_of_four_digits",
+        file="a.csv",
+        data=b"d,v\n31/12/2019,1\n15/03/21,2\n1/1/20,3\n1/1/2020,4\n01/01/020,5\n",
+        reader='Csv(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%Y")',
+        rows={"d": [datetime(2019, 12, 31), datetime(2020, 1, 1)], "v": [1, 4]},
+        rejects=[(1, "d:type"), (2, "d:type"), (4, "d:type")],
+    ),
+    Case(
+        name="text_years_of_two_digits",
+        file="a.csv",
+        data=b"d,v\n31/12/19,1\n15/03/69,2\n15/03/68,3\n15/03/2021,4\n15/03/1,5\n",
+        reader='Csv(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%y")',
+        rows={"d": [datetime(2019, 12, 31), datetime(1969, 3, 15), datetime(2068, 3, 15)], "v": [1, 2, 3]},
+        rejects=[(3, "d:type"), (4, "d:type")],
+    ),
+    Case(
+        name="text_years_in_json",
+        file="a.jsonl",
+        data=b'{"d":"1/1/20","v":1}\n{"d":"1/1/2020","v":2}\n',
+        reader='JsonLines(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%Y")',
+        rows={"d": [datetime(2020, 1, 1)], "v": [2]},
+        rejects=[(0, "d:type")],
+    ),
+    Case(
+        name="text_offsets",
+        file="a.log",
+        data=b"2020-01-01 01:00 +0200\n2020-01-01 01:00 -05:30\n2020-01-01 01:00 CET\n",
+        reader='Lines(pattern="(?P<t>.*)", columns={"t": __import__("pyarrow").timestamp("s", "UTC")}, '
+        'timestamp_format="%Y-%m-%d %H:%M %z")',
+        rows={"t": [datetime(2019, 12, 31, 23, tzinfo=UTC), datetime(2020, 1, 1, 6, 30, tzinfo=UTC)]},
+        rejects=[(2, "t:type")],
     ),
 ]
