@@ -27,7 +27,7 @@ from ingestlab.readers.columns import (
     convert_columns,
     declared,
 )
-from ingestlab.readers.cutting import Ints, Spans, scan
+from ingestlab.readers.cutting import Ints, Spans
 from ingestlab.readers.drift import settle, told
 from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsonraw import document, may_be_document
@@ -46,6 +46,7 @@ from ingestlab.readers.linewise import (
     without,
 )
 from ingestlab.readers.mending import set_apart
+from ingestlab.readers.quoting import scan
 from ingestlab.readers.typed import check_exact, fitted, kept, settled
 from ingestlab.readers.typed import told as types_told
 from ingestlab.storage import Store
