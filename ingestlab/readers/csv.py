@@ -194,8 +194,8 @@ class Csv:
         looks: dict[str, Looks] = {}
         for piece in pieces:
             text = attempt(self._texts, piece, store)
-            if isinstance(text, TerminalError):  # the file fails by itself when this piece is read
-                return pieces
+            if isinstance(text, TerminalError):  # the file fails for it as a whole, when it is read
+                return [pieces[0].model_copy(update={"stop": None})]
             looks = merged(looks, looks_of(text, self._nulls, self.timestamp_format))
         return settled(pieces, "types", chosen(looks))
 
