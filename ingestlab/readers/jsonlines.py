@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -14,7 +14,7 @@ import pyarrow as pa
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.arrowjson import Shape, json_as, read_objects, readable
+from ingestlab.readers.arrowjson import Shape, read_objects, readable
 from ingestlab.readers.badjson import also, sift
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
@@ -27,10 +27,10 @@ from ingestlab.readers.columns import (
     declared,
 )
 from ingestlab.readers.cutting import Ints, Spans
-from ingestlab.readers.drift import settle, told
+from ingestlab.readers.drift import Sight, settle, told, types_of_file
 from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
-from ingestlab.readers.jsontypes import Found, chosen, joined, survey
+from ingestlab.readers.jsontypes import Found, chosen, joined, look_at, retyped, survey
 from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
 from ingestlab.readers.mending import set_apart
 from ingestlab.readers.typed import check_exact, fitted, kept, settled
@@ -98,7 +98,7 @@ class JsonLines:
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
         pieces = split_lines(file, store, size, self.encoding)
-        if self.columns is not None or len(pieces) == 1:
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_of, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
@@ -119,17 +119,24 @@ class JsonLines:
             return self._read_undeclared(lined, piece)
         if self.drift is None:
             return self.read_lines(lined, piece)
-        unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
         if self.drift == "freeze":
-            check_extra([*self.columns, *unknown], self.columns, piece.name, drop=False)
-        known = self._declared
+            check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
+        sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
+        of_file = piece.settled.get("types")
+        return settle(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+
+    def _unknown(self, lined: Lined) -> list[str]:
+        return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
+
+    def _sight(self, lined: Lined, piece: Piece) -> Sight:
+        """What is read of a piece, the names that are not declared as JSON text."""
+        unknown = self._unknown(lined)
 
         def loosely(names: Iterable[str]) -> Records:
-            loose = dict.fromkeys([*names, *unknown], pa.json_())
-            return replace(self, columns=known | loose, extra_columns="drop", drift=None).read_lines(lined, piece)
+            columns = self._declared | dict.fromkeys([*names, *unknown], pa.json_())
+            return replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
 
-        retype = partial(json_as, timestamp_format=self.timestamp_format)
-        return settle(loosely(()), self.drift, known, unknown, loosely, retype)
+        return Sight(loosely(()), unknown, loosely)
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """The records of a piece as declared."""
@@ -157,6 +164,13 @@ class JsonLines:
 
     def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
         """The types of a file's columns, by their names."""
+
+        def sights() -> Iterator[Sight]:
+            return (self._sight(load_lines(p, store, self.encoding, self.limits), p) for p in pieces)
+
+        if self.columns is not None:
+            retype = partial(retyped, timestamp_format=self.timestamp_format)
+            return types_of_file(sights, self._declared, look_at, retype)
         columns: dict[str, Found] = {}
         for piece in pieces:
             lined = load_lines(piece, store, self.encoding, self.limits)

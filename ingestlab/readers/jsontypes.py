@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.errors import TerminalError
-from ingestlab.readers.arrowjson import Shape, read_objects
+from ingestlab.readers.arrowjson import Shape, json_as, read_objects
 from ingestlab.readers.columns import listed, one_array
-from ingestlab.readers.inference import EXACT, Looks, look, type_text
+from ingestlab.readers.inference import EXACT, Looks, look, or_text, type_text
 
 _LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{15,}+(?:[eE][-+]?\d++)?)')
 # Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
@@ -105,6 +105,13 @@ def look_at(texts: pa.Array) -> Found:
     if pc.all(pc.match_substring_regex(words, r"^-?\d")).as_py():
         return Found(_numbers(words))
     return Found(Looks(frozenset()))
+
+
+def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
+    """JSON text as values of a type; None for the one that is chosen, which is text where it is not a simple one."""
+    if kind is None:
+        kind = or_text(look_at(values).type)
+    return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
 
 
 def _found(column: pa.ChunkedArray, letters: list[str] | None) -> Found:
