@@ -202,6 +202,7 @@ def _manifest(
         vectors=left.vectors,
         collection=collection.to_dict() if collection else None,
         superseded=tuple(gone) if collection else (),
+        types=left.types if left.rows else {},
     )
 
 

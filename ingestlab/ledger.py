@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from redis.retry import Retry
 from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
 from ingestlab.members import container
 from ingestlab.models import Manifest, SourceRecord
+
+_MOMENT = 0.02  # seconds between two tries
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
 _ACQUIRE = """
@@ -89,6 +92,21 @@ class Lease:
             self._keys = sorted({*self._keys, *keys})
         if not self._thread.is_alive():
             self._thread.start()
+
+    def wait_for(self, names: Iterable[str], patience: float) -> None:
+        """Takes more locks that nobody holds for long.
+
+        Raises:
+            BusySourceError: Another job has held one of them all the while.
+        """
+        known, end = list(names), time.monotonic() + patience
+        while True:
+            try:
+                return self.acquire(known)
+            except BusySourceError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_MOMENT)
 
     def check(self) -> None:
         """Confirms that all locks are still ours, and renews them.
@@ -188,6 +206,20 @@ class Ledger:
         """Drops the index of a table, so that the next job builds it from the manifests."""
         self._client.delete(self._index(tenant, table) + ":built")
 
+    def schema(self, tenant: str, table: str) -> str | bytes | None:
+        """What :meth:`keep_schema` has kept, if it was on this server."""
+        server, found = self._client.hmget(self._index(tenant, table) + ":schema", ["server", "schema"])
+        return found if server == self._server() else None
+
+    def keep_schema(self, tenant: str, table: str, schema: str) -> None:
+        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
+        kept: Any = {"server": self._server(), "schema": schema}
+        self._client.hset(self._index(tenant, table) + ":schema", mapping=kept)
+
+    def forget_schema(self, tenant: str, table: str) -> None:
+        """Has the next one look it up in the manifests."""
+        self._client.delete(self._index(tenant, table) + ":schema")
+
     def _rebuild(self, key: str, manifests: Iterable[Manifest]) -> None:
         ordered = sorted(manifests, key=lambda m: m.sequence)
         rows: Any = {s.uri: s.model_dump_json() for m in ordered for s in m.sources}
@@ -215,6 +247,11 @@ def source_lock(tenant: str, table: str, uri: str) -> str:
 def batch_lock(batch: str) -> str:
     """Name of the lock of one batch: who holds it may use its staging folder."""
     return f"batch:{batch}"
+
+
+def schema_lock(tenant: str, table: str) -> str:
+    """Name of the lock of who compares a commit with a table's columns and writes its manifest: for a moment."""
+    return f"schema:{tenant}:{table}"
 
 
 def collection_lock(name: str) -> str:

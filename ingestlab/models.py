@@ -13,7 +13,7 @@ from ingestlab.errors import IngestError, UndecodableJobError
 
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
-Kind = Literal["ingest", "compact", "replay", "delete", "reembed"]
+Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
 
 FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
 FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
@@ -213,6 +213,7 @@ class Receipt(Value):
     faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
     vectors: tuple[Part, ...] = ()
     collection: dict[str, Any] | None = None  # that the vectors are for
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, mostly one each
 
 
 class SourceRecord(Value):
@@ -255,6 +256,7 @@ class Manifest(Value):
     vectors: tuple[Part, ...] = ()  # of the rows in `parts`
     collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
     superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 

@@ -15,6 +15,7 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
+from ingestlab.process.conform import typed, wanting
 from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
 from ingestlab.process.job import Job
@@ -65,7 +66,7 @@ def process(
     """
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
-    loaded, errors = _read(part.pieces, pipeline, store)
+    loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
     clock.lap("read")
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
@@ -85,6 +86,7 @@ def process(
     return Receipt(
         number=part.number,
         **staged,
+        types=typed(result.table for result in results),
         vectors=places,
         collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
         tallies=tallies_of(results),
