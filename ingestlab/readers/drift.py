@@ -141,20 +141,25 @@ def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Loo
     unfit: set[str] = set()
     for sight in sights():
         unfit |= _unfit(sight.found, types).keys()
-        for name in sight.unknown:
-            looks = look(one_array(sight.found.table[name]))
-            unknown[name] = unknown[name] | looks if name in unknown else looks
+        _look_at(unknown, sight.found.table, sight.unknown, look)
     wider: dict[str, list[pa.DataType]] = {}
-    while unfit - wider.keys():
-        wider = {name: [*_wider(types[name])] for name in unfit}
+    while unfit - wider.keys():  # the records that were not as declared have their say now
+        wider, unknown = {name: [*_wider(types[name])] for name in unfit}, {}
         for sight in sights():
-            loose = sight.loosely(unfit)
+            loose = sight.loosely(wider.keys())
             unfit |= _unfit(loose, types).keys()
+            _look_at(unknown, loose.table, sight.unknown, look)
             for name, kinds in wider.items():
                 wider[name] = [k for k in kinds if _widens(one_array(loose.table[name]), types[name], k, retype)]
     chosen = {name: or_text(looks.type) for name, looks in unknown.items()}
     chosen |= {name: next(iter(kinds), pa.string()) for name, kinds in wider.items()}
     return {name: type_text(kind) for name, kind in chosen.items()}
+
+
+def _look_at(known: dict[str, Any], table: pa.Table, names: Iterable[str], look: Look) -> None:
+    for name in names:
+        looks = look(one_array(table[name]))
+        known[name] = known[name] | looks if name in known else looks
 
 
 def _evolved(
