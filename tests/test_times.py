@@ -102,7 +102,7 @@ class TestCsv:
 
     def test_an_inferred_column_with_such_a_day_is_text(self, tmp_path: Path) -> None:
         reader = Csv(timestamp_format=DAY)
-        assert read(reader, tmp_path, csv(["31/01/2020", "NA"])).table["t"].type == pa.timestamp("s")
+        assert read(reader, tmp_path, csv(["31/01/2020", "NA"])).table["t"].type == pa.timestamp("us")
         false = read(reader, tmp_path, csv(["31/01/2020", "31/02/2020"]))
         assert false.table["t"].to_pylist() == ["31/01/2020", "31/02/2020"]
         assert not false.bad

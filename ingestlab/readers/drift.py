@@ -21,7 +21,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.columns import cast, failing, one_array, strictly_timed
+from ingestlab.readers.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.inference import EXACT, choose, or_text, type_of, type_text
 
@@ -275,7 +275,10 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
             timestamp_parsers=None if timestamp_format is None else [timestamp_format],
         ),
     )
-    return one_array(table["value"])
+    done = one_array(table["value"])
+    if pa.types.is_signed_integer(done.type) and below_zero(done):
+        refuse_wrapped(values, done)
+    return done
 
 
 def _put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
