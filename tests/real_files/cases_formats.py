@@ -341,7 +341,12 @@ ARCHIVES = [
         rows=FIRST_TWO,
         facts={"archive": "2 others passed over: notes.txt, sub/costs-1.csv"},
     ),
-    packed("with_others_tar", tarred(**{"notes.txt": b"x", "sales-1.csv": TWO}), rows=FIRST_TWO, facts={"archive": "1 other"}),
+    packed(
+        "with_others_tar",
+        tarred(**{"notes.txt": b"x", "sales-1.csv": TWO}),
+        rows=FIRST_TWO,
+        facts={"archive": "1 other"},
+    ),
     packed("of_others", zipped(**{"notes.txt": b"x"}), error=["sales-*.csv", "1 others: notes.txt"]),
     packed(
         "of_a_mac",
@@ -357,7 +362,9 @@ ARCHIVES = [
     ),
     packed("tar_bz2_streams", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"\0" * 64, rows=FIRST_TWO),
     packed("tar_bz2_damaged", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"BZh9", error=["to be whole"]),
-    packed("two_tars", tarred(**{"sales-1.csv": TWO}) + tarred(**{"sales-2.csv": MORE}), error=["more data after the end"]),
+    packed(
+        "two_tars", tarred(**{"sales-1.csv": TWO}) + tarred(**{"sales-2.csv": MORE}), error=["more data after the end"]
+    ),
 ]
 
 
