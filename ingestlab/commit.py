@@ -24,6 +24,7 @@ from ingestlab.members import container
 from ingestlab.models import Manifest
 from ingestlab.plan import Plan
 from ingestlab.process.conform import is_loose
+from ingestlab.signed import bare
 from ingestlab.storage import Store
 from ingestlab.vectors import Vectors
 
@@ -168,12 +169,12 @@ def recover(
     Raises:
         BusySourceError: Another job is mending the same commit.
     """
-    mine, done = {container(uri) for uri in uris}, []
+    mine, done = {bare(container(uri)) for uri in uris}, []
     for path in store.walk(layout.intents(tenant, table)):
         intent = load_manifest(store, path)
         if intent is None:
             continue
-        if mine & {container(s.uri) for s in intent.sources}:
+        if mine & {bare(container(s.uri)) for s in intent.sources}:
             lease.acquire([batch_lock(intent.batch)])
         elif intent.sources or not _free(intent, lease):
             continue

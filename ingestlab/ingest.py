@@ -20,7 +20,7 @@ from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
 from ingestlab.fitting import misfit
 from ingestlab.guard import check, check_tenant, file_name
-from ingestlab.history import load_manifest, manifests
+from ingestlab.history import live_parts, load_manifest, manifests
 from ingestlab.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,
@@ -39,6 +39,7 @@ from ingestlab.readers.text import Text
 from ingestlab.replacing import without
 from ingestlab.settings import Settings
 from ingestlab.settling import settle_types
+from ingestlab.signed import bare
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
 from ingestlab.vectors import Vectors
@@ -153,7 +154,7 @@ def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterat
     for source in request.sources:
         try:
             check_tenant(request.tenant, context.settings)
-            check(source.uri, context.settings)  # whoever put it on the queue may not have asked
+            check(source.address, context.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:
             story.failed({source.uri: error.to_dict()})
@@ -287,5 +288,6 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
     where = (target.tenant, target.table)
     lease.acquire([rewrite_lock(*where)])
     history = manifests(store, *where)
+    stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
     left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
     return left.added_to(batch, stale)
