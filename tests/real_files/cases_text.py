@@ -285,13 +285,6 @@ CASES = [
         rejects=[(0, "t:type")],
     ),
     Case(
-        name="text_names_of_zones",
-        file="a.csv",
-        data=b"id,at\n1,2022-03-05 09:00:00 CET\n2,2022-07-05 09:00:00 nonsense\n",
-        reader='Csv(columns={"id": "int64", "at": "timestamp[s]"}, timestamp_format="%Y-%m-%d %H:%M:%S %Z")',
-        error=["without names of zones", "use %z"],
-    ),
-    Case(
         name="text_years_of_four_digits",
         file="a.csv",
         data=b"d,v\n31/12/2019,1\n15/03/21,2\n1/1/20,3\n1/1/2020,4\n01/01/020,5\n",
