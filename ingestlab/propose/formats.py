@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
+from ingestlab.catalog import PACKED
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
 from ingestlab.readers.bytes import binary, unpack
 from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.detection import Encoding, by_mark, detect
+from ingestlab.readers.inference import named
 from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.readers.jsontext import plain, unknown_names
+from ingestlab.readers.jsontypes import look_at
 from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
 from ingestlab.readers.settling import sample
@@ -25,7 +27,8 @@ from ingestlab.readers.sniffing import Sniffed, sniff
 from ingestlab.storage import Store
 
 _HEAD = 256 << 10  # bytes that tell the format
-_ALIKE = 0.9  # of the records of a file without a suffix that says what it is
+_TABLES = (".csv", ".tsv")
+_ALIKE = 0.9  # of the lines of a file must have the same number of fields for it to be a table
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
         lines.pop()  # the head may have cut it
     if lines and _is_object(lines[0]):
         return _told(_json_lines(store, file, most, encoding), found)
-    looks = sniff(sample(text.encode()))
-    if looks.share < _ALIKE and not _stem(file.name).endswith((".csv", ".tsv")):
+    looks, name = sniff(sample(text.encode())), _plain_name(file.name)
+    if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
         return None
     return _told(_csv(store, file, most, encoding, looks), found)
 
@@ -97,16 +100,16 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
     guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
-    marks = {mark for guess in guesses.values() for mark in guess.marks}
-    if not marks <= set(NULLS):
-        options["null_values"] = tuple(sorted(marks.union(NULLS)))
+    marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
+    if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
+        options["null_values"] = unusual
     notes = [] if looks.nth is not None else ["no header: the first record looks like data; give the columns names"]
     notes += [looks.doubt] if looks.doubt else []
     form = _common_format(guesses, notes)
     if form:
         options["timestamp_format"] = form
-    nulls = {*NULLS, *marks}
-    seen = [Seen.of(name, guess, _whole(table[name]), nulls) for name, guess in guesses.items()]
+    notes += [f"column {name} stays text: {guess.doubt}" for name, guess in guesses.items() if guess.doubt]
+    seen = [Seen.of(name, guess, _whole(table[name]), {*marks[name]}) for name, guess in guesses.items()]
     return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
 
 
@@ -137,21 +140,15 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
 
 def _json_column(name: str, values: pa.Array) -> Seen:
     """A column of JSON text: of one simple type, or ``"json"``."""
-    valid = values.drop_null()
-    texts = valid.to_pylist()
-    if texts and all(text.startswith('"') for text in texts):
+    kind = look_at(values).type
+    if kind is None or isinstance(kind, pa.JsonType):
+        return Seen.of_values(name, "json", pa.nulls(len(values), pa.string()))
+    if pa.types.is_null(kind):
+        return Seen.of_values(name, "string", pa.nulls(len(values), pa.string()))
+    if values.drop_null()[0].as_py().startswith('"'):
         words = pa.array([plain(text) for text in values.to_pylist()], pa.string())
-        guess = guess_text(words)
-        kept = guess if guess.times and guess.form is None and not guess.marks else Guess("string")
-        return Seen.of(name, kept, words, set())
-    for kind in ("bool", "int64", "float64"):
-        try:
-            done = json_as(values, pa.type_for_alias(kind))
-        except pa.ArrowInvalid:
-            continue
-        if len(valid):
-            return Seen.of_values(name, kind, done)
-    return Seen.of_values(name, "json" if texts else "string", pa.nulls(len(values), pa.string()))
+        return Seen.of(name, Guess(named(kind)), words, set())
+    return Seen.of_values(name, named(kind), json_as(values, kind))
 
 
 def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
@@ -160,16 +157,17 @@ def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
     return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
 
 
+def _plain_name(name: str) -> str:
+    """A file's name without what packed it."""
+    lower = name.lower()
+    return next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
+
+
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _stem(name: str) -> str:
-    """A file's name in small letters, without what packed it."""
-    return reduce(str.removesuffix, (".gz", ".bz2", ".xz", ".zst"), name.lower())
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
