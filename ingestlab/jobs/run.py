@@ -161,6 +161,8 @@ class Run:
             failed = [job for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
             for job in failed:
                 if job.get_status(refresh=False) == JobStatus.FAILED:
+                    job.meta.pop("deaths", None)
+                    job.save_meta()
                     job.requeue()
                 else:  # what it has committed is unchanged by now, so it is the rest that is tried
                     queue = open_queue(self.client, self.record.queue)
