@@ -87,7 +87,7 @@ def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) 
         tally=tally,
         run=plan.target.run,
         batch=plan.batch,
-        facts=facts,
+        facts={**file.facts, **facts},
     )
 
 

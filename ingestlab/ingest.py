@@ -13,6 +13,7 @@ from ingestlab.batch import Batch, assemble
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
 from ingestlab.commit import abandon, all_or_nothing, publish, recover
+from ingestlab.doubles import without_doubles
 from ingestlab.errors import (
     BusySourceError,
     IngestError,
@@ -38,12 +39,14 @@ from ingestlab.models import (
 )
 from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target, make_plan
-from ingestlab.process import Job, run
+from ingestlab.process import run
+from ingestlab.readers.html import Html
+from ingestlab.readers.text import Text
 from ingestlab.replacing import without
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
-from ingestlab.tasks import Task, Tasks
+from ingestlab.tasks import Task, Tasks, job_of
 from ingestlab.vectors import Vectors
 
 UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
@@ -244,6 +247,7 @@ def _fetch(
         known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
         progress=story.fetched,
         failed=lambda one: story.failing({one.uri: one.error.to_dict()}),
+        pages=isinstance(target.pipeline.reader, Html | Text),
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
     _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)
@@ -282,22 +286,9 @@ def _tell_unchanged(
 
 
 def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
-    """One Dask task for each partition, and more for files that are tried alone; their receipts."""
-    target, settings = plan.target, context.settings
-    job = Job(
-        run=target.run,
-        batch=plan.batch,
-        tenant=target.tenant,
-        table=target.table,
-        pipeline=target.source,
-        lake=settings.lake_url,
-        storage_options=settings.storage_options,
-        references=dict(target.references),
-        replace=target.replace,
-        row_timeout=settings.row_timeout,
-        task_timeout=settings.task_timeout,
-    ).to_dict()
-    return Tasks(plan, context.cluster, story, task, job).run()
+    """One Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
+    receipts = Tasks(plan, context.cluster, story, task, job_of(plan, context.settings)).run()
+    return without_doubles(plan, receipts, context.store)
 
 
 def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:

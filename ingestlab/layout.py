@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from urllib.parse import quote
 
 _OWN = "_ingestlab"
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+_ASCII = re.compile(r"[\x00-\x7f]+")
 
 
 def raw(tenant: str, pipeline: str) -> str:
@@ -110,5 +112,10 @@ def executed(run: str, name: str) -> str:
 
 
 def folder(column: str, value: object) -> str:
-    """Hive's name for a partition folder, e.g. ``day=2017-10-23``."""
-    return f"{column}={NULL_FOLDER if value is None else quote(str(value), safe=' ')}"
+    """Hive's name for a partition folder, e.g. ``day=2017-10-23``.
+
+    Letters beyond ASCII stand as they are, as Spark writes them and as all tools read them; readers of ours know
+    folders with such letters quoted, too.
+    """
+    text = NULL_FOLDER if value is None else _ASCII.sub(lambda part: quote(part[0], safe=" "), str(value))
+    return f"{column}={text}"

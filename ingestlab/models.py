@@ -15,6 +15,7 @@ State = Literal["queued", "fetching", "processing", "committing", "finished", "f
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
 Kind = Literal["ingest", "compact", "replay", "delete", "reembed"]
 
+FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
 FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
@@ -101,6 +102,12 @@ class FetchedFile(Value):
     size: int
     sha256: str
     version: str | None = None  # what the server or the listing said of it: asks "changed?" next time
+    facts: dict[str, str] = Field(default_factory=dict)  # what its server said of it: see FETCHED
+
+    @property
+    def charset(self) -> str | None:
+        """The encoding that an HTTP header names, where Python knows it: a hint where none is declared."""
+        return self.facts.get("charset")
 
 
 class Wanted(Value):
@@ -252,6 +259,9 @@ class Manifest(Value):
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 
+NAMED_FACTS = ("encoding", "compression", "notebook", "page", "run")  # shown under a heading of their own
+
+
 class Outcome(Value):
     """How one source ended."""
 
@@ -263,6 +273,12 @@ class Outcome(Value):
     pipeline: str = ""
     facts: dict[str, str] = Field(default_factory=dict)  # what its reader found; where a notebook is kept
     error: dict[str, str] | None = None
+
+    @property
+    def assumed(self) -> str:
+        """What its reader took for granted, or found out, beside encoding and compression: ``header line 3``."""
+        told = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
+        return "; ".join(f"{name}: {text}" for name, text in told.items())
 
     def exception(self) -> IngestError | None:
         """The error of a failed source."""

@@ -19,6 +19,8 @@ from ingestlab.models import FetchedFile, Source, SourceRecord, Tally
 from ingestlab.pipeline import Pipeline
 from ingestlab.plan import Target, file_of
 from ingestlab.readers.archive import Archive
+from ingestlab.readers.html import Html
+from ingestlab.readers.text import Text
 from ingestlab.settings import Settings
 from ingestlab.storage import Store
 
@@ -77,9 +79,10 @@ def bring(
             wanted = f"one file as the reference '{name}' of pipeline '{pipeline.name}'"
             raise TerminalError(wanted, "an Archive of several", "Unpack it; a file that is compressed will do.")
     sources = [Source(uri=uri) for uri in dict.fromkeys(uris.values())]
+    pages = any(isinstance(reference.reader, Html | Text) for reference in pipeline.references.values())
     files: dict[str, FetchedFile] = {}
     errors: dict[str, IngestError] = {}
-    for got in fetch(sources, store=store, folder=folder, settings=settings, known=known):
+    for got in fetch(sources, store=store, folder=folder, settings=settings, known=known, pages=pages):
         if isinstance(got, Failed):
             errors[got.uri] = got.error
         elif isinstance(got, Unchanged):

@@ -66,6 +66,14 @@ class Reader(Protocol):
         ...
 
 
+def pieces_of(file: FetchedFile, reader: Reader, store: Store, size: int) -> tuple[Piece, ...]:
+    """The pieces of a file, each with the charset that its server named as ``settled["charset"]``."""
+    pieces = tuple(reader.split(file, store, size))
+    if not file.charset:
+        return pieces
+    return tuple(p.model_copy(update={"settled": {"charset": file.charset, **p.settled}}) for p in pieces)
+
+
 @runtime_checkable
 class PackReader(Reader, Protocol):
     """A reader that is faster at many small files together."""
@@ -109,7 +117,8 @@ class Pipeline:
             among a run's rules as ``column:discarded``. None leaves it to the reader's `extra_columns`.
             A declared column that is missing fails the file in any case, unless it is `optional`.
         max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
-            it is published. None lets every file pass.
+            it is published. None lets every file pass but one whose rows are all rejected, unless it was
+            `clean` that left all of them out; 1 lets that one pass, too.
         aggregates: Measures of groups of the published rows, by name, which are always up to date; see
             :class:`ingestlab.aggregates.Aggregate`.
         embedding: Vectors of the published rows, computed with them and searchable in Milvus; see
@@ -164,8 +173,8 @@ class Pipeline:
             if not re.fullmatch(COLUMN, column):
                 wanted = f"columns of letters, digits and '_', a letter first, as partition_by of pipeline '{name}'"
                 raise TerminalError(wanted, f"{column!r}", "It becomes a folder's name; readers skip those with a '_'.")
-        if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio < 1:
-            wanted = f"a share from 0 to below 1 as max_reject_ratio of pipeline '{name}'"
+        if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio <= 1:
+            wanted = f"a share from 0 to 1 as max_reject_ratio of pipeline '{name}'"
             raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
         check_aggregates(self.aggregates, self.folders, name)
         check_references(self.references, self.clean, name)

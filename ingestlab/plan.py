@@ -9,8 +9,8 @@ from typing import Any
 
 from ingestlab.catalog import PipelineSource
 from ingestlab.guard import file_name
-from ingestlab.models import FetchedFile, Partition, Piece, SourceRecord, Tally, digest
-from ingestlab.pipeline import Pipeline
+from ingestlab.models import FETCHED, FetchedFile, Partition, Piece, SourceRecord, Tally, digest
+from ingestlab.pipeline import Pipeline, pieces_of
 from ingestlab.storage import Store
 
 SHARED = 4  # workers that a file's pieces are shared by with nobody idle
@@ -27,6 +27,7 @@ class Target:
     pipeline: Pipeline
     replace: bool  # whether the sources' earlier rows go
     references: Mapping[str, FetchedFile] = field(default_factory=dict)  # in the raw zone, by name
+    taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def make_plan(
         }
     )[:24]
     reader = target.pipeline.reader
-    pieces = [tuple(reader.split(f, store, even(f.size, partition_bytes))) for f in files]
+    pieces = [pieces_of(f, reader, store, even(f.size, partition_bytes)) for f in files]
     packed = pack(pieces, {f.uri: f.size for f in files}, max(1, partition_bytes // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packed))
     return Plan(batch=batch, target=target, files=tuple(files), partitions=partitions)
@@ -80,6 +81,7 @@ def file_of(record: SourceRecord) -> FetchedFile:
         size=record.size,
         sha256=record.sha256,
         version=record.version,
+        facts={name: record.facts[name] for name in FETCHED if name in record.facts},
     )
 
 

@@ -10,11 +10,32 @@ from typing import Any
 from ingestlab.cluster import Cluster, CostlyError
 from ingestlab.models import Partition, Receipt
 from ingestlab.plan import Plan
+from ingestlab.process import Job
 from ingestlab.process.isolated import run_apart, scattered
+from ingestlab.settings import Settings
 from ingestlab.story import Story
 
 log = logging.getLogger("ingestlab")
 Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
+
+
+def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """What all tasks of a batch are told, as plain data."""
+    target = plan.target
+    return Job(
+        run=target.run,
+        batch=plan.batch,
+        tenant=target.tenant,
+        table=target.table,
+        pipeline=target.source,
+        lake=settings.lake_url,
+        storage_options=settings.storage_options,
+        references=dict(target.references),
+        replace=target.replace,
+        row_timeout=settings.row_timeout,
+        task_timeout=settings.task_timeout,
+        taken=target.taken,
+    ).to_dict()
 
 
 @dataclass

@@ -17,10 +17,13 @@ from ingestlab.fetch.landing import Site
 from ingestlab.fetch.unpack import first_member
 from ingestlab.models import FetchedFile, Partition, Receipt, Source, Tally
 from ingestlab.pinning import bring
-from ingestlab.pipeline import Pipeline
+from ingestlab.pipeline import Pipeline, pieces_of
 from ingestlab.process import Job, process
+from ingestlab.process.gate import OPEN
 from ingestlab.process.references import furnish
 from ingestlab.readers.archive import Archive
+from ingestlab.readers.html import Html
+from ingestlab.readers.text import Text
 from ingestlab.settings import MB, Settings
 from ingestlab.sinks.memory import MemorySink
 from ingestlab.storage import LocalStore, Store
@@ -57,7 +60,8 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
     """
     code = Catalog.read(settings).named(name)
     with tempfile.TemporaryDirectory() as scratch:
-        store, file = open_file(uri, settings, scratch)
+        pages = isinstance(load(code).reader, Html | Text)
+        store, file = open_file(uri, settings, scratch, pages=pages)
         beside = LocalStore(scratch)
         references = bring(load(code), code, beside, "references", settings)
         pipeline = furnish(load(code), code.sha256, references, beside)
@@ -71,8 +75,8 @@ def try_source(
     code: PipelineSource, store: Store, file: FetchedFile, sample: int, pipeline: Pipeline | None = None
 ) -> Trial:
     """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
-    pipeline = replace(pipeline or load(code), max_reject_ratio=None)  # a trial is there to show the rejects
-    first = pipeline.reader.split(file, store, sample)[0]
+    pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
+    first = pieces_of(file, pipeline.reader, store, sample)[0]
     table, rejects = MemorySink("rows"), MemorySink("rejects")
     job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
     receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
@@ -86,7 +90,7 @@ def try_source(
     )
 
 
-def open_file(uri: str, settings: Settings, scratch: str) -> tuple[Store, FetchedFile]:
+def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False) -> tuple[Store, FetchedFile]:
     """A local file where it lies; anything else is downloaded first."""
     if guard.check(uri, settings) == "file":
         path = guard.local_path(uri, settings)
@@ -95,7 +99,7 @@ def open_file(uri: str, settings: Settings, scratch: str) -> tuple[Store, Fetche
         file = FetchedFile(uri=path.as_uri(), path=path.name, name=path.name, size=path.stat().st_size, sha256="")
         return LocalStore(str(path.parent)), file
     store = LocalStore(str(Path(scratch)))
-    (got,) = fetch([Source(uri=uri)], store=store, folder="raw", settings=settings, known={})
+    (got,) = fetch([Source(uri=uri)], store=store, folder="raw", settings=settings, known={}, pages=pages)
     if isinstance(got, Failed):
         raise got.error
     assert isinstance(got, FetchedFile)

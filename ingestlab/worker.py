@@ -31,7 +31,7 @@ from ingestlab.jobs.rescue import RescuingWorker
 from ingestlab.jobs.results import UNEXPECTED, completed, kept_of
 from ingestlab.jobs.stopping import STOPPER, TimeLimit, beat_or_die
 from ingestlab.ledger import Ledger, connect
-from ingestlab.models import IngestRequest, IngestResult
+from ingestlab.models import FIRST_FAILURES, IngestRequest, IngestResult
 from ingestlab.replay import replay
 from ingestlab.requests import NotebookRequest, Request, check_queue, subjects
 from ingestlab.settings import MISSED_BEATS, Settings, load_settings
@@ -180,6 +180,8 @@ def _conclude(job: Job, request: Request, result: IngestResult, here: Context, p
     job.meta.pop("result")  # it is the return value now
     job.meta.pop("kept", None)
     job.meta.pop("error", None)
+    told = [o for o in result.outcomes if o.status == "committed" and o.assumed][:FIRST_FAILURES]
+    job.meta["assumed"] = [[o.uri, o.assumed] for o in told]
     progress.state("finished")
     return data
 

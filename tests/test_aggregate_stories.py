@@ -53,6 +53,7 @@ PIPELINE = Pipeline(
     clean=clean,
     contract=Small,
     partition_by="even",
+    max_reject_ratio=1,
     write_disposition="DISPOSITION",
     aggregates={AGGREGATES},
 )

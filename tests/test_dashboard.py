@@ -26,7 +26,7 @@ from yard import Yard, environment, until
 
 from ingestlab.dashboard import panels, preload
 from ingestlab.dashboard.collect import Collector, Snapshot
-from ingestlab.dashboard.endings import Failure
+from ingestlab.dashboard.endings import Assumption, Failure
 from ingestlab.dashboard.rates import MEASURES, SPAN, Rates
 from ingestlab.dashboard.reading import Queue
 from ingestlab.jobs import submit
@@ -205,6 +205,17 @@ def test_failures_are_listed_with_their_reason_and_cure(strict):
     assert "lost.csv" in panels.failures(found)
 
 
+def test_what_was_assumed_of_files_is_listed(strict):
+    collector = Collector(lambda: strict.settings)
+    run = strict.submit(strict.file("assumed.csv", b"id,word\n1,a\n"), pipeline=None, table="assumed")
+    assert run.wait(60).count("committed") == 1
+    found = seen(collector, lambda s: [a for a in s.assumptions if a.run == run.id], "what was assumed")
+    (one,) = (a for a in found.assumptions if a.run == run.id)
+    assert one.what.endswith("assumed.csv")
+    assert one.text == run.wait(5).outcomes[0].assumed
+    assert "assumed.csv" in panels.assumptions(found)
+
+
 def test_what_others_have_written_does_no_harm(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         client.sadd("rq:queues", "rq:queue:odd")
@@ -302,9 +313,16 @@ def test_what_comes_from_redis_is_escaped():
     counts = dict.fromkeys(("running", "retrying", "finished", "failed", "canceled"), 1)
     queue = Queue(evil, 5, counts, (), (), (), {}, {evil: 5})
     snapshot = Snapshot(
-        at=NOW, server=evil, home_queue=evil, queues=(queue,), rules={evil: 1}, failures=(failure,), tenants=(evil,)
+        at=NOW,
+        server=evil,
+        home_queue=evil,
+        queues=(queue,),
+        rules={evil: 1},
+        failures=(failure,),
+        tenants=(evil,),
+        assumptions=(Assumption(NOW, evil, evil, evil),),
     )
-    parts = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures")
+    parts = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures", "assumptions")
     page = "".join(getattr(panels, part)(snapshot) for part in parts)
     assert evil not in page
     assert "&lt;script&gt;" in page

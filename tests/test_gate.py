@@ -29,7 +29,7 @@ class Gated(World):
         self.write(most, more.get("disposition", "append"))
 
     def write(self, most: float | None, disposition: str = "append", **changes: str) -> None:
-        text = PIPELINE.replace("contract=", f"max_reject_ratio={most!r}, contract=")
+        text = PIPELINE.replace("max_reject_ratio=1", f"max_reject_ratio={most!r}")
         text = text.replace("DISPOSITION", disposition)
         for old, new in changes.items():
             text = text.replace(old, new)
@@ -104,11 +104,26 @@ def test_a_file_at_the_limit_passes(world: Gated) -> None:
     world.check([uri])
 
 
-def test_without_a_gate_every_file_passes(world: Gated) -> None:
-    world.write(None)
-    uri = world.put("a.csv", [13, 13, 2000])
-    assert world.ingest([uri]).outcomes[0].status == "committed"
+@pytest.mark.parametrize(("most", "numbers"), [(1, [13, 13, 2000]), (None, [13, 2000, 1]), (None, [13, 13])])
+def test_without_a_gate_every_file_passes_of_which_something_is_left_or_was_left_out(world: Gated, most, numbers):
+    world.write(most, **{'even=df["n"] // 2 * 2 == df["n"]': 'even=lambda left: left["n"] // 2 * 2 == left["n"]'})
+    uri = world.put("a.csv", numbers)
+    (outcome,) = world.ingest([uri]).outcomes
+    assert outcome.status == "committed", outcome.exception()
     world.check([uri])
+
+
+@pytest.mark.parametrize("partition_bytes", [30, 1 << 20], ids=["cut", "whole"])
+def test_a_file_whose_rows_are_all_rejected_fails_and_its_neighbours_do_not(world: Gated, partition_bytes: int):
+    world.write(None)
+    world.settings = world.settings.model_copy(update={"partition_bytes": partition_bytes})
+    bad, good = world.put("bad.csv", [5000 + n for n in range(19)] + [13]), world.put("good.csv", [*range(10), 13])
+    failed, committed = world.ingest([bad, good]).outcomes
+    assert (failed.status, committed.status) == ("failed", "committed")
+    error = failed.exception()
+    assert error.expected == "a row of bad.csv that can be published"
+    assert error.got.startswith("100 % (20 of 20): 19 n:less_than, 1 clean; commonest bad values: ")
+    world.check_gated([bad, good])
 
 
 def test_rows_of_a_bad_file_reject_none_of_its_neighbours(world: Gated) -> None:
@@ -121,7 +136,7 @@ def test_rows_of_a_bad_file_reject_none_of_its_neighbours(world: Gated) -> None:
     world.check_gated([bad, good])
 
 
-@pytest.mark.parametrize("most", [-0.1, 1.0, 5])
+@pytest.mark.parametrize("most", [-0.1, 1.1, 5])
 def test_a_share_that_is_none_is_refused(world: Gated, most: float) -> None:
     world.write(most)
     result = world.ingest([world.put("a.csv", GOOD)])

@@ -216,13 +216,13 @@ def test_a_bad_member_fails_alone_and_is_tried_again(world):
 
 
 def test_a_member_over_the_quality_gate_keeps_its_earlier_rows(world):
-    world.edit('partition_by="even"', 'partition_by="even", max_reject_ratio=0.6')
+    world.edit("max_reject_ratio=1", "max_reject_ratio=0.6")
     world.ingest([world.pack(FIRST)])
     uri = world.pack({**FIRST, "b/c.csv": [13, 5000, 6000]})
     assert ends(world.ingest([uri], run="r2"))["b/c.csv"] == "failed"
     world.expected[world.uri("x.zip", "b/c.csv")] = FIRST["b/c.csv"]
     world.check_all()
-    world.edit("=0.6", "=None")
+    world.edit("=0.6", "=1")
     assert ends(world.ingest([uri], run="r3"))["b/c.csv"] == "committed"
     world.expected[world.uri("x.zip", "b/c.csv")] = [13, 5000, 6000]
     world.check_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -94,7 +95,65 @@ def test_columns_that_are_missing_or_not_declared(folder):
 def test_dictionaries_become_plain_and_empty_files_are_told(folder):
     words = pa.array(["x", "y", "x"]).dictionary_encode()
     assert read(folder, Parquet(), parquet({"s": words})).table.schema.field("s").type == pa.string()
-    assert "0 rows" in refused(folder, Parquet(), parquet({"s": pa.array([], pa.string())})).got
+    empty = read(folder, Parquet(), parquet({"s": pa.array([], pa.string())}))
+    assert (len(empty.table), dict(empty.facts)) == (0, {"note": "0 rows"})
+    assert "none at all" in refused(folder, Parquet(), parquet({})).got
+
+
+def test_text_told_by_its_differences_is_decoded_some_rows_at_a_time(folder):
+    """A few bytes for each repetition: the footer says nothing of what they grow to."""
+    words = [f"{'x' * 20_000}{i % 3}" for i in range(5000)]
+    data = parquet(
+        {"s": words, "n": range(5000)}, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY", "n": "PLAIN"}
+    )
+    assert len(data) < 200_000
+    assert read(folder, Parquet(), data).table["s"].to_pylist() == words
+    assert "bytes in memory" in refused(folder, Parquet(max_group_bytes=10_000_000), data).expected
+
+
+@pytest.mark.parametrize(("fine", "unit"), [(1, "us"), (3, "ns")])
+def test_int96_takes_the_unit_that_fits_most_of_a_file(folder, fine, unit):
+    """Two times beyond the reach of nanoseconds, and some between two microseconds; all pieces take one unit."""
+    data = int96([YEAR_1, YEAR_9999, *[(EPOCH, 1_000_000_001 + i) for i in range(fine)]], row_group_size=2)
+    (folder / "f").write_bytes(data)
+    store, file = LocalStore(str(folder)), FetchedFile(uri="u", path="f", name="f", size=len(data), sha256="ab")
+    found = [Parquet().read(piece, store) for piece in Parquet().split(file, store, 8)]
+    assert len(found) == 1 + (fine + 1) // 2
+    assert {one.table.schema.field("t").type for one in found} == {pa.timestamp(unit)}
+    bad = [b.row for one in found for b in one.bad if b.rule == "range"]
+    assert bad == ([0, 1] if unit == "ns" else [2])
+    declared = read(folder, Parquet(columns={"t": "timestamp[us]"}), data)
+    assert (declared.rows.tolist(), {b.row for b in declared.bad}) == ([0, 1], set(range(2, 2 + fine)))
+
+
+def test_int96_beyond_the_years_is_set_apart_and_never_wrapped(folder):
+    found = read(folder, Parquet(), int96([(1, 0), (EPOCH, 5_000), (2**31, 0), (2**32 - 1, 0)]))
+    assert found.table["t"].to_pylist() == [datetime(1970, 1, 1, 0, 0, 0, 5)]
+    assert next((b.row, b.rule, b.value) for b in found.bad) == (0, "range", "-210866716800 seconds from 1970")
+    assert [b.row for b in found.bad] == [0, 2, 3]
+
+
+def test_int96_in_lists(folder):
+    data = int96([YEAR_1, (EPOCH, 0)], nested=True)
+    assert read(folder, Parquet(), data).table["t"].to_pylist() == [[datetime(1, 1, 1)], [datetime(1970, 1, 1)]]
+    assert "1 others" in refused(folder, Parquet(), int96([(1, 0), (EPOCH, 0)], nested=True)).got
+
+
+EPOCH, YEAR_1, YEAR_9999 = 2_440_588, (1_721_426, 0), (5_373_484, 1_000)  # Julian days; and nanoseconds in them
+
+
+def int96(times: list[tuple[int, int]], *, nested: bool = False, **options: object) -> bytes:
+    """A file of Julian days and nanoseconds, which no writer here makes beyond the reach of nanoseconds."""
+    some = pa.array(range(1, len(times) + 1), pa.timestamp("ns"))
+    column = pa.array([[t] for t in some], pa.list_(some.type)) if nested else some
+    data = parquet(
+        {"t": column}, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none", **options
+    )
+    for i, (day, nanos) in enumerate(times, 1):
+        old, new = struct.pack("<QI", i, EPOCH), struct.pack("<QI", nanos, day)
+        assert data.count(old) == 1
+        data = data.replace(old, new)
+    return data
 
 
 @pytest.mark.parametrize(
@@ -155,7 +214,7 @@ def test_a_text_has_its_first_line_for_a_title(folder):
     records = read(folder, Text(), "\n\n  Größe  \r\nmore\n".encode("cp1252"))
     (row,) = records.table.to_pylist()
     assert row == {"title": "Größe", "text": "\n\n  Größe  \r\nmore\n", "characters": 18}
-    assert records.facts == {"encoding": "cp1252"}
+    assert records.facts == {"encoding": "cp1252, a guess"}
 
 
 def test_a_blank_or_too_long_text(folder):
@@ -194,8 +253,8 @@ def test_a_page(folder):
         ("utf-8", "utf-8", "utf-8"),
         ("iso-8859-1", "utf-8", "utf-8"),  # a template nobody changed
         ("iso-8859-1", "cp1252", "cp1252"),
-        ("utf-8", "cp1252", "cp1252"),
-        ("klingon", "cp1252", "cp1252"),
+        ("utf-8", "cp1252", "cp1252, a guess"),
+        ("klingon", "cp1252", "cp1252, a guess"),
         ("iso-8859-2", "iso-8859-2", "iso8859-2"),
         ("", "utf-16", "utf-16"),
     ],

@@ -214,7 +214,7 @@ def test_a_big_file_is_read_only_where_its_rejects_are(tmp_path, redis_url, monk
 
 def test_a_quality_gate_does_not_hold_rejects_back(world):
     path = Path(world.settings.pipelines[0]) / "small.py"
-    path.write_text(path.read_text().replace("reader=Csv(", "max_reject_ratio=0.01, reader=Csv("))
+    path.write_text(path.read_text().replace("max_reject_ratio=1", "max_reject_ratio=0.01"))
     world.mend(limit=2000)
     assert "failed" not in outcomes(world.replay()).values()
     world.check_all()

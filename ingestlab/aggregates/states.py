@@ -74,11 +74,15 @@ def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
     def column(name: str) -> pa.Array:
         return whole(states[name])
 
+    @cache
+    def kept(name: str) -> pa.Array:
+        return decoded(joined(states[name]))  # a sum that is NaN is what infinities make, and no missing value
+
     keys = {key.name: key_values(column(key.name), None, key.name) for key in aggregate.keys}
     groups = group(keys, states.num_rows)
     found = dict(groups.keys)
     for state in aggregate.states:
-        found |= _merge(state, column, groups)
+        found |= _merge(state, kept if state.kind == "sum" else column, groups)
     return pa.table(found)
 
 

@@ -95,12 +95,13 @@ def print_result(result: RunResult) -> None:
 def files_table(result: RunResult) -> Table:
     """How each file ended, and what its reader found out about it."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("file", "status", "rows", "published", "rejected", "encoding", "compression"):
-        table.add_column(heading, justify="right" if heading in ("rows", "published", "rejected") else "left")
+    for heading in ("file", "status", "rows", "published", "rejected", "encoding", "compression", "assumed"):
+        numbers = heading in ("rows", "published", "rejected")
+        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for o in result.outcomes:
         t = o.tally
         counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
-        facts = (o.facts.get("encoding", ""), o.facts.get("compression", ""))
+        facts = (o.facts.get("encoding", ""), o.facts.get("compression", ""), Text(o.assumed))
         state = Text(o.status, style="red" if o.status == "failed" else "")
         table.add_row(Text(label(o.uri)), state, *counts, *facts)
     return table

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ingestlab.dashboard.endings import Endings, Failure
+from ingestlab.dashboard.endings import Assumption, Endings, Failure
 from ingestlab.dashboard.rates import History, Rates
 from ingestlab.dashboard.reading import (
     QUEUES,
@@ -57,6 +57,7 @@ class Snapshot:
     rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
     failed: int = 0  # files, in the last hour
     failures: tuple[Failure, ...] = ()  # newest first
+    assumptions: tuple[Assumption, ...] = ()  # likewise
     tenants: tuple[str, ...] = ()  # that had jobs waiting, in the order in which they were first seen
     samples: str = ""  # where the embedded stack serves sample files
     cost: float = 0.0  # seconds of CPU that it took to find this out
@@ -170,6 +171,7 @@ class Collector:
             rules=self._endings.rules(now),
             failed=self._endings.failed(now),
             failures=self._endings.failures(),
+            assumptions=self._endings.assumptions(),
         )
 
     def _follow(self, client: redis.Redis, queues: list[Queue], now: float) -> list[Job]:

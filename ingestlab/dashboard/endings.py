@@ -33,6 +33,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Assumption:
+    """What was taken for granted when a file was read."""
+
+    at: float
+    run: str
+    what: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """A job in which something went wrong; `explained` once it is known what."""
 
@@ -49,6 +59,7 @@ class Endings:
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
+        self._assumed: OrderedDict[str, tuple[Assumption, ...]] = OrderedDict()  # by job
 
     def note(self, job: Job) -> None:
         """Takes note of a job that has ended; being told the same twice changes nothing."""
@@ -56,6 +67,7 @@ class Endings:
         if job.ended is None or (known and known.at == job.ended):
             return
         self._jobs.pop(job.id, None)
+        self._assume(job)
         if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
             return
         self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
@@ -84,6 +96,21 @@ class Endings:
         """The newest failures first."""
         newest = sorted(self._jobs.values(), key=lambda ended: -ended.at)
         return tuple(failure for ended in newest for failure in ended.failures)[:SHOWN]
+
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """The newest first."""
+        newest = sorted(self._assumed.values(), key=lambda found: -found[0].at)
+        return tuple(one for found in newest for one in found)[:SHOWN]
+
+    def _assume(self, job: Job) -> None:
+        """Takes note of what a job's meta says of assumptions."""
+        told, run = job.meta.get("assumed"), str(job.meta.get("run", ""))
+        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        if pairs:
+            found = tuple(Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
+            self._assumed[job.id] = found[:OF_ONE]
+            while len(self._assumed) > SHOWN:
+                self._assumed.popitem(last=False)
 
     def failed(self, now: float) -> int:
         """Files that failed in the last :data:`SPAN` seconds."""

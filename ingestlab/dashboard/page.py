@@ -92,7 +92,7 @@ class IngestPage:
         self._window = RadioButtonGroup(labels=list(WINDOWS), active=0, stylesheets=[BUTTONS], margin=(4, 0, 4, 0))
         self._window.on_change("active", lambda attr, old, new: self._draw())  # noqa: ARG005 - Bokeh looks at the names
         style = InlineStyleSheet(css=_style())
-        names = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures")
+        names = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures", "assumptions")
         look: Any = {"stylesheets": [style], "disable_math": True, "sizing_mode": "stretch_width", "margin": 0}
         self._divs = {name: Div(visible=False, **look) for name in names}  # an empty one takes room
         self.root = self._layout()
@@ -183,6 +183,7 @@ class IngestPage:
             row(*self._charts, stylesheets=[four], **options),
             row(d["queues"], d["jobs"], d["workers"], d["rejects"], stylesheets=[two], **options),
             d["failures"],
+            d["assumptions"],
             stylesheets=[GlobalInlineStyleSheet(css=PAGE_STYLE)],
             styles={"padding": "4px 6px 24px"},
             **options,

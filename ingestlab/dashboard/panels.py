@@ -149,6 +149,21 @@ def failures(snapshot: Snapshot) -> str:
     return _panel("Failures, newest first", table)
 
 
+def assumptions(snapshot: Snapshot) -> str:
+    """What was taken for granted when files were read; nothing where all was declared."""
+    if not snapshot.assumptions:
+        return ""
+    rows = [
+        (
+            f"<span class=tight>{_clock(one.at)}</span>",
+            f"<span class=wrap>{escape(one.what)}</span><div class=soft>{escape(one.run)}</div>",
+            f"<div class='wrap three' title='{escape(one.text)}'>{escape(one.text)}</div>",
+        )
+        for one in snapshot.assumptions
+    ]
+    return _panel("Assumed, newest first", _table(("when", "file", "what was assumed"), rows, look="failures"))
+
+
 def doubtful(worker: Listener) -> bool:
     """Whether a worker has been silent for too long to count on it."""
     return _silence(worker) > (SILENT if worker.version else SILENT_STOCK)

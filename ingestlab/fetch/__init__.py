@@ -35,6 +35,7 @@ def fetch(
     known: Mapping[str, SourceRecord],
     progress: Callable[[int, int], None] | None = None,
     failed: Callable[[Failed], None] | None = None,
+    pages: bool = False,
 ) -> list[Fetched]:
     """Brings sources into the raw zone, those that changed.
 
@@ -48,6 +49,7 @@ def fetch(
         progress: Called ten times a second and at the end with files done and bytes received so far; what
             it raises ends the fetching.
         failed: Called likewise, as soon as it is known that a source cannot be fetched.
+        pages: Whether web pages are what is wanted; if not, they are refused where another file was announced.
 
     Returns:
         For each source, in their order: a file, or that it is unchanged, or its error.
@@ -59,7 +61,7 @@ def fetch(
     meter = _Meter(progress, sum(r is not None for r in results))
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
-        crew = _Crew(Site(store, folder, settings), settings, meter, failed)
+        crew = _Crew(Site(store, folder, settings), settings, meter, failed, pages=pages)
         try:
             _run(crew.work(sources, known, results, todo))
         except LakeFaultError as fault:
@@ -124,9 +126,11 @@ class _Meter:
 class _Crew:
     """As many workers as there may be connections; each takes the next source until none is left."""
 
-    def __init__(self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None) -> None:
+    def __init__(
+        self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
+    ) -> None:
         self._settings, self._meter, self._failed = settings, meter, failed or (lambda _source: None)
-        self._http = HttpSources(site, settings, meter.moved)
+        self._http = HttpSources(site, settings, meter.moved, pages=pages)
         self._files = FileSources(site, settings, self._moved_in_thread)
         self._filesystems: dict[str, Any] = {}
 

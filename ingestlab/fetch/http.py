@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -17,52 +16,19 @@ from yarl import URL
 from ingestlab import guard
 from ingestlab.errors import TerminalError, TransientError
 from ingestlab.fetch import answers
+from ingestlab.fetch.download import AnotherVersionError, Download
 from ingestlab.fetch.landing import Landing, Site
 from ingestlab.fetch.outcome import Unchanged
 from ingestlab.fetch.retry import Pace, attempts, too_long
+from ingestlab.fetch.urls import exact, resolved
 from ingestlab.models import FetchedFile, Source, SourceRecord
 from ingestlab.settings import Settings
-from ingestlab.versions import conditions, header_version, strong_etag
 
 REDIRECTS = 5
+_WEB = ("http", "https")
 _MOVED = (301, 302, 303, 307, 308)
 _BUFFER = 1 << 17  # bytes; a connection reads ahead twice as many and, at the end, one read of asyncio's, 256 kB
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "ingestlab"}
-
-
-class Download:
-    """One file on its way: what came so far, and which version of the file that belongs to."""
-
-    def __init__(self, source: Source, known: SourceRecord | None, landing: Landing) -> None:
-        self.uri, self.known, self.landing = source.uri, known, landing
-        self.version: str | None = None
-        self.resumable = False
-
-    def headers(self) -> dict[str, str]:
-        """Asks for the rest of what has come in part, else for the file if it changed."""
-        tag = strong_etag(self.version)
-        if self.landing.size and self.resumable and tag:
-            return {"Range": f"bytes={self.landing.size}-", "If-Range": tag}
-        self.landing.restart()
-        return conditions(self.known.version) if self.known else {}
-
-    def begin(self, response: aiohttp.ClientResponse) -> int | None:
-        """Takes note of an answer; gives the size that the whole file must have, if it is told."""
-        length = response.content_length
-        if response.status == HTTPStatus.PARTIAL_CONTENT:
-            return self._go_on(response.headers.get("Content-Range", ""))
-        self.landing.restart()
-        self.version = header_version(response.headers)
-        self.resumable = response.headers.get("Accept-Ranges", "").lower() == "bytes"
-        return length
-
-    def _go_on(self, content_range: str) -> int | None:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
-        if not found or int(found[1]) != self.landing.size:
-            expected, got = f"the rest of {self.uri}, from byte {self.landing.size:,}", f"'{content_range}'"
-            self.resumable = False
-            raise TransientError(expected, got, "The server's ranges are wrong; the next attempt asks for all of it.")
-        return None if found[2] == "*" else int(found[2])
 
 
 class HttpSources:
@@ -72,10 +38,11 @@ class HttpSources:
         site: Where the files go.
         settings: Limits and addresses.
         moved: Called with the size of each chunk that arrives.
+        pages: Whether web pages are what is wanted.
     """
 
-    def __init__(self, site: Site, settings: Settings, moved: Callable[[int], None]) -> None:
-        self._site, self._settings, self._moved = site, settings, moved
+    def __init__(self, site: Site, settings: Settings, moved: Callable[[int], None], *, pages: bool) -> None:
+        self._site, self._settings, self._moved, self._pages = site, settings, moved, pages
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -109,7 +76,7 @@ class HttpSources:
         """
         limit = self._settings.fetch_timeout
         with Landing(self._site, source.uri) as landing:
-            download = Download(source, known, landing)
+            download = Download(source, known, landing, pages=self._pages)
             try:
                 async with asyncio.timeout(limit):
                     return await self._try(download)
@@ -129,27 +96,43 @@ class HttpSources:
         raise first
 
     async def _once(self, download: Download) -> FetchedFile | Unchanged:
+        try:
+            return await self._ask(download)
+        except AnotherVersionError:
+            download.distrust()
+            return await self._ask(download)
+
+    async def _ask(self, download: Download) -> FetchedFile | Unchanged:
+        """One request, and what its answer brings."""
         sent = download.headers()
+        landing = download.landing
         size: int | None = None
         try:
             response = await self._open(download.uri, sent)
             async with response:
-                if response.status == HTTPStatus.NOT_MODIFIED and download.known and "Range" not in sent:
+                if response.status == HTTPStatus.NOT_MODIFIED and download.known and sent and "Range" not in sent:
+                    _shut_if_more(response)
                     return Unchanged(download.uri, download.known.version)
                 if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    download.resumable = False
+                    download.distrust()
                 wanted = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) if "Range" in sent else (HTTPStatus.OK,)
                 if response.status not in wanted:
                     raise answers.refused(response, download.uri)
                 size = download.begin(response)
-                download.landing.expect(size)
+                landing.expect(size)
                 await self._receive(response, download)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise answers.broken(error, download.uri, download.landing.size, size, self._settings) from error
-        if size is not None and download.landing.size != size:
-            download.resumable = False
-            raise answers.short(download.uri, download.landing.size, size)
-        return await self._settle(download)
+            # A "304 Not Modified" must have no body; from some servers it has, and no client can read that. So the
+            # file is asked for whatever its version: its content tells whether it changed.
+            unreadable = isinstance(error, aiohttp.ClientResponseError) and download.conditional and sent
+            download.conditional = download.conditional and not unreadable
+            if unreadable:
+                return await self._ask(download)
+            raise answers.broken(error, download.uri, landing.size, size, self._settings) from error
+        if size is not None and landing.size != size:
+            download.distrust()
+            raise answers.short(download.uri, landing.size, size)
+        return download.settle() if download.quick else await asyncio.to_thread(download.settle)
 
     async def _receive(self, response: aiohttp.ClientResponse, download: Download) -> None:
         landing, pace, content = download.landing, Pace(self._settings, download.uri), response.content
@@ -163,15 +146,9 @@ class HttpSources:
             if landing.feed(chunk):
                 await asyncio.to_thread(landing.spill)
 
-    async def _settle(self, download: Download) -> FetchedFile | Unchanged:
-        landing = download.landing
-        if landing.quick:
-            return landing.settle(download.version, download.known)
-        return await asyncio.to_thread(landing.settle, download.version, download.known)
-
     async def _open(self, uri: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """The first answer that is not a redirect; every address on the way is checked."""
-        url = self._allowed(uri)
+        url, at = self._allowed(uri), uri
         for _hop in range(REDIRECTS + 1):
             response = await self._session.get(url, headers=headers, allow_redirects=False)
             if response.status not in _MOVED:
@@ -179,21 +156,29 @@ class HttpSources:
             async with response:
                 target = response.headers.get("Location", "")
             try:
-                url = self._allowed(str(url.join(URL(target))) if target else "")
+                at = resolved(at, target) if target else ""
+                if guard.scheme_of(at) in _WEB:
+                    exact(at)  # raises for what is no URL
+                url = self._allowed(at)
             except (TerminalError, ValueError) as error:
                 raise answers.bad_redirect(uri, target, error) from None
         raise TerminalError(f"at most {REDIRECTS} redirects from {uri}", "one more", "Use the address it leads to.")
 
     def _allowed(self, uri: str) -> URL:
-        guard.check(uri, self._settings)
+        if guard.check(uri, self._settings) not in _WEB:
+            raise TerminalError("an http or https URL with a host", guard.shown(uri), "Use the address of the file.")
         try:
-            url = URL(uri)
+            url = exact(uri)
         except ValueError as error:
             raise TerminalError.wrap(error, "a URL", "Check its spelling.") from None
-        if url.scheme not in ("http", "https") or not url.host:
-            raise TerminalError("an http or https URL with a host", guard.shown(uri), "Use the address of the file.")
-        guard.check_host(url.host, self._settings)  # as the client reads it, which is what counts
+        guard.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
         return url
+
+
+def _shut_if_more(response: aiohttp.ClientResponse) -> None:
+    """Ends the connection where a body may follow that must not be there: it would be taken for the next answer."""
+    if response.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in response.headers:
+        response.close()
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):

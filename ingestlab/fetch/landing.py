@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ingestlab import guard
 from ingestlab.errors import IngestError, TerminalError
@@ -18,6 +20,7 @@ from ingestlab.models import FetchedFile, SourceRecord
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, Store, storage_error
 
+_HEAD = 2048  # bytes by which a web page is known
 BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file is written in one go
 
 
@@ -44,7 +47,8 @@ class Landing:
     def __init__(self, site: Site, uri: str) -> None:
         self.uri = uri
         self.size = 0
-        self._site = site
+        self.head = b""  # the first bytes
+        self.site = site
         self._hash = hashlib.sha256()
         self._hashing: Future[None] | None = None
         self._chunks: list[bytes] = []
@@ -61,18 +65,20 @@ class Landing:
     @property
     def quick(self) -> bool:
         """Whether `settle` is short enough for an event loop: few bytes, onto a local disk."""
-        return self._fd is None and self._site.quick
+        return self._fd is None and self.site.quick
 
     def expect(self, size: int | None) -> None:
         """Refuses a source that says itself that it is too big, before its bytes come."""
-        if size is not None and size > self._site.limit:
+        if size is not None and size > self.site.limit:
             raise self._too_big(f"{size:,} bytes")
 
     def feed(self, chunk: bytes) -> bool:
         """Takes bytes; True says that it is time for `spill`. Raises TerminalError above the size limit."""
         self.size += len(chunk)
-        if self.size > self._site.limit:
+        if self.size > self.site.limit:
             raise self._too_big(f"more: stopped after {self.size:,} bytes")
+        if len(self.head) < _HEAD:
+            self.head += chunk[:_HEAD]
         self._chunks.append(chunk)
         self._held += len(chunk)
         return self._held >= BUFFER
@@ -92,10 +98,24 @@ class Landing:
         if self._path:
             Path(self._path).unlink(missing_ok=True)
         self._fd, self._path = None, ""
-        self.size, self._held, self._chunks, self._hash = 0, 0, [], hashlib.sha256()
+        self.size, self.head, self._held, self._chunks, self._hash = 0, b"", 0, [], hashlib.sha256()
 
-    def settle(self, version: str | None, known: SourceRecord | None) -> FetchedFile | Unchanged:
+    def reread(self) -> BinaryIO:
+        """All that has come, from its beginning; nothing more may come. Raises LakeFaultError."""
+        if self._fd is None:
+            return io.BytesIO(self._take())
+        self.spill()
+        return Path(self._path).open("rb")
+
+    def settle(
+        self, version: str | None, known: SourceRecord | None, facts: Mapping[str, str] | None = None
+    ) -> FetchedFile | Unchanged:
         """Gives the file its place in the lake, named by its content, unless the lake has it already.
+
+        Args:
+            version: What tells this version next time.
+            known: What the lake has of the source.
+            facts: What its server said of it.
 
         Raises:
             LakeFaultError: The lake cannot be written.
@@ -107,7 +127,7 @@ class Landing:
         if known and known.sha256 == sha256:
             return Unchanged(self.uri, version)
         name = guard.file_name(self.uri)
-        target = f"{self._site.folder}/{sha256}{guard.suffixes(name)}"
+        target = f"{self.site.folder}/{sha256}{guard.suffixes(name)}"
         try:
             if not self._there(target):
                 self._write(rest)
@@ -116,11 +136,19 @@ class Landing:
             raise LakeFaultError(error) from error
         except OSError as error:
             raise LakeFaultError(storage_error(error, target)) from error
-        return FetchedFile(uri=self.uri, path=target, name=name, size=self.size, sha256=sha256, version=version)
+        return FetchedFile(
+            uri=self.uri,
+            path=target,
+            name=name,
+            size=self.size,
+            sha256=sha256,
+            version=version,
+            facts=dict(facts or {}),
+        )
 
     def _there(self, target: str) -> bool:
         try:
-            return self._site.store.size(target) == self.size
+            return self.site.store.size(target) == self.size
         except FileNotFoundError:
             return False
 
@@ -138,24 +166,24 @@ class Landing:
     def _write(self, data: bytes) -> None:
         try:
             if self._fd is None:
-                self._path = f"{self._site.scratch}/{uuid.uuid4().hex}"
+                self._path = f"{self.site.scratch}/{uuid.uuid4().hex}"
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
-            raise LakeFaultError(storage_error(error, self._site.scratch)) from error
+            raise LakeFaultError(storage_error(error, self.site.scratch)) from error
 
     def _adopt(self, target: str) -> None:
         assert self._fd is not None
         fd, self._fd = self._fd, None
         os.close(fd)  # before the file gets its name: a full disk may show only now
-        self._site.store.adopt(Path(self._path), target)
+        self.site.store.adopt(Path(self._path), target)
         self._path = ""
 
     def _too_big(self, got: str) -> TerminalError:
         fix = "Cut the file, or raise INGESTLAB_MAX_FILE_BYTES."
-        return TerminalError(f"at most {self._site.limit:,} bytes from {self.uri}", got, fix)
+        return TerminalError(f"at most {self.site.limit:,} bytes from {self.uri}", got, fix)
 
 
 @cache

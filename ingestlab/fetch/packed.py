@@ -6,9 +6,7 @@ nothing that it says of its sizes is believed.
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
 import io
 import lzma
 import stat
@@ -21,12 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
-import pyarrow as pa
-
 from ingestlab.errors import TerminalError
 from ingestlab.members import Kind
 from ingestlab.models import FetchedFile
-from ingestlab.readers.bytes import Compression, Limits, binary, compression
+from ingestlab.readers.bytes import Limits, binary
+from ingestlab.readers.compression import Compression, compression, expanding
 from ingestlab.storage import Store, storage_error
 
 STEP = 1 << 20  # bytes that are read at once
@@ -104,7 +101,7 @@ def look_into(file: FetchedFile, store: Store, most: int, max_members: int) -> P
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Packed("zip", None, _zip(raw, file.name, max_members))
     kind = compression(head)
-    stream = _Tar(raw if kind is None else _expanding(raw, kind), file.name, None if kind is None else most)
+    stream = _Tar(raw if kind is None else expanding(raw, kind), file.name, None if kind is None else most)
     inside = stream.peek()
     if inside[257:262] != b"ustar":
         got = "an empty file (0 bytes)" if not head else binary(inside) or f"{inside[:8]!r}"
@@ -143,18 +140,6 @@ class _Range(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
-
-
-def _expanding(raw: Any, kind: Compression) -> Any:
-    match kind:
-        case "gzip":
-            return gzip.GzipFile(fileobj=raw)
-        case "bz2":
-            return bz2.BZ2File(raw)
-        case "xz":
-            return lzma.LZMAFile(raw)
-        case "zstd":
-            return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
 
 
 def _zip(raw: Any, archive: str, most: int) -> Iterator[Entry]:

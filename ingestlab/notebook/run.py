@@ -141,6 +141,7 @@ def _file_row(result: RunResult, i: int) -> dict[str, Any]:
         "rejected": o.tally.rejected,
         "encoding": o.facts.get("encoding"),
         "compression": o.facts.get("compression"),
+        "assumed": o.assumed or None,
         "error": str(error) if error else None,
         "uri": o.uri,
     }

@@ -20,6 +20,7 @@ from ingestlab.models import FetchedFile, Part, Partition, Piece, Value
 from ingestlab.pipeline import Pipeline, Reader, Records
 from ingestlab.process import Job, process_with
 from ingestlab.process.frames import Ints
+from ingestlab.process.gate import OPEN
 from ingestlab.sinks.parquet import ParquetSink
 from ingestlab.storage import Store, open_store
 
@@ -125,7 +126,7 @@ def run_again(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 def judging(pipeline: Pipeline) -> Pipeline:
     """A pipeline without its quality gate: rejects that are rejected again are no worse a file."""
-    return replace(pipeline, max_reject_ratio=None)
+    return replace(pipeline, max_reject_ratio=OPEN)
 
 
 def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:

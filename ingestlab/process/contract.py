@@ -15,6 +15,7 @@ from ingestlab.errors import TerminalError, let_pass
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.culprits import Fault, RaisedError
 from ingestlab.process.frames import filtered
+from ingestlab.process.patterns import pythonic
 from ingestlab.process.screen import NOT_NULL, Question, Screened, failures_of, rule_of, screen
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class _Asker:
         contract = pipeline.contract
         if isinstance(contract, type) and issubclass(contract, DataFrameModel):
             contract = contract.to_schema()
+        if isinstance(contract, DataFrameSchema):
+            contract = pythonic(contract)
         self._contract = contract
         self._wanted = f"a frame that the contract of '{pipeline.name}' can check"
         self.whole: Question | None = None

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ingestlab.models import Piece
 from ingestlab.pipeline import Bad, Records
+from ingestlab.process.schema import common_schema
 
 INDEX = "_row"  # the name of a frame's index while users' code has it
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -85,6 +86,20 @@ def join(loaded: Sequence[Loaded]) -> Frame:
     if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk
         table = table.combine_chunks()
     return Frame(tuple(loaded), table, np.concatenate(index), starts)
+
+
+def families(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
+    """Pieces whose columns go together without a value changing: nobody's decimals become a neighbour's floats."""
+    found: list[tuple[pa.Schema, list[Loaded]]] = []
+    for one in loaded:
+        schema = one.records.table.schema
+        for i, (other, members) in enumerate(found):
+            if both := other if schema == other else common_schema(other, schema):
+                found[i] = (both, [*members, one])
+                break
+        else:
+            found.append((schema, [one]))
+    return [members for _, members in found]
 
 
 def some(frame: Frame, rows: Ints | None) -> Frame:

@@ -1,6 +1,7 @@
-"""The quality gate: a file of which too many rows are rejected fails as a whole.
+"""The quality gate: a file of which too many rows are rejected, or all of them, fails as a whole.
 
-Files that lie whole in one task are judged there, before anything is written. A file that is cut into pieces
+Rows that `clean` leaves out are what its author wanted: a file of nothing else is committed without a row. Files
+that lie whole in one task are judged there, before anything is written. A file that is cut into pieces
 is judged when the receipts of all its pieces are in; they carry what its error needs.
 """
 
@@ -17,6 +18,8 @@ from ingestlab.models import Faults, Piece, Receipt, Tally
 
 MOST_VALUES = 100  # different bad values of one piece that a receipt carries, the commonest ones
 SHOWN = 5  # of them in an error
+LEFT_OUT = "clean"  # the rule of rows that `clean` leaves out
+OPEN = 1.0  # the share of a gate that lets every file pass
 
 
 def refused(
@@ -26,20 +29,27 @@ def refused(
     most: float | None,
     pipeline: str,
 ) -> dict[str, QualityError]:
-    """The errors, by URI, of those files among some pieces that are whole and too bad."""
-    if most is None:
-        return {}
+    """The errors, by URI, of those files among some pieces that are whole and too bad.
+
+    Args:
+        pieces: What was processed.
+        tallies: Its counts, by URI.
+        rejects: What was rejected of it.
+        most: Largest share of rejected rows; None where any share may be, as long as some row is left.
+        pipeline: Whose share it is.
+    """
     bad = {p.uri: p for p in pieces if _whole(p) and p.uri in tallies and _exceeds(tallies[p.uri], most)}
-    if not bad:
-        return {}
-    faults = _faults(rejects, bad)
-    return {uri: _error(p.name, tallies[uri], faults[uri], most, pipeline) for uri, p in bad.items()}
+    faults = _faults(rejects, bad) if bad else {}
+    wrong = {uri: p for uri, p in bad.items() if most is not None or not _left_out(faults[uri])}
+    return {uri: _error(p.name, tallies[uri], faults[uri], most, pipeline) for uri, p in wrong.items()}
 
 
-def carried(pieces: Sequence[Piece], rejects: Iterable[pa.Table], most: float | None) -> dict[str, Faults]:
+def carried(
+    pieces: Sequence[Piece], tallies: Mapping[str, Tally], rejects: Iterable[pa.Table], most: float | None
+) -> dict[str, Faults]:
     """What the receipt of a task must say of files that are cut into pieces, so that they can be judged later."""
-    cut = {p.uri for p in pieces if not _whole(p)}
-    return {} if most is None or not cut else _faults(rejects, cut)
+    cut = {p.uri for p in pieces if not _whole(p) and (most is not None or _exceeds(tallies.get(p.uri, Tally()), most))}
+    return _faults(rejects, cut) if cut else {}
 
 
 def judged(
@@ -53,12 +63,12 @@ def judged(
         most: Largest share of rejected rows.
         pipeline: Whose share it is.
     """
-    cut = {uri for receipt in receipts for uri in receipt.faults} if most is not None else set()
+    cut = {uri for receipt in receipts for uri in receipt.faults}
     errors = {}
     for uri in sorted(cut):
         tally = sum((r.tallies[uri] for r in receipts if uri in r.tallies), Tally())
         faults = sum((r.faults[uri] for r in receipts if uri in r.faults), Faults())
-        if most is not None and _exceeds(tally, most):
+        if _exceeds(tally, most) and (most is not None or not _left_out(faults)):
             errors[uri] = _error(names[uri], tally, faults, most, pipeline).to_dict()
     return errors
 
@@ -72,8 +82,15 @@ def _whole(piece: Piece) -> bool:
     return piece.start == 0 and piece.stop is None
 
 
-def _exceeds(tally: Tally, most: float) -> bool:
+def _exceeds(tally: Tally, most: float | None) -> bool:
+    if most is None:
+        return 0 < tally.rows_in == tally.rejected
     return tally.rows_in > 0 and tally.rejected / tally.rows_in > most
+
+
+def _left_out(faults: Faults) -> bool:
+    """Whether there is nothing but rows that `clean` has left out."""
+    return set(faults.rules) == {LEFT_OUT}
 
 
 def _faults(rejects: Iterable[pa.Table], uris: Iterable[str]) -> dict[str, Faults]:
@@ -99,12 +116,15 @@ def _sorted(counts: Mapping[str, int], most: int | None = None) -> dict[str, int
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most])
 
 
-def _error(name: str, tally: Tally, faults: Faults, most: float, pipeline: str) -> QualityError:
+def _error(name: str, tally: Tally, faults: Faults, most: float | None, pipeline: str) -> QualityError:
     share = f"{100 * tally.rejected / tally.rows_in:.4g} % ({tally.rejected:,} of {tally.rows_in:,})"
+    limit = f"a row of {name} that can be published"
+    if most is not None:
+        limit = f"at most {100 * most:.4g} % of the rows of {name} rejected (max_reject_ratio of '{pipeline}')"
     rules = ", ".join(f"{count:,} {rule}" for rule, count in _sorted(faults.rules).items())
     values = ", ".join(f"{value} ({count:,})" for value, count in _sorted(faults.values, SHOWN).items())
     return QualityError(
-        f"at most {100 * most:.4g} % of the rows of {name} rejected (max_reject_ratio of '{pipeline}')",
+        limit,
         f"{share}: {rules}" + (f"; commonest bad values: {values}" if values else ""),
         "Nothing of it was published. Mend the file or the pipeline; `ingestlab check` shows its rejects.",
     )

@@ -17,6 +17,7 @@ from ingestlab import layout
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Value
 from ingestlab.process.parts import batches, joined, open_part, row_groups, write_part
+from ingestlab.process.schema import common_schema
 from ingestlab.storage import Store, open_store
 
 
@@ -55,28 +56,6 @@ def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, objec
     families = [f for f in _families(spec.parts, store) if len(f.parts) > 1]
     name = f"{spec.batch}-{spec.number:05d}"
     return [_write(family, f"{name}-{i}", spec, store).to_dict() for i, family in enumerate(families)]
-
-
-def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
-    """The columns of both, widened where that loses nothing; None if a value would have to change."""
-    try:
-        both = pa.unify_schemas([one, other], promote_options="permissive")
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return None
-    fields = [field for schema in (one, other) for field in schema]
-    return both if all(_holds(both.field(f.name).type, f.type) for f in fields) else None
-
-
-def _holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
-    """Whether every value of one type is a value of the other."""
-    if wide == narrow or pa.types.is_null(narrow):
-        return True
-    if pa.types.is_signed_integer(wide) and pa.types.is_integer(narrow):
-        return bool(wide.bit_width > narrow.bit_width)
-    for kind in (pa.types.is_unsigned_integer, pa.types.is_floating):
-        if kind(wide) and kind(narrow):
-            return bool(wide.bit_width > narrow.bit_width)
-    return bool(pa.types.is_large_string(wide) and pa.types.is_string(narrow))
 
 
 def _families(parts: Iterable[Part], store: Store) -> list[_Family]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ingestlab import layout
 from ingestlab.catalog import blame
 from ingestlab.errors import IngestError, TerminalError, let_pass
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason, apply_contract, lost
 from ingestlab.process.culprits import Fault, run_or_find
 from ingestlab.process.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
+from ingestlab.process.gate import LEFT_OUT
 
 ADDED = ("_source", INDEX)  # to every published row
 
@@ -40,7 +44,7 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
     given, alone = pd.Index(frame.index), len(frame.loaded) == 1
     cleaned, faults = run_or_find(len(given), lambda rows: _clean(some(frame, rows), pipeline), search=alone)
     _check_index(cleaned, given, f"clean of '{pipeline.name}'")
-    reasons = dict.fromkeys(lost(given, cleaned.index), Reason("clean")) | _raised("clean:", faults, frame.index)
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason(LEFT_OUT)) | _raised("clean:", faults, frame.index)
     passed = cleaned
     if pipeline.contract is not None:
         passed, broken = _keep_contract(cleaned, pipeline, search=alone)
@@ -66,17 +70,33 @@ def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, 
 
 
 def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
-    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null."""
+    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null.
+
+    So are NaN, the empty text (null for Spark and Polars) and the text that is Hive's word for null.
+    """
     table, index = checked.table, checked.index
     homeless: dict[int, Reason] = {}
     for column in folders:
-        if column in table.column_names and table[column].null_count:
-            nulls = index[table[column].is_null().to_numpy()]
-            homeless = dict.fromkeys(nulls.tolist(), Reason("not_nullable", column)) | homeless
+        if column in table.column_names:
+            homeless = _homeless(table[column], index, column) | homeless
     if not homeless:
         return checked
     keep = ~np.isin(index, list(homeless))
     return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | homeless)
+
+
+def _homeless(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
+    """The rows whose value no folder can be named by, with the reason."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    found: dict[int, Reason] = {}
+    if values.null_count or pa.types.is_floating(kind):
+        nulls = values.is_null(nan_is_null=pa.types.is_floating(values.type)).to_numpy()
+        found = dict.fromkeys(index[nulls].tolist(), Reason("not_nullable", column))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        for text in ("", layout.NULL_FOLDER):
+            same = pc.equal(values, text).fill_null(False)
+            found |= dict.fromkeys(index[same.to_numpy()].tolist(), Reason("not_nullable", column, text))
+    return found
 
 
 def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
@@ -140,5 +160,16 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
     if INDEX not in result.columns:
         got = f"columns {', '.join(result.columns)}"
         raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
+    objects = [name for name, kind in result.schema.items() if _holds_objects(kind)]
+    if objects:  # Arrow would get their addresses
+        wanted = f"columns of Polars' own types from clean of '{pipeline.name}'"
+        raise TerminalError(wanted, f"Python objects in '{objects[0]}'", "Make text or numbers of them.")
     table = result.to_arrow()
     return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
+
+
+def _holds_objects(kind: Any) -> bool:
+    """Whether a Polars type holds Python objects, by itself or further in."""
+    inner = [field.dtype for field in getattr(kind, "fields", ())]
+    inner += filter(None, [getattr(kind, "inner", None)])
+    return bool(kind.base_type().__name__ == "Object" or any(map(_holds_objects, inner)))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ingestlab.errors import TerminalError, TransientError
 from ingestlab.models import FetchedFile
-from ingestlab.pipeline import Pipeline, Reader
+from ingestlab.pipeline import Pipeline, Reader, pieces_of
 from ingestlab.process.frames import wants_polars
 from ingestlab.settings import MB
 from ingestlab.storage import Store
@@ -88,7 +88,7 @@ def _read(reader: Reader, file: FetchedFile, name: str, store: Store) -> pa.Tabl
     """All records of a reference; one that cannot be read would make rows look as if it were missing."""
     wanted = f"a reference '{name}' that can be read ({file.name})"
     try:
-        found = [reader.read(piece, store) for piece in reader.split(file, store, max(file.size, 1))]
+        found = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]
     except FileNotFoundError as error:
         raise TransientError.wrap(error, wanted, "The next try fetches it again.") from error
     except TerminalError as error:

@@ -14,10 +14,11 @@ from ingestlab.errors import IngestError, TerminalError
 from ingestlab.models import Tally
 from ingestlab.pipeline import Pipeline
 from ingestlab.process import gate
-from ingestlab.process.frames import Frame, Loaded, distinct, join
+from ingestlab.process.frames import Frame, Loaded, distinct, families, join
 from ingestlab.process.job import Job
 from ingestlab.process.quality import Checked, check
 from ingestlab.process.rejects import rejected
+from ingestlab.process.schema import common_schema
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,26 @@ def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
     """All pieces in one go; if that fails, each by itself, so that only the culprits fail."""
     if not loaded:
         return [], {}
+    groups = families(loaded)
+    if len(groups) > 1:
+        return _transform_each(groups, pipeline, job)
     try:
         return [_transform_together(loaded, pipeline, job)], {}
     except (TerminalError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         failure = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that fit together")
         if len(loaded) == 1:
             return [], {loaded[0].piece.uri: failure}
+    return _transform_each([[one] for one in loaded], pipeline, job)
+
+
+def _transform_each(
+    groups: Iterable[Sequence[Loaded]], pipeline: Pipeline, job: Job
+) -> tuple[list[Result], dict[str, IngestError]]:
+    """Some pieces after others; the results go together where their columns do."""
     results: list[Result] = []
     errors: dict[str, IngestError] = {}
-    for one in loaded:
-        found, failed = transform([one], pipeline, job)
+    for group in groups:
+        found, failed = transform(group, pipeline, job)
         results, errors = _merge(results, found), errors | failed
     return results, errors
 
@@ -97,6 +108,8 @@ def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
     for new in more:
         for i, old in enumerate(merged):
             with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+                if not common_schema(old.table.schema, new.table.schema):
+                    continue
                 table = pa.concat_tables([old.table, new.table], promote_options="permissive").unify_dictionaries()
                 merged[i] = Result(table, pa.concat_tables([old.rejects, new.rejects]), {**old.tallies, **new.tallies})
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.errors import let_pass
+from ingestlab.process.patterns import TESTS, Test, ask
 
 if TYPE_CHECKING:
     from pandera.pandas import Check, Column, DataFrameSchema
@@ -181,7 +183,7 @@ def _passes(values: pa.ChunkedArray, check: Check) -> pa.ChunkedArray | None:
         return None
     try:
         return test(values, **(check.statistics or {}))
-    except (*_UNSCREENABLE, _UnlikeError, TypeError):
+    except (*_UNSCREENABLE, _UnlikeError, TypeError, re.error):
         return None
 
 
@@ -215,7 +217,11 @@ def _in_range(
 
 def _is_in(values: pa.ChunkedArray, wanted: Collection[Any]) -> pa.ChunkedArray:
     known = pa.array([_bound(values, value).as_py() for value in wanted])
-    return pc.is_in(values, known.cast(values.type))  # pa.array(…, type) would make 0 of 0.5
+    known = known.cast(values.type)  # pa.array(…, type) would make 0 of 0.5
+    if pa.types.is_floating(values.type):  # Arrow hashes -0.0 apart from 0.0
+        nothing = pa.scalar(0.0, values.type)
+        values, known = pc.add(values, nothing), pc.add(known, nothing)
+    return pc.is_in(values, known)
 
 
 def _str_length(
@@ -229,6 +235,15 @@ def _str_length(
     return functools.reduce(pc.and_, [compare(lengths, bound) for compare, bound in bounds if bound is not None])
 
 
+def _by_pattern(make: Callable[..., Test]) -> Callable[..., pa.ChunkedArray]:
+    def passes(values: pa.ChunkedArray, **said: Any) -> pa.ChunkedArray:
+        if not _is_any(values.type, *_TEXTS):
+            raise _UnlikeError
+        return ask(values, make(**said))
+
+    return passes
+
+
 _TESTS: dict[str, Callable[..., pa.ChunkedArray]] = {
     "equal_to": _compared(pc.equal, "value"),
     "not_equal_to": _compared(pc.not_equal, "value"),
@@ -240,6 +255,7 @@ _TESTS: dict[str, Callable[..., pa.ChunkedArray]] = {
     "isin": lambda values, *, allowed_values: _is_in(values, allowed_values),
     "notin": lambda values, *, forbidden_values: pc.invert(_is_in(values, forbidden_values)),
     "str_length": _str_length,
+    **{name: _by_pattern(make) for name, make in TESTS.items()},
 }
 
 

@@ -40,8 +40,16 @@ _MAX_RANGE = 65_536  # of integers that are counted by their place
 def profile(table: pa.Table) -> Profile:
     """The profile of some rows; only the first 500 columns have one, `omitted` counts the others."""
     names = [name for name in table.column_names if name not in NOT_DATA]
-    columns = {name: column_state(table[name]) for name in names[:MAX_COLUMNS]}
+    columns = {name: _state_or_count(table[name]) for name in names[:MAX_COLUMNS]}
     return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
+
+
+def _state_or_count(column: pa.ChunkedArray) -> State:
+    """The state of a column; of one that cannot be described how many values it has: a profile fails no file."""
+    try:
+        return column_state(column)
+    except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
+        return {"kind": "other", "count": len(column) - column.null_count}
 
 
 def column_state(column: pa.ChunkedArray) -> State:
@@ -66,6 +74,8 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
         column = column.unify_dictionaries() if column.num_chunks > 1 else column
         if any(chunk.dictionary.null_count for chunk in column.chunks):
             column = column.cast(column.type.value_type)
+    elif pa.types.is_decimal32(column.type) or pa.types.is_decimal64(column.type):
+        column = column.cast(pa.decimal128(column.type.precision, column.type.scale))
     elif pa.types.is_float16(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.float32() if pa.types.is_float16(column.type) else pa.large_string())
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -6,24 +6,18 @@ up while it is being decompressed.
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
-import lzma
 import re
-import zlib
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import pyarrow as pa
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
-from ingestlab.readers.detection import detect, valid_utf8
+from ingestlab.readers.compression import BROKEN, Compression, compression, expanding
+from ingestlab.readers.detection import detect, settled, valid_utf8
+from ingestlab.readers.mending import Damage, mend
 from ingestlab.storage import Store
-
-Compression = Literal["gzip", "bz2", "xz", "zstd"]
 
 MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
 MAX_EXPANSION = 200
@@ -31,13 +25,6 @@ HEAD = 64 << 10  # bytes: enough for any signature and nearly every header
 _STEP = 1 << 20
 
 _SUFFIXES = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
-_COMPRESSED: dict[Compression, re.Pattern[bytes]] = {
-    "gzip": re.compile(rb"\x1f\x8b\x08"),
-    "bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
-    "xz": re.compile(rb"\xfd7zXZ\x00"),
-    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
-}
-_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)  # what decompressors raise on damage
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "a PNG image",
@@ -80,19 +67,22 @@ class Text(NamedTuple):
 
     data: bytes
     facts: dict[str, str]
+    damage: Damage | None = None  # what was no text, and is U+FFFD in `data`
 
 
 def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:
-    """The text of a piece, its encoding detected where none is given.
+    """The text of a piece, its encoding that of the whole file where none is given.
 
     Raises:
-        TerminalError: What :func:`load` and :func:`text` raise.
+        TerminalError: What :func:`load` and :func:`mended` raise.
     """
     data, kind = unpack(piece, store, limits)
     facts: dict[str, str] = {} if kind is None else {"compression": kind}
     if encoding is None:
-        encoding = facts["encoding"] = detect(data)
-    return Text(text(data, encoding, piece), facts)
+        found = settled(piece.settled) or detect(data, piece.settled.get("charset"))
+        encoding, facts["encoding"] = found.name, found.fact
+    done, damage = mended(data, encoding, piece)
+    return Text(done, facts, damage)
 
 
 def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
@@ -115,11 +105,6 @@ def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[by
             f"data in {piece.name}", "an empty file (0 bytes)", "See whether the producer had finished writing it."
         )
     return data, kind
-
-
-def compression(head: bytes) -> Compression | None:
-    """How a file that begins with `head` is compressed, if it is."""
-    return next((kind for kind, signature in _COMPRESSED.items() if signature.match(head)), None)
 
 
 def binary(head: bytes) -> str | None:
@@ -146,7 +131,10 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
         _refuse_binary(data, piece)
         if not data.isascii() and not valid_utf8(data):
             _decode(data, "utf-8", piece)
-        return data[3:] if piece.start == 0 and data.startswith(codecs.BOM_UTF8) else data
+        return _unmarked(data) if piece.start == 0 else data
+    _refuse_other_mark(data, name, piece)
+    if ascii_based(name):
+        data = _unmarked(data)
     if ascii_based(name) and data.isascii():
         decoded = data
     else:
@@ -155,36 +143,56 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
     return decoded
 
 
+def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
+    """As :func:`text`, but what single bytes are no text is told rather than raised.
+
+    Raises:
+        TerminalError: It is no text at all; where there is too much damage is for the reader to say.
+    """
+    if piece.start == 0 and binary(data[:512]) is None:
+        _refuse_other_mark(data, codecs.lookup(encoding).name, piece)
+    try:
+        return text(data, encoding, piece), None
+    except TerminalError as error:
+        if piece.start == 0 and binary(data[:512]) is not None:
+            raise
+        done, damage = mend(data, codecs.lookup(encoding).name, error)
+    dropped = len(done) - len(_unmarked(done)) if piece.start == 0 else 0
+    return done[dropped:], replace(damage, places=damage.places - dropped)
+
+
 def ascii_based(encoding: str) -> bool:
     """Whether every ASCII byte stands for itself, wherever it is: such text can be cut at its line ends."""
     return _ASCII_BASED.fullmatch(codecs.lookup(encoding).name.replace("-sig", "")) is not None
+
+
+def _refuse_other_mark(data: bytes, name: str, piece: Piece) -> None:
+    marked = piece.start == 0 and data.startswith(codecs.BOM_UTF8) and ascii_based(name)
+    if marked and not name.startswith("utf-8") and not _unmarked(data).isascii():
+        fix = "Declare encoding='utf-8', or None to have it detected."
+        raise TerminalError(f"text in {name} in {piece.name}", "text that begins with the mark of UTF-8", fix)
+
+
+def _unmarked(data: bytes) -> bytes:
+    """UTF-8 without its byte order marks: files that were put together may have several."""
+    while data.startswith(codecs.BOM_UTF8):
+        data = data[3:]
+    return data
 
 
 def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:
     most = min(limits.max_expanded_bytes, max(limits.floor, limits.max_expansion * len(data)))
     chunks, size = [], 0
     try:
-        with _opened(data, kind) as stream:
+        with expanding(io.BytesIO(data), kind) as stream:
             while chunk := stream.read(_STEP):
                 size += len(chunk)
                 if size > most:
                     raise _bomb(name, kind, len(data), most)
                 chunks.append(chunk)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _damaged(name, kind, size, error) from error
     return b"".join(chunks)
-
-
-def _opened(data: bytes, kind: Compression) -> Any:
-    match kind:
-        case "gzip":
-            return gzip.GzipFile(fileobj=io.BytesIO(data))
-        case "bz2":
-            return bz2.BZ2File(io.BytesIO(data))
-        case "xz":
-            return lzma.LZMAFile(io.BytesIO(data))
-        case "zstd":
-            return pa.CompressedInputStream(pa.BufferReader(data), "zstd")
 
 
 def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:

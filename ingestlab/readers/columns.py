@@ -105,6 +105,32 @@ def without_null_types(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type without what says only how values are stored, or that there must be some; what has none is text.
+
+    Nested ones likewise: a table has one schema, and what one file requires another may lack.
+    """
+    types, plain = pa.types, kind
+    if types.is_dictionary(kind):
+        plain = plain_type(kind.value_type)
+    elif types.is_null(kind) or types.is_string_view(kind):
+        plain = pa.string()
+    elif types.is_binary_view(kind):
+        plain = pa.binary()
+    elif types.is_decimal32(kind) or types.is_decimal64(kind):
+        plain = pa.decimal128(kind.precision, kind.scale)
+    elif types.is_struct(kind):
+        plain = pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
+    elif types.is_map(kind):
+        plain = pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
+    elif types.is_fixed_size_list(kind):
+        plain = pa.list_(plain_type(kind.value_type), kind.list_size)
+    elif types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        plain = make(plain_type(kind.value_type))
+    return plain
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for people to read, the first twenty of them."""
     shown = [repr(shorten(name)) for name in names]

@@ -20,7 +20,8 @@ _TAIL = 8  # bytes: the footer's length, and the magic number
 _BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 12
 # Field numbers of Parquet's format
 _FILE_GROUPS, _GROUP_COLUMNS, _GROUP_ROWS, _COLUMN_DATA = 4, 1, 3, 3
-_VALUES, _UNCOMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 5, 6, 9, 11
+_ENCODINGS, _PATH, _VALUES, _UNCOMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 2, 3, 5, 6, 9, 11
+_DELTA_TEXT = {6, 7}  # DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY
 
 
 class Group(NamedTuple):
@@ -29,6 +30,8 @@ class Group(NamedTuple):
     begin: int  # offset of its first column in the file
     rows: int
     memory: int  # bytes that it takes at least when it is read
+    delta: tuple[str, ...] = ()  # columns of which a text is told by how it differs from the one before
+    longest: int = 0  # bytes that one such text can have
 
 
 def row_groups(path: str, store: Store, size: int) -> list[Group]:
@@ -53,16 +56,20 @@ def row_groups(path: str, store: Store, size: int) -> list[Group]:
 
 
 def _group(fields: dict[int, Any]) -> Group:
-    begin = memory = 0
+    begin = memory = longest = 0
+    delta = []
     for number, column in enumerate(fields[_GROUP_COLUMNS]):
         if _COLUMN_DATA not in column:
             fix = "Have it written without encryption."
             raise TerminalError("columns that are not encrypted", "a column without metadata", fix)
         data = column[_COLUMN_DATA]
         memory += max(0, data[_UNCOMPRESSED], data[_VALUES] * WIDTH)
+        if _DELTA_TEXT.intersection(data[_ENCODINGS]):
+            delta.append(data[_PATH][0].decode(errors="replace"))
+            longest = max(longest, data[_UNCOMPRESSED])
         if not number:
             begin = min(data[_DATA_PAGE], data.get(_DICTIONARY_PAGE) or data[_DATA_PAGE])
-    return Group(begin, fields[_GROUP_ROWS], memory)
+    return Group(begin, fields[_GROUP_ROWS], memory, tuple(delta), longest)
 
 
 class _Walker:
@@ -86,13 +93,13 @@ class _Walker:
         if kind in _INTEGERS:
             return self._zigzag()
         if kind == _BINARY:
-            return self._skip(self._varint())
+            return self._take(self._varint())
         if kind == _STRUCT:
             return self.struct(depth + 1)
         if kind in _LISTS:
             return self._list(depth)
         if kind == _DOUBLE:
-            return self._skip(8)
+            return self._take(8)
         if kind in (*_BOOLEANS, _BYTE):
             return self._byte()
         raise ValueError(f"a value of kind {kind} in the footer")
@@ -126,7 +133,8 @@ class _Walker:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
 
-    def _skip(self, size: int) -> None:
+    def _take(self, size: int) -> bytes:
         self._at += size
         if self._at > len(self._data):
             raise ValueError("a text longer than the footer")
+        return self._data[self._at - size : self._at]

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
@@ -30,12 +29,13 @@ from ingestlab.readers.columns import (
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.drift import looks, refuses, settle, told, with_missing
 from ingestlab.readers.excerpts import excerpt
-from ingestlab.readers.footer import Group, row_groups
+from ingestlab.readers.footer import row_groups
+from ingestlab.readers.int96 import FIRST, LAST, Unit, choose_units, int96_columns, with_int96
 from ingestlab.readers.linewise import whole
-from ingestlab.readers.parquetfile import opened, plain, plain_size
+from ingestlab.readers.parquetfile import Opened, opened, plain, plain_size
 from ingestlab.storage import Store
 
-_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # seconds from 1970 to the years that Python and pandas know
+INT96 = "int96"  # what `split` settles: the units of such columns
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "day": 1 / 86_400}  # nanoseconds do not reach so far
 
 
@@ -101,8 +101,23 @@ class Parquet:
                 weight = 0
             weight += group.memory
             rows += group.rows
-        ordered = all(a.begin < b.begin for a, b in pairwise(groups))
-        return pieces if ordered else [one]
+        if len(pieces) < 2 or any(a.begin >= b.begin for a, b in pairwise(groups)):
+            return [one]
+        settled = self._settle(one, store)
+        return [piece.model_copy(update={"settled": settled}) for piece in pieces] if settled else pieces
+
+    def _settle(self, file: Piece, store: Store) -> dict[str, Any]:
+        """What all pieces of a file have to agree on."""
+        try:
+            with opened(file, store) as source:
+                names = [
+                    n
+                    for n in int96_columns(source.file)
+                    if self.columns is None or n in self.columns or looks(self.drift)
+                ]
+                return {INT96: self._units(source, names)} if names else {}
+        except TerminalError:  # `read` says why
+            return {}
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -112,21 +127,21 @@ class Parquet:
                 has other columns than declared.
         """
         with opened(piece, store) as source:
-            names = source.schema_arrow.names
-            check_width(names, piece.name, self.max_columns)
+            if not source.names:
+                raise TerminalError(f"columns in {piece.name}", "none at all", "See what the producer left out.")
+            check_width(source.names, piece.name, self.max_columns)
             if self.columns is not None:
                 drop = not refuses(self.drift, self.extra_columns)
-                check_extra(names, self.columns, piece.name, drop=drop, optional=self.optional)
-            table = self._table(source, piece, row_groups(piece.path, store, store.size(piece.path)))
-        if not table.num_rows and not piece.start:
-            raise TerminalError(f"rows in {piece.name}", "none (0 rows)", "See what the producer left out.")
-        return self._settled(table, piece)
+                check_extra(source.names, self.columns, piece.name, drop=drop, optional=self.optional)
+            table, bad = self._table(source, piece)
+        facts = {} if sum(group.rows for group in source.groups) else {"note": "0 rows"}
+        return replace(self._settled(table, bad, piece), facts=facts)
 
-    def _settled(self, found: pa.Table, piece: Piece) -> Records:
-        """The records in a table, as declared and after their schema drift."""
+    def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
+        """The records in a table less those with wrong times, as declared and after their schema drift."""
         raw = _Raw(found, piece.first_row)
         numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
-        table, rows, bad = _in_range(found, numbers)
+        table, rows, bad = _in_range(found, numbers, wrong)
         types = {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
         def loosely(loose: AbstractSet[str]) -> Records:
@@ -142,23 +157,36 @@ class Parquet:
             wanted = f"types in {piece.name} that can become those declared"
             raise TerminalError.wrap(error, wanted, "Correct the reader's columns.") from error
 
-    def _table(self, source: pq.ParquetFile, piece: Piece, groups: Sequence[Group]) -> pa.Table:
+    def _table(self, source: Opened, piece: Piece) -> tuple[pa.Table, list[Bad]]:
+        groups = source.groups
         own = [
             i
             for i, group in enumerate(groups)
             if (piece.start <= group.begin or not piece.start) and (piece.stop is None or group.begin < piece.stop)
         ]
         self._check_memory(sum(groups[i].memory for i in own), piece)
-        present = source.schema_arrow.names
-        names = None if self.columns is None else [name for name in self.columns if name in present]
+        names = None if self.columns is None else [name for name in self.columns if name in source.names]
         if names is not None and looks(self.drift):
-            names += [name for name in present if name not in names]
-        table = source.read_row_groups(own, columns=names, use_threads=False)
+            names += [name for name in source.names if name not in names]
+        table = source.read(own, names, self.max_group_bytes)
+        self._check_memory(sum(plain_size(column) for column in table.columns), piece)
         if table.num_rows != sum(groups[i].rows for i in own):
             raise ValueError(f"{table.num_rows:,} rows where the footer says otherwise")
         table.validate(full=True)  # damage may hide in offsets and in text that is no UTF-8
-        self._check_memory(sum(plain_size(column) for column in table.columns), piece)
-        return plain(table if names is None else table.select(names)).replace_schema_metadata(None)
+        table = plain(table if names is None else table.select(names)).replace_schema_metadata(None)
+        old = [name for name in int96_columns(source.file) if name in table.column_names]
+        if not old:
+            return table, []
+        units = piece.settled.get(INT96) or self._units(source, old)
+        units = {name: units[name] for name in old}
+        return with_int96(table, source.in_unit, own, units, piece.first_row)
+
+    def _units(self, source: Opened, names: Sequence[str]) -> dict[str, Unit]:
+        """The unit of each INT96 column: as declared, or what fits most of its times in the whole file."""
+        kinds = {name: (self.columns or {}).get(name) for name in names}
+        said: dict[str, Unit] = {n: "ns" if k.unit == "ns" else "us" for n, k in kinds.items() if _is_time(k)}
+        rest = [name for name in names if name not in said]
+        return {**said, **choose_units(source.in_unit, rest, range(len(source.groups)))}
 
     def _check_memory(self, size: int, piece: Piece) -> None:
         if size > self.max_group_bytes:
@@ -186,16 +214,16 @@ class _Raw:
         return found
 
 
-def _in_range(table: pa.Table, rows: Ints) -> tuple[pa.Table, Ints, list[Bad]]:
+def _in_range(table: pa.Table, rows: Ints, known: Sequence[Bad]) -> tuple[pa.Table, Ints, list[Bad]]:
     """Sets apart the records with times before the year 1 or after 9999, which hardly any tool can take."""
-    bad: list[Bad] = []
-    wrong = np.zeros(table.num_rows, bool)
+    bad = list(known)
+    wrong = np.isin(rows, [b.row for b in known])
     for name, column in zip(table.column_names, table.columns, strict=True):
         scale = _PER_SECOND.get(_unit(column.type))
         if scale is None:
             continue
         ticks = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32()).cast(pa.int64())
-        odd = pc.or_(pc.less(ticks, int(_FIRST * scale)), pc.greater(ticks, int(_LAST * scale)))
+        odd = pc.or_(pc.less(ticks, int(FIRST * scale)), pc.greater(ticks, int(LAST * scale)))
         for i in pc.indices_nonzero(pc.fill_null(odd, fill_value=False)).to_pylist():
             bad.append(Bad(int(rows[i]), "range", name, str(ticks[i].as_py())))
             wrong[i] = True
@@ -204,6 +232,10 @@ def _in_range(table: pa.Table, rows: Ints) -> tuple[pa.Table, Ints, list[Bad]]:
 
 def _cast(values: pa.Array, kind: pa.DataType | None) -> pa.Array:
     return values if kind is None else cast(values, kind)
+
+
+def _is_time(kind: str | pa.DataType | None) -> TypeGuard[pa.TimestampType]:
+    return isinstance(kind, pa.DataType) and pa.types.is_timestamp(kind)
 
 
 def _unit(kind: pa.DataType) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,58 @@ import pyarrow.parquet as pq
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
-from ingestlab.readers.bytes import binary, compression
-from ingestlab.readers.columns import MAX_COLUMNS
+from ingestlab.readers.bytes import binary
+from ingestlab.readers.columns import MAX_COLUMNS, plain_type
+from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Ints
-from ingestlab.readers.footer import WIDTH
+from ingestlab.readers.footer import WIDTH, Group, row_groups
 from ingestlab.storage import Store
 from ingestlab.storage.ranged import Ranged
 
 SMALL = 64 << 20  # bytes up to which a file is read in one go
+_FEWEST = 64  # rows that are decoded at a time, at least
 _BROKEN = (pa.ArrowException, OSError, ValueError, EOFError)  # what Arrow raises on damage
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A Parquet file that is open, and its row groups."""
+
+    file: pq.ParquetFile
+    groups: Sequence[Group]
+    source: Any
+
+    @property
+    def names(self) -> list[str]:
+        """Its columns."""
+        names: list[str] = self.file.schema_arrow.names
+        return names
+
+    def in_unit(self, unit: str) -> pq.ParquetFile:
+        """The same file with its INT96 times in a unit."""
+        return _open(self.source, self.file.metadata, (), unit)
+
+    def read(self, numbers: Sequence[int], names: Sequence[str] | None, most: int) -> pa.Table:
+        """Some row groups; no more is decoded at a time than may take `most` bytes.
+
+        Text that is told by how it differs from the text before may grow far beyond what the footer says: a few
+        bytes for each repetition of a long one.
+        """
+        some = [self.groups[i] for i in numbers]
+        rows, longest = sum(g.rows for g in some), max((g.longest for g in some), default=0)
+        if rows * longest <= most:
+            return self.file.read_row_groups(list(numbers), columns=names, use_threads=False)
+        tables, size, step = [], 0, max(_FEWEST, most // longest)
+        for batch in self.file.iter_batches(step, row_groups=list(numbers), columns=names, use_threads=False):
+            tables.append(plain(pa.Table.from_batches([batch])))
+            size += tables[-1].nbytes
+            if size > most:  # the caller says what is wrong with it
+                break
+        return pa.concat_tables(tables)
+
+
 @contextmanager
-def opened(piece: Piece, store: Store) -> Iterator[pq.ParquetFile]:
+def opened(piece: Piece, store: Store) -> Iterator[Opened]:
     """A Parquet file; whatever Arrow finds wrong with it while it is open is the file's fault."""
     size = store.size(piece.path)
     head = store.read(piece.path, 0, min(size, 512))
@@ -34,16 +74,29 @@ def opened(piece: Piece, store: Store) -> Iterator[pq.ParquetFile]:
         pa.BufferReader(store.read(piece.path)) if size <= SMALL else pa.PythonFile(Ranged(piece.path, store), "r")
     )
     try:
-        with pq.ParquetFile(
-            source, pre_buffer=True, page_checksum_verification=True, arrow_extensions_enabled=False
-        ) as file:
-            yield _encoded(file, source)
+        with _open(source) as file:
+            groups = row_groups(piece.path, store, size)
+            yield Opened(_encoded(file, source, groups), groups, source)
     except (FileNotFoundError, TerminalError):
         raise
     except _BROKEN as error:
         encrypted = "encrypt" in str(error).lower() or "decrypt" in str(error).lower()
         fix = "Have it written without encryption." if encrypted else "Fetch it again from its producer."
         raise TerminalError.wrap(error, f"{piece.name} to be a whole, plain Parquet file", fix) from error
+
+
+def _open(
+    source: Any, metadata: pq.FileMetaData | None = None, text: Sequence[str] = (), unit: str = "us"
+) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        metadata=metadata,
+        read_dictionary=list(text),
+        coerce_int96_timestamp_unit=unit,
+        pre_buffer=True,
+        page_checksum_verification=True,
+        arrow_extensions_enabled=False,
+    )
 
 
 def plain_size(column: pa.ChunkedArray) -> int:
@@ -67,24 +120,21 @@ def _textual(kind: pa.DataType) -> bool:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with its text written out; types that are dictionaries by declaration become plain too."""
-    fields = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields))
+    """The table with its text written out, and every type one that all of what follows knows."""
+    return table.cast(pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema]))
 
 
-def _encoded(file: pq.ParquetFile, source: Any) -> pq.ParquetFile:
-    """The same file, with text that is stored as a dictionary read as one: a long text repeated costs no more."""
+def _encoded(file: pq.ParquetFile, source: Any, groups: Sequence[Group]) -> pq.ParquetFile:
+    """The same file, with text that is stored as a dictionary read as one: a long text repeated costs no more.
+
+    Arrow cannot make a dictionary of text that is told by its differences.
+    """
+    delta = {name for group in groups for name in group.delta}
     text = [f.name for f in file.schema_arrow if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+    text = [name for name in text if name not in delta]
     if not text or file.metadata.num_columns > MAX_COLUMNS:
         return file
-    return pq.ParquetFile(
-        source,
-        metadata=file.metadata,
-        read_dictionary=text,
-        pre_buffer=True,
-        page_checksum_verification=True,
-        arrow_extensions_enabled=False,
-    )
+    return _open(source, file.metadata, text)
 
 
 def _check_head(head: bytes, name: str) -> None:

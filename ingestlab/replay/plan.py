@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ingestlab.ingest import Context
 from ingestlab.models import Partition, Piece, Wanted, digest
+from ingestlab.pipeline import pieces_of
 from ingestlab.plan import Plan, Target, file_of, pack, referred
 from ingestlab.replay.state import State
 
@@ -24,7 +25,7 @@ def plan_again(target: Target, uris: Sequence[str], state: State, context: Conte
     size = context.settings.partition_bytes
     groups = []
     for file in files:
-        pieces = target.pipeline.reader.split(file, context.store, size)
+        pieces = pieces_of(file, target.pipeline.reader, context.store, size)
         groups.append(_wanted(pieces, state.wanted[file.uri], state.known[file.uri].tally.rows_in))
     packs = pack(groups, {f.uri: f.size for f in files}, max(1, size // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packs))

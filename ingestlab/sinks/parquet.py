@@ -19,7 +19,7 @@ from ingestlab.models import Part
 from ingestlab.storage import Store
 
 MAX_FOLDERS = 1000  # that one task may write; more means the column is no partition key
-MAX_FOLDER_NAME = 255  # what file systems take
+MAX_FOLDER_NAME = 255  # bytes: what file systems take
 ROW_GROUP = 1 << 20  # rows
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
 ROW_COLUMNS = ("_row", "row")  # likewise
@@ -123,9 +123,9 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
     rows = groups["__row_list"].combine_chunks()
     for i, values in enumerate(zip(*(groups[c].to_pylist() for c in columns), strict=True)):
         steps = [layout.folder(c, v) for c, v in zip(columns, values, strict=True)]
-        if max(map(len, steps)) > MAX_FOLDER_NAME:
+        if max(len(step.encode()) for step in steps) > MAX_FOLDER_NAME:
             raise TerminalError(
-                f"folder names of at most {MAX_FOLDER_NAME} characters, by partition_by {', '.join(columns)}",
+                f"folder names of at most {MAX_FOLDER_NAME} bytes, by partition_by {', '.join(columns)}",
                 f"{max(steps, key=len)[:80]}…",
                 "Partition by a column with shorter values, such as a day.",
             )

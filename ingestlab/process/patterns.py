@@ -1,0 +1,86 @@
+r"""Checks by pattern as Python's `re` means them, whatever a column's memory is.
+
+On Arrow memory pandas asks RE2, which takes `Müller` for no ``\w+`` and knows neither ``(?!…)`` nor ``\1``: the
+same contract would reject other rows than on a column of pandas' own.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pandera.pandas import Check, Column, DataFrameSchema
+
+Test = Callable[[str], bool]
+
+
+def matching(pattern: str | re.Pattern[str]) -> Test:
+    """Whether a text begins with a match."""
+    found = re.compile(pattern).match
+    return lambda text: found(text) is not None
+
+
+def containing(pattern: str | re.Pattern[str]) -> Test:
+    """Whether a text has a match somewhere."""
+    found = re.compile(pattern).search
+    return lambda text: found(text) is not None
+
+
+TESTS: dict[str, Callable[..., Test]] = {
+    "str_matches": matching,
+    "str_contains": containing,
+    "str_startswith": lambda string: lambda text: text.startswith(string),
+    "str_endswith": lambda string: lambda text: text.endswith(string),
+}
+
+
+def ask(values: pa.ChunkedArray, test: Test) -> pa.ChunkedArray:
+    """Which texts pass a test, each different one being asked once; nulls stay null."""
+    encoded = values.dictionary_encode().unify_dictionaries()
+    if not encoded.num_chunks:
+        return pa.chunked_array([], pa.bool_())
+    passes = pa.array([test(text) for text in encoded.chunk(0).dictionary.to_pylist()], pa.bool_())
+    return pa.chunked_array([passes.take(chunk.indices) for chunk in encoded.chunks], pa.bool_())
+
+
+def pythonic(schema: DataFrameSchema) -> DataFrameSchema:
+    """A contract whose checks by pattern ask Python, on any memory; others stay as they are."""
+    own = copy.copy(schema)
+    own.columns = {name: _column(column) for name, column in schema.columns.items()}
+    return own
+
+
+def _column(column: Column) -> Column:
+    if not any(_is_ours(check) for check in column.checks):
+        return column
+    own = copy.copy(column)
+    own.checks = [_check(check) if _is_ours(check) else check for check in column.checks]
+    return own
+
+
+def _is_ours(check: Check) -> bool:
+    return getattr(check, "registry_name", None) in TESTS
+
+
+def _check(check: Check) -> Check:
+    own = copy.copy(check)
+    own._check_fn = partial(_passes, registered=str(check.registry_name), **(check.statistics or {}))  # noqa: SLF001
+    return own
+
+
+def _passes(data: pd.Series[Any], registered: str, **said: Any) -> pd.Series[Any]:
+    """The answer of such a check, as pandera wants it: what is no text fails."""
+    test = TESTS[registered](**said)
+    if isinstance(data.dtype, pd.ArrowDtype) and pa.types.is_string(data.dtype.pyarrow_dtype):
+        passes = ask(pa.chunked_array(data.array.__arrow_array__()), test).fill_null(False).to_numpy()
+    else:
+        passes = np.fromiter((isinstance(x, str) and test(x) for x in data), np.bool_, len(data))
+    return pd.Series(passes, index=data.index)
