@@ -31,6 +31,7 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
         lake=settings.lake_url,
         storage_options=settings.storage_options,
         references=dict(target.references),
+        types=dict(target.types),
         replace=target.replace,
         row_timeout=settings.row_timeout,
         task_timeout=settings.task_timeout,

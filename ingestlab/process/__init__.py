@@ -15,6 +15,7 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt, 
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
+from ingestlab.process.conform import typed, wanting
 from ingestlab.process.deadline import alive, within
 from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
@@ -80,7 +81,7 @@ def _process(
 ) -> Receipt:
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
-    loaded, errors = _read(part.pieces, pipeline, store)
+    loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
     clock.lap("read")
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
@@ -100,6 +101,7 @@ def _process(
     return Receipt(
         number=part.number,
         **staged,
+        types=typed(result.table for result in results),
         vectors=places,
         collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
         tallies=tallies_of(results),

@@ -21,6 +21,7 @@ class Job(Value):
     lake: str
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
+    types: dict[str, str] = Field(default_factory=dict)  # of the table's columns, as text
     replace: bool = False  # whether the sources' earlier rows go
     row_timeout: float = 10.0  # seconds that code of the pipeline may take for one row, where it is asked about one
     task_timeout: float = 900.0  # seconds for one step of a task

@@ -15,7 +15,7 @@ from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
 from ingestlab.readers.bytes import binary, unpack
 from ingestlab.readers.csv import NULLS, Csv
-from ingestlab.readers.detection import by_mark, detect
+from ingestlab.readers.detection import Encoding, by_mark, detect
 from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.linewise import load_lines
@@ -64,17 +64,24 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     data, _ = unpack(piece, store) if file.size <= most else (head, None)
     if binary(data[:512]) and not by_mark(data):
         return None
-    encoding = detect(data).name
+    found = detect(data)
+    encoding = found.name
     text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
     if lines and _is_object(lines[0]):
-        return _json_lines(store, file, most, encoding)
+        return _told(_json_lines(store, file, most, encoding), found)
     delimiter = _delimiter(lines)
     if delimiter is None and not file.name.lower().endswith((".csv", ".tsv")):
         return None
-    return _csv(store, file, most, encoding, delimiter or ",", lines)
+    return _told(_csv(store, file, most, encoding, delimiter or ",", lines), found)
+
+
+def _told(found: Draft, encoding: Encoding) -> Draft:
+    """A draft that says where its encoding is a guess."""
+    note = f"the encoding is {encoding.fact}: see whether its letters are right"
+    return replace(found, notes=(*found.notes, note)) if encoding.guess else found
 
 
 def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: str, lines: Sequence[str]) -> Draft:

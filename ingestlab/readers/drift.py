@@ -21,7 +21,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.columns import cast, failing, one_array, strictly_timed
+from ingestlab.readers.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.readers.excerpts import shorten
 
 EXACT = 2**53  # from here on a float64 has no room for every integer
@@ -214,6 +214,8 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
         ),
     )
     done = one_array(table["value"])
+    if pa.types.is_signed_integer(done.type) and below_zero(done):
+        refuse_wrapped(values, done)
     if strictly_timed(done.type, timestamp_format) and kind is None:
         return _timed_or_text(values, done.type, timestamp_format)
     return done.cast(pa.string()) if pa.types.is_null(done.type) else done

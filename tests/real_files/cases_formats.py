@@ -150,4 +150,163 @@ PARQUET = [
     ),
 ]
 
-CASES = [*COMPRESSED, *PARQUET]
+JSON_TEXT = 'JsonLines(columns={"id": "int64", "o": "json"})'
+DOCUMENT = b'[\n  {\n    "id": 1,\n    "o": {"x": 1.10}\n  },\n  {\n    "id": 2\n  }\n]\n'
+
+JSON = [
+    Case(
+        name="json_text_kept",
+        file="a.jsonl",
+        data=b'{"id":1,"o":{"amount":12345678901234567.89,"rate":0.46153846153846153846}}\n'
+        b'{"id":2,"o": {"amount":1.10 , "k":1,"k":2}}\n{"id":3,"o":"\\u00e9"}\n{"id":4,"o":null}\n',
+        reader=JSON_TEXT,
+        rows={
+            "id": [1, 2, 3, 4],
+            "o": [
+                '{"amount":12345678901234567.89,"rate":0.46153846153846153846}',
+                '{"amount":1.10 , "k":1,"k":2}',
+                '"\\u00e9"',
+                None,
+            ],
+        },
+    ),
+    Case(
+        name="json_big_ids",
+        file="a.jsonl",
+        data=b'{"id":21602730330000060100100000358582}\n{"id":21602730330000060100100000358583}\n',
+        rows={"id": ["21602730330000060100100000358582", "21602730330000060100100000358583"]},
+    ),
+    Case(
+        name="json_uint64",
+        file="a.jsonl",
+        data=b'{"id":18446744073709551615}\n{"id":0}\n',
+        rows={"id": [18446744073709551615, 0]},
+        types={"id": "uint64"},
+    ),
+    Case(
+        name="json_empty_values",
+        file="a.jsonl",
+        data=b'{"id":1,"meta":{},"l":[]}\n{"id":2,"meta":{}}\n',
+        rows={"id": [1, 2], "meta": ["{}", "{}"], "l": [[], None]},
+    ),
+    Case(
+        name="json_empty_records",
+        file="a.jsonl",
+        data=b'{}\n{"id":2}\n{ }\n',
+        rows={"id": [None, 2, None]},
+        types={"id": "int64"},
+    ),
+    Case(
+        name="json_empty_records_declared",
+        file="a.jsonl",
+        data=b'{}\n{"id":2}\n{ }\n',
+        reader='JsonLines(columns={"id": "int64"})',
+        rows={"id": [None, 2, None]},
+    ),
+    Case(
+        name="json_lists_of_nulls",
+        file="a.jsonl",
+        data=b'{"id":1,"items":[{"d":null},{"d":null}]}\n{"id":2,"items":[]}\n',
+        rows={"id": [1, 2], "items": [[{"d": None}, {"d": None}], []]},
+    ),
+    Case(
+        name="json_shapes_that_differ",
+        file="a.jsonl",
+        data=b'{"id":1,"v":{"a":1}}\n{"id":2,"v":[1]}\n{"id":3,"v":"x"}\n{"id":4,"v":1.50}\n',
+        error=["one type in each column", "'v' that are objects, and arrays", "as 'json'"],
+    ),
+    Case(
+        name="json_shapes_that_differ_declared",
+        file="a.jsonl",
+        data=b'{"id":1,"o":{"a":1}}\n{"id":2,"o":[1]}\n{"id":3,"o":"x"}\n{"id":4,"o":1.50}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1, 2, 3, 4], "o": ['{"a":1}', "[1]", '"x"', "1.50"]},
+    ),
+    Case(
+        name="json_name_twice",
+        file="a.jsonl",
+        data=b'{"id":1}\n{"id":2,"id":3}\n{"id":4,"\\u0069d":5}\n',
+        rows={"id": [1]},
+        rejects=[(1, "id:json"), (2, "id:json")],
+    ),
+    Case(
+        name="json_name_twice_declared",
+        file="a.jsonl",
+        data=b'{"id":1}\n{"id":2,"o":1,"o":2}\n{"id":4,"id":4}\n{"id":5,"z":1,"z":2}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1, 5], "o": [None, None]},
+        rejects=[(1, "o:json"), (2, "id:json")],
+    ),
+    Case(name="json_one_blank", file="a.json", data=b" ", error=["0 records"]),
+    Case(name="json_blank_lines", file="a.json", data=b"\n \n\t\n", error=["0 records"]),
+    Case(
+        name="json_array",
+        file="a.json",
+        data=b'[{"id":1,"o":"x"},{"id":2}]',
+        rows={"id": [1, 2], "o": ["x", None]},
+        facts={"note": "one JSON array of 2"},
+    ),
+    Case(
+        name="json_pretty_array",
+        file="a.json",
+        data=DOCUMENT,
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
+    ),
+    Case(
+        name="json_pretty_array_declared",
+        file="a.json",
+        data=b"\xef\xbb\xbf" + DOCUMENT.replace(b"\n", b"\r\n"),
+        reader=JSON_TEXT,
+        rows={"id": [1, 2], "o": ['{"x": 1.10}', None]},
+    ),
+    Case(
+        name="json_pretty_object",
+        file="a.json",
+        data=b'{\n  "id": 1,\n  "o": [\n{"id":7},\n{"id":8}\n]\n}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1], "o": ['[ {"id":7}, {"id":8} ]']},
+    ),
+    Case(
+        name="json_pretty_objects",
+        file="a.json",
+        data=b'{\n  "id": 1\n}\n{\n  "id": 2\n}\n',
+        rows={"id": [1, 2]},
+        facts={"note": "2 JSON objects"},
+    ),
+    Case(name="json_pretty_cut", file="a.json", data=DOCUMENT[:-8], error=["one JSON array", "whole"]),
+    Case(
+        name="json_pretty_object_cut",
+        file="a.json",
+        data=b'{\n  "items": [\n{"id":7},\n{"id":8}\n]\n',
+        error=["JSON objects over several lines", "whole"],
+    ),
+    Case(name="json_array_of_numbers", file="a.json", data=b"[1, 2, 3]\n", error=["can be published"], read=False),
+    Case(
+        name="json_mixed_array",
+        file="a.json",
+        data=b'[{"id":1},\n7,\n{"id":3}]',
+        rows={"id": [1, 3]},
+        rejects=[(1, "json")],
+    ),
+    Case(
+        name="json_times_keep_their_zone",
+        file="a.jsonl",
+        data=b'{"t":"2024-01-01T10:00:00+02:00"}\n{"t":"2024-01-01T10:00:00Z"}\n',
+        rows={"t": ["2024-01-01T10:00:00+02:00", "2024-01-01T10:00:00Z"]},
+    ),
+    Case(
+        name="json_codes_in_strings",
+        file="a.jsonl",
+        data=b'{"zip":"01067","v":"1.10","n":"7"}\n{"zip":"08028","v":"1.100","n":"8"}\n',
+        rows={"zip": ["01067", "08028"], "v": ["1.10", "1.100"], "n": ["7", "8"]},
+    ),
+    Case(
+        name="json_gz_document",
+        file="a.json.gz",
+        data=gzip.compress(DOCUMENT, mtime=0),
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
+        facts={"compression": "gzip"},
+    ),
+]
+
+CASES = [*COMPRESSED, *PARQUET, *JSON]
