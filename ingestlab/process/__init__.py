@@ -69,7 +69,7 @@ def process(
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
     foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
-    declaration is raised, since it is no file's fault. Without `states` the aggregates are computed and not kept.
+    declaration is raised, since it is no file's fault. Without `states` the aggregates and vectors are computed, not kept.
     """
     with within(job.task_timeout):
         found = attempt_all(_process, part, job, pipeline, store, table, rejects, states)
@@ -94,7 +94,8 @@ def _process(
     if isinstance(staged, IngestError):
         return blamed(part, staged)
     site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
-    places = tuple(p for one in vectored.embedded for p in vectors.stage(one, site))
+    kept = vectored.embedded if states else ()
+    places = tuple(p for one in kept for p in vectors.stage(one, site))
     clock.lap("write")
     profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
     clock.lap("profile")
