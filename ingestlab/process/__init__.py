@@ -69,7 +69,7 @@ def process(
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
     foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
-    declaration is raised, since it is no file's fault. Without `states` the aggregates and vectors are computed, not kept.
+    declaration is raised, since it is no file's fault. Without `states`, aggregates and vectors are not kept.
     """
     with within(job.task_timeout):
         found = attempt_all(_process, part, job, pipeline, store, table, rejects, states)
