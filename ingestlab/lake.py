@@ -92,11 +92,11 @@ class Table:
     def _dataset(self) -> ds.Dataset:
         if not self.parts:
             return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
-        schema = self._schema
+        schema = self._columns
         return _factory(self._store, self.folder, [p.target for p in self.parts], schema).finish(schema)
 
     @cached_property
-    def _schema(self) -> pa.Schema:
+    def _columns(self) -> pa.Schema:
         """The columns as readers see them, those of folders last."""
         if _base(self.name) != self.name:
             names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
@@ -128,7 +128,7 @@ class Table:
 
     def _reopen(self) -> None:
         """Forgets what was looked up."""
-        for name in ("manifests", "parts", "_schema", "_dataset"):
+        for name in ("manifests", "parts", "_columns", "_dataset"):
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:

@@ -65,6 +65,9 @@ class Lab:
         logging.getLogger("stamina").addHandler(_SILENT)  # what is tried again by itself is no news in a notebook
         for scheme, options in settings.storage_options.items():  # so that pandas, too, reads what a cell names
             fsspec.config.conf.setdefault(scheme, {}).update(options)
+        scheme, remote, _ = settings.lake_url.partition("://")
+        if remote:  # a listing that is kept names no part of the next commit, which other processes make
+            fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
 
     def submit(self, uris: Uris, **options: Any) -> LabRun:
         """Announces files on the queue; takes what :func:`ingestlab.submit` takes, and returns at once."""

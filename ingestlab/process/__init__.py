@@ -62,7 +62,7 @@ def process(
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; trouble
     with the storage or the pipeline's declaration is raised, since it is no file's fault. Without `states` the
-    aggregates are computed and not kept.
+    aggregates and vectors are computed and not kept.
     """
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
@@ -79,7 +79,8 @@ def process(
     if isinstance(staged, IngestError):  # all files in here share the blame
         return Receipt(number=part.number, errors={piece.uri: staged.to_dict() for piece in part.pieces})
     site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
-    places = tuple(p for one in vectored.embedded for p in vectors.stage(one, site))
+    kept = vectored.embedded if states else ()
+    places = tuple(p for one in kept for p in vectors.stage(one, site))
     clock.lap("write")
     profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
     clock.lap("profile")
