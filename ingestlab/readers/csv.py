@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -29,10 +30,10 @@ from ingestlab.readers.columns import (
 from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark
-from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
+from ingestlab.readers.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import distant_header, header, other_delimiter
-from ingestlab.readers.inference import Looks, merged
+from ingestlab.readers.inference import Looks, look, merged, or_text
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.linewise import settle as settle_encoding
 from ingestlab.readers.linewise import whole as whole_file
@@ -182,36 +183,48 @@ class Csv:
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
-
-        def loosely(names: AbstractSet[str]) -> Records:
-            parsed = self._parse(opened.body, opened.names, names)
-            return self._told(parsed, opened, piece)
-
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
-        return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, self._retyped)
+        loosely = partial(self._loosely, opened, piece)
+        unknown, of_file = self._unknown(opened.names), piece.settled.get("types")
+        return settle(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
+
+    def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
+        """The records with some of the declared columns as texts."""
+        return self._told(self._parse(opened.body, opened.names, names), opened, piece)
 
     def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
-        """Texts as values of a type; None for one that is chosen, in which the usual markers are null."""
-        if kind is not None or isinstance(self.null_values, tuple):
-            return text_as(values, kind, self.timestamp_format)
-        done = text_as(nulled(values, KNOWN), None, self.timestamp_format)
-        return values if pa.types.is_string(done.type) else done
+        """Texts as values of a type; None for the one that is chosen."""
+        kind = or_text(self._look(values).type) if kind is None else kind
+        return text_as(nulled(values, self._nulls("", kind)), kind, self.timestamp_format)
+
+    def _look(self, values: pa.Array) -> Looks:
+        return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
 
     def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
-        """Pieces that know the types of their file, where these are not declared."""
-        if self.columns is not None or len(pieces) == 1:
+        """Pieces that know the types of their file, where these are not declared, or may turn out to be others."""
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
-        looks: dict[str, Looks] = {}
-        for piece in pieces:
-            text = attempt(self._texts, piece, store)
-            if isinstance(text, TerminalError):  # the file fails by itself when this piece is read
-                return pieces
-            looks = merged(looks, looks_of(text, self._nulls, self.timestamp_format))
-        return settled(pieces, "types", chosen(looks))
+        types = attempt(self._types_over, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(pieces, "types", types)
 
-    def _texts(self, piece: Piece, store: Store) -> pa.Table:
-        return self.read_text(self.open_text(piece, store), piece).table
+    def _types_over(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+        sights = partial(self._sights, pieces, store)
+        if self.columns is not None:
+            return types_of_file(sights, self._types, self._look, self._retyped)
+        looks: dict[str, Looks] = {}
+        for sight in sights():
+            looks = merged(looks, looks_of(sight.found.table, self._nulls, self.timestamp_format))
+        return chosen(looks)
+
+    def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
+        """What is read of each piece, one after the other."""
+        for piece in pieces:
+            opened = self.open_text(piece, store)
+            records = self.read_text(opened, piece)
+            yield Sight(records, self._unknown(opened.names), partial(self._loosely, opened, piece))
 
     def _nulls(self, column: str, kind: pa.DataType) -> Marks:
         """What stands for no value in a column of a type."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -15,7 +15,7 @@ import pyarrow as pa
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.arrowjson import Shape, json_as, read_objects, readable
+from ingestlab.readers.arrowjson import Shape, read_objects, readable
 from ingestlab.readers.badjson import sift
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
@@ -28,12 +28,12 @@ from ingestlab.readers.columns import (
     declared,
 )
 from ingestlab.readers.cutting import Ints, Spans, scan
-from ingestlab.readers.drift import settle, told
+from ingestlab.readers.drift import Sight, settle, told, types_of_file
 from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsonraw import document, may_be_document
 from ingestlab.readers.jsontext import flaw, suspects, unknown_names
 from ingestlab.readers.jsontexts import as_texts
-from ingestlab.readers.jsontypes import Found, chosen, joined, survey
+from ingestlab.readers.jsontypes import Found, chosen, joined, look_at, retyped, survey
 from ingestlab.readers.linewise import (
     LINES,
     Lined,
@@ -117,7 +117,7 @@ class JsonLines:
         if may_be_document(first) or not first:
             return [whole(file)]
         pieces = split_lines(file, store, size, self.encoding)
-        if self.columns is not None or len(pieces) == 1:
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_of, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
@@ -136,17 +136,24 @@ class JsonLines:
             return self._read_undeclared(lined, piece)
         if self.drift is None:
             return self.read_lines(lined, piece)
-        unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
         if self.drift == "freeze":
-            check_extra([*self.columns, *unknown], self.columns, piece.name, drop=False)
-        known = self._declared
+            check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
+        sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
+        of_file = piece.settled.get("types")
+        return settle(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+
+    def _unknown(self, lined: Lined) -> list[str]:
+        return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
+
+    def _sight(self, lined: Lined, piece: Piece) -> Sight:
+        """What is read of a piece, the names that are not declared as JSON text."""
+        unknown = self._unknown(lined)
 
         def loosely(names: Iterable[str]) -> Records:
-            loose = dict.fromkeys([*names, *unknown], pa.json_())
-            return replace(self, columns=known | loose, extra_columns="drop", drift=None).read_lines(lined, piece)
+            columns = self._declared | dict.fromkeys([*names, *unknown], pa.json_())
+            return replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
 
-        retype = partial(json_as, timestamp_format=self.timestamp_format)
-        return settle(loosely(()), self.drift, known, unknown, loosely, retype)
+        return Sight(loosely(()), unknown, loosely)
 
     def lines(self, piece: Piece, store: Store) -> Lined:
         """The records of a piece, one a line, as which those of a document are written.
@@ -193,6 +200,13 @@ class JsonLines:
 
     def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
         """The types of a file's columns, by their names."""
+
+        def sights() -> Iterator[Sight]:
+            return (self._sight(self.lines(p, store), p) for p in pieces)
+
+        if self.columns is not None:
+            retype = partial(retyped, timestamp_format=self.timestamp_format)
+            return types_of_file(sights, self._declared, look_at, retype)
         columns: dict[str, Found] = {}
         for piece in pieces:
             columns = joined(columns, self._look(self.lines(piece, store), piece))

@@ -1,4 +1,4 @@
-"""Compressed streams, Parquet, JSON lines, archives: bytes that are made here, and what is in them."""
+"""Compressed streams, Parquet, JSON lines, archives, images: bytes that are made here, and what is in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import gzip
 import io
 import lzma
 import struct
+import tarfile
+import zipfile
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import Case
+from PIL import Image
 
 TWO, MORE = b"id,word\n1,a\n2,b\n", b"3,c\n4,d\n"
 ID_WORD = 'Csv(columns={"id": "int64", "word": "string"})'
@@ -309,4 +312,99 @@ JSON = [
     ),
 ]
 
-CASES = [*COMPRESSED, *PARQUET, *JSON]
+ARCHIVE = 'Archive(reader=Csv(columns={"id": "int64", "word": "string"}), members="sales-*.csv", column=None)'
+APPLE_DOUBLE = b"\0\5\x16\7" + b"\0" * 60
+FIRST_TWO = {"id": [1, 2], "word": ["a", "b"]}
+
+
+def zipped(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return sink.getvalue()
+
+
+def tarred(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def packed(name: str, data: bytes, **result: Any) -> Case:
+    return Case(name=f"archive_{name}", file="a.bin", data=data, reader=ARCHIVE, read=False, **result)
+
+
+ARCHIVES = [
+    packed("of_another_case", zipped(**{"SALES-1.CSV": TWO}), rows=FIRST_TWO),
+    packed("with_backslashes", zipped(**{"data\\sales-1.csv": TWO}), rows=FIRST_TWO),
+    packed(
+        "with_others",
+        zipped(**{"sales-1.csv": TWO, "notes.txt": b"x", "sub/costs-1.csv": TWO}),
+        rows=FIRST_TWO,
+        facts={"archive": "2 others passed over: notes.txt, sub/costs-1.csv"},
+    ),
+    packed(
+        "with_others_tar",
+        tarred(**{"notes.txt": b"x", "sales-1.csv": TWO}),
+        rows=FIRST_TWO,
+        facts={"archive": "1 other"},
+    ),
+    packed("of_others", zipped(**{"notes.txt": b"x"}), error=["sales-*.csv", "1 others: notes.txt"]),
+    packed(
+        "of_a_mac",
+        zipped(**{"d/": b"", "__MACOSX/._sales-1.csv": APPLE_DOUBLE, "d/.DS_Store": b"x", "d/sales-1.csv": TWO}),
+        rows=FIRST_TWO,
+    ),
+    packed("of_a_mac_tar", tarred(**{"._sales-1.csv": APPLE_DOUBLE, "sales-1.csv": TWO}), rows=FIRST_TWO),
+    packed("member_bz2", zipped(**{"sales-1.csv": bz2.compress(TWO)}), rows=FIRST_TWO),
+    packed(
+        "member_bz2_damaged",
+        zipped(**{"sales-1.csv": bz2.compress(TWO) + bz2.compress(MORE)[:-4]}),
+        error=DAMAGED,
+    ),
+    packed("tar_bz2_streams", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"\0" * 64, rows=FIRST_TWO),
+    packed("tar_bz2_damaged", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"BZh9", error=["to be whole"]),
+    packed(
+        "two_tars", tarred(**{"sales-1.csv": TWO}) + tarred(**{"sales-2.csv": MORE}), error=["more data after the end"]
+    ),
+]
+
+
+def image(kind: str, pages: int = 1, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    some = [Image.new("RGB", (3, 2), colour) for colour in ("red", "green", "blue")[:pages]]
+    some[0].save(sink, kind, **({"save_all": True, "append_images": some[1:]} if pages > 1 else {}), **options)
+    return sink.getvalue()
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def picture(name: str, data: bytes, **result: Any) -> Case:
+    code = "def clean(df): return df[['width', 'height', 'format']]"
+    return Case(
+        name=f"image_{name}", file="a.bin", data=data, reader="Images()", code=code, options="clean=clean", **result
+    )
+
+
+IMAGES = [
+    picture(
+        "pages",
+        image("TIFF", 3),
+        rows={"width": [3], "height": [2], "format": ["TIFF"]},
+        facts={"pages": "3, the first is read"},
+    ),
+    picture("frames", image("GIF", 2), rows={"width": [3], "height": [2], "format": ["GIF"]}, facts={"pages": "2"}),
+    picture("turned", image("JPEG", exif=turned()), rows={"width": [2], "height": [3], "format": ["JPEG"]}),
+    picture("cut", image("PNG")[:48], error=["whole image"]),
+]
+
+CASES = [*COMPRESSED, *PARQUET, *JSON, *ARCHIVES, *IMAGES]
