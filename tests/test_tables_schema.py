@@ -20,6 +20,7 @@ from ingestlab.history import manifests
 from ingestlab.ingest import Context, ingest
 from ingestlab.lake import Lake, Table
 from ingestlab.models import IngestRequest, IngestResult, Source
+from ingestlab.notebook.tables import LabTable
 from ingestlab.reconcile import reconcile
 from ingestlab.rewrite import Rewritten, rewrite
 
@@ -105,6 +106,14 @@ def test_partition_text_is_text_for_every_reader(shop: Shop, texts: list[str]) -
     assert dict(zip(found["carrier"], found["n"], strict=True)) == dict.fromkeys(texts, 1)
     written = pq.read_table(Lake(shop.settings).materialize("p", "by_carrier"))
     assert sorted(written["carrier"].to_pylist()) == sorted(texts)
+
+
+def test_a_table_in_a_notebook_reads_and_shows_itself(shop: Shop) -> None:
+    shop.pipeline(CARRIERS, 'partition_by="carrier"')
+    shop.good({"a.csv": "carrier,v\n007,1\n"})
+    table = LabTable.of(shop.table())
+    assert table.pandas()["carrier"].tolist() == ["007"]
+    assert "carrier string" in repr(table)
 
 
 @pytest.mark.parametrize("number", [7, 5_000_000_000, -3])

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ingestlab.catalog import PACKED
+from ingestlab.errors import attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
@@ -18,9 +19,9 @@ from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.detection import Encoding, by_mark, detect
 from ingestlab.readers.inference import named
 from ingestlab.readers.jsonlines import JsonLines
+from ingestlab.readers.jsonraw import Document, document
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.jsontypes import look_at
-from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
 from ingestlab.readers.settling import sample
 from ingestlab.readers.sniffing import Sniffed, sniff
@@ -75,7 +76,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
-    if lines and _is_object(lines[0]):
+    if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
         return _told(_json_lines(store, file, most, encoding), found)
     looks, name = sniff(sample(text.encode())), _plain_name(file.name)
     if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
@@ -130,7 +131,7 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
     options: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
     plain_reader = JsonLines(encoding=encoding)
     piece = plain_reader.split(file, store, most)[0]
-    lined = load_lines(piece, store, encoding, plain_reader.limits)
+    lined = plain_reader.lines(piece, store)
     names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
     table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
     ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
@@ -168,6 +169,12 @@ def _is_object(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _is_document(data: bytes, encoding: str, name: str) -> bool:
+    """Whether a text is a whole JSON document with records."""
+    begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
+    return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -34,6 +34,8 @@ _COULD_BE = (
     (pa.types.is_date, _ISO),
 )
 
+_HEX_NUMBER = r"^[ \t]*0[xX][0-9a-fA-F]+[ \t]*$"
+
 Fails = Callable[[int, int], int | None]
 
 
@@ -70,7 +72,16 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
         return np.empty(0, np.int64)
     pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
     possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
-    return np.flatnonzero(~possible.to_numpy())
+    found = np.flatnonzero(~possible.to_numpy())
+    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_signed_integer(kind) else found
+
+
+def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
+    """Hexadecimal numbers that a type has no room for: the parser names other bad cells first, wherever they are."""
+    places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
+    numbers = texts.take(pa.array(places)).to_pylist()
+    wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]
+    return np.array(wrong, np.int64)
 
 
 def _search(body: Body, layout: Layout) -> list[int]:

@@ -44,7 +44,9 @@ class Landed:
         file.write_bytes(earlier.data if earlier else case.data)
         text = case.pipeline(earlier)
         if text:
-            (self.folder / "pipelines" / f"{case.name}.py").write_text(text)
+            whole = self.folder / f"{case.name}.py"
+            whole.write_text(text)
+            whole.rename(self.folder / "pipelines" / whole.name)  # at once: workers read all pipelines meanwhile
         chosen = {"pipeline": case.name} if text else {"table": case.name}
         return submit(file.as_uri(), settings=self.settings, **chosen)
 
