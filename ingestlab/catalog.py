@@ -28,8 +28,8 @@ ENTRY_POINTS = "ingestlab.pipelines"
 _GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
 _READERS = {
-    ".csv": ("Csv", "encoding=None"),
-    ".tsv": ("Csv", "delimiter='\\t', encoding=None"),
+    ".csv": ("Csv", "delimiter=None, encoding=None"),
+    ".tsv": ("Csv", "delimiter=None, encoding=None"),
     ".jsonl": ("JsonLines", "encoding=None"),
     ".ndjson": ("JsonLines", "encoding=None"),
     ".json": ("JsonLines", "encoding=None"),  # which says how, if it is one document

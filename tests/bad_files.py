@@ -56,9 +56,6 @@ BAD = {
     ),
     "length too small": Bad("long/small-long.csv", "an HTTP answer from", "Bad status line", "server's owner", csv(2)),
     "empty": Bad("files/small-empty.csv", "data in small-empty.csv", "an empty file (0 bytes)", "had finished", b""),
-    "header alone": Bad(
-        "files/small-head.csv", "records in small-head.csv", "a header alone (0 records)", "left out", HEADER.encode()
-    ),
     "an image": Bad(
         "files/small-png.csv", "text in small-png.csv", "a PNG image", "the producer", b"\x89PNG\r\n\x1a\n" + bytes(64)
     ),

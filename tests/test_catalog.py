@@ -196,23 +196,12 @@ def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shel
         found.matching("y.csv", "inbox")
 
 
-@pytest.mark.parametrize(
-    ("name", "delimiter"),
-    [
-        ("a.csv", ","),
-        ("a.CSV", ","),
-        ("a.csv.gz", ","),
-        ("a.b.csv.zst", ","),
-        ("a.csv.bz2", ","),
-        ("a.tsv", "\t"),
-        ("A.TSV.XZ", "\t"),
-    ],
-)
-def test_a_file_that_none_matches_is_read_as_its_format_says(shelf: Shelf, name: str, delimiter: str) -> None:
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz", "a.b.csv.zst", "a.csv.bz2", "a.tsv", "A.TSV.XZ"])
+def test_a_file_that_none_matches_is_read_as_its_format_says(shelf: Shelf, name: str) -> None:
     code = shelf({"other": declared("matches=['x']")}).matching(name, "inbox")
     pipeline = load(code)
     assert (pipeline.name, pipeline.table, pipeline.contract) == ("inbox", "inbox", None)
-    assert pipeline.reader.delimiter == delimiter  # type: ignore[attr-defined]
+    assert pipeline.reader.delimiter is None, "it is found in the file"  # type: ignore[attr-defined]
     assert code.origin.startswith("generic")
 
 

@@ -20,7 +20,10 @@ from ingestlab.pipeline import Records
 from ingestlab.readers import csv as csv_module
 from ingestlab.readers import cutting, parsing
 from ingestlab.readers.csv import Csv
-from ingestlab.readers.cutting import Dialect, Scanner, cut, first_record, scan
+from ingestlab.readers.cutting import Scanner, cut
+from ingestlab.readers.dialects import Dialect
+from ingestlab.readers.headers import first_record
+from ingestlab.readers.quoting import scan
 from ingestlab.storage import Store, open_store
 
 CHAOS = st.text(alphabet='a",\n\r', max_size=60)
@@ -220,9 +223,9 @@ def test_an_unclosed_quote_costs_its_own_line_only() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=CHAOS)
-def test_at_most_one_record_is_broken_and_none_is_lost(data: str) -> None:
+def test_whatever_is_broken_no_record_is_lost(data: str) -> None:
     spans = scan(data.encode(), Dialect())
-    assert len(spans.broken) <= 1
+    assert list(spans.broken) == sorted({*spans.broken} & {*range(len(spans.starts))})
     texts = [data[a:b] for a, b in zip(spans.starts, spans.ends, strict=True)]
     assert "".join(texts).replace("\n", "").replace("\r", "") == data.replace("\n", "").replace("\r", "")
 
@@ -245,4 +248,5 @@ def test_cut_holds_one_block_at_a_time() -> None:
 
     cuts = cut(blocks(), Dialect(), 0, 65 * 10)
     assert held == list(range(50))
+    assert cuts is not None
     assert [c.records for c in cuts] == [10, 20, 30, 40]

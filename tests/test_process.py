@@ -59,7 +59,15 @@ KINDS: Sequence[tuple[str, int, tuple[str, str | None] | None]] = (
     ("1,too,many", 0, ("columns", None)),
     ("few", 0, ("columns", None)),
 )
-RECORDS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=12)
+
+
+def _as_wide_as_the_header(records: Sequence[tuple[str, int, tuple[str, str | None] | None]]) -> bool:
+    """Whether enough records are: a header that nearly none fits fails its file."""
+    return sum(fault == ("columns", None) for _, _, fault in records) <= len(records) / 2
+
+
+RECORDS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=12).filter(_as_wide_as_the_header)
+MANY = st.lists(st.sampled_from(KINDS), min_size=1, max_size=40).filter(_as_wide_as_the_header)
 SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -178,7 +186,7 @@ def test_a_file_gives_the_same_alone_as_among_others(tmp_path: Path, files: list
 
 
 @SOME
-@given(records=st.lists(st.sampled_from(KINDS), min_size=1, max_size=40), size=st.integers(8, 200))
+@given(records=MANY, size=st.integers(8, 200))
 def test_the_pieces_of_a_file_give_the_same_as_the_whole(tmp_path: Path, records: list[Any], size: int) -> None:
     bench = Bench(tmp_path)
     data = content(records).encode()
@@ -328,7 +336,7 @@ def test_only_the_file_that_cannot_be_read_fails(bench: Bench) -> None:
 
 
 def test_when_all_files_fail_nothing_is_written(bench: Bench) -> None:
-    done = bench.process(bench.put({"a.csv": "", "b.csv": HEADER}), MESSY)
+    done = bench.process(bench.put({"a.csv": "", "b.csv": "other,columns\n"}), MESSY)
     assert done.receipt.errors.keys() == {"file:///a.csv", "file:///b.csv"}
     assert done.receipt.parts == done.receipt.rejects == ()
 

@@ -159,8 +159,6 @@ def test_files_without_columns_get_the_reader_of_their_suffix(bare: Settings, tm
     ("name", "content", "says"),
     [
         ("a.csv", b"", "empty file"),
-        ("a.csv", b"a,b\n", "a header alone"),
-        ("a.csv", b"a,a\n1,2\n", "its own name"),
         ("a.csv", b"PK\x03\x04" + bytes(50), "ZIP"),
         ("a.xyz", b"no columns here\n", "format known by its suffix"),
         ("a.csv.gz", gzip.compress(b"n\n1\n")[:-9], "truncated"),
@@ -298,3 +296,11 @@ def test_the_commands(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_
     missing = cli("check", "hours", **env)
     assert missing.returncode == 2
     assert "no file" in missing.stderr
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_document(bare: Settings, tmp_path: Path, indent: int | None) -> None:
+    text = json.dumps([{"id": i, "tags": ["a"]} for i in range(20)], indent=indent)
+    _, pipeline = look(bare, tmp_path / "in" / "doc.json", text)
+    assert types(pipeline) == {"id": "int64", "tags": "extension<arrow.json>"}
+    assert_ingests(bare, tmp_path / "in" / "doc.json")

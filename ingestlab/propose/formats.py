@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from ingestlab.catalog import PACKED
+from ingestlab.errors import attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
@@ -19,14 +19,15 @@ from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.detection import Encoding, by_mark, detect
 from ingestlab.readers.inference import named
 from ingestlab.readers.jsonlines import JsonLines
+from ingestlab.readers.jsonraw import Document, document
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.jsontypes import look_at
-from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
+from ingestlab.readers.settling import sample
+from ingestlab.readers.sniffing import Sniffed, sniff
 from ingestlab.storage import Store
 
 _HEAD = 256 << 10  # bytes that tell the format
-_DELIMITERS = ",;\t|"
 _TABLES = (".csv", ".tsv")
 _ALIKE = 0.9  # of the lines of a file must have the same number of fields for it to be a table
 
@@ -75,12 +76,12 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
-    if lines and _is_object(lines[0]):
+    if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
         return _told(_json_lines(store, file, most, encoding), found)
-    delimiter = _delimiter(lines)
-    if _plain_name(file.name).endswith(".log") or (delimiter is None and not _plain_name(file.name).endswith(_TABLES)):
+    looks, name = sniff(sample(text.encode())), _plain_name(file.name)
+    if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
         return None
-    return _told(_csv(store, file, most, encoding, delimiter or ",", lines), found)
+    return _told(_csv(store, file, most, encoding, looks), found)
 
 
 def _told(found: Draft, encoding: Encoding) -> Draft:
@@ -89,20 +90,22 @@ def _told(found: Draft, encoding: Encoding) -> Draft:
     return replace(found, notes=(*found.notes, note)) if encoding.guess else found
 
 
-def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: str, lines: Sequence[str]) -> Draft:
-    names = next(csv.reader(lines, delimiter=delimiter), [])
-    options: dict[str, object] = {} if delimiter == "," else {"delimiter": delimiter}
+def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniffed) -> Draft:
+    options = looks.options()
     if encoding != "utf-8":
         options["encoding"] = encoding
-    as_text = dict.fromkeys(names, "string")
-    reader = Csv(columns=as_text, delimiter=delimiter, encoding=encoding, null_values=())
+    how: dict[str, Any] = {"header": 0} | options | {"encoding": encoding, "null_values": ()}
+    piece = Csv(**how).split(file, store, most)[0]
+    names = Csv(**how).open_text(piece, store).names
+    reader = Csv(columns=dict.fromkeys(names, "string"), **how)
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
     guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
     marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
     if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
         options["null_values"] = unusual
-    notes = [] if not any(_is_number(n) for n in names) else ["the first line looks like data: files need a header"]
+    notes = [] if looks.nth is not None else ["no header: the first record looks like data; give the columns names"]
+    notes += [looks.doubt] if looks.doubt else []
     form = _common_format(guesses, notes)
     if form:
         options["timestamp_format"] = form
@@ -128,7 +131,7 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
     options: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
     plain_reader = JsonLines(encoding=encoding)
     piece = plain_reader.split(file, store, most)[0]
-    lined = load_lines(piece, store, encoding, plain_reader.limits)
+    lined = plain_reader.lines(piece, store)
     names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
     table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
     ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
@@ -155,21 +158,6 @@ def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
     return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
 
 
-def _delimiter(lines: Sequence[str]) -> str | None:
-    """The character that cuts most lines into the same number of fields, and that into more than one."""
-    best: tuple[float, int, str] | None = None
-    for character in _DELIMITERS:
-        try:
-            widths = Counter(len(row) for row in csv.reader(lines, delimiter=character) if row)
-        except csv.Error:
-            continue
-        width, times = widths.most_common(1)[0] if widths else (0, 0)
-        found = (times / widths.total(), width, character) if width > 1 else None
-        if found and (best is None or found[:2] > best[:2]):
-            best = found
-    return best[2] if best and best[0] >= _ALIKE else None
-
-
 def _plain_name(name: str) -> str:
     """A file's name without what packed it."""
     lower = name.lower()
@@ -183,12 +171,10 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _is_document(data: bytes, encoding: str, name: str) -> bool:
+    """Whether a text is a whole JSON document with records."""
+    begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
+    return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

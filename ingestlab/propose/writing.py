@@ -158,7 +158,7 @@ def _option(value: object) -> str:
         return "{" + ", ".join(f"{_literal(str(name))}: {_option(said)}" for name, said in value.items()) + "}"
     if isinstance(value, tuple):
         return f"({', '.join(_literal(str(v)) for v in value)},)"
-    return _literal(str(value))
+    return _literal(value) if isinstance(value, str) else repr(value)
 
 
 def _comment(text: str) -> str:

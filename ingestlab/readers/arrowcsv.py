@@ -14,7 +14,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.readers.body import Body
 from ingestlab.readers.columns import below_zero, cast, one_array, refuse_wrapped, strictly_timed
-from ingestlab.readers.cutting import Dialect
+from ingestlab.readers.dialects import Dialect
 from ingestlab.readers.drift import text_as
 from ingestlab.readers.nulls import Marks, nulled, textual
 
@@ -122,14 +122,15 @@ def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType], nulls: M
         ragged.append((row.number - 1, row.actual_columns))
         return "skip"
 
-    size = body.end - body.begin
+    dialect, data = layout.dialect, body.parsable
+    size = len(data)
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(pa.py_buffer(body.data).slice(body.begin, size) if size else b"\n"),
+        pa.BufferReader(pa.py_buffer(data) if size else b"\n"),
         # One block for all: a field may be as long as it likes. One more byte, so that the end is seen at once.
         read_options=ReadOptions(use_threads=False, block_size=size + 1, column_names=layout.names),
         parse_options=ParseOptions(
-            delimiter=layout.dialect.delimiter,
-            quote_char=layout.dialect.quote or False,
+            delimiter=dialect.delimiter,
+            quote_char=(dialect.quote or False) if dialect.plain else '"',
             newlines_in_values=True,
             invalid_row_handler=skip,
         ),

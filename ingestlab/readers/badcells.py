@@ -17,7 +17,8 @@ from ingestlab.readers.body import Body
 from ingestlab.readers.columns import cast as as_values
 from ingestlab.readers.columns import convert as as_type
 from ingestlab.readers.columns import one_array, strictly_timed
-from ingestlab.readers.cutting import Dialect, Ints
+from ingestlab.readers.cutting import Ints
+from ingestlab.readers.dialects import Dialect
 
 _CHUNK = 256  # records that are converted at once while looking for bad ones
 _ROW = re.compile(r"Row #(\d+)")
@@ -41,14 +42,14 @@ Fails = Callable[[int, int], int | None]
 def wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
     """The records with a cell that cannot be of its column's type, told by its looks."""
     types = layout.types
-    found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not _textual(kind)]
+    found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not textual(kind)]
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
 
 def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
     """The cells that cannot be converted, as (number, column, text); no record of `body` is ragged."""
     for name, kind in layout.types.items():
-        if not _textual(kind):
+        if not textual(kind):
             for i, value in _of_column(body, replace(layout, types={name: kind}), kind, texts[name]):
                 yield i, name, str(value)
 
@@ -88,7 +89,7 @@ def _search(body: Body, layout: Layout) -> list[int]:
     starts, ends, _ = body.spans
 
     def fails(low: int, high: int) -> int | None:
-        part = Body(body.data, int(starts[low]), int(ends[high - 1]), body.dialect)
+        part = replace(body, begin=int(starts[low]), end=int(ends[high - 1]))
         try:
             convert(part, layout)
         except pa.ArrowInvalid as error:
@@ -134,5 +135,6 @@ def _halve(fails: Fails, low: int, high: int) -> int:
     return low
 
 
-def _textual(kind: pa.DataType) -> bool:
+def textual(kind: pa.DataType) -> bool:
+    """Whether every text is a value of a type."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

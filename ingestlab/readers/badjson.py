@@ -10,10 +10,11 @@ import pyarrow as pa
 from ingestlab.pipeline import Bad
 from ingestlab.readers.arrowjson import Shape, read_objects, refused
 from ingestlab.readers.columns import failing, listed
-from ingestlab.readers.cutting import Ints, scan
+from ingestlab.readers.cutting import Ints
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.jsontext import dumps, loads, misfits, repeated
 from ingestlab.readers.linewise import LINES, without
+from ingestlab.readers.quoting import scan
 
 _CHUNK = 256  # records that are looked at together once the parser has refused one of them
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -28,11 +27,11 @@ from ingestlab.readers.columns import (
     declared,
 )
 from ingestlab.readers.compression import compression
-from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
+from ingestlab.readers.cutting import Cut, Ints, cut
 from ingestlab.readers.detection import by_mark
 from ingestlab.readers.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
 from ingestlab.readers.excerpts import shorten
-from ingestlab.readers.headers import distant_header, header, other_delimiter
+from ingestlab.readers.headers import other_delimiter
 from ingestlab.readers.inference import Looks, look, merged, or_text
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.linewise import settle as settle_encoding
@@ -41,6 +40,17 @@ from ingestlab.readers.mending import set_apart
 from ingestlab.readers.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
+from ingestlab.readers.quoting import careful_cuts
+from ingestlab.readers.settling import (
+    Header,
+    Settled,
+    check_characters,
+    paired,
+    sample,
+    settle_file,
+    settled_ahead,
+    where_else,
+)
 from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
 from ingestlab.storage import Store
 
@@ -50,24 +60,34 @@ _READ = 8 << 20  # bytes held at once while looking for places to cut
 
 @dataclass(frozen=True, kw_only=True)
 class Csv:
-    r"""Reads delimited text with one header line.
+    r"""Reads delimited text.
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``columns``
-    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size`` and ``quote``
-    (a quote that opens and never closes). They never stop the file. A record with several bad values has an
-    entry for each of them.
+    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
+    (a quote that opens a field and does not end it), ``header`` (the header again) and ``encoding`` (a byte
+    that is no text). They never stop the file. A record with several bad values has an entry for each of
+    them. A file that is altogether different from what is told fails, with what to write.
 
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
             the order that the table shall have; the file's order may differ. None has the types chosen, once
             for the whole file, by the rules in docs/types.md: no text becomes a value that would not give it
             back. A column that is empty is string.
-        delimiter: One ASCII character, ``"\t"`` for TSV.
-        quote: One ASCII character; None where quotes are plain text.
+        delimiter: One ASCII character, ``"\t"`` for TSV; None to have it found, with quotes, header line and
+            what else is not told.
+        quote: One ASCII character; None where quotes are plain text, as they are by themselves in
+            tab-separated files without any quoted field.
         encoding: Any text encoding that Python knows; None to have it detected, once for the whole file.
         null_values: Texts that stand for no value, quoted or not: for columns of every type, or by column. Where
             nothing is said it is the empty field in text, and also NA, N/A, NULL, null, NaN and nan in others.
         timestamp_format: For strptime; None for ISO 8601.
+        header: Which record holds the names, 0 for the first; None where none does: the names are then those
+            of `columns`, in their order, else ``column_1`` and so on. ``"auto"`` is 0 for a first record that
+            does not look like data.
+        skip: Lines before the first record, blank ones too.
+        comment: What a line begins with that is no record.
+        escape: A character that takes the meaning from the next one, such as the backslash.
+        skip_initial_space: Whether blanks after a delimiter are no part of a field.
         optional: Declared columns that a file may lack; they are null in it.
         extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
             `schema_drift` does not say it.
@@ -78,11 +98,16 @@ class Csv:
     """
 
     columns: Mapping[str, str | pa.DataType] | None = None
-    delimiter: str = ","
+    delimiter: str | None = ","
     quote: str | None = '"'
     encoding: str | None = "utf-8"
     null_values: NullValues = None
     timestamp_format: str | None = None
+    header: Header = "auto"
+    skip: int = 0
+    comment: str | None = None
+    escape: str | None = None
+    skip_initial_space: bool = False
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
     drift: SchemaDrift | None = None
@@ -91,11 +116,11 @@ class Csv:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
-            if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
-                raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
-        if self.quote == self.delimiter:
-            raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
+        if self.delimiter == "auto":
+            object.__setattr__(self, "delimiter", None)
+        check_characters(self.delimiter, self.quote, self.escape, self.comment)
+        if self.skip < 0 or (isinstance(self.header, int) and self.header < 0):
+            raise TerminalError("0 or more as skip and header", f"{self.skip} and {self.header}", "Count from 0.")
         check_encoding(self.encoding)
         check_format(self.timestamp_format)
         if self.columns is not None:
@@ -106,9 +131,8 @@ class Csv:
 
     def __hash__(self) -> int:
         columns = None if self.columns is None else tuple(self.columns.items())
-        return hash(
-            (columns, self.delimiter, self.quote, self.encoding, hashed(self.null_values), self.timestamp_format)
-        )
+        written = (self.delimiter, self.quote, self.escape, self.comment, self.header, self.skip, self.encoding)
+        return hash((columns, written, hashed(self.null_values), self.timestamp_format))
 
     def drifting(self, word: SchemaDrift) -> Csv:
         """The same reader under a pipeline's `schema_drift`."""
@@ -129,9 +153,17 @@ class Csv:
         whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
         if not ascii_based(encoding):
             return [whole]
-        begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+        ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
+        if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
+            return [whole]
+        found, begin = ahead
+        if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
+            return [whole]
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-        cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
+        cuts = cut(_blocks(store, file, begin), found.dialect, begin, step, 0) if found.dialect.plain else None
+        if cuts is None:
+            cuts = careful_cuts(_blocks(store, file, begin), found.dialect, begin, step, len(found.names))
+        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
         return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
@@ -157,29 +189,21 @@ class Csv:
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The first part of `read`: the piece's text and header."""
         data, facts, damage = load_text(piece, store, self.encoding, self.limits)
-        if piece.start:
-            body = Body(data, 0, len(data), self._dialect)
-            names = distant_header(piece, store, self._dialect, self.encoding or piece.settled.get("encoding"))
-        else:
-            start, stop, begin = first_record(data, self._dialect)
-            body = Body(data, begin, len(data), self._dialect)
-            names = header(data[start:stop], self._dialect, piece.name)
-        self._check(names, piece.name)
-        return Opened(
-            body,
-            names,
-            facts,
-            {} if damage is None else damage.records(body.spans, alone=piece.start == 0 and piece.stop is None),
-        )
+        found = self._dialect_of(piece, data, store)
+        begin = 0 if piece.start else found.place(data).begin
+        body = Body(data, begin, len(data), found.dialect, len(found.names), found.header.encode())
+        self._check(found, data, piece.name)
+        alone = piece.start == 0 and piece.stop is None
+        damaged = {} if damage is None else damage.records(body.spans, alone=alone)
+        return Opened(body, found.names, {**facts, **found.facts}, damaged)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
         parsed = self._parse(opened.body, opened.names)
+        facts = dict(opened.facts)
         if not parsed.total and not piece.start:
-            raise TerminalError(
-                f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
-            )
-        return self._told(parsed, opened, piece)
+            facts["note"] = "a header alone: no records"
+        return self._told(parsed, replace(opened, facts=facts), piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
@@ -200,6 +224,15 @@ class Csv:
 
     def _look(self, values: pa.Array) -> Looks:
         return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
+
+    def _dialect_of(self, piece: Piece, data: bytes, store: Store) -> Settled:
+        """What is decided for the whole file, here if its cutting did not."""
+        if "dialect" in piece.settled:
+            return Settled.of(piece.settled["dialect"])
+        if piece.start:
+            return settled_ahead(self, piece, store, store.size(piece.path), self.encoding)[0]
+        text = sample(data)
+        return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
 
     def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
         """Pieces that know the types of their file, where these are not declared, or may turn out to be others."""
@@ -231,10 +264,6 @@ class Csv:
         return marks_of(self.null_values, column, kind)
 
     @property
-    def _dialect(self) -> Dialect:
-        return Dialect(self.delimiter, self.quote)
-
-    @property
     def _types(self) -> Mapping[str, pa.DataType]:
         return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
@@ -242,21 +271,26 @@ class Csv:
         """The columns of a file that are read although they are not declared."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
-    def _check(self, names: Sequence[str], file: str) -> None:
-        """Raises TerminalError for columns that are too many, twice there, or not as declared."""
-        check_width(names, file, self.max_columns)
-        if self.columns is not None:
-            drop, fix = not refuses(self.drift, self.extra_columns), other_delimiter(names, self.delimiter)
-            check_extra(names, self.columns, file, drop=drop, optional=self.optional, fix=fix)
+    def _check(self, found: Settled, data: bytes, file: str) -> None:
+        """Raises TerminalError for columns that are too many, or not as declared."""
+        check_width(found.names, file, self.max_columns)
+        if self.columns is None:
+            return
+        named = [n for n in found.names if n in self.columns or n not in found.made or self.drift == "freeze"]
+        missing = any(name not in named and name not in self.optional for name in self.columns)
+        fix = other_delimiter(found.names, found.dialect.delimiter) if missing else ""
+        fix = fix or (where_else(self.columns, sample(data), found) if missing else "")
+        drop = not refuses(self.drift, self.extra_columns)
+        check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
     def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
         """Reads the columns declared, and text in columns that are not or are to be loose."""
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
         if self.columns is None:  # texts, of which types are made when the whole file is known
-            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), self._dialect))
+            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), body.dialect))
         nulls = {name: self._nulls(name, self._types.get(name, kind)) for name, kind in types.items()}
-        layout = Layout(names, types, self._dialect, nulls, self.timestamp_format)
+        layout = Layout(names, types, body.dialect, nulls, self.timestamp_format)
         return parse(body, layout)
 
     def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
@@ -298,10 +332,10 @@ def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
 
 
 def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
-    starts = [Cut(0, 1), *cuts]
+    starts = [Cut(0, 0), *cuts]
     stops: list[int | None] = [*(c.offset for c in cuts), None]
     return [
-        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records - 1})
+        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records})
         for c, stop in zip(starts, stops, strict=True)
     ]
 

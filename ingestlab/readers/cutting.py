@@ -2,18 +2,18 @@
 
 Quoting is as in RFC 4180, and as in pyarrow's parser: a quote opens a quoted field only where a field
 begins, a doubled quote inside stands for one quote, and any other quote is plain text. Line ends are LF,
-CRLF or CR. Blank lines are no records.
+CRLF or CR. Blank lines are no records. Text in which a quoted field ends before anything but a delimiter or
+a line end is suspect: what its records are is for :mod:`~ingestlab.readers.quoting` to say.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ingestlab.readers.dialects import Dialect
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -21,14 +21,6 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _LF, _CR = 10, 13
 _STEP = 1 << 19  # bytes looked at in one go: masks of this size stay in the processor's cache
 _NONE = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """The two bytes that decide where records end; `quote` is None where quotes mean nothing."""
-
-    delimiter: str = ","
-    quote: str | None = '"'
 
 
 class Spans(NamedTuple):
@@ -60,16 +52,18 @@ class Scanner:
     def __init__(self, dialect: Dialect, offset: int = 0) -> None:
         self._delimiter = ord(dialect.delimiter)
         self._quote = -1 if dialect.quote is None else ord(dialect.quote)
+        self._ends = np.zeros(256, np.bool_)
+        self._ends[[_LF, _CR, self._delimiter, self._quote]] = True
         self._offset = self._start = offset
         self._tail: Bytes = np.empty(0, np.uint8)
         self._before = _LF
         self._inside = False
-        self._opened = offset
+        self.doubtful = False
 
     @property
-    def unclosed(self) -> int | None:
-        """The offset of the quote that is open now."""
-        return self._opened if self._inside else None
+    def suspect(self) -> bool:
+        """Whether a quoted field was followed by text, or is open now."""
+        return self.doubtful or self._inside
 
     def feed(self, block: bytes | memoryview) -> Spans:
         """The records that end in the next block, or in what earlier ones left open."""
@@ -114,9 +108,10 @@ class Scanner:
         was = self._inside
         toggles = self._toggles(data, quotes)
         self._inside = was ^ bool(len(toggles) & 1)
-        if self._inside:  # remember where it opened: not at the second half of an escaped pair
-            openings = (at for at in toggles[int(was) :: 2][::-1].tolist() if at == 0 or data[at - 1] != self._quote)
-            self._opened = next((self._offset + at for at in openings), self._opened)
+        after = toggles[int(not was) :: 2] + 1
+        if after.size and after[-1] == data.size:  # the end of all: nothing follows
+            after = after[:-1]
+        self.doubtful |= not bool(self._ends[data[after]].all())
         outside: Ints = breaks[(np.searchsorted(toggles, breaks) & 1) == was]
         return outside
 
@@ -143,77 +138,49 @@ class Scanner:
             elif inside or opens:
                 inside = not inside
                 kept.append(at)
+        plain = np.setdiff1d(quotes, kept)[:-1]  # a delimiter may be missing before such a quote
+        parted = np.isin(data[[plain - 1, plain + 1]], (self._delimiter, self._quote, _LF, _CR, 32, 9)).any(axis=0)
+        self.doubtful |= not bool(parted.all())
         return np.array(kept, np.int64)
 
 
-def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) -> Spans:
-    """All records in `data[begin:end]`, which must begin with one.
-
-    A record whose quote never closes would swallow all that follows. It is taken to end with the line in
-    which that quote stands, and is listed as broken. There is one at most: all quotes after it are doubled,
-    and so they open nothing that they do not close.
-    """
-    found: list[Spans] = []
-    broken: list[int] = []
-    total, end = 0, len(data) if end is None else end
-    while True:
-        scanner = Scanner(dialect, begin)
-        for part in _scan_blocks(scanner, _views(data, begin, end)):
-            found.append(part)
-            total += len(part.starts)
-        if scanner.unclosed is None:
-            break
-        broken.append(total - 1)
-        begin = _line_end(data, scanner.unclosed, end)
-        found[-1].ends[-1] = begin
-    return Spans(
-        np.concatenate([part.starts for part in found]),
-        np.concatenate([part.ends for part in found]),
-        tuple(broken),
-    )
+def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) -> Spans | None:
+    """All records in `data[begin:end]`, which must begin with one; None where the text is suspect."""
+    end = len(data) if end is None else end
+    scanner = Scanner(dialect, begin)
+    found = list(_scan_blocks(scanner, _views(data, begin, end)))
+    if scanner.suspect:
+        return None
+    return Spans(np.concatenate([part.starts for part in found]), np.concatenate([part.ends for part in found]))
 
 
-def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int) -> list[Cut]:
+def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads: int = 1) -> list[Cut] | None:
     """Places to cut a file: after the records in which the multiples of `step` bytes lie.
 
     Args:
         blocks: The file's bytes from `begin` on, in order; one block is held at a time.
         dialect: How fields are separated and quoted.
-        begin: Offset of the header record in the file.
+        begin: Offset of the first record in the file.
         step: Bytes from one cut to the next, about.
+        heads: How many of the records are header.
 
     Returns:
-        Cuts in order. Every piece between them has at least one record besides the header.
+        Cuts in order. Every piece between them has at least one record besides the header. None where the
+        text is suspect.
     """
     cuts: list[Cut] = []
     seen, multiple = 0, 1
-    for _, ends, _ in _scan_blocks(Scanner(dialect, begin), blocks):
+    scanner = Scanner(dialect, begin)
+    for _, ends, _ in _scan_blocks(scanner, blocks):
+        if scanner.doubtful:
+            return None
         if ends.size:
             last = int(ends[-1]) // step
             targets = np.arange(multiple, last + 1, dtype=np.int64) * step
             chosen = np.unique(np.searchsorted(ends, targets))
-            cuts += [Cut(int(ends[i]), seen + i + 1) for i in chosen.tolist() if seen + i >= 1]
+            cuts += [Cut(int(ends[i]), seen + i + 1) for i in chosen.tolist() if seen + i >= heads]
             seen, multiple = seen + ends.size, max(multiple, last + 1)
-    return [c for c in cuts if c.records < seen]
-
-
-def first_record(head: bytes, dialect: Dialect) -> tuple[int, int, int]:
-    """The first record in `head`: where it begins, where its text ends, and where the next record begins.
-
-    The last two are the length of `head` where the record is longer than it, or might be.
-    """
-    found = next(_record(dialect).finditer(head))
-    return found.start(1), found.end(1), found.end()
-
-
-@cache
-def _record(dialect: Dialect) -> re.Pattern[bytes]:
-    delimiter = re.escape(dialect.delimiter)
-    field = rf"[^{delimiter}\r\n]*+"
-    if dialect.quote:
-        q = re.escape(dialect.quote)
-        field = rf"(?:{q}[^{q}]*+(?:{q}{q}[^{q}]*+)*+(?:{q}|\Z))?+{field}"
-    return re.compile(rf"[\r\n]*+({field}(?:{delimiter}{field})*+)(?:\r\n|\r|\n)?".encode())
+    return None if scanner.suspect else [c for c in cuts if c.records < seen]
 
 
 def _scan_blocks(scanner: Scanner, blocks: Iterable[bytes | memoryview]) -> Iterator[Spans]:
@@ -237,8 +204,3 @@ def _line_ends(data: Bytes) -> Ints:
         if lone.size:
             breaks = np.sort(np.concatenate([breaks, lone]))
     return breaks
-
-
-def _line_end(data: bytes, at: int, end: int) -> int:
-    found = re.compile(rb"\r\n|\r|\n").search(data, at, end)
-    return found.end() if found else end

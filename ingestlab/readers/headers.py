@@ -1,45 +1,102 @@
-"""The header line of delimited text: the names of its columns."""
+"""The header line of delimited text: where it is, and the names of its columns."""
 
 from __future__ import annotations
 
-import codecs
-import csv
+import re
 from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
 
-from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
-from ingestlab.readers.bytes import HEAD, text
-from ingestlab.readers.cutting import Dialect, first_record
-from ingestlab.readers.detection import detect
-from ingestlab.storage import Store
+from ingestlab.readers.dialects import Dialect, fields, shapes
 
-
-def header(line: bytes, dialect: Dialect, name: str) -> tuple[str, ...]:
-    """The column names in the header line (UTF-8) of the file `name`; raises TerminalError if it is none."""
-    lines = line.decode().splitlines(keepends=True)
-    try:
-        if dialect.quote is None:
-            names = next(csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE), [])
-        else:
-            names = next(csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote), [])
-    except csv.Error as error:
-        raise TerminalError.wrap(error, f"a header line in {name}") from error
-    return tuple(names)
+_LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
+_TALL = 64  # lines that one quoted field before the header may have
 
 
-def distant_header(piece: Piece, store: Store, dialect: Dialect, encoding: str | None) -> tuple[str, ...]:
-    """The column names of a piece that does not hold them itself."""
-    size = HEAD
-    while True:
-        head = store.read(piece.path, 0, min(size, piece.start)).removeprefix(codecs.BOM_UTF8)
-        start, stop, _ = first_record(head, dialect)
-        if stop < len(head) or size >= piece.start:
-            first = piece.model_copy(update={"start": 0})
-            return header(text(head[start:stop], encoding or detect(head).name, first), dialect, piece.name)
-        size *= 8
+class Place(NamedTuple):
+    """Where a header is: its text, and where the first record begins."""
+
+    start: int
+    stop: int
+    begin: int
+
+
+def locate(data: bytes, dialect: Dialect, skip: int = 0, nth: int | None = 0) -> Place:
+    """Where the header of a text is.
+
+    Args:
+        data: The text, or enough of its begin.
+        dialect: How it is written.
+        skip: Lines before the first record. A line break within quotes ends no line.
+        nth: Which record is the header, 0 for the first; None for no header.
+
+    Returns:
+        Its place; `stop` is the length of `data` where the header is longer than that, or might be.
+    """
+    at = 0
+    for _ in range(skip):
+        at = next_line(data, at, dialect)
+    if nth is None:
+        return Place(at, at, at)
+    start = stop = at
+    for _ in range(nth + 1):
+        start, stop, at = first_record(data, dialect, at)
+    return Place(start, stop, at)
+
+
+def first_record(data: bytes, dialect: Dialect, at: int = 0) -> Place:
+    """The first record from `at` on; a quote that opens in it and never ends a field is plain text."""
+    shape = shapes(dialect)
+    found = shape.clean.match(data, at) or shape.undone.match(data, at)
+    return Place(len(data), len(data), len(data)) if found is None else Place(found.start(1), found.end(1), found.end())
+
+
+def next_line(data: bytes, at: int, dialect: Dialect) -> int:
+    """Where the line after the one at `at` begins."""
+    plain = _LINE.match(data, at)
+    end = len(data) if plain is None else plain.end()
+    if data[at : at + 1] not in (b"\n", b"\r"):
+        whole = shapes(dialect).clean.match(data, at)
+        if whole is not None and whole.end() > end and len(_LINE.findall(data, at, whole.end())) <= _TALL:
+            return whole.end()
+    return end
+
+
+def names_of(record: bytes, dialect: Dialect) -> tuple[str, ...]:
+    """The names in a header's text, as they are there."""
+    return tuple(name.decode(errors="replace") for name in fields(record, dialect))
+
+
+def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Names of which none is blank and none comes twice, and what was done to that end."""
+    taken = {name for name in names if name.strip()}
+    seen: set[str] = set()
+    done, told = [], []
+    for place, name in enumerate(names, 1):
+        new = name
+        if not name.strip():
+            new = _free(f"column_{place}", taken)
+            told.append(f"column {place} has no name: {new}")
+        elif name in seen:
+            new = _free(name, taken)
+            told.append(f"{name} again: {new}")
+        seen.add(new)
+        taken.add(new)
+        done.append(new)
+    return tuple(done), _listed(told)
 
 
 def other_delimiter(names: Sequence[str], used: str) -> str:
     """A hint for the commonest cause of one wide column."""
     other = next((c for c in ",;\t|" if c != used and c in names[0]), None) if len(names) == 1 else None
     return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."
+
+
+def _free(name: str, taken: set[str]) -> str:
+    if name.startswith("column_") and name not in taken:
+        return name
+    return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)
+
+
+def _listed(told: Sequence[str]) -> str:
+    return "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")

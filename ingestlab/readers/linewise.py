@@ -13,9 +13,11 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.compression import compression
-from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
+from ingestlab.readers.cutting import Ints, Scanner, Spans
 from ingestlab.readers.detection import UTF8, believed, by_mark, survey
+from ingestlab.readers.dialects import Dialect
 from ingestlab.readers.excerpts import excerpts
+from ingestlab.readers.quoting import scan
 from ingestlab.storage import Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none

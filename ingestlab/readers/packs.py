@@ -60,17 +60,17 @@ def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list
         For each piece, in their order: its records, or its error.
     """
     found: dict[int, Read] = {}
-    groups: dict[tuple[str, ...], dict[int, Opened]] = {}
+    groups: dict[tuple[object, ...], dict[int, Opened]] = {}
     for place, piece in enumerate(pieces):
         opened = attempt(reader.open_text, piece, store)
         if isinstance(opened, TerminalError):
             found[place] = opened
         elif (
-            len(opened.body.data) > SMALL or opened.damaged or opened.body.quoted
+            len(opened.body.data) > SMALL or opened.damaged or opened.body.quoted or not opened.body.dialect.plain
         ):  # an open quote would reach into the next file
             found[place] = attempt(_read_one, reader, opened, piece)
         else:
-            groups.setdefault(opened.names, {})[place] = opened
+            groups.setdefault((opened.names, opened.body.dialect, opened.body.header), {})[place] = opened
     for group in groups.values():
         found |= _read_group(reader, group, pieces)
     return [found[place] for place in range(len(pieces))]

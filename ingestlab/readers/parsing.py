@@ -16,7 +16,7 @@ import pyarrow as pa
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad
 from ingestlab.readers.arrowcsv import Layout, Ragged, convert
-from ingestlab.readers.badcells import bad_cells, wrong_by_looks
+from ingestlab.readers.badcells import bad_cells, textual, wrong_by_looks
 from ingestlab.readers.body import Body
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.excerpts import shorten
@@ -56,22 +56,23 @@ def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
     first = 0
     while first < len(starts):
         last = max(first + 1, int(np.searchsorted(ends, starts[first] + size, side="right")))
-        yield first, Body(body.data, int(starts[first]), int(ends[last - 1]), body.dialect)
+        yield first, replace(body, begin=int(starts[first]), end=int(ends[last - 1]))
         first = last
 
 
-def _parse_block(body: Body, layout: Layout) -> Parsed:
-    broken = np.array(body.spans.broken if body.quoted else (), np.int64)
-    bad = _unclosed(body, broken) if broken.size else []
+def _parse_block(body: Body, layout: Layout, *, heads: bool = False) -> Parsed:
+    """Reads a body; a header in its midst is looked for where it could pass for a record, else once one fails."""
+    damaged = body.damaged
+    if heads or layout.types is None or all(map(textual, layout.types.values())):
+        damaged = dict(sorted({**body.repeats, **damaged}.items()))
+    broken = np.array(list(damaged), np.int64)
+    bad = [Bad(i, damaged[i], None, shorten(text)) for i, text in body.texts(damaged).items()] if damaged else []
     try:
         table, ragged = convert(body.without(broken), layout)
     except pa.ArrowInvalid as error:
-        return _parse_dirty(body, layout, broken, bad, error)
+        again = not heads and layout.types is not None and body.repeats
+        return _parse_block(body, layout, heads=True) if again else _parse_dirty(body, layout, broken, bad, error)
     return _account(table, ragged, broken, bad, layout)
-
-
-def _unclosed(body: Body, broken: Ints) -> list[Bad]:
-    return [Bad(i, "quote", None, shorten(text)) for i, text in body.texts(broken.tolist()).items()]
 
 
 def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error: pa.ArrowInvalid) -> Parsed:

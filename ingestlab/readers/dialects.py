@@ -1,0 +1,131 @@
+"""How delimited text is written: the characters that part and quote its fields, and the shape of a record."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What decides where records and fields end.
+
+    Attributes:
+        delimiter: One ASCII character.
+        quote: One ASCII character; None where quotes mean nothing.
+        escape: A character that takes the meaning from the next one.
+        initial_space: Whether blanks after a delimiter are no part of a field.
+        comment: What a line that is no record begins with.
+        surplus: Empty fields that records have at their end, beyond the names of the header.
+    """
+
+    delimiter: str = ","
+    quote: str | None = '"'
+    escape: str | None = None
+    initial_space: bool = False
+    comment: str | None = None
+    surplus: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether pyarrow reads such text as it is."""
+        return self.escape is None and not self.initial_space and self.comment is None and not self.surplus
+
+
+class Shapes(NamedTuple):
+    """Patterns of a dialect; each of a record has the record's own text as its first group.
+
+    Attributes:
+        clean: A record in which every quoted field ends at a delimiter or with the record.
+        run: Any number of such records.
+        undone: A record in which a quote that does not do so is plain text: it ends with its line.
+        loose: A record in which quotes may stand inside of quoted fields.
+        open: A record whose last field has a quote that opens and has not closed when the text ends.
+        torn: A field with a quote in its midst, and a later one with a quote at its end: a delimiter is missing.
+        skipped: Blank lines and comments.
+        field: One field of a clean or undone record: the text within quotes, else the plain text.
+    """
+
+    clean: re.Pattern[bytes]
+    run: re.Pattern[bytes]
+    undone: re.Pattern[bytes]
+    loose: re.Pattern[bytes]
+    open: re.Pattern[bytes]
+    torn: re.Pattern[bytes]
+    skipped: re.Pattern[bytes]
+    field: re.Pattern[bytes]
+
+
+@cache
+def shapes(dialect: Dialect) -> Shapes:
+    """The patterns of a dialect."""
+    d = re.escape(dialect.delimiter)
+    end = rf"(?=[{d}\r\n]|\Z)"
+    space = r"\ *+" if dialect.initial_space else ""
+    e = "" if dialect.escape is None else re.escape(dialect.escape)
+    plain = rf"[^{d}\r\n]*+" if not e else rf"(?:[^{d}\r\n{e}]|{e}(?:[^\r\n]|\Z))*+"
+    strict, undone, loose, opened, field = plain, plain, plain, r"(?!)", rf"{space}(?P<plain>{plain})"
+    if dialect.quote is not None:
+        q = re.escape(dialect.quote)
+        pair = f"{q}{q}" if not e or e == q else rf"(?:{q}{q}|{e}[\s\S])"
+        stop = q if not e or e == q else q + e
+        inner = rf"[^{stop}]*+(?:{pair}[^{stop}]*+)*+"
+        strict = rf"(?>{space}{q}{inner}{q}{end}|(?!{space}{q}){plain})"
+        undone = rf"(?>{space}{q}{inner}{q}{end}|{plain})"
+        loose = rf"(?>{space}{q}(?:[^{q}]|{q}(?![{d}\r\n]|\Z))*+{q}|{plain})"
+        opened = rf"(?:{strict}{d})*+{space}{q}{inner}\Z"
+        field = rf"(?>{space}{q}(?P<quoted>{inner}){q}{end}|{space}(?P<plain>{plain}))"
+    q = re.escape(dialect.quote or '"')
+    some = rf"[^{d}{q}\r\n]"
+    torn = rf"(?:\A|{d}){some}*[^\s{d}{q}]{q}[^\s{d}{q}]{some}*(?:{d}{some}*)*?{d}{some}+{q}(?={d}|\Z)"
+    mark = "" if dialect.comment is None else re.escape(dialect.comment)
+    comment = rf"|{mark}[^\r\n]*+(?:\r\n|\r|\n|\Z)" if mark else ""
+    skipped = rf"(?:[\r\n]{comment})*+"
+    ended = r"(?:\r\n|\r|\n)"
+
+    def record(one: str) -> str:
+        return rf"{skipped}((?=[\s\S]){one}(?:{d}{one})*+)"
+
+    return Shapes(
+        clean=re.compile(f"{record(strict)}(?:{ended}|\\Z)".encode()),
+        run=re.compile(f"(?:{skipped}(?=[\\s\\S]){strict}(?:{d}{strict})*+{ended})*+".encode()),
+        undone=re.compile(f"{record(undone)}(?:{ended}|\\Z)".encode()),
+        loose=re.compile(f"{record(loose)}(?:{ended}|\\Z)".encode()),
+        open=re.compile(f"{skipped}{opened}".encode()),
+        torn=re.compile((torn if dialect.quote else "(?!)").encode()),
+        skipped=re.compile(skipped.encode()),
+        field=re.compile(f"{field}(?P<more>{d})?".encode()),
+    )
+
+
+def fields(record: bytes, dialect: Dialect) -> list[bytes]:
+    """The fields of a record without its line end; quotes that open none are kept as text."""
+    pattern, found, at = shapes(dialect).field, [], 0
+    while True:
+        match = pattern.match(record, at)
+        if match is None:  # an escape character that ends the record
+            found.append(record[at:])
+            return found
+        quoted = match.groupdict().get("quoted")
+        found.append(_text(match["plain"] if quoted is None else quoted, dialect, quoted=quoted is not None))
+        if not match["more"]:
+            return found
+        at = match.end()
+
+
+def width(record: bytes, dialect: Dialect) -> int:
+    """How many fields a record has."""
+    return len(fields(record, dialect))
+
+
+def _text(value: bytes, dialect: Dialect, *, quoted: bool) -> bytes:
+    """The text that a field stands for."""
+    quote, escape = (dialect.quote or "").encode(), (dialect.escape or "").encode()
+    if escape and escape != quote and escape in value:
+        pattern = re.escape(escape) + rb"([\s\S])"
+        if quoted:
+            pattern += b"|(" + re.escape(quote) + b")" + re.escape(quote)
+        return re.sub(pattern, lambda m: m[1] if m[1] is not None else m[2], value)
+    return value.replace(quote + quote, quote) if quoted else value
