@@ -28,11 +28,11 @@ ENTRY_POINTS = "ingestlab.pipelines"
 _GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
 _READERS = {
-    ".csv": ("Csv", ""),
-    ".tsv": ("Csv", "delimiter='\\t'"),
-    ".jsonl": ("JsonLines", ""),
-    ".ndjson": ("JsonLines", ""),
-    ".json": ("JsonLines", ""),  # which says how, if it is one document
+    ".csv": ("Csv", "encoding=None"),
+    ".tsv": ("Csv", "delimiter='\\t', encoding=None"),
+    ".jsonl": ("JsonLines", "encoding=None"),
+    ".ndjson": ("JsonLines", "encoding=None"),
+    ".json": ("JsonLines", "encoding=None"),  # which says how, if it is one document
     ".parquet": ("Parquet", ""),
     ".log": ("Lines", "encoding=None"),
     ".txt": ("Text", ""),

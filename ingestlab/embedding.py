@@ -107,8 +107,11 @@ class Split:
 class Embedding:
     """Which vectors go with the rows of a table.
 
-    A row whose text is null or blank, or whose file is empty, has no vector; neither has one of which the model
-    says nothing at all (a vector of zeros, e.g. HOG of an image of one colour), where vectors are normalised.
+    A row whose text is null or blank, or whose file is empty, is published without a vector, and counted among the
+    run's rules as ``embedding:no text``. A row of which no vector can be made is a reject: the model raises for it
+    (``embed:ValueError``), or gives NaN (``embed:nan``) or zeros, which have no direction (``embed:zero``, where
+    vectors are normalised or compared by COSINE); so is one whose key is null or that of another row of its file
+    (``vector:key``), or whose text or payload no field can hold (``vector:too long``). See docs/embeddings.md.
 
     Attributes:
         source: The column that holds the texts (or the bytes of images), or ``"file"``: the source file itself.
@@ -120,6 +123,7 @@ class Embedding:
         collection: Name of the collection; made of the table's name if not given.
         key: Columns that tell a row from the others of its source; its number in the source if none is given.
         payload: Columns that go along with the vector.
+        truncate: Those of them, and ``"text"``, whose texts may be cut to the 65,535 bytes that Milvus can hold.
         split: How long texts are cut; None embeds each as one.
         normalise: Whether vectors are made one unit long.
         metric: How vectors are compared.
@@ -135,6 +139,7 @@ class Embedding:
     collection: str = ""
     key: str | Sequence[str] = ()
     payload: str | Sequence[str] = ()
+    truncate: str | Sequence[str] = ()
     split: Split | None = None
     normalise: bool = True
     metric: Metric = "COSINE"
@@ -142,10 +147,13 @@ class Embedding:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("key", "payload"):
+        for name in ("key", "payload", "truncate"):
             object.__setattr__(self, name, _columns(getattr(self, name), f"Embedding.{name}"))
         self._check_words()
         self._check_source()
+        if unknown := [name for name in self.truncate if name not in {"text", *self.payload}]:
+            wanted = "'text' or columns of its payload as Embedding.truncate"
+            raise TerminalError(wanted, repr(unknown[0]), "In the lake nothing is cut.")
 
     @property
     def kind(self) -> Kind:

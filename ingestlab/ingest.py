@@ -13,6 +13,7 @@ from ingestlab.batch import Batch, assemble
 from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
 from ingestlab.commit import abandon, all_or_nothing, publish, recover
+from ingestlab.doubles import without_doubles
 from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
@@ -239,7 +240,7 @@ def _tell_unchanged(
 
 
 def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
-    """One Dask task for each partition; their receipts, in order."""
+    """One Dask task for each partition; their receipts, in order, and what they show together."""
     target, settings = plan.target, context.settings
     job = Job(
         run=target.run,
@@ -251,6 +252,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
         storage_options=settings.storage_options,
         references=dict(target.references),
         replace=target.replace,
+        taken=target.taken,
     ).to_dict()
     calls = [(p.to_dict(), job) for p in plan.partitions]
     keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
@@ -259,7 +261,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
     for place, result in context.cluster.map(task, calls, keys, target.pipeline.resources):
         receipts[place] = Receipt.from_dict(result)
         story.processed(receipts[place])
-    return [receipts[i] for i in range(len(calls))]
+    return without_doubles(plan, [receipts[i] for i in range(len(calls))], context.store)
 
 
 def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:

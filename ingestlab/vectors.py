@@ -22,15 +22,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.cluster import Cluster
-from ingestlab.errors import TransientError
+from ingestlab.errors import CollectionError, TransientError
 from ingestlab.history import embedded, live_vectors
 from ingestlab.models import Manifest, Part, Value
 from ingestlab.settings import Settings
+from ingestlab.sinks.vector_rows import shortened
 from ingestlab.sinks.vectors import Collection, VectorStore, Where, open_vectors
 from ingestlab.storage import Store, open_store
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
+_DOUBLE = "Nothing was published. Name columns in Embedding.key that tell the rows of a file apart."
 MANY = 2_000  # rows of one commit that are worth settling: that takes Milvus Lite about as long as writing them
 _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "milvus_attempts")  # what tasks must know
 
@@ -42,6 +44,7 @@ class Upload(Value):
     collection: str
     settings: dict[str, Any]
     sources: tuple[str, ...] = ()  # only those of these URIs; all if empty
+    truncate: tuple[str, ...] = ()  # columns whose texts may be cut
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Vectors:
         Raises:
             TransientError: The server is away, does not have all of them afterwards, or has got another model's
                 since they were made.
-            CollectionError: The collection holds other fields.
+            CollectionError: The collection holds other fields, or shorter ones than a value needs; or two vectors
+                have one key.
         """
         if manifest.collection is None:
             return
@@ -90,7 +94,10 @@ class Vectors:
         keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
         different = _distinct(keys)
         wanted = len(different)
-        self._upload(paths, target, manifest.batch, ordered=wanted < sum(map(len, keys)))
+        if wanted < (total := sum(map(len, keys))):
+            got = f"{total - wanted:,} keys that are another vector's"
+            raise CollectionError(f"a key of its own for every vector in collection '{collection.name}'", got, _DOUBLE)
+        self._upload(paths, target, manifest.batch, truncate=collection.truncate)
         where = Where(tenant=manifest.tenant, table=manifest.table, runs=(manifest.run,))
         if manifest.kind != "reembed":
             where = where.model_copy(update={"sources": tuple(_sources(manifest))})
@@ -196,7 +203,9 @@ class Vectors:
     def _replace(self, name: str, tenant: str, table: str, uris: Sequence[str], history: Iterable[Manifest]) -> None:
         self._db.delete(name, Where(tenant=tenant, table=table, sources=tuple(uris)))
         parts = [part for part in live_vectors(history) if set(part.sources) & set(uris)]
-        self._upload([part.target for part in parts], name, "restore", tuple(uris))
+        made = self._db.describe(name)
+        every = tuple(column.name for column in made.columns) if made else ()  # as they were let in, so they come back
+        self._upload([part.target for part in parts], name, "restore", tuple(uris), truncate=every)
 
     @property
     def _db(self) -> VectorStore:
@@ -207,16 +216,14 @@ class Vectors:
         return part.staged if self.store.exists(part.staged) else part.target
 
     def _upload(
-        self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, ordered: bool = False
+        self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, truncate: tuple[str, ...]
     ) -> None:
-        """Writes files into a collection, one task each; `ordered` if they share keys, of which the last one counts."""
+        """Writes files into a collection, one task each."""
         told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
-        calls = [(Upload(path=p, collection=collection, settings=told, sources=uris).to_dict(),) for p in paths]
-        names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(calls))]
-        step = 1 if ordered else max(1, len(calls))
-        for i in range(0, len(calls), step):
-            for _ in self.cluster.map(upload, calls[i : i + step], names[i : i + step]):
-                pass
+        work = [Upload(path=p, collection=collection, settings=told, sources=uris, truncate=truncate) for p in paths]
+        names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
+        for _ in self.cluster.map(upload, [(one.to_dict(),) for one in work], names):
+            pass
 
 
 def upload(work: dict[str, Any]) -> int:
@@ -225,8 +232,10 @@ def upload(work: dict[str, Any]) -> int:
     settings = Settings.model_validate(spec.settings)
     store = open_store(settings.lake_url, settings.storage_options)
     db, done = connected(settings), 0
+    made = db.describe(spec.collection) if spec.truncate else None
     for rows in _batches(store, spec.path):
         chosen = rows.filter(pc.is_in(rows["source"], pa.array(spec.sources))) if spec.sources else rows
+        chosen = shortened(chosen, made, spec.truncate) if made else chosen
         done += db.upsert(spec.collection, chosen) if chosen.num_rows else 0
     return done
 
@@ -264,7 +273,7 @@ def _read(store: Store, path: str, columns: list[str]) -> pa.Table:
 
 
 def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
-    """The different primary keys; a declared key may come twice."""
+    """The different primary keys."""
     return pc.unique(pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()))
 
 

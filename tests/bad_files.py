@@ -84,7 +84,7 @@ BAD = {
         "text in utf-8 in small-mixed.csv",
         "byte 0xE9 at offset 41, in line 3",
         "if it mixes several",
-        HEADER.encode() + "1,2031-01-01,é\n".encode() + "2,2031-01-01,é\n".encode("latin-1"),
+        HEADER.encode() + "1,2031-01-01,é\n".encode() + "2,2031-01-01,é\n3,2031-01-01,é\n".encode("latin-1"),
     ),
     "missing column": Bad(
         "files/small-less.csv",

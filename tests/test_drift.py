@@ -345,7 +345,7 @@ def test_what_a_reader_found_out_is_kept_with_the_source(tmp_path: Path, redis_u
     world = drifting_world(tmp_path, redis_url, "evolve")
     text = "n,word\n" + "".join(f"{i},Käse größer Überfluß\n" for i in range(9))
     uris = [put(world, "a.csv", text.encode("cp1252")), put(world, "b.csv.gz", gzip.compress(text.encode()))]
-    expected = [{"encoding": "cp1252"}, {"encoding": "utf-8", "compression": "gzip"}]
+    expected = [{"encoding": "cp1252, a guess"}, {"encoding": "utf-8", "compression": "gzip"}]
     assert [o.facts for o in world.ingest(uris).outcomes] == expected
     assert [o.facts for o in world.ingest(uris, run="r2").outcomes] == expected, "unchanged files keep their facts"
 
@@ -357,4 +357,4 @@ def test_the_facts_of_a_cut_file_are_those_of_its_pieces(tmp_path: Path, redis_u
     uri = put(world, "a.csv", "\n".join(lines).encode("cp1252"))
     (outcome,) = world.ingest([uri]).outcomes
     assert outcome.tally.out == 100
-    assert outcome.facts == {"encoding": "utf-8, cp1252"}
+    assert outcome.facts == {"encoding": "cp1252, a guess"}

@@ -304,7 +304,7 @@ def test_many_bad_records_are_found_in_seconds(store: Store, write: Write) -> No
         (gzip.compress(b"\x7fELF\x02"), "what looks like an ELF program"),
         (b"a,b\n1,\x00\n", "what looks like binary data (a NUL byte at offset 6)"),
         ("a,b\n1,x\n".encode("utf-16"), "what looks like text in UTF-16"),
-        (b"a,b\n1,\xc3\xa9\n2,\xe9\n", "byte 0xE9 at offset 11, in line 3 (invalid continuation byte)"),
+        (b"a,b\n1,\xc3\xa9\n2,\xe9\n3,\xe9\n", "byte 0xE9 at offset 11, in line 3 (invalid continuation byte)"),
         (b"a,b\n1,\xc3", "byte 0xC3 at offset 6, in line 2 (unexpected end of data)"),
     ],
 )
@@ -319,7 +319,7 @@ def test_missing_columns_hint_at_another_delimiter(store: Store, write: Write) -
 
 
 def test_an_encoding_error_in_a_later_piece_counts_from_the_file_s_begin(store: Store, write: Write) -> None:
-    piece = write(b"a,b\n1,x\n2,\xe9\n").model_copy(update={"start": 8, "first_row": 1})
+    piece = write(b"a,b\n1,x\n2,\xe9\n3,\xe9\n").model_copy(update={"start": 8, "first_row": 1})
     assert "byte 0xE9 at offset 10" in failure(AB, piece, store).got
 
 

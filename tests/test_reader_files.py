@@ -214,7 +214,7 @@ def test_a_text_has_its_first_line_for_a_title(folder):
     records = read(folder, Text(), "\n\n  Größe  \r\nmore\n".encode("cp1252"))
     (row,) = records.table.to_pylist()
     assert row == {"title": "Größe", "text": "\n\n  Größe  \r\nmore\n", "characters": 18}
-    assert records.facts == {"encoding": "cp1252"}
+    assert records.facts == {"encoding": "cp1252, a guess"}
 
 
 def test_a_blank_or_too_long_text(folder):
@@ -253,8 +253,8 @@ def test_a_page(folder):
         ("utf-8", "utf-8", "utf-8"),
         ("iso-8859-1", "utf-8", "utf-8"),  # a template nobody changed
         ("iso-8859-1", "cp1252", "cp1252"),
-        ("utf-8", "cp1252", "cp1252"),
-        ("klingon", "cp1252", "cp1252"),
+        ("utf-8", "cp1252", "cp1252, a guess"),
+        ("klingon", "cp1252", "cp1252, a guess"),
         ("iso-8859-2", "iso-8859-2", "iso8859-2"),
         ("", "utf-16", "utf-16"),
     ],

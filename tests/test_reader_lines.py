@@ -120,7 +120,8 @@ def test_undeclared_encodings_are_found_and_noted(folder, encoding):
     }.get(encoding, "Größe, Straße, Übung: schön")
     records = read(folder, ("first\n" + said + "\n").encode(encoding), Lines(encoding=None))
     assert records.table["line"].to_pylist() == ["first", said]
-    assert records.facts["encoding"] == encoding.removesuffix("-sig")
+    found = encoding.removesuffix("-sig")
+    assert records.facts["encoding"] == (found if found.startswith("utf") else f"{found}, a guess")
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)

@@ -436,7 +436,7 @@ def test_rows_that_clean_made_of_one_record_and_that_went_to_several_folders_kee
         assert world.there()[uri] == world.rows("small")[uri] == world.rows("small__vectors")[uri]
 
 
-def test_of_rows_with_one_declared_key_the_last_counts(make):
+def test_rows_of_several_contents_with_one_declared_key_keep_a_vector_each(make):
     world = make()
     edit(world, 'payload=["n"]', 'payload=["n"], key=["word"]')
     uri = world.put("a.csv", [5, 7])
@@ -444,7 +444,7 @@ def test_of_rows_with_one_declared_key_the_last_counts(make):
     world.put("a.csv", [8, 5])
     world.ingest([uri], run="r2")
     before = keys(world)
-    assert {r for _, r in before.values()} == {0, 1}
+    assert world.there()[uri] == world.rows("small")[uri] == {0: 2, 1: 2}
     edit(world, "97, 1", "97, 2")
     reembed("small", with_cluster(world, Backwards()))
     assert keys(world) == before

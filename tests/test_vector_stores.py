@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 from vector_world import ALL, DIM, FULL, PAYLOAD, model, rows, vectors_of
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import CollectionError, TerminalError
 from ingestlab.settings import Settings
-from ingestlab.sinks.vector_rows import primary_key
+from ingestlab.sinks.milvus import _batches
+from ingestlab.sinks.vector_rows import primary_key, shortened
+from ingestlab.sinks.vector_values import MAX_BYTES
 from ingestlab.sinks.vectors import Collection, Column, Where, legal_name, open_vectors
 from ingestlab.sinks.vectors_memory import MemoryVectors
 
@@ -150,18 +152,41 @@ def test_any_text_can_be_a_value_and_none_can_end_its_quotes(store, docs):
         assert [hit.values["source"] for hit in hits] == [text]
 
 
-def test_payload_keeps_its_types_and_long_text_is_cut_between_characters(store, docs):
+def test_payload_keeps_its_types_and_a_field_holds_so_many_bytes(store, docs):
     when = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
-    table = rows("a", title=["ünïçödé and more"], text=["☃" * 3000])
+    table = rows("a", title=["ünïçödé"], text=["☃" * (MAX_BYTES // 3)])
+    assert len(table["title"][0].as_py().encode()) == 12
     store.upsert(docs.name, table)
     (hit,) = store.search(docs.name, vectors_of(table), limit=1, where=ALL)[0]
-    assert hit.values["title"] == "ünïçöd"
-    assert hit.values["text"] == "☃" * (4096 // 3)
+    assert hit.values["title"] == "ünïçödé"
+    assert hit.values["text"] == "☃" * (MAX_BYTES // 3)
     assert (hit.values["year"], hit.values["mark"], hit.values["new"]) == (2000, 0.0, True)
     assert [type(hit.values[c]) for c in ("year", "mark", "new")] == [int, float, bool]
     assert hit.pk == hit.values["pk"] == primary_key("default", "t", "http://a/1.csv", "a")
-    store.upsert(docs.name, rows("a", title=pa.array([when], pa.timestamp("ns", "UTC"))))
-    assert store.fetch(docs.name, ALL, ["title"])["title"].to_pylist() == ["2024-02-29"]
+    timed = rows("a", title=pa.array([when], pa.timestamp("ns", "UTC")))
+    with pytest.raises(CollectionError, match=r"at most 12 bytes in 'title'.*got 27, and 1 such rows.*reembed"):
+        store.upsert(docs.name, timed)
+    store.upsert(docs.name, shortened(timed, docs, ["title", "source"]))
+    assert store.fetch(docs.name, ALL, ["title"])["title"].to_pylist() == ["2024-02-29 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("ünïçödé and more", "ünïçödé"), ("xünïçödé", "xünïçöd"), ("☃" * 5, "☃" * 4), ("a" * 12, "a" * 12), (None, None)],
+)
+def test_what_may_be_cut_is_cut_between_characters_and_nothing_else_is(docs, text, kept):
+    table = rows("a", title=pa.array([text], pa.string()), text=["☃" * 3000])
+    assert shortened(table, docs, ["title"])["title"].to_pylist() == [kept]
+    assert shortened(table, docs, ["text"])["title"].to_pylist() == [text]
+    assert shortened(table, docs, ["source"]).equals(table)
+
+
+def test_long_texts_go_few_at_a_time(store, docs, monkeypatch):
+    monkeypatch.setattr("ingestlab.sinks.milvus.MESSAGE", 200_000)
+    table = rows(range(20), text=["x" * 60_000] * 20)
+    assert store.upsert(docs.name, table) == 20
+    assert store.count(docs.name, ALL) == 20
+    assert [b.num_rows for b in _batches(table, 16)] == [2] * 10
 
 
 def test_null_and_what_is_no_number_do_no_harm(store, docs):

@@ -209,7 +209,7 @@ def test_whatever_happens_each_row_has_one_vector_in_the_end(make, story):
     world.check(sorted(uris))
 
 
-def test_a_model_that_fails_on_one_file_does_not_lose_the_others(make):
+def test_a_model_that_fails_on_one_row_does_not_lose_the_others(make):
     world = make()
     a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
     text = (world.folder / "pipelines/small.py").read_text()
@@ -218,8 +218,22 @@ def test_a_model_that_fails_on_one_file_does_not_lose_the_others(make):
     )
     (world.folder / "pipelines/small.py").write_text(bad)
     result = world.ingest([a, b])
+    assert [o.status for o in result.outcomes] == ["committed", "committed"]
+    assert result.rules == {"clean": 1, "n:less_than": 1, "embed:ValueError": 1}
+    world.check([a, b])
+    assert world.there()[b] == Counter([0, 3])
+
+
+def test_a_model_that_fails_on_all_rows_of_a_file_fails_that_file_alone(make):
+    world = make()
+    a, b = world.put("a.csv", FIRST), world.put("b.csv", [1, 2, 4])
+    text = (world.folder / "pipelines/small.py").read_text()
+    bad = "    if not {'w1', 'w2', 'w4'}.isdisjoint(texts):\n        raise ValueError('no')\n    return np.array("
+    (world.folder / "pipelines/small.py").write_text(text.replace("    return np.array(", bad))
+    world.ingest([b])
+    result = world.ingest([a, b], run="r2")
     assert [o.status for o in result.outcomes] == ["committed", "failed"]
-    assert "no twos" in str(result.outcomes[1].error)
+    assert "3 embed:ValueError" in str(result.outcomes[1].error)
     world.check([a])
 
 
@@ -231,13 +245,3 @@ def test_no_vector_store_is_a_clear_error_before_anything_is_processed(make, mon
     assert "MILVUS_URI" in outcome.error["expected"]
     assert not world.embedded()
     assert list(world.store.walk("tables")) == []
-
-
-def test_a_declared_key_takes_the_last_row_of_each(make):
-    world = make("replace")
-    path = world.folder / "pipelines/small.py"
-    path.write_text(path.read_text().replace('payload=["n"]', 'payload=["n"], key=["n"]'))
-    uri = world.put("a.csv", [5, 5, 7])
-    world.ingest([uri])
-    assert world.there()[uri] == Counter([1, 2])
-    assert sorted(world.db.fetch("words", Where(), ["n"])["n"].to_pylist()) == [5, 7]

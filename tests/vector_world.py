@@ -11,7 +11,7 @@ from ingestlab.sinks.vectors import Column, Fingerprint, Where
 FULL = "INGESTLAB_TEST_MILVUS"  # the address of a full server, which tests/with_milvus.py sets
 DIM = 8
 PAYLOAD = (
-    Column(name="title", length=10),
+    Column(name="title", length=12),
     Column(name="year", kind="int"),
     Column(name="mark", kind="float"),
     Column(name="new", kind="bool"),

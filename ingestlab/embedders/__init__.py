@@ -23,9 +23,8 @@ same: where none can be downloaded). The documentation of each module lists its 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from threading import Lock
 from typing import Any
@@ -35,12 +34,23 @@ import numpy as np
 from ingestlab.embedders.base import Embedder, Vectors
 from ingestlab.embedders.callables import of_function
 from ingestlab.embedders.canaries import CANARIES
+from ingestlab.embedders.each import BATCH_CHARACTERS, embed_each, says_something
 from ingestlab.embedding import Kind, Model, spell
 
-__all__ = ["Embedder", "Vectors", "canary", "embed_all", "fingerprint", "has_vector", "load"]
+__all__ = [
+    "BATCH_CHARACTERS",
+    "Embedder",
+    "Vectors",
+    "canary",
+    "embed_all",
+    "embed_each",
+    "fingerprint",
+    "has_vector",
+    "load",
+    "says_something",
+]
 
 KEPT = 8  # models in memory; an edited pipeline file brings its functions anew
-BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model
 
 _loaded: OrderedDict[tuple[Model, Kind | None], Embedder] = OrderedDict()
 _loading = Lock()
@@ -96,13 +106,11 @@ def embed_all(
     Raises:
         TerminalError: The model failed, or gave something else than finite vectors; an image cannot be decoded.
     """
-    vectors = np.full((len(values), embedder.dim), np.nan, dtype=np.float32)
-    some = [i for i, value in enumerate(values) if value is not None and len(value) and not _blank(value)]
-    if embedder.kind == "text":
-        some.sort(key=lambda i: len(values[i]))
-    for rows in _batches(some, values, batch or embedder.batch, embedder.kind):
-        vectors[rows] = embedder.embed([values[i] for i in rows])
-    return _unit(vectors) if normalise else vectors
+    each = embed_each(embedder, values, batch=batch, normalise=normalise, directed=False)
+    for fault in each.faults.values():
+        if fault.rule != "zero":
+            raise fault.error
+    return each.vectors
 
 
 def has_vector(vectors: Vectors) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -128,27 +136,3 @@ def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]
         "normalised": normalise,
         "canary": [round(float(x), 6) for x in canary(embedder, normalise=normalise)],
     }
-
-
-def _blank(value: str | bytes) -> bool:
-    return isinstance(value, str) and value.isspace()
-
-
-def _batches(rows: list[int], values: Sequence[Any], most: int, kind: Kind) -> Iterator[list[int]]:
-    """Cuts rows, shortest first, so that no batch of texts is more than BATCH_CHARACTERS when padded."""
-    room = BATCH_CHARACTERS if kind == "text" else math.inf
-    batch: list[int] = []
-    for row in rows:
-        if batch and (len(batch) == most or (len(batch) + 1) * len(values[row]) > room):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    lengths[lengths == 0] = np.nan
-    unit: Vectors = vectors / lengths
-    return unit

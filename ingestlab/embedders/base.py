@@ -62,25 +62,37 @@ class Loaded:
         """Vectors of a batch, checked.
 
         Raises:
-            TerminalError: The model failed, or gave something else than `dim` finite numbers for each.
+            TerminalError: The model failed, or gave something else than `dim` numbers for each.
         """
-        return check(self.run, batch, self.name, self.dim)
+        return shaped(self.run, batch, self.name, self.dim)
 
 
-def check(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
+class ShapeError(TerminalError):
+    """A model that gives something else than a vector for each input: no input's fault."""
+
+
+def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
+    """What a model makes of a batch, as float32 of shape (n, dim), whatever dim is; all of it must be finite."""
+    vectors = shaped(run, batch, name)
+    if not np.isfinite(vectors).all():
+        wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
+        raise TerminalError(wanted, "NaN or infinity among them", "Mend the model, or leave such inputs out.")
+    return vectors
+
+
+def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
     """What a model makes of a batch, as float32 of shape (n, dim); any length of vectors if `dim` is None."""
     wanted = f"{len(batch)} vectors of {dim or 'some'} finite numbers from '{name}'"
     try:
-        vectors = np.asarray(run(list(batch)), dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinity is told
+            vectors = np.asarray(run(list(batch)), dtype=np.float32)
     except (IngestError, MemoryError):
         raise
     except BaseException as error:  # models are other people's code, and must not end the process
         let_pass(error)
         raise TerminalError.wrap(error, wanted, "Try it on one of the inputs, outside of a pipeline.") from error
     if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
-        raise TerminalError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")
-    if not np.isfinite(vectors).all():
-        raise TerminalError(wanted, "NaN or infinity among them", "Mend the model, or leave such inputs out.")
+        raise ShapeError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")
     return vectors
 
 

@@ -15,11 +15,12 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
+from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
 from ingestlab.process.job import Job
 from ingestlab.process.memory import keep_freed
 from ingestlab.process.references import furnish
-from ingestlab.process.rows import Result, count_rules, pass_gate, tallies_of, transform
+from ingestlab.process.rows import Result, count_rules, pass_gate, tallies_of
 from ingestlab.process.states import States, compute
 from ingestlab.sinks import Sink
 from ingestlab.sinks.parquet import ParquetSink
@@ -69,13 +70,15 @@ def process(
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
     name = f"{job.batch}-{part.number:05d}"
-    results, embedded, unembedded = _embed(loaded, results, name, pipeline, job, store)
+    vectored = with_vectors(loaded, results, name, pipeline, job, store)
+    results = list(vectored.results)
     if pipeline.embedding:
         clock.lap("embed")
     staged = _stage(results, name, pipeline, table, rejects, states, clock)
     if isinstance(staged, IngestError):  # all files in here share the blame
         return Receipt(number=part.number, errors={piece.uri: staged.to_dict() for piece in part.pieces})
-    places = tuple(p for one in embedded for p in vectors.stage(one, _site(job, store)))
+    site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
+    places = tuple(p for one in vectored.embedded for p in vectors.stage(one, site))
     clock.lap("write")
     profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
     clock.lap("profile")
@@ -83,13 +86,13 @@ def process(
         number=part.number,
         **staged,
         vectors=places,
-        collection=vectors.agreed([one.collection.to_dict() for one in embedded]),
+        collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
         tallies=tallies_of(results),
-        rules=count_rules(results, loaded),
-        errors={uri: e.to_dict() for uri, e in (errors | more | unembedded).items()},
+        rules=count_rules(results, loaded) | vectored.rules,
+        errors={uri: e.to_dict() for uri, e in {**errors, **more, **vectored.errors}.items()},
         seconds=clock.laps,
         profile=profile,
-        facts={one.piece.uri: dict(one.records.facts) for one in loaded if one.records.facts},
+        facts=_facts(loaded, vectored),
         faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
     )
 
@@ -137,41 +140,10 @@ def _name(name: str, number: int) -> str:
     return f"{name}-{number}" if number else name
 
 
-def _site(job: Job, store: Store) -> vectors.Site:
-    return vectors.Site(store, job.tenant, job.table, job.run, job.batch)
-
-
-def _embed(
-    loaded: Sequence[Loaded], results: list[Result], name: str, pipeline: Pipeline, job: Job, store: Store
-) -> tuple[list[Result], list[vectors.Embedded], dict[str, IngestError]]:
-    """The vectors of the results; files whose rows cannot be embedded fail, and are taken out of them."""
-    errors: dict[str, IngestError] = {}
-    while pipeline.embedding:
-        found = attempt(_embed_all, loaded, results, name, pipeline, job, store)
-        if not isinstance(found, TerminalError):
-            return results, found, errors
-        culprits: dict[str, IngestError] = {}
-        for one in loaded:
-            alone, _ = transform([one], pipeline, job)
-            trouble = attempt(_embed_all, [one], alone, name, pipeline, job, store)
-            culprits |= {one.piece.uri: trouble} if isinstance(trouble, TerminalError) else {}
-        errors |= culprits or {one.piece.uri: found for one in loaded}  # together they do what none does by itself
-        loaded = [one for one in loaded if one.piece.uri not in errors]
-        results, more = pass_gate(loaded, pipeline, job)
-        errors |= more
-    return results, [], errors
-
-
-def _embed_all(
-    loaded: Sequence[Loaded], results: Sequence[Result], name: str, pipeline: Pipeline, job: Job, store: Store
-) -> list[vectors.Embedded]:
-    assert pipeline.embedding is not None
-    pieces, site = {one.piece.uri: one.piece for one in loaded}, _site(job, store)
-    return [
-        vectors.embed(r.table, _name(name, i), pipeline.embedding, pieces, site, adds=not job.replace)
-        for i, r in enumerate(results)
-        if r.table.num_rows
-    ]
+def _facts(loaded: Sequence[Loaded], vectored: Vectored) -> dict[str, dict[str, str]]:
+    """What was found out about each file, by URI."""
+    told = {one.piece.uri: {**one.records.facts, **vectored.facts.get(one.piece.uri, {})} for one in loaded}
+    return {uri: facts for uri, facts in told.items() if facts}
 
 
 def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:

@@ -22,3 +22,4 @@ class Job(Value):
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
     replace: bool = False  # whether the sources' earlier rows go
+    taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have

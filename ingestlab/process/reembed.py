@@ -17,7 +17,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Piece, Value
 from ingestlab.process.parts import open_part
 from ingestlab.process.profiling import typed_folders
-from ingestlab.process.vectors import Site, agreed, collection_of, embed, made_by, stage
+from ingestlab.process.vectors import Embedded, Site, agreed, collection_of, embed, made_by, stage
 from ingestlab.sinks.vector_rows import TYPES, plain
 from ingestlab.sinks.vectors import Column
 from ingestlab.storage import open_store
@@ -81,9 +81,18 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
             except FileNotFoundError as error:
                 wanted = f"the files of {spec.part.target} in the raw zone, from which their vectors are made"
                 raise TerminalError.wrap(error, wanted, "Ingest them anew, with --force, or delete them.") from error
+            _refuse(found, spec.part.target)
             told.append(found.collection.to_dict())
             vectors += stage(found, site)
     return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(told)).to_dict()
+
+
+def _refuse(found: Embedded, part: str) -> None:
+    """Raises TerminalError for a published row of which no vector can be made; zeros alone say nothing of it."""
+    for (uri, row), why in found.faults.items():
+        if why.rule != "embed:zero":
+            wanted, got = f"a vector of every row of {part}", f"{why.rule} for row {row} of {uri}: {why.value}"
+            raise TerminalError(wanted, got, "Mend the model, or let clean empty such texts and ingest it anew.")
 
 
 def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:

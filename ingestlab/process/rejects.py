@@ -40,10 +40,10 @@ def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
         index = np.array(sorted(checked.reasons), dtype=np.int64)
         for one, some, offset in frame.split(index):
             found.append((one, (some - offset).tolist(), [checked.reasons[i] for i in some.tolist()]))
-    return _table(found, table, run)
+    return kept_aside(found, table, run)
 
 
-def _table(found: Sequence[Rejected], table: str, run: str) -> pa.Table:
+def kept_aside(found: Sequence[Rejected], table: str, run: str) -> pa.Table:
     """Rejects of several pieces: their row numbers, and the reason of each."""
     columns: dict[str, list[Any]] = {name: [] for name in REJECTS.names}
     for one, rows, reasons in found:

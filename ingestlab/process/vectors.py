@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from collections.abc import Collection as Some
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,16 +20,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestlab import layout
-from ingestlab.embedders import embed_all, fingerprint, has_vector, load
-from ingestlab.embedders.splitting import split_all
-from ingestlab.embedding import FILE, Embedding, Kind, Model
+from ingestlab.embedders import embed_each, fingerprint, has_vector, load
+from ingestlab.embedding import Embedding, Kind, Model
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Piece
-from ingestlab.sinks.vector_rows import plain, primary_keys
+from ingestlab.process.contract import MAX_VALUE, Reason
+from ingestlab.process.fitness import TOO_LONG, Place, joined, with_content
+from ingestlab.process.vector_inputs import Inputs, inputs_of
+from ingestlab.sinks.vector_rows import longer, plain, primary_keys
+from ingestlab.sinks.vector_values import MAX_BYTES
 from ingestlab.sinks.vectors import Collection, Column
 from ingestlab.storage import Store
 
 _INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
+_COPY = "\x1e"  # before the number of a copy of a declared key
+_FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as JSON
 
 
 @dataclass(frozen=True)
@@ -48,20 +55,30 @@ class Site:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The vectors of a part, with what goes along, and the collection that they are for."""
+    """The vectors of a part, with what goes along.
+
+    Attributes:
+        name: Of the part.
+        table: The vectors and what goes with them.
+        collection: The one that they are for.
+        faults: The source rows of which no vector can be made, and why.
+        silent: The source rows of which there is nothing to make one of.
+    """
 
     name: str
     table: pa.Table
     collection: Collection
+    faults: Mapping[Place, Reason] = field(default_factory=dict)
+    silent: Sequence[Place] = ()
 
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What a model gets: `values[i]` belongs to row `rows[i]` of the table, as its chunk `chunks[i]`."""
-
-    values: list[Any]
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    chunks: np.ndarray[Any, np.dtype[np.int32]]
+    def without(self, places: Some[Place]) -> Embedded:
+        """The same without the vectors of some source rows."""
+        if not places:
+            return self
+        columns = (self.table[name].to_pylist() for name in ("source", "row"))
+        keep = [place not in places for place in zip(*columns, strict=True)]
+        silent = [place for place in self.silent if place not in places]
+        return replace(self, table=self.table.filter(pa.array(keep, pa.bool_())), silent=silent)
 
 
 def embed(
@@ -81,19 +98,38 @@ def embed(
     Raises:
         TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
     """
-    embedder = load(embedding.model, embedding.kind)
     collection = _collection(rows, embedding, made_by(embedding.model, embedding.kind, normalise=embedding.normalise))
-    inputs = _inputs(rows, embedding, pieces, site.store)
+    inputs = inputs_of(rows, embedding, pieces, site.store)
     columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
     key = _digest(columns, inputs, collection)
-    staged = _staged_before(site.store, site.part(name)[0], key)
-    if staged is not None:
-        return Embedded(name, staged, collection)
-    vectors = embed_all(embedder, inputs.values, batch=embedding.batch, normalise=embedding.normalise)
-    known = has_vector(vectors)
-    array = pa.FixedSizeListArray.from_arrays(pa.array(vectors[known].ravel()), embedder.dim)
+    table, faults = _staged_before(site.store, site.part(name)[0], key) or _made(columns, inputs, embedding, key)
+    silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying])
+    places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True)) if len(silent) else []
+    found = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
+    return Embedded(name, table, collection, found, list(dict.fromkeys(places[i] for i in silent.tolist())))
+
+
+def _made(
+    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes
+) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
+    """The vectors, beside their columns; and the source row, rule and value of each input that has none."""
+    embedder = load(embedding.model, embedding.kind)
+    directed = embedding.metric == "COSINE"
+    each = embed_each(embedder, inputs.values, batch=embedding.batch, normalise=embedding.normalise, directed=directed)
+    faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
+    if embedding.kind == "text" and "text" not in embedding.truncate:
+        faults += [
+            _fault(columns, i, TOO_LONG, f"{len(inputs.values[i].encode()):,} bytes of text")
+            for i in longer(columns["text"], MAX_BYTES)
+        ]
+    known = has_vector(each.vectors)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(each.vectors[known].ravel()), embedder.dim)
     table = columns.filter(pa.array(known)).append_column("vector", array)
-    return Embedded(name, table.replace_schema_metadata({_INPUT: key}), collection)
+    return table.replace_schema_metadata({_INPUT: key, _FAULTS: json.dumps(faults)}), faults
+
+
+def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int, str, str]:
+    return columns["source"][at].as_py(), columns["row"][at].as_py(), rule, value[:MAX_VALUE]
 
 
 def stage(found: Embedded, site: Site) -> list[Part]:
@@ -141,6 +177,7 @@ def collection_of(embedding: Embedding, made: Mapping[str, Any], payload: Sequen
         metric=embedding.metric,
         index=embedding.index,
         inputs=embedding.inputs,
+        truncate=embedding.truncate,
     )
 
 
@@ -156,40 +193,30 @@ def _wider(columns: Sequence[Column]) -> Column:
     return columns[0].model_copy(update={"kind": kind})
 
 
-def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
+def check_columns(rows: pa.Table, embedding: Embedding) -> None:
+    """Raises TerminalError if rows lack a column that their embedding uses."""
     missing = [name for name in embedding.columns if name not in rows.column_names]
     if missing:
         have = ", ".join(rows.column_names)
         wanted = f"the column '{missing[0]}', which the embedding uses"
         raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
+
+
+def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
+    check_columns(rows, embedding)
     return collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
 
 
-def _inputs(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece], store: Store) -> _Inputs:
-    """The texts or images of rows; a source file has one image, which goes with its first row."""
-    if embedding.source == FILE:
-        uris = rows["_source"].to_pylist()
-        firsts = list({uri: i for i, uri in reversed(list(enumerate(uris)))}.values())[::-1]
-        values = [store.read(pieces[uris[i]].path) for i in firsts]
-        return _Inputs(values, np.array(firsts, np.int64), np.zeros(len(firsts), np.int32))
-    values = plain(rows[embedding.source]).to_pylist()
-    if embedding.kind == "image":
-        return _Inputs(values, np.arange(len(values), dtype=np.int64), np.zeros(len(values), np.int32))
-    prefixes = [plain(rows[name]).to_pylist() for name in embedding.split.prefix] if embedding.split else []
-    found = split_all([None if v is None else str(v) for v in values], embedding.split, prefixes)
-    return _Inputs(found.texts, found.rows, found.ordinals)
-
-
 def _columns(
-    rows: pa.Table, inputs: _Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
+    rows: pa.Table, inputs: Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
 ) -> pa.Table:
     """Everything of the vectors' rows but the vectors."""
     chosen = rows.take(pa.array(inputs.rows))
     sources, numbers = plain(chosen["_source"]).to_pylist(), chosen["_row"]
     contents = [pieces[uri].sha256 for uri in sources]
     keys = _keys(rows, embedding)[inputs.rows].tolist()
-    if adds and not embedding.key:
-        keys = [f"{content}:{key}" for content, key in zip(contents, keys, strict=True)]
+    if adds:
+        keys = [with_content(content, key) for content, key in zip(contents, keys, strict=True)]
     texts = inputs.values if embedding.kind == "text" else [None] * len(inputs.values)
     same = {"tenant": site.tenant, "table": site.table, "run": site.run}
     return pa.table(
@@ -207,19 +234,22 @@ def _columns(
 
 
 def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.object_]]:
-    """What tells each row from the others of its source: the declared key, or its number, once and for its copies."""
-    if embedding.key:
-        values = zip(*(plain(rows[name]).to_pylist() for name in embedding.key), strict=True)
-        return np.array(["\x1f".join(str(value) for value in key) for key in values], dtype=object)
-    seen: dict[tuple[str, int], int] = {}
+    """What tells each row from the others of its source: the declared key, or its number.
+
+    Copies that `clean` makes of a row are numbered, and so are rows with one key that are published already:
+    contents of a source that were appended, and merged since.
+    """
+    columns = embedding.key or ("_row",)
+    values = zip(*(plain(rows[name]).to_pylist() for name in columns), strict=True)
+    seen: dict[tuple[str, str], int] = {}
     keys = []
-    for place in zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True):
+    for place in zip(plain(rows["_source"]).to_pylist(), map(joined, values), strict=True):
         copies = seen[place] = seen.get(place, -1) + 1
-        keys.append(f"{place[1]}.{copies}" if copies else str(place[1]))
+        keys.append(f"{place[1]}{_COPY if embedding.key else '.'}{copies}" if copies else place[1])
     return np.array(keys, dtype=object)
 
 
-def _digest(columns: pa.Table, inputs: _Inputs, collection: Collection) -> bytes:
+def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
     """Names what a model gets and what goes with its answer."""
     found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
     for value in inputs.values:
@@ -233,14 +263,15 @@ def _digest(columns: pa.Table, inputs: _Inputs, collection: Collection) -> bytes
     return found.hexdigest().encode()
 
 
-def _staged_before(store: Store, staged: str, key: bytes) -> pa.Table | None:
+def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, list[tuple[str, int, str, str]]] | None:
     """What an earlier try of the same task has left."""
     try:
         data = store.read(staged)
     except FileNotFoundError:
         return None
     table = pq.read_table(pa.BufferReader(data))
-    return table if (table.schema.metadata or {}).get(_INPUT) == key else None
+    told = table.schema.metadata or {}
+    return (table, json.loads(told.get(_FAULTS, b"[]"))) if told.get(_INPUT) == key else None
 
 
 def as_parquet(table: pa.Table) -> memoryview:

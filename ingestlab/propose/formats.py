@@ -64,7 +64,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     data, _ = unpack(piece, store) if file.size <= most else (head, None)
     if binary(data[:512]) and not by_mark(data):
         return None
-    encoding = detect(data)
+    encoding = detect(data).name
     text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:

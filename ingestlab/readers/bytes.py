@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
 from ingestlab.readers.compression import BROKEN, Compression, compression, expanding
-from ingestlab.readers.detection import detect, valid_utf8
+from ingestlab.readers.detection import detect, settled, valid_utf8
+from ingestlab.readers.mending import Damage, mend
 from ingestlab.storage import Store
 
 MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
@@ -66,19 +67,22 @@ class Text(NamedTuple):
 
     data: bytes
     facts: dict[str, str]
+    damage: Damage | None = None  # what was no text, and is U+FFFD in `data`
 
 
 def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:
-    """The text of a piece, its encoding detected where none is given.
+    """The text of a piece, its encoding that of the whole file where none is given.
 
     Raises:
-        TerminalError: What :func:`load` and :func:`text` raise.
+        TerminalError: What :func:`load` and :func:`mended` raise.
     """
     data, kind = unpack(piece, store, limits)
     facts: dict[str, str] = {} if kind is None else {"compression": kind}
     if encoding is None:
-        encoding = facts["encoding"] = detect(data)
-    return Text(text(data, encoding, piece), facts)
+        found = settled(piece.settled) or detect(data, piece.settled.get("charset"))
+        encoding, facts["encoding"] = found.name, found.fact
+    done, damage = mended(data, encoding, piece)
+    return Text(done, facts, damage)
 
 
 def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
@@ -127,7 +131,10 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
         _refuse_binary(data, piece)
         if not data.isascii() and not valid_utf8(data):
             _decode(data, "utf-8", piece)
-        return data[3:] if piece.start == 0 and data.startswith(codecs.BOM_UTF8) else data
+        return _unmarked(data) if piece.start == 0 else data
+    _refuse_other_mark(data, name, piece)
+    if ascii_based(name):
+        data = _unmarked(data)
     if ascii_based(name) and data.isascii():
         decoded = data
     else:
@@ -136,9 +143,41 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
     return decoded
 
 
+def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
+    """As :func:`text`, but what single bytes are no text is told rather than raised.
+
+    Raises:
+        TerminalError: It is no text at all; where there is too much damage is for the reader to say.
+    """
+    if piece.start == 0 and binary(data[:512]) is None:
+        _refuse_other_mark(data, codecs.lookup(encoding).name, piece)
+    try:
+        return text(data, encoding, piece), None
+    except TerminalError as error:
+        if piece.start == 0 and binary(data[:512]) is not None:
+            raise
+        done, damage = mend(data, codecs.lookup(encoding).name, error)
+    dropped = len(done) - len(_unmarked(done)) if piece.start == 0 else 0
+    return done[dropped:], replace(damage, places=damage.places - dropped)
+
+
 def ascii_based(encoding: str) -> bool:
     """Whether every ASCII byte stands for itself, wherever it is: such text can be cut at its line ends."""
     return _ASCII_BASED.fullmatch(codecs.lookup(encoding).name.replace("-sig", "")) is not None
+
+
+def _refuse_other_mark(data: bytes, name: str, piece: Piece) -> None:
+    marked = piece.start == 0 and data.startswith(codecs.BOM_UTF8) and ascii_based(name)
+    if marked and not name.startswith("utf-8") and not _unmarked(data).isascii():
+        fix = "Declare encoding='utf-8', or None to have it detected."
+        raise TerminalError(f"text in {name} in {piece.name}", "text that begins with the mark of UTF-8", fix)
+
+
+def _unmarked(data: bytes) -> bytes:
+    """UTF-8 without its byte order marks: files that were put together may have several."""
+    while data.startswith(codecs.BOM_UTF8):
+        data = data[3:]
+    return data
 
 
 def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:

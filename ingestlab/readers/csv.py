@@ -34,6 +34,9 @@ from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import distant_header, header, other_delimiter
 from ingestlab.readers.inference import Looks, merged
 from ingestlab.readers.linewise import check_encoding
+from ingestlab.readers.linewise import settle as settle_encoding
+from ingestlab.readers.linewise import whole as whole_file
+from ingestlab.readers.mending import set_apart
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
 from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
@@ -111,16 +114,19 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
-        whole = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
-        if file.size <= 1.5 * size or not ascii_based(self.encoding or "utf-8"):
+        whole = whole_file(file)
+        if file.size <= 1.5 * size:
             return [whole]
         head = store.read(file.path, 0, min(file.size, 512))
-        if compression(head) or binary(head) or by_mark(head):
+        if compression(head) or (binary(head) and not by_mark(head)):
+            return [whole]
+        whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
+        if not ascii_based(encoding):
             return [whole]
         begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
         cuts = cut(_blocks(store, file, begin), self._dialect, begin, step)
-        return self._settled(_pieces(whole, cuts), store)
+        return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -144,16 +150,21 @@ class Csv:
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
         """The first part of `read`: the piece's text and header."""
-        data, facts = load_text(piece, store, self.encoding, self.limits)
+        data, facts, damage = load_text(piece, store, self.encoding, self.limits)
         if piece.start:
             body = Body(data, 0, len(data), self._dialect)
-            names = distant_header(piece, store, self._dialect, self.encoding)
+            names = distant_header(piece, store, self._dialect, self.encoding or piece.settled.get("encoding"))
         else:
             start, stop, begin = first_record(data, self._dialect)
             body = Body(data, begin, len(data), self._dialect)
             names = header(data[start:stop], self._dialect, piece.name)
         self._check(names, piece.name)
-        return Opened(body, names, facts)
+        return Opened(
+            body,
+            names,
+            facts,
+            {} if damage is None else damage.records(body.spans, alone=piece.start == 0 and piece.stop is None),
+        )
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """The second part of `read`: the records as declared."""
@@ -162,21 +173,21 @@ class Csv:
             raise TerminalError(
                 f"records in {piece.name}", "a header alone (0 records)", "See what the producer left out."
             )
-        return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+        return self._told(parsed, opened, piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
 
         def loosely(names: AbstractSet[str]) -> Records:
             parsed = self._parse(opened.body, opened.names, names)
-            return replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+            return self._told(parsed, opened, piece)
 
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
         retype = partial(text_as, timestamp_format=self.timestamp_format)
         return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
 
-    def _settled(self, pieces: list[Piece], store: Store) -> list[Piece]:
+    def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
         """Pieces that know the types of their file, where these are not declared."""
         if self.columns is not None or len(pieces) == 1:
             return pieces
@@ -222,6 +233,11 @@ class Csv:
             return parse(body, Layout(names, dict.fromkeys(names, pa.string()), self._dialect, ()))
         layout = Layout(names, types, self._dialect, tuple(self.null_values), self.timestamp_format)
         return parse(body, layout)
+
+    def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
+        """The records with the facts, those set apart that have a byte that is no text."""
+        records = replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in opened.damaged.items()})
 
     def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
         table, kept, bad, total = parsed

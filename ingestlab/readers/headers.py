@@ -35,7 +35,7 @@ def distant_header(piece: Piece, store: Store, dialect: Dialect, encoding: str |
         start, stop, _ = first_record(head, dialect)
         if stop < len(head) or size >= piece.start:
             first = piece.model_copy(update={"start": 0})
-            return header(text(head[start:stop], encoding or detect(head), first), dialect, piece.name)
+            return header(text(head[start:stop], encoding or detect(head).name, first), dialect, piece.name)
         size *= 8
 
 

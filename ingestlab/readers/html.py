@@ -6,7 +6,6 @@ and it gives dates. It is an extra, ``ingestlab[html]``, and loaded when the fir
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,8 +18,8 @@ from ingestlab.errors import TerminalError
 from ingestlab.extras import needed
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
-from ingestlab.readers.bytes import Limits, load_text, text, unpack
-from ingestlab.readers.detection import by_mark, detect, valid_utf8
+from ingestlab.readers.bytes import Limits, mended, unpack
+from ingestlab.readers.detection import Encoding, believed, by_mark, detect, mostly_utf8
 from ingestlab.readers.excerpts import MAX_RAW
 from ingestlab.readers.linewise import check_encoding, whole
 from ingestlab.readers.single import capped, check_size
@@ -93,12 +92,15 @@ class Html:
 
     def _text(self, piece: Piece, store: Store) -> tuple[bytes, dict[str, str]]:
         limits = capped(self.limits, self.max_bytes)
-        if self.encoding is not None:
-            return load_text(piece, store, self.encoding, limits)
         data, kind = unpack(piece, store, limits)
-        encoding = _encoding(data)
-        facts = {"encoding": encoding} | ({"compression": kind} if kind else {})
-        return text(data, encoding, piece), facts
+        facts: dict[str, str] = {"compression": kind} if kind else {}
+        found = Encoding(self.encoding) if self.encoding is not None else _encoding(data, piece.settled.get("charset"))
+        if self.encoding is None:
+            facts["encoding"] = found.fact
+        done, damage = mended(data, found.name, piece)
+        if damage is not None:
+            facts["note"] = damage.note(done)
+        return done, facts
 
     def _tree(self, data: bytes, piece: Piece) -> Any:
         """The page's elements; None where there are none."""
@@ -122,20 +124,13 @@ class Html:
         return tree
 
 
-def _encoding(data: bytes) -> str:
-    if by_mark(data) or valid_utf8(data):
-        return detect(data)
+def _encoding(data: bytes, charset: str | None) -> Encoding:
+    """UTF-8 where it fits; else what the server or, after it, the page says, if all of the page is in it."""
     said = _CHARSET.search(data[:_HEAD])
-    if said:
-        name = said[1].decode().lower()
-        name = "cp1252" if name in ("iso-8859-1", "latin1", "latin-1", "us-ascii") else name  # as browsers do
-        try:
-            data.decode(name)
-        except (LookupError, UnicodeError):
-            pass  # it does not fit, as happens: then the text itself has to tell
-        else:
-            return codecs.lookup(name).name
-    return detect(data)
+    hints = [charset, said[1].decode().lower() if said else None]
+    plain = by_mark(data) or mostly_utf8(data)
+    found = (believed(hint, [data]) for hint in hints if hint and not plain)
+    return next(filter(None, found), None) or detect(data)
 
 
 def _record(tree: Any, piece: Piece) -> dict[str, Any]:

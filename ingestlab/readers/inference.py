@@ -7,6 +7,7 @@ looked at in pieces, and the answer does not depend on where it was cut.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d(:\d\d(?:\.\d{1,6})?)?(Z|[+-]
 _YEAR_0 = "^0000"  # that Arrow knows and Python does not
 _ZONED = re.compile(r"timestamp\[(\w+), tz=(.+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+
+_ENCODED = "ipc:"  # before a type that has no short text, as Arrow itself writes it
+_NAMES = {"double": "float64", "float": "float32", "extension<arrow.json>": "json"}
 
 UTC_TIME = pa.timestamp("us", "UTC")
 PLAIN_TIME = pa.timestamp("us")
@@ -145,7 +149,14 @@ def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:
 
 def named(kind: pa.DataType) -> str:
     """A type's name, as it is declared."""
-    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind).removesuffix("[day]"))
+    return _NAMES.get(str(kind), str(kind).removesuffix("[day]"))
+
+
+def type_text(kind: pa.DataType) -> str:
+    """A type as text that :func:`type_of` reads, of nested ones, too."""
+    if pa.types.is_nested(kind):
+        return _ENCODED + base64.b64encode(pa.schema([pa.field("", kind)]).serialize()).decode()
+    return named(kind)
 
 
 def type_of(name: str) -> pa.DataType:
@@ -154,6 +165,10 @@ def type_of(name: str) -> pa.DataType:
     Raises:
         ValueError: There is none of that name.
     """
+    if name.startswith(_ENCODED):
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(name.removeprefix(_ENCODED)))).field(0).type
+    if name == "json":
+        return pa.json_()
     if zoned := _ZONED.fullmatch(name):
         return pa.timestamp(zoned[1], zoned[2])
     if decimal := _DECIMAL.fullmatch(name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowjson import Shape, json_as, read_objects, readable
@@ -25,12 +25,16 @@ from ingestlab.readers.columns import (
     check_width,
     convert_columns,
     declared,
-    without_null_types,
 )
 from ingestlab.readers.cutting import Ints, Spans
 from ingestlab.readers.drift import settle, told
+from ingestlab.readers.inference import type_of
 from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
+from ingestlab.readers.jsontypes import Found, chosen, joined, survey
 from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.mending import set_apart
+from ingestlab.readers.typed import check_exact, fitted, kept, settled
+from ingestlab.readers.typed import told as types_told
 from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
@@ -51,7 +55,7 @@ class JsonLines:
         columns: Name to Arrow type, as in :class:`~ingestlab.readers.csv.Csv`. Nested values are declared as
             struct or list types, or as ``"json"``, which keeps any value as JSON text (at about half the
             speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
-            infers types for each piece on its own; declare the columns of anything that is large or matters.
+            has the types chosen, once for the whole file, by the rules in docs/types.md: no digit is lost.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
         extra_columns: What to do with names that are not declared: leave them, or reject the record; if the
@@ -93,7 +97,13 @@ class JsonLines:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
-        return split_lines(file, store, size, self.encoding)
+        pieces = split_lines(file, store, size, self.encoding)
+        if self.columns is not None or len(pieces) == 1:
+            return pieces
+        types = attempt(self._types_of, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(pieces, "types", types)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Reads one piece.
@@ -105,7 +115,9 @@ class JsonLines:
         lined = load_lines(piece, store, self.encoding, self.limits)
         if not piece.start:
             _refuse_document(lined, piece.name)
-        if self.columns is None or self.drift is None:
+        if self.columns is None:
+            return self._read_undeclared(lined, piece)
+        if self.drift is None:
             return self.read_lines(lined, piece)
         unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
         if self.drift == "freeze":
@@ -123,18 +135,49 @@ class JsonLines:
         """The records of a piece as declared."""
         parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
         empty = pa.schema(list(self._shape.types.items())).empty_table()
-        try:
-            table = pa.concat_tables([empty, *(p[0] for p in parts)], promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise _undecided(error) from error
-        if self.columns is None:
-            table = without_null_types(table)
-            if not table.num_columns and any(len(p[1]) for p in parts):
-                got, fix = "empty objects alone", "See what the producer left out."
-                raise TerminalError(f"names in the objects of {piece.name}", got, fix)
+        table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
-        return Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
+
+    def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
+        """The records of a piece, in the types that are settled for its file, or are chosen here."""
+        own = piece.settled.get("types")
+        if own is None:
+            own = chosen(self._look(lined, piece), piece.name)
+        if not own:
+            return self.read_lines(lined, piece)
+        types = fitted(own, piece.settled.get("wanted") or {}, piece.name)
+        columns = {name: kept(type_of(own[name]), kind) for name, kind in types.items()}
+        records = replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
+        for name in types:
+            check_exact(name, records.table[name], own[name], piece.name)
+        return replace(records, facts={**records.facts, "types": types_told(types)})
+
+    def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+        """The types of a file's columns, by their names."""
+        columns: dict[str, Found] = {}
+        for piece in pieces:
+            lined = load_lines(piece, store, self.encoding, self.limits)
+            if not piece.start:
+                _refuse_document(lined, piece.name)
+            columns = joined(columns, self._look(lined, piece))
+        return chosen(columns, pieces[0].name)
+
+    def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
+        """What the columns of a piece may be."""
+        columns: dict[str, Found] = {}
+        count = 0
+        for first, part in blocks(lined.spans):
+            damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
+            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
+            count += len(numbers)
+            columns = joined(columns, survey(text, table, self.timestamp_format))
+        if not columns and count:
+            got, fix = "empty objects alone", "See what the producer left out."
+            raise TerminalError(f"names in the objects of {piece.name}", got, fix)
+        return columns
 
     @cached_property
     def _shape(self) -> Shape:
@@ -146,13 +189,19 @@ class JsonLines:
 
     def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
         """The records of a block; `first` is the number of its first one."""
+        return self._finish(*self._parsed(data, spans, first))
+
+    def _parsed(
+        self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
+    ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
+        """The same as the parser made them, and their text; some may be passed over."""
         bad = [
             Bad(first + i, *found)
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
             if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
         ]
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
-        cut = np.array([b.row - first for b in bad], np.int64)
+        cut = np.union1d(np.array([b.row - first for b in bad], np.int64), np.array(passed_over, np.int64))
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
             self._check_inferred(text, len(numbers))
@@ -167,7 +216,7 @@ class JsonLines:
                 table = read_objects(text, len(numbers), self._shape)
             except pa.ArrowInvalid as again:
                 raise _undecided(again) from again
-        return self._finish(table, text, numbers, bad)
+        return table, text, numbers, bad
 
     def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
         """The table in its declared shape: with JSON text, times and dates."""

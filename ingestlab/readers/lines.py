@@ -20,6 +20,7 @@ from ingestlab.readers.columns import castable, check_format, convert_columns, d
 from ingestlab.readers.cutting import Ints, Spans
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
+from ingestlab.readers.mending import set_apart
 from ingestlab.storage import Store
 
 
@@ -88,7 +89,7 @@ class Lines:
             TerminalError: It is empty, damaged, binary, or not in the declared encoding.
         """
         starts = self._starts if self.start else None
-        data, spans, facts = load_lines(piece, store, self.encoding, self.limits, starts)
+        data, spans, facts, damaged = load_lines(piece, store, self.encoding, self.limits, starts)
         tables = [_empty(self.columns)]
         kept: list[Ints] = []
         bad: list[Bad] = []
@@ -99,7 +100,9 @@ class Lines:
             bad += wrong
         rows = np.concatenate([np.empty(0, np.int64), *kept])
         table = pa.concat_tables(tables)
-        return Records(table, rows, tuple(sorted(bad, key=lambda b: b.row)), Raw(data, spans, piece.first_row), facts)
+        bad.sort(key=lambda b: b.row)
+        records = Records(table, rows, tuple(bad), Raw(data, spans, piece.first_row), facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in damaged.items()})
 
     def _parse(self, data: bytes, spans: Spans, first: int) -> tuple[pa.Table, Ints, list[Bad]]:
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)

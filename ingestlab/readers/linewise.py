@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Dialect, Ints, Scanner, Spans, scan
-from ingestlab.readers.detection import by_mark
+from ingestlab.readers.detection import UTF8, believed, by_mark, survey
 from ingestlab.readers.excerpts import excerpts
 from ingestlab.storage import Store
 
@@ -33,6 +32,7 @@ class Lined(NamedTuple):
     data: bytes
     spans: Spans
     facts: dict[str, str]
+    damaged: Mapping[int, int] = {}  # numbers of the records with a byte that is no text, and the byte
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ class Raw:
 
 def whole(file: FetchedFile) -> Piece:
     """A file as one piece."""
-    return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+    said = {} if file.charset is None else {"charset": file.charset}
+    return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256, settled=said)
 
 
 def check_encoding(encoding: str | None) -> None:
     """Raises TerminalError for an encoding that Python does not know."""
     try:
-        codecs.lookup(encoding or "utf-8")
+        "".encode(encoding or "utf-8")  # also raises for codecs that are no text, such as 'hex'
     except LookupError:
         raise TerminalError("an encoding that Python knows", repr(encoding), "E.g. 'utf-8', 'cp1252'.") from None
 
@@ -71,13 +72,16 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
     size = (store.size(piece.path) if piece.stop is None else piece.stop) - piece.start
     if size > MAX_TEXT:
         raise _endless(piece.name)
-    data, facts = load_text(piece, store, encoding, limits)
+    data, facts, damage = load_text(piece, store, encoding, limits)
     spans = scan(data, LINES, 0, len(data))
     if not len(spans.starts) and not piece.start:
         raise TerminalError(
             f"records in {piece.name}", "empty lines alone (0 records)", "See what the producer left out."
         )
-    return Lined(data, spans if starts is None else joined(spans, _marked(data, spans, starts)), facts)
+    if starts is not None:
+        spans = joined(spans, _marked(data, spans, starts))
+    alone = piece.start == 0 and piece.stop is None
+    return Lined(data, spans, facts, {} if damage is None else damage.records(spans, alone=alone))
 
 
 def split_lines(
@@ -96,10 +100,13 @@ def split_lines(
         starts: Which lines begin a record; None where all do. The first line always does.
     """
     one = whole(file)
-    if file.size <= 1.5 * size or not ascii_based(encoding or "utf-8"):
+    if file.size <= 1.5 * size:
         return [one]
     head = store.read(file.path, 0, min(file.size, 512))
-    if compression(head) or binary(head) or by_mark(head):
+    if compression(head) or (binary(head) and not by_mark(head)):
+        return [one]
+    one, found = settle(one, store, file.size, encoding)
+    if not ascii_based(found):
         return [one]
     step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
     pieces = [one]
@@ -114,6 +121,20 @@ def split_lines(
                 pieces.append(one.model_copy(update={"start": at, "first_row": records + i}))
         records, multiple = records + begins.size, max(multiple, last + 1)
     return pieces
+
+
+def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[Piece, str]:
+    """A file that is plain text as one piece that knows its encoding, and the encoding."""
+    if encoding is not None:
+        return one, encoding
+
+    def blocks() -> Iterator[bytes]:
+        return (store.read(one.path, at, min(at + _READ, size)) for at in range(0, size, _READ))
+
+    found, hint = survey(blocks()), one.settled.get("charset")
+    if hint is not None and found != UTF8:
+        found = believed(hint, blocks()) or found
+    return one.model_copy(update={"settled": {**one.settled, **found.settled}}), found.name
 
 
 def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:

@@ -29,6 +29,7 @@ class Opened:
     body: Body
     names: tuple[str, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
+    damaged: Mapping[int, int] = field(default_factory=dict)  # records with a byte that is no text, and the byte
 
 
 class TextReader(Protocol):
@@ -64,7 +65,9 @@ def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list
         opened = attempt(reader.open_text, piece, store)
         if isinstance(opened, TerminalError):
             found[place] = opened
-        elif len(opened.body.data) > SMALL or opened.body.quoted:  # an open quote would reach into the next file
+        elif (
+            len(opened.body.data) > SMALL or opened.damaged or opened.body.quoted
+        ):  # an open quote would reach into the next file
             found[place] = attempt(_read_one, reader, opened, piece)
         else:
             groups.setdefault(opened.names, {})[place] = opened

@@ -49,7 +49,9 @@ class Text:
             TerminalError: It is empty, damaged, binary, too long, or not in the declared encoding.
         """
         check_size(store.size(piece.path), piece.name, self.max_bytes)
-        data, facts = load_text(piece, store, self.encoding, capped(self.limits, self.max_bytes))
+        data, facts, damage = load_text(piece, store, self.encoding, capped(self.limits, self.max_bytes))
+        if damage is not None:
+            facts["note"] = damage.note(data)
         text = data.decode()
         if not text.strip():
             return Records(SCHEMA.empty_table(), np.empty(0, np.int64), (Bad(0, "empty", "text", None),), facts=facts)

@@ -62,8 +62,7 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
         empty = own[name] == "null" and name not in wanted  # nothing but what stands for no value
         words = without_marks(one_array(texts), nulls(name, pa.null() if empty else types[name]))
         values, wrong = convert(words, types[name], timestamp_format)
-        if pa.types.is_floating(types[name]) and own[name] in _WHOLE and inexact(values):
-            raise _refusal(name, type_of(own[name]), types[name], piece.name)
+        check_exact(name, values, own[name], piece.name)
         columns.append(values)
         bad += [Bad(int(found.rows[i]), "type", name, shorten(words[i].as_py())) for i in wrong.tolist()]
     table, rows = pa.table(columns, found.table.column_names), found.rows
@@ -93,6 +92,17 @@ def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.Dat
             raise _refusal(name, chosen_one, table, file)
         types[name] = table
     return types
+
+
+def check_exact(column: str, values: pa.Array | pa.ChunkedArray, own: str, file: str) -> None:
+    """Raises TerminalError for whole numbers that have lost digits in a table's floats."""
+    if own in _WHOLE and pa.types.is_floating(values.type) and inexact(values):
+        raise _refusal(column, type_of(own), values.type, file)
+
+
+def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
+    """How JSON is read for a type: what is no text becomes text as JSON writes it."""
+    return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
 
 
 def inexact(values: pa.Array | pa.ChunkedArray) -> bool:
@@ -132,6 +142,8 @@ def _wanted(name: Any, own: pa.DataType) -> pa.DataType:
         kind = type_of(str(name))
     except ValueError:
         return own
+    if pa.types.is_nested(kind) and pa.types.is_nested(own):
+        return own  # objects may have new names
     return pa.string() if pa.types.is_large_string(kind) else kind
 
 

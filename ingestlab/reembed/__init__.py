@@ -177,7 +177,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, context: Context, lease
         group: list[Manifest] = []
         for s, found in zip(surveys, done, strict=True):
             parts = [part for d in found for part in d.vectors]
-            new = parts if s.embedding.key else told_apart(parts, store)
+            new = told_apart(parts, store)
             leader = layout.manifest(*surveys[0].where, surveys[0].batch) if group else ""
             group.append(_manifest(s, new, collection, run, leader, context, lease))
         commit_together(group, store, ledger, lease, vectors)

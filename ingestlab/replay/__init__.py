@@ -15,6 +15,7 @@ from ingestlab.batch import Batch, assemble
 from ingestlab.commit import abandon, all_or_nothing, publish
 from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
 from ingestlab.guard import check_tenant, shown
+from ingestlab.history import live_vectors
 from ingestlab.ingest import Context, make_ready, process_all
 from ingestlab.ledger import Lease, batch_lock
 from ingestlab.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
@@ -83,7 +84,7 @@ def _replay_into(
     if isinstance(ready, IngestError):
         story.failed(dict.fromkeys(uris, ready.to_dict()))
         return
-    plan = plan_again(ready, uris, state, context)
+    plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, context)
     lease.acquire([batch_lock(plan.batch)])
     with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
         with story.stage("processing"):
@@ -101,6 +102,14 @@ def _replay_into(
         tally = _difference(_after(record, state), state.known[record.uri])
         outcome = _outcome(record, tally, target.table, target.source.name, changed=changed)
         story.ended(outcome, record.uri)
+
+
+def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]:
+    """The files with vectors of the sources, whose keys the replayed rows must not have."""
+    if target.pipeline.embedding is None or not target.pipeline.embedding.key:
+        return ()
+    mine = set(uris)
+    return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
 
 
 def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, context: Context) -> list[Mended]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection as Some
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestlab.errors import TerminalError
+from ingestlab.errors import CollectionError, TerminalError
 from ingestlab.sinks.vector_values import BASE, Collection, Column
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_ROOM = "`ingestlab reembed TABLE` makes it anew with more room; Embedding(truncate=…) has such values cut."
 IDENTIFYING = frozenset({"pk", *(column.name for column in BASE)})
 
 
@@ -58,6 +60,15 @@ def prepared(rows: pa.Table, collection: Collection) -> pa.Table:
     return pa.table({**columns, "vector": _vectors(rows["vector"], collection)})
 
 
+def shortened(rows: pa.Table, made: Collection, names: Some[str]) -> pa.Table:
+    """The rows with texts cut where they are longer than their fields, in the columns that may be cut."""
+    for column in made.columns:
+        if column.kind == "text" and column.name in names and column.name not in IDENTIFYING:
+            at = rows.column_names.index(column.name)
+            rows = rows.set_column(at, column.name, cut(pa.chunked_array(_as_text(rows[column.name])), column.length))
+    return rows
+
+
 def matrix(rows: pa.Table, dim: int) -> np.ndarray:
     """The vectors of prepared rows, of the shape (n, dim)."""
     flat = rows["vector"].combine_chunks().flatten()
@@ -75,6 +86,12 @@ def absent(name: str, there: Iterable[str]) -> TerminalError:
     """The error for a collection that is not there."""
     got = f"collections: {', '.join(sorted(there)) or 'none'}"
     return TerminalError(f"the collection '{name}'", got, "Ingest with an embedding to make it.")
+
+
+def longer(texts: pa.ChunkedArray, length: int) -> list[int]:
+    """The places of texts of more than so many UTF-8 bytes, which is what a Milvus counts."""
+    places: list[int] = pc.indices_nonzero(pc.fill_null(pc.greater(pc.binary_length(texts), length), False)).to_pylist()
+    return places
 
 
 def cut(texts: pa.ChunkedArray, length: int) -> pa.Array:
@@ -105,18 +122,13 @@ def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array
         ) from None
     if column.kind == "float":  # Milvus refuses what is no number
         found = pc.if_else(pc.is_finite(found), found, pa.scalar(None, pa.float64()))
-    if column.name in IDENTIFYING:
-        return _whole(found, column)
-    return cut(found, column.length) if column.kind == "text" else found
-
-
-def _whole(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
-    """The values of a column that must neither lack nor be cut."""
-    if values.null_count:
-        raise TerminalError(f"a value in '{column.name}' of every row", f"{values.null_count} without one")
-    if column.kind == "text" and (pc.max(pc.binary_length(values)).as_py() or 0) > column.length:
-        raise TerminalError(f"at most {column.length:,} bytes in '{column.name}'", "more", "Use a shorter one.")
-    return values
+    if column.name in IDENTIFYING and found.null_count:
+        raise TerminalError(f"a value in '{column.name}' of every row", f"{found.null_count} without one")
+    if column.kind == "text" and (places := longer(found, column.length)):
+        wanted = f"at most {column.length:,} bytes in '{column.name}', as the collection was made"
+        got = f"{len(found[places[0]].as_py().encode()):,}, and {len(places):,} such rows"
+        raise CollectionError(wanted, got, _ROOM)
+    return found
 
 
 def plain(values: pa.ChunkedArray) -> pa.ChunkedArray:

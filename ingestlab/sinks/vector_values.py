@@ -33,12 +33,12 @@ class Column(Value):
     Args:
         name: Its name, the same as the table's column.
         kind: Its type.
-        length: The most UTF-8 bytes that are kept, for text.
+        length: The most UTF-8 bytes that it holds, for text.
     """
 
     name: str = Field(pattern=IDENTIFIER)
     kind: Kind = "text"
-    length: int = Field(default=2048, ge=1, le=MAX_BYTES)
+    length: int = Field(default=MAX_BYTES, ge=1, le=MAX_BYTES)
 
     @classmethod
     def of(cls, field: pa.Field) -> Column:
@@ -104,9 +104,10 @@ class Collection(Value):
         payload: Columns of the table that go along.
         metric: How near is told.
         index: How near is found.
-        text: UTF-8 bytes of the text that are kept beside its vector.
+        text: The most UTF-8 bytes of the text that is kept beside its vector.
         inputs: What of a row the model was given, in words.
         replaces: Of one that was made anew, the target whose place it takes, or ``"-"``.
+        truncate: Columns whose texts are cut where they are longer than their fields.
     """
 
     name: str = Field(pattern=IDENTIFIER)
@@ -114,9 +115,10 @@ class Collection(Value):
     payload: tuple[Column, ...] = ()
     metric: Metric = "COSINE"
     index: Index = "HNSW"
-    text: int = Field(default=4096, ge=1, le=MAX_BYTES)
+    text: int = Field(default=MAX_BYTES, ge=1, le=MAX_BYTES)
     inputs: str = ""
     replaces: str = ""
+    truncate: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -130,7 +132,7 @@ class Collection(Value):
 
     def target(self) -> str:
         """The name of the real collection: the same for the same model and fields, whatever the canary's noise."""
-        made = self.model_dump(mode="json", exclude={"name": True, "fingerprint": {"canary"}})
+        made = self.model_dump(mode="json", exclude={"name": True, "fingerprint": {"canary"}, "truncate": True})
         return f"{self.name}__{hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]}"
 
     def targets(self) -> Iterator[str]:
@@ -217,7 +219,5 @@ def _kind(kind: pa.DataType) -> Kind | None:
 
 
 def _fields(collection: Collection) -> str:
-    payload = [
-        f"{c.name} {c.kind}({c.length})" if c.kind == "text" else f"{c.name} {c.kind}" for c in collection.payload
-    ]
-    return f"{', '.join(payload) or 'no payload'}, text({collection.text}), {collection.metric} by {collection.index}"
+    payload = [f"{c.name} {c.kind}" for c in collection.payload]  # how long they may be is looked at value by value
+    return f"{', '.join(payload) or 'no payload'}, {collection.metric} by {collection.index}"

@@ -22,6 +22,7 @@ from ingestlab.sinks.vector_values import Collection, Filter, Hit, Where, named_
 
 LITE_BYTES, FULL_BYTES = 1 << 20, 3 << 20  # of vectors in one upsert: 682 or 2048 rows of 384 numbers go fastest
 BATCH_ROWS = 4000
+MESSAGE = 32 << 20  # bytes of one upsert, at most, with all texts: a server takes 64 or 256 MB
 IN_FLIGHT = 2  # upserts at once: one is packed while the server takes the other
 LOAD_SECONDS = 600.0  # an index may have to be built
 MOST = 16_384  # rows in one answer of a Milvus
@@ -110,12 +111,10 @@ class MilvusStore:
         table = prepared(rows, target.made)
         room = LITE_BYTES if self._link.is_lite else FULL_BYTES
         size = max(1, min(BATCH_ROWS, room // (4 * target.made.dim)))
-        total = int(table.num_rows)
-        starts = range(0, total, size)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            for _ in pool.map(lambda start: self._write(target, table.slice(start, size)), starts):
+            for _ in pool.map(lambda batch: self._write(target, batch), _batches(table, size)):
                 pass
-        return total
+        return int(table.num_rows)
 
     def settle(self, name: str) -> None:
         """See VectorStore; Milvus Lite searches fresh rows sixty times slower, full servers know what to do."""
@@ -264,6 +263,16 @@ class MilvusStore:
                     yield from page
         finally:
             pages.close()
+
+
+def _batches(table: pa.Table, size: int) -> Iterator[pa.Table]:
+    """The rows, at most so many at a time, and fewer where their texts are long."""
+    for start in range(0, table.num_rows, size):
+        batch = table.slice(start, size)
+        if batch.num_rows > 1 and batch.nbytes > MESSAGE:
+            yield from _batches(batch, batch.num_rows // 2)
+        else:
+            yield batch
 
 
 def _as_rows(table: pa.Table, target: _Target) -> list[dict[str, Any]]:

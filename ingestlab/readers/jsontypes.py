@@ -1,0 +1,236 @@
+"""The types of JSON columns that are not declared: by the rules of inference.py, but that JSON says what is a number.
+
+What is not within quotes is a number, however it is written: 2.50 is 2.5, and 1e3 is 1000. No digit is lost: a
+column of numbers that float64 does not give back keeps their letters, as ``"json"`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import reduce
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.errors import TerminalError
+from ingestlab.readers.arrowjson import Shape, read_objects
+from ingestlab.readers.columns import listed, one_array
+from ingestlab.readers.inference import EXACT, Looks, look, type_text
+
+_LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{15,}+(?:[eE][-+]?\d++)?)')
+# Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
+_TEXT, _TRUTH, _LETTERS, _NESTED, _BRANCHES = "text", "bool", "letters", "nested", "branches"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the values of a column may be, all of them, and the shape of those that are nested."""
+
+    looks: Looks = field(default_factory=Looks)
+    shape: pa.DataType | None = None
+
+    def __or__(self, other: Found) -> Found:
+        shapes = [found.shape for found in (self, other) if found.shape is not None]
+        try:
+            return Found(self.looks | other.looks, reduce(_both, shapes) if shapes else None)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return Found(Looks(frozenset()))
+
+    @property
+    def type(self) -> pa.DataType | None:
+        """The type that is chosen; None where the values have nothing in common."""
+        kinds, simple = self.looks.kinds, self.looks.type
+        if kinds is None or (kinds and not pa.types.is_string(simple)):
+            return simple
+        if _NESTED in kinds and self.shape is not None:
+            return _filled(self.shape)
+        return pa.string() if _TEXT in kinds else pa.json_() if kinds else None
+
+
+def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) -> dict[str, Found]:
+    """What the columns of some records may be.
+
+    Args:
+        text: The records.
+        table: What the parser has inferred of them.
+        timestamp_format: For strptime, in place of ISO 8601.
+    """
+    times = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
+    strings = read_objects(text, table.num_rows, Shape(times)) if times else table
+    lost = _lost(text, table.schema)
+    letters = _letters(text, lost) if lost else {}
+    found = {}
+    for name in table.column_names:
+        kind = table[name].type
+        if pa.types.is_string(kind) or pa.types.is_timestamp(kind):
+            found[name] = _said(one_array((strings if name in times else table)[name]), timestamp_format)
+        else:
+            found[name] = _found(table[name], letters.get(name))
+    return found
+
+
+def joined(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
+    """What two pieces of a file have in common, by column."""
+    return {name: columns.get(name, Found()) | more.get(name, Found()) for name in {**columns, **more}}
+
+
+def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
+    """The names of the types of a file's columns.
+
+    Raises:
+        TerminalError: The values of one have nothing in common.
+    """
+    types = {name: found.type for name, found in columns.items()}
+    mixed = [name for name, kind in types.items() if kind is None]
+    if mixed:
+        wanted = f"values that fit one type in each column of {file}"
+        raise TerminalError(wanted, f"several kinds in {listed(mixed)}", "Declare the columns, e.g. as 'json'.")
+    return {name: type_text(kind) for name, kind in types.items() if kind is not None}
+
+
+def look_at(texts: pa.Array) -> Found:
+    """What a column may be whose values are JSON text, each as it stands."""
+    words = texts.drop_null()
+    if not len(words):
+        return Found()
+    if pc.all(pc.starts_with(words, '"')).as_py():
+        return _said(pa.array([json.loads(word) for word in words.to_pylist()], pa.string()))
+    if pc.all(pc.is_in(words, pa.array(["true", "false"]))).as_py():
+        return Found(Looks(frozenset({_TRUTH})))
+    if pc.all(pc.match_substring_regex(words, r"^-?\d")).as_py():
+        return Found(_numbers(words))
+    return Found(Looks(frozenset()))
+
+
+def _found(column: pa.ChunkedArray, letters: list[str] | None) -> Found:
+    kind = column.type
+    if pa.types.is_nested(kind):
+        shape = None if letters else _plain(kind)
+        return Found(Looks(frozenset({_BRANCHES} if shape is None else {_BRANCHES, _NESTED})), shape)
+    if column.null_count == len(column):
+        return Found()
+    if pa.types.is_boolean(kind):
+        return Found(Looks(frozenset({_TRUTH})))
+    if letters:
+        return Found(_numbers(pa.array(letters, pa.string())))
+    if pa.types.is_integer(kind):
+        low, high = (bound.as_py() for bound in pc.min_max(column).values())
+        return Found(Looks(frozenset({"int64", _LETTERS, *_also(low, high)})))
+    return Found(Looks(frozenset({"float64", _LETTERS})))
+
+
+def _said(strings: pa.Array, timestamp_format: str | None = None) -> Found:
+    kinds = look(strings, timestamp_format, times_alone=True).kinds
+    return Found() if kinds is None else Found(Looks(kinds | {_TEXT}))
+
+
+def _also(low: int, high: int) -> list[str]:
+    """What else whole numbers may be."""
+    return [*(["uint64"] if low >= 0 else []), *(["float64"] if max(-low, high) < EXACT else [])]
+
+
+def _numbers(words: pa.Array) -> Looks:
+    """What numbers may be, by their letters."""
+    whole = look(words).kinds or frozenset()
+    if whole & {"int64", "uint64"}:
+        return Looks(whole | {_LETTERS})
+    exact = all(_given_back(word) for word in pc.unique(words).to_pylist())
+    return Looks(frozenset({"float64", _LETTERS} if exact else {_LETTERS}))
+
+
+def _given_back(number: str) -> bool:
+    """Whether a float64 has all the digits of a number."""
+    return Decimal(repr(float(number))) == Decimal(number) and (
+        not number.lstrip("-").isdigit() or abs(int(number)) < EXACT
+    )
+
+
+def _lost(text: bytes, schema: pa.Schema) -> set[str]:
+    """The columns in which floats may have cost some number its digits."""
+    floats = {field.name for field in schema if _has(field.type, pa.types.is_floating)}
+    if not floats:
+        return set()
+    nested = {name for field in schema if pa.types.is_nested(field.type) for name in _names(field.type)}
+    safe = {name.encode() for name in schema.names if name not in floats and name not in nested}
+    found = {match.groups() for match in _LONG.finditer(text) if match[1] not in safe}
+    names = {name for name, number in found if not _given_back(number.decode())}
+    if None in names or any(name.decode() not in schema.names for name in names if name is not None):
+        return floats  # deeper down, or written with escapes: nobody knows where
+    told = {name.decode() for name in names if name is not None}
+    return {n for n in floats if n in told or (pa.types.is_nested(schema.field(n).type) and told & nested)}
+
+
+def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
+    """The letters of the numbers in some columns; of nested columns, those alone that a float does not give back."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        record = json.loads(line, parse_int=_Letters, parse_float=_Letters)
+        for name in names:
+            value = record.get(name)
+            if isinstance(value, _Letters):
+                found.setdefault(name, []).append(value)
+            else:
+                lost = (number for number in _inside(value) if not _given_back(number))
+                found.setdefault(name, []).extend(islice(lost, 1))
+    return found
+
+
+class _Letters(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _inside(value: object) -> Iterable[str]:
+    if isinstance(value, _Letters):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _inside(one)
+
+
+def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
+
+
+def _plain(kind: pa.DataType) -> pa.DataType | None:
+    """A nested type in which times stay text; None where an object has no names."""
+    if pa.types.is_struct(kind):
+        fields = [(field.name, _plain(field.type)) for field in kind]
+        return pa.struct(fields) if fields and all(k is not None for _, k in fields) else None
+    if pa.types.is_list(kind):
+        inner = _plain(kind.value_type)
+        return None if inner is None else pa.list_(inner)
+    return pa.string() if pa.types.is_timestamp(kind) else kind
+
+
+def _filled(kind: pa.DataType) -> pa.DataType:
+    """A nested type in which what has no value is text."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _filled(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_filled(kind.value_type))
+    return pa.string() if pa.types.is_null(kind) else kind
+
+
+def _has(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+    return any(_has(child, test) for child in _children(kind)) or bool(test(kind))
+
+
+def _names(kind: pa.DataType) -> Iterable[str]:
+    if pa.types.is_struct(kind):
+        yield from (field.name for field in kind)
+    for child in _children(kind):
+        yield from _names(child)
+
+
+def _children(kind: pa.DataType) -> list[pa.DataType]:
+    return [kind.field(i).type for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []
