@@ -20,6 +20,7 @@ from ingestlab.members import container, head_of, joined
 from ingestlab.models import FetchedFile, SourceRecord, Tally
 from ingestlab.plan import Plan, Target, emptied
 from ingestlab.readers.archive import Archive
+from ingestlab.signed import bare
 from ingestlab.storage import Store
 from ingestlab.story import Story
 
@@ -111,7 +112,7 @@ def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batc
     for one in contents.archives:
         uri = one.file.uri
         new = _record(one, [u for u in one.members if u in committed], plan)
-        left = [emptied(u, plan.target.run, plan.batch) for u in gone if container(u) == uri]
+        left = [emptied(u, plan.target.run, plan.batch) for u in gone if bare(container(u)) == uri]
         before = contents.known.get(uri)
         if left or any(r.uri in one.members for r in batch.records) or (new.whole and _differ(new, before)):
             records += [new, *left]
@@ -125,7 +126,8 @@ def _gone(contents: Contents, target: Target, store: Store) -> list[str]:
         return []
     parts = live_parts(manifests(store, target.tenant, target.table))
     uris = sorted({uri for part in parts for uri in part.sources})
-    return [u for u in uris if (home := container(u)) != u and u not in there.get(home, (u,))]
+    homes = {u: bare(container(u)) for u in uris if container(u) != u}
+    return [u for u, home in homes.items() if bare(u) not in there.get(home, (bare(u),))]
 
 
 def _record(one: Unpacked, committed: Iterable[str], plan: Plan) -> SourceRecord:

@@ -10,6 +10,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Kind, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
 from ingestlab.process import gate, profiling
+from ingestlab.process.schema import joined_types
 from ingestlab.process.vectors import agreed
 
 
@@ -29,6 +30,7 @@ class Batch:
     vectors: tuple[Part, ...] = ()
     collection: dict[str, Any] | None = None
     superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the columns in `parts`
 
 
 def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
@@ -58,6 +60,7 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
         collection=agreed([r.collection for r in sound if r.collection]),
         rules=rules,
         errors=errors,
+        types=joined_types(*(r.types for r in sound)),
     )
     _check_counts(batch)
     return batch

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from ingestlab import layout
+from ingestlab.agreement import Seen, agreeing
 from ingestlab.batch import Batch
 from ingestlab.errors import BusySourceError, TerminalError
 from ingestlab.history import embedded, everything, load_manifest, manifests
@@ -22,6 +23,8 @@ from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
 from ingestlab.models import Manifest
 from ingestlab.plan import Plan
+from ingestlab.process.conform import is_loose
+from ingestlab.signed import bare
 from ingestlab.storage import Store
 from ingestlab.vectors import Vectors
 
@@ -30,7 +33,9 @@ def publish(
     plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None
 ) -> Manifest:
     """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
-    return commit(_manifest(plan, batch, ledger, lease), store, ledger, lease, vectors)
+    manifest, seen = _manifest(plan, batch, ledger, lease), Seen(loose=is_loose(plan.target.pipeline))
+    commit_together([manifest], store, ledger, lease, vectors, seen)
+    return manifest
 
 
 def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None) -> Manifest:
@@ -40,7 +45,12 @@ def commit(manifest: Manifest, store: Store, ledger: Ledger, lease: Lease, vecto
 
 
 def commit_together(
-    group: Sequence[Manifest], store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None
+    group: Sequence[Manifest],
+    store: Store,
+    ledger: Ledger,
+    lease: Lease,
+    vectors: Vectors | None = None,
+    seen: Seen | None = None,
 ) -> None:
     """The same for several tables: all of them or none.
 
@@ -51,9 +61,11 @@ def commit_together(
         ledger: Its index.
         lease: Holds the locks of all.
         vectors: Where their vectors go.
+        seen: Of rows of sources, which have to agree with those that there are.
 
     Raises:
-        BusySourceError: The vectors of a collection are being made anew; nothing was done.
+        BusySourceError: The vectors of a collection are being made anew, and nothing was done; or others have
+            changed a table's columns since the job began, and the caller takes back what was published.
     """
     for manifest in group:
         _announce(manifest, store, ledger)
@@ -62,9 +74,10 @@ def commit_together(
             _needed(vectors, manifest).add(manifest)
         for part in everything(manifest):
             store.move(part.staged, part.target)
-    lease.check()
-    for manifest in group:
-        store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), _body(manifest))
+    with agreeing(group, store, ledger, seen):
+        lease.check()
+        for manifest in group:
+            store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), _body(manifest))
     for manifest in group:
         _finish(manifest, store, ledger, vectors)
 
@@ -156,12 +169,12 @@ def recover(
     Raises:
         BusySourceError: Another job is mending the same commit.
     """
-    mine, done = {container(uri) for uri in uris}, []
+    mine, done = {bare(container(uri)) for uri in uris}, []
     for path in store.walk(layout.intents(tenant, table)):
         intent = load_manifest(store, path)
         if intent is None:
             continue
-        if mine & {container(s.uri) for s in intent.sources}:
+        if mine & {bare(container(s.uri)) for s in intent.sources}:
             lease.acquire([batch_lock(intent.batch)])
         elif intent.sources or not _free(intent, lease):
             continue
@@ -225,6 +238,7 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
         vectors=batch.vectors,
         collection=batch.collection,
         superseded=batch.superseded,
+        types=dict(batch.types),
     )
 
 

@@ -24,6 +24,7 @@ from ingestlab.models import Manifest, Part, Profiled, digest
 from ingestlab.process.merge import Merge, Merged, merge
 from ingestlab.process.profiling import reprofile
 from ingestlab.process.states import restate_all
+from ingestlab.schema import types_of_owners
 
 TARGET = 256 << 20  # bytes of a part
 MOST_PARTS = 1000  # that one commit replaces, unless it is one part that comes out
@@ -203,6 +204,7 @@ class _Work:
             profile=profile,
             replaced=with_states(sorted(target for m in merged for target in m.replaced), history),
             kind="compact",
+            types=types_of_owners(history, [target for m in merged for target in m.replaced]) if rows else {},
             owner=lease.token,
         )
 

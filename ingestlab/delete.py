@@ -28,6 +28,7 @@ from ingestlab.models import NAME, Manifest, Part, SourceRecord, digest
 from ingestlab.plan import emptied
 from ingestlab.reconcile import tables_of
 from ingestlab.replacing import Left, without
+from ingestlab.signed import bare
 from ingestlab.vectors import latest
 
 _MAGIC = re.compile(r"[*?[]")
@@ -77,7 +78,8 @@ def delete(
     """
     tenant = tenant or context.settings.tenant
     check_tenant(tenant, context.settings)
-    wanted = [uris] if isinstance(uris, str) else list(uris)
+    given = [uris] if isinstance(uris, str) else list(uris)
+    wanted = [bare(uri, context.settings.secret_parameters) for uri in given]
     chosen = {name: _matching(wanted, _last(history)) for name, history in _tables(tenant, table, context)}
     for pattern in wanted:
         if not any(found[pattern] for found in chosen.values()):
@@ -124,7 +126,7 @@ def _plain(uri: str) -> str:
     """A URI as patterns are compared with it; of a local file its path."""
     if uri.startswith("file://"):
         return unquote("/" + uri.removeprefix("file://").partition("/")[2])
-    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - as submit does
+    return bare(uri) if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - as submit does
 
 
 def _passes(name: str, pattern: str) -> bool:
@@ -202,6 +204,7 @@ def _manifest(
         vectors=left.vectors,
         collection=collection.to_dict() if collection else None,
         superseded=tuple(gone) if collection else (),
+        types=left.types if left.rows else {},
     )
 
 

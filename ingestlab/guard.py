@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -17,6 +18,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from ingestlab.errors import TerminalError
 from ingestlab.members import container, head_of, joined, member_name
 from ingestlab.settings import Settings
+from ingestlab.signed import bare
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -25,6 +27,7 @@ _HOST_PORT = re.compile(r"(\[[^@]*\]|[^@:]*)(:\d*)?")
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.ASCII)  # all that a system takes for IPv4
 _UNSAFE = re.compile(r"[^\w.\-+=@ ()]")
 _WEB = ("http", "https")
+_FILES = ("file", "s3", "gs", "gcs", "memory")  # whose names may have a question mark
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -40,17 +43,17 @@ def check(uri: str, settings: Settings) -> str:
     Raises:
         TerminalError: It may not; the text says which rule forbids it.
     """
-    scheme = scheme_of(uri)
+    scheme, secret = scheme_of(uri), settings.secret_parameters
     if scheme not in settings.schemes:
         allowed = ", ".join(settings.schemes)
         raise TerminalError(
             f"a URI with one of the schemes {allowed}",
-            f"'{scheme}' in {shown(uri)}",
+            f"'{scheme}' in {shown(uri, secret)}",
             "Check the spelling, or add the scheme to INGESTLAB_SCHEMES.",
         )
-    _check_text(uri, scheme)
+    _check_text(uri, scheme, secret)
     if scheme in _WEB:
-        check_host(_host(uri), settings)
+        check_host(_host(uri, secret), settings)
     elif scheme == "file":
         local_path(uri, settings)
     return scheme
@@ -107,11 +110,12 @@ def scheme_of(uri: str) -> str:
     return uri.split("://", 1)[0] if "://" in uri else "file"
 
 
-def shown(uri: str) -> str:
-    """The URI as it may be printed and logged: without a user's name or password."""
+def shown(uri: str, secret: Sequence[str] = ()) -> str:
+    """The URI as it may be printed and logged: without a user's name or password, without signature and tokens."""
     if (archive := container(uri)) != uri:
-        return joined(head_of(uri), shown(archive))
-    head, mark, rest = uri.partition("://")
+        return joined(head_of(uri), shown(archive, secret))
+    unknown = scheme_of(uri) not in _FILES
+    head, mark, rest = bare(uri, secret, whatever=unknown).partition("://")
     if not mark:
         return _CONTROL.sub("?", uri)
     authority, _path = _cut(rest)
@@ -144,22 +148,22 @@ def _suffix(name: str) -> tuple[str, str]:
     return (found[1], found[2].lower()) if found else (name, "")
 
 
-def _check_text(uri: str, scheme: str) -> None:
+def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
     """What no URI may hold, whatever its scheme."""
     authority, path = _cut(uri.partition("://")[2]) if "://" in uri else ("", uri)
     if "@" in authority:
         raise TerminalError(
             "a URI without a user and password",
-            f"credentials in {shown(uri)}",
+            f"credentials in {shown(uri, secret)}",
             "Use a signed URL, or give the credentials in INGESTLAB_STORAGE_OPTIONS.",
         )
     path = _decoded(_path(path, scheme))
     if not uri.strip() or _CONTROL.search(uri + path) or _SURROGATE.search(uri):
-        raise TerminalError("a URI of printable characters", ascii(shown(uri)), "Check how it was made.")
+        raise TerminalError("a URI of printable characters", ascii(shown(uri, secret)), "Check how it was made.")
     if "::" in uri and scheme not in _WEB:  # fsspec would open one filesystem through another, past these checks
-        raise TerminalError("a URI of one filesystem", f"'::' in {shown(uri)}", "Name the file itself.")
+        raise TerminalError("a URI of one filesystem", f"'::' in {shown(uri, secret)}", "Name the file itself.")
     if ".." in re.split(r"[/\\]", path):
-        raise TerminalError("a URI without '..'", shown(uri), "Write the path out.")
+        raise TerminalError("a URI without '..'", shown(uri, secret), "Write the path out.")
 
 
 @lru_cache(maxsize=1024)  # thousands of files come from a few hosts
@@ -182,7 +186,7 @@ def _check_address(address: str, deny: tuple[str, ...]) -> None:
         raise TerminalError(expected, address, fix)
 
 
-def _host(uri: str) -> str:
+def _host(uri: str, secret: Sequence[str]) -> str:
     """The host of an http(s) URI; anything that two parsers may read differently is refused."""
     try:
         parts = urlsplit(uri)
@@ -190,7 +194,7 @@ def _host(uri: str) -> str:
     except ValueError:
         host = None
     if not host or re.search(r"[\s\\%<>^`{|}]", host):
-        raise TerminalError("a URI with a host and, if any, a numeric port", shown(uri), "Check its spelling.")
+        raise TerminalError("a URI with a host and, if any, a numeric port", shown(uri, secret), "Check its spelling.")
     return host
 
 

@@ -73,8 +73,13 @@ def sorted_out(parts: Iterable[Part], tenant: str, table: str) -> tuple[list[Par
 def with_states(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
     """What a commit replaces if it replaces these parts: them and their partial aggregates."""
     parts = tuple(targets)
-    ends = {layout.part_key(target) for target in parts}
-    return (*parts, *(s.target for s in live_states(history) if layout.state_key(s.target) in ends))
+    return (*parts, *(s.target for s in with_state_keys(live_states(history), parts)))
+
+
+def with_state_keys(states: Iterable[Part], targets: Iterable[str]) -> list[Part]:
+    """The partial aggregates that are of some parts, which are given by their targets."""
+    ends = {layout.part_key(target) for target in targets}
+    return [state for state in states if layout.state_key(state.target) in ends]
 
 
 def _parsed(store: Store, path: str, text: bytes) -> Manifest:

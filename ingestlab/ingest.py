@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ingestlab import layout
+from ingestlab.agreement import with_types
 from ingestlab.archives import Contents, open_archives, recorded, with_members
 from ingestlab.batch import Batch, assemble
 from ingestlab.catalog import Catalog, PipelineSource, load
@@ -19,7 +20,7 @@ from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
 from ingestlab.fitting import misfit
 from ingestlab.guard import check, check_tenant, file_name
-from ingestlab.history import load_manifest, manifests
+from ingestlab.history import live_parts, load_manifest, manifests
 from ingestlab.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
 from ingestlab.models import (
     FetchedFile,
@@ -37,6 +38,8 @@ from ingestlab.readers.html import Html
 from ingestlab.readers.text import Text
 from ingestlab.replacing import without
 from ingestlab.settings import Settings
+from ingestlab.settling import settle_types
+from ingestlab.signed import bare
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
 from ingestlab.vectors import Vectors
@@ -102,7 +105,7 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
         known = _prepare(target, sources, context, lease)
         with story.stage("fetching"):
             files = _fetch(target, sources, known, request, context, story)
-            ready = make_ready(target, context) if files else target
+            ready = make_ready(target, context, [file.uri for file in files]) if files else target
         if isinstance(ready, IngestError):
             story.failed({file.uri: ready.to_dict() for file in files})
             return
@@ -116,7 +119,7 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
         lease.acquire([batch_lock(plan.batch)])
         with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
             with story.stage("processing"):
-                receipts = process_all(plan, context, story)
+                receipts = settle_types(plan, process_all(plan, context, story), context.cluster, context.settings)
                 batch = recorded(assemble(plan, receipts), contents, plan, store)
                 batch = _replace_earlier(plan, batch, contents.known, context, lease)
             with story.stage("committing"):
@@ -127,11 +130,20 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
                     abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
 
 
-def make_ready(target: Target, context: Context) -> Target | IngestError:
-    """A target with its references, if its vectors fit its collection; or what is wrong with it, for all its files."""
+def make_ready(target: Target, context: Context, uris: Collection[str] = ()) -> Target | IngestError:
+    """A target with its references and the types of its table; or what is wrong with it, for all its files.
+
+    Args:
+        target: As its pipeline declares it.
+        context: The connections to use.
+        uris: Sources whose earlier rows may go.
+    """
     store, ledger = context.store, context.ledger
-    return misfit(target, store, ledger, context.cluster, context.vectors) or pinned(
-        target, store, ledger, context.settings
+    typed = with_types(target, store, ledger, uris)
+    if isinstance(typed, IngestError):
+        return typed
+    return misfit(typed, store, ledger, context.cluster, context.vectors) or pinned(
+        typed, store, ledger, context.settings
     )
 
 
@@ -142,7 +154,7 @@ def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterat
     for source in request.sources:
         try:
             check_tenant(request.tenant, context.settings)
-            check(source.uri, context.settings)  # whoever put it on the queue may not have asked
+            check(source.address, context.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:
             story.failed({source.uri: error.to_dict()})
@@ -251,6 +263,7 @@ def process_all(plan: Plan, context: Context, story: Story, task: Task = run) ->
         lake=settings.lake_url,
         storage_options=settings.storage_options,
         references=dict(target.references),
+        types=dict(target.types),
         replace=target.replace,
         taken=target.taken,
     ).to_dict()
@@ -275,5 +288,6 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
     where = (target.tenant, target.table)
     lease.acquire([rewrite_lock(*where)])
     history = manifests(store, *where)
+    stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
     left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
     return left.added_to(batch, stale)

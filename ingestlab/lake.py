@@ -24,6 +24,7 @@ from ingestlab.models import NAME, Manifest, Part
 from ingestlab.portrait import portray
 from ingestlab.process.rejects import REJECTS
 from ingestlab.profiles.report import TableProfile
+from ingestlab.schema import exactly, schema_of
 from ingestlab.settings import Settings
 from ingestlab.storage import LocalStore, ObjectStore, Store, open_store
 from ingestlab.summaries import Summaries, keys_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _NO_ROWS = pa.schema([("_source", pa.dictionary(pa.int32(), pa.string())), ("_row", pa.int64())])
 
+_FOLDERS = b"ingestlab.folders"  # in a schema: the columns that folders name
 _TRIES = 3  # to read the parts of a table before a commit replaces one of them
 
 
@@ -42,8 +44,9 @@ class Table:
     """The published rows of one table, as of the moment it was opened.
 
     Columns that only some parts have are null elsewhere; where the parts' types differ they are widened, and
-    those that have nothing in common become text. Partition columns are read from the folders' names, as all
-    tools do it: int32 if all values are integers, else text, so a day is ``"2017-10-23"``.
+    those that have nothing in common, or a value that the wider type has no room for, become text. Partition
+    columns are read from the folders' names in the type that was published: whole numbers as such, all else as
+    text, so a day is ``"2017-10-23"`` and a code ``"007"``.
 
     Args:
         store: The lake.
@@ -59,8 +62,7 @@ class Table:
     @cached_property
     def manifests(self) -> list[Manifest]:
         """The commits that made the table, oldest first."""
-        base = self.name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
-        return manifests(self._store, self.tenant, base)
+        return manifests(self._store, self.tenant, _base(self.name))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -90,13 +92,26 @@ class Table:
     def _dataset(self) -> ds.Dataset:
         if not self.parts:
             return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
-        filesystem, root = _arrow_filesystem(self._store)
-        options = ds.FileSystemFactoryOptions(
-            partitioning=ds.HivePartitioning.discover(infer_dictionary=False), partition_base_dir=root + self.folder
+        schema = self._columns
+        return _factory(self._store, self.folder, [p.target for p in self.parts], schema).finish(schema)
+
+    @cached_property
+    def _columns(self) -> pa.Schema:
+        """The columns as readers see them, those of folders last."""
+        if _base(self.name) != self.name:
+            names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
+            return names.inspect(promote_options="permissive")
+        found = schema_of(self._store, (self.tenant, self.name), self.manifests)
+        kinds = exactly(found, self._store, self.parts)
+        last = found.folder_columns
+        return pa.schema(
+            [
+                *((name, kind) for name, kind in kinds.items() if name not in last),
+                *_NO_ROWS,
+                *((name, kinds[name]) for name in last),
+            ],
+            metadata=None if not last else {_FOLDERS: ",".join(last).encode()},
         )
-        paths = [root + p.target for p in self.parts]
-        factory = ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
-        return factory.finish(_common_schema(factory))
 
     def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """The rows as an Arrow table; `columns` and `where` are pushed down to the files.
@@ -113,7 +128,7 @@ class Table:
 
     def _reopen(self) -> None:
         """Forgets what was looked up."""
-        for name in ("manifests", "parts", "_dataset"):
+        for name in ("manifests", "parts", "_columns", "_dataset"):
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
@@ -238,33 +253,23 @@ def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
     return pafs.LocalFileSystem(), store.url.rstrip("/") + "/"
 
 
-def _common_schema(factory: ds.DatasetFactory) -> pa.Schema:
-    """The columns of all parts; one whose types have nothing in common, as inferred ones may, is text."""
-    try:
-        return factory.inspect(promote_options="permissive")
-    except pa.ArrowTypeError:
-        first = factory.inspect(fragments=1)  # with the partition columns, which no part has
-        schemas = [first, *(part.physical_schema for part in factory.finish(first).get_fragments())]
-    kinds: dict[str, pa.DataType] = {}
-    for field in (field for schema in schemas for field in schema):
-        kinds[field.name] = _common_type(kinds.get(field.name, field.type), field.type)
-    return pa.schema(list(kinds.items()))
+def _base(name: str) -> str:
+    """The table that a table of rejects or vectors belongs to."""
+    return name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
 
 
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    try:
-        both = pa.unify_schemas([pa.schema({"x": one}), pa.schema({"x": other})], promote_options="permissive")
-    except pa.ArrowTypeError:
-        return pa.string()
-    return both.field("x").type
+def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schema) -> ds.FileSystemDatasetFactory:
+    """What makes a dataset of parts, whose folders name the columns that a schema says."""
+    filesystem, root = _arrow_filesystem(store)
+    names = (schema.metadata or {}).get(_FOLDERS, b"").decode().split(",")
+    folders = ds.HivePartitioning(pa.schema([schema.field(name) for name in names if name]))
+    options: Any = ds.FileSystemFactoryOptions(partitioning=folders, partition_base_dir=root + folder)
+    paths = [root + target for target in targets]
+    return ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
 
 
 def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:
     """One part as a frame: runs on Dask workers."""
-    filesystem, root = _arrow_filesystem(store)
-    options: Any = ds.FileSystemFactoryOptions(
-        partitioning=ds.HivePartitioning.discover(infer_dictionary=False), partition_base_dir=root + folder
-    )
-    factory = ds.FileSystemDatasetFactory(filesystem, [root + target], ds.ParquetFileFormat(), options)
+    factory = _factory(store, folder, [target], schema)
     frame: pd.DataFrame = factory.finish(schema).to_table().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -21,6 +23,10 @@ from redis.retry import Retry
 from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
 from ingestlab.members import container
 from ingestlab.models import Manifest, SourceRecord
+from ingestlab.signed import bare
+
+_FORM = 2  # of the index: one that an earlier version built is built anew
+_MOMENT = 0.02  # seconds between two tries
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
 _ACQUIRE = """
@@ -48,14 +54,20 @@ end
 def connect(url: str) -> redis.Redis:
     """A Redis client that rides out short outages; values are bytes.
 
-    The connection is made on first use.
+    All clients of a process share one pool of connections a server, which has as many as were ever in use at
+    once: a client costs nothing, and to close it closes none of them. A connection is made on first use.
 
     Raises:
         TerminalError: This is no URL of a Redis server; it is not repeated, for it may hold a password.
     """
+    return redis.Redis(connection_pool=_pool(url))
+
+
+@lru_cache(maxsize=16)
+def _pool(url: str) -> redis.ConnectionPool:
     retry = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3)
     try:
-        return redis.Redis.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
+        return redis.ConnectionPool.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
     except ValueError:
         expected = "a Redis URL such as redis://:password@host:6379/0"
         fix = "Check REDIS_URL; a password with special characters must be percent-encoded."
@@ -89,6 +101,21 @@ class Lease:
             self._keys = sorted({*self._keys, *keys})
         if not self._thread.is_alive():
             self._thread.start()
+
+    def wait_for(self, names: Iterable[str], patience: float) -> None:
+        """Takes more locks that nobody holds for long.
+
+        Raises:
+            BusySourceError: Another job has held one of them all the while.
+        """
+        known, end = list(names), time.monotonic() + patience
+        while True:
+            try:
+                return self.acquire(known)
+            except BusySourceError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_MOMENT)
 
     def check(self) -> None:
         """Confirms that all locks are still ours, and renews them.
@@ -153,13 +180,18 @@ class Ledger:
     def known(self, tenant: str, table: str, uris: Sequence[str]) -> dict[str, SourceRecord]:
         """The committed sources among `uris`; call :meth:`ensure_index` first."""
         values = self._client.hmget(self._index(tenant, table), list(uris))
-        return {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+        found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
 
     def record(self, tenant: str, table: str, sources: Iterable[SourceRecord]) -> None:
         """Notes sources as committed."""
-        rows: Any = {s.uri: s.model_dump_json() for s in sources}
+        known, key = list(sources), self._index(tenant, table)
+        rows: Any = {s.uri: s.model_dump_json() for s in known}
+        if former := _former(known):
+            there = zip(former, self._client.hmget(key, list(former)), strict=True)
+            rows = {uri: former[uri] for uri, text in there if not text or _uri(text) != uri} | rows
         if rows:
-            self._client.hset(self._index(tenant, table), mapping=rows)
+            self._client.hset(key, mapping=rows)
 
     def next_sequence(self, tenant: str, table: str) -> int:
         """A number larger than that of every commit of the table before."""
@@ -188,9 +220,24 @@ class Ledger:
         """Drops the index of a table, so that the next job builds it from the manifests."""
         self._client.delete(self._index(tenant, table) + ":built")
 
+    def schema(self, tenant: str, table: str) -> str | bytes | None:
+        """What :meth:`keep_schema` has kept, if it was on this server."""
+        server, found = self._client.hmget(self._index(tenant, table) + ":schema", ["server", "schema"])
+        return found if server == self._server() else None
+
+    def keep_schema(self, tenant: str, table: str, schema: str) -> None:
+        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
+        kept: Any = {"server": self._server(), "schema": schema}
+        self._client.hset(self._index(tenant, table) + ":schema", mapping=kept)
+
+    def forget_schema(self, tenant: str, table: str) -> None:
+        """Has the next one look it up in the manifests."""
+        self._client.delete(self._index(tenant, table) + ":schema")
+
     def _rebuild(self, key: str, manifests: Iterable[Manifest]) -> None:
         ordered = sorted(manifests, key=lambda m: m.sequence)
-        rows: Any = {s.uri: s.model_dump_json() for m in ordered for s in m.sources}
+        sources = [s for m in ordered for s in m.sources]
+        rows: Any = _former(sources) | {s.uri: s.model_dump_json() for s in sources}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.delete(key)
             if rows:
@@ -201,20 +248,34 @@ class Ledger:
     def _server(self) -> bytes:
         """Identity of the server process: another one may have lost writes that this one took."""
         info = self._client.info("server")
-        return str(info["run_id"]).encode()
+        return f"{info['run_id']} {_FORM}".encode()
 
     def _index(self, tenant: str, table: str) -> str:
         return f"{self._prefix}index:{tenant}:{table}"
 
 
+def _uri(record: bytes | str) -> str:
+    return SourceRecord.model_validate_json(record).uri
+
+
+def _former(sources: Iterable[SourceRecord]) -> dict[str, str]:
+    """By their URI without signature: the records of lakes in which it was part of the URI."""
+    return {uri: s.model_dump_json() for s in sources if (uri := bare(s.uri)) != s.uri}
+
+
 def source_lock(tenant: str, table: str, uri: str) -> str:
     """Name of the lock of one source; an archive and all its members have one."""
-    return f"source:{tenant}:{table}:{container(uri)}"
+    return f"source:{tenant}:{table}:{bare(container(uri))}"
 
 
 def batch_lock(batch: str) -> str:
     """Name of the lock of one batch: who holds it may use its staging folder."""
     return f"batch:{batch}"
+
+
+def schema_lock(tenant: str, table: str) -> str:
+    """Name of the lock of who compares a commit with a table's columns and writes its manifest: for a moment."""
+    return f"schema:{tenant}:{table}"
 
 
 def collection_lock(name: str) -> str:

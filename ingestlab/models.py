@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ingestlab.errors import IngestError, UndecodableJobError
+from ingestlab.signed import bare
 
 State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
-Kind = Literal["ingest", "compact", "replay", "delete", "reembed"]
+Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
 
 FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
 FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
@@ -38,9 +40,23 @@ class Value(BaseModel):
 class Source(Value):
     """One file as its producer announced it."""
 
-    uri: str
+    uri: str  # by which everything knows it: without signatures and tokens
     size: int | None = None  # bytes, where a listing told
     version: str | None = None  # ETag, or size and time, where a listing told
+    signed: str | None = None  # the whole address, where it has secrets; on the queue alone
+
+    @property
+    def address(self) -> str:
+        """Where the file is to be had; not to be shown or kept."""
+        return self.signed or self.uri
+
+    def bared(self, secret: Sequence[str] = ()) -> Self:
+        """The same with the secrets of its address apart; `secret` names more of them than the usual."""
+        uri = bare(self.address, secret)
+        return self if uri == self.uri else self.model_copy(update={"uri": uri, "signed": self.address})
+
+
+_UNSIGNED: dict[str, Any] = {"sources": {"__all__": {"signed"}}}  # jobs are named, and recorded, without secrets
 
 
 class Again(Value):
@@ -73,8 +89,18 @@ class IngestRequest(Value):
     @property
     def job_id(self) -> str:
         """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
-        unsaid = {"run"} if self.replay else {"run", "replay"}  # jobs of older producers keep their names
+        unsaid = _UNSIGNED | ({"run": True} if self.replay else {"run": True, "replay": True})
         return "ingest-" + digest(self.model_dump(mode="json", exclude=unsaid))[:32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data; without signatures where there are none, for workers that do not know of them."""
+        signed = any(source.signed for source in self.sources)
+        return self.model_dump(mode="json", exclude=None if signed else _UNSIGNED)
+
+    def bared(self, secret: Sequence[str] = ()) -> Self:
+        """The same with the secrets of addresses apart, as producers in other languages may not have put them."""
+        sources = tuple(source.bared(secret) for source in self.sources)
+        return self if sources == self.sources else self.model_copy(update={"sources": self._once(sources)})
 
     @classmethod
     def decode(cls, data: Any) -> Self:
@@ -213,6 +239,7 @@ class Receipt(Value):
     faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
     vectors: tuple[Part, ...] = ()
     collection: dict[str, Any] | None = None  # that the vectors are for
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, mostly one each
 
 
 class SourceRecord(Value):
@@ -255,6 +282,7 @@ class Manifest(Value):
     vectors: tuple[Part, ...] = ()  # of the rows in `parts`
     collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
     superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 

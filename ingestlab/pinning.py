@@ -22,6 +22,7 @@ from ingestlab.readers.archive import Archive
 from ingestlab.readers.html import Html
 from ingestlab.readers.text import Text
 from ingestlab.settings import Settings
+from ingestlab.signed import bare
 from ingestlab.storage import Store
 
 _FIX = "A relative reference is beside the pipeline's file, or below INGESTLAB_REFERENCES."
@@ -37,7 +38,8 @@ def pinned(target: Target, store: Store, ledger: Ledger, settings: Settings) -> 
         return target
     folder = layout.raw(target.tenant, target.source.name)
     where = (target.tenant, layout.references(target.source.name))
-    uris = sorted(set(locate_all(target.pipeline, target.source, settings).values()))
+    whole = locate_all(target.pipeline, target.source, settings).values()
+    uris = sorted({bare(uri, settings.secret_parameters) for uri in whole})
     known = {uri: record for uri, record in ledger.known(*where, uris).items() if _there(record, store)}
     try:
         files = bring(target.pipeline, target.source, store, folder, settings, known)
@@ -71,14 +73,16 @@ def bring(
     Raises:
         IngestError: One of them cannot be had; the text says which and why.
     """
-    known, uris = known or {}, locate_all(pipeline, code, settings)
-    if not uris:
+    known = known or {}
+    if not pipeline.references:
         return {}
     for name, reference in pipeline.references.items():
         if isinstance(reference.reader, Archive):
             wanted = f"one file as the reference '{name}' of pipeline '{pipeline.name}'"
             raise TerminalError(wanted, "an Archive of several", "Unpack it; a file that is compressed will do.")
-    sources = [Source(uri=uri) for uri in dict.fromkeys(uris.values())]
+    whole = locate_all(pipeline, code, settings)
+    sources = [Source(uri=uri).bared(settings.secret_parameters) for uri in dict.fromkeys(whole.values())]
+    uris = {name: bare(uri, settings.secret_parameters) for name, uri in whole.items()}
     pages = any(isinstance(reference.reader, Html | Text) for reference in pipeline.references.values())
     files: dict[str, FetchedFile] = {}
     errors: dict[str, IngestError] = {}

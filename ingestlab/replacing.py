@@ -13,7 +13,9 @@ from ingestlab.history import live_parts, sorted_out, with_states
 from ingestlab.models import Manifest, Part, Profiled
 from ingestlab.process.profiling import reprofile
 from ingestlab.process.rewrite import rewrite
+from ingestlab.process.schema import joined_types
 from ingestlab.process.states import restate_all
+from ingestlab.schema import types_of_owners
 from ingestlab.settings import Settings
 
 
@@ -29,6 +31,7 @@ class Left:
         states: The partial aggregates of the rows.
         profile: Their profiles.
         replaced: The targets that go.
+        types: Of the columns of the rows; none if that is not known.
     """
 
     old: tuple[Part, ...]
@@ -38,6 +41,7 @@ class Left:
     states: tuple[Part, ...]
     profile: tuple[Profiled, ...]
     replaced: tuple[str, ...]
+    types: dict[str, tuple[str, ...]]
 
     def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
         """A batch that replaces the rows of sources, with what is left of the parts they were in."""
@@ -50,7 +54,13 @@ class Left:
             vectors=(*batch.vectors, *self.vectors),
             superseded=tuple(uris),
             replaced=self.replaced,
+            types=self._types(batch),
         )
+
+    def _types(self, batch: Batch) -> dict[str, tuple[str, ...]]:
+        if self.rows and not self.types:
+            return {}
+        return joined_types(batch.types, self.types if self.rows else {})
 
 
 def without(
@@ -88,4 +98,5 @@ def without(
         states=tuple(restate_all(rows, batch, where, code, cluster, settings)) if code else (),
         profile=reprofile(rows, gone, history, live, layout.table(*where), cluster, settings),
         replaced=with_states(gone, history),
+        types=types_of_owners(history, gone),
     )

@@ -32,7 +32,7 @@ from ingestlab.vectors import connected
 
 MOST = 16_384  # hits of one question, in any Milvus
 TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields
-AT_ONCE = 1_000  # hits in one answer, each with up to 4 KB of text
+AT_ONCE = 1_000  # hits in one answer, each with up to 64 KB of text, of which servers send 256 MB
 
 
 def search(

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
     allow_hosts: Words = ("*",)  # shell patterns
     deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
+    secret_parameters: Words = ()  # of URLs, beside the usual (`X-Amz-*`, `sig`, `token` …); `-name`: it is none
     file_roots: Words = ()  # folders that file sources may lie in; none named means any
 
     # How much at once
@@ -89,7 +90,9 @@ class Settings(BaseSettings):
     milvus_attempts: int = Field(default=7, ge=1)  # while the server is away: within some twelve seconds
     retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
     job_timeout: int = 3600
-    result_ttl: int = 7 * 86400
+    result_ttl: int = 3600  # that Redis knows of a job that went well: the lake has its record
+    failure_ttl: int = 7 * 86400  # and of one that failed
+    keep_jobs: int = Field(default=10_000, ge=1)  # so many ended jobs a queue, and so many runs, at most
     lock_ttl: float = 20.0  # how long the locks of a dead job stand
     beat: float = 5.0  # of an RQ worker's heart: see MISSED_BEATS
 
@@ -100,6 +103,7 @@ class Settings(BaseSettings):
             "allow_hosts",
             "deny_networks",
             "file_roots",
+            "secret_parameters",
             "pipelines",
             "proxied_hosts",
             "notebooks",

@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ingestlab import layout
@@ -25,6 +23,7 @@ from ingestlab.errors import TerminalError, TransientError, attempt, did_you_mea
 from ingestlab.history import live_parts, live_states, manifests
 from ingestlab.models import Manifest, Part
 from ingestlab.process.states import declaration, from_part
+from ingestlab.schema import schema_of
 from ingestlab.settings import Settings
 from ingestlab.storage import Store, open_store, storage_error
 
@@ -123,11 +122,12 @@ class Summaries:
     def _merged(self, name: str, aggregate: Aggregate, history: Sequence[Manifest]) -> pa.Table:
         parts = [p for p in live_parts(history) if p.target.startswith(self._home)]
         states = {s.target: s for s in live_states(history)}
-        kinds = _folder_types([p.target for p in parts])
+        found = schema_of(self._store, self._where, history)
+        kinds = {name: kind for name, kind in found.reading().items() if name in found.folder_columns}
 
         def one(part: Part) -> pa.Table:
             state = states.get(layout.states_of(*self._where, name, aggregate.code, part.target))
-            return _typed(self._states(part, state, aggregate), part, aggregate, kinds)
+            return _typed(self._states(part, state, aggregate), aggregate, kinds)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             tables = list(pool.map(one, parts))
@@ -158,19 +158,10 @@ def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part
     return found
 
 
-def _folder_types(targets: Sequence[str]) -> dict[str, pa.DataType]:
-    """The types that readers of the table give to its folders' columns: int32 if all values are, else text."""
-    paths = [f"/{target}" for target in targets]
-    options = ds.FileSystemFactoryOptions(partitioning=ds.HivePartitioning.discover(infer_dictionary=False))
-    factory = ds.FileSystemDatasetFactory(pafs.LocalFileSystem(), paths, ds.ParquetFileFormat(), options)
-    return {field.name: field.type for field in factory.inspect(fragments=0)}
-
-
-def _typed(states: pa.Table, part: Part, aggregate: Aggregate, kinds: dict[str, pa.DataType]) -> pa.Table:
+def _typed(states: pa.Table, aggregate: Aggregate, kinds: dict[str, pa.DataType]) -> pa.Table:
     """States with the keys that are folders in their types."""
-    steps = {step.split("=")[0] for step in part.target.split("/")[:-1] if "=" in step}
     for i, key in enumerate(aggregate.keys):
-        if key.column in steps:
+        if key.column in kinds and not key.unit:
             states = states.set_column(i, key.name, states[key.name].cast(kinds[key.column]))
     return states
 

@@ -99,7 +99,14 @@ def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False
         file = FetchedFile(uri=path.as_uri(), path=path.name, name=path.name, size=path.stat().st_size, sha256="")
         return LocalStore(str(path.parent)), file
     store = LocalStore(str(Path(scratch)))
-    (got,) = fetch([Source(uri=uri)], store=store, folder="raw", settings=settings, known={}, pages=pages)
+    (got,) = fetch(
+        [Source(uri=uri).bared(settings.secret_parameters)],
+        store=store,
+        folder="raw",
+        settings=settings,
+        known={},
+        pages=pages,
+    )
     if isinstance(got, Failed):
         raise got.error
     assert isinstance(got, FetchedFile)

@@ -72,7 +72,7 @@ class IngestWorker(RescuingWorker):
         _check_queues(self.queue_names(), settings)
         super().bootstrap(*args, **options)
         self.connection.hset(self.key, "ingestlab", __version__)  # so that `doctor` tells our class from others
-        self.beat = settings.beat
+        self.beat, self.keep = settings.beat, settings.keep_jobs
         self.job_monitoring_interval = int(2 * self.beat)
         threading.Thread(target=self._live, name="heart", daemon=True).start()
         if settings.notebook_queue not in self.queue_names():  # a notebook needs none of it here
@@ -125,6 +125,8 @@ def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter]
     here, progress, request = context(), Reporter(job), None
     try:
         request = kind.decode(payload)
+        if isinstance(request, IngestRequest) and not request.replay:
+            request = request.bared(here.settings.secret_parameters)
         check_queue(request, job.origin, here.settings)
         result = work(request, here, progress)
     except BusySourceError as error:
@@ -172,8 +174,11 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
     """Keeps in the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
     safe = request
     if isinstance(request, IngestRequest):
-        sources = tuple(source.model_copy(update={"uri": shown(source.uri)}) for source in request.sources)
+        sources = tuple(s.model_copy(update={"uri": shown(s.uri), "signed": None}) for s in request.sources)
         safe = request.model_copy(update={"sources": sources})
+    else:
+        told = {n: shown(v) if isinstance(v, str) and "://" in v else v for n, v in request.parameters.items()}
+        safe = request.model_copy(update={"parameters": told})
     record = {"request": safe.to_dict(), "result": result, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
     here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
 

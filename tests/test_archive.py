@@ -129,6 +129,39 @@ def test_every_compression_of_tar(go, store, pack):
     assert (contents(found, store), found.trouble) == ({"a.csv": big, "b.csv": b"n\n"}, None)
 
 
+@pytest.mark.parametrize("kind", PACKERS)
+def test_patterns_know_neither_case_nor_slash(store, kind):
+    names = ["sales-0.csv", "data\\sales-1.csv", "SALES-2.CSV", "data/Sales-3.Csv", "other.csv", "sales.txt"]
+    for patterns, count in (("sales-*.csv", 4), ("Sales-*.CSV", 4), ("data\\*", 2), (["DATA/*", "o*"], 3)):
+        found = unpacker(store)(
+            PACKERS[kind](dict.fromkeys(names, b"n\n1\n")), Archive(reader=READER, members=patterns)
+        )
+        assert len(found.members) == count, patterns
+        assert member_name(next(iter(found.members))) in names  # as it is in the archive
+        (fact,) = {m.facts["archive"] for m in found.members.values() if isinstance(m, FetchedFile)}
+        assert fact.startswith(f"{6 - count} others passed over: ")
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_what_macos_adds_is_passed_over_in_silence(store, kind):
+    double = b"\0\5\x16\7" + b"\0" * 100
+    litter = {"__MACOSX/._a.csv": double, "._a.csv": double, "sub/.DS_Store": b"\0\0\0\1Bud1", "sub\\": b"", "d/": b""}
+    found = unpacker(store)(PACKERS[kind]({**litter, "a.csv": b"n\n1\n", "._n.csv": b"n\n2\n"}), Archive(reader=READER))
+    assert contents(found, store) == {"a.csv": b"n\n1\n", "._n.csv": b"n\n2\n"}
+    assert not any(m.facts for m in found.members.values() if isinstance(m, FetchedFile))
+    alone = unpacker(store)(PACKERS[kind](litter), Archive(reader=READER))
+    assert alone.members == {}
+    assert "none (0 others)" in str(alone.trouble)
+
+
+def test_a_tar_after_a_tar_is_told(go, store):
+    """The standard library and GNU tar stop at the end of the first, without a word."""
+    for pack in (bytes, gzip.compress):
+        found = go(pack(tarred({"a.csv": b"n\n1\n"}) + tarred({"b.csv": b"n\n2\n"})))
+        assert "more data after the end of the tar" in str(found.trouble)
+        assert contents(found, store) == {"a.csv": b"n\n1\n"}
+
+
 def test_names_that_lead_elsewhere_are_only_names(go, store, tmp_path):
     found = go(zipped({"../../evil.csv": b"n\n1\n", "/etc/x.csv": b"n\n2\n", "C:\\y.csv": b"n\n3\n"}))
     assert list(contents(found, store)) == ["../../evil.csv", "/etc/x.csv", "C:\\y.csv"]
@@ -182,7 +215,7 @@ TAR = tarred(MEMBERS)
         (b"", "empty file", {}),
         (gzip.compress(b"n\n1\n"), "in gzip", {}),
         (zipped({}), "match '*.csv'; got none (0 others)", {}),
-        (zipped({"readme.txt": b"x"}), "none (1 others)", {}),
+        (zipped({"readme.txt": b"x"}), "none (1 others: readme.txt)", {}),
         (zipped(MEMBERS)[:-30], "to be whole", {}),
         (TAR[:1500], "a header is cut off", GOOD),
         (TAR[:1536], "unexpected end of data", GOOD),

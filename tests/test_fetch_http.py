@@ -17,6 +17,11 @@ from ingestlab.errors import TerminalError, TransientError
 from ingestlab.fetch import FetchedFile, Unchanged
 from ingestlab.fetch.answered import is_page
 from ingestlab.fetch.urls import exact, resolved
+from ingestlab.pipeline import pieces_of
+from ingestlab.plan import file_of
+from ingestlab.readers.csv import Csv
+from ingestlab.readers.html import Html
+from ingestlab.readers.text import Text
 from ingestlab.storage import LocalStore
 
 CSV = b"id,value\n" + b"1,2\n" * 20_000
@@ -362,3 +367,23 @@ def test_headers_are_facts(store, headers, facts):
 def test_what_a_file_was_wrapped_in_is_a_fact(store):
     with Recorder([answer(gzip.compress(CSV), Content_Encoding="gzip")]) as server:
         assert one(server.url("/a.csv"), store).facts == {"content_encoding": "gzip"}
+
+
+POLISH = "id,city\n1,Łódź\n2,Zażółć\n"
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "text"),
+    [
+        (Csv(columns={"id": "int64", "city": "string"}, encoding=None), "a.csv", POLISH),
+        (Text(), "a.txt", "Gęślą jaźń. Łódź."),
+        (Html(), "a.html", f"<html><body><p>{'Zażółć gęślą jaźń, Łódź. ' * 5}</p></body></html>"),
+    ],
+)
+def test_the_charset_of_the_header_counts_and_is_known_in_a_replay(store, reader, name, text):
+    with Recorder([answer(text.encode("iso8859-2"), Content_Type="text/plain; charset=ISO-8859-2")]) as server:
+        file = one(server.url(f"/{name}"), store)
+    later = file_of(record(file, facts={**file.facts, "encoding": "iso8859-2"}))
+    for fetched in (file, later):
+        (piece,) = pieces_of(fetched, reader, store, 1 << 20)
+        assert "Łódź" in str(reader.read(piece, store).table.to_pylist())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 from pathlib import Path
 
+import dask.dataframe as dd
 import fsspec
 import pandas as pd
 import pytest
@@ -50,6 +52,19 @@ def test_a_notebook_finds_samples_lake_and_parts_on_servers_of_ones_own(lab, nam
     parts = lab.parts().set_index("part")["where"]
     assert parts["lake"] == lab.settings.lake_url
     assert not [name for name in parts.index if name.startswith("worker")]
+
+
+def test_a_notebook_reads_what_other_processes_have_written_since(lab, s3):
+    """`dd.read_parquet` on a table's folder, twice with a commit between, which replaces the only part."""
+    other = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False, **s3)
+    folder = f"{lab.settings.lake_url}/tables/default/t"
+    for rows, name in ((1, "a"), (2, "b"), (3, "c")):
+        part = io.BytesIO()
+        pd.DataFrame({"n": range(rows)}).to_parquet(part)
+        other.pipe_file(f"{folder}/{name}.parquet", part.getvalue())
+        if name != "a":
+            other.rm_file(f"{folder}/{chr(ord(name) - 1)}.parquet")
+        assert len(dd.read_parquet(folder)) == len(dd.read_parquet(f"{folder}/*.parquet")) == rows
 
 
 def test_a_set_whose_copying_was_cut_off_is_copied_again(lab, names, s3):

@@ -17,6 +17,7 @@ from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Records
 from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.inference import choose, look, named, type_of
+from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.storage import LocalStore
 
 DIGITS = st.text("0123456789", min_size=1, max_size=60)
@@ -206,6 +207,27 @@ def test_what_is_known_of_two_halves_is_what_is_known_of_both(cells: list[str], 
 def test_the_rules(cells: list[str], kind: str) -> None:
     assert named(choose(pa.array(cells, pa.string()))) == kind
     assert type_of(kind) == choose(pa.array(cells, pa.string()))
+
+
+@pytest.mark.parametrize("late", ["2.5", "x", "12345678901234567890"])
+@pytest.mark.parametrize(
+    "reader", [Csv(columns={"n": "int64"}), JsonLines(columns={"n": "int64"})], ids=["csv", "json"]
+)
+def test_a_column_that_evolves_has_one_type_in_a_file(tmp_path, reader, late: str) -> None:
+    if isinstance(reader, Csv):
+        data = "n,new\n" + "".join(f"{i},{i}\n" for i in range(50)) + f"{late},{late}\n"
+    else:
+        told = late if late.replace(".", "").isdigit() else f'"{late}"'
+        data = "".join(f'{{"n":{i},"new":{i}}}\n' for i in range(50)) + f'{{"n":{told},"new":{told}}}\n'
+    store, evolving = LocalStore(str(tmp_path)), reader.drifting("evolve")
+    store.write("a", data.encode())
+    file = FetchedFile(uri="a", path="a", name="a", size=len(data), sha256="")
+    (whole,) = (evolving.read(piece, store) for piece in evolving.split(file, store, 1 << 20))
+    pieces = [evolving.read(piece, store) for piece in evolving.split(file, store, 60)]
+    assert len(pieces) > 3
+    assert {str(p.table.schema) for p in pieces} == {str(whole.table.schema)}
+    assert pa.concat_tables([p.table for p in pieces]).equals(whole.table)
+    assert [str(v) for v in whole.table["n"].to_pylist()[-1:]] == [late]
 
 
 def test_an_answer_does_not_hang_on_the_order() -> None:

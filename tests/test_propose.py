@@ -59,7 +59,7 @@ def test_alarm_files(bare: Settings, tmp_path: Path) -> None:
     made = alarm_files(tmp_path / "a", files=2, rows=400, dirty=0)
     found = propose(str(made.files[0]), bare)
     pipeline = load(PipelineSource(name="p", origin="p.py", text=found.text))
-    assert types(pipeline)["start_time"] == "timestamp[s]"
+    assert types(pipeline)["start_time"] == "timestamp[us]"
     assert found.name == "alarm"
     assert pipeline.matches == ["alarm-*-vn.csv*"]
     assert pipeline.folders == ("day",)
@@ -88,9 +88,9 @@ QUIRKS: dict[str, tuple[str, str | bytes, dict[str, str]]] = {
     "tabs": ("a.tsv", "n\tword\n1\tx\n2\ty\n", {"n": "int64", "word": "string"}),
     "semicolons and commas": ("a.csv", "n;v\n1;2,5\n2;3,5\n", {"n": "int64", "v": "string"}),
     "bars": ("a.txt", "n|v\n1|2.5\n2|3\n", {"n": "int64", "v": "double"}),
-    "german days": ("a.csv", "d,n\n24.12.2020,1\n31.12.2020,2\n", {"d": "timestamp[s]", "n": "int64"}),
-    "american days": ("a.csv", "d\n12/24/2020\n12/31/2020\n", {"d": "timestamp[s]"}),
-    "days of two kinds": ("a.csv", "d,e\n24.12.2020,2020-12-24\n", {"d": "timestamp[s]", "e": "string"}),
+    "german days": ("a.csv", "d,n\n24.12.2020,1\n31.12.2020,2\n", {"d": "timestamp[us]", "n": "int64"}),
+    "american days": ("a.csv", "d\n12/24/2020\n12/31/2020\n", {"d": "timestamp[us]"}),
+    "days of two kinds": ("a.csv", "d,e\n24.12.2020,2020-12-24\n", {"d": "timestamp[us]", "e": "string"}),
     "leading zeros": ("a.csv", "zip,n\n01234,1\n98765,2\n", {"zip": "string", "n": "int64"}),
     "dashes for nothing": ("a.csv", "n,m\n1,-\n-,2\n3,4\n", {"n": "int64", "m": "int64"}),
     "NA for nothing": ("a.csv", "n,w\n1,NA\nNA,x\n", {"n": "int64", "w": "string"}),
@@ -104,13 +104,29 @@ QUIRKS: dict[str, tuple[str, str | bytes, dict[str, str]]] = {
     "one column": ("a.csv", "n\n1\n2\n", {"n": "int64"}),
     "packed": ("a.csv.gz", gzip.compress(b"n,w\n1,x\n2,y\n"), {"n": "int64", "w": "string"}),
     "odd names": ("a.csv", 'a b,"c""d",é,class\n1,2,3,4\n', dict.fromkeys(["a b", 'c"d', "é", "class"], "int64")),
-    "numbers too large": ("a.csv", "n\n12345678901234567890123\n1\n", {"n": "double"}),
-    "not finite": ("a.csv", "x\ninf\n1.5\n", {"x": "double"}),
-    "times with a zone": ("a.csv", "t\n2020-01-01T10:00:00Z\n", {"t": "timestamp[s, tz=UTC]"}),
+    "numbers too large": ("a.csv", "n\n12345678901234567890123\n1\n", {"n": "string"}),
+    "not finite": ("a.csv", "x\ninf\n1.5\n", {"x": "string"}),
+    "whole numbers beyond int64": ("a.csv", "n\n12345678901234567890\n1\n", {"n": "uint64"}),
+    "codes with an E": ("a.csv", "n\n12E5\n47E3\n", {"n": "string"}),
+    "telephone numbers": ("a.csv", "n\n+43123\n+43124\n", {"n": "string"}),
+    "versions": ("a.csv", "n\n1.10\n1.100\n", {"n": "string"}),
+    "prices": ("a.csv", "n\n12.70\n19.95\n3.00\n", {"n": "double"}),
+    "times of day": ("a.csv", "t\n12:30:00\n", {"t": "string"}),
+    "parts of a second": ("a.csv", "t\n2020-01-01 10:00:00.5\n", {"t": "timestamp[us]"}),
+    "years of two digits": ("a.csv", "d\n31/12/19\n15/03/21\n", {"d": "timestamp[us]"}),
+    "american years of two digits": ("a.csv", "d\n12/31/19\n", {"d": "timestamp[us]"}),
+    "years of two and four digits": ("a.csv", "d\n31/12/2019\n15/03/21\n", {"d": "string"}),
+    "a month by name": ("a.csv", "d\n31-Dec-19\n", {"d": "timestamp[us]"}),
+    "day or month first": ("a.csv", "d\n03/04/2021\n", {"d": "string"}),
+    "several zones": ("a.csv", "t\n2020-01-01T10:00:00+02:00\n2020-07-01T10:00:00+01:00\n", {"t": "string"}),
+    "a strand": ("a.csv", "s,n\n-,1\n+,-\n-,3\n", {"s": "string", "n": "int64"}),
+    "long numbers in json": ("a.jsonl", '{"n":12345678901234567890}\n{"n":1}\n', {"n": "uint64"}),
+    "longer ones": ("a.jsonl", '{"n":21602730330000060100100000358582}\n', {"n": "extension<arrow.json>"}),
+    "times with a zone": ("a.csv", "t\n2020-01-01T10:00:00Z\n", {"t": "timestamp[us, tz=UTC]"}),
     "json": ("a.jsonl", '{"w":"x","f":1.5}\n{"w":null,"f":2}\n', {"w": "string", "f": "double"}),
     "nested json": ("a.jsonl", '{"n":1,"s":{"k":[1]}}\n{"n":2}\n', {"n": "int64", "s": "extension<arrow.json>"}),
     "mixed json": ("a.jsonl", '{"n":1}\n{"n":"x"}\n', {"n": "extension<arrow.json>"}),
-    "times in json": ("a.json", '{"t":"2020-01-01T10:00:00"}\n', {"t": "timestamp[s]"}),
+    "times in json": ("a.json", '{"t":"2020-01-01T10:00:00"}\n', {"t": "timestamp[us]"}),
     "numbers as text in json": ("a.jsonl", '{"t":"12"}\n{"t":"13"}\n', {"t": "string"}),
 }
 
@@ -161,6 +177,44 @@ def test_a_broken_record_is_told_and_the_others_are_proposed_for(bare: Settings,
     found, _ = look(bare, tmp_path / "a.csv", "n,w\n1,x\n2\n3,z\n")
     assert found.trial.rules == {"columns": 1}
     assert any("records are broken" in note for note in found.notes)
+
+
+def test_what_stays_text_for_doubt_is_said(bare: Settings, tmp_path: Path) -> None:
+    found, _ = look(
+        bare, tmp_path / "a.csv", "d,t\n03/04/2021,2020-01-01T10:00:00Z\n05/06/2021,2020-01-01T10:00:00+01:00\n"
+    )
+    assert any("%d/%m/%Y and %m/%d/%Y" in note for note in found.notes)
+    assert any("several zones" in note for note in found.notes)
+
+
+def test_years_of_two_digits_are_of_their_century(bare: Settings, tmp_path: Path) -> None:
+    found, pipeline = look(bare, tmp_path / "a.csv", "d,v\n31/12/19,1\n15/03/21,2\n")
+    assert pipeline.reader.timestamp_format == "%d/%m/%y"  # type: ignore[attr-defined]
+    assert [day.year for day in found.trial.rows["d"]] == [2019, 2021]
+
+
+def test_a_dash_is_null_in_numbers_alone(bare: Settings, tmp_path: Path) -> None:
+    found, _ = look(bare, tmp_path / "a.csv", "strand,score\n-,1\n+,-\n-,3\n")
+    assert found.trial.rows["strand"].tolist() == ["-", "+", "-"]
+    assert found.trial.rows["score"].isna().tolist() == [False, True, False]
+
+
+def test_a_log_is_no_table(bare: Settings, tmp_path: Path) -> None:
+    lines = "".join(f"2024-01-01 10:00:{i:02d},123 INFO a, b{', c' * (i % 4)}\n" for i in range(60))
+    found, pipeline = look(bare, tmp_path / "app.log", lines)
+    assert type(pipeline.reader).__name__ == "Lines"
+    assert found.trial.tally.rejected == 0
+
+
+def test_what_no_proposal_takes_is_refused(bare: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + "1\n2,3,4\n" * 20 + "5,6\n")
+    with pytest.raises(TerminalError, match="no proposal that takes all of this file: 40 of 41"):
+        propose(str(tmp_path / "a.csv"), bare)
+
+
+def test_a_key_is_no_float(bare: Settings, tmp_path: Path) -> None:
+    found, _ = look(bare, tmp_path / "a.csv", "id,w\n" + "".join(f"{i}.5,x\n" for i in range(30)))
+    assert "Candidate key" not in found.text
 
 
 def test_a_file_name_cannot_leave_its_place_in_the_text(bare: Settings, tmp_path: Path) -> None:

@@ -234,7 +234,9 @@ def test_the_bad_cells_are_those_that_pyarrow_refuses_one_by_one(
     cells: list[tuple[str, str]], kinds: tuple[pa.DataType, pa.DataType], trusted: bool
 ) -> None:
     """For any type and text; also where a pyarrow does not say which record it failed on."""
-    layout = arrowcsv.Layout(("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), ("", "NA"))
+    layout = arrowcsv.Layout(
+        ("a", "b"), dict(zip("ab", kinds, strict=True)), Dialect(), dict.fromkeys("ab", ("", "NA"))
+    )
 
     def parsed(rows: list[tuple[str, str]]) -> parsing.Parsed:
         text = "".join(",".join('"' + c.replace('"', '""') + '"' for c in row) + "\n" for row in rows).encode()
@@ -242,7 +244,7 @@ def test_the_bad_cells_are_those_that_pyarrow_refuses_one_by_one(
 
     def good(cell: str, kind: pa.DataType) -> bool:
         text = ('"' + cell.replace('"', '""') + '"\n').encode()
-        one = arrowcsv.Layout(("a",), {"a": kind}, Dialect(), ("", "NA"))
+        one = arrowcsv.Layout(("a",), {"a": kind}, Dialect(), {"a": ("", "NA")})
         try:
             arrowcsv.convert(Body(text, 0, len(text), Dialect()), one)
         except pa.ArrowInvalid:

@@ -100,6 +100,30 @@ def test_dictionaries_become_plain_and_empty_files_are_told(folder):
     assert "none at all" in refused(folder, Parquet(), parquet({})).got
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///in/day=2024-01-31/who=a%253Ab%20c/n=__HIVE_DEFAULT_PARTITION__/f.parquet",
+        "s3://day=1/day=2024-01-31/who=a%3Ab c/n=__HIVE_DEFAULT_PARTITION__/f.parquet",
+        "zip://who=a%3Ab c/n=__HIVE_DEFAULT_PARTITION__/f.parquet::https://host/day=2024-01-31/x.zip?day=2",
+    ],
+)
+def test_folders_of_the_path_are_columns_when_asked(folder, uri):
+    (folder / "f").write_bytes(parquet({"v": [1, 2]}))
+    piece, store = Piece(uri=uri, path="f", name="f", sha256="ab"), LocalStore(str(folder))
+    found = Parquet(hive=True).read(piece, store)
+    assert found.table.to_pylist()[1] == {"v": 2, "day": "2024-01-31", "who": "a:b c", "n": None}
+    assert found.facts["folders"] == "day, who, n"
+    declared = Parquet(hive=True, columns={"day": "date32", "v": "int8", "n": "int64"}).read(piece, store)
+    assert declared.table.to_pylist()[0] == {"day": date(2024, 1, 31), "v": 1, "n": None, "who": "a:b c"}
+    assert Parquet().read(piece, store).table.column_names == ["v"]
+    with pytest.raises(TerminalError, match="with a value of type int64; got 'a:b c'"):
+        Parquet(hive=True, columns={"who": "int64", "v": "int64"}).read(piece, store)
+    (folder / "f").write_bytes(parquet({"day": ["x"]}))
+    with pytest.raises(TerminalError, match="'day' in both"):
+        Parquet(hive=True).read(piece, store)
+
+
 def test_text_told_by_its_differences_is_decoded_some_rows_at_a_time(folder):
     """A few bytes for each repetition: the footer says nothing of what they grow to."""
     words = [f"{'x' * 20_000}{i % 3}" for i in range(5000)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingestlab import JsonLines
 from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
+from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records
 from ingestlab.storage import LocalStore
 
@@ -130,7 +130,7 @@ def test_types(folder):
     assert str(one["c"]) == "12:00:01"
     assert two["x"] == Decimal("1.25")
     assert one["l"] == [{"k": 1}]
-    assert [one["o"], two["o"]] == ['{"é":[1,null]}', '"x"']
+    assert [one["o"], two["o"]] == [r'{"\u00e9": [1, null]}', '"x"']
     assert (two["f"], two["q"]) == (1.0, True)
     assert [(b.row, b.column) for b in records.bad] == [(2, "d"), (3, "d"), (4, "l"), (5, "c")]
     assert records.table.column_names == list(reader.columns or {})
@@ -151,18 +151,101 @@ def test_names_that_are_not_declared_can_be_rejected(folder, more):
     assert records.bad == (Bad(1, "columns", None, "also 'z'"),)
 
 
-@pytest.mark.parametrize("data", ['[{"a":1},\n{"a":2}]', "[\n]", '[{"a":1}]', '{\n  "a": 1\n}\n'])
-def test_a_json_document_is_told_from_json_lines(folder, data):
-    with pytest.raises(TerminalError, match="one JSON object a line") as caught:
+@pytest.mark.parametrize(
+    ("data", "rows", "note"),
+    [
+        ('[{"a":1},\n{"a":2}]', [1, 2], "one JSON array of 2"),
+        ('\ufeff\n[ {"a":1 , "b":"x"} ]\n\n', [1], "one JSON array of 1"),
+        ("[\n]", [], "one JSON array of 0"),
+        ('{\n  "a": 1\n}\n', [1], "one JSON object"),
+        ('{ "a":\r1 }\r{\r"a": 2}', [1, 2], "2 JSON objects"),
+        ('{"b": "x",\n "a": 3}\n{"a": 4}\n', [3, 4], "2 JSON objects"),
+    ],
+)
+def test_a_json_document_is_read_as_its_records(folder, data, rows, note):
+    found = read(folder, data)
+    assert (found.table["a"].to_pylist(), found.facts["note"]) == (rows, note)
+    assert found.rows.tolist() == list(range(len(rows)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '[{"a":1},\n{"a":2}',
+        '[\n{"a":1}\n{"a":2}\n]',
+        '{"items": [\n{"a":1},\n{"a":2}\n]',
+        '{\n"a": 1,\n',
+        "[" * 100_000 + "\n",
+    ],
+)
+def test_a_json_document_that_is_not_whole_is_refused(folder, data):
+    """Its inner lines look like records, and are none."""
+    with pytest.raises(TerminalError, match="to be whole") as caught:
         read(folder, data)
     assert "jq -c" in caught.value.fix
+
+
+@pytest.mark.parametrize("first", ['{"a":1', '{"a":1,', "{", '{"a":"x'])
+def test_a_first_line_that_is_cut_off_is_one_bad_record(folder, first):
+    found = read(folder, first + '\n{"a":2}\n{"a":3}\n')
+    assert (found.table["a"].to_pylist(), [b.row for b in found.bad]) == ([2, 3], [0])
+
+
+def test_a_document_is_not_cut(folder):
+    lines = ",\n".join(f'{{"a":{i}}}' for i in range(1000))
+    for data, count in ((f"[{lines}]", 1), (lines.replace(",\n", "\n"), 4), (f'{{"b": [\n{lines}]}}', 1)):
+        (folder / "f").write_bytes(data.encode())
+        file = FetchedFile(uri="u", path="f", name="f", size=len(data), sha256="0")
+        assert len(READER.split(file, LocalStore(str(folder)), len(data) // 4)) == count, data[:20]
+
+
+def test_an_elements_line_ends_become_blanks(folder):
+    found = read(folder, '[{"a":1,"o":{"k":\n1.10,"k":2}},\n{"o":\t[ ]}]', JsonLines(columns={"o": "json"}))
+    assert found.table["o"].to_pylist() == ['{"k": 1.10,"k":2}', "[ ]"]
+
+
+def test_types_are_chosen_once_for_all_pieces(folder):
+    lines = [f'{{"a":{i}}}' for i in range(400)] + ['{"a":0.5,"late":"0007"}']
+    data = "\n".join(lines).encode()
+    (folder / "f").write_bytes(data)
+    store, reader = LocalStore(str(folder)), JsonLines()
+    pieces = reader.split(FetchedFile(uri="u", path="f", name="f", size=len(data), sha256="0"), store, len(data) // 3)
+    found = [reader.read(piece, store) for piece in pieces]
+    assert len(found) == 3
+    assert {str(one.table.schema) for one in found} == {"a: double\nlate: string"}
+
+
+def test_objects_without_any_name_make_no_table(folder):
+    with pytest.raises(TerminalError, match="empty objects alone"):
+        read(folder, "{}\n{}\n", JsonLines())
+    assert read(folder, "{}\n{}\n").table.to_pylist() == [{"a": None, "b": None}] * 2
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    ),
+    st.booleans(),
+)
+def test_every_value_is_kept_to_the_letter(folder, value, spaced):
+    text = json.dumps(
+        value, ensure_ascii=spaced, separators=None if spaced else (",", ":"), indent=1 if spaced else None
+    )
+    text = text.replace("\n", "\t")
+    try:
+        text.encode()
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return  # half a character is a bad record
+    found = read(folder, f'{{"n":"x", "o" : {text} , "p":0}}\n', JsonLines(columns={"o": "json"}))
+    assert (found.table["o"].to_pylist(), found.bad) == ([None if value is None else text], ())
 
 
 def test_inferred_types_that_do_not_fit_are_told(folder):
     with pytest.raises(TerminalError, match="Declare the columns"):
         read(folder, '{"a":1}\n{"a":"x"}\n', JsonLines())
-    with pytest.raises(TerminalError, match="empty objects alone"):
-        read(folder, "{}\n{}\n", JsonLines())
 
 
 def test_ever_new_names_do_not_fill_the_memory(folder):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 from math import inf, isnan, nan
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ingestlab import layout
@@ -16,7 +18,11 @@ from ingestlab.aggregates.states import concat, make, merge
 from ingestlab.models import Piece
 from ingestlab.pipeline import Records
 from ingestlab.process.frames import Loaded, families
+from ingestlab.process.merge import Merge
+from ingestlab.process.merge import merge as merge_parts
 from ingestlab.profiles.states import profile
+from ingestlab.sinks.parquet import ParquetSink
+from ingestlab.storage import open_store
 
 OF_V = Aggregate(measures={"sum": ("v", "sum"), "mean": ("v", "mean"), "n": ("v", "count"), "top": ("v", "max")})
 
@@ -97,3 +103,25 @@ def test_files_are_cleaned_together_only_where_no_value_changes(
     one: pa.DataType, other: pa.DataType, together: bool
 ) -> None:
     assert len(families([loaded(pa.array([None], one)), loaded(pa.array([None], other))])) == 2 - together
+
+
+@pytest.mark.parametrize(("values", "dictionary"), [([0.0, 1.0, 1.0], True), ([-0.0, 1.0, 1.0], False)])
+def test_minus_zero_stands_in_no_dictionary_also_after_merges(
+    tmp_path: Path, values: list[float], dictionary: bool
+) -> None:
+    store = open_store(str(tmp_path))
+    sink = ParquetSink(store, "tables/d/t", "staging")
+    source = pa.array(["u"] * 3).dictionary_encode()
+    parts = [
+        sink.stage(name, pa.table({"v": v, "s": ["x"] * 3, "_source": source, "_row": [0, 1, 2]}))[0]
+        for name, v in (("a", values), ("b", [2.0] * 3))
+    ]
+    for part in parts:
+        sink.publish(part)
+    (merged,) = merge_parts(Merge(batch="m", number=0, parts=tuple(parts)).to_dict(), str(tmp_path), {})
+    for path in (parts[0].target, merged["part"]["staged"]):
+        row_group = pq.ParquetFile(tmp_path / path).metadata.row_group(0)
+        by_name = {row_group.column(i).path_in_schema: row_group.column(i) for i in range(4)}
+        assert by_name["v"].has_dictionary_page == dictionary
+        assert by_name["s"].has_dictionary_page
+        assert by_name["v"].statistics.max == 2.0 or by_name["v"].statistics.min <= 0.0

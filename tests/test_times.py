@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestlab import Csv, JsonLines, Lines
+from ingestlab.errors import TerminalError
 from ingestlab.models import Piece
 from ingestlab.pipeline import Records
 from ingestlab.readers.drift import text_as
@@ -102,7 +104,7 @@ class TestCsv:
 
     def test_an_inferred_column_with_such_a_day_is_text(self, tmp_path: Path) -> None:
         reader = Csv(timestamp_format=DAY)
-        assert read(reader, tmp_path, csv(["31/01/2020", "NA"])).table["t"].type == pa.timestamp("s")
+        assert read(reader, tmp_path, csv(["31/01/2020", "NA"])).table["t"].type == pa.timestamp("us")
         false = read(reader, tmp_path, csv(["31/01/2020", "31/02/2020"]))
         assert false.table["t"].to_pylist() == ["31/01/2020", "31/02/2020"]
         assert not false.bad
@@ -133,3 +135,36 @@ def test_all_readers_of_text_agree(reader: JsonLines | Lines, line: str, tmp_pat
     found = read(reader, tmp_path, "".join(line.format(day) for day in days))
     assert [b.value for b in found.bad] == list(FALSE.values())
     assert len(found.rows) == 3
+
+
+@pytest.mark.parametrize("reader", [Csv, JsonLines, partial(Lines, pattern="(?P<t>.*)")])
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("%Y-%m-%d %H:%M:%S %Z", "without names of zones"),
+        ("%G-%V-%u", "that strptime knows"),
+        ("%s", "that strptime knows"),
+    ],
+)
+def test_formats_that_cannot_be_read_are_refused_when_declared(reader, form: str, words: str) -> None:
+    with pytest.raises(TerminalError, match=words):
+        reader(columns={"t": "timestamp[us]"}, timestamp_format=form)
+
+
+@given(st.sampled_from([f for f in FORMATS if "z" not in f]), moments, st.data())
+def test_what_becomes_a_time_is_what_python_takes(form: str, moment: datetime, data: st.DataObject) -> None:
+    text = list(moment.strftime(form))
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at : at + data.draw(st.integers(0, 1))] = data.draw(st.text("0123456789 -/:.aA", max_size=1))
+        text = text or ["1"]
+    (got,) = parse(pa.array(["".join(text)]), form, "s").to_pylist()
+    if got is not None:
+        assert got == datetime.strptime("".join(text), form)  # noqa: DTZ007
+
+
+@given(st.sampled_from(["%Y-%m-%d %H:%M:%S.%f", "%f %d/%m/%y", "%H:%M:%S,%f on %d %b %Y"]), moments)
+def test_fractions_are_read(form: str, moment: datetime) -> None:
+    text = moment.strftime(form)
+    (got,) = parse(pa.array([text]), form, "us").to_pylist()
+    assert got == datetime.strptime(text, form)  # noqa: DTZ007

@@ -20,6 +20,7 @@ from ingestlab.process.again import read_rejects
 from ingestlab.process.fitness import joined, misfits
 from ingestlab.replay import replay
 from ingestlab.sinks.vectors import Where
+from ingestlab.trial import try_pipeline
 
 PIPELINE = """
 from ingestlab import Csv, Embedding, Pipeline, Split
@@ -300,6 +301,15 @@ def table(**columns) -> pa.Table:
 )
 def test_keys_of_any_type_are_looked_at(values, rows):
     assert sorted(row for _, row in misfits(table(id=values), Embedding(source="id", key="id"))) == rows
+
+
+def test_a_trial_shows_the_rejects_and_leaves_nothing_beside_the_file(make):
+    world = make(KEYED)
+    put(world, "a.csv", "a,1,one", "a,2,two", "b,3,a nan", "c,4,")
+    folder = world.folder / "sources"
+    trial = try_pipeline("small", (folder / "a.csv").as_uri(), world.settings)
+    assert trial.rules == {"vector:key": 1, "embed:nan": 1, "embedding:no text": 1}
+    assert [path.name for path in folder.rglob("*")] == ["a.csv"]
 
 
 # Payload

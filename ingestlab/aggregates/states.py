@@ -91,8 +91,7 @@ def concat(tables: Sequence[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
-        kinds = {name: _common([t.schema.field(name).type for t in tables]) for name in tables[0].column_names}
-        return pa.concat_tables([t.select(list(kinds)).cast(pa.schema(list(kinds.items()))) for t in tables])
+        return pa.table({name: _together([table[name] for table in tables]) for name in tables[0].column_names})
 
 
 def _make(state: State, column: Get, values: Of, groups: Groups) -> Columns:
@@ -178,6 +177,16 @@ def _ranks(values: pa.Array, chosen: Ints) -> Ints:
     some = decoded(values.take(pa.array(chosen)))
     ranks: Ints = pc.rank(some, sort_keys="ascending", tiebreaker="min").to_numpy().astype(np.int64)
     return ranks
+
+
+def _together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Columns under each other, as text where a value has no room in the type that would hold the others."""
+    kind = _common([column.type for column in columns])
+    try:
+        done = [column.cast(kind) for column in columns]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        kind, done = pa.string(), [column.cast(pa.string()) for column in columns]
+    return pa.chunked_array([chunk for column in done for chunk in column.chunks], kind)
 
 
 def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:

@@ -37,12 +37,13 @@ def submit(
     tenant: Annotated[str | None, typer.Option(help="Whose tables the rows go to.")] = None,
     table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Ingest unchanged files again, replacing their rows.")] = False,
+    glob: Annotated[bool, typer.Option("--glob", help="Patterns, though files of exactly these names exist.")] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the run; exit code 1 if a file fails.")] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Announce files to be ingested."""
-    run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force)
+    run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, glob=glob)
     what = f"{many(run.record.files, 'file')} in {many(len(run.record.jobs), 'job')}"
     announce(run, what, wait=wait, as_json=as_json)
 

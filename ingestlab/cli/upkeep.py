@@ -1,4 +1,4 @@
-"""The commands that look after tables: compact, replay, reembed and delete."""
+"""The commands that look after tables: compact, rewrite, replay, reembed and delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (compact, replay, reembed, delete):
+    for command in (compact, rewrite, replay, reembed, delete):
         app.command()(command)
 
 
@@ -40,6 +40,30 @@ def compact(
         out.print_json(json.dumps(asdict(report)))
     else:
         out.print(str(report))
+
+
+def rewrite(
+    table: Table,
+    types: Annotated[list[str] | None, typer.Option("--type", help="COLUMN=TYPE, e.g. v=double; repeatable.")] = None,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Bring all parts of a table to one schema and into the folders that its pipeline wants now."""
+    from ingestlab.ingest import Context  # noqa: PLC0415 - likewise
+    from ingestlab.rewrite import rewrite as bring  # noqa: PLC0415
+
+    asked = dict(_column_and_type(one) for one in types or ())
+    with Context.opened(load_settings(home=home)) as context:
+        report = bring(table, context, tenant=tenant, types=asked)
+    out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
+
+
+def _column_and_type(text: str) -> tuple[str, str]:
+    column, equals, kind = text.rpartition("=")
+    if not (equals and column):
+        raise typer.BadParameter(f"expected COLUMN=TYPE, got '{text}'")
+    return column, kind
 
 
 def replay(

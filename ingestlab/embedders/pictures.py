@@ -15,12 +15,16 @@ from ingestlab.extras import needed
 MAX_PIXELS = 100_000_000  # of one image, before anything is decoded; readers.Images has the same
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 
+_WHITES = (1, 255, 65_535)  # what may stand for white in images of numbers
 _JPEG = b"\xff\xd8\xff"
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
     """A Pillow image in RGB or grey, turned as it is meant to be seen; what is transparent lies on white.
+
+    However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: docs/images.md has the
+    rules. Of several pages or frames it is the first.
 
     Raises:
         TerminalError: It is damaged, no image, or too large; or the extra ``images`` is not installed.
@@ -32,7 +36,7 @@ def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
             warnings.simplefilter("ignore")  # on sizes, which are checked here, and on EXIF
             with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(image)
-                return _opaque(turned(image), pillow).convert(mode)
+                return _opaque(_in_bytes(turned(image), pillow), pillow).convert(mode)
     except TerminalError:
         raise
     except Exception as error:  # decoders meet damage in many ways
@@ -44,6 +48,27 @@ def _check_size(image: Any) -> None:
     if image.width * image.height > MAX_PIXELS:
         got = f"{image.width:,} x {image.height:,}"
         raise TerminalError(f"an image of at most {MAX_PIXELS:,} pixels", got, "Make it smaller first.")
+
+
+def _in_bytes(image: Any, pillow: Any) -> Any:
+    """An image of 8 bits a channel: where there are more, Pillow itself would cut the brighter ones off."""
+    if image.mode == "LAB":
+        profiles = needed("PIL.ImageCms", "images", "images")
+        return profiles.profileToProfile(
+            image, profiles.createProfile("LAB"), profiles.createProfile("sRGB"), outputMode="RGB"
+        )
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+    low, high = min(0.0, values.min()), values.max()
+    if image.mode.startswith("I;16"):
+        white = float(_WHITES[-1])
+    else:  # nobody says what is white
+        white = next((w for w in _WHITES if low == 0 and high <= w and (w > 1 or image.mode == "F")), high)
+    grey = np.rint((values - low) * (255 / ((white - low) or 1)))
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255
+    return pillow.fromarray(grey.astype(np.uint8))
 
 
 def _opaque(image: Any, pillow: Any) -> Any:

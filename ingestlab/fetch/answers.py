@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from ingestlab import guard
 from ingestlab.errors import IngestError, TerminalError, TransientError
 from ingestlab.fetch.retry import WaitError
 from ingestlab.settings import Settings
+from ingestlab.signed import scrubbed
 
 _PASSING = (408, 416, 425, 429)  # and all from 500; 416 comes where a file shrank while it was resumed
 _FIX = {
@@ -83,8 +85,15 @@ def short(uri: str, came: int, size: int | None) -> TransientError:
     return TransientError(expected, f"{came:,} bytes and then the end", fix)
 
 
+def without_secrets(error: IngestError, addresses: Sequence[str], settings: Settings) -> IngestError:
+    """The same error, where an answer or a library has repeated what must not be shown of an address."""
+    secret = settings.secret_parameters
+    texts = [scrubbed(text, addresses, secret) for text in (error.expected, error.got, error.fix)]
+    return error if texts == [error.expected, error.got, error.fix] else type(error)(*texts)
+
+
 def bad_redirect(uri: str, target: str, error: Exception) -> TerminalError:
     """The error for a redirect to where we must not go."""
     if not target or not isinstance(error, IngestError):
-        return TerminalError(f"a redirect of {uri} to a URL", f"'{guard.shown(target)}'", "Use the file's own address.")
+        return TerminalError(f"a redirect of {uri} to a URL", f"'{target}'", "Use the file's own address.")
     return TerminalError(error.expected, f"{error.got}, where {uri} redirects to", error.fix)

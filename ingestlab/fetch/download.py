@@ -33,6 +33,7 @@ class Download:
 
     def __init__(self, source: Source, known: SourceRecord | None, landing: Landing, *, pages: bool) -> None:
         self.uri, self.known, self.landing = source.uri, known, landing
+        self.asked = [source.address]  # all addresses on the way, with their secrets
         self.conditional = known is not None
         self._pages = pages or page_name(source.uri)
         self._version: str | None = None

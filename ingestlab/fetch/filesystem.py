@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -74,15 +75,19 @@ class FileSources:
         self, filesystem: Any, source: Source, known: SourceRecord | None, landing: Landing
     ) -> FetchedFile | Unchanged:
         path = self._path(filesystem, source.uri)
-        size, version = source.size, source.version
-        if size is None or version is None or _local(filesystem):
-            size, version = _look(filesystem, path, source.uri)
-        if version and known and known.version == version:
-            return Unchanged(source.uri, version)
-        landing.expect(size)
-        self._copy(filesystem, path, size, landing)
-        self._compare(filesystem, path, size, version, landing)
-        return landing.settle(version, known)
+        seen = Seen(source.size or 0, source.version)
+        big = seen.size > BUFFER and _unwraps(filesystem)
+        if source.size is None or source.version is None or _local(filesystem) or big:
+            seen = _look(filesystem, path, source.uri)
+        if seen.version and known and known.version == seen.version:
+            return Unchanged(source.uri, seen.version)
+        landing.expect(seen.size)
+        if seen.wrapped:
+            self._copy_unwrapped(filesystem, path, landing)
+        else:
+            self._copy(filesystem, path, seen.size, landing)
+        self._compare(filesystem, path, seen, landing)
+        return landing.settle(seen.version, known)
 
     def _path(self, filesystem: Any, uri: str) -> str:
         if _local(filesystem):
@@ -104,31 +109,68 @@ class FileSources:
                 self._take(chunk, landing)
                 asked = time.monotonic()
 
+    def _copy_unwrapped(self, filesystem: Any, path: str, landing: Landing) -> None:
+        """An object that its server unpacks on the way: there are no ranges of it, and its size is not its own."""
+        with tempfile.TemporaryDirectory(dir=self._site.scratch) as folder:
+            filesystem.get_file(path, f"{folder}/whole")
+            with Path(folder, "whole").open("rb") as file:
+                while chunk := file.read(BUFFER):
+                    self._take(chunk, landing)
+
     def _take(self, chunk: bytes, landing: Landing) -> None:
         self._moved(len(chunk))
         if landing.feed(chunk):
             landing.spill()
 
-    def _compare(self, filesystem: Any, path: str, size: int, version: str | None, landing: Landing) -> None:
+    def _compare(self, filesystem: Any, path: str, seen: Seen, landing: Landing) -> None:
         """Sees whether the file was being written while it was read."""
-        same = landing.size == size
-        if same and _local(filesystem):
-            same = _look(filesystem, path, landing.uri) == (size, version)
+        same = landing.size == seen.size
+        if _local(filesystem):
+            same = same and _look(filesystem, path, landing.uri) == seen
+        elif not same and _unwraps(filesystem):
+            filesystem.invalidate_cache()
+            now = _look(filesystem, path, landing.uri)
+            same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
         if not same:
             raise TransientError(
-                f"{size:,} bytes of {landing.uri} that stay as they are",
+                f"{seen.size:,} bytes of {landing.uri} that stay as they are",
                 f"{landing.size:,} bytes, of a file that changed while it was read",
                 "Announce a file when it is finished, and submit this one again.",
             )
 
 
-def _look(filesystem: Any, path: str, uri: str) -> tuple[int, str | None]:
-    """Size and version of a file; raises TerminalError if it is something else."""
+class Seen(NamedTuple):
+    """What a filesystem says of a file.
+
+    Attributes:
+        size: Bytes, as they are stored.
+        version: What tells this version.
+        wrapped: Whether it is stored as gzip and comes without it: Google Cloud Storage does so, where an object
+            has a Content-Encoding.
+        generation: Of the object, where it has one.
+    """
+
+    size: int
+    version: str | None
+    wrapped: bool = False
+    generation: str | None = None
+
+
+def _look(filesystem: Any, path: str, uri: str) -> Seen:
+    """What is there; raises TerminalError if it is something else than a file."""
     info: Mapping[str, Any] = _stat(path) if _local(filesystem) else filesystem.info(path)
     kind = info.get("type", "file")
     if kind != "file":
         raise _not_a_file(uri, "a directory" if kind == "directory" else "a device, pipe or socket")
-    return int(info.get("size") or 0), listing_version(info)
+    wrapped = _unwraps(filesystem) and "gzip" in str(info.get("contentEncoding", "")).lower()
+    generation = str(info["generation"]) if "generation" in info else None
+    return Seen(int(info.get("size") or 0), listing_version(info), wrapped, generation)
+
+
+def _unwraps(filesystem: Any) -> bool:
+    """Whether what a listing says of sizes may not be what comes."""
+    protocol = filesystem.protocol
+    return bool({"gs", "gcs"} & {protocol, *(protocol if isinstance(protocol, list | tuple) else ())})
 
 
 def _stat(path: str) -> dict[str, Any]:

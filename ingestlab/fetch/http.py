@@ -14,7 +14,7 @@ from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from ingestlab import guard
-from ingestlab.errors import TerminalError, TransientError
+from ingestlab.errors import IngestError, TerminalError, TransientError
 from ingestlab.fetch import answers
 from ingestlab.fetch.download import AnotherVersionError, Download
 from ingestlab.fetch.landing import Landing, Site
@@ -82,6 +82,8 @@ class HttpSources:
                     return await self._try(download)
             except TimeoutError:
                 raise too_long(source.uri, limit, landing.size) from None
+            except IngestError as error:
+                raise answers.without_secrets(error, download.asked, self._settings) from None
 
     async def _try(self, download: Download) -> FetchedFile | Unchanged:
         try:
@@ -108,7 +110,7 @@ class HttpSources:
         landing = download.landing
         size: int | None = None
         try:
-            response = await self._open(download.uri, sent)
+            response = await self._open(download, sent)
             async with response:
                 if response.status == HTTPStatus.NOT_MODIFIED and download.known and sent and "Range" not in sent:
                     _shut_if_more(response)
@@ -146,9 +148,10 @@ class HttpSources:
             if landing.feed(chunk):
                 await asyncio.to_thread(landing.spill)
 
-    async def _open(self, uri: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _open(self, download: Download, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """The first answer that is not a redirect; every address on the way is checked."""
-        url, at = self._allowed(uri), uri
+        uri, at = download.uri, download.asked[0]
+        url = self._allowed(at)
         for _hop in range(REDIRECTS + 1):
             response = await self._session.get(url, headers=headers, allow_redirects=False)
             if response.status not in _MOVED:
@@ -157,16 +160,18 @@ class HttpSources:
                 target = response.headers.get("Location", "")
             try:
                 at = resolved(at, target) if target else ""
+                download.asked.append(at)
                 if guard.scheme_of(at) in _WEB:
                     exact(at)  # raises for what is no URL
                 url = self._allowed(at)
             except (TerminalError, ValueError) as error:
-                raise answers.bad_redirect(uri, target, error) from None
+                raise answers.bad_redirect(uri, guard.shown(target, self._settings.secret_parameters), error) from None
         raise TerminalError(f"at most {REDIRECTS} redirects from {uri}", "one more", "Use the address it leads to.")
 
     def _allowed(self, uri: str) -> URL:
         if guard.check(uri, self._settings) not in _WEB:
-            raise TerminalError("an http or https URL with a host", guard.shown(uri), "Use the address of the file.")
+            got = guard.shown(uri, self._settings.secret_parameters)
+            raise TerminalError("an http or https URL with a host", got, "Use the address of the file.")
         try:
             url = exact(uri)
         except ValueError as error:

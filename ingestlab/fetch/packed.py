@@ -41,10 +41,22 @@ BROKEN = (  # what the standard library raises on damage
     AssertionError,
     RuntimeError,
 )
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _ENCRYPTED = 0x1  # a bit of the flags of a zip's member
 _ENTRY = 512  # bytes of a zip's list for one member, at most in the mean
 _HEADER = 1 << 20  # bytes that a tar may say of one member
 _BLOCK = 64 << 10
+
+
+def is_litter(name: str) -> bool:
+    """Whether a member is none: a folder, or what macOS adds to the files that people pack."""
+    *folders, base = name.replace("\\", "/").split("/")
+    return not base or base == ".DS_Store" or "__MACOSX" in folders
+
+
+def is_apple_double(name: str, head: bytes) -> bool:
+    """Whether a member is what macOS knows beside the file of nearly that name, told by how it begins."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1].startswith("._") and head.startswith(_APPLE_DOUBLE)
 
 
 class Entry(NamedTuple):
@@ -148,8 +160,6 @@ def _zip(raw: Any, archive: str, most: int) -> Iterator[Entry]:
     if len(infos) > most:
         raise too_many(archive, most, f"{len(infos):,}")
     for info in infos:
-        if info.filename.endswith("/"):
-            continue
         flaw = "an encrypted one" if info.flag_bits & _ENCRYPTED else ""
         if stat.S_ISLNK(info.external_attr >> 16):
             flaw = "a link"
@@ -188,11 +198,6 @@ class _Tar:
             raise EOFError("truncated: unexpected end of data")
         return data
 
-    def drain(self) -> None:
-        """Reads what follows the end of the tar, up to the checksum of what compressed it."""
-        while self.read(STEP):
-            pass
-
 
 def _tar(stream: _Tar) -> Iterator[Entry]:
     source = cast("Any", stream)
@@ -203,7 +208,20 @@ def _tar(stream: _Tar) -> Iterator[Entry]:
             if not info.isdir():
                 flaw = "" if info.isreg() else "a link or device"
                 yield Entry(info.name, partial(packed.extractfile, info), flaw)
-    stream.drain()
+        _drain(packed.fileobj)
+
+
+def _drain(rest: Any) -> None:
+    """Reads what follows the end of a tar, up to the checksum of what compressed it.
+
+    Raises:
+        tarfile.ReadError: There is more than zeros, such as another tar.
+    """
+    more = False
+    while data := rest.read(STEP):
+        more = more or bool(data.strip(b"\0"))
+    if more:
+        raise tarfile.ReadError("its members, and more data after the end of the tar")
 
 
 def _header(stream: _Tar) -> type[tarfile.TarInfo]:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingestlab.errors import IngestError, TerminalError, attempt
 from ingestlab.fetch.landing import LakeFaultError, Landing, Site
-from ingestlab.fetch.packed import BROKEN, Entry, Packed, bomb, look_into, most_of, too_many
+from ingestlab.fetch.packed import (
+    BROKEN,
+    Entry,
+    Packed,
+    bomb,
+    is_apple_double,
+    is_litter,
+    look_into,
+    most_of,
+    too_many,
+)
 from ingestlab.members import member_uri
 from ingestlab.models import FetchedFile
 from ingestlab.readers.archive import Archive
 from ingestlab.readers.bytes import binary
 from ingestlab.readers.columns import listed
+from ingestlab.readers.excerpts import shorten
 from ingestlab.storage import Store
 
 Member = FetchedFile | TerminalError
 MAX_NAME = 4096  # characters
+_AFTER = ("unexpected end", "runcated", "more data after")  # what is said of damage after whole members
+_NAMED = 10  # members that were passed over
 
 
 @dataclass(frozen=True)
@@ -56,11 +70,31 @@ def unpack(file: FetchedFile, reader: Archive, store: Store, site: Site) -> Unpa
         if type(error) is not TerminalError:
             raise
         return Unpacked(file, unpacking.believed(error), error, unpacking.facts)
-    trouble = None
     if not unpacking.members:
-        wanted = f"members of {file.name} that match {listed(reader.patterns)}"
-        trouble = TerminalError(wanted, f"none ({unpacking.skipped:,} others)", "See what the producer packed.")
-    return Unpacked(file, unpacking.members, trouble, unpacking.facts)
+        return Unpacked(file, {}, _unmatched(file, reader, unpacking.others), unpacking.facts)
+    return Unpacked(file, _telling(unpacking.members, unpacking.others), None, unpacking.facts)
+
+
+def _telling(members: dict[str, Member], others: Sequence[str]) -> dict[str, Member]:
+    """Members, each of which tells which others their archive has that were passed over."""
+    if not others:
+        return members
+    fact = {"archive": f"{len(others):,} other{'s' * (len(others) > 1)} passed over: {_few(others)}"}
+    return {
+        uri: one.model_copy(update={"facts": {**one.facts, **fact}}) if isinstance(one, FetchedFile) else one
+        for uri, one in members.items()
+    }
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(shorten(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+
+
+def _unmatched(file: FetchedFile, reader: Archive, others: Sequence[str]) -> TerminalError:
+    wanted = f"members of {file.name} that match {listed(reader.patterns)}"
+    got = f"none ({len(others):,} others{': ' * bool(others)}{_few(others)})"
+    return TerminalError(wanted, got, "See what the producer packed.")
 
 
 class Unpacking:
@@ -68,7 +102,7 @@ class Unpacking:
 
     def __init__(self, file: FetchedFile, reader: Archive, store: Store, site: Site) -> None:
         self.members: dict[str, Member] = {}
-        self.skipped = 0
+        self.others: list[str] = []  # that no pattern takes
         self._file, self._reader, self._store, self._site = file, reader, store, site
         self._most = self._left = most_of(file, reader.limits)
         self._packed: Packed | None = None
@@ -77,7 +111,7 @@ class Unpacking:
     def facts(self) -> dict[str, str]:
         """What was found out so far."""
         packed = self._packed.compression if self._packed else None
-        skipped = {"skipped": str(self.skipped)} if self.skipped else {}
+        skipped = {"skipped": str(len(self.others))} if self.others else {}
         return {"members": str(len(self.members)), **skipped, **({"compression": packed} if packed else {})}
 
     def __iter__(self) -> Iterator[tuple[str, Member]]:
@@ -86,10 +120,13 @@ class Unpacking:
             for number, entry in enumerate(self._packed.entries):
                 if number >= self._reader.max_members:
                     raise too_many(self._file.name, self._reader.max_members)
+                if is_litter(entry.name):
+                    continue
                 if self._reader.takes(entry.name):
-                    yield self._one(entry, self._packed)
+                    with suppress(_LitterError):
+                        yield self._one(entry, self._packed)
                 else:
-                    self.skipped += 1
+                    self.others.append(entry.name[:MAX_NAME])
         except BROKEN as error:
             raise _damaged(error, self._file.name) from error
         except LakeFaultError as fault:
@@ -103,7 +140,9 @@ class Unpacking:
         """
         cause = error.__cause__
         packed = self._packed.compression if self._packed else None
-        cut = isinstance(cause, EOFError) or any(word in str(cause) for word in ("unexpected end", "runcated"))
+        cut = isinstance(cause, EOFError) or any(
+            word in str(cause) for word in ("unexpected end", "runcated", "more data after")
+        )
         return self.members if isinstance(cause, BROKEN) and (cut or not packed) else {}
 
     def _one(self, entry: Entry, packed: Packed) -> tuple[str, Member]:
@@ -127,6 +166,8 @@ class Unpacking:
             raise bomb(self._file.name, self._most)
         with entry.open() as stream, Landing(self._site, uri) as landing:
             while chunk := stream.read(entry.step):
+                if not landing.size and is_apple_double(entry.name, chunk):
+                    raise _LitterError
                 if not landing.size and (what := _archive(chunk)):
                     raise self._not_plain(entry, what)
                 self._left -= len(chunk)
@@ -140,6 +181,10 @@ class Unpacking:
 
     def _not_plain(self, entry: Entry, got: str) -> TerminalError:
         return TerminalError(f"a plain file as {entry.name[:MAX_NAME]} in {self._file.name}", got, _ANEW)
+
+
+class _LitterError(Exception):
+    """A member that is no file of anybody's."""
 
 
 _ANEW = "Pack it anew, as plain files."
@@ -162,9 +207,9 @@ def first_member(file: FetchedFile, reader: Archive, store: Store, site: Site) -
         IngestError: There is none.
     """
     trouble: IngestError | None = None
-    for _, member in Unpacking(file, reader, store, site):
+    unpacking = Unpacking(file, reader, store, site)
+    for _, member in unpacking:
         if isinstance(member, FetchedFile):
             return member
         trouble = trouble or member
-    wanted = f"members of {file.name} that match {listed(reader.patterns)}"
-    raise trouble or TerminalError(wanted, "none", "See what the producer packed.")
+    raise trouble or _unmatched(file, reader, unpacking.others)

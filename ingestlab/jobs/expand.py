@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import glob
+import glob as patterns
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ingestlab.errors import TerminalError
-from ingestlab.guard import check
+from ingestlab.guard import check, shown
 from ingestlab.models import Source
 from ingestlab.settings import Settings
 from ingestlab.versions import listing_version
@@ -26,22 +26,28 @@ def texts(uris: Uris) -> list[str]:
     given: list[Any] = [uris] if one else list(uris)  # type: ignore[arg-type]
     wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
     if wrong:
-        got = f"{type(wrong[0]).__name__} {wrong[0]!r}"[:200]
+        got = shown(f"{type(wrong[0]).__name__} {wrong[0]!r}")[:200]
         raise TerminalError("the URI or path of a file, or a list of them", got, "Give each as text.")
     return [os.fspath(uri) for uri in given]
 
 
-def expand(uris: Iterable[str], settings: Settings) -> list[Source]:
+def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> list[Source]:
     """Turns URIs and patterns into sources, each once, in the order given; patterns sort their files.
 
-    A listing tells the size and version of a file, so that what is unchanged need not be opened later.
+    A listing tells the size and version of a file, so that what is unchanged need not be opened later. What exists
+    under exactly the name given is meant by it, whatever else the name would match as a pattern.
+
+    Args:
+        uris: What is announced.
+        settings: What is allowed, and how storage is reached.
+        glob: Takes each for a pattern, though there may be a file of that name.
 
     Raises:
         TerminalError: A URI is not allowed, or a pattern matches nothing.
     """
     found: dict[str, Source] = {}
     for uri in uris:
-        for source in _expand_one(uri, check(uri, settings), settings):
+        for source in _expand_one(uri, check(uri, settings), settings, glob=glob):
             found.setdefault(source.uri, source)
     return list(found.values())
 
@@ -65,23 +71,27 @@ def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]
         yield group
 
 
-def _expand_one(uri: str, scheme: str, settings: Settings) -> list[Source]:
+def _expand_one(uri: str, scheme: str, settings: Settings, *, glob: bool) -> list[Source]:
     if scheme == "file":
-        return _expand_local(uri)
-    if scheme in _UNLISTED or not any(c in uri for c in _MAGIC):
-        return [Source(uri=uri)]
-    return _expand_listed(uri, scheme, settings)
+        return _expand_local(uri, glob=glob)
+    if scheme in _UNLISTED:
+        return [Source(uri=uri).bared(settings.secret_parameters)]
+    return _expand_listed(uri, scheme, settings, glob=glob) if _magic(uri) else [Source(uri=uri)]
 
 
-def _expand_listed(uri: str, scheme: str, settings: Settings) -> list[Source]:
+def _expand_listed(uri: str, scheme: str, settings: Settings, *, glob: bool) -> list[Source]:
     from ingestlab.fetch.filesystem import connect, in_our_words  # noqa: PLC0415 - slow, and seldom needed here
 
     fs = connect(scheme, settings)
+    path = str(fs._strip_protocol(uri))  # noqa: SLF001 - it has no public name
     try:
-        found = fs.glob(fs._strip_protocol(uri), detail=True).values()  # noqa: SLF001 - it has no public name
+        if not glob and (named := _named(fs, path)):
+            return [Source(uri=uri, size=named.get("size"), version=listing_version(named))]
+        pattern = path if glob else _as_pattern(path, fs.isdir)
+        found = fs.glob(pattern, detail=True).values()
     except Exception as error:
         raise in_our_words(error, uri) from error
-    infos = sorted((info for info in found if info["type"] == "file"), key=lambda info: str(info["name"]))
+    infos = sorted(_without_folders(found), key=lambda info: str(info["name"]))
     if not infos:
         raise _nothing(uri)
     first = str(infos[0]["name"])
@@ -89,17 +99,51 @@ def _expand_listed(uri: str, scheme: str, settings: Settings) -> list[Source]:
     return [Source(uri=start + info["name"], size=info.get("size"), version=listing_version(info)) for info in infos]
 
 
-def _expand_local(uri: str) -> list[Source]:
+def _named(fs: Any, path: str) -> dict[str, Any] | None:
+    """The object of exactly this name, if there is one: a name comes before a pattern."""
+    try:
+        info: dict[str, Any] = fs.info(path)
+    except FileNotFoundError:
+        return None
+    return info if info.get("type") == "file" else None
+
+
+def _as_pattern(path: str, is_folder: Callable[[str], bool]) -> str:
+    """A path as a pattern, in which the folders that are really called so mean themselves."""
+    steps = path.split("/")
+    for place in range(len(steps) - 1):
+        if _magic(steps[place]) and not is_folder("/".join(steps[: place + 1])):
+            return "/".join([*map(patterns.escape, steps[:place]), *steps[place:]])
+    return "/".join([*map(patterns.escape, steps[:-1]), steps[-1]])
+
+
+def _without_folders(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The files of a listing, without the empty objects by which tools mark folders."""
+    infos = list(found)
+    folders = {str(info["name"]).rpartition("/")[0] for info in infos}
+    for info in infos:
+        name = str(info["name"])
+        marker = not info.get("size") and (name.endswith("_$folder$") or name in folders)
+        if info["type"] == "file" and not name.endswith("/") and not marker:
+            yield info
+
+
+def _expand_local(uri: str, *, glob: bool) -> list[Source]:
     """Local files by the standard library, which lists thousands of files faster than a general layer."""
     if "://" in uri:
         uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
     path = os.path.abspath(os.path.expanduser(uri))
-    if not any(c in path for c in _MAGIC) or os.path.exists(path):
+    if not _magic(path) or (not glob and os.path.exists(path)):
         return [_local(path)]
-    files = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
+    pattern = path if glob else _as_pattern(path, os.path.isdir)
+    files = [p for p in sorted(patterns.glob(pattern, recursive=True)) if os.path.isfile(p)]
     if not files:
         raise _nothing(uri)
     return [_local(p) for p in files]
+
+
+def _magic(text: str) -> bool:
+    return any(c in text for c in _MAGIC)
 
 
 def _local(path: str) -> Source:

@@ -28,6 +28,7 @@ def submit(
     tenant: str | None = None,
     table: str | None = None,
     force: bool = False,
+    glob: bool = False,
     settings: Settings | None = None,
 ) -> Run:
     """Announces files to be ingested; returns at once.
@@ -41,6 +42,7 @@ def submit(
         tenant: Whose tables the rows go to.
         table: Table for files that no pipeline matches; named after the queue if not given.
         force: Ingests what is unchanged, too, and replaces its rows.
+        glob: Takes names with ``*``, ``?`` or ``[`` for patterns, though there may be a file of exactly that name.
         settings: As found by :func:`ingestlab.load_settings` if not given.
 
     Raises:
@@ -50,7 +52,7 @@ def submit(
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
     _check_names(settings, pipeline, queue, tenant, table)
-    sources = expand(texts(uris), settings)
+    sources = expand(texts(uris), settings, glob=glob)
     if not sources:
         raise TerminalError("at least one URI", "none", "Name the files to ingest.")
     run = new_run()

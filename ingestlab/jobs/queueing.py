@@ -26,6 +26,15 @@ for _, ended in ipairs(ARGV) do
 end
 return 0
 """
+_AT_ONCE = 1000  # jobs that are forgotten in one go
+_FORGET = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+local status = redis.call('HGET', KEYS[2], 'status')
+for i = 2, #ARGV do
+  if status == ARGV[i] then return redis.call('DEL', KEYS[2], KEYS[3]) > 0 and 1 or 0 end
+end
+return 0
+"""
 # The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
 _STOP, _STARTED = "ingestlab_stop", "started_at"
 _ASK_TO_STOP = """
@@ -62,7 +71,7 @@ def enqueue(client: redis.Redis, queue: Queue, request: Request, settings: Setti
             unique=True,
             timeout=settings.job_timeout,
             result_ttl=settings.result_ttl,
-            failure_ttl=settings.result_ttl,
+            failure_ttl=settings.failure_ttl,
             description=_description(request),
             retry=Retry(max=len(delays), interval=delays) if delays else None,
             meta={"run": request.run, "tenant": request.tenant, "files": len(subjects(request))},
@@ -70,6 +79,23 @@ def enqueue(client: redis.Redis, queue: Queue, request: Request, settings: Setti
     except DuplicateJobError:
         return job_id, False
     return job_id, True
+
+
+def trim(queue: Queue, most: int) -> int:
+    """Forgets the oldest jobs of a queue that have ended, beyond `most` of each kind; gives their number.
+
+    How they ended is in the lake's records.
+    """
+    client, gone = queue.connection, 0
+    for kind in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
+        key = kind(queue.name, connection=client).key
+        surplus = min(client.zcard(key) - most, _AT_ONCE)
+        if surplus <= 0:
+            continue
+        ids: Any = client.zrange(key, 0, surplus - 1)
+        for job in (name.decode() for name in ids):
+            gone += client.eval(_FORGET, 3, key, Job.key_for(job), Result.get_key(job), job, *[s.value for s in ENDED])
+    return gone
 
 
 def _description(request: Request) -> str:

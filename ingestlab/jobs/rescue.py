@@ -15,6 +15,7 @@ from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 from rq.worker_registration import clean_worker_registry
 
+from ingestlab.jobs.queueing import trim
 from ingestlab.settings import MISSED_BEATS
 from ingestlab.wire import JobSerializer
 
@@ -39,6 +40,7 @@ class RescuingWorker(SimpleWorker):
     """Its heart calls :meth:`sweep` in each beat; takes the arguments of :class:`rq.worker.SimpleWorker`."""
 
     beat = 5.0  # seconds
+    keep = 10_000  # ended jobs of a queue
 
     def __init__(self, queues: Any, *args: Any, **options: Any) -> None:
         super().__init__(queues, *args, **options)
@@ -63,6 +65,7 @@ class RescuingWorker(SimpleWorker):
                     scheduler = RQScheduler([queue.name], self.connection, serializer=JobSerializer)
                     scheduler.prepare_registries([queue.name])
                     scheduler.enqueue_scheduled_jobs()
+                    trim(queue, self.keep)
 
     @contextmanager
     def _alone(self, queue: Queue) -> Iterator[bool]:

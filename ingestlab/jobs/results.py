@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from html import escape
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
@@ -122,6 +123,21 @@ def failed_result(ref: JobRef, job: Job) -> IngestResult:
     return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
 
 
+def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
+    """What the lake has of a job that has ended: its request, and its result."""
+    store = open_store(settings.lake_url, settings.storage_options)
+    try:
+        return dict(json.loads(store.read(layout.run_record(ref.run, ref.id))))
+    except FileNotFoundError:
+        return None
+
+
+def unknown_result(ref: JobRef) -> IngestResult:
+    """The outcome of a job that nobody remembers."""
+    error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+    return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
+
+
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
@@ -158,4 +174,11 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
         pipeline=None if isinstance(first, NotebookRequest) else first.pipeline,
         files=sum(len(subjects(r)) for r in requests),
         jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
+        at=min(datetime.fromisoformat(r["at"]).timestamp() for r in records),
     )
+
+
+def runs_in_lake(settings: Settings) -> list[str]:
+    """The runs of which the lake has records, the newest first: their ids begin with the time."""
+    store, folder = open_store(settings.lake_url, settings.storage_options), layout.run_records()
+    return sorted({path[len(folder) + 1 :].split("/")[0] for path in store.walk(folder)}, reverse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -15,7 +14,6 @@ import redis
 from rq.job import Job, JobStatus
 from rq.results import Result
 
-from ingestlab import layout
 from ingestlab.errors import TerminalError, TransientError, did_you_mean
 from ingestlab.jobs.chronicle import chronicle
 from ingestlab.jobs.queueing import ENDED, ask_to_stop, enqueue, fetch_jobs, job_result, open_queue
@@ -24,18 +22,21 @@ from ingestlab.jobs.results import (
     RunRecord,
     RunResult,
     failed_result,
+    job_record,
     overall,
     progress_of,
     record_from_lake,
+    runs_in_lake,
     share_of,
+    unknown_result,
 )
 from ingestlab.ledger import connect
 from ingestlab.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.requests import decode
 from ingestlab.settings import Settings, load_settings
-from ingestlab.storage import open_store
 
-KEEP = 30 * 86400  # seconds that Redis remembers a run; the lake's records stay
+KEEP = 30 * 86400  # seconds that Redis remembers a run at most; the lake's records stay
+_AT_ONCE = 10  # runs that are looked at when one comes in beyond the number that is kept
 _RUNS = "ingestlab:runs"
 
 
@@ -44,6 +45,7 @@ class Run:
 
     def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
         self.record, self.settings, self.client = record, settings, client
+        self._forgotten: dict[str, IngestResult] = {}  # results of jobs that only the lake knows
 
     @property
     def id(self) -> str:
@@ -66,7 +68,21 @@ class Run:
             pipe.set(f"ingestlab:run:{self.id}", record.model_dump_json(), ex=KEEP)
             pipe.zadd(_RUNS, {self.id: record.at})
             pipe.zremrangebyscore(_RUNS, 0, record.at - KEEP)
-            pipe.execute()
+            pipe.zcard(_RUNS)
+            count = pipe.execute()[-1]
+        if count > self.settings.keep_jobs:
+            self._forget(count - self.settings.keep_jobs)
+
+    def _forget(self, surplus: int) -> None:
+        """Drops the oldest runs, a few for each new one, but for those of which Redis has jobs."""
+        oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
+        for run in oldest:
+            key = f"ingestlab:run:{run.decode()}"
+            data: Any = self.client.get(key)
+            jobs = [Job.key_for(job.id) for job in RunRecord.model_validate_json(data).jobs] if data else []
+            if not jobs or not self.client.exists(*jobs):
+                self.client.delete(key)
+                self.client.zrem(_RUNS, run)
 
     def progress(self) -> Progress:
         """Where the run is, all of its jobs together."""
@@ -152,17 +168,25 @@ class Run:
             return len(waiting) + sum(ask_to_stop(job) for job in notebooks if job not in waiting)
 
     def retry(self) -> int:
-        """Queues the jobs that failed, or that left some files behind, once more; gives their number."""
+        """Queues the jobs that failed, or that left some files behind, once more; gives their number.
+
+        Of a job that Redis has forgotten, the lake knows what it was asked; but not the signatures of URLs.
+        """
         with reaching(self.settings):
-            ended = [(ref, job) for ref, job in self._jobs() if job and _ended(job)]
-            failed = [job for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
-            for job in failed:
-                if job.get_status(refresh=False) == JobStatus.FAILED:
-                    job.requeue()
-                else:  # what it has committed is unchanged by now, so it is the rest that is tried
-                    queue = open_queue(self.client, self.record.queue)
-                    enqueue(self.client, queue, decode(job.args[0]), self.settings)
-        return len(failed)
+            ended = [(ref, job) for ref, job in self._jobs() if _ended(job)]
+            failed = [(ref, job) for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
+            return sum(self._again(ref, job) for ref, job in failed)
+
+    def _again(self, ref: JobRef, job: Job | None) -> bool:
+        """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
+        if job is not None and job.get_status(refresh=False) == JobStatus.FAILED:
+            job.requeue()
+            return True
+        asked = job.args[0] if job is not None else (job_record(ref, self.settings) or {}).get("request")
+        if asked:
+            enqueue(self.client, open_queue(self.client, self.record.queue), decode(asked), self.settings)
+            self._forgotten.pop(ref.id, None)
+        return bool(asked)
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
         """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
@@ -190,13 +214,12 @@ class Run:
         if job is not None:
             data = job_result(job)
             return IngestResult.from_dict(data) if data else failed_result(ref, job)
-        store = open_store(self.settings.lake_url, self.settings.storage_options)
-        try:
-            record = json.loads(store.read(layout.run_record(ref.run, ref.id)))
-        except FileNotFoundError:
-            error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
-            return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
-        return IngestResult.from_dict(record["result"])
+        if ref.id not in self._forgotten:
+            record = job_record(ref, self.settings)
+            if record is None:
+                return unknown_result(ref)
+            self._forgotten[ref.id] = IngestResult.from_dict(record["result"])
+        return self._forgotten[ref.id]
 
     def _without_ended(self, pending: dict[str, JobRef], look: Iterable[str]) -> dict[str, JobRef]:
         """`pending` less those of the jobs in `look` that have ended: to read them all each time takes long."""
@@ -251,12 +274,14 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
 
 
 def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
-    """The latest runs, newest first."""
+    """The latest runs, newest first; where Redis knows of fewer than are wanted, the lake's records tell of more."""
     settings = settings or load_settings()
     with reaching(settings):
         client = connect(settings.redis)
-        ids: Any = client.zrevrange(_RUNS, 0, limit - 1)
-        return [run for i in ids if (run := Run.load(i.decode(), settings, client))]
+        ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
+        if len(ids) < limit:
+            ids += islice((run for run in runs_in_lake(settings) if run not in set(ids)), limit - len(ids))
+        return [run for i in ids if (run := Run.load(i, settings, client))]
 
 
 @contextmanager
@@ -270,6 +295,10 @@ def reaching(settings: Settings) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         fix = "Start the stack with `ingestlab up`, or in a notebook with Lab(); or check REDIS_URL."
         raise TransientError.wrap(error, f"a Redis server at {settings.redis_shown}", fix) from None
+
+
+def _names(answer: Any) -> list[str]:
+    return [name.decode() for name in answer]
 
 
 def _ended(job: Job | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ingestlab.compact import Compacted
     from ingestlab.delete import Deleted
     from ingestlab.reembed import Reembedded
+    from ingestlab.rewrite import Rewritten
 
 _FIRST = ("run", "at", "state", "files", "rows", "rejected", "failed")  # columns of the list of runs that fit a screen
 _SILENT = logging.NullHandler()
@@ -64,6 +65,9 @@ class Lab:
         logging.getLogger("stamina").addHandler(_SILENT)  # what is tried again by itself is no news in a notebook
         for scheme, options in settings.storage_options.items():  # so that pandas, too, reads what a cell names
             fsspec.config.conf.setdefault(scheme, {}).update(options)
+        scheme, remote, _ = settings.lake_url.partition("://")
+        if remote:  # a listing that is kept names no part of the next commit, which other processes make
+            fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
 
     def submit(self, uris: Uris, **options: Any) -> LabRun:
         """Announces files on the queue; takes what :func:`ingestlab.submit` takes, and returns at once."""
@@ -166,6 +170,19 @@ class Lab:
 
         with reaching(self.settings), Context.opened(self.settings) as context:
             return compact(table, context, target=target_mb * MB, sort=sort)
+
+    def rewrite(self, table: str, types: Mapping[str, str] | None = None) -> Rewritten:
+        """Brings all parts of a table to one schema and into the folders that its pipeline wants now, in one commit.
+
+        Args:
+            table: Its name.
+            types: Arrow types that columns are to have, e.g. ``{"v": "double"}``.
+        """
+        from ingestlab.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.rewrite import rewrite  # noqa: PLC0415
+
+        with reaching(self.settings), Context.opened(self.settings) as context:
+            return rewrite(table, context, types=types)
 
     def reembed(self, table: str) -> Reembedded:
         """Makes the vectors of a table anew, from the lake, as its pipeline wants them now; then searches find these.

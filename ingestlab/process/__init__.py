@@ -15,6 +15,7 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
+from ingestlab.process.conform import typed, wanting
 from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
 from ingestlab.process.job import Job
@@ -61,11 +62,11 @@ def process(
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; trouble
     with the storage or the pipeline's declaration is raised, since it is no file's fault. Without `states` the
-    aggregates are computed and not kept.
+    aggregates and vectors are computed and not kept.
     """
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
-    loaded, errors = _read(part.pieces, pipeline, store)
+    loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
     clock.lap("read")
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
@@ -78,13 +79,15 @@ def process(
     if isinstance(staged, IngestError):  # all files in here share the blame
         return Receipt(number=part.number, errors={piece.uri: staged.to_dict() for piece in part.pieces})
     site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
-    places = tuple(p for one in vectored.embedded for p in vectors.stage(one, site))
+    kept = vectored.embedded if states else ()
+    places = tuple(p for one in kept for p in vectors.stage(one, site))
     clock.lap("write")
     profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,
         **staged,
+        types=typed(result.table for result in results),
         vectors=places,
         collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
         tallies=tallies_of(results),

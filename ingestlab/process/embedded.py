@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +145,7 @@ def _without(result: Result, odd: Mapping[Place, Reason], loaded: Sequence[Loade
             tallies[one.piece.uri] = _moved(tallies[one.piece.uri], len(rows), pc.sum(gone).as_py())
             aside.append((one, rows, [odd[one.piece.uri, row] for row in rows]))
     rejects = pa.concat_tables([result.rejects, kept_aside(aside, job.table, job.run)])
-    return Result(result.table.filter(pa.array(keep)), rejects, tallies)
+    return replace(result, table=result.table.filter(pa.array(keep)), rejects=rejects, tallies=tallies)
 
 
 def _moved(tally: Tally, rows: int, out: int) -> Tally:

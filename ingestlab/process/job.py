@@ -21,5 +21,6 @@ class Job(Value):
     lake: str
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
+    types: dict[str, str] = Field(default_factory=dict)  # of the table's columns, as text
     replace: bool = False  # whether the sources' earlier rows go
     taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ingestlab import layout
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Value
-from ingestlab.process.parts import batches, joined, open_part, row_groups, write_part
+from ingestlab.process.parts import batches, joined, open_part, row_groups, without_dictionary, write_part
 from ingestlab.process.schema import common_schema
 from ingestlab.storage import Store, open_store
 
@@ -43,6 +43,7 @@ class _Family:
 
     schema: pa.Schema
     parts: list[Part]
+    bare: set[str]  # columns without a dictionary
 
 
 def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, object]]) -> list[dict[str, object]]:
@@ -62,14 +63,15 @@ def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
     """Each part with the first others that it goes together with."""
     families: list[_Family] = []
     for part in parts:
-        schema = open_part(part, store).schema_arrow.remove_metadata()
+        opened = open_part(part, store)
+        schema, bare = opened.schema_arrow.remove_metadata(), without_dictionary([opened])
         for family in families:
             if both := common_schema(family.schema, schema):
-                family.schema = both
+                family.schema, family.bare = both, family.bare | bare
                 family.parts.append(part)
                 break
         else:
-            families.append(_Family(schema, [part]))
+            families.append(_Family(schema, [part], bare))
     return families
 
 
@@ -79,7 +81,7 @@ def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
     rows = _rows(family, store)
     tables = [_sorted(rows, spec.sort)] if spec.sort else row_groups(rows)
     sources = {uri for part in family.parts for uri in part.sources}
-    part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store)
+    part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store, family.bare)
     return Merged(part=part, replaced=tuple(p.target for p in family.parts))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ def open_part(part: Part, store: Store) -> pq.ParquetFile:
         raise TerminalError(wanted, "no such file", "`ingestlab reconcile` lists all that is missing.") from None
 
 
+def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
+    """The columns of floats that some part has without a dictionary, since they hold -0.0."""
+    found = set()
+    for file in opened:
+        floats = {field.name for field in file.schema_arrow if pa.types.is_floating(field.type)}
+        for group in range(file.num_row_groups if floats else 0):
+            meta = file.metadata.row_group(group)
+            columns = (meta.column(i) for i in range(meta.num_columns))
+            found |= {c.path_in_schema for c in columns if c.path_in_schema in floats and not c.has_dictionary_page}
+    return found
+
+
 def batches(opened: pq.ParquetFile) -> Iterator[pa.Table]:
     """The rows of a part, some at a time."""
     return (pa.Table.from_batches([batch]) for batch in opened.iter_batches(BATCH))
@@ -67,7 +79,13 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def write_part(
-    tables: Iterable[pa.Table], schema: pa.Schema, target: str, sources: Iterable[str], staging: str, store: Store
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    target: str,
+    sources: Iterable[str],
+    staging: str,
+    store: Store,
+    bare: Iterable[str] = (),
 ) -> Part:
     """Stages a part, by way of a local file.
 
@@ -78,11 +96,12 @@ def write_part(
         sources: The URIs that have rows in it.
         staging: The folder where it waits.
         store: The lake.
+        bare: Columns that get no dictionary, as :func:`without_dictionary` names them.
     """
     staged = staged_path(staging, target)
     local = store.scratch() / uuid.uuid4().hex
     try:
-        rows = _write(local, tables, schema)
+        rows = _write(local, tables, schema, set(bare))
         size = local.stat().st_size
         store.adopt(local, staged)
     except OSError as error:
@@ -92,11 +111,11 @@ def write_part(
     return Part(target=target, staged=staged, rows=rows, size=size, sources=tuple(sorted(sources)))
 
 
-def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, bare: Collection[str]) -> int:
     """Writes a Parquet file to disk; the number of its rows."""
     rows = 0
     with path.open("wb") as file:
-        with pq.ParquetWriter(file, schema, **encoding(schema)) as writer:
+        with pq.ParquetWriter(file, schema, **encoding(schema, bare)) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=ROW_GROUP)
                 rows += table.num_rows

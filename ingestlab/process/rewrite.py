@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestlab import layout
 from ingestlab.models import Part
-from ingestlab.process.parts import batches, open_part, row_groups, write_part
+from ingestlab.process.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.sinks.parquet import without_sources
 from ingestlab.storage import open_store
 
@@ -34,7 +34,9 @@ def rewrite(
     target = f"{old.target.rsplit('/', 1)[0]}/{name}.parquet"
     opened = open_part(old, store)
     rest = row_groups(without_sources(table, uris) for table in batches(opened))
-    new = write_part(rest, opened.schema_arrow, target, left, layout.staging(batch), store)
+    new = write_part(
+        rest, opened.schema_arrow, target, left, layout.staging(batch), store, without_dictionary([opened])
+    )
     if new.rows:
         return new.to_dict()
     store.delete(new.staged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from ingestlab.errors import IngestError, TerminalError
 from ingestlab.models import Tally
 from ingestlab.pipeline import Pipeline
 from ingestlab.process import gate
+from ingestlab.process.conform import conform
 from ingestlab.process.frames import Frame, Loaded, distinct, families, join
 from ingestlab.process.job import Job
 from ingestlab.process.quality import Checked, check
@@ -28,6 +29,7 @@ class Result:
     table: pa.Table
     rejects: pa.Table
     tallies: Mapping[str, Tally]
+    discarded: Mapping[str, int] = field(default_factory=dict)  # values that the table's types have cost, by column
 
 
 def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
@@ -71,8 +73,10 @@ def _transform_each(
 
 def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> Result:
     frame = join(loaded)
-    checked = check(frame, pipeline)
-    return Result(_published(frame, checked), rejected(frame, checked, job.table, job.run), _tallies(frame, checked))
+    found = conform(check(frame, pipeline), pipeline, job.types)
+    checked = found.checked
+    rejects = rejected(frame, checked, job.table, job.run)
+    return Result(_published(frame, checked), rejects, _tallies(frame, checked), found.discarded)
 
 
 def _published(frame: Frame, checked: Checked) -> pa.Table:
@@ -111,7 +115,9 @@ def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
                 if not common_schema(old.table.schema, new.table.schema):
                     continue
                 table = pa.concat_tables([old.table, new.table], promote_options="permissive").unify_dictionaries()
-                merged[i] = Result(table, pa.concat_tables([old.rejects, new.rejects]), {**old.tallies, **new.tallies})
+                rejects, discarded = pa.concat_tables([old.rejects, new.rejects]), Counter(old.discarded)
+                discarded.update(new.discarded)
+                merged[i] = Result(table, rejects, {**old.tallies, **new.tallies}, discarded)
                 break
         else:
             merged.append(new)
@@ -130,6 +136,7 @@ def count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str
         groups = result.rejects.group_by(["column", "rule"], use_threads=False).aggregate([([], "count_all")])
         for group in groups.to_pylist():
             counts[gate.rule_name(group["column"], group["rule"])] += group["count_all"]
+        counts.update({f"{column}:discarded": count for column, count in result.discarded.items() if count})
     done = tallies_of(results)
     for one in loaded:
         if one.piece.uri in done:

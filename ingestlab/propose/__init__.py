@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import count
@@ -24,6 +24,9 @@ from ingestlab.storage import Store
 from ingestlab.trial import Trial, open_file, try_source
 
 MOST = 64 * MB  # bytes of a file that are looked at
+_TEXTS = ("generic.log", "generic.txt", "generic.html", "generic.htm")
+_TRIES = 20  # of a draft, each with fewer guesses
+_BROKEN = 0.5  # of the records: a format that rejects more is not the file's
 _STRUCTURE = ("columns", "quote", "json", "record_size", "field_size", "range")  # rules that no pipeline can help
 
 
@@ -63,7 +66,10 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
         if found is None:
             code = generic(file.name, name)
             return Proposal(name, _titled(code.text, file), try_source(code, store, file, MOST), ())
-        return _mended(found, name, matches, store, file)
+        proposal = _mended(found, name, matches, store, file)
+        if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
+            return _another(proposal, file, store)
+        return proposal
 
 
 def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Path:
@@ -95,25 +101,45 @@ def _mended(found: Draft, name: str, matches: str | None, store: Store, file: Fe
         try:
             trial = try_source(code, store, file, MOST)
         except TerminalError as error:
-            if tries > 10 or found.plain:
+            if tries > _TRIES or found.plain:
                 raise
             found, note = replace(found, plain=True), f"no contract, since the first try failed: {error.got}"
             notes.append(note)
             continue
         culprits = [rule.rpartition(":") for rule in trial.rules if rule.rpartition(":")[2] not in _STRUCTURE]
-        if not culprits or tries > 10:
-            notes += _unhelpable(trial.rules)
-            return Proposal(name, text, trial, tuple(notes))
+        if not culprits or tries > _TRIES:
+            return Proposal(name, text, trial, (*_unhelpable(trial), *notes))
         for column, _, rule in culprits:
             found = found.without(column, rule)
             notes.append(f"column {column}: took back what broke the rule '{rule}'")
     raise AssertionError("unreachable")
 
 
-def _unhelpable(rules: Iterable[str]) -> Iterator[str]:
-    for rule in rules:
-        if rule.rpartition(":")[2] in _STRUCTURE:
-            yield f"some records are broken (rule '{rule}') and will be rejected"
+def _another(proposal: Proposal, file: FetchedFile, store: Store) -> Proposal:
+    """What to propose where the best draft rejects much: text, if the file is called so.
+
+    Raises:
+        TerminalError: Nothing takes the file.
+    """
+    code = attempt(generic, file.name, proposal.name)
+    if isinstance(code, PipelineSource) and code.origin in _TEXTS:
+        trial = try_source(code, store, file, MOST)
+        if not trial.tally.rejected:
+            return Proposal(proposal.name, _titled(code.text, file), trial, ("it is no table: its lines are kept",))
+    raise TerminalError(
+        f"a pipeline that takes {file.name}", proposal.notes[0], "See what its producer writes; or say how it is read."
+    )
+
+
+def _unhelpable(trial: Trial) -> Iterator[str]:
+    """What is said first where a proposal does not take its file whole."""
+    if not trial.tally.rejected:
+        return
+    rules = ", ".join(f"{rule} {count:,}" for rule, count in trial.rules.items())
+    yield (
+        f"there is no proposal that takes all of this file: {trial.tally.rejected:,} of {trial.tally.rows_in:,} "
+        f"records are broken and will be rejected ({rules})"
+    )
 
 
 def _name(filename: str) -> str:

@@ -10,20 +10,25 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from ingestlab.catalog import PACKED
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
 from ingestlab.readers.bytes import binary, unpack
 from ingestlab.readers.csv import NULLS, Csv
-from ingestlab.readers.detection import by_mark, detect
+from ingestlab.readers.detection import Encoding, by_mark, detect
+from ingestlab.readers.inference import named
 from ingestlab.readers.jsonlines import JsonLines
 from ingestlab.readers.jsontext import plain, unknown_names
+from ingestlab.readers.jsontypes import look_at
 from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
 from ingestlab.storage import Store
 
 _HEAD = 256 << 10  # bytes that tell the format
 _DELIMITERS = ",;\t|"
+_TABLES = (".csv", ".tsv")
+_ALIKE = 0.9  # of the lines of a file must have the same number of fields for it to be a table
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,24 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     data, _ = unpack(piece, store) if file.size <= most else (head, None)
     if binary(data[:512]) and not by_mark(data):
         return None
-    encoding = detect(data).name
+    found = detect(data)
+    encoding = found.name
     text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
     if lines and _is_object(lines[0]):
-        return _json_lines(store, file, most, encoding)
+        return _told(_json_lines(store, file, most, encoding), found)
     delimiter = _delimiter(lines)
-    if delimiter is None and not file.name.lower().endswith((".csv", ".tsv")):
+    if _plain_name(file.name).endswith(".log") or (delimiter is None and not _plain_name(file.name).endswith(_TABLES)):
         return None
-    return _csv(store, file, most, encoding, delimiter or ",", lines)
+    return _told(_csv(store, file, most, encoding, delimiter or ",", lines), found)
+
+
+def _told(found: Draft, encoding: Encoding) -> Draft:
+    """A draft that says where its encoding is a guess."""
+    note = f"the encoding is {encoding.fact}: see whether its letters are right"
+    return replace(found, notes=(*found.notes, note)) if encoding.guess else found
 
 
 def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: str, lines: Sequence[str]) -> Draft:
@@ -87,15 +99,15 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, delimiter: s
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
     guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
-    marks = {mark for guess in guesses.values() for mark in guess.marks}
-    if not marks <= set(NULLS):
-        options["null_values"] = tuple(sorted(marks.union(NULLS)))
+    marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
+    if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
+        options["null_values"] = unusual
     notes = [] if not any(_is_number(n) for n in names) else ["the first line looks like data: files need a header"]
     form = _common_format(guesses, notes)
     if form:
         options["timestamp_format"] = form
-    nulls = {*NULLS, *marks}
-    seen = [Seen.of(name, guess, _whole(table[name]), nulls) for name, guess in guesses.items()]
+    notes += [f"column {name} stays text: {guess.doubt}" for name, guess in guesses.items() if guess.doubt]
+    seen = [Seen.of(name, guess, _whole(table[name]), {*marks[name]}) for name, guess in guesses.items()]
     return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
 
 
@@ -126,21 +138,15 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
 
 def _json_column(name: str, values: pa.Array) -> Seen:
     """A column of JSON text: of one simple type, or ``"json"``."""
-    valid = values.drop_null()
-    texts = valid.to_pylist()
-    if texts and all(text.startswith('"') for text in texts):
+    kind = look_at(values).type
+    if kind is None or isinstance(kind, pa.JsonType):
+        return Seen.of_values(name, "json", pa.nulls(len(values), pa.string()))
+    if pa.types.is_null(kind):
+        return Seen.of_values(name, "string", pa.nulls(len(values), pa.string()))
+    if values.drop_null()[0].as_py().startswith('"'):
         words = pa.array([plain(text) for text in values.to_pylist()], pa.string())
-        guess = guess_text(words)
-        kept = guess if guess.times and guess.form is None and not guess.marks else Guess("string")
-        return Seen.of(name, kept, words, set())
-    for kind in ("bool", "int64", "float64"):
-        try:
-            done = json_as(values, pa.type_for_alias(kind))
-        except pa.ArrowInvalid:
-            continue
-        if len(valid):
-            return Seen.of_values(name, kind, done)
-    return Seen.of_values(name, "json" if texts else "string", pa.nulls(len(values), pa.string()))
+        return Seen.of(name, Guess(named(kind)), words, set())
+    return Seen.of_values(name, named(kind), json_as(values, kind))
 
 
 def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
@@ -161,7 +167,13 @@ def _delimiter(lines: Sequence[str]) -> str | None:
         found = (times / widths.total(), width, character) if width > 1 else None
         if found and (best is None or found[:2] > best[:2]):
             best = found
-    return best[2] if best and best[0] > 0.5 else None
+    return best[2] if best and best[0] >= _ALIKE else None
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without what packed it."""
+    lower = name.lower()
+    return next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
 
 
 def _is_object(line: str) -> bool:

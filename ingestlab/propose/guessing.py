@@ -12,41 +12,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.readers.drift import text_as
+from ingestlab.readers.inference import EXACT, choose, named, type_of
+from ingestlab.readers.times import parse
 
 MARKS = ("", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan", "nil", "\\N", "-", "--", "?")
-FORMATS = (  # beside ISO 8601; where day and month cannot be told apart, the day comes first
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d.%m.%Y",
-    "%d/%m/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M",
-    "%d/%m/%Y",
-    "%m/%d/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M",
-    "%m/%d/%Y",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M",
-    "%Y/%m/%d",
-    "%d-%b-%Y %H:%M:%S",
-    "%d-%b-%Y",
-    "%d %b %Y",
-    "%d/%b/%Y:%H:%M:%S",
-)
+_CLOCKS = {" %H:%M:%S": r" \d\d?:\d\d:\d\d", " %H:%M": r" \d\d?:\d\d", "": ""}
+_DAYS = {  # beside ISO 8601; what a format takes is said more strictly than strptime does
+    "%d.%m.%Y": r"\d\d?\.\d\d?\.\d{4}",
+    "%d.%m.%y": r"\d\d?\.\d\d?\.\d\d",
+    "%d/%m/%Y": r"\d\d?/\d\d?/\d{4}",
+    "%d/%m/%y": r"\d\d?/\d\d?/\d\d",
+    "%m/%d/%Y": r"\d\d?/\d\d?/\d{4}",
+    "%m/%d/%y": r"\d\d?/\d\d?/\d\d",
+    "%d-%m-%Y": r"\d\d?-\d\d?-\d{4}",
+    "%m-%d-%Y": r"\d\d?-\d\d?-\d{4}",
+    "%Y/%m/%d": r"\d{4}/\d\d?/\d\d?",
+    "%d-%b-%Y": r"\d\d?-[A-Za-z]{3}-\d{4}",
+    "%d-%b-%y": r"\d\d?-[A-Za-z]{3}-\d\d",
+    "%d %b %Y": r"\d\d? [A-Za-z]{3} \d{4}",
+}
+FORMATS = {
+    **{day + clock: f"^{looks}{more}$" for day, looks in _DAYS.items() for clock, more in _CLOCKS.items()},
+    "%d/%b/%Y:%H:%M:%S": r"^\d\d/[A-Za-z]{3}/\d{4}:\d\d:\d\d:\d\d$",
+}
 FEW = 12  # different texts of a column that may be a closed set
 OFTEN = 10  # how often each must occur, on average
 _SLACK = 0.25  # of a column's range, on either side
 _NINES = re.compile(r"-?9{3,}\d?(?:\.0+)?")  # 999999, -9999, 999991
 _STICKS_OUT = 5  # times the largest of all others
+_ZONED_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*(?:Z|[+-]\d\d:?\d\d)$"
 _ID = re.compile(r"(?i)(?:^|_)(?:id|key|uuid|guid|nr|no)$")
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A column's type by pyarrow's name, the format of its times, and the texts that stand for nothing in it."""
+    """A column's type by pyarrow's name, the format of its times, and the texts that stand for nothing in it.
+
+    `doubt` says why it is text although it may be more.
+    """
 
     kind: str
     form: str | None = None
     marks: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     def times(self) -> bool:
@@ -85,9 +93,9 @@ class Seen:
     @classmethod
     def of(cls, name: str, guess: Guess, texts: pa.Array, nulls: AbstractSet[str]) -> Seen:
         """A column of text, under a guess."""
-        none = pc.is_in(texts, pa.array(sorted(nulls), pa.string()))
+        none = pc.is_in(texts, pa.array(sorted(nulls if guess.kind != "string" else {""}), pa.string()))
         words = pc.if_else(none, pa.scalar(None, pa.string()), texts)
-        values = words if guess.kind == "string" else text_as(words, _type(guess.kind), guess.form)
+        values = words if guess.kind == "string" else text_as(words, type_of(guess.kind), guess.form)
         return cls.of_values(name, guess.kind, values)
 
     @classmethod
@@ -122,44 +130,52 @@ class Seen:
 
 
 def guess_text(texts: pa.Array) -> Guess:
-    """The narrowest type that all texts of a column have, but for those that stand for nothing."""
-    marks = tuple(sorted(set(pc.unique(texts.filter(pc.is_in(texts, pa.array(MARKS)))).to_pylist())))
-    words = texts.filter(pc.invert(pc.is_in(texts, pa.array(MARKS)))).drop_null()
-    if not len(words) or pc.any(pc.match_substring_regex(words, r"^-?0\d")).as_py():
-        return Guess("string")  # 007 is no number
-    found = text_as(words, None).type
-    if not pa.types.is_string(found):
-        return Guess(str(found).replace("double", "float64").removesuffix("[day]"), None, marks)
-    for form in FORMATS:
-        try:
-            text_as(words, pa.timestamp("s"), form)
-        except pa.ArrowInvalid:
-            continue
-        return Guess("timestamp[s]", form, marks)
-    return Guess("string")
+    """The type that all texts of a column have, but for those that stand for nothing; in text, nothing does."""
+    marked = pc.is_in(texts, pa.array(MARKS))
+    words = texts.filter(pc.invert(marked)).drop_null()
+    marks = tuple(sorted(pc.unique(texts.filter(marked)).to_pylist()))
+    kind = choose(words)
+    if pa.types.is_null(kind):
+        return Guess("string")
+    if not pa.types.is_string(kind):
+        return Guess(named(kind), None, marks)
+    forms = [form for form, looks in FORMATS.items() if _is_time(words, form, looks)]
+    if len(forms) > 1:
+        return Guess("string", doubt=f"each value fits {' and '.join(forms)}: set timestamp_format to the right one")
+    return Guess("timestamp[us]", forms[0], marks) if forms else Guess("string", doubt=_offsets(words))
+
+
+def _is_time(words: pa.Array, form: str, looks: str) -> bool:
+    glance = words.slice(0, 64)
+    if not pc.all(pc.match_substring_regex(glance, looks)).as_py():
+        return False
+    fits = pc.all(pc.match_substring_regex(words, looks)).as_py()
+    return bool(fits) and not parse(words, form, "us").null_count
+
+
+def _offsets(words: pa.Array) -> str:
+    """What is said of times whose zones differ."""
+    if not pc.all(pc.match_substring_regex(words, _ZONED_TIME)).as_py():
+        return ""
+    return 'its times are of several zones: declare timestamp("us", "UTC") to have them as instants'
 
 
 def guess_values(name: str, values: pa.Array) -> Seen:
     """A column that has a type already; one that cannot be written by its name is of kind "json"."""
-    kind = {"double": "float64", "float": "float32"}.get(str(values.type), str(values.type).removesuffix("[day]"))
-    return Seen.of_values(name, kind, values)
-
-
-def _type(kind: str) -> pa.DataType:
-    """The type of a name; also of those with a zone, which pyarrow does not read."""
-    zoned = re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", kind)
-    return pa.timestamp(zoned[1], zoned[2]) if zoned else pa.type_for_alias(kind)
+    return Seen.of_values(name, named(values.type), values)
 
 
 def _numeric(seen: Seen, valid: pa.Array) -> Seen:
     different = pc.unique(valid)
-    unique = not seen.nullable and len(different) == len(valid)
+    unique = pa.types.is_integer(valid.type) and not seen.nullable and len(different) == len(valid)
     if pc.any(pc.invert(pc.is_finite(different))).as_py():
         return replace(seen, unique=unique)
     numbers: list[Any] = different.to_pylist()
     suspects = [n for n in numbers if _NINES.fullmatch(str(n))]
     others = [n for n in numbers if n not in set(suspects)]
     largest = max((abs(n) for n in others), default=0)
+    if largest >= EXACT:  # these are no amounts
+        return replace(seen, unique=unique)
     sentinels = tuple(sorted(n for n in suspects if others and not seen.is_id and abs(n) > _STICKS_OUT * largest))
     kept = [n for n in numbers if n not in set(sentinels)]
     low, high = (None, None) if unique or seen.is_id or len(kept) < 2 else _range(min(kept), max(kept))

@@ -154,6 +154,8 @@ def _literal(text: str) -> str:
 
 
 def _option(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(str(name))}: {_option(said)}" for name, said in value.items()) + "}"
     if isinstance(value, tuple):
         return f"({', '.join(_literal(str(v)) for v in value)},)"
     return _literal(str(value))

@@ -31,12 +31,15 @@ class Archive:
 
     A member fails alone if it is damaged, encrypted, a link, an archive itself, named twice, or too big together
     with those before it. An archive fails that has too many members, none that matches, or no list of them that
-    can be read; and a compressed tar that grows too far or does not match its checksum. Of a tar that is cut off
-    the members before the cut are taken. All that failed is tried when the archive is announced again.
+    can be read; and a compressed tar that grows too far or does not match its checksum. Of a tar that is cut off,
+    or goes on after its end, the members before are taken. All that failed is tried when the archive is announced
+    again. Members that no pattern takes are named as the fact ``archive`` of those that are taken; what macOS adds
+    (``__MACOSX``, ``.DS_Store``, AppleDouble files) and folders are no members.
 
     Attributes:
         reader: Reads each member, e.g. ``Csv(columns={...})``; members may be compressed themselves.
-        members: Shell patterns of the names to read, e.g. ``"*.csv"``; others are passed over.
+        members: Shell patterns of the names to read, e.g. ``"*.csv"``, of a path in the archive or its last part.
+            Case does not matter, nor which slash a name has.
         column: The column that gets each row's member name; None for none.
         max_members: Most entries in an archive.
         limits: How far all members together may grow.
@@ -59,8 +62,9 @@ class Archive:
 
     def takes(self, name: str) -> bool:
         """Whether a member of this name is to be read."""
-        base = name.rsplit("/", 1)[-1]
-        return any(fnmatchcase(name, p) or fnmatchcase(base, p) for p in self.patterns)
+        path = _slashed(name)
+        base = path.rsplit("/", 1)[-1]
+        return any(fnmatchcase(path, p) or fnmatchcase(base, p) for p in map(_slashed, self.patterns))
 
     @property
     def resources(self) -> dict[str, float]:
@@ -105,6 +109,11 @@ class Archive:
             raise TerminalError(wanted, f"the columns {listed(records.table.column_names)}", "Set Archive's `column`.")
         names = pa.repeat(pa.scalar(member_name(piece.uri), pa.string()), len(records.table))
         return replace(records, table=records.table.append_column(self.column, names))
+
+
+def _slashed(name: str) -> str:
+    """A name as patterns are compared: archives that were made on Windows may have its slashes, and its cases."""
+    return name.replace("\\", "/").casefold()
 
 
 def _member(piece: Piece) -> Piece:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.readers.body import Body
-from ingestlab.readers.columns import cast, one_array, strictly_timed
+from ingestlab.readers.columns import below_zero, cast, one_array, refuse_wrapped, strictly_timed
 from ingestlab.readers.cutting import Dialect
+from ingestlab.readers.drift import text_as
+from ingestlab.readers.nulls import Marks, nulled, textual
 
+_STEP = 1 << 18  # bytes looked at in one go: they stay in the processor's cache
+_LOWER = 0x20  # the bit that letters have and capitals have not
 Ragged = list[tuple[int, int]]  # records with too many or too few fields, as (number, fields)
 
 
@@ -24,24 +29,33 @@ class Layout:
 
     Attributes:
         names: The file's columns, in its order.
-        types: The columns that are wanted, and their types; None to infer types for all.
+        types: The columns that are wanted, and their types.
         dialect: How fields are separated and quoted.
-        nulls: Texts that stand for no value.
+        nulls: By column, the texts that stand for no value; none where a column is not in it.
         timestamp_format: For strptime; None for ISO 8601.
     """
 
     names: tuple[str, ...]
-    types: Mapping[str, pa.DataType] | None
+    types: Mapping[str, pa.DataType]
     dialect: Dialect
-    nulls: tuple[str, ...]
+    nulls: Mapping[str, Marks] = field(default_factory=dict)
     timestamp_format: str | None = None
 
     @property
-    def plain(self) -> Mapping[str, pa.DataType] | None:
-        """The types that the parser itself makes: texts of a time format come out as texts."""
-        if self.types is None or self.timestamp_format is None:
-            return self.types
-        return {n: pa.string() if strictly_timed(k, self.timestamp_format) else k for n, k in self.types.items()}
+    def shared(self) -> Marks:
+        """The markers of the columns that the parser itself makes values of: those of most of them."""
+        counts = Counter(self.nulls.get(name, ()) for name, kind in self.types.items() if not self._later(kind))
+        return counts.most_common(1)[0][0] if counts else ()
+
+    def plain(self, shared: Marks) -> Mapping[str, pa.DataType]:
+        """The types that the parser itself makes; what it cannot, for their markers or formats, it leaves as text."""
+        return {
+            name: pa.string() if self._later(kind) or self.nulls.get(name, ()) != shared else kind
+            for name, kind in self.types.items()
+        }
+
+    def _later(self, kind: pa.DataType) -> bool:
+        return textual(kind) or strictly_timed(kind, self.timestamp_format)
 
 
 def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
@@ -50,28 +64,58 @@ def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
     Raises:
         pa.ArrowInvalid: A value is not of its column's type.
     """
-    table, ragged = _read(body, layout, layout.plain)
-    if layout.timestamp_format is None:
-        return table, ragged
-    if layout.types is None:
-        return _without_false_times(table, body, layout), ragged
+    shared = layout.shared
+    plain = layout.plain(shared)
+    table, ragged = _read(body, layout, plain, shared)
+    _refuse_wrapped(table, body, layout)
     for i, name in enumerate(table.column_names):
-        if table.column(i).type != layout.types[name]:
-            times = cast(one_array(table.column(i)), layout.types[name], layout.timestamp_format)
-            table = table.set_column(i, name, times)
+        kind, column = layout.types[name], table.column(i)
+        if textual(plain[name]):
+            column = pa.chunked_array([nulled(c, layout.nulls.get(name, ())) for c in column.chunks], plain[name])
+        if column.type != kind:
+            column = _made(one_array(column), kind, layout.timestamp_format)
+        if column is not table.column(i):
+            table = table.set_column(i, name, column)
     return table, ragged
+
+
+def _made(texts: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
+    """Texts as values of a type, as the parser would make them."""
+    if strictly_timed(kind, timestamp_format):
+        return cast(texts, kind, timestamp_format)
+    return text_as(texts, kind, timestamp_format)
+
+
+def _refuse_wrapped(table: pa.Table, body: Body, layout: Layout) -> None:
+    """Raises ArrowInvalid for a hexadecimal number that its type has no room for: the parser makes it negative."""
+    signed = [f.name for f in table.schema if pa.types.is_signed_integer(f.type)]
+    suspects = [name for name in signed if below_zero(table[name])]
+    if not suspects or not _has_hex(body):
+        return
+    texts, _ = _read(body, layout, dict.fromkeys(suspects, pa.string()), ())
+    for name in suspects:
+        refuse_wrapped(one_array(texts[name]), one_array(table[name]))
+
+
+def _has_hex(body: Body) -> bool:
+    """Whether `0x` is somewhere; numpy sees it several times faster than `bytes.find` does among many zeros."""
+    for at in range(body.begin, body.end, _STEP):
+        part = np.frombuffer(body.data, np.uint8)[at : min(at + _STEP + 1, body.end)]
+        if ((part[1:] | _LOWER == ord("x")) & (part[:-1] == ord("0"))).any():
+            return True
+    return False
 
 
 def readable(kind: pa.DataType) -> bool:
     """Whether pyarrow can make values of a type from text."""
     try:
-        convert(Body(b"", 0, 0, Dialect()), Layout(("a",), {"a": kind}, Dialect(), ()))
+        convert(Body(b"", 0, 0, Dialect()), Layout(("a",), {"a": kind}, Dialect()))
     except pa.ArrowNotImplementedError:
         return False
     return True
 
 
-def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType] | None) -> tuple[pa.Table, Ragged]:
+def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType], nulls: Marks) -> tuple[pa.Table, Ragged]:
     ragged: Ragged = []
 
     def skip(row: Any) -> str:
@@ -89,31 +133,17 @@ def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType] | None) -
             newlines_in_values=True,
             invalid_row_handler=skip,
         ),
-        convert_options=_options(layout, types),
+        convert_options=_options(layout, types, nulls),
     )
     return table, ragged
 
 
-def _options(layout: Layout, types: Mapping[str, pa.DataType] | None) -> ConvertOptions:
+def _options(layout: Layout, types: Mapping[str, pa.DataType], nulls: Marks) -> ConvertOptions:
     return ConvertOptions(
         check_utf8=False,  # checked when the bytes were loaded
         column_types=types,
-        include_columns=None if types is None else list(types),
-        null_values=layout.nulls,
-        strings_can_be_null=True,
+        include_columns=list(types),
+        null_values=nulls,
+        strings_can_be_null=False,  # which texts are null is said by column
         timestamp_parsers=None if layout.timestamp_format is None else [layout.timestamp_format],
     )
-
-
-def _without_false_times(table: pa.Table, body: Body, layout: Layout) -> pa.Table:
-    """Where types are inferred: a column that only Arrow takes for times is text."""
-    timed = [f.name for f in table.schema if strictly_timed(f.type, layout.timestamp_format)]
-    if not timed:
-        return table
-    texts, _ = _read(body, layout, dict.fromkeys(timed, pa.string()))
-    for name in timed:
-        values = one_array(texts[name])
-        with suppress(pa.ArrowInvalid):
-            values = cast(values, table.schema.field(name).type, layout.timestamp_format)
-        table = table.set_column(table.column_names.index(name), name, values)
-    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -93,26 +92,17 @@ def is_json(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.JsonType)
 
 
-def json_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """JSON text as values of a type; None for the type that they have, where that is a simple one.
+def json_as(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
+    """JSON text as values of a type.
 
     Raises:
         pa.ArrowInvalid: A value is not of this type.
     """
-    if kind is None or pa.types.is_string(kind):
-        guess = None if kind else _guess(values)
-        return pa.array([plain(text) for text in values.to_pylist()], pa.string()) if guess is None else guess
+    if pa.types.is_string(kind):
+        return pa.array([plain(text) for text in values.to_pylist()], pa.string())
     text = b"".join(b'{"value":%s}\n' % (value or "null").encode() for value in values.to_pylist())
     column = _read(text, Shape({"value": kind}).parsed, "ignore")["value"].combine_chunks()
     return column if column.type == kind else cast(column, kind, timestamp_format)
-
-
-def _guess(values: pa.Array) -> pa.Array | None:
-    """Values of the first simple type that takes them all."""
-    for kind in (pa.bool_(), pa.int64(), pa.float64()):
-        with suppress(pa.ArrowInvalid):
-            return json_as(values, kind)
-    return None
 
 
 def _read(text: bytes, types: Types | None, unexpected: Unexpected) -> pa.Table:

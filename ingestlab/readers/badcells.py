@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ingestlab.readers.arrowcsv import Layout, convert
 from ingestlab.readers.body import Body
+from ingestlab.readers.columns import cast as as_values
 from ingestlab.readers.columns import convert as as_type
 from ingestlab.readers.columns import one_array, strictly_timed
 from ingestlab.readers.cutting import Dialect, Ints
@@ -32,19 +33,21 @@ _COULD_BE = (
     (pa.types.is_date, _ISO),
 )
 
+_HEX_NUMBER = r"^[ \t]*0[xX][0-9a-fA-F]+[ \t]*$"
+
 Fails = Callable[[int, int], int | None]
 
 
 def wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
     """The records with a cell that cannot be of its column's type, told by its looks."""
-    types = layout.types or {}
+    types = layout.types
     found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not _textual(kind)]
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
 
 def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
     """The cells that cannot be converted, as (number, column, text); no record of `body` is ragged."""
-    for name, kind in (layout.types or {}).items():
+    for name, kind in layout.types.items():
         if not _textual(kind):
             for i, value in _of_column(body, replace(layout, types={name: kind}), kind, texts[name]):
                 yield i, name, str(value)
@@ -64,11 +67,20 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
     if strictly_timed(kind, layout.timestamp_format):
         return as_type(one_array(texts), kind, layout.timestamp_format)[1]
     with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        texts.cast(kind)  # works for most columns, and faster than the look at each cell
+        as_values(one_array(texts), kind)  # works for most columns, and faster than the look at each cell
         return np.empty(0, np.int64)
     pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
     possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
-    return np.flatnonzero(~possible.to_numpy())
+    found = np.flatnonzero(~possible.to_numpy())
+    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_signed_integer(kind) else found
+
+
+def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
+    """Hexadecimal numbers that a type has no room for: the parser names other bad cells first, wherever they are."""
+    places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
+    numbers = texts.take(pa.array(places)).to_pylist()
+    wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]
+    return np.array(wrong, np.int64)
 
 
 def _search(body: Body, layout: Layout) -> list[int]:
@@ -107,7 +119,7 @@ def _named(error: pa.ArrowInvalid, low: int) -> int:
 def _names_rows() -> bool:
     """Whether this pyarrow says in its message which record is the first that it cannot convert."""
     data = b"1\n2\nx\n4\nx\n"
-    layout = Layout(("a",), {"a": pa.int64()}, Dialect(), ())
+    layout = Layout(("a",), {"a": pa.int64()}, Dialect())
     try:
         convert(Body(data, 0, len(data), layout.dialect), layout)
     except pa.ArrowInvalid as error:

@@ -36,11 +36,6 @@ def sift(text: bytes, numbers: Ints, shape: Shape) -> tuple[bytes, Ints, list[Ba
     return text, numbers, bad + more
 
 
-def also(names: list[str]) -> str:
-    """What is said of names that were not declared."""
-    return shorten(f"also {listed(names)}")
-
-
 def _sift(text: bytes, numbers: Ints, shape: Shape, step: int, judge: Judge) -> tuple[bytes, Ints, list[Bad]]:
     """Judges the runs of `step` records that the parser refuses, by asking it about ever fewer of them."""
     spans, count = scan(text, LINES, 0, len(text)), len(numbers)
@@ -86,6 +81,6 @@ def _reasons(line: bytes, row: int, shape: Shape) -> list[Bad]:
     if wrong:
         return [Bad(row, "type", name, shorten(dumps(record[name], quote=False) or "null")) for name in wrong]
     if shape.columns is not None and (extra := [n for n in record if n not in shape.columns]):
-        return [Bad(row, "columns", None, also(extra))]
+        return [Bad(row, "columns", None, shorten(f"also {listed(extra)}"))]
     said = refused(line, shape.parsed, shape.unexpected)
     return [Bad(row, "json", None, shorten(said or "not one object"))]

@@ -15,12 +15,13 @@ from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad
 from ingestlab.readers.cutting import Ints
 from ingestlab.readers.excerpts import shorten
-from ingestlab.readers.times import has_zone, parse
+from ingestlab.readers.times import has_zone, parse, plain_format
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
+_HEX = r"^[ \t]*0[xX]"
 _CLOCK = r":\d\d.*" + _ZONE
 
 Types = dict[str, pa.DataType]
@@ -41,9 +42,15 @@ def check_format(timestamp_format: str | None) -> None:
     """Raises TerminalError for a time format that cannot be read back."""
     if timestamp_format is None:
         return
-    with suppress(ValueError):
-        datetime.strptime(_SAMPLE.strftime(timestamp_format), timestamp_format)  # noqa: DTZ007 - a zone is its matter
-        return
+    plain = plain_format(timestamp_format)
+    if "%Z" in plain.replace("%%", ""):
+        fix = "Names such as CST are several zones: have offsets written and use %z, or make times of text in `clean`."
+        raise TerminalError("a time format without names of zones", f"%Z in {timestamp_format!r}", fix)
+    with suppress(ValueError, OverflowError, pa.ArrowInvalid):
+        text = _SAMPLE.strftime(plain)
+        wanted = datetime.strptime(text, plain)  # noqa: DTZ007 - a zone is its matter
+        if parse(pa.array([text]), timestamp_format, "us")[0].as_py() == wanted:
+            return
     raise TerminalError("a time format that strptime knows", repr(timestamp_format), "E.g. '%d/%m/%Y %H:%M:%S'.")
 
 
@@ -259,7 +266,24 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
         none = pa.scalar(None, values.type)
         plain = pc.if_else(zoned, none, values).cast(pa.timestamp(kind.unit))
         return pc.coalesce(pc.if_else(zoned, values, none).cast(kind), pc.assume_timezone(plain, "UTC").cast(kind))
-    return values.cast(kind)
+    done = values.cast(kind)
+    if pa.types.is_signed_integer(kind) and below_zero(done):
+        refuse_wrapped(values, done)
+    return done
+
+
+def below_zero(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether there is a negative number."""
+    least = pc.min(values).as_py()
+    return least is not None and least < 0
+
+
+def refuse_wrapped(texts: pa.Array, numbers: pa.Array) -> None:
+    """Raises ArrowInvalid where a hexadecimal number came out negative: its type has no room for it."""
+    wrapped = pc.and_kleene(pc.match_substring_regex(texts, _HEX), pc.less(numbers, 0))
+    first = pc.index(wrapped, pa.scalar(value=True)).as_py()
+    if first >= 0:
+        raise pa.ArrowInvalid(f"Row #{first + 1}: {texts[first].as_py()!r} is beyond {numbers.type}")
 
 
 def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:

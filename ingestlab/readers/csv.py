@@ -22,6 +22,7 @@ from ingestlab.readers.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
     check_extra,
+    check_format,
     check_optional,
     check_width,
     declared,
@@ -29,20 +30,21 @@ from ingestlab.readers.columns import (
 from ingestlab.readers.compression import compression
 from ingestlab.readers.cutting import Cut, Dialect, Ints, cut, first_record
 from ingestlab.readers.detection import by_mark
-from ingestlab.readers.drift import looks, refuses, settle, text_as, told, with_missing
+from ingestlab.readers.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import distant_header, header, other_delimiter
-from ingestlab.readers.inference import Looks, merged
+from ingestlab.readers.inference import Looks, look, merged, or_text
 from ingestlab.readers.linewise import check_encoding
 from ingestlab.readers.linewise import settle as settle_encoding
 from ingestlab.readers.linewise import whole as whole_file
 from ingestlab.readers.mending import set_apart
+from ingestlab.readers.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled
 from ingestlab.readers.packs import Opened, read_pack
 from ingestlab.readers.parsing import Parsed, parse
 from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
 from ingestlab.storage import Store
 
-NULLS = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
+NULLS = KNOWN
 _READ = 8 << 20  # bytes held at once while looking for places to cut
 
 
@@ -62,8 +64,9 @@ class Csv:
             back. A column that is empty is string.
         delimiter: One ASCII character, ``"\t"`` for TSV.
         quote: One ASCII character; None where quotes are plain text.
-        encoding: Any text encoding that Python knows; None to have it detected, for each piece on its own.
-        null_values: Texts that stand for no value, quoted or not, in columns of every type.
+        encoding: Any text encoding that Python knows; None to have it detected, once for the whole file.
+        null_values: Texts that stand for no value, quoted or not: for columns of every type, or by column. Where
+            nothing is said it is the empty field in text, and also NA, N/A, NULL, null, NaN and nan in others.
         timestamp_format: For strptime; None for ISO 8601.
         optional: Declared columns that a file may lack; they are null in it.
         extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
@@ -78,7 +81,7 @@ class Csv:
     delimiter: str = ","
     quote: str | None = '"'
     encoding: str | None = "utf-8"
-    null_values: Sequence[str] = NULLS
+    null_values: NullValues = None
     timestamp_format: str | None = None
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
@@ -94,15 +97,18 @@ class Csv:
         if self.quote == self.delimiter:
             raise TerminalError("a quote that is not the delimiter", repr(self.quote), "Use quote=None for no quoting.")
         check_encoding(self.encoding)
+        check_format(self.timestamp_format)
         if self.columns is not None:
             object.__setattr__(self, "columns", declared(self.columns, readable, "CSV"))
             check_optional(self.optional, self.columns)
-        object.__setattr__(self, "null_values", tuple(self.null_values))
+        object.__setattr__(self, "null_values", checked(self.null_values, self.columns))
         object.__setattr__(self, "optional", tuple(self.optional))
 
     def __hash__(self) -> int:
         columns = None if self.columns is None else tuple(self.columns.items())
-        return hash((columns, self.delimiter, self.quote, self.encoding, self.null_values, self.timestamp_format))
+        return hash(
+            (columns, self.delimiter, self.quote, self.encoding, hashed(self.null_values), self.timestamp_format)
+        )
 
     def drifting(self, word: SchemaDrift) -> Csv:
         """The same reader under a pipeline's `schema_drift`."""
@@ -177,34 +183,52 @@ class Csv:
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """The last part of `read`: what becomes of schema drift."""
-
-        def loosely(names: AbstractSet[str]) -> Records:
-            parsed = self._parse(opened.body, opened.names, names)
-            return self._told(parsed, opened, piece)
-
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
-        retype = partial(text_as, timestamp_format=self.timestamp_format)
-        return settle(records, self.drift, self._types, self._unknown(opened.names), loosely, retype)
+        loosely = partial(self._loosely, opened, piece)
+        unknown, of_file = self._unknown(opened.names), piece.settled.get("types")
+        return settle(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
+
+    def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
+        """The records with some of the declared columns as texts."""
+        return self._told(self._parse(opened.body, opened.names, names), opened, piece)
+
+    def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
+        """Texts as values of a type; None for the one that is chosen."""
+        kind = or_text(self._look(values).type) if kind is None else kind
+        return text_as(nulled(values, self._nulls("", kind)), kind, self.timestamp_format)
+
+    def _look(self, values: pa.Array) -> Looks:
+        return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
 
     def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
-        """Pieces that know the types of their file, where these are not declared."""
-        if self.columns is not None or len(pieces) == 1:
+        """Pieces that know the types of their file, where these are not declared, or may turn out to be others."""
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
+        types = attempt(self._types_over, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(pieces, "types", types)
+
+    def _types_over(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+        sights = partial(self._sights, pieces, store)
+        if self.columns is not None:
+            return types_of_file(sights, self._types, self._look, self._retyped)
         looks: dict[str, Looks] = {}
+        for sight in sights():
+            looks = merged(looks, looks_of(sight.found.table, self._nulls, self.timestamp_format))
+        return chosen(looks)
+
+    def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
+        """What is read of each piece, one after the other."""
         for piece in pieces:
-            text = attempt(self._texts, piece, store)
-            if isinstance(text, TerminalError):  # the file fails by itself when this piece is read
-                return pieces
-            looks = merged(looks, looks_of(text, self._nulls, self.timestamp_format))
-        return settled(pieces, "types", chosen(looks))
+            opened = self.open_text(piece, store)
+            records = self.read_text(opened, piece)
+            yield Sight(records, self._unknown(opened.names), partial(self._loosely, opened, piece))
 
-    def _texts(self, piece: Piece, store: Store) -> pa.Table:
-        return self.read_text(self.open_text(piece, store), piece).table
-
-    def _nulls(self, _column: str, kind: pa.DataType) -> Sequence[str]:
-        """What stands for no value where columns are not declared: in text, by default, the empty field alone."""
-        return ("",) if pa.types.is_string(kind) and self.null_values == NULLS else self.null_values
+    def _nulls(self, column: str, kind: pa.DataType) -> Marks:
+        """What stands for no value in a column of a type."""
+        return marks_of(self.null_values, column, kind)
 
     @property
     def _dialect(self) -> Dialect:
@@ -230,8 +254,9 @@ class Csv:
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
         if self.columns is None:  # texts, of which types are made when the whole file is known
-            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), self._dialect, ()))
-        layout = Layout(names, types, self._dialect, tuple(self.null_values), self.timestamp_format)
+            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), self._dialect))
+        nulls = {name: self._nulls(name, self._types.get(name, kind)) for name, kind in types.items()}
+        layout = Layout(names, types, self._dialect, nulls, self.timestamp_format)
         return parse(body, layout)
 
     def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:

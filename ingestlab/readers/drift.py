@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,27 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.errors import TerminalError
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.columns import cast, failing, one_array, strictly_timed
+from ingestlab.readers.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.readers.excerpts import shorten
+from ingestlab.readers.inference import EXACT, choose, or_text, type_of, type_text
 
-EXACT = 2**53  # from here on a float64 has no room for every integer
 _NOTHING = "\0"  # stands for null: no text has it
 
 Loosely = Callable[[AbstractSet[str]], Records]
 Retype = Callable[[pa.Array, pa.DataType | None], pa.Array]  # raises ArrowInvalid; None: the type that values have
 Rows = dict[str, list[int]]  # of records, by column
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Types = Mapping[str, pa.DataType]
+Look = Callable[[pa.Array], Any]  # what loose values may be: it has a `type`, and can be joined with others by |
 R = TypeVar("R", bound=Any)
+
+
+class Sight(NamedTuple):
+    """What was read of a piece: the first three things that :func:`settle` wants to know."""
+
+    found: Records
+    unknown: Sequence[str]
+    loosely: Loosely
 
 
 def told(reader: R, word: SchemaDrift) -> R:
@@ -60,10 +70,11 @@ def looks(word: SchemaDrift | None) -> bool:
 def settle(
     found: Records,
     word: SchemaDrift | None,
-    types: Mapping[str, pa.DataType],
+    types: Types,
     unknown: Sequence[str],
     loosely: Loosely,
     retype: Retype,
+    of_file: Mapping[str, str] | None = None,
 ) -> Records:
     """Records after their schema drift.
 
@@ -74,22 +85,26 @@ def settle(
         unknown: The columns that are not declared.
         loosely: Reads again, the given declared columns as loose values.
         retype: Makes loose values of a type.
+        of_file: The types that columns have in the whole file, where :func:`types_of_file` has found them.
     """
     if word is None or word == "freeze":
         return found
     if word == "discard_row":
         return _without_rows(found, unknown)
-    unfit: dict[str, list[int]] = {}
+    evolved = {name: type_of(kind) for name, kind in (of_file or {}).items()} if word == "evolve" else {}
+    unfit: dict[str, list[int]] = {name: [] for name in evolved if name in types}
+    if unfit:
+        found = loosely(unfit.keys())
     # A reader may find the bad values of one column only after those of another.
     while more := {n: rows for n, rows in _unfit(found, types).items() if n not in unfit}:
         unfit |= more
         found = loosely(unfit.keys())
     if word == "evolve":
-        return _evolved(found, types, unfit, unknown, retype)
+        return _evolved(found, types, unfit, unknown, retype, evolved)
     return _emptied(found, types, unfit, unknown, retype)
 
 
-def with_missing(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+def with_missing(table: pa.Table, types: Types) -> pa.Table:
     """A table with null columns for those declared that it lacks, all of them in the order declared, others after."""
     for name, kind in types.items():
         if name not in table.column_names:
@@ -110,20 +125,62 @@ def _without_rows(found: Records, unknown: Sequence[str]) -> Records:
     return replace(found, table=table, rows=found.rows[keep], bad=tuple(sorted(bad, key=lambda b: b.row)))
 
 
+def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Look, retype: Retype) -> dict[str, str]:
+    """The types that drifting columns are to have in all pieces of a file.
+
+    Args:
+        sights: Each time that it is asked: what was read of each piece.
+        types: The declared columns.
+        look: What loose values may be.
+        retype: Makes loose values of a type.
+
+    Returns:
+        The types of columns that are not declared, and of those declared that have values of other types.
+    """
+    unknown: dict[str, Any] = {}
+    unfit: set[str] = set()
+    for sight in sights():
+        unfit |= _unfit(sight.found, types).keys()
+        _look_at(unknown, sight.found.table, sight.unknown, look)
+    wider: dict[str, list[pa.DataType]] = {}
+    while unfit - wider.keys():  # the records that were not as declared have their say now
+        wider, unknown = {name: [*_wider(types[name])] for name in unfit}, {}
+        for sight in sights():
+            loose = sight.loosely(wider.keys())
+            unfit |= _unfit(loose, types).keys()
+            _look_at(unknown, loose.table, sight.unknown, look)
+            for name, kinds in wider.items():
+                wider[name] = [k for k in kinds if _widens(one_array(loose.table[name]), types[name], k, retype)]
+    chosen = {name: or_text(looks.type) for name, looks in unknown.items()}
+    chosen |= {name: next(iter(kinds), pa.string()) for name, kinds in wider.items()}
+    return {name: type_text(kind) for name, kind in chosen.items()}
+
+
+def _look_at(known: dict[str, Any], table: pa.Table, names: Iterable[str], look: Look) -> None:
+    for name in names:
+        looks = look(one_array(table[name]))
+        known[name] = known[name] | looks if name in known else looks
+
+
 def _evolved(
-    found: Records, types: Mapping[str, pa.DataType], unfit: Iterable[str], unknown: Sequence[str], retype: Retype
+    found: Records,
+    types: Types,
+    unfit: Iterable[str],
+    unknown: Sequence[str],
+    retype: Retype,
+    of_file: Types,
 ) -> Records:
     table = found.table
     for name in unfit:
-        table = _put(table, name, _widened(one_array(table[name]), types[name], retype))
+        values = one_array(table[name])
+        wide = retype(values, of_file[name]) if name in of_file else _widened(values, types[name], retype)
+        table = _put(table, name, wide)
     for name in unknown:
-        table = _put(table, name, retype(one_array(table[name]), None))
+        table = _put(table, name, retype(one_array(table[name]), of_file.get(name)))
     return replace(found, table=table)
 
 
-def _emptied(
-    found: Records, types: Mapping[str, pa.DataType], unfit: Rows, unknown: Sequence[str], retype: Retype
-) -> Records:
+def _emptied(found: Records, types: Types, unfit: Rows, unknown: Sequence[str], retype: Retype) -> Records:
     table, discarded = found.table, Counter[str]()
     for name, rows in unfit.items():
         old = one_array(table[name])
@@ -135,7 +192,7 @@ def _emptied(
     return replace(found, table=table.drop_columns(list(unknown)), discarded={n: k for n, k in discarded.items() if k})
 
 
-def _unfit(found: Records, types: Mapping[str, pa.DataType]) -> Rows:
+def _unfit(found: Records, types: Types) -> Rows:
     """The columns with values that are not of their types, and the records with those."""
     cells: Rows = {}
     for bad in found.bad:
@@ -146,14 +203,17 @@ def _unfit(found: Records, types: Mapping[str, pa.DataType]) -> Rows:
 
 def _widened(values: pa.Array, kind: pa.DataType, retype: Retype) -> pa.Array:
     """Values as the narrowest of the wider types that takes them all."""
-    for wider in _wider(kind):
-        try:
-            done = retype(values, wider)
-        except pa.ArrowInvalid:
-            continue
-        if not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and _inexact(done)):
-            return done
-    return retype(values, pa.string())
+    wider = next((wide for wide in _wider(kind) if _widens(values, kind, wide, retype)), pa.string())
+    return retype(values, wider)
+
+
+def _widens(values: pa.Array, kind: pa.DataType, wider: pa.DataType, retype: Retype) -> bool:
+    """Whether a wider type takes values that are not all of the narrow one, and keeps the digits of those that are."""
+    try:
+        done = retype(values, wider)
+    except pa.ArrowInvalid:
+        return False
+    return not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and _inexact(done))
 
 
 def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
@@ -164,7 +224,7 @@ def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
     if pa.types.is_date(kind):
         yield from (pa.timestamp("s"), pa.timestamp("us"))
     if pa.types.is_timestamp(kind):
-        yield from (pa.timestamp("us", kind.tz), pa.timestamp("ns", kind.tz))
+        yield pa.timestamp("us", kind.tz)
 
 
 def _inexact(values: pa.Array) -> bool:
@@ -189,14 +249,16 @@ def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) 
 
 
 def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """Text as values of a type, as pyarrow's CSV parser reads them; None for the type that it would infer.
+    """Text as values of a type, as pyarrow's CSV parser reads them; None for the type that is chosen.
 
     Raises:
         pa.ArrowInvalid: A value is not of this type.
     """
-    if not len(values) or (kind is not None and pa.types.is_string(kind)):
-        return values.cast(kind or pa.string())
-    if kind is not None and strictly_timed(kind, timestamp_format):
+    if kind is None:
+        kind = or_text(choose(values, timestamp_format))
+    if not len(values) or pa.types.is_string(kind):
+        return values.cast(kind)
+    if strictly_timed(kind, timestamp_format):
         return cast(values, kind, timestamp_format)
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(values, '"', '""'), '"\n', "")
     lines = pc.fill_null(quoted, f"{_NOTHING}\n")
@@ -206,7 +268,7 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
         parse_options=ParseOptions(newlines_in_values=True),
         convert_options=ConvertOptions(
             check_utf8=False,
-            column_types=None if kind is None else {"value": kind},
+            column_types={"value": kind},
             null_values=[_NOTHING],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -214,17 +276,9 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
         ),
     )
     done = one_array(table["value"])
-    if strictly_timed(done.type, timestamp_format) and kind is None:
-        return _timed_or_text(values, done.type, timestamp_format)
-    return done.cast(pa.string()) if pa.types.is_null(done.type) else done
-
-
-def _timed_or_text(values: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
-    """What the parser would infer to be times: they stay text where one is no day of the calendar."""
-    try:
-        return cast(values, kind, timestamp_format)
-    except pa.ArrowInvalid:
-        return values
+    if pa.types.is_signed_integer(done.type) and below_zero(done):
+        refuse_wrapped(values, done)
+    return done
 
 
 def _put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -50,6 +50,7 @@ class Opened:
 
     data: bytes
     facts: dict[str, Any]
+    pages: int = 1  # of a TIFF, or frames of an animation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class Images:
     Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
     ``mode`` (Pillow's, e.g. ``RGB``), ``captured`` (the camera's clock, no zone; null where it does not say),
     ``name`` of the file, ``path`` in the lake, ``sha256`` and ``bytes``. Every image is decoded, so that damage shows.
+    Of a TIFF of several pages, or an animation, the first is read, and the fact ``pages`` says how many there are.
 
     Attributes:
         formats: Pillow's names of the formats taken.
@@ -95,7 +97,9 @@ class Images:
         if self.content:
             schema = SCHEMA.append(pa.field("content", pa.binary()))
         text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
-        return Records(pa.Table.from_pylist([row], schema=schema), np.zeros(1, np.int64), raw=lambda _: {0: text})
+        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
+        table = pa.Table.from_pylist([row], schema=schema)
+        return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: text}, facts=told)
 
     def open(self, piece: Piece, store: Store) -> Opened:
         """The bytes of an image that was decoded, and the columns that tell what it is.
@@ -105,9 +109,9 @@ class Images:
         """
         check_size(store.size(piece.path), piece.name, self.max_bytes)
         data = load(piece, store, capped(Limits(), self.max_bytes))
-        return Opened(data, self._look(data, piece))
+        return Opened(data, *self._look(data, piece))
 
-    def _look(self, data: bytes, piece: Piece) -> dict[str, Any]:
+    def _look(self, data: bytes, piece: Piece) -> tuple[dict[str, Any], int]:
         pillow = needed("PIL.Image", "images", "Images")
         try:
             with warnings.catch_warnings():
@@ -116,7 +120,8 @@ class Images:
                     self._check_pixels(image.width, image.height, piece)
                     exif = image.getexif()
                     image.load()
-                    return _facts(image, exif)
+                    facts = _facts(image, exif)
+                    return facts, getattr(image, "n_frames", 1)
         except TerminalError:
             raise
         except pillow.UnidentifiedImageError:

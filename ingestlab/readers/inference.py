@@ -147,6 +147,11 @@ def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:
     return look(texts, timestamp_format).type
 
 
+def or_text(kind: pa.DataType | None) -> pa.DataType:
+    """A type that was chosen; text where there is nothing to choose by, or nothing in common."""
+    return pa.string() if kind is None or pa.types.is_null(kind) else kind
+
+
 def named(kind: pa.DataType) -> str:
     """A type's name, as it is declared."""
     return _NAMES.get(str(kind), str(kind).removesuffix("[day]"))

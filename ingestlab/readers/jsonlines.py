@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -14,8 +15,8 @@ import pyarrow as pa
 from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
-from ingestlab.readers.arrowjson import Shape, json_as, read_objects, readable
-from ingestlab.readers.badjson import also, sift
+from ingestlab.readers.arrowjson import Shape, read_objects, readable
+from ingestlab.readers.badjson import sift
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
@@ -26,12 +27,24 @@ from ingestlab.readers.columns import (
     convert_columns,
     declared,
 )
-from ingestlab.readers.cutting import Ints, Spans
-from ingestlab.readers.drift import settle, told
+from ingestlab.readers.cutting import Ints, Spans, scan
+from ingestlab.readers.drift import Sight, settle, told, types_of_file
 from ingestlab.readers.inference import type_of
-from ingestlab.readers.jsontext import dumps, flaw, loads, suspects, unknown_names
-from ingestlab.readers.jsontypes import Found, chosen, joined, survey
-from ingestlab.readers.linewise import Lined, Raw, blocks, check_encoding, load_lines, split_lines, without
+from ingestlab.readers.jsonraw import document, may_be_document
+from ingestlab.readers.jsontext import flaw, suspects, unknown_names
+from ingestlab.readers.jsontexts import as_texts
+from ingestlab.readers.jsontypes import Found, chosen, joined, look_at, retyped, survey
+from ingestlab.readers.linewise import (
+    LINES,
+    Lined,
+    Raw,
+    blocks,
+    check_encoding,
+    load_lines,
+    split_lines,
+    whole,
+    without,
+)
 from ingestlab.readers.mending import set_apart
 from ingestlab.readers.typed import check_exact, fitted, kept, settled
 from ingestlab.readers.typed import told as types_told
@@ -39,6 +52,8 @@ from ingestlab.storage import Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+)", re.DOTALL)  # what the parser says
+_LOST = "\ufffd".encode()  # in place of bytes that are no text
 Parsed = tuple[pa.Table, Ints, list[Bad]]
 
 
@@ -97,8 +112,12 @@ class JsonLines:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
+        first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
+        if may_be_document(first) or not first:
+            return [whole(file)]
         pieces = split_lines(file, store, size, self.encoding)
-        if self.columns is not None or len(pieces) == 1:
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_of, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
@@ -112,24 +131,48 @@ class JsonLines:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, or one JSON document
                 in place of one a line; or its columns have no types that could be inferred.
         """
-        lined = load_lines(piece, store, self.encoding, self.limits)
-        if not piece.start:
-            _refuse_document(lined, piece.name)
+        lined = self.lines(piece, store)
         if self.columns is None:
             return self._read_undeclared(lined, piece)
         if self.drift is None:
             return self.read_lines(lined, piece)
-        unknown = unknown_names(lined.data, lined.spans, self.columns, self.max_record_bytes, self.max_depth)
         if self.drift == "freeze":
-            check_extra([*self.columns, *unknown], self.columns, piece.name, drop=False)
-        known = self._declared
+            check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
+        sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
+        of_file = piece.settled.get("types")
+        return settle(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+
+    def _unknown(self, lined: Lined) -> list[str]:
+        return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
+
+    def _sight(self, lined: Lined, piece: Piece) -> Sight:
+        """What is read of a piece, the names that are not declared as JSON text."""
+        unknown = self._unknown(lined)
 
         def loosely(names: Iterable[str]) -> Records:
-            loose = dict.fromkeys([*names, *unknown], pa.json_())
-            return replace(self, columns=known | loose, extra_columns="drop", drift=None).read_lines(lined, piece)
+            columns = self._declared | dict.fromkeys([*names, *unknown], pa.json_())
+            return replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
 
-        retype = partial(json_as, timestamp_format=self.timestamp_format)
-        return settle(loosely(()), self.drift, known, unknown, loosely, retype)
+        return Sight(loosely(()), unknown, loosely)
+
+    def lines(self, piece: Piece, store: Store) -> Lined:
+        """The records of a piece, one a line, as which those of a document are written.
+
+        Raises:
+            TerminalError: What :meth:`read` raises of its bytes.
+        """
+        lined = load_lines(piece, store, self.encoding, self.limits)
+        if piece.start or piece.stop is not None:
+            return lined
+        if not lined.data.strip():
+            got, fix = "blanks alone (0 records)", "See what the producer left out."
+            raise TerminalError(f"records in {piece.name}", got, fix)
+        found = document(lined.data, piece.name)
+        if found is None:
+            return lined
+        data = found.lines.encode()
+        spans = scan(data, LINES, 0, len(data))
+        return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """The records of a piece as declared."""
@@ -157,12 +200,16 @@ class JsonLines:
 
     def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
         """The types of a file's columns, by their names."""
+
+        def sights() -> Iterator[Sight]:
+            return (self._sight(self.lines(p, store), p) for p in pieces)
+
+        if self.columns is not None:
+            retype = partial(retyped, timestamp_format=self.timestamp_format)
+            return types_of_file(sights, self._declared, look_at, retype)
         columns: dict[str, Found] = {}
         for piece in pieces:
-            lined = load_lines(piece, store, self.encoding, self.limits)
-            if not piece.start:
-                _refuse_document(lined, piece.name)
-            columns = joined(columns, self._look(lined, piece))
+            columns = joined(columns, self._look(self.lines(piece, store), piece))
         return chosen(columns, pieces[0].name)
 
     def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
@@ -222,16 +269,14 @@ class JsonLines:
         """The table in its declared shape: with JSON text, times and dates."""
         if self.columns is None:
             return table, numbers, bad
-        if kept := self._shape.texts:
-            objects = [loads(line) for line in text.splitlines() if line]
-            for name in kept:
-                table = table.append_column(name, pa.array([dumps(o.get(name)) for o in objects], pa.string()))
-            if self.extra_columns == "reject":  # the parser was told to leave them, since it cannot read these
-                more = [(i, [n for n in o if n not in self.columns]) for i, o in enumerate(objects)]
-                extra = {i: names for i, names in more if names}
-                bad = bad + [Bad(int(numbers[i]), "columns", None, also(names)) for i, names in extra.items()]
-                keep = np.setdiff1d(np.arange(len(objects)), list(extra))
-                table, numbers = table.take(pa.array(keep)), numbers[keep]
+        if texts := self._shape.texts:
+            # The parser was told to leave other names, since it cannot read these.
+            found = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
+            if found.bad:
+                keep = ~np.isin(numbers, [b.row for b in found.bad])
+                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
+            for name in texts:
+                table = table.append_column(name, found.columns[name])
         table = table.select(list(self.columns))
         table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
         return table, numbers, bad + wrong
@@ -246,18 +291,17 @@ class JsonLines:
             )
 
 
-def _refuse_document(lined: Lined, name: str) -> None:
-    """Raises TerminalError for a file that is one JSON array, or one object over several lines."""
-    start, end = int(lined.spans.starts[0]), int(lined.spans.ends[0])
-    first = lined.data[start:end].strip()
-    alone = len(lined.spans.starts) == 1
-    array = first.startswith(b"[") and (alone or not first.endswith(b"]"))
-    if array or (first == b"{" and not alone):
-        what = "one JSON array" if array else "one object spread over several lines"
-        raise TerminalError(
-            f"one JSON object a line in {name}", what, "Write it as JSON Lines, e.g. with `jq -c '.[]'` or `jq -c .`."
-        )
-
-
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
-    return TerminalError.wrap(error, "values that fit one type in each column", "Declare the columns.")
+    wanted, fix = "values that fit one type in each column", "Declare the columns, e.g. as 'json'."
+    if found := _CHANGED.search(str(error)):
+        return TerminalError(wanted, f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s", fix)
+    return TerminalError.wrap(error, wanted, fix)
+
+
+def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:
+    """The records of a document that have a byte that was no text, if it had any."""
+    if not lined.damaged:
+        return {}
+    octet = next(iter(lined.damaged.values()))
+    places = zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)
+    return {i: octet for i, (start, end) in enumerate(places) if data.find(_LOST, start, end) >= 0}

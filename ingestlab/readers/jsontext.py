@@ -63,7 +63,7 @@ def flaw(line: bytes, max_bytes: int, max_depth: int) -> Flaw | None:
 
 def loads(line: bytes) -> dict[str, Any]:
     """The object in a line; raises ValueError with the reason where it is not exactly one."""
-    value = json.loads(line.strip(), parse_constant=_refuse, parse_float=_finite)
+    value = json.loads(line.strip(), parse_constant=refuse, parse_float=_finite)
     if not isinstance(value, dict):
         raise ValueError(f"{_WORDS.get(type(value), 'a number')}, expected an object")  # noqa: TRY004 - one kind for all
     return value
@@ -93,7 +93,7 @@ def plain(text: str | None) -> str | None:
     """JSON text as text: of a string what it says, of anything else the JSON itself."""
     if text is None or not text.startswith('"'):
         return text
-    return str(json.loads(text))
+    return str(json.loads(text)) if "\\" in text else text[1:-1]
 
 
 def misfits(record: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> list[str]:
@@ -136,7 +136,8 @@ def depth(line: bytes) -> int:
 _WORDS = {list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
 
 
-def _refuse(name: str) -> NoReturn:
+def refuse(name: str) -> NoReturn:
+    """Raises ValueError for what Python takes for a number, and JSON does not."""
     raise ValueError(f"{name} is no JSON")
 
 

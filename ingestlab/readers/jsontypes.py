@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.errors import TerminalError
-from ingestlab.readers.arrowjson import Shape, read_objects
+from ingestlab.readers.arrowjson import Shape, json_as, read_objects
 from ingestlab.readers.columns import listed, one_array
-from ingestlab.readers.inference import EXACT, Looks, look, type_text
+from ingestlab.readers.inference import EXACT, Looks, look, or_text, type_text
 
 _LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{15,}+(?:[eE][-+]?\d++)?)')
 # Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
@@ -107,6 +107,13 @@ def look_at(texts: pa.Array) -> Found:
     return Found(Looks(frozenset()))
 
 
+def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
+    """JSON text as values of a type; None for the one that is chosen, which is text where it is not a simple one."""
+    if kind is None:
+        kind = or_text(look_at(values).type)
+    return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
+
+
 def _found(column: pa.ChunkedArray, letters: list[str] | None) -> Found:
     kind = column.type
     if pa.types.is_nested(kind):
@@ -157,12 +164,19 @@ def _lost(text: bytes, schema: pa.Schema) -> set[str]:
         return set()
     nested = {name for field in schema if pa.types.is_nested(field.type) for name in _names(field.type)}
     safe = {name.encode() for name in schema.names if name not in floats and name not in nested}
-    found = {match.groups() for match in _LONG.finditer(text) if match[1] not in safe}
-    names = {name for name, number in found if not _given_back(number.decode())}
-    if None in names or any(name.decode() not in schema.names for name in names if name is not None):
+    found = [pair for pair in _LONG.findall(text) if pair[0] not in safe or not pair[0]]
+    names = {found[i][0] for i in _doubtful([number for _, number in found]) if not _given_back(found[i][1].decode())}
+    if any(name.decode() not in schema.names for name in names):
         return floats  # deeper down, or written with escapes: nobody knows where
-    told = {name.decode() for name in names if name is not None}
+    told = {name.decode() for name in names}
     return {n for n in floats if n in told or (pa.types.is_nested(schema.field(n).type) and told & nested)}
+
+
+def _doubtful(numbers: list[bytes]) -> list[int]:
+    """The places of numbers that Arrow does not write as they were."""
+    words = pa.array(numbers, pa.binary()).cast(pa.string())
+    places: list[int] = pc.indices_nonzero(pc.not_equal(words, words.cast(pa.float64()).cast(pa.string()))).to_pylist()
+    return places
 
 
 def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:

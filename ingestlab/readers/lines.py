@@ -3,7 +3,7 @@ r"""Raw logs: records told by a regular expression, one a line or several lines 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from ingestlab.readers.cutting import Ints, Spans
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
 from ingestlab.readers.mending import set_apart
+from ingestlab.readers.nulls import EMPTY, NullValues, checked, hashed, marks_of, nulled
 from ingestlab.storage import Store
 
 
@@ -42,7 +43,8 @@ class Lines:
             several lines begin it with ``(?s)``, so that ``.`` takes line ends too.
         columns: Group to Arrow type, as in :class:`~ingestlab.readers.csv.Csv`; groups not named are text.
         start: Matches the begin of the first line of a record; None where every line is one.
-        null_values: Texts that stand for no value. A group that takes no part in a match has none anyway.
+        null_values: Texts that stand for no value, in all columns or by column; the empty one in those of which
+            nothing is said. A group that takes no part in a match has none anyway.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
         max_record_bytes: Longest record.
@@ -52,7 +54,7 @@ class Lines:
     pattern: str = "(?P<line>.*)"
     columns: Mapping[str, str | pa.DataType] = field(default_factory=dict)
     start: str | None = None
-    null_values: Sequence[str] = ("",)
+    null_values: NullValues = EMPTY
     timestamp_format: str | None = None
     encoding: str | None = "utf-8"
     max_record_bytes: int = 1 << 20
@@ -73,10 +75,12 @@ class Lines:
         check_format(self.timestamp_format)
         types = declared(self.columns, castable, "text") if self.columns else {}
         object.__setattr__(self, "columns", {name: types.get(name, pa.string()) for name in names})
-        object.__setattr__(self, "null_values", tuple(self.null_values))
+        object.__setattr__(self, "null_values", checked(self.null_values, self.columns))
 
     def __hash__(self) -> int:
-        return hash((self.pattern, tuple(self.columns.items()), self.start, self.null_values, self.timestamp_format))
+        return hash(
+            (self.pattern, tuple(self.columns.items()), self.start, hashed(self.null_values), self.timestamp_format)
+        )
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cuts a file before records into pieces of about `size` bytes, with exact row numbers."""
@@ -116,9 +120,9 @@ class Lines:
             missed = found.is_null().to_numpy(zero_copy_only=False)
             bad += [Bad(int(n), "pattern", None, shorten(texts[i].as_py())) for i, n in _where(missed, numbers)]
             found, numbers = found.filter(pa.array(~missed)), numbers[~missed]
-        nulls = pa.array(self.null_values, pa.string())
-        arrays = [pc.if_else(pc.is_in(a, nulls), pa.scalar(None, a.type), a) for a in found.flatten()]
-        table = pa.table(dict(zip(_engine(self.pattern).names, arrays, strict=True)))
+        groups = dict(zip(_engine(self.pattern).names, found.flatten(), strict=True))
+        marks = {name: marks_of(self.null_values, name, pa.string(), EMPTY) for name in groups}
+        table = pa.table({name: nulled(texts, marks[name]) for name, texts in groups.items()})
         table, numbers, wrong = convert_columns(table, _types(self.columns), numbers, self.timestamp_format)
         return table, numbers, bad + wrong
 

@@ -117,7 +117,8 @@ class Objects:
             "path": pa.repeat(pa.scalar(piece.path), len(boxes)),
         }
         table = pa.table(columns, SCHEMA)
-        return Records(table, np.arange(len(boxes), dtype=np.int64), raw=lambda rows: _told(table, rows))
+        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
+        return Records(table, np.arange(len(boxes), dtype=np.int64), raw=lambda rows: _told(table, rows), facts=told)
 
 
 def _told(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:

@@ -30,6 +30,7 @@ from ingestlab.readers.cutting import Ints
 from ingestlab.readers.drift import looks, refuses, settle, told, with_missing
 from ingestlab.readers.excerpts import excerpt
 from ingestlab.readers.footer import row_groups
+from ingestlab.readers.hive import folder_values, with_folders
 from ingestlab.readers.int96 import FIRST, LAST, Unit, choose_units, int96_columns, with_int96
 from ingestlab.readers.linewise import whole
 from ingestlab.readers.parquetfile import Opened, opened, plain, plain_size
@@ -53,6 +54,8 @@ class Parquet:
         extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
             `schema_drift` does not say it.
         drift: What the pipeline's `schema_drift` says; set by the pipeline.
+        hive: Whether folders in the source's path such as ``day=2024-01-31/`` are columns: of the type that `columns`
+            has for them, else of text.
         max_columns: Most columns in a file.
         max_group_bytes: What the row groups of one piece may take in memory: a few bytes of Parquet can stand
             for a great many.
@@ -62,6 +65,7 @@ class Parquet:
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
     drift: SchemaDrift | None = None
+    hive: bool = False
     max_columns: int = MAX_COLUMNS
     max_group_bytes: int = 2 << 30
 
@@ -74,7 +78,7 @@ class Parquet:
 
     def __hash__(self) -> int:
         columns = None if self.columns is None else tuple(self.columns.items())
-        return hash((columns, self.extra_columns, self.max_columns, self.max_group_bytes))
+        return hash((columns, self.extra_columns, self.hive, self.max_columns, self.max_group_bytes))
 
     def drifting(self, word: SchemaDrift) -> Parquet:
         """The same reader under a pipeline's `schema_drift`."""
@@ -126,6 +130,8 @@ class Parquet:
             TerminalError: It is no Parquet file, damaged, encrypted, without rows, too large for memory, or
                 has other columns than declared.
         """
+        if self.hive and (folders := folder_values(piece.uri)):
+            return self._with_folders(folders, piece, store)
         with opened(piece, store) as source:
             if not source.names:
                 raise TerminalError(f"columns in {piece.name}", "none at all", "See what the producer left out.")
@@ -137,12 +143,26 @@ class Parquet:
         facts = {} if sum(group.rows for group in source.groups) else {"note": "0 rows"}
         return replace(self._settled(table, bad, piece), facts=facts)
 
+    def _with_folders(self, folders: dict[str, str | None], piece: Piece, store: Store) -> Records:
+        """The same for a file in folders that say values of columns."""
+        own = {name: kind for name, kind in self._types.items() if name not in folders}
+        reader = replace(
+            self, hive=False, columns=own or None, optional=[name for name in self.optional if name not in folders]
+        )
+        found = with_folders(reader.read(piece, store), folders, self._types, piece)
+        order = [*self._types, *(name for name in found.table.column_names if name not in self._types)]
+        return replace(found, table=found.table.select([name for name in order if name in found.table.column_names]))
+
+    @property
+    def _types(self) -> dict[str, pa.DataType]:
+        return {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+
     def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
         """The records in a table less those with wrong times, as declared and after their schema drift."""
         raw = _Raw(found, piece.first_row)
         numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
         table, rows, bad = _in_range(found, numbers, wrong)
-        types = {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+        types = self._types
 
         def loosely(loose: AbstractSet[str]) -> Records:
             strict = {name: kind for name, kind in types.items() if name not in loose}

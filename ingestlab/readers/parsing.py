@@ -76,8 +76,6 @@ def _unclosed(body: Body, broken: Ints) -> list[Bad]:
 
 def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error: pa.ArrowInvalid) -> Parsed:
     """Finds the records that cannot be converted, and reads all others as if those were not there."""
-    if layout.types is None:
-        raise TerminalError.wrap(error, "records that pyarrow can parse") from error
     texts = replace(layout, types=dict.fromkeys(layout.types, pa.string()))
     table, ragged = convert(body.without(broken), texts)
     plain = _account(table, ragged, broken, [], layout)

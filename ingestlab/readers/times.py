@@ -1,13 +1,16 @@
-"""Times by a strptime format, more strictly than Arrow, which takes the 31st of February for the 2nd of March.
+"""Times by a strptime format, as strictly as Python's, which Arrow is not: 19 is no year of four digits.
 
-Arrow goes on counting from a day that its month lacks, so such a day comes out as one of the first three of the
-next month. Only texts that came out like that are looked at, and of these only ones whose day is 29, 30 or 31.
+Texts that Python would refuse are left out before Arrow sees them, fractions of a second are added after it.
+What it then
+still mistakes is a day that its month lacks: the 31st of February is the 2nd of March to it, since it goes on counting.
+Such a day comes out as one of the first three of the next month. Only texts that came out like that are looked at, and
+of these only ones whose day is 29, 30 or 31.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -23,6 +26,27 @@ _LARGEST = {"d": 3, "m": 1, "H": 2, "k": 2, "I": 1, "l": 1, "M": 5, "S": 6, "U":
 _OTHERS = {"Y": r"\d{1,4}", "G": r"\d{1,4}", "j": r"\d{1,3}", "Z": r"\S*", "n": "", "t": "", "u": r"\d", "w": r"\d"}
 _NAME = r"[^\W\d]+"  # of a month, a weekday, or a half of the day
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)"
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
+_EXACT = {  # what Python takes for a directive
+    "Y": r"(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])",
+    "y": r"\d\d",
+    "m": "(?:1[0-2]|0[1-9]|[1-9])",
+    "d": r"(?:3[01]|[12]\d|0[1-9]|[1-9]| [1-9])",
+    "j": r"(?:36[0-6]|3[0-5]\d|[12]\d\d|0[1-9]\d|00[1-9]|[1-9]\d|0[1-9]|[1-9])",
+    "H": r"(?:2[0-3]|[01]\d|\d)",
+    "I": "(?:1[0-2]|0[1-9]|[1-9])",
+    "M": r"(?:[0-5]\d|\d)",
+    "S": r"(?:[0-5]\d|\d)",
+    "p": "(?:AM|PM)",
+    "B": f"(?:{_MONTHS})",
+    "b": f"(?:{'|'.join(name[:3] for name in _MONTHS.split('|'))})",
+    "A": f"(?:{_DAYS})",
+    "a": f"(?:{'|'.join(name[:3] for name in _DAYS.split('|'))})",
+    "z": r"(?:Z|[+-](?:[01]\d|2[0-3]):?[0-5]\d)",
+}
+_FRACTION = r"\d{1,6}"
+_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}  # in a unit, or in its thousand
 _STEP = re.compile(r"%[-_0^#]*[EO]?(?P<directive>.)|(?P<blank>\s+)|(?P<text>[^%\s]+)", re.DOTALL)
 
 
@@ -44,12 +68,51 @@ def parse(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArra
     Returns:
         Times in UTC if the format has a zone, else without one.
     """
+    if any(step == "f" for step, _ in _steps(timestamp_format)):
+        return _with_fractions(texts, timestamp_format, unit)
+    exact = pc.match_substring_regex(texts, _exact(timestamp_format))
+    if not pc.all(exact).as_py():
+        texts = pc.if_else(exact, texts, pa.scalar(None, texts.type))
     times = pc.strptime(texts, format=timestamp_format, unit=unit, error_is_null=True)
     rolled = _rolled(texts, times, timestamp_format)
     if not rolled:
         return times
     wrong = pc.is_in(pa.array(range(len(times)), pa.int64()), pa.array(rolled, pa.int64()))
     return pc.if_else(wrong, pa.scalar(None, times.type), times)
+
+
+def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArray:
+    """Times with fractions of a second, which Arrow does not read; null where the unit has no room for one."""
+    steps = list(_steps(timestamp_format))
+    at = next(i for i, (step, _) in enumerate(steps) if step == "f")
+    pattern = f"(?is)^(?P<a>{_pattern(steps[:at])})(?P<f>{_FRACTION})(?P<b>{_pattern(steps[at + 1 :])})$"
+    before, fraction, after = pc.extract_regex(texts, pattern=pattern).flatten()
+    whole = parse(pc.binary_join_element_wise(before, after, ""), _written(steps[:at] + steps[at + 1 :]), "us")
+    micros = pc.utf8_rpad(fraction, width=6, padding="0").cast(pa.int64())
+    times = pc.add(whole, micros.cast(pa.duration("us")))
+    step = _MICROS[unit]
+    fits = pc.equal(pc.multiply(pc.divide(micros, step), step), micros)
+    return pc.if_else(fits, times, pa.scalar(None, times.type)).cast(pa.timestamp(unit, times.type.tz))
+
+
+def plain_format(timestamp_format: str) -> str:
+    """A format in the directives that Python has, with its short forms written out."""
+    return _written(_steps(timestamp_format))
+
+
+def _written(steps: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"%{step}" if step else text.replace("%", "%%") for step, text in steps)
+
+
+@cache
+def _exact(timestamp_format: str) -> str:
+    """A regular expression for RE2 of the texts that Python takes for times of a format, or for nearly all."""
+    return f"(?is)^{_pattern(_steps(timestamp_format))}$"
+
+
+def _pattern(steps: Iterable[tuple[str, str]]) -> str:
+    found = (_EXACT.get(step, r"\S*") if step else re.escape(text) if text.strip() else r"\s+" for step, text in steps)
+    return "".join(found)
 
 
 def has_zone(timestamp_format: str) -> bool:

@@ -20,12 +20,13 @@ from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.columns import convert, one_array
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.inference import EXACT, Looks, look, named, type_of
+from ingestlab.readers.nulls import Marks, nulled
 
 _SHOWN = 40  # columns whose types a fact tells
 
 _WHOLE = ("int64", "uint64")
 
-Nulls = Callable[[str, pa.DataType], Sequence[str]]  # what stands for no value in a column, if it is of a type
+Nulls = Callable[[str, pa.DataType], Marks]  # what stands for no value in a column, if it is of a type
 Names = Mapping[str, str]  # of types, by column
 
 
@@ -33,7 +34,7 @@ def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None)
     """What the columns of a table of texts may be."""
     found = {}
     for name in table.column_names:
-        words = without_marks(one_array(table[name]), nulls(name, pa.int64()))
+        words = nulled(one_array(table[name]), nulls(name, pa.int64()))
         found[name] = look(words, timestamp_format)
     return found
 
@@ -60,7 +61,7 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
     columns, bad = [], list(found.bad)
     for name, texts in zip(found.table.column_names, found.table.columns, strict=True):
         empty = own[name] == "null" and name not in wanted  # nothing but what stands for no value
-        words = without_marks(one_array(texts), nulls(name, pa.null() if empty else types[name]))
+        words = nulled(one_array(texts), nulls(name, pa.null() if empty else types[name]))
         values, wrong = convert(words, types[name], timestamp_format)
         check_exact(name, values, own[name], piece.name)
         columns.append(values)
@@ -114,14 +115,6 @@ def told(types: Mapping[str, pa.DataType]) -> str:
     """Types as a fact on the run."""
     shown = [f"{name}: {named(kind)}" for name, kind in list(types.items())[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(types) - _SHOWN:,} more" if len(types) > _SHOWN else "")
-
-
-def without_marks(texts: pa.Array, marks: Sequence[str]) -> pa.Array:
-    """Texts without those that stand for no value."""
-    if not marks:
-        return texts
-    none = pc.is_in(texts, pa.array(list(marks), pa.string()))
-    return pc.if_else(none, pa.scalar(None, texts.type), texts) if pc.any(none).as_py() else texts
 
 
 def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> TerminalError:

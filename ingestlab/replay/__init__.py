@@ -23,6 +23,7 @@ from ingestlab.plan import Plan, Target
 from ingestlab.process.again import Mended, Mending, mend, run_again
 from ingestlab.replay.plan import plan_again
 from ingestlab.replay.state import State, by_pipeline, done_before, look_up, selection
+from ingestlab.settling import settle_types
 from ingestlab.story import Story
 
 
@@ -88,7 +89,8 @@ def _replay_into(
     lease.acquire([batch_lock(plan.batch)])
     with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
         with story.stage("processing"):
-            passed = assemble(plan, process_all(plan, context, story, run_again))
+            receipts = process_all(plan, context, story, run_again)
+            passed = assemble(plan, settle_types(plan, receipts, context.cluster, context.settings))
             mended = _mend(plan, passed, request, state, context)
         with story.stage("committing"):
             story.failed(passed.errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -43,7 +43,7 @@ class ParquetSink:
         target = "/".join(p for p in (self._folder, sub, f"{name}.parquet") if p)
         staged = staged_path(self._staging, target)
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema))
+        pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, with_minus_zero(table)))
         self._store.write(staged, buffer.getbuffer())
         return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
 
@@ -62,17 +62,32 @@ class ParquetSink:
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
 
-def encoding(schema: pa.Schema) -> dict[str, Any]:
+def with_minus_zero(table: pa.Table) -> list[str]:
+    """The columns of floats that hold -0.0, which is the least of all integers by its bits."""
+    signs = {pa.float64(): (pa.int64(), -(2**63)), pa.float32(): (pa.int32(), -(2**31))}
+    found = []
+    for field in table.schema:
+        bits, sign = signs.get(field.type, (None, 0))
+        if bits and any(pc.min(chunk.view(bits)).as_py() == sign for chunk in table[field.name].chunks):
+            found.append(field.name)
+    return found
+
+
+def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
     """How parts are written, as options of pyarrow.
+
+    Args:
+        schema: Their columns.
+        bare: Columns that get no dictionary. Spark looks 0.0 up in it, and takes it for missing where -0.0 stands.
 
     The numbers of source rows are nearly consecutive: as differences they take a hundredth of the room and a
     fifth of the time. All other columns are left to Arrow, which tries a dictionary first.
     """
     how: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
     numbered = [field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type)]
-    if not numbered or any(pa.types.is_nested(field.type) for field in schema):  # whose inner columns have other names
-        return how
-    others = [name for name in schema.names if name not in numbered]
+    if not (numbered or bare) or any(pa.types.is_nested(field.type) for field in schema):
+        return {**how, "use_dictionary": False} if bare else how  # inner columns have other names
+    others = [name for name in schema.names if name not in {*numbered, *bare}]
     return {**how, "use_dictionary": others, "column_encoding": dict.fromkeys(numbered, "DELTA_BINARY_PACKED")}
 
 

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import redis
 from distributed import Client
 
 from ingestlab.catalog import Catalog, load
 from ingestlab.errors import IngestError
+from ingestlab.readers.csv import Csv
+from ingestlab.readers.nulls import textual
 from ingestlab.settings import MISSED_BEATS, Settings
 from ingestlab.sinks.vectors import open_vectors
 from ingestlab.stack.listeners import Listener, listeners
@@ -231,3 +234,14 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
             yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.got}.", source.origin)
     if good:
         yield Finding("pipelines", "ok", f"Pipelines: {', '.join(good)}.")
+    if texts := [name for name in good if _reads_text_as_it_is(load(found[name]).reader)]:
+        said = "in their columns of text the empty field alone is null; NA, null and NaN stay text, unlike before"
+        fix = "Say null_values in their readers where these stand for no value."
+        yield Finding("pipelines", "ok", f"Pipelines without null_values: {', '.join(texts)}: {said}.", fix)
+
+
+def _reads_text_as_it_is(reader: object) -> bool:
+    """Whether a reader has declared columns of text, of which it is not said which texts stand for no value."""
+    if not isinstance(reader, Csv) or reader.null_values is not None:
+        return False
+    return any(isinstance(kind, pa.DataType) and textual(kind) for kind in (reader.columns or {}).values())

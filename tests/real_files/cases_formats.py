@@ -1,4 +1,4 @@
-"""Compressed streams, Parquet, JSON lines, archives: bytes that are made here, and what is in them."""
+"""Compressed streams, Parquet, JSON lines, archives, images: bytes that are made here, and what is in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import gzip
 import io
 import lzma
 import struct
+import tarfile
+import zipfile
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import Case
+from PIL import Image
 
 TWO, MORE = b"id,word\n1,a\n2,b\n", b"3,c\n4,d\n"
 ID_WORD = 'Csv(columns={"id": "int64", "word": "string"})'
@@ -150,4 +153,258 @@ PARQUET = [
     ),
 ]
 
-CASES = [*COMPRESSED, *PARQUET]
+JSON_TEXT = 'JsonLines(columns={"id": "int64", "o": "json"})'
+DOCUMENT = b'[\n  {\n    "id": 1,\n    "o": {"x": 1.10}\n  },\n  {\n    "id": 2\n  }\n]\n'
+
+JSON = [
+    Case(
+        name="json_text_kept",
+        file="a.jsonl",
+        data=b'{"id":1,"o":{"amount":12345678901234567.89,"rate":0.46153846153846153846}}\n'
+        b'{"id":2,"o": {"amount":1.10 , "k":1,"k":2}}\n{"id":3,"o":"\\u00e9"}\n{"id":4,"o":null}\n',
+        reader=JSON_TEXT,
+        rows={
+            "id": [1, 2, 3, 4],
+            "o": [
+                '{"amount":12345678901234567.89,"rate":0.46153846153846153846}',
+                '{"amount":1.10 , "k":1,"k":2}',
+                '"\\u00e9"',
+                None,
+            ],
+        },
+    ),
+    Case(
+        name="json_big_ids",
+        file="a.jsonl",
+        data=b'{"id":21602730330000060100100000358582}\n{"id":21602730330000060100100000358583}\n',
+        rows={"id": ["21602730330000060100100000358582", "21602730330000060100100000358583"]},
+    ),
+    Case(
+        name="json_uint64",
+        file="a.jsonl",
+        data=b'{"id":18446744073709551615}\n{"id":0}\n',
+        rows={"id": [18446744073709551615, 0]},
+        types={"id": "uint64"},
+    ),
+    Case(
+        name="json_empty_values",
+        file="a.jsonl",
+        data=b'{"id":1,"meta":{},"l":[]}\n{"id":2,"meta":{}}\n',
+        rows={"id": [1, 2], "meta": ["{}", "{}"], "l": [[], None]},
+    ),
+    Case(
+        name="json_empty_records",
+        file="a.jsonl",
+        data=b'{}\n{"id":2}\n{ }\n',
+        rows={"id": [None, 2, None]},
+        types={"id": "int64"},
+    ),
+    Case(
+        name="json_empty_records_declared",
+        file="a.jsonl",
+        data=b'{}\n{"id":2}\n{ }\n',
+        reader='JsonLines(columns={"id": "int64"})',
+        rows={"id": [None, 2, None]},
+    ),
+    Case(
+        name="json_lists_of_nulls",
+        file="a.jsonl",
+        data=b'{"id":1,"items":[{"d":null},{"d":null}]}\n{"id":2,"items":[]}\n',
+        rows={"id": [1, 2], "items": [[{"d": None}, {"d": None}], []]},
+    ),
+    Case(
+        name="json_shapes_that_differ",
+        file="a.jsonl",
+        data=b'{"id":1,"v":{"a":1}}\n{"id":2,"v":[1]}\n{"id":3,"v":"x"}\n{"id":4,"v":1.50}\n',
+        error=["one type in each column", "'v' that are objects, and arrays", "as 'json'"],
+    ),
+    Case(
+        name="json_shapes_that_differ_declared",
+        file="a.jsonl",
+        data=b'{"id":1,"o":{"a":1}}\n{"id":2,"o":[1]}\n{"id":3,"o":"x"}\n{"id":4,"o":1.50}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1, 2, 3, 4], "o": ['{"a":1}', "[1]", '"x"', "1.50"]},
+    ),
+    Case(
+        name="json_name_twice",
+        file="a.jsonl",
+        data=b'{"id":1}\n{"id":2,"id":3}\n{"id":4,"\\u0069d":5}\n',
+        rows={"id": [1]},
+        rejects=[(1, "id:json"), (2, "id:json")],
+    ),
+    Case(
+        name="json_name_twice_declared",
+        file="a.jsonl",
+        data=b'{"id":1}\n{"id":2,"o":1,"o":2}\n{"id":4,"id":4}\n{"id":5,"z":1,"z":2}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1, 5], "o": [None, None]},
+        rejects=[(1, "o:json"), (2, "id:json")],
+    ),
+    Case(name="json_one_blank", file="a.json", data=b" ", error=["0 records"]),
+    Case(name="json_blank_lines", file="a.json", data=b"\n \n\t\n", error=["0 records"]),
+    Case(
+        name="json_array",
+        file="a.json",
+        data=b'[{"id":1,"o":"x"},{"id":2}]',
+        rows={"id": [1, 2], "o": ["x", None]},
+        facts={"note": "one JSON array of 2"},
+    ),
+    Case(
+        name="json_pretty_array",
+        file="a.json",
+        data=DOCUMENT,
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
+    ),
+    Case(
+        name="json_pretty_array_declared",
+        file="a.json",
+        data=b"\xef\xbb\xbf" + DOCUMENT.replace(b"\n", b"\r\n"),
+        reader=JSON_TEXT,
+        rows={"id": [1, 2], "o": ['{"x": 1.10}', None]},
+    ),
+    Case(
+        name="json_pretty_object",
+        file="a.json",
+        data=b'{\n  "id": 1,\n  "o": [\n{"id":7},\n{"id":8}\n]\n}\n',
+        reader=JSON_TEXT,
+        rows={"id": [1], "o": ['[ {"id":7}, {"id":8} ]']},
+    ),
+    Case(
+        name="json_pretty_objects",
+        file="a.json",
+        data=b'{\n  "id": 1\n}\n{\n  "id": 2\n}\n',
+        rows={"id": [1, 2]},
+        facts={"note": "2 JSON objects"},
+    ),
+    Case(name="json_pretty_cut", file="a.json", data=DOCUMENT[:-8], error=["one JSON array", "whole"]),
+    Case(
+        name="json_pretty_object_cut",
+        file="a.json",
+        data=b'{\n  "items": [\n{"id":7},\n{"id":8}\n]\n',
+        error=["JSON objects over several lines", "whole"],
+    ),
+    Case(name="json_array_of_numbers", file="a.json", data=b"[1, 2, 3]\n", error=["can be published"], read=False),
+    Case(
+        name="json_mixed_array",
+        file="a.json",
+        data=b'[{"id":1},\n7,\n{"id":3}]',
+        rows={"id": [1, 3]},
+        rejects=[(1, "json")],
+    ),
+    Case(
+        name="json_times_keep_their_zone",
+        file="a.jsonl",
+        data=b'{"t":"2024-01-01T10:00:00+02:00"}\n{"t":"2024-01-01T10:00:00Z"}\n',
+        rows={"t": ["2024-01-01T10:00:00+02:00", "2024-01-01T10:00:00Z"]},
+    ),
+    Case(
+        name="json_codes_in_strings",
+        file="a.jsonl",
+        data=b'{"zip":"01067","v":"1.10","n":"7"}\n{"zip":"08028","v":"1.100","n":"8"}\n',
+        rows={"zip": ["01067", "08028"], "v": ["1.10", "1.100"], "n": ["7", "8"]},
+    ),
+    Case(
+        name="json_gz_document",
+        file="a.json.gz",
+        data=gzip.compress(DOCUMENT, mtime=0),
+        rows={"id": [1, 2], "o": [{"x": 1.1}, None]},
+        facts={"compression": "gzip"},
+    ),
+]
+
+ARCHIVE = 'Archive(reader=Csv(columns={"id": "int64", "word": "string"}), members="sales-*.csv", column=None)'
+APPLE_DOUBLE = b"\0\5\x16\7" + b"\0" * 60
+FIRST_TWO = {"id": [1, 2], "word": ["a", "b"]}
+
+
+def zipped(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return sink.getvalue()
+
+
+def tarred(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def packed(name: str, data: bytes, **result: Any) -> Case:
+    return Case(name=f"archive_{name}", file="a.bin", data=data, reader=ARCHIVE, read=False, **result)
+
+
+ARCHIVES = [
+    packed("of_another_case", zipped(**{"SALES-1.CSV": TWO}), rows=FIRST_TWO),
+    packed("with_backslashes", zipped(**{"data\\sales-1.csv": TWO}), rows=FIRST_TWO),
+    packed(
+        "with_others",
+        zipped(**{"sales-1.csv": TWO, "notes.txt": b"x", "sub/costs-1.csv": TWO}),
+        rows=FIRST_TWO,
+        facts={"archive": "2 others passed over: notes.txt, sub/costs-1.csv"},
+    ),
+    packed(
+        "with_others_tar",
+        tarred(**{"notes.txt": b"x", "sales-1.csv": TWO}),
+        rows=FIRST_TWO,
+        facts={"archive": "1 other"},
+    ),
+    packed("of_others", zipped(**{"notes.txt": b"x"}), error=["sales-*.csv", "1 others: notes.txt"]),
+    packed(
+        "of_a_mac",
+        zipped(**{"d/": b"", "__MACOSX/._sales-1.csv": APPLE_DOUBLE, "d/.DS_Store": b"x", "d/sales-1.csv": TWO}),
+        rows=FIRST_TWO,
+    ),
+    packed("of_a_mac_tar", tarred(**{"._sales-1.csv": APPLE_DOUBLE, "sales-1.csv": TWO}), rows=FIRST_TWO),
+    packed("member_bz2", zipped(**{"sales-1.csv": bz2.compress(TWO)}), rows=FIRST_TWO),
+    packed(
+        "member_bz2_damaged",
+        zipped(**{"sales-1.csv": bz2.compress(TWO) + bz2.compress(MORE)[:-4]}),
+        error=DAMAGED,
+    ),
+    packed("tar_bz2_streams", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"\0" * 64, rows=FIRST_TWO),
+    packed("tar_bz2_damaged", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"BZh9", error=["to be whole"]),
+    packed(
+        "two_tars", tarred(**{"sales-1.csv": TWO}) + tarred(**{"sales-2.csv": MORE}), error=["more data after the end"]
+    ),
+]
+
+
+def image(kind: str, pages: int = 1, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    some = [Image.new("RGB", (3, 2), colour) for colour in ("red", "green", "blue")[:pages]]
+    some[0].save(sink, kind, **({"save_all": True, "append_images": some[1:]} if pages > 1 else {}), **options)
+    return sink.getvalue()
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def picture(name: str, data: bytes, **result: Any) -> Case:
+    code = "def clean(df): return df[['width', 'height', 'format']]"
+    return Case(
+        name=f"image_{name}", file="a.bin", data=data, reader="Images()", code=code, options="clean=clean", **result
+    )
+
+
+IMAGES = [
+    picture(
+        "pages",
+        image("TIFF", 3),
+        rows={"width": [3], "height": [2], "format": ["TIFF"]},
+        facts={"pages": "3, the first is read"},
+    ),
+    picture("frames", image("GIF", 2), rows={"width": [3], "height": [2], "format": ["GIF"]}, facts={"pages": "2"}),
+    picture("turned", image("JPEG", exif=turned()), rows={"width": [2], "height": [3], "format": ["JPEG"]}),
+    picture("cut", image("PNG")[:48], error=["whole image"]),
+]
+
+CASES = [*COMPRESSED, *PARQUET, *JSON, *ARCHIVES, *IMAGES]

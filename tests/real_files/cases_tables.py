@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness import Case
+from typing import Any
+
+from harness import Case, Earlier
 
 ID_WORD = 'Csv(columns={"id": "int64", "word": "string"})'
 ID_V = 'Csv(columns={"id": "int64", "v": "float64"})'
@@ -40,7 +42,66 @@ def folder(name: str, values: str, good: list[str], bad: list[int]) -> Case:
     )
 
 
+def later(name: str, columns: str, first: str, second: str, **right: Any) -> Case:
+    """A second file of a table, whose column `v` is declared or made in another way than that of the first."""
+    return Case(
+        name=f"tables_later_{name}",
+        file="b.csv",
+        data=f"id,v\n2,{second}\n".encode(),
+        reader=f'Csv(columns={{"id": "int64", "v": "{columns.partition(" then ")[2]}"}})',
+        earlier=[
+            Earlier(
+                file="a.csv",
+                data=f"id,v\n1,{first}\n".encode(),
+                reader=f'Csv(columns={{"id": "int64", "v": "{columns.partition(" then ")[0]}"}})',
+            )
+        ],
+        **right,
+    )
+
+
 CASES = [
+    later("int_text", "int64 then string", "7", "007", error=["int64 in column 'v'", "ingestlab rewrite"]),
+    later("text_int", "string then int64", "007", "7", error=["string in column 'v'", "ingestlab rewrite"]),
+    later("int_float", "int64 then float64", "7", "1.5", error=["int64 in column 'v'", "1.5"]),
+    later("int_whole_float", "int64 then float64", "7", "8.0", rows={"id": [2], "v": [8]}, types={"v": "int64"}),
+    later("float_int", "float64 then int64", "7.5", "8", rows={"id": [2], "v": [8.0]}, types={"v": "double"}),
+    later("float_big_int", "float64 then int64", "7.5", "9007199254740993", error=["double in column 'v'"]),
+    later("date_time", "date32 then timestamp[s]", "2020-01-01", "2020-01-01 10:00:00", error=["date32"]),
+    later("bool_text", "bool then string", "true", "yes", error=["bool in column 'v'"]),
+    later("narrow_wide", "int16 then int64", "7", "70000", error=["int16 in column 'v'", "70000"]),
+    Case(
+        name="tables_other_folders",
+        file="b.csv",
+        data=b"id,word\n2,b\n",
+        reader=ID_WORD,
+        options='partition_by="word"',
+        error=["partition_by", "ingestlab rewrite tables_other_folders"],
+        earlier=[Earlier(file="a.csv", data=b"id,word\n1,a\n", options="description=''")],
+    ),
+    Case(
+        name="tables_case_in_a_file",
+        file="a.csv",
+        data=b"ID,id\n1,2\n",
+        read=False,
+        error=["letter case", "'ID' and 'id'"],
+    ),
+    Case(
+        name="tables_case_beside_the_table",
+        file="b.csv",
+        data=b"ID,word\n2,b\n",
+        error=["letter case"],
+        earlier=[Earlier(file="a.csv", data=b"id,word\n1,a\n")],
+    ),
+    Case(
+        name="tables_text_stays_text",
+        file="b.csv",
+        data=b"id,v\n2,7\n",
+        rows={"id": [2], "v": ["7"]},
+        types={"v": "string"},
+        earlier=[Earlier(file="a.csv", data=b"id,v\n1,x\n")],
+    ),
+    folder("zeros", "007|7|01067", ["007", "7", "01067"], []),
     pattern("word", 'str_matches=r"^\\w+$"', [1, 2, 4, 5], ["Müller", "日本", None, "x9"], [2], "str_matches"),
     pattern("ahead", 'str_matches=r"(?!x)"', [1, 2, 3, 4], ["Müller", "日本", "a b", None], [4], "str_matches"),
     pattern("again", 'str_contains=r"(l)\\1"', [1, 4], ["Müller", None], [1, 2, 4], "str_contains"),

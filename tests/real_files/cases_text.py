@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
+
 from harness import Case
 
 STRINGS = 'Csv(columns={"id": "int64", "v": "string"}, encoding=None)'
@@ -167,5 +170,151 @@ CASES = [
         data=b"\xef\xbb\xbf\xef\xbb\xbfid,v\n1,x\n2,y\n",
         reader='Csv(columns={"id": "int64", "v": "string"})',
         rows={"id": [1, 2], "v": ["x", "y"]},
+    ),
+    Case(
+        name="text_na_is_a_country",
+        file="a.csv",
+        data=b"code,country,pop\nNA,Namibia,3\nDE,Germany,NA\nnull,NaN,\n,NULL,1\n",
+        reader='Csv(columns={"code": "string", "country": "string", "pop": "int64"})',
+        rows={
+            "code": ["NA", "DE", "null", None],
+            "country": ["Namibia", "Germany", "NaN", "NULL"],
+            "pop": [3, None, None, 1],
+        },
+    ),
+    Case(
+        name="text_na_is_a_country_without_a_pipeline",
+        file="a.csv",
+        data=b"code,pop\nNA,3\nDE,NA\nNE,\n",
+        rows={"code": ["NA", "DE", "NE"], "pop": [3, None, None]},
+    ),
+    Case(
+        name="text_nulls_by_column",
+        file="a.tsv",
+        data=b"chrom\tscore\tstrand\nchr1\t1\t-\nchr1\t-\t+\n-\tNA\t\nchr2\t2.5\t-\n",
+        reader='Csv(columns={"chrom": "string", "score": "float64", "strand": "string"}, delimiter="\\t", '
+        'null_values={"score": ["-", "NA"]})',
+        rows={"chrom": ["chr1", "chr1", "-", "chr2"], "score": [1.0, None, None, 2.5], "strand": ["-", "+", None, "-"]},
+    ),
+    Case(
+        name="text_nulls_by_column_bad_value",
+        file="a.csv",
+        data=b"a,b,c\n1,-,x\n-,2,\n3,.,?\n?,4,?\n5,.,y\n",
+        reader='Csv(columns={"a": "int64", "b": "int64", "c": "string"}, '
+        'null_values={"a": ["?"], "b": ["."], "c": ["?"]})',
+        rows={"a": [3, None, 5], "b": [None, 4, None], "c": [None, None, "y"]},
+        rejects=[(0, "b:type"), (1, "a:type")],
+    ),
+    Case(
+        name="text_nulls_everywhere",
+        file="a.csv",
+        data=b"a,b\n1,-\n-,x\n3,NA\n",
+        reader='Csv(columns={"a": "int64", "b": "string"}, null_values=["-"])',
+        rows={"a": [1, None, 3], "b": [None, "x", "NA"]},
+    ),
+    Case(
+        name="text_nulls_of_times",
+        file="a.csv",
+        data=b"t,v\n31/12/2020,NA\nNA,a\n,b\n01/02/2021,c\n",
+        reader='Csv(columns={"t": "timestamp[s]", "v": "string"}, timestamp_format="%d/%m/%Y")',
+        rows={"t": [datetime(2020, 12, 31), None, None, datetime(2021, 2, 1)], "v": ["NA", "a", "b", "c"]},
+    ),
+    Case(
+        name="text_nulls_of_a_log",
+        file="a.log",
+        data=b"- 1\nann -\n- -\n",
+        reader='Lines(pattern=r"(?P<user>\\S+) (?P<size>\\S+)", columns={"size": "int64"}, '
+        'null_values={"size": ["-"]})',
+        rows={"user": ["-", "ann", "-"], "size": [1, None, None]},
+    ),
+    Case(
+        name="text_quoted_empty_is_null",
+        file="a.csv",
+        data=b'a,b\n1,""\n2,\n3," "\n',
+        reader='Csv(columns={"a": "int64", "b": "string"})',
+        rows={"a": [1, 2, 3], "b": [None, None, " "]},
+    ),
+    Case(
+        name="text_hex_does_not_wrap",
+        file="a.csv",
+        data=b"a,b\n0xFFFFFFFFFFFFFFFF,1\n0x10,2\n0x8000000000000000,3\n-1,4\n0X7FFFFFFFFFFFFFFF,5\n",
+        reader='Csv(columns={"a": "int64", "b": "int64"})',
+        rows={"a": [16, -1, 2**63 - 1], "b": [2, 4, 5]},
+        rejects=[(0, "a:type"), (2, "a:type")],
+    ),
+    Case(
+        name="text_hex_of_a_byte",
+        file="a.csv",
+        data=b"a,b\n0xFF,x\n0x7F,y\n",
+        reader='Csv(columns={"a": "int8", "b": "string"})',
+        rows={"a": [127], "b": ["y"]},
+        rejects=[(0, "a:type")],
+    ),
+    Case(
+        name="text_hex_in_a_log",
+        file="a.log",
+        data=b"at 0xFFFFFFFFFFFFFFFF\nat 0x0F\n",
+        reader='Lines(pattern=r"at (?P<n>\\S+)", columns={"n": "int64"})',
+        rows={"n": [15]},
+        rejects=[(0, "n:type")],
+    ),
+    Case(
+        name="text_out_of_range",
+        file="a.csv",
+        data=b"a,b,c\n300,1,1.00\n1,-1,2.00\n2,2,12345.67\n3,3,1.234\n4,4,4.50\n",
+        reader='Csv(columns={"a": "int8", "b": "uint8", "c": "decimal128(5, 2)"})'.replace(
+            '"decimal128(5, 2)"', "__import__('pyarrow').decimal128(5, 2)"
+        ),
+        rows={"a": [4], "b": [4], "c": [Decimal("4.50")]},
+        rejects=[(0, "a:type"), (1, "b:type"), (2, "c:type"), (3, "c:type")],
+    ),
+    Case(
+        name="text_fractions_of_a_second",
+        file="a.csv",
+        data=b"a,t\n1,2016/04/20 10:12:10.123456\n2,2016/04/20 10:12:11.5\n3,2016/04/20 10:12:11\n",
+        reader='Csv(columns={"a": "int64", "t": "timestamp[us]"}, timestamp_format="%Y/%m/%d %H:%M:%S.%f")',
+        rows={"a": [1, 2], "t": [datetime(2016, 4, 20, 10, 12, 10, 123456), datetime(2016, 4, 20, 10, 12, 11, 500000)]},
+        rejects=[(2, "t:type")],
+    ),
+    Case(
+        name="text_fractions_that_do_not_fit",
+        file="a.csv",
+        data=b"a,t\n1,10:12:10.123 20/04/2016\n2,10:12:11.000 20/04/2016\n",
+        reader='Csv(columns={"a": "int64", "t": "timestamp[s]"}, timestamp_format="%H:%M:%S.%f %d/%m/%Y")',
+        rows={"a": [2], "t": [datetime(2016, 4, 20, 10, 12, 11)]},
+        rejects=[(0, "t:type")],
+    ),
+    Case(
+        name="text_years_of_four_digits",
+        file="a.csv",
+        data=b"d,v\n31/12/2019,1\n15/03/21,2\n1/1/20,3\n1/1/2020,4\n01/01/020,5\n",
+        reader='Csv(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%Y")',
+        rows={"d": [datetime(2019, 12, 31), datetime(2020, 1, 1)], "v": [1, 4]},
+        rejects=[(1, "d:type"), (2, "d:type"), (4, "d:type")],
+    ),
+    Case(
+        name="text_years_of_two_digits",
+        file="a.csv",
+        data=b"d,v\n31/12/19,1\n15/03/69,2\n15/03/68,3\n15/03/2021,4\n15/03/1,5\n",
+        reader='Csv(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%y")',
+        rows={"d": [datetime(2019, 12, 31), datetime(1969, 3, 15), datetime(2068, 3, 15)], "v": [1, 2, 3]},
+        rejects=[(3, "d:type"), (4, "d:type")],
+    ),
+    Case(
+        name="text_years_in_json",
+        file="a.jsonl",
+        data=b'{"d":"1/1/20","v":1}\n{"d":"1/1/2020","v":2}\n',
+        reader='JsonLines(columns={"d": "timestamp[s]", "v": "int64"}, timestamp_format="%d/%m/%Y")',
+        rows={"d": [datetime(2020, 1, 1)], "v": [2]},
+        rejects=[(0, "d:type")],
+    ),
+    Case(
+        name="text_offsets",
+        file="a.log",
+        data=b"2020-01-01 01:00 +0200\n2020-01-01 01:00 -05:30\n2020-01-01 01:00 CET\n",
+        reader='Lines(pattern="(?P<t>.*)", columns={"t": __import__("pyarrow").timestamp("s", "UTC")}, '
+        'timestamp_format="%Y-%m-%d %H:%M %z")',
+        rows={"t": [datetime(2019, 12, 31, 23, tzinfo=UTC), datetime(2020, 1, 1, 6, 30, tzinfo=UTC)]},
+        rejects=[(2, "t:type")],
     ),
 ]

@@ -1,0 +1,178 @@
+"""Names with characters of patterns, on disks and object stores: what exists under a name is meant by it."""
+
+from __future__ import annotations
+
+import os
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from test_fetch import quick, record
+
+from ingestlab.errors import TerminalError, TransientError
+from ingestlab.fetch import Unchanged
+from ingestlab.fetch.filesystem import FileSources
+from ingestlab.fetch.landing import Site
+from ingestlab.jobs.expand import expand
+from ingestlab.models import Source
+from ingestlab.storage import LocalStore
+
+KEYS = [
+    *("a[1].csv", "a1.csv", "what?.csv", "what1.csv", "a*b.csv", "aXb.csv", "[!x].csv", "y.csv"),
+    *("d[1]/x.csv", "d1/x.csv", "d1/z.csv", "e?/[1].csv", "e?/1.csv", "e1/1.csv"),
+    *("#1.csv", "%41.csv", "a+b.csv", "a b.csv", "a;b.csv", "ü.csv"),
+]
+EXPECTED = [  # what is asked for, what comes; None where nothing does
+    ("a[1].csv", ["a[1].csv"]),
+    ("what?.csv", ["what?.csv"]),
+    ("a*b.csv", ["a*b.csv"]),
+    ("[!x].csv", ["[!x].csv"]),
+    ("a[2].csv", None),
+    ("a[12].csv", ["a1.csv"]),
+    ("wha?1.csv", ["what1.csv"]),
+    ("a*.csv", ["a b.csv", "a*b.csv", "a+b.csv", "a1.csv", "a;b.csv", "aXb.csv", "a[1].csv"]),
+    ("d[1]/*.csv", ["d[1]/x.csv"]),
+    ("d[1]/x.csv", ["d[1]/x.csv"]),
+    ("d[12]/*.csv", ["d1/x.csv", "d1/z.csv"]),
+    ("d[1]/none.csv", None),
+    ("e?/[1].csv", ["e?/[1].csv"]),
+    ("e?/*.csv", ["e?/1.csv", "e?/[1].csv"]),
+    ("#1.csv", ["#1.csv"]),
+    ("%41.csv", ["%41.csv"]),
+    ("a+b.csv", ["a+b.csv"]),
+    ("a b.csv", ["a b.csv"]),
+    ("a;b.csv", ["a;b.csv"]),
+    ("ü.csv", ["ü.csv"]),
+]
+PATTERNS = [  # with `glob`: the same names as patterns
+    ("a[1].csv", ["a1.csv"]),
+    ("what?.csv", ["what1.csv", "what?.csv"]),
+    ("d[1]/*.csv", ["d1/x.csv", "d1/z.csv"]),
+    ("ü.csv", ["ü.csv"]),
+]
+CASES = [(*case, False) for case in EXPECTED] + [(*case, True) for case in PATTERNS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    home = tmp_path_factory.mktemp("names")
+    for key in KEYS:
+        (home / key).parent.mkdir(exist_ok=True)
+        (home / key).write_text(key)
+    return home
+
+
+@pytest.fixture(scope="module")
+def bucket(s3):
+    fs = fsspec.filesystem("s3", **s3)
+    fs.call_s3("create_bucket", Bucket="names")
+    for key in KEYS:
+        fs.call_s3("put_object", Bucket="names", Key=f"in/{key}", Body=key.encode())
+    return fs
+
+
+def found(uris, settings, glob):
+    return [source.uri for source in expand(uris, settings, glob=glob)]
+
+
+@pytest.mark.parametrize(("asked", "come", "glob"), CASES)
+def test_local_names(folder, asked, come, glob):
+    if come is None:
+        with pytest.raises(TerminalError, match="files that match"):
+            expand([f"{folder}/{asked}"], quick())
+        return
+    assert found([f"{folder}/{asked}"], quick(), glob) == [(folder / name).as_uri() for name in come]
+
+
+@pytest.mark.parametrize(("asked", "come", "glob"), CASES)
+def test_keys_of_s3(bucket, s3, asked, come, glob):
+    settings, uri = quick(storage_options={"s3": s3}), f"s3://names/in/{asked}"
+    if come is None:
+        with pytest.raises(TerminalError, match="files that match"):
+            expand([uri], settings)
+        return
+    assert sorted(found([uri], settings, glob)) == sorted(f"s3://names/in/{name}" for name in come)
+
+
+def test_a_name_that_exists_brings_its_own_bytes(bucket, s3, tmp_path):
+    from test_fetch import get
+
+    settings, store = quick(storage_options={"s3": s3}), LocalStore(str(tmp_path))
+    for key in ("a[1].csv", "what?.csv", "a*b.csv", "e?/[1].csv", "%41.csv", "#1.csv"):
+        (file,) = get(expand([f"s3://names/in/{key}"], settings), store, storage_options={"s3": s3})
+        assert store.read(file.path) == key.encode()
+
+
+def test_what_marks_folders_is_no_file(s3):
+    fs = fsspec.filesystem("s3", **s3)
+    fs.call_s3("create_bucket", Bucket="marks")
+    for key in ("mk/", "mk/sub/", "mk/empty.csv", "mk/had_$folder$", "mk/azure"):
+        fs.call_s3("put_object", Bucket="marks", Key=key, Body=b"")
+    for key in ("mk/a.csv", "mk/sub/b.csv", "mk/azure/c.csv"):
+        fs.call_s3("put_object", Bucket="marks", Key=key, Body=b"x")
+    settings = quick(storage_options={"s3": s3})
+    files = [f"s3://marks/mk/{name}" for name in ("a.csv", "azure/c.csv", "empty.csv", "sub/b.csv")]
+    assert found(["s3://marks/mk/**"], settings, glob=False) == files
+    assert found(["s3://marks/mk/*"], settings, glob=False) == [files[0], files[2]]
+    fs.call_s3("put_object", Bucket="marks", Key="only/", Body=b"")
+    with pytest.raises(TerminalError, match="files that match"):
+        expand(["s3://marks/only/**"], settings)
+
+
+def test_a_pattern_in_another_filesystem(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/odd/a[1].csv", b"x")
+    memory.pipe_file("/odd/a1.csv", b"y")
+    try:
+        assert found(["memory://odd/a[1].csv"], quick(), glob=False) == ["memory://odd/a[1].csv"]
+        assert found(["memory://odd/a[1].csv"], quick(), glob=True)[0].endswith("/odd/a1.csv")
+    finally:
+        memory.rm("/odd", recursive=True)
+
+
+def test_the_home_folder_and_relative_patterns(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert found(["d[1]/*.csv"], quick(), glob=False) == [(folder / "d[1]/x.csv").as_uri()]
+
+
+class Unwrapping(MemoryFileSystem):
+    """As Google Cloud Storage is with objects that have a Content-Encoding: listed packed, they come unpacked."""
+
+    protocol = ("memory", "gs")
+    store: dict = {}  # noqa: RUF012 - as in its base
+    packed = 100
+    changed = 0
+
+    def info(self, path, **options):
+        self.changed += "late" in path
+        generation = str(1 + self.changed * ("late" in path))
+        told = {"contentEncoding": "gzip", "etag": f"e{generation}", "generation": generation, "size": self.packed}
+        return {**super().info(path, **options), **told}
+
+
+@pytest.mark.parametrize("size", [300, 3 << 20])
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, listed):
+    data = os.urandom(size)
+    fs = Unwrapping()
+    fs.packed = size // 3
+    fs.pipe_file("/bkt/a.csv", data)
+    store = LocalStore(str(tmp_path))
+    sources = FileSources(Site(store, "raw", quick()), quick(), lambda _: None)
+    source = (
+        Source(uri="memory://bkt/a.csv", size=size // 3, version="etag:e1")
+        if listed
+        else Source(uri="memory://bkt/a.csv")
+    )
+    file = sources.get(fs, source, None)
+    assert store.read(file.path) == data
+    assert (file.size, file.version) == (size, "etag:e1")
+    assert sources.get(fs, source, record(file)) == Unchanged("memory://bkt/a.csv", "etag:e1")
+
+
+def test_one_that_changes_meanwhile_is_an_error(tmp_path):
+    fs = Unwrapping()
+    fs.pipe_file("/bkt/late.csv", b"x" * 300)
+    sources = FileSources(Site(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1), lambda _: None)
+    with pytest.raises(TransientError, match="a file that changed"):
+        sources.get(fs, Source(uri="memory://bkt/late.csv"), None)
