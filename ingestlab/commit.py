@@ -141,7 +141,7 @@ def all_or_nothing(
     """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # a job that is stopped leaves nothing either
         try:
             abandon(tenant, table, batch, store, ledger, lease, vectors)
         except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts

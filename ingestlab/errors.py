@@ -6,6 +6,7 @@ pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can sh
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 Kind = Literal["transient", "terminal"]
+UNFORESEEN = "The log of the Dask worker has the whole traceback."
+log = logging.getLogger("ingestlab")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -104,7 +107,17 @@ class StackError(TerminalError):
 
 
 class JobStoppedError(BaseException):
-    """Ends the job that a thread is at, in whatever code it is: only the job's own end may catch it."""
+    """Ends the job that a thread is at, in whatever code it is: only the job's own end may catch it.
+
+    Args:
+        expected: As of an error.
+        got: Likewise.
+        fix: Likewise.
+    """
+
+    def __init__(self, expected: str, got: str, fix: str = "") -> None:
+        super().__init__(expected, got, fix)
+        self.error = TerminalError(expected, got, fix)
 
 
 _CLASSES = (
@@ -142,6 +155,25 @@ def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | Termi
         raise
     except TerminalError as error:
         return error
+
+
+def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
+    """As :func:`attempt`, and what nobody has foreseen is the file's fault, too."""
+    try:
+        return attempt(work, *args, **named)
+    except IngestError:
+        raise
+    except BaseException as error:  # libraries raise what they like
+        if of_the_system(error):
+            raise
+        log.exception("an error that nobody has foreseen")
+        return TerminalError.wrap(error, "a file that can be worked on", UNFORESEEN)
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Whether an error is the machine's, and no file's: a disk, a network; Arrow's own OSErrors have no number."""
+    let_pass(error)
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def let_pass(error: BaseException) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ingestlab import layout
 from ingestlab.agreement import with_types
@@ -15,7 +15,14 @@ from ingestlab.catalog import Catalog, PipelineSource, load
 from ingestlab.cluster import Cluster
 from ingestlab.commit import abandon, all_or_nothing, publish, recover
 from ingestlab.doubles import without_doubles
-from ingestlab.errors import CollectionError, IngestError, StorageError, TerminalError
+from ingestlab.errors import (
+    BusySourceError,
+    IngestError,
+    LostLeaseError,
+    TerminalError,
+    TransientError,
+    of_the_system,
+)
 from ingestlab.fetch import Failed, Unchanged, fetch
 from ingestlab.fetch.landing import Site
 from ingestlab.fitting import misfit
@@ -33,7 +40,7 @@ from ingestlab.models import (
 )
 from ingestlab.pinning import pinned
 from ingestlab.plan import Plan, Target, make_plan
-from ingestlab.process import Job, run
+from ingestlab.process import run
 from ingestlab.readers.html import Html
 from ingestlab.readers.text import Text
 from ingestlab.replacing import without
@@ -42,9 +49,12 @@ from ingestlab.settling import settle_types
 from ingestlab.signed import bare
 from ingestlab.storage import Store, open_store
 from ingestlab.story import Story
+from ingestlab.tasks import Task, Tasks, job_of
 from ingestlab.vectors import Vectors
 
-Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
+UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
+TRACEBACK = "run.log() and the worker's log have the whole traceback."
+log = logging.getLogger("ingestlab")
 
 
 @dataclass(frozen=True)
@@ -76,26 +86,52 @@ class Context:
             yield context
 
 
-def ingest(request: IngestRequest, context: Context, report: Callable[[Progress], None]) -> IngestResult:
+def _forget(_result: IngestResult) -> None: ...
+
+
+def ingest(
+    request: IngestRequest,
+    context: Context,
+    report: Callable[[Progress], None],
+    keep: Callable[[IngestResult], None] = _forget,
+) -> IngestResult:
     """Downloads, processes and publishes the sources of a request.
 
     One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
-    have no place to go, fails its own files; those of other tables are committed. Trouble that is no file's
-    fault (a lost lock, a cluster that is away) is raised, and nothing is left half-done that the next try would
-    not mend.
+    have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
+    committed. Trouble that is no file's fault (a lost lock, a cluster that is away) is raised, unless something is
+    committed, and nothing is left half-done that the next try would not mend.
 
     Args:
         request: What to ingest.
         context: The connections to use.
         report: Is told of every step.
+        keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
     """
     story = Story(request, report)
     for target, sources in _by_target(request, context, story):
         try:
             _ingest_into(target, sources, request, context, story)
-        except (StorageError, CollectionError) as error:
+        except (BusySourceError, LostLeaseError):
+            raise
+        except TransientError as error:
+            if not story.has_committed:
+                raise
             story.unwritten(sources, error)
+        except Exception as error:
+            if not isinstance(error, TerminalError):
+                if of_the_system(error) or _of_redis(error):
+                    raise
+                log.exception("an error that nobody has foreseen")
+            failure = error if isinstance(error, TerminalError) else TerminalError.wrap(error, UNEXPECTED, TRACEBACK)
+            story.unwritten(sources, failure)
+        keep(story.so_far())
     return story.result()
+
+
+def _of_redis(error: Exception) -> bool:
+    """Whether Redis does not answer; only the ledger knows its client."""
+    return type(error).__module__.partition(".")[0] == "redis"
 
 
 def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, context: Context, story: Story) -> None:
@@ -117,17 +153,27 @@ def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, 
             ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
         )
         lease.acquire([batch_lock(plan.batch)])
-        with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
-            with story.stage("processing"):
-                receipts = settle_types(plan, process_all(plan, context, story), context.cluster, context.settings)
-                batch = recorded(assemble(plan, receipts), contents, plan, store)
-                batch = _replace_earlier(plan, batch, contents.known, context, lease)
-            with story.stage("committing"):
-                story.failed(batch.errors)
-                if batch.records:
-                    story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
-                else:
-                    abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
+        try:
+            with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
+                _process_and_publish(plan, contents, context, lease, story)
+        except Exception:
+            if manifest := load_manifest(store, layout.manifest(target.tenant, target.table, plan.batch)):
+                story.committed(manifest)  # what was published is never told as failed
+            raise
+
+
+def _process_and_publish(plan: Plan, contents: Contents, context: Context, lease: Lease, story: Story) -> None:
+    target, store, ledger = plan.target, context.store, context.ledger
+    with story.stage("processing"):
+        receipts = settle_types(plan, process_all(plan, context, story), context.cluster, context.settings)
+        batch = recorded(assemble(plan, receipts), contents, plan, store)
+        batch = _replace_earlier(plan, batch, contents.known, context, lease)
+    with story.stage("committing"):
+        story.failed(batch.errors)
+        if batch.records:
+            story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
+        else:
+            abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
 
 
 def make_ready(target: Target, context: Context, uris: Collection[str] = ()) -> Target | IngestError:
@@ -252,29 +298,9 @@ def _tell_unchanged(
 
 
 def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
-    """One Dask task for each partition; their receipts, in order, and what they show together."""
-    target, settings = plan.target, context.settings
-    job = Job(
-        run=target.run,
-        batch=plan.batch,
-        tenant=target.tenant,
-        table=target.table,
-        pipeline=target.source,
-        lake=settings.lake_url,
-        storage_options=settings.storage_options,
-        references=dict(target.references),
-        types=dict(target.types),
-        replace=target.replace,
-        taken=target.taken,
-    ).to_dict()
-    calls = [(p.to_dict(), job) for p in plan.partitions]
-    keys = [f"{target.table}-{target.run}-{plan.batch[:8]}-{p.number}" for p in plan.partitions]
-    receipts: dict[int, Receipt] = {}
-    story.planned(len(calls))
-    for place, result in context.cluster.map(task, calls, keys, target.pipeline.resources):
-        receipts[place] = Receipt.from_dict(result)
-        story.processed(receipts[place])
-    return without_doubles(plan, [receipts[i] for i in range(len(calls))], context.store)
+    """One Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
+    receipts = Tasks(plan, context.cluster, story, task, job_of(plan, context.settings)).run()
+    return without_doubles(plan, receipts, context.store)
 
 
 def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:

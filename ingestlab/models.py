@@ -239,6 +239,7 @@ class Receipt(Value):
     faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
     vectors: tuple[Part, ...] = ()
     collection: dict[str, Any] | None = None  # that the vectors are for
+    shared: bool = False  # all files have the error of all: each is to be asked by itself
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, mostly one each
 
 

@@ -120,12 +120,24 @@ class Story:
         self._failing.pop(uri, None)
         self._outcomes[uri] = outcome
 
+    @property
+    def has_committed(self) -> bool:
+        """Whether anything is published."""
+        return any(outcome.status == "committed" for outcome in self._outcomes.values())
+
+    def so_far(self) -> IngestResult:
+        """How the sources have ended that have; there may be none yet."""
+        return self._result([uri for uri in self._expected() if uri in self._outcomes])
+
     def result(self) -> IngestResult:
         """How the request ended; every source must have its outcome."""
+        return self._result(self._expected())
+
+    def _result(self, uris: Sequence[str]) -> IngestResult:
         return IngestResult(
             run=self._request.run,
             job=self._request.job_id,
-            outcomes=tuple(self._outcomes[uri] for uri in self._expected()),
+            outcomes=tuple(self._outcomes[uri] for uri in uris),
             rules=dict(self._rules),
             parquet_bytes=self._bytes,
             tables=tuple(sorted(self._tables)),

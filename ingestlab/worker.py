@@ -6,11 +6,13 @@ Run it as ``python -m ingestlab.worker QUEUE…``, as ``ingestlab worker``, or w
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,18 +20,18 @@ from typing import Any, TypeVar
 import redis
 from rq import Queue, Retry, get_current_job
 from rq.job import Job
-from rq.timeouts import JobTimeoutException
 
 from ingestlab import __version__, layout
-from ingestlab.errors import BusySourceError, IngestError, TerminalError, TransientError
+from ingestlab.errors import BusySourceError, IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.guard import shown
 from ingestlab.ingest import Context, ingest
 from ingestlab.jobs.job import IngestJob, bury
 from ingestlab.jobs.reporting import Reporter
 from ingestlab.jobs.rescue import RescuingWorker
-from ingestlab.jobs.results import UNEXPECTED
+from ingestlab.jobs.results import UNEXPECTED, completed, kept_of
+from ingestlab.jobs.stopping import STOPPER, TimeLimit, beat_or_die
 from ingestlab.ledger import Ledger, connect
-from ingestlab.models import FIRST_FAILURES, IngestRequest, IngestResult, Outcome
+from ingestlab.models import FIRST_FAILURES, IngestRequest, IngestResult
 from ingestlab.replay import replay
 from ingestlab.requests import NotebookRequest, Request, check_queue, subjects
 from ingestlab.settings import MISSED_BEATS, Settings, load_settings
@@ -49,6 +51,8 @@ class IngestWorker(RescuingWorker):
 
     job_class = IngestJob
     log_result_lifespan = False
+    death_penalty_class = TimeLimit
+    alone = False  # whether this process is nothing but the worker, and may end
 
     def __init__(self, queues: Any, *args: Any, **options: Any) -> None:
         options.update(serializer=JobSerializer, job_class=IngestJob)
@@ -74,6 +78,7 @@ class IngestWorker(RescuingWorker):
         self.connection.hset(self.key, "ingestlab", __version__)  # so that `doctor` tells our class from others
         self.beat, self.keep = settings.beat, settings.keep_jobs
         self.job_monitoring_interval = int(2 * self.beat)
+        STOPPER.listen()
         threading.Thread(target=self._live, name="heart", daemon=True).start()
         if settings.notebook_queue not in self.queue_names():  # a notebook needs none of it here
             threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
@@ -81,6 +86,8 @@ class IngestWorker(RescuingWorker):
     def teardown(self) -> None:
         """Stops the heart, then says goodbye to Redis."""
         self._finished.set()
+        if self.alone:
+            faulthandler.cancel_dump_traceback_later()
         super().teardown()  # type: ignore[no-untyped-call]
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
@@ -89,8 +96,15 @@ class IngestWorker(RescuingWorker):
 
     def _live(self) -> None:
         """Beats, and in each beat takes over what dead workers left and moves retries that are due."""
-        while not self._finished.wait(self.beat if self.executions else min(self.beat, 1.0)):
+        beaten = 0.0
+        while not self._finished.wait(min(self.beat, 1.0)):
+            if self.alone:
+                beat_or_die(self.beat)
             try:
+                STOPPER.heed()
+                if self.executions and time.monotonic() - beaten < self.beat - 0.1:
+                    continue
+                beaten = time.monotonic()
                 self._beat()
                 self.sweep()
             except redis.RedisError as error:
@@ -106,9 +120,12 @@ class IngestWorker(RescuingWorker):
 
 def ingest_job(payload: dict[str, Any]) -> Any:
     """The function that jobs about files call: a request as plain data in, a result as plain data out."""
-    return carry_out(
-        payload, IngestRequest, lambda request, *more: (replay if request.replay else ingest)(request, *more)
-    )
+    return carry_out(payload, IngestRequest, _ingest_or_replay)
+
+
+def _ingest_or_replay(request: IngestRequest, here: Context, report: Reporter) -> IngestResult:
+    with STOPPER.at(report):
+        return replay(request, here, report) if request.replay else ingest(request, here, report, report.keep)
 
 
 def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter], IngestResult]) -> Any:
@@ -132,7 +149,7 @@ def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter]
     except BusySourceError as error:
         progress.retrying(error)
         return Retry(max=BUSY_TRIES, interval=BUSY_DELAY)
-    except Exception as error:
+    except (Exception, JobStoppedError) as error:
         failure = in_our_words(error)
         _give_up_or_retry(job, failure, progress)
         if request and not job.should_retry:
@@ -163,6 +180,7 @@ def _conclude(job: Job, request: Request, result: IngestResult, here: Context, p
         _give_up_or_retry(job, failure, progress, final=final)
         raise failure
     job.meta.pop("result")  # it is the return value now
+    job.meta.pop("kept", None)
     job.meta.pop("error", None)
     told = [o for o in result.outcomes if o.status == "committed" and o.assumed][:FIRST_FAILURES]
     job.meta["assumed"] = [[o.uri, o.assumed] for o in told]
@@ -185,8 +203,8 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
 
 def _record_failure(job: Job, request: Request, failure: IngestError, here: Context) -> None:
     """The record of a job that failed as a whole: the same error for all that it is about."""
-    outcomes = tuple(Outcome(uri=name, status="failed", error=failure.to_dict()) for name in subjects(request))
-    result = IngestResult(run=request.run, job=job.id, outcomes=outcomes)
+    known = kept_of(job) or IngestResult(run=request.run, job=job.id, outcomes=())
+    result = completed(known, subjects(request), failure.to_dict())
     try:
         _record(job, request, result.to_dict(), here)
     except IngestError as error:  # the lake itself may be the trouble
@@ -203,13 +221,12 @@ def _give_up_or_retry(job: Job, error: IngestError, progress: Reporter, *, final
         progress.failed(error)
 
 
-def in_our_words(error: Exception) -> IngestError:
+def in_our_words(error: BaseException) -> IngestError:
     """Any error that a job may end with, as one of ours."""
     if isinstance(error, IngestError):
         return error
-    if isinstance(error, JobTimeoutException) and (job := get_current_job()):
-        fix = "Ask for less at once, or set INGESTLAB_JOB_TIMEOUT where the job is submitted."
-        return TerminalError(f"a job of at most {job.timeout} s", "one that was still at work then", fix)
+    if isinstance(error, JobStoppedError):
+        return error.error
     if isinstance(error, redis.RedisError | OSError):
         return TransientError.wrap(error, "Redis and the lake to answer", "`ingestlab doctor` tells more.")
     return TerminalError.wrap(error, UNEXPECTED, "run.log() and the worker's log have the whole traceback.")
@@ -251,6 +268,7 @@ def main(argv: list[str] | None = None, settings: Settings | None = None) -> int
     client = connect(settings.redis)
     queues = [Queue(name, connection=client, serializer=JobSerializer, job_class=IngestJob) for name in names]
     worker = IngestWorker(queues, connection=client, default_result_ttl=settings.result_ttl)
+    worker.alone = True
     try:
         worker.work(logging_level=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"))
     except TerminalError as error:

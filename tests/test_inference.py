@@ -140,6 +140,27 @@ def test_every_published_value_gives_back_its_cell(tmp_path_factory, cells: list
     assert pa.concat_tables([p.table for p in pieces]).equals(whole.table)
 
 
+NUMBERS = st.one_of(st.integers(-(10**40), 10**40).map(str), SHORT, POINTED, FLOATS)
+
+
+@settings(deadline=None, max_examples=100)
+@given(cells=st.lists(st.one_of(NUMBERS, st.just("null")), min_size=1, max_size=20), size=st.integers(16, 200))
+def test_no_number_of_json_loses_a_digit(tmp_path_factory, cells: list[str], size: int) -> None:
+    store = LocalStore(str(tmp_path_factory.getbasetemp() / "json"))
+    data = "".join(f'{{"v":{cell},"w":"x"}}\n' for cell in cells).encode()
+    store.write("a.jsonl", data)
+    file = FetchedFile(uri="a", path="a.jsonl", name="a.jsonl", size=len(data), sha256="")
+    (whole,) = (JsonLines().read(piece, store) for piece in JsonLines().split(file, store, 1 << 20))
+    for cell, value in zip(cells, whole.table["v"].to_pylist(), strict=True):
+        if isinstance(value, float):
+            assert Decimal(repr(value)) == Decimal(cell)
+        else:
+            assert (value is None and cell == "null") or str(value) == cell
+    pieces = [JsonLines().read(piece, store) for piece in JsonLines().split(file, store, size)]
+    assert {str(p.table.schema) for p in pieces} == {str(whole.table.schema)}
+    assert pa.concat_tables([p.table for p in pieces]).equals(whole.table)
+
+
 @settings(deadline=None, max_examples=100)
 @given(files=st.lists(CELLS, min_size=2, max_size=4))
 def test_a_file_is_read_alike_whatever_comes_with_it(tmp_path_factory, files: list[list[str]]) -> None:

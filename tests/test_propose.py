@@ -298,3 +298,11 @@ def test_the_commands(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_
     missing = cli("check", "hours", **env)
     assert missing.returncode == 2
     assert "no file" in missing.stderr
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_document(bare: Settings, tmp_path: Path, indent: int | None) -> None:
+    text = json.dumps([{"id": i, "tags": ["a"]} for i in range(20)], indent=indent)
+    _, pipeline = look(bare, tmp_path / "in" / "doc.json", text)
+    assert types(pipeline) == {"id": "int64", "tags": "extension<arrow.json>"}
+    assert_ingests(bare, tmp_path / "in" / "doc.json")

@@ -368,3 +368,17 @@ def test_formats_that_start_programs_are_not_taken(folder):
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     assert "none of these" in refused(folder, Images(), postscript).got
     assert "JPEG" in refused(folder, Images(formats=["jpeg"]), image("PNG")).expected
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        b"<script>if (a<b && c) { " + b"x = y + 1; " * 3000 + b"}</script>",
+        b"<p class='a\" title=x>it's</p>" + b"<b>more</b> text " * 2000,
+        b'<a href="x"" title>' + b"words = more words " * 2000 + b"</a>",
+    ],
+    ids=["a script", "a stray quote", "one quote too many"],
+)
+def test_scripts_and_stray_quotes_make_no_long_tags(folder, top):
+    records = read(folder, Html(), b"<html><body>" + top + b"<p>A paragraph with words enough to be a text.</p>")
+    assert "A paragraph" in records.table["text"][0].as_py()

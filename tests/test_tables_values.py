@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from math import inf, isnan, nan
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingestlab import layout
 from ingestlab.aggregates import Aggregate
@@ -20,6 +23,7 @@ from ingestlab.pipeline import Records
 from ingestlab.process.frames import Loaded, families
 from ingestlab.process.merge import Merge
 from ingestlab.process.merge import merge as merge_parts
+from ingestlab.process.patterns import ask_alike
 from ingestlab.profiles.states import profile
 from ingestlab.sinks.parquet import ParquetSink
 from ingestlab.storage import open_store
@@ -125,3 +129,24 @@ def test_minus_zero_stands_in_no_dictionary_also_after_merges(
         assert by_name["v"].has_dictionary_page == dictionary
         assert by_name["s"].has_dictionary_page
         assert by_name["v"].statistics.max == 2.0 or by_name["v"].statistics.min <= 0.0
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.text(alphabet="aB1 _-.\n\té٣", max_size=5) | st.none(), max_size=6),
+    st.lists(
+        st.sampled_from([*"aB1_-.^$|", "[aB]", "[^a]", "\\d", "\\w+", "(a|B)", "a*", "B?", "{1}", "\\.", "\\s"]),
+        max_size=4,
+    ),
+    st.sampled_from(["str_matches", "str_contains"]),
+)
+def test_patterns_mean_what_python_means_whoever_is_asked(texts: list[str | None], pieces: list[str], how: str) -> None:
+    pattern = "".join(pieces)
+    try:
+        compiled = re.compile(pattern)
+    except re.error:
+        return
+    find = compiled.match if how == "str_matches" else compiled.search
+    values = pa.chunked_array([pa.array(texts, pa.string())])
+    expected = [None if text is None else find(text) is not None for text in texts]
+    assert ask_alike(values, how, pattern=pattern).to_pylist() == expected

@@ -57,6 +57,6 @@ def init(
 
 def _dask(role: str, *arguments: str, **variables: str) -> None:
     """Becomes a `dask` command that is as calm as those of the embedded stack; `variables` join its environment."""
-    calm = {f"DASK_{name.upper().replace('.', '__')}": value for name, value in CALM.items()}
+    calm = {f"DASK_{name.upper().replace('.', '__')}": str(value) for name, value in CALM.items()}
     here = {**calm, **environment(load_settings()), **ONE_THREAD, **variables}
     os.execve(sys.executable, [sys.executable, "-m", "dask", role, *arguments], here)  # noqa: S606 - no shell is wanted

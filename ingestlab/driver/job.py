@@ -8,7 +8,7 @@ from typing import Any
 from ingestlab.driver.keeping import Kept, keep, run_made_by
 from ingestlab.driver.kernel import Session, environment_of
 from ingestlab.driver.source import find, read, with_parameters
-from ingestlab.errors import IngestError, TerminalError, TransientError
+from ingestlab.errors import IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.guard import check_tenant
 from ingestlab.ingest import Context
 from ingestlab.jobs.reporting import Reporter
@@ -65,7 +65,7 @@ def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
 
     try:
         said = session.run(look)
-    except Exception as error:
+    except (Exception, JobStoppedError) as error:
         failure = in_our_words(error)
         if isinstance(failure, TransientError):
             raise

@@ -8,9 +8,15 @@ from rq.exceptions import AbandonedJobError, DeserializationError
 from rq.job import Job, JobStatus
 
 from ingestlab import errors
+from ingestlab.guard import shown
+from ingestlab.jobs.queueing import WISH, asked_to_stop
+from ingestlab.jobs.results import uris_of
+from ingestlab.members import label
+from ingestlab.models import Progress
 from ingestlab.wire import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
 
-DEATHS = 4  # so many workers may die at a job before the job is blamed
+DEATHS = 3  # so many workers may die at a job before the job is blamed
+SHOWN = 5  # files that its error names
 
 
 class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
@@ -63,11 +69,26 @@ def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
     if not issubclass(kind, AbandonedJobError):
         return
     deaths = job.meta["deaths"] = int(job.meta.get("deaths", 0)) + 1
-    if deaths < DEATHS:
+    unwanted = asked_to_stop(job)
+    if deaths < DEATHS and not unwanted:
         job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
         return
     job.retries_left = 0
-    job.meta["error"] = errors.TerminalError(
-        "a worker that lives through the job", f"{deaths} that died", "See the workers' logs; was there memory enough?"
-    ).to_dict()
+    error = errors.TerminalError(*WISH) if unwanted else _story(job, deaths)
+    job.meta["error"] = error.to_dict()
     job.save_meta()  # type: ignore[no-untyped-call]
+
+
+def _story(job: IngestJob, deaths: int) -> errors.TerminalError:
+    """What is known of a job that has ended its workers: where it was, and with which files."""
+    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(job)
+    names = ", ".join(label(shown(uri)) for uri in uris[:SHOWN]) + (
+        f" and {len(uris) - SHOWN:,} more" * (len(uris) > SHOWN)
+    )
+    done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
+    got = f"{deaths} that died (job abandoned: {deaths} workers died while running it"
+    return errors.TerminalError(
+        "a worker that lives through the job",
+        f"{got}; the last stage was '{progress.state}', {done}; its files are {names})",
+        "See the workers' logs: was there memory enough? Submit the files one by one to find the one that does it.",
+    )

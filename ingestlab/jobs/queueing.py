@@ -36,6 +36,7 @@ end
 return 0
 """
 # The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
+WISH = ("the job to run to its end", "a wish to stop it", "`ingestlab retry` runs it again.")
 _STOP, _STARTED = "ingestlab_stop", "started_at"
 _ASK_TO_STOP = """
 local started = redis.call('HGET', KEYS[1], ARGV[2])
@@ -108,7 +109,7 @@ def _description(request: Request) -> str:
 
 
 def ask_to_stop(job: Job) -> bool:
-    """Asks the worker that is at a job to stop it, which those at notebooks do; False if none is at it."""
+    """Asks the worker that is at a job to stop it; False if none is at it."""
     return bool(job.connection.eval(_ASK_TO_STOP, 1, job.key, _STOP, _STARTED))
 
 

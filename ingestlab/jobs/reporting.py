@@ -8,7 +8,7 @@ from rq.job import Job
 
 from ingestlab.errors import IngestError
 from ingestlab.jobs.queueing import asked_to_stop
-from ingestlab.models import Progress
+from ingestlab.models import IngestResult, Progress
 
 REPORT_EVERY = 0.2  # seconds between two reports within one state
 
@@ -28,6 +28,16 @@ class Reporter:
         if due:
             self._last = now
             self._save()
+
+    def keep(self, result: IngestResult) -> None:
+        """Takes note of how some files have ended, which stays true however the job does."""
+        self._job.meta["kept"] = result.to_dict()
+        self._job.save_meta()
+
+    @property
+    def committing(self) -> bool:
+        """Whether the job is at its commit."""
+        return self._progress.state == "committing"
 
     def stopped(self) -> bool:
         """Whether somebody has asked for the job to be stopped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ from rq.job import Job, JobStatus
 
 from ingestlab import layout
 from ingestlab.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.members import container
 from ingestlab.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
 from ingestlab.requests import NotebookRequest, decode, subjects
 from ingestlab.settings import Settings
@@ -117,10 +119,23 @@ def progress_of(result: IngestResult) -> Progress:
 
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
-    """The outcomes of a job that failed as a whole: its error, for each of its sources."""
+    """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
     error = job.meta.get("error") or error_of(job).to_dict()
-    outcomes = tuple(Outcome(uri=uri, status="failed", error=error) for uri in uris_of(job))
-    return IngestResult(run=ref.run, job=ref.id, outcomes=outcomes)
+    return completed(kept_of(job) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+
+
+def kept_of(job: Job) -> IngestResult | None:
+    """How some files of a job had ended, before it failed as a whole."""
+    kept = job.meta.get("kept")
+    return IngestResult.from_dict(kept) if kept else None
+
+
+def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) -> IngestResult:
+    """A result with an outcome for each source: the error, where it has none."""
+    done = [outcome for outcome in result.outcomes if outcome.status != "failed"]
+    known = {outcome.uri for outcome in done} | {container(outcome.uri) for outcome in done}
+    failed = [Outcome(uri=uri, status="failed", error=error) for uri in uris if uri not in known]
+    return result.model_copy(update={"outcomes": (*done, *failed)})
 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:

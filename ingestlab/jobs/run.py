@@ -158,14 +158,17 @@ class Run:
             return self._add_up([self._job_result(ref, job) for ref, job in jobs])
 
     def cancel(self) -> int:
-        """Takes the jobs that have not started from the queue, and has a notebook stopped; gives their number."""
+        """Takes the jobs that have not started from the queue, and has the others stopped; gives their number.
+
+        A job that is at work ends within seconds, as failed; what it has committed by then stays. One whose worker
+        does not answer ends when that is replaced.
+        """
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job]
             waiting = [job for job in jobs if job.get_status(refresh=False) in _WAITING]
             for job in waiting:
                 job.cancel()
-            notebooks = jobs if self.record.queue == self.settings.notebook_queue else []
-            return len(waiting) + sum(ask_to_stop(job) for job in notebooks if job not in waiting)
+            return len(waiting) + sum(ask_to_stop(job) for job in jobs if job not in waiting)
 
     def retry(self) -> int:
         """Queues the jobs that failed, or that left some files behind, once more; gives their number.
@@ -180,6 +183,8 @@ class Run:
     def _again(self, ref: JobRef, job: Job | None) -> bool:
         """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
         if job is not None and job.get_status(refresh=False) == JobStatus.FAILED:
+            job.meta.pop("deaths", None)
+            job.save_meta()
             job.requeue()
             return True
         asked = job.args[0] if job is not None else (job_record(ref, self.settings) or {}).get("request")

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from ingestlab import layout
 from ingestlab.catalog import load
-from ingestlab.errors import IngestError, StorageError, TerminalError, attempt
+from ingestlab.errors import IngestError, StorageError, TerminalError, attempt, attempt_all
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
 from ingestlab.process.conform import typed, wanting
+from ingestlab.process.deadline import alive, within
 from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
 from ingestlab.process.job import Job
@@ -35,6 +36,12 @@ def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     keep_freed()
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
+
+
+def blamed(work: Partition, error: IngestError) -> Receipt:
+    """The receipt of a task that failed: the error of all its files, until each is asked by itself."""
+    errors = {piece.uri: error.to_dict() for piece in work.pieces}
+    return Receipt(number=work.number, errors=errors, shared=len(errors) > 1)
 
 
 def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
@@ -60,10 +67,18 @@ def process(
 ) -> Receipt:
     """Reads, cleans, checks and stages one partition.
 
-    A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; trouble
-    with the storage or the pipeline's declaration is raised, since it is no file's fault. Without `states` the
-    aggregates and vectors are computed and not kept.
+    A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
+    foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
+    declaration is raised, since it is no file's fault. Without `states`, aggregates and vectors are not kept.
     """
+    with within(job.task_timeout):
+        found = attempt_all(_process, part, job, pipeline, store, table, rejects, states)
+    return blamed(part, found) if isinstance(found, TerminalError) else found
+
+
+def _process(
+    part: Partition, job: Job, pipeline: Pipeline, store: Store, table: Sink, rejects: Sink, states: States | None
+) -> Receipt:
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
     loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
@@ -76,8 +91,8 @@ def process(
     if pipeline.embedding:
         clock.lap("embed")
     staged = _stage(results, name, pipeline, table, rejects, states, clock)
-    if isinstance(staged, IngestError):  # all files in here share the blame
-        return Receipt(number=part.number, errors={piece.uri: staged.to_dict() for piece in part.pieces})
+    if isinstance(staged, IngestError):
+        return blamed(part, staged)
     site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
     kept = vectored.embedded if states else ()
     places = tuple(p for one in kept for p in vectors.stage(one, site))
@@ -154,7 +169,7 @@ def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[li
     if isinstance(reader, PackReader):
         results = reader.read_all(pieces, store)
     else:
-        results = [attempt(reader.read, piece, store) for piece in pieces]
+        results = [attempt_all(reader.read, piece, store) for piece in pieces]
     pairs = list(zip(pieces, results, strict=True))
     errors: dict[str, IngestError] = {piece.uri: got for piece, got in pairs if isinstance(got, TerminalError)}
     return [Loaded(piece, got) for piece, got in pairs if not isinstance(got, TerminalError)], errors
@@ -171,3 +186,4 @@ class _Clock:
         now = time.perf_counter()
         self.laps[step] = round(self.laps.get(step, 0.0) + now - self._last, 6)
         self._last = now
+        alive()

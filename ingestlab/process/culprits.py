@@ -55,7 +55,7 @@ class NoRowError(Exception):
 
 
 Work = Callable[[], object]
-Trial = Callable[[Work, float], Fault | None]  # a piece of work, and which share of the rows it is about
+Trial = Callable[[Work, int, int], Fault | None]  # some work, on how many rows it is, and of how many
 TRIAL: ContextVar[Trial | None] = ContextVar("trial", default=None)  # None: code is called in this process
 
 
@@ -75,23 +75,23 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
         TerminalError: It fails whatever the rows are, or for too many of them.
     """
     try:
-        return _with_all(work), {}
+        return _with_all(size, work), {}
     except TerminalError as error:
         if not search or size == 0 or fault_of(error) is None:
             raise
         first = error
     try:
-        faults = bisect_rows(size, lambda places: _try(work, places, len(places) / size))
+        faults = bisect_rows(size, lambda places: _try(work, places, size))
     except NoRowError as why:
         raise TerminalError(first.expected, f"{first.got}; {why}", first.fix) from first.__cause__
     rest = np.setdiff1d(np.arange(size, dtype=np.int64), np.fromiter(faults, np.int64, len(faults)))
     return work(rest), faults
 
 
-def _with_all(work: Callable[[Ints | None], T]) -> T:
+def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
     """The work on all rows, which is tried elsewhere first where it may end this process."""
     trial = TRIAL.get()
-    if trial is not None and (fault := trial(lambda: work(None), 1.0)):
+    if trial is not None and (fault := trial(lambda: work(None), size, size)):
         got = f"{fault.rule}: {fault.text}"
         raise TerminalError("code of the pipeline to work on its rows", got) from RaisedError(fault)
     return work(None)
@@ -177,10 +177,10 @@ class _Search:
             raise NoRowError(f"row {span.start:,} of those read fails only together with others")
 
 
-def _try(work: Callable[[Ints | None], object], places: Ints, share: float) -> Fault | None:
+def _try(work: Callable[[Ints | None], object], places: Ints, size: int) -> Fault | None:
     """How some work fails with these rows alone; None if it does not."""
     trial = TRIAL.get()
-    return in_place(lambda: work(places)) if trial is None else trial(lambda: work(places), share)
+    return in_place(lambda: work(places)) if trial is None else trial(lambda: work(places), len(places), size)
 
 
 def in_place(work: Work) -> Fault | None:

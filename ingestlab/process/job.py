@@ -23,4 +23,6 @@ class Job(Value):
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # in the raw zone, by name
     types: dict[str, str] = Field(default_factory=dict)  # of the table's columns, as text
     replace: bool = False  # whether the sources' earlier rows go
+    row_timeout: float = 10.0  # seconds that code of the pipeline may take for one row, where it is asked about one
+    task_timeout: float = 900.0  # seconds for one step of a task
     taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have

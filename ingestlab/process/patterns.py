@@ -9,16 +9,20 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from pandera.pandas import Check, Column, DataFrameSchema
 
+_ALIKE = re.compile(r"(?:[^\\(]|\((?!\?)|\\[dw.\-/+*?()\[\]{}|^$])*")  # literals, sets, groups, \\d and \\w
+_UNLIKE = re.compile(r"[*+?}]\+|\[:|\{,|\[[^\]]*\[")  # possessive, POSIX classes, {,3}, sets in sets
 Test = Callable[[str], bool]
 
 
@@ -49,6 +53,24 @@ def ask(values: pa.ChunkedArray, test: Test) -> pa.ChunkedArray:
         return pa.chunked_array([], pa.bool_())
     passes = pa.array([test(text) for text in encoded.chunk(0).dictionary.to_pylist()], pa.bool_())
     return pa.chunked_array([passes.take(chunk.indices) for chunk in encoded.chunks], pa.bool_())
+
+
+def ask_alike(values: pa.ChunkedArray, registered: str, **said: Any) -> pa.ChunkedArray:
+    """Which texts pass a check: by Arrow, some ten times as fast, where Python is certain to say the same.
+
+    That is for plain patterns on texts of ASCII alone without line ends.
+    """
+    pattern = said.get("pattern")
+    if isinstance(pattern, str) and _ALIKE.fullmatch(pattern) and not _UNLIKE.search(pattern) and _is_plain(values):
+        with suppress(pa.ArrowInvalid):
+            anchored = f"^(?:{pattern})" if registered == "str_matches" else pattern
+            return pc.match_substring_regex(values, anchored)
+    return ask(values, TESTS[registered](**said))
+
+
+def _is_plain(values: pa.ChunkedArray) -> bool:
+    ascii_alone = pc.all(pc.string_is_ascii(values), min_count=0).as_py() is not False
+    return ascii_alone and not pc.any(pc.match_substring(values, "\n")).as_py()
 
 
 def pythonic(schema: DataFrameSchema) -> DataFrameSchema:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.errors import let_pass
-from ingestlab.process.patterns import TESTS, Test, ask
+from ingestlab.process.patterns import TESTS, ask_alike
 
 if TYPE_CHECKING:
     from pandera.pandas import Check, Column, DataFrameSchema
@@ -235,11 +235,11 @@ def _str_length(
     return functools.reduce(pc.and_, [compare(lengths, bound) for compare, bound in bounds if bound is not None])
 
 
-def _by_pattern(make: Callable[..., Test]) -> Callable[..., pa.ChunkedArray]:
+def _by_pattern(registered: str) -> Callable[..., pa.ChunkedArray]:
     def passes(values: pa.ChunkedArray, **said: Any) -> pa.ChunkedArray:
         if not _is_any(values.type, *_TEXTS):
             raise _UnlikeError
-        return ask(values, make(**said))
+        return ask_alike(values, registered, **said)
 
     return passes
 
@@ -255,7 +255,7 @@ _TESTS: dict[str, Callable[..., pa.ChunkedArray]] = {
     "isin": lambda values, *, allowed_values: _is_in(values, allowed_values),
     "notin": lambda values, *, forbidden_values: pc.invert(_is_in(values, forbidden_values)),
     "str_length": _str_length,
-    **{name: _by_pattern(make) for name, make in TESTS.items()},
+    **{name: _by_pattern(name) for name in TESTS},
 }
 
 

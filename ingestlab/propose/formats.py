@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ingestlab.catalog import PACKED
+from ingestlab.errors import attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.propose.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.readers.arrowjson import json_as
@@ -19,9 +20,9 @@ from ingestlab.readers.csv import NULLS, Csv
 from ingestlab.readers.detection import Encoding, by_mark, detect
 from ingestlab.readers.inference import named
 from ingestlab.readers.jsonlines import JsonLines
+from ingestlab.readers.jsonraw import Document, document
 from ingestlab.readers.jsontext import plain, unknown_names
 from ingestlab.readers.jsontypes import look_at
-from ingestlab.readers.linewise import load_lines
 from ingestlab.readers.parquet import Parquet
 from ingestlab.storage import Store
 
@@ -75,7 +76,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
-    if lines and _is_object(lines[0]):
+    if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
         return _told(_json_lines(store, file, most, encoding), found)
     delimiter = _delimiter(lines)
     if _plain_name(file.name).endswith(".log") or (delimiter is None and not _plain_name(file.name).endswith(_TABLES)):
@@ -128,7 +129,7 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
     options: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
     plain_reader = JsonLines(encoding=encoding)
     piece = plain_reader.split(file, store, most)[0]
-    lined = load_lines(piece, store, encoding, plain_reader.limits)
+    lined = plain_reader.lines(piece, store)
     names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
     table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
     ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
@@ -181,6 +182,12 @@ def _is_object(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _is_document(data: bytes, encoding: str, name: str) -> bool:
+    """Whether a text is a whole JSON document with records."""
+    begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
+    return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
 
 
 def _is_number(text: str) -> bool:

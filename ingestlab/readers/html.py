@@ -36,8 +36,10 @@ SCHEMA = pa.schema(
     ]
 )
 MAX_TAG = 16 << 10  # bytes of a tag without its quoted values: parsers are slow at thousands of attributes
-_TAG = re.compile(rb"<[a-zA-Z](?:[^>\"']++|\"[^\"]*+\"|'[^']*+')*+")
-_QUOTED = re.compile(rb"\"[^\"]*+\"|'[^']*+'")
+_VALUE = rb"=\s*+(?:\"[^\"]*+\"|'[^']*+')"  # quotes mean something after a = alone
+_TAG = re.compile(rb"<[a-zA-Z](?:[^>=]++|" + _VALUE + rb"|=)*+")
+_QUOTED = re.compile(_VALUE)
+_SCRIPT = re.compile(rb"(<(script|style)\b[^>]*+>).*?(?=</\2|\Z)", re.IGNORECASE | re.DOTALL)  # holds no tags
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]{2,40})", re.IGNORECASE)
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")  # names an encoding that the text no longer has
 _HEAD = 4096  # bytes in which browsers too look for the encoding
@@ -104,11 +106,11 @@ class Html:
 
     def _tree(self, data: bytes, piece: Piece) -> Any:
         """The page's elements; None where there are none."""
-        for tag in _TAG.finditer(data):
+        for tag in _TAG.finditer(_SCRIPT.sub(rb"\1", data)):
             if tag.end() - tag.start() > MAX_TAG and len(_QUOTED.sub(b"", tag[0])) > MAX_TAG:
                 raise TerminalError(
                     f"tags of at most {MAX_TAG:,} bytes in {piece.name}, quoted values apart",
-                    f"a longer one at offset {tag.start():,}",
+                    f"a longer one: {tag[0][:40].decode(errors='replace')}…",
                     "See what the producer sent: no page has thousands of attributes.",
                 )
         lxml, etree = needed("lxml.html", "html", "Html"), needed("lxml.etree", "html", "Html")

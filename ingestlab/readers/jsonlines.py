@@ -59,7 +59,9 @@ Parsed = tuple[pa.Table, Ints, list[Bad]]
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """Reads one JSON object a line; empty lines are no records.
+    """Reads one JSON object a line; empty lines are no records. docs/formats.md says what becomes of the rest.
+
+    A file that is one array of objects, or objects over several lines, is read as its records.
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.Bad`, by these rules: ``json`` (not
     one object, NaN or Infinity, a number too large, a name twice among those that are read, nested too deep),
@@ -68,8 +70,8 @@ class JsonLines:
 
     Attributes:
         columns: Name to Arrow type, as in :class:`~ingestlab.readers.csv.Csv`. Nested values are declared as
-            struct or list types, or as ``"json"``, which keeps any value as JSON text (at about half the
-            speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
+            struct or list types, or as ``"json"``, which keeps the text of any value as it came (at about half
+            the speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
             has the types chosen, once for the whole file, by the rules in docs/types.md: no digit is lost.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
@@ -128,10 +130,17 @@ class JsonLines:
         """Reads one piece.
 
         Raises:
-            TerminalError: It is empty, damaged, binary, not in the declared encoding, or one JSON document
-                in place of one a line; or its columns have no types that could be inferred.
+            TerminalError: It is empty, damaged, binary, not in the declared encoding, or a JSON document that is
+                not whole; or its columns have no types that could be inferred.
         """
         lined = self.lines(piece, store)
+        try:
+            return self._read(lined, piece)
+        except pa.ArrowException as error:
+            wanted = f"values in {piece.name} that the reader's columns can have"
+            raise TerminalError.wrap(error, wanted, "Declare the columns, e.g. as 'json'.") from error
+
+    def _read(self, lined: Lined, piece: Piece) -> Records:
         if self.columns is None:
             return self._read_undeclared(lined, piece)
         if self.drift is None:

@@ -173,7 +173,7 @@ class Parquet:
         unknown = [name for name in table.column_names if self.columns is not None and name not in self.columns]
         try:
             return settle(loosely(frozenset()), self.drift, types, unknown, loosely, _cast)
-        except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        except pa.ArrowException as error:
             wanted = f"types in {piece.name} that can become those declared"
             raise TerminalError.wrap(error, wanted, "Correct the reader's columns.") from error
 

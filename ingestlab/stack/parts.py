@@ -30,9 +30,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 # The heaps that glibc makes for other threads than the first go back to the system after every task, and each page of
 # the next task's memory is a fault again. Where one thread does all tasks, it may as well use the first one's.
 ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
-CALM = {  # Dask's settings: an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
+CALM: dict[
+    str, str | int
+] = {  # Dask's settings: an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
     "distributed.admin.tick.interval": "200ms",
     "distributed.worker.profile.interval": "100ms",
+    "distributed.scheduler.allowed_failures": 1,  # a task that ends a second worker is tried apart from them
 }
 
 

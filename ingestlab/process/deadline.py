@@ -1,0 +1,75 @@
+"""Ends a process whose task takes too long, also where its code never gives Python back to us.
+
+The end comes from a thread of C, which needs no lock of the interpreter's: a regular expression that searches for
+ever holds that lock, and nothing written in Python would run beside it. Only processes that are started again
+are ended so: Dask workers under a nanny, and our own children.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_lock = threading.Lock()
+_ends: dict[int, tuple[float, float]] = {}  # by thread: when its task has to have ended, and its seconds
+_expendable = False
+
+
+def expendable() -> None:
+    """Says that this process may be ended whatever it is."""
+    global _expendable  # noqa: PLW0603 - a process is one thing or the other
+    _expendable = True
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is done inside has so much time, counted anew with every :func:`alive`; then the process ends."""
+    if not (_expendable or _under_nanny()):
+        yield
+        return
+    me = threading.get_ident()
+    _set(me, seconds)
+    try:
+        yield
+    finally:
+        with _lock:
+            _ends.pop(me, None)
+            _arm()
+
+
+def alive(more: float = 0.0) -> None:
+    """A task has come to its next step: it has its time again, and some seconds more where it waits for others."""
+    me = threading.get_ident()
+    if me in _ends:
+        _set(me, _ends[me][1], more)
+
+
+def _set(me: int, seconds: float, more: float = 0.0) -> None:
+    with _lock:
+        _ends[me] = (time.monotonic() + seconds + more, seconds)
+        _arm()
+
+
+def _arm() -> None:
+    """There is one such thread a process: it waits for whose time ends first."""
+    if _ends:
+        left = min(end for end, _ in _ends.values()) - time.monotonic()
+        faulthandler.dump_traceback_later(max(0.01, left), exit=True)
+    else:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _under_nanny() -> bool:
+    """Whether this is a task of a Dask worker that its nanny would start again."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker  # noqa: PLC0415 - slow, and `check` has no need of it
+
+    try:
+        return get_worker().nanny is not None
+    except ValueError:
+        return False
