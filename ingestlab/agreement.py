@@ -16,6 +16,7 @@ from ingestlab.history import live_parts, manifests
 from ingestlab.ledger import Ledger, schema_lock
 from ingestlab.models import Manifest
 from ingestlab.plan import Target
+from ingestlab.process.nameless import clash
 from ingestlab.process.schema import same_but_for_case
 from ingestlab.schema import Schema, of_manifest, schema_of
 from ingestlab.storage import Store
@@ -115,7 +116,8 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
     now = known.wanted
     other = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
     alike = same_but_for_case(own.types, known.types)
-    if (other and not seen.loose) or alike or (known.folders and set(own.folders) - set(known.folders)):
+    apart = seen.loose and clash(own.types, now)
+    if (other and not seen.loose) or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
         raise BusySourceError(wanted, got, "The job begins again.")

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestlab.catalog import PipelineSource
+from ingestlab.errors import JobStoppedError
 from ingestlab.models import Piece
 from ingestlab.pipeline import Pipeline, Records
 from ingestlab.process import Job
@@ -57,6 +58,31 @@ def with_apply(work: Callable[[str], Any]) -> Callable[[pd.DataFrame], pd.DataFr
     return lambda frame: frame.assign(w=frame["v"].map(work).astype("str"))
 
 
+class WordlessError(Exception):
+    """An exception of other people's that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def is_wordless(value: str) -> str:
+    if value == "x":
+        raise WordlessError
+    return value
+
+
+def is_unprintable(value: str) -> str:
+    if value == "x":
+        raise ValueError("no \ud800")
+    return value
+
+
+def stops_the_job(value: str) -> str:
+    if value == "x":
+        raise JobStoppedError("a", "b")
+    return value
+
+
 def exits(value: str) -> str:
     if value == "x":
         raise SystemExit(3)
@@ -94,6 +120,8 @@ FAULTS = [
     (panics, "x", "clean:Panic", "index out of bounds"),
     (closes, "x", "clean:GeneratorExit", None),
     (digs, "x", "clean:RecursionError", None),
+    (is_wordless, "x", "clean:WordlessError", "(no text: RuntimeError)"),
+    (is_unprintable, "x", "clean:ValueError", "no \\ud800"),
     (lambda v: pd.to_datetime(f"2020-01-0{v}", errors="raise"), "x", "clean:DateParseError", None),
 ]
 
@@ -112,18 +140,20 @@ def test_a_row_that_makes_clean_raise_is_rejected_with_its_reason_and_raw_text(w
         assert set(result.rejects["value"].to_pylist()) == {text}
 
 
-def test_what_raises_in_the_word_of_ctrl_c_is_a_reject_in_a_task() -> None:
-    def interrupts(value: str) -> str:
-        if value == "x":
-            raise KeyboardInterrupt
-        return value
+def interrupts(value: str) -> str:
+    if value == "x":
+        raise KeyboardInterrupt
+    return value
 
+
+@pytest.mark.parametrize(("work", "rule"), [(interrupts, "KeyboardInterrupt"), (stops_the_job, "JobStoppedError")])
+def test_what_raises_in_the_word_of_ctrl_c_or_cancel_is_a_reject_in_a_task(work, rule) -> None:
     found: list[Any] = []
-    task = threading.Thread(target=lambda: found.append(judge([*"11x1111"], clean=with_apply(interrupts))))
+    task = threading.Thread(target=lambda: found.append(judge([*"11x1111"], clean=with_apply(work))))
     task.start()
     task.join(30)
     ((result,), errors) = found[0]
-    assert (errors, result.rejects["rule"].to_pylist()) == ({}, ["clean:KeyboardInterrupt"])
+    assert (errors, result.rejects["rule"].to_pylist()) == ({}, [f"clean:{rule}"])
 
 
 def test_what_compares_rows_is_computed_without_those_that_go() -> None:
@@ -170,6 +200,24 @@ def test_rows_that_fail_only_together_fail_the_file() -> None:
     assert results == []
     assert "AssertionError: keys twice" in str(error)
     assert "together" in str(error)
+
+
+@pytest.mark.parametrize("size", [6, 40, 200])
+@pytest.mark.parametrize("bad", [{3}, {1, 5}])
+def test_rows_that_need_others_are_not_taken_for_bad_ones(size: int, bad: set[int]) -> None:
+    """All rows look up what the first and the third one say."""
+
+    def clean(frame: pd.DataFrame) -> pd.DataFrame:
+        known = dict(zip(frame["id"], frame["v"], strict=True))
+        return frame.assign(w=[int(v) + int(known[0]) + int(known[2] if i > 3 else 0) for i, v in known.items()])
+
+    (result,), errors = judge(["x" if i in bad else "1" for i in range(size)], clean=clean)
+    assert errors == {}
+    text = "invalid literal for int() with base 10: 'x'"
+    assert {r["row"]: (r["rule"], r["value"]) for r in result.rejects.to_pylist()} == dict.fromkeys(
+        bad, ("clean:ValueError", text)
+    )
+    assert len(result.table) == size - len(bad)
 
 
 def test_too_many_bad_rows_fail_the_file_and_are_counted() -> None:

@@ -19,6 +19,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Piece, Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason
+from ingestlab.process.nameless import check_named
 from ingestlab.process.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.process.quality import Checked
 from ingestlab.process.schema import ADDED, fit, is_text, joined_types, parse_type, plain, same_but_for_case, types_of
@@ -63,6 +64,8 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
     """
     _check_names(checked.table, pipeline, types)
     table, word, loose = checked.table, pipeline.schema_drift, is_loose(pipeline)
+    if loose:
+        check_named(table.column_names, types, pipeline.table or "")
     discarded: dict[str, int] = {}
     drifted: dict[int, Reason] = {}
     for i, name in enumerate(table.column_names):
