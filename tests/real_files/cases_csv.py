@@ -290,5 +290,15 @@ CASES = [
     ),
     _case("windows_folder", b'a,b\n1,"C:\\dir\\"\n2,"D:\\"\n', rows={"a": [1, 2], "b": ["C:\\dir\\", "D:\\"]}),
     _case("lone_returns", b"a,b\r1,x\r2,y\r", rows={"a": [1, 2], "b": ["x", "y"]}),
+    _case("is_json", b'{"error":"unauthorised","code":401}', error=["JSON", "no header", ".jsonl"]),
+    _case("is_json_in_lines", b'{\n  "error": "unauthorised",\n  "code": 401\n}\n', error=["JSON"]),
+    _case("is_xml", b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', error=["XML"]),
+    _case("is_a_page_s_part", b"<br />\n<b>Warning</b>:  failed in <b>x.php</b><br />\n", error=["HTML"]),
+    _case("is_a_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", error=["git lfs"]),
+    _case(
+        "has_json_in_cells",
+        b'j;n\n{"a":1};2\n{"a":2};3\n{"a":3};4\n',
+        rows={"j": ['{"a":1}', '{"a":2}', '{"a":3}'], "n": [2, 3, 4]},
+    ),
     _case("utf8_bom", b"\xef\xbb\xbfid;w\n1;a\n2;b\n", rows={"id": [1, 2], "w": ["a", "b"]}),
 ]
