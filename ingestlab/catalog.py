@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from ingestlab.errors import IngestError, TerminalError, did_you_mean, let_pass
+from ingestlab.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
 from ingestlab.models import Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.settings import Settings
@@ -157,7 +157,7 @@ def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
         for frame, number in traceback.walk_tb(error.__traceback__)
         if str(frame.f_globals.get("__name__")).startswith(_MODULE)
     ]
-    text = str(error)
+    text = words_of(error)
     if isinstance(error, SyntaxError):
         text = error.msg
         lines.append((str(error.filename).removeprefix("<").rsplit(" ", 1)[0], error.lineno or 0))

@@ -64,7 +64,7 @@ class IngestError(Exception):
     @classmethod
     def wrap(cls, error: BaseException, expected: str, fix: str = "") -> Self:
         """Puts a foreign exception in our words; its type and text become `got`."""
-        text = " ".join(str(error).split()).removesuffix(".")
+        text = words_of(error).removesuffix(".")
         return cls(expected, f"{type(error).__name__}: {text}"[:2000], fix)
 
 
@@ -176,14 +176,23 @@ def of_the_system(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
+def words_of(error: BaseException) -> str:
+    """The text of an exception in one line, such as UTF-8 can hold; other people's exceptions may have none."""
+    try:
+        text = str(error)
+    except Exception as inner:  # noqa: BLE001 - its own __str__ is other people's code, too
+        text = f"(no text: {type(inner).__name__})"
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
 def let_pass(error: BaseException) -> None:
     """Raises what other people's code has not raised itself: the wish that the job be stopped, and Ctrl-C.
 
     Whoever calls such code catches everything, since libraries raise more than Exception (a Rust panic, `exit()`),
     and asks this first.
     """
-    if isinstance(error, JobStoppedError):
+    here = threading.current_thread() is threading.main_thread()  # which both come to, and no other
+    if isinstance(error, JobStoppedError) and here:
         raise error
-    here = threading.current_thread() is threading.main_thread()
     if isinstance(error, KeyboardInterrupt) and here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         raise error

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestlab.catalog import PipelineSource
+from ingestlab.errors import JobStoppedError
 from ingestlab.models import Piece
 from ingestlab.pipeline import Pipeline, Records
 from ingestlab.process import Job
@@ -57,6 +58,31 @@ def with_apply(work: Callable[[str], Any]) -> Callable[[pd.DataFrame], pd.DataFr
     return lambda frame: frame.assign(w=frame["v"].map(work).astype("str"))
 
 
+class WordlessError(Exception):
+    """An exception of other people's that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def is_wordless(value: str) -> str:
+    if value == "x":
+        raise WordlessError
+    return value
+
+
+def is_unprintable(value: str) -> str:
+    if value == "x":
+        raise ValueError("no \ud800")
+    return value
+
+
+def stops_the_job(value: str) -> str:
+    if value == "x":
+        raise JobStoppedError("a", "b")
+    return value
+
+
 def exits(value: str) -> str:
     if value == "x":
         raise SystemExit(3)
@@ -94,6 +120,8 @@ FAULTS = [
     (panics, "x", "clean:Panic", "index out of bounds"),
     (closes, "x", "clean:GeneratorExit", None),
     (digs, "x", "clean:RecursionError", None),
+    (is_wordless, "x", "clean:WordlessError", "(no text: RuntimeError)"),
+    (is_unprintable, "x", "clean:ValueError", "no \\ud800"),
     (lambda v: pd.to_datetime(f"2020-01-0{v}", errors="raise"), "x", "clean:DateParseError", None),
 ]
 
@@ -112,18 +140,20 @@ def test_a_row_that_makes_clean_raise_is_rejected_with_its_reason_and_raw_text(w
         assert set(result.rejects["value"].to_pylist()) == {text}
 
 
-def test_what_raises_in_the_word_of_ctrl_c_is_a_reject_in_a_task() -> None:
-    def interrupts(value: str) -> str:
-        if value == "x":
-            raise KeyboardInterrupt
-        return value
+def interrupts(value: str) -> str:
+    if value == "x":
+        raise KeyboardInterrupt
+    return value
 
+
+@pytest.mark.parametrize(("work", "rule"), [(interrupts, "KeyboardInterrupt"), (stops_the_job, "JobStoppedError")])
+def test_what_raises_in_the_word_of_ctrl_c_or_cancel_is_a_reject_in_a_task(work, rule) -> None:
     found: list[Any] = []
-    task = threading.Thread(target=lambda: found.append(judge([*"11x1111"], clean=with_apply(interrupts))))
+    task = threading.Thread(target=lambda: found.append(judge([*"11x1111"], clean=with_apply(work))))
     task.start()
     task.join(30)
     ((result,), errors) = found[0]
-    assert (errors, result.rejects["rule"].to_pylist()) == ({}, ["clean:KeyboardInterrupt"])
+    assert (errors, result.rejects["rule"].to_pylist()) == ({}, [f"clean:{rule}"])
 
 
 def test_what_compares_rows_is_computed_without_those_that_go() -> None:

@@ -35,7 +35,7 @@ RESULT = RunResult(
 
 def test_the_table_of_files_has_a_line_for_each_with_what_was_found() -> None:
     page = io.StringIO()
-    Console(file=page, width=120).print(files_table(RESULT))
+    Console(file=page, width=200).print(files_table(RESULT))
     heading, good, bad = (line.split() for line in page.getvalue().splitlines() if line.strip())
     assert heading == ["file", "status", "rows", "published", "rejected", "encoding", "compression", "assumed"]
     assert good[:7] == ["a[1].csv.gz", "committed", "1,234", "1,230", "4", "cp1252", "gzip"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -449,7 +450,8 @@ def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settin
         run = submit(f"{tmp_path}/a.csv", pipeline="plain", settings=first)
         parts = [p for proc in running(wanted.home).pids.values() if (p := proc.find())]
         for process in {q.pid: q for p in parts for q in [p, *p.children(recursive=True)]}.values():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended with its parent
+                process.kill()
         psutil.wait_procs(parts, timeout=10)
         again = embedded.start(wanted, workers=1, dask_workers=1)
         result = find_run(run.id, again).wait(40)

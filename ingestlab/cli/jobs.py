@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -100,18 +101,21 @@ def _list(found: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> Non
         out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in found]))
         return
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for heading in ("run", "when", "queue", "state", "files", "failed", "rows", "rejected"):
-        table.add_column(heading, no_wrap=heading in ("run", "when", "state"))
+    queues = len({run.record.queue for run, _ in found}) > 1  # a narrow screen has no room for what is always the same
+    numbers = ("files", "failed", "rows", "rejected")
+    for heading in ("run", "when", *["queue"] * queues, "state", *numbers):
+        justify: JustifyMethod = "right" if heading in numbers else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading in ("run", "when", "state"))
     for run, p in found:
         when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
         state = Text(p.state, style=COLOURS.get(p.state, ""))
-        numbers = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
-        table.add_row(run.id, when, run.record.queue, state, *numbers)
+        counts = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
+        table.add_row(run.id, when, *[run.record.queue] * queues, state, *counts)
     out.print(table if found else none)
 
 
 def cancel(run: RunId, home: Home = None) -> None:
-    """Take the jobs of a run that have not started from the queue."""
+    """Stop a run: its jobs are taken from the queue, and one that is being done ends; what it has committed stays."""
     out.print(f"Cancelled {many(_find(run, home).cancel(), 'job')}.")
 
 

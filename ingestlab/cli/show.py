@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # slow to import: who calls a function here has them already
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full
+_WHOLE = ("status", "rows", "published", "rejected", "encoding", "compression")  # columns that are never folded
 PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody listens
 
 
@@ -94,16 +95,18 @@ def print_result(result: RunResult) -> None:
 
 def files_table(result: RunResult) -> Table:
     """How each file ended, and what its reader found out about it."""
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("file", "status", "rows", "published", "rejected", "encoding", "compression", "assumed"):
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    facts = {name: [o.facts.get(name, "") for o in result.outcomes] for name in ("encoding", "compression")}
+    facts["assumed"] = [o.assumed for o in result.outcomes]
+    told = {name: values for name, values in facts.items() if any(values)}  # a narrow screen has no room for others
+    for heading in ("file", "status", "rows", "published", "rejected", *told):
         numbers = heading in ("rows", "published", "rejected")
-        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
-    for o in result.outcomes:
+        table.add_column(heading, justify="right" if numbers else "left", overflow="fold", no_wrap=heading in _WHOLE)
+    for place, o in enumerate(result.outcomes):
         t = o.tally
         counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
-        facts = (o.facts.get("encoding", ""), o.facts.get("compression", ""), Text(o.assumed))
         state = Text(o.status, style="red" if o.status == "failed" else "")
-        table.add_row(Text(label(o.uri)), state, *counts, *facts)
+        table.add_row(Text(label(o.uri)), state, *counts, *(Text(values[place]) for values in told.values()))
     return table
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ingestlab.embedders.base import Embedder, ShapeError, Vectors
 from ingestlab.embedding import Kind
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, words_of
 
 BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model
 MOST_RAISED = 100  # inputs of one call that a model may raise for; one that raises for more is broken
@@ -121,7 +121,7 @@ class _Asker:
         if len(self.faults) == MOST_RAISED or (not self.taken and len(self.faults) == SURELY):
             raise error
         cause = error.__cause__ or error
-        said = " ".join(str(cause if error.__cause__ else error.got).split())
+        said = words_of(cause) if error.__cause__ else " ".join(error.got.split())
         shown = excerpt(self.values[row])
         self.faults[row] = Fault(type(cause).__name__, f"{said}: {shown}" if said else shown, error)
 

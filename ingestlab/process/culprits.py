@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from ingestlab.errors import IngestError, TerminalError, let_pass
+from ingestlab.errors import IngestError, TerminalError, let_pass, words_of
 from ingestlab.process.frames import Ints
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Fault:
     @classmethod
     def of(cls, error: BaseException, rule: str = "", column: str | None = None) -> Fault:
         """An exception as it was raised."""
-        text = " ".join(str(error).split())[:LONGEST] or None
+        text = words_of(error)[:LONGEST] or None
         return cls(f"{rule}{type(error).__name__}", text, column)
 
 
@@ -93,7 +93,8 @@ def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
     trial = TRIAL.get()
     if trial is not None and (fault := trial(lambda: work(None), size, size)):
         got = f"{fault.rule}: {fault.text}"
-        raise TerminalError("code of the pipeline to work on its rows", got) from RaisedError(fault)
+        fix = "Mend it; if it only takes long, set INGESTLAB_TASK_TIMEOUT and INGESTLAB_ROW_TIMEOUT higher."
+        raise TerminalError("code of the pipeline to work on its rows", got, fix) from RaisedError(fault)
     return work(None)
 
 

@@ -43,6 +43,7 @@ class Shapes(NamedTuple):
         undone: A record in which a quote that does not do so is plain text: it ends with its line.
         loose: A record in which quotes may stand inside of quoted fields.
         open: A record whose last field has a quote that opens and has not closed when the text ends.
+        inner: A quote that nothing but text is beside.
         torn: A field with a quote in its midst, and a later one with a quote at its end: a delimiter is missing.
         skipped: Blank lines and comments.
         field: One field of a clean or undone record: the text within quotes, else the plain text.
@@ -53,6 +54,7 @@ class Shapes(NamedTuple):
     undone: re.Pattern[bytes]
     loose: re.Pattern[bytes]
     open: re.Pattern[bytes]
+    inner: re.Pattern[bytes]
     torn: re.Pattern[bytes]
     skipped: re.Pattern[bytes]
     field: re.Pattern[bytes]
@@ -94,6 +96,7 @@ def shapes(dialect: Dialect) -> Shapes:
         undone=re.compile(f"{record(undone)}(?:{ended}|\\Z)".encode()),
         loose=re.compile(f"{record(loose)}(?:{ended}|\\Z)".encode()),
         open=re.compile(f"{skipped}{opened}".encode()),
+        inner=re.compile((rf"[^\s{d}{q}]{q}[^\s{d}{q}]" if dialect.quote else "(?!)").encode()),
         torn=re.compile((torn if dialect.quote else "(?!)").encode()),
         skipped=re.compile(skipped.encode()),
         field=re.compile(f"{field}(?P<more>{d})?".encode()),

@@ -80,9 +80,10 @@ def _records(
     while at < usable:
         run = shape.run.match(data, at, usable)
         stop = run.end() if run else at
+        inner = shape.inner.search(data, at, stop) is not None
         for match in shape.clean.finditer(data, at, stop):
             if match.end(1) > match.start(1):
-                if shape.torn.search(match[1]):
+                if inner and shape.torn.search(match[1]):
                     broken.append(len(starts))
                 starts.append(match.start(1))
                 ends.append(match.end())

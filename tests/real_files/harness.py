@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.catalog import generic, load
-from ingestlab.errors import TerminalError
+from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Outcome, Piece
 from ingestlab.pipeline import Pipeline, Records
 from ingestlab.storage import LocalStore
@@ -89,6 +89,11 @@ class Case:
         text = f"from ingestlab import *\n{code}\nPIPELINE = Pipeline(reader={reader or 'Csv()'}, {options})\n"
         return text.replace(", )", ")")
 
+    @property
+    def loads(self) -> bool:
+        """Whether its pipeline can be loaded."""
+        return not isinstance(attempt(self.loaded), TerminalError)
+
     def loaded(self) -> Pipeline:
         """The pipeline as a worker has it."""
         source = generic(self.file, self.name)
@@ -124,6 +129,8 @@ class Found:
         assert not self.error, self.error
         assert self.rows is not None
         got = {n: self.rows[n].to_pylist() for n in self.rows.column_names if n not in _OWN}
+        if self.rows.num_rows == 0 and not got:  # a table without any part knows no columns
+            got = {n: [] for n in case.rows}
         assert [(n, list(map(typed, got[n]))) for n in got] == [(n, list(map(typed, case.rows[n]))) for n in case.rows]
         types = {name: str(plain(self.rows.schema.field(name).type)) for name in case.types}
         assert types == dict(case.types)

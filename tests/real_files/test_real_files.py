@@ -17,6 +17,7 @@ from ingestlab.stack import milvus
 
 CASES = tuple(case for case in all_cases() if milvus.installed() or "Embedding(" not in case.options)
 READ = [case for case in CASES if case.by_reader]
+LOADING = [case for case in CASES if case.loads]  # first: beside a broken pipeline no file goes without one
 PATIENCE = 100  # seconds
 
 
@@ -34,9 +35,10 @@ class Landed:
             runs = [self._submit(case, earlier) for case, earlier in some]
             for run in runs:
                 assert run.wait(PATIENCE).count("committed") == 1, run.failures()
-        self.runs = {case.name: self._submit(case) for case in CASES}
-        for run in self.runs.values():
-            run.wait(PATIENCE)
+        for some in (LOADING, [case for case in CASES if case not in LOADING]):
+            self.runs |= {case.name: self._submit(case) for case in some}
+            for run in self.runs.values():
+                run.wait(PATIENCE)
 
     def _submit(self, case: Case, earlier: Earlier | None = None) -> Run:
         file = self.folder / "files" / case.name / (earlier.file if earlier else case.file)
