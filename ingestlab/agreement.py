@@ -19,6 +19,7 @@ from ingestlab.history import live_parts, manifests
 from ingestlab.ledger import Ledger, schema_lock
 from ingestlab.models import Manifest
 from ingestlab.plan import Target
+from ingestlab.process.nameless import clash
 from ingestlab.process.schema import parse_type, readable, same_but_for_case
 from ingestlab.schema import Schema, of_manifest, schema_of
 from ingestlab.storage import Store
@@ -120,7 +121,8 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
     other = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
     other = [n for n in other if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
     alike = same_but_for_case(own.types, known.types)
-    if other or alike or (known.folders and set(own.folders) - set(known.folders)):
+    apart = (seen.loose or seen.nested) and clash(own.types, now)
+    if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
         raise BusySourceError(wanted, got, "The job begins again.")

@@ -21,6 +21,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Piece, Value
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.contract import Reason
+from ingestlab.process.nameless import check_named
 from ingestlab.process.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.process.quality import Checked
 from ingestlab.process.schema import (
@@ -83,6 +84,8 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
     """
     _check_names(checked.table, pipeline, types)
     table, word, loose, own = checked.table, pipeline.schema_drift, is_loose(pipeline), infers(pipeline)
+    if loose or own:
+        check_named(table.column_names, types, pipeline.table or "")
     discarded: dict[str, int] = {}
     drifted: dict[int, Reason] = {}
     for i, name in enumerate(table.column_names):

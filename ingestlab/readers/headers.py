@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -75,10 +75,10 @@ def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
     for place, name in enumerate(names, 1):
         new = name
         if not name.strip():
-            new = _free(f"column_{place}", taken)
+            new = free_name(f"column_{place}", taken)
             told.append(f"column {place} has no name: {new}")
         elif name in seen:
-            new = _free(name, taken)
+            new = free_name(name, taken)
             told.append(f"{name} again: {new}")
         seen.add(new)
         taken.add(new)
@@ -92,7 +92,8 @@ def other_delimiter(names: Sequence[str], used: str) -> str:
     return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name that is like another and not taken; the numbered ones may stay."""
     if name.startswith("column_") and name not in taken:
         return name
     return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)

@@ -14,9 +14,11 @@ from ingestlab.models import Piece
 from ingestlab.readers.columns import listed
 from ingestlab.readers.detection import detect
 from ingestlab.readers.dialects import Dialect, fields, shapes
+from ingestlab.readers.evidence import kind_of
 from ingestlab.readers.excerpts import shorten
-from ingestlab.readers.headers import Place, first_record, locate, names_of, next_line, numbered
-from ingestlab.readers.sniffing import Sniffed, kind_of, other_in_most, sniff
+from ingestlab.readers.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
+from ingestlab.readers.rownames import has_row_names
+from ingestlab.readers.sniffing import Sniffed, other_in_most, sniff
 from ingestlab.storage import Store
 
 SAMPLE = 256 << 10  # bytes of a text that are looked at
@@ -118,11 +120,15 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
         names: tuple[str, ...] = tuple(said.columns or (f"column_{i}" for i in range(1, width + 1)))
         made: frozenset[str] = frozenset()
         facts["header"] = "none"
+        if said.columns is None:
+            facts["names"] = f"the file has none: column_1 to column_{width}"
     else:
         names, made, told = _named(header, dialect)
         facts |= {"names": told} if told else {}
+    there = len(names) if nth is not None else 0
     if all_ or place.stop < len(text):
         dialect, names = _fitting(said, text, place, dialect, names, made, file, facts)
+    made = made | ({*names[:1]} if len(names) > there > 0 else set())
     return Settled(dialect, skip, nth, names, made & {*names}, header.decode(errors="replace"), facts)
 
 
@@ -207,7 +213,13 @@ def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int 
         initial_space=said.skip_initial_space or found.initial_space,
     )
     skip = said.skip + (looks.skip if said.header == "auto" else 0)
-    return dialect, skip, nth, _facts(dialect, skip)
+    return dialect, skip, None if _nameless(looks, said) else nth, _facts(dialect, skip)
+
+
+def _nameless(looks: Sniffed, said: Declared) -> bool:
+    """Whether the columns get names of ours, since nothing is told and the file has none."""
+    told = said.header != "auto" or said.delimiter is not None or said.columns is not None
+    return not told and looks.nth is None and looks.sure
 
 
 def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
@@ -218,7 +230,7 @@ def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
             "none among , ; tab and |",
             "Write delimiter='…' in a pipeline, or repair the file.",
         )
-    if looks.nth is None:
+    if looks.nth is None and not _nameless(looks, said):
         raise TerminalError(
             f"a header in {file}",
             f"a record that looks like data in line {said.skip + looks.skip + 1}",
@@ -289,6 +301,12 @@ def _fitting(
         return replace(dialect, surplus=more), names
     if usual < len(names) and times >= _NEARLY_ALL * len(widths) and made.issuperset(names[usual:]):
         return dialect, names[:usual]
+    if usual == len(names) + 1 and said.header is not None:
+        header = text[place.start : place.stop]
+        if has_row_names(header, names, _texts(text, place.begin, dialect), dialect):
+            new = free_name("column_1", names)
+            facts["names"] = "; ".join(filter(None, (f"the first column has no name: {new}", facts.get("names"))))
+            return dialect, (new, *names)
     if usual != len(names) and times >= _NEARLY_ALL * len(widths) and len(widths) > 1:
         raise _other_width(names, usual, times, len(widths), dialect, file, declared=said.header is None)
     return dialect, names
@@ -321,11 +339,15 @@ def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
 
 
 def _records(text: bytes, at: int, dialect: Dialect) -> list[list[str]]:
-    shape, found = shapes(dialect), list[list[str]]()
+    return [[field.decode(errors="replace") for field in fields(t, dialect)] for t in _texts(text, at, dialect)]
+
+
+def _texts(text: bytes, at: int, dialect: Dialect) -> list[bytes]:
+    shape, found = shapes(dialect), list[bytes]()
     while len(found) < _RECORDS:
         match = shape.clean.match(text, at) or shape.undone.match(text, at)
         if match is None:
             break
-        found.append([field.decode(errors="replace") for field in fields(match[1], dialect)])
+        found.append(match[1])
         at = match.end()
     return found

@@ -12,16 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ingestlab.readers.dialects import Dialect, fields, shapes
+from ingestlab.readers.evidence import kind_of, surely_data
 from ingestlab.readers.headers import next_line
 
 DELIMITERS = ",;\t|"
 RECORDS = 1000  # of a sample that are looked at
+_NEARLY_ALL = 0.9
 _TITLES = 60  # records that may stand before a header
 _SEP = re.compile(rb'"?sep=([^\r\n])"?[;,\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
-_NUMBER = re.compile(r"\s*[-+(]?\s*[$€£]?\s*[-+]?(?:\d[\d.,' \u00a0]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%€)]?\s*")
-_DAY = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?"
-_TIME = re.compile(rf"\s*(?:{_DAY}|\d{{1,2}}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AP]M)?)\s*")
-_NOTHING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "\\n", "-", "--", "?", "."))
 
 Record = list[str]
 
@@ -37,6 +35,7 @@ class Sniffed:
         width: How many fields most records have.
         found: Whether one delimiter parts most records alike.
         share: Of the records, those that it parts so; 0 for a single column.
+        sure: Where the first record is data: whether nothing of it may be a name.
         doubt: Why the header is in doubt; empty where it is not.
     """
 
@@ -47,6 +46,7 @@ class Sniffed:
     found: bool = True
     doubt: str = ""
     share: float = 0.0
+    sure: bool = False
 
     def options(self) -> dict[str, object]:
         """What a reader would have to be told."""
@@ -88,16 +88,8 @@ def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
     lines = _lines_before(sample, records[skip][0], dialect) if records else 0
     one_column = width == 1 and not _holds_another(records, dialect)
     found = share >= 0.5 or one_column or delimiter is not None
-    return Sniffed(dialect, lines + bool(said), nth, width, found, doubt, share)
-
-
-def kind_of(cell: str) -> str:
-    """What a cell looks like: ``n`` for a number, ``d`` for a day or time, ``e`` for nothing, ``t`` for text."""
-    if cell.strip().lower() in _NOTHING:
-        return "e"
-    if _NUMBER.fullmatch(cell):
-        return "n"
-    return "d" if _TIME.fullmatch(cell) else "t"
+    sure = nth is None and found and share >= _NEARLY_ALL and surely_data(records, sample, dialect.quote)
+    return Sniffed(dialect, lines + bool(said), nth, width, found, doubt, share, sure)
 
 
 def other_in_most(records: Sequence[str], used: str) -> str | None:
@@ -199,6 +191,8 @@ def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int
             return at, 0, width, ""
         at = 0
         rest = [row for row in rows[1:] if len(row) == width]
+        if width > 2 and len(rows[0]) == width and sum(bool(cell.strip()) for cell in rows[0]) == 1:
+            return 0, 0, width, "its first line may be a title, and the next one data: write skip=1, header=None"
     if at and not _like_header(rows[at], rest) and not _plainly_titles(rows[:at], width):
         return 0, 0, width, f"the header may be line {at + 1}: write skip={at}"
     if like_data(rows[at], rest):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from harness import Case
+from harness import Case, Earlier
 
 THREE = 'Csv(columns={"id": "int64", "name": "string", "price": "float64"})'
 AB = 'Csv(columns={"a": "string", "b": "string"})'
+PLAINLY = b"1,Anna,2.5\n2,Bert,3.1\n3,Carl,4\n"
 ABC = 'Csv(columns={"a": "string", "b": "string", "c": "string"})'
 QUOTES = (
     b'id\ttitle\tyear\n1\tone\t1901\n2\t"Rome, open city\t1902\n3\ttwo\t1903\n4\t"Bicycle thieves\t1904\n5\tx\t1905\n'
@@ -93,6 +94,61 @@ CASES = [
     _case("short_header", b"idname,price\n1,Anna,2\n2,Bert,3\n", error=["2 names", "3 fields in 2 of 2"]),
     _case("short_header_told", b"a,b\nx,1,2\ny,3,4\n", reader=AB, error=["2 names", "3 fields"]),
     _case("no_header", b"1,Anna,2\n2,Bert,3\n", error=["header=None"]),
+    _case(
+        "no_header_plainly",
+        PLAINLY,
+        rows={"column_1": [1, 2, 3], "column_2": ["Anna", "Bert", "Carl"], "column_3": [2.5, 3.1, 4.0]},
+        facts={"header": "none", "names": "column_1 to column_3"},
+    ),
+    _case(
+        "no_header_beside_names",
+        PLAINLY,
+        earlier=[Earlier(file="b.csv", data=b"id,name,p\n1,x,2.5\n")],
+        error=["id, name, p", "header=None"],
+    ),
+    _case(
+        "names_beside_no_header",
+        b"id,name,p\n1,x,2.5\n",
+        earlier=[Earlier(file="b.csv", data=PLAINLY)],
+        error=["column_1, column_2, column_3", "header=None"],
+    ),
+    _case(
+        "no_header_beside_wider",
+        PLAINLY,
+        earlier=[Earlier(file="b.csv", data=b"1,a,2.5,x\n2,b,2.6,y\n3,c,2.7,x\n")],
+        error=["column_4", "header=None"],
+    ),
+    _case(
+        "no_header_beside_like",
+        PLAINLY,
+        earlier=[Earlier(file="b.csv", data=b"7,a,2.5\n8,b,2.6\n9,c,2.7\n")],
+        rows={"column_1": [1, 2, 3], "column_2": ["Anna", "Bert", "Carl"], "column_3": [2.5, 3.1, 4.0]},
+    ),
+    _case("names_of_codes", b"shop,2101,2305\nA,5,6\nB,7,8\nC,1,2\n", error=["header=None"]),
+    _case("names_of_days", b"shop,2024-01-01,2024-01-02\nA,5,6\nB,7,8\nC,1,2\n", error=["header=None"]),
+    _case("names_of_one_year", b"shop,2024\nA,5\nB,7\nC,1\n", error=["header=None"]),
+    _case("names_in_quotes", b'"10","10"\n5,10\n10,8\n11,12\n', error=["header=None"]),
+    _case("title_over_data", b"Title,,\n1,2,3\n4,5,6\n7,8,9\n", error=["title", "skip=1"]),
+    _case(
+        "row_names",
+        b'"n","w"\n"a",1,"x"\n"b",5,"y"\n"c",7,"z"\n',
+        rows={"column_1": ["a", "b", "c"], "n": [1, 5, 7], "w": ["x", "y", "z"]},
+        facts={"names": "the first column has no name"},
+    ),
+    _case(
+        "row_names_declared",
+        b'"n","w"\n"1",1,"x"\n"2",5,"y"\n"3",7,"z"\n',
+        reader='Csv(columns={"n": "int64", "w": "string"})',
+        rows={"n": [1, 5, 7], "w": ["x", "y", "z"]},
+    ),
+    _case(
+        "row_numbers",
+        b'"n","w"\n1,1,"x"\n2,5,"y"\n3,7,"z"\n',
+        rows={"column_1": [1, 2, 3], "n": [1, 5, 7], "w": ["x", "y", "z"]},
+    ),
+    _case("row_names_all_quoted", b'"n","w"\n"1","1","x"\n"2","5","y"\n"3","7","z"\n', error=["2 names"]),
+    _case("row_names_glued", b'"id name","w"\n"a",1,"x"\n"b",5,"y"\n"c",7,"z"\n', error=["2 names"]),
+    _case("row_names_twice", b'"n","w"\n"a",1,"x"\n"a",5,"y"\n"c",7,"z"\n', error=["2 names"]),
     _case(
         "no_header_told",
         b"1,Anna,2.5\n2,Bert,3.5\n",
