@@ -17,9 +17,12 @@ from ingestlab.history import with_state_keys
 from ingestlab.models import Part, Receipt
 from ingestlab.plan import Plan
 from ingestlab.process.conform import MEND, Restage, infers, is_loose, restage
+from ingestlab.process.nameless import apart_in
 from ingestlab.process.schema import common_type, is_text, parse_type, readable, type_text
 from ingestlab.process.states import restate_all
 from ingestlab.settings import Settings
+
+_APART = "Submit the files one after the other, or those that differ to a table of their own; or declare the column."
 
 
 def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, settings: Settings) -> list[Receipt]:
@@ -35,6 +38,8 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, sett
         settings: Where the lake is.
     """
     loose, own = is_loose(plan.target.pipeline), infers(plan.target.pipeline)
+    if loose or own:
+        receipts = _beside_each_other(receipts)
     wanted = _wanted(receipts, plan.target.types, as_text=loose or own)
     work = [
         (i, _restaging(part, wanted, receipt, plan.batch, loose=loose))
@@ -54,6 +59,17 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, sett
     for number, found in sorted(answers.items()):
         done[number] = _settled(receipts[number], found, wanted, plan, loose=loose)
     return _restated(done, receipts, plan, cluster, settings)
+
+
+def _beside_each_other(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Receipts without what their names keep out of the table: before columns that a task lacks are added to it."""
+    errors = {uri: error.to_dict() for uri, error in apart_in(receipts).items()}
+
+    def one(receipt: Receipt) -> Receipt:
+        mine = {uri: errors[uri] for uri in receipt.tallies if uri in errors}
+        return Receipt(number=receipt.number, errors={**mine, **receipt.errors}) if mine else receipt
+
+    return [one(receipt) for receipt in receipts]
 
 
 def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, as_text: bool) -> dict[str, str]:
@@ -102,9 +118,10 @@ def _settled(
     table, column = plan.target.table, str(misfit["misfit"])
     if loose and readable(map(parse_type, (wanted[column], *receipt.types.get(column, ())))):
         return receipt
-    got = f"{', '.join(receipt.types.get(column, ()))}, e.g. {misfit['value']}"
-    wanted_one = f"{wanted[column]} in column '{column}', as other files of table {table} have it"
-    error = TerminalError(wanted_one, got, MEND.format(table=table)).to_dict()
+    got = f"{', '.join(str(parse_type(kind)) for kind in receipt.types.get(column, ()))}, e.g. {misfit['value']}"
+    wanted_one = f"{parse_type(wanted[column])} in column '{column}', as other files of table {table} have it"
+    fix = _APART if infers(plan.target.pipeline) else MEND.format(table=table)
+    error = TerminalError(wanted_one, got, fix).to_dict()
     return Receipt(number=receipt.number, errors={**dict.fromkeys(receipt.tallies, error), **receipt.errors})
 
 

@@ -330,6 +330,23 @@ def test_one_file_that_does_not_fit_fails_alone(shop: Shop) -> None:
         assert sorted(frame["v"].dropna().tolist()) == [7, 8, 9], name
 
 
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_files_of_one_job_whose_names_differ_by_case_are_not_all_refused(shop: Shop, size: int) -> None:
+    shop.settings = shop.settings.model_copy(update={"partition_bytes": size})
+    files = {"a.csv": "id,Day\n1,x\n", "b.csv": "id,day\n2,y\n", "c.csv": "id,Day,w\n3,z,1\n"}
+    result = shop.take(files, pipeline=None)
+    assert [o.status for o in result.outcomes] == ["committed", "failed", "committed"]
+    assert "'Day' and 'day'" in str(result.outcomes[1].exception())
+
+
+def test_files_of_one_job_that_nothing_holds_together_say_so(shop: Shop) -> None:
+    files = {"a.jsonl": '{"id": 1, "v": {"a": 1}}\n', "b.jsonl": '{"id": 2, "v": 3}\n'}
+    result = shop.take(files, pipeline=None)
+    assert {o.status for o in result.outcomes} == {"failed"}
+    assert "struct<a: int64> in column 'v'" in str(result.outcomes[0].exception())
+    assert "one after the other" in str(result.outcomes[0].exception())
+
+
 @pytest.mark.parametrize("how", ["no pipeline", "evolve"])
 def test_objects_and_lists_may_have_more_names(shop: Shop, how: str) -> None:
     options: dict[str, Any] = {"pipeline": None} if how == "no pipeline" else {}
