@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from ingestlab import layout
 from ingestlab.agreement import Seen, agreeing
 from ingestlab.batch import Batch
-from ingestlab.errors import BusySourceError, TerminalError
+from ingestlab.errors import BusySourceError, JobStoppedError, TerminalError
 from ingestlab.history import embedded, everything, load_manifest, manifests
 from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
@@ -142,7 +142,7 @@ def all_or_nothing(
     """Leaves nothing of a batch that fails, where that can be done; else its next job or `reconcile` does it."""
     try:
         yield
-    except BaseException as error:  # a job that is stopped leaves nothing either
+    except (Exception, JobStoppedError) as error:
         try:
             abandon(tenant, table, batch, store, ledger, lease, vectors)
         except Exception as trouble:  # noqa: BLE001 - what went wrong first is what counts

@@ -68,15 +68,17 @@ def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
     plain = layout.plain(shared)
     table, ragged = _read(body, layout, plain, shared)
     _refuse_wrapped(table, body, layout)
-    for i, name in enumerate(table.column_names):
-        kind, column = layout.types[name], table.column(i)
+    if all(not textual(kind) and kind == layout.types[name] for name, kind in plain.items()):
+        return table, ragged
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind, values = layout.types[name], column
         if textual(plain[name]):
-            column = pa.chunked_array([nulled(c, layout.nulls.get(name, ())) for c in column.chunks], plain[name])
-        if column.type != kind:
-            column = _made(one_array(column), kind, layout.timestamp_format)
-        if column is not table.column(i):
-            table = table.set_column(i, name, column)
-    return table, ragged
+            values = pa.chunked_array([nulled(c, layout.nulls.get(name, ())) for c in column.chunks], plain[name])
+        if values.type != kind:
+            values = _made(one_array(values), kind, layout.timestamp_format)
+        columns.append(values)
+    return pa.Table.from_arrays(columns, names=table.column_names), ragged  # setting them one by one is quadratic
 
 
 def _made(texts: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:

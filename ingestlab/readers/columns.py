@@ -200,15 +200,17 @@ def convert_columns(
     """
     bad: list[Bad] = []
     wrong = np.zeros(table.num_rows, bool)
+    columns = table.columns
     for i, name in enumerate(table.column_names):
         kind = types.get(name)
-        if kind is None or table.column(i).type == kind:
+        if kind is None or columns[i].type == kind:
             continue
-        values = table.column(i).combine_chunks()
-        done, failed = convert(values, kind, timestamp_format)
+        values = columns[i].combine_chunks()
+        columns[i], failed = convert(values, kind, timestamp_format)
         bad += [Bad(int(numbers[k]), "type", name, _told(values[k])) for k in failed.tolist()]
         wrong[failed] = True
-        table = table.set_column(i, name, done)
+    if columns:  # setting them one by one is quadratic
+        table = pa.Table.from_arrays(columns, names=table.column_names)
     if bad:
         table, numbers = table.filter(pa.array(~wrong)), numbers[~wrong]
     return table, numbers, bad
