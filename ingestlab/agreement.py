@@ -11,13 +11,16 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from pyarrow import DataType
+from pyarrow.types import is_nested
+
 from ingestlab.errors import BusySourceError, IngestError, TerminalError
 from ingestlab.history import live_parts, manifests
 from ingestlab.ledger import Ledger, schema_lock
 from ingestlab.models import Manifest
 from ingestlab.plan import Target
 from ingestlab.process.nameless import clash
-from ingestlab.process.schema import same_but_for_case
+from ingestlab.process.schema import parse_type, readable, same_but_for_case
 from ingestlab.schema import Schema, of_manifest, schema_of
 from ingestlab.storage import Store
 
@@ -45,9 +48,10 @@ def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[st
 
 @dataclass(frozen=True)
 class Seen:
-    """What a job that publishes rows knew: whether its columns may be of types of their own."""
+    """What a job that publishes rows knew: whether its columns may be of types of their own, or those of objects."""
 
     loose: bool
+    nested: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,17 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
         return
     now = known.wanted
     other = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
+    other = [n for n in other if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
     alike = same_but_for_case(own.types, known.types)
-    apart = seen.loose and clash(own.types, now)
-    if (other and not seen.loose) or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
+    apart = (seen.loose or seen.nested) and clash(own.types, now)
+    if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
         raise BusySourceError(wanted, got, "The job begins again.")
+
+
+def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:
+    return readable(kinds) and (seen.loose or (seen.nested and all(map(is_nested, kinds))))
 
 
 def _said(folders: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from ingestlab.errors import TerminalError
 from ingestlab.models import FetchedFile, Kind, Part, Profiled, Receipt, SourceRecord, Tally
 from ingestlab.plan import Plan
 from ingestlab.process import gate, profiling
-from ingestlab.process.conform import is_loose
+from ingestlab.process.conform import infers, is_loose
 from ingestlab.process.nameless import apart_in
 from ingestlab.process.schema import joined_types
 from ingestlab.process.vectors import agreed
@@ -44,7 +44,7 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
     names, pipeline = {f.uri: f.name for f in plan.files}, plan.target.pipeline
     errors = gate.judged(receipts, names, pipeline.max_reject_ratio, pipeline.name)
     errors |= {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
-    if is_loose(pipeline):
+    if is_loose(pipeline) or infers(pipeline):
         left = [r for r in receipts if not _all_failed(r, errors)]
         errors |= {uri: error.to_dict() for uri, error in apart_in(left).items()}
     sound = [r for r in receipts if not _all_failed(r, errors)]

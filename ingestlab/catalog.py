@@ -45,6 +45,7 @@ GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferre
 }
 _MODULE = "ingestlab_pipeline_"  # what the names of the modules of pipelines start with
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class PipelineSource(Value):
@@ -110,6 +111,12 @@ def generic(filename: str, table: str) -> PipelineSource:
     for suffix, text in GENERIC.items():
         if stem.endswith(suffix):
             return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
+    if filename.lower().endswith(ARCHIVES):
+        raise TerminalError(
+            "a file that some pipeline matches: nobody says what to read in an archive, and into which table",
+            f"the archive '{filename}'",
+            'Write a pipeline with reader=Archive(reader=Csv(), members="*.csv"), and name it with --pipeline.',
+        )
     raise TerminalError(
         f"a file that some pipeline matches, or a format known by its suffix ({', '.join(GENERIC)})",
         f"'{filename}'",

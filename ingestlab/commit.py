@@ -23,7 +23,7 @@ from ingestlab.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.members import container
 from ingestlab.models import Manifest
 from ingestlab.plan import Plan
-from ingestlab.process.conform import is_loose
+from ingestlab.process.conform import infers, is_loose
 from ingestlab.signed import bare
 from ingestlab.storage import Store
 from ingestlab.vectors import Vectors
@@ -33,7 +33,8 @@ def publish(
     plan: Plan, batch: Batch, store: Store, ledger: Ledger, lease: Lease, vectors: Vectors | None = None
 ) -> Manifest:
     """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
-    manifest, seen = _manifest(plan, batch, ledger, lease), Seen(loose=is_loose(plan.target.pipeline))
+    seen = Seen(loose=is_loose(plan.target.pipeline), nested=infers(plan.target.pipeline))
+    manifest = _manifest(plan, batch, ledger, lease)
     commit_together([manifest], store, ledger, lease, vectors, seen)
     return manifest
 

@@ -154,7 +154,7 @@ def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for name in (name for names in pool.map(unfit, parts) for name in names):
-            kinds[name] = pa.string()
+            kinds[name] = kinds[name] if pa.types.is_nested(kinds[name]) else pa.string()
     return kinds
 
 

@@ -16,17 +16,20 @@ from ingestlab.errors import TerminalError
 from ingestlab.history import with_state_keys
 from ingestlab.models import Part, Receipt
 from ingestlab.plan import Plan
-from ingestlab.process.conform import MEND, Restage, is_loose, restage
-from ingestlab.process.schema import common_type, is_text, parse_type, type_text
+from ingestlab.process.conform import MEND, Restage, infers, is_loose, restage
+from ingestlab.process.nameless import apart_in
+from ingestlab.process.schema import common_type, is_text, parse_type, readable, type_text
 from ingestlab.process.states import restate_all
 from ingestlab.settings import Settings
+
+_APART = "Submit the files one after the other, or those that differ to a table of their own; or declare the column."
 
 
 def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, settings: Settings) -> list[Receipt]:
     """The receipts of a batch with parts of one schema, as far as no value has to change for it.
 
-    Under ``evolve``, and where a reader infers its columns, a part that does not fit stays as it is. Else the
-    files of its task fail, since nobody could read them with the others.
+    Under ``evolve`` a part that does not fit stays as it is. Else the files of its task fail, since nobody could read
+    them with the others; but for objects and lists, where a reader infers its columns: they stay as they are.
 
     Args:
         plan: What was processed.
@@ -34,8 +37,10 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, sett
         cluster: Where parts are staged anew.
         settings: Where the lake is.
     """
-    loose = is_loose(plan.target.pipeline)
-    wanted = _wanted(receipts, plan.target.types, loose=loose)
+    loose, own = is_loose(plan.target.pipeline), infers(plan.target.pipeline)
+    if loose or own:
+        receipts = _beside_each_other(receipts)
+    wanted = _wanted(receipts, plan.target.types, as_text=loose or own)
     work = [
         (i, _restaging(part, wanted, receipt, plan.batch, loose=loose))
         for i, receipt in enumerate(receipts)
@@ -56,8 +61,22 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, sett
     return _restated(done, receipts, plan, cluster, settings)
 
 
-def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, loose: bool) -> dict[str, str]:
-    """One type for each column: that of the table, or one that holds those of all tasks, or that of the first."""
+def _beside_each_other(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Receipts without what their names keep out of the table: before columns that a task lacks are added to it."""
+    errors = {uri: error.to_dict() for uri, error in apart_in(receipts).items()}
+
+    def one(receipt: Receipt) -> Receipt:
+        mine = {uri: errors[uri] for uri in receipt.tallies if uri in errors}
+        return Receipt(number=receipt.number, errors={**mine, **receipt.errors}) if mine else receipt
+
+    return [one(receipt) for receipt in receipts]
+
+
+def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, as_text: bool) -> dict[str, str]:
+    """One type for each column: that of the table, or one that holds those of all tasks, or that of the first.
+
+    Objects and lists that are not quite as in the table have none where numbers may become text: readers show them.
+    """
     kinds: dict[str, dict[str, None]] = {}
     for receipt in receipts:
         for name, found in receipt.types.items():
@@ -65,8 +84,10 @@ def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, loose: boo
     wanted = {}
     for name, several in kinds.items():
         types = [parse_type(kind) for kind in several]
+        if as_text and name in known and all(map(pa.types.is_nested, types)):
+            continue
         both = common_type(types)
-        if is_text(both) and not loose:
+        if is_text(both) and not (as_text and readable(types)):
             both = next((kind for kind in types if not pa.types.is_null(kind)), both)
         wanted[name] = known.get(name, type_text(both))
     return wanted
@@ -74,8 +95,8 @@ def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, loose: boo
 
 def _differs(receipt: Receipt, wanted: Mapping[str, str], *, loose: bool) -> bool:
     """Whether a task has columns of other types than those wanted, or lacks some."""
-    other = any(set(kinds) != {wanted[name]} for name, kinds in receipt.types.items())
-    return bool(receipt.parts) and (other or (not loose and wanted.keys() != receipt.types.keys()))
+    other = any(set(kinds) != {wanted[name]} for name, kinds in receipt.types.items() if name in wanted)
+    return bool(receipt.parts) and (other or (not loose and not wanted.keys() <= receipt.types.keys()))
 
 
 def _restaging(part: Part, wanted: Mapping[str, str], receipt: Receipt, batch: str, *, loose: bool) -> Restage:
@@ -92,13 +113,15 @@ def _settled(
     if misfit is None:
         parts = tuple(Part.from_dict(found[part.target]["part"]) for part in receipt.parts)
         types = {n: (kind,) for n, kind in wanted.items() if not loose or n in receipt.types}
-        return receipt.model_copy(update={"parts": parts, "types": types})
-    if loose:
-        return receipt
+        left = {n: kinds for n, kinds in receipt.types.items() if n not in wanted}
+        return receipt.model_copy(update={"parts": parts, "types": types | left})
     table, column = plan.target.table, str(misfit["misfit"])
-    got = f"{', '.join(receipt.types.get(column, ()))}, e.g. {misfit['value']}"
-    wanted_one = f"{wanted[column]} in column '{column}', as other files of table {table} have it"
-    error = TerminalError(wanted_one, got, MEND.format(table=table)).to_dict()
+    if loose and readable(map(parse_type, (wanted[column], *receipt.types.get(column, ())))):
+        return receipt
+    got = f"{', '.join(str(parse_type(kind)) for kind in receipt.types.get(column, ()))}, e.g. {misfit['value']}"
+    wanted_one = f"{parse_type(wanted[column])} in column '{column}', as other files of table {table} have it"
+    fix = _APART if infers(plan.target.pipeline) else MEND.format(table=table)
+    error = TerminalError(wanted_one, got, fix).to_dict()
     return Receipt(number=receipt.number, errors={**dict.fromkeys(receipt.tallies, error), **receipt.errors})
 
 

@@ -39,6 +39,7 @@ class Trial:
     rejects: pd.DataFrame
     tally: Tally
     rules: dict[str, int]
+    whole: bool = True  # whether the sample is all of the file
 
     def __repr__(self) -> str:
         t, why = self.tally, ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items())
@@ -76,7 +77,7 @@ def try_source(
 ) -> Trial:
     """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
     pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
-    first = pieces_of(file, pipeline.reader, store, sample)[0]
+    first, *others = pieces_of(file, pipeline.reader, store, sample)
     table, rejects = MemorySink("rows"), MemorySink("rejects")
     job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
     receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
@@ -87,6 +88,7 @@ def try_source(
         rejects=_frame(rejects, receipt, rejects=True),
         tally=sum(receipt.tallies.values(), Tally()),
         rules=receipt.rules,
+        whole=not others,
     )
 
 

@@ -364,3 +364,16 @@ def test_a_pipeline_is_tried_on_the_first_member(tmp_path):
     )
     assert trial.rows["n"].tolist() == [1, 2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p", "x.zip"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("d/*.csv", "./d/a.csv"),  # what `tar czf x.tgz .` writes
+        ("./d/*.csv", "d/a.csv"),
+        ("Gr\u00f6\u00dfe.csv", "Gro\u0308\u00dfe.csv"),  # in parts, as macOS writes it
+        ("a[1].csv", "a[1].csv"),
+    ],
+)
+def test_names_that_say_the_same_match(pattern: str, name: str) -> None:
+    assert Archive(reader=Csv(), members=pattern).takes(name)

@@ -202,6 +202,24 @@ def test_rows_that_fail_only_together_fail_the_file() -> None:
     assert "together" in str(error)
 
 
+@pytest.mark.parametrize("size", [6, 40, 200])
+@pytest.mark.parametrize("bad", [{3}, {1, 5}])
+def test_rows_that_need_others_are_not_taken_for_bad_ones(size: int, bad: set[int]) -> None:
+    """All rows look up what the first and the third one say."""
+
+    def clean(frame: pd.DataFrame) -> pd.DataFrame:
+        known = dict(zip(frame["id"], frame["v"], strict=True))
+        return frame.assign(w=[int(v) + int(known[0]) + int(known[2] if i > 3 else 0) for i, v in known.items()])
+
+    (result,), errors = judge(["x" if i in bad else "1" for i in range(size)], clean=clean)
+    assert errors == {}
+    text = "invalid literal for int() with base 10: 'x'"
+    assert {r["row"]: (r["rule"], r["value"]) for r in result.rejects.to_pylist()} == dict.fromkeys(
+        bad, ("clean:ValueError", text)
+    )
+    assert len(result.table) == size - len(bad)
+
+
 def test_too_many_bad_rows_fail_the_file_and_are_counted() -> None:
     calls = []
 

@@ -217,8 +217,8 @@ def test_a_table_of_which_all_rows_were_rejected_is_empty(shop: Shop) -> None:
 
 
 def test_parts_with_different_columns_and_numbers_are_read_together(shop: Shop) -> None:
-    shop.take({"a.csv": "n,x\n1,2\n"})
-    shop.take({"b.csv": "y,n\nz,1.5\n"}, run="r2")
+    shop.take({"b.csv": "y,n\nz,1.5\n"})
+    shop.take({"a.csv": "n,x\n1,2\n"}, run="r2")
     expected = [(1.0, 2, None), (1.5, None, "z")]
     for read in OWN:
         assert rows(READERS[read](shop.table()), ("n", "x", "y")) == expected, read

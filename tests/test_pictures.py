@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,18 @@ def palette(image: Image.Image) -> Image.Image:
     return found
 
 
+def white_is_zero() -> bytes:
+    """16 bits as scanners write them, which Pillow does not turn; nor does it write them."""
+    data = saved(Image.fromarray((255 - RAMP).astype(np.uint16) * 257), "TIFF")
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, zero, 0) for zero in (1, 0))
+    assert black in data
+    return data.replace(black, white)
+
+
 SAME: dict[str, Callable[[], bytes]] = {
     "16 bits": lambda: saved(Image.fromarray(RAMP.astype(np.uint16) * 257)),
     "16 bits, big-endian": lambda: saved(Image.fromarray((RAMP.astype(np.uint16) * 257).astype(">u2")), "TIFF"),
+    "16 bits, white is zero": white_is_zero,
     "32 bits": lambda: saved(Image.fromarray(RAMP.astype(np.int32)), "TIFF"),
     "32 bits of 16": lambda: saved(Image.fromarray(RAMP.astype(np.int32) * 257), "TIFF"),
     "floats to 1": lambda: saved(Image.fromarray(RAMP.astype(np.float32) / 255), "TIFF"),

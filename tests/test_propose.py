@@ -161,6 +161,9 @@ def test_files_without_columns_get_the_reader_of_their_suffix(bare: Settings, tm
         ("a.csv", b"", "empty file"),
         ("a.csv", b"PK\x03\x04" + bytes(50), "ZIP"),
         ("a.xyz", b"no columns here\n", "format known by its suffix"),
+        ("a.json", b"3\n", "no proposal that takes all of this file: 1 of 1"),
+        ("a.zip", b"PK\x05\x06" + bytes(18), r"Archive\(reader="),
+        ("a.tar.gz", gzip.compress(bytes(512)), r"Archive\(reader="),
         ("a.csv.gz", gzip.compress(b"n\n1\n")[:-9], "truncated"),
         ("a.parquet", b"PAR1 no", "a whole, plain Parquet file"),
     ],
@@ -175,6 +178,15 @@ def test_a_broken_record_is_told_and_the_others_are_proposed_for(bare: Settings,
     found, _ = look(bare, tmp_path / "a.csv", "n,w\n1,x\n2\n3,z\n")
     assert found.trial.rules == {"columns": 1}
     assert any("records are broken" in note for note in found.notes)
+
+
+def test_that_only_the_beginning_was_looked_at_is_said(bare: Settings, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ingestlab.propose.MOST", 4096)
+    table = pa.table({"a": range(4000), "b": ["x"] * 2000 + ["y"] * 2000})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1000)
+    assert any("only the first 1,000 records" in note for note in propose(str(tmp_path / "a.parquet"), bare).notes)
+    monkeypatch.undo()
+    assert not propose(str(tmp_path / "a.parquet"), bare).notes
 
 
 def test_what_stays_text_for_doubt_is_said(bare: Settings, tmp_path: Path) -> None:

@@ -391,8 +391,8 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
 def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_path_factory, redis_url, story):
     world = Looking(tmp_path_factory.mktemp("story"), redis_url, "replace")
     for i, (name, numbers, names, at, after) in enumerate(story):
-        world.names(sorted(names))
-        uri = world.put(f"{name}.csv", numbers)
+        world.names(sorted(names | {2}))  # a file of rejects alone would fail
+        uri = world.put(f"{name}.csv", [2, *numbers])
         try:
             world.ingest([uri], Fuse(at, after=after) if at else None, run=f"r{i}")
         except Crash:

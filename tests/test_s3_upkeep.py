@@ -72,9 +72,9 @@ def test_compaction(world, monkeypatch):
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_compaction_that_dies(world, after):
-    """At every fifth step; tests of the local lake take them all."""
+    """At every third step; tests of the local lake take them all."""
     crashes = 0
-    for at in range(2, 60, 5):
+    for at in range(2, 60, 3):
         try:
             merge_small(world, Fuse(at, after=after))
         except Crash:

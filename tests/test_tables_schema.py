@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import dask.dataframe as dd
@@ -261,24 +262,129 @@ def test_in_one_batch_the_first_type_counts_where_nothing_holds_both(shop: Shop)
         ("true", "7", ["7", "true"]),
     ],
 )
-@pytest.mark.parametrize("how", ["no pipeline", "evolve"])
-def test_parts_of_several_types_are_read_without_loss(
-    shop: Shop, how: str, first: str, second: str, expected: list[Any]
-) -> None:
-    options: dict[str, Any] = {"pipeline": None} if how == "no pipeline" else {}
+def test_parts_of_several_types_are_read_without_loss(shop: Shop, first: str, second: str, expected: list[Any]) -> None:
     shop.pipeline(
         "Csv()",
         'schema_drift="evolve", aggregates={"by": Aggregate(by="v", measures={"n": "count", "top": ("v", "max")})}',
     )
-    shop.good({"a.csv": f"id,v\n1,{first}\n"}, **options)
-    shop.good({"b.csv": f"id,v\n2,{second}\n"}, **options)
+    shop.good({"a.csv": f"id,v\n1,{first}\n"})
+    shop.good({"b.csv": f"id,v\n2,{second}\n"})
     for name, read in READERS.items():
         assert values(read(shop.table()), "v") == expected, name
-    if how == "evolve":
-        assert sorted(Lake(shop.settings).aggregate("p", "by")["v"].tolist()) == expected
+    assert sorted(Lake(shop.settings).aggregate("p", "by")["v"].tolist()) == expected
     shop.rewrite()
     for name, read in {**READERS, **FOLDER}.items():
         assert values(read(shop.table()), "v") == expected, name
+
+
+GENERIC: list[tuple[str, str, str, str, list[Any]]] = [
+    ("csv", "7", "0.5", "double", [0.5, 7.0]),
+    ("csv", "7", "x", "string", ["7", "x"]),
+    ("csv", "true", "7", "string", ["7", "true"]),
+    ("csv", "7", "007", "string", ["007", "7"]),
+    ("csv", "1.5", "9007199254740993", "string", ["1.5", "9007199254740993"]),
+    ("jsonl", "7", "0.5", "double", [0.5, 7.0]),
+    ("jsonl", "7", '"x"', "string", ["7", "x"]),
+]
+
+
+def row(kind: str, number: int, value: str) -> str:
+    return f"id,v\n{number},{value}\n" if kind == "csv" else f'{{"id": {number}, "v": {value}}}\n'
+
+
+@pytest.mark.parametrize(("kind", "first", "second", "wide", "expected"), GENERIC)
+def test_without_declared_columns_a_table_has_one_type(
+    shop: Shop, kind: str, first: str, second: str, wide: str, expected: list[Any]
+) -> None:
+    shop.good({f"a.{kind}": row(kind, 1, first)}, pipeline=None)
+    error = shop.refused({f"b.{kind}": row(kind, 2, second)}, pipeline=None)
+    assert "in column 'v'" in error
+    assert f"ingestlab rewrite p --type {quote(f'v={wide}')}" in error
+    shop.rewrite({"v": wide})
+    shop.good({f"b.{kind}": row(kind, 2, second)}, pipeline=None)
+    for name, read in {**READERS, **FOLDER}.items():
+        assert values(read(shop.table()), "v") == expected, name
+
+
+@pytest.mark.parametrize("size", [1, 10**6])
+@pytest.mark.parametrize(
+    ("kind", "first", "second", "wide", "expected"), [g for g in GENERIC if g[2] != "9007199254740993"]
+)
+def test_without_declared_columns_files_of_one_job_are_widened(
+    shop: Shop, size: int, kind: str, first: str, second: str, wide: str, expected: list[Any]
+) -> None:
+    shop.settings = shop.settings.model_copy(update={"partition_bytes": size})
+    shop.good({f"a.{kind}": row(kind, 1, first), f"b.{kind}": row(kind, 2, second)}, pipeline=None)
+    for name, read in {**READERS, **FOLDER}.items():
+        assert values(read(shop.table()), "v") == expected, name
+
+
+def test_one_file_that_does_not_fit_fails_alone(shop: Shop) -> None:
+    shop.good({"a.csv": "id,v\n1,7\n"}, pipeline=None)
+    files = {"b.csv": "id,v\n2,8\n", "c.csv": "id,v\n3,0.5\n", "d.csv": "id,v\n4,9.0\n", "e.csv": "id\n5\n"}
+    result = shop.take(files, pipeline=None)
+    assert [o.status for o in result.outcomes] == ["committed", "failed", "committed", "committed"]
+    for name, read in {**READERS, **FOLDER}.items():
+        frame = read(shop.table())
+        assert sorted(frame["id"].tolist()) == [1, 2, 4, 5], name
+        assert sorted(frame["v"].dropna().tolist()) == [7, 8, 9], name
+
+
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_files_of_one_job_whose_names_differ_by_case_are_not_all_refused(shop: Shop, size: int) -> None:
+    shop.settings = shop.settings.model_copy(update={"partition_bytes": size})
+    files = {"a.csv": "id,Day\n1,x\n", "b.csv": "id,day\n2,y\n", "c.csv": "id,Day,w\n3,z,1\n"}
+    result = shop.take(files, pipeline=None)
+    assert [o.status for o in result.outcomes] == ["committed", "failed", "committed"]
+    assert "'Day' and 'day'" in str(result.outcomes[1].exception())
+
+
+def test_files_of_one_job_that_nothing_holds_together_say_so(shop: Shop) -> None:
+    files = {"a.jsonl": '{"id": 1, "v": {"a": 1}}\n', "b.jsonl": '{"id": 2, "v": 3}\n'}
+    result = shop.take(files, pipeline=None)
+    assert {o.status for o in result.outcomes} == {"failed"}
+    assert "struct<a: int64> in column 'v'" in str(result.outcomes[0].exception())
+    assert "one after the other" in str(result.outcomes[0].exception())
+
+
+@pytest.mark.parametrize("how", ["no pipeline", "evolve"])
+def test_objects_and_lists_may_have_more_names(shop: Shop, how: str) -> None:
+    options: dict[str, Any] = {"pipeline": None} if how == "no pipeline" else {}
+    shop.pipeline("JsonLines()", 'schema_drift="evolve"')
+    shop.good({"a.jsonl": '{"id": 1, "o": {"a": 1.5}, "l": []}\n'}, **options)
+    shop.good({"b.jsonl": '{"id": 2, "o": {"a": 1, "b": 2}, "l": ["x"]}\n'}, **options)
+    shop.settings = shop.settings.model_copy(update={"partition_bytes": 1})
+    both = {"c.jsonl": '{"id": 3, "o": {"c": 1}}\n', "d.jsonl": '{"id": 4, "o": {"d": 2}, "n": {"x": 0.5}}\n'}
+    shop.good({**both, "e.jsonl": '{"id": 5, "n": {"x": 1}}\n'}, **options)
+    for line in ('"id": 6, "o": 7', '"id": 6, "o": {"a": "x"}', '"id": 6, "l": [{"x": 1}]', '"id": {"x": 1}'):
+        assert "as table p has it" in shop.refused({"f.jsonl": f"{{{line}}}\n"}, **options), line
+    for name, read in {n: READERS[n] for n in ("pandas", "polars", "duckdb")}.items():
+        found = {r["id"]: r for r in read(shop.table()).to_dict("records")}
+        assert sorted(found) == [1, 2, 3, 4, 5], name
+        assert [found[n]["o"]["a"] for n in (1, 2)] == [1.5, 1.0], name
+        assert [found[n]["n"]["x"] for n in (4, 5)] == [0.5, 1.0], name
+        assert list(found[2]["l"]) == ["x"], name
+    assert reconcile(shop.store, shop.ledger).clean
+
+
+def test_two_undeclared_jobs_in_a_new_table_agree(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other job commits while this one works."""
+    import ingestlab.ingest as stage
+
+    real = stage.process_all
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(stage, "process_all", real)
+        found = real(*args, **options)
+        shop.good({"b.csv": "id,v\n2,0.5\n"}, pipeline=None)
+        return found
+
+    monkeypatch.setattr(stage, "process_all", slowly)
+    with pytest.raises(BusySourceError, match="as they were when the job began"):
+        shop.take({"a.csv": "id,v\n1,7\n"}, pipeline=None)
+    shop.good({"a.csv": "id,v\n1,7\n"}, pipeline=None)
+    for name, read in FOLDER.items():
+        assert values(read(shop.table()), "v") == [0.5, 7.0], name
 
 
 @pytest.mark.parametrize(

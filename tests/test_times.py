@@ -118,7 +118,7 @@ class TestCsv:
 
 
 def test_an_undeclared_column_under_drift_is_read_as_strictly() -> None:
-    assert text_as(pa.array(["31/01/2020", None]), None, DAY).type == pa.timestamp("s")
+    assert text_as(pa.array(["31/01/2020", None]), None, DAY).type == pa.timestamp("us")
     assert text_as(pa.array(["31/02/2020", None]), None, DAY).to_pylist() == ["31/02/2020", None]
 
 
@@ -168,3 +168,11 @@ def test_fractions_are_read(form: str, moment: datetime) -> None:
     text = moment.strftime(form)
     (got,) = parse(pa.array([text]), form, "us").to_pylist()
     assert got == datetime.strptime(text, form)  # noqa: DTZ007
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("%d%m%y %H%M%S", "21100 130347"), ("%m%d%Y", "1012020")],
+)
+def test_digits_that_could_be_split_in_two_ways_are_no_time(form: str, text: str) -> None:
+    assert parse(pa.array([text]), form, "us").to_pylist() == [None]

@@ -65,7 +65,8 @@ def check(
     bad = frame_table(shown, f"{t.rejected:,} rejects", rows)
     out.print(side_by_side(good, bad))
     reasons = ", ".join(f"{count:,} {rule}" for rule, count in trial.rules.items())
-    counts = f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected"
+    part = "" if trial.whole else ", of a sample: the file is longer"
+    counts = f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected{part}"
     out.print(f"{counts}: {reasons}" if reasons else counts)
 
 

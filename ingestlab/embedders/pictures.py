@@ -16,6 +16,7 @@ MAX_PIXELS = 100_000_000  # of one image, before anything is decoded; readers.Im
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 
 _WHITES = (1, 255, 65_535)  # what may stand for white in images of numbers
+_PHOTOMETRIC = 262  # TIFF's tag that says what zero is: 0 for white
 _JPEG = b"\xff\xd8\xff"
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -23,7 +24,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
     """A Pillow image in RGB or grey, turned as it is meant to be seen; what is transparent lies on white.
 
-    However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: docs/images.md has the
+    However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: docs/formats.md has the
     rules. Of several pages or frames it is the first.
 
     Raises:
@@ -36,7 +37,7 @@ def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
             warnings.simplefilter("ignore")  # on sizes, which are checked here, and on EXIF
             with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(image)
-                return _opaque(_in_bytes(turned(image), pillow), pillow).convert(mode)
+                return _opaque(_in_bytes(turned(image), pillow, darkest=_darkest(image)), pillow).convert(mode)
     except TerminalError:
         raise
     except Exception as error:  # decoders meet damage in many ways
@@ -50,7 +51,12 @@ def _check_size(image: Any) -> None:
         raise TerminalError(f"an image of at most {MAX_PIXELS:,} pixels", got, "Make it smaller first.")
 
 
-def _in_bytes(image: Any, pillow: Any) -> Any:
+def _darkest(image: Any) -> bool:
+    """Whether the largest numbers are black, as scanners write TIFF; Pillow turns only those of 8 bits."""
+    return bool(image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0)
+
+
+def _in_bytes(image: Any, pillow: Any, *, darkest: bool) -> Any:
     """An image of 8 bits a channel: where there are more, Pillow itself would cut the brighter ones off."""
     if image.mode == "LAB":
         profiles = needed("PIL.ImageCms", "images", "images")
@@ -66,6 +72,7 @@ def _in_bytes(image: Any, pillow: Any) -> Any:
     else:  # nobody says what is white
         white = next((w for w in _WHITES if low == 0 and high <= w and (w > 1 or image.mode == "F")), high)
     grey = np.rint((values - low) * (255 / ((white - low) or 1)))
+    grey = 255 - grey if darkest else grey
     if isinstance(clear := image.info.get("transparency"), int):
         grey[values == clear] = 255
     return pillow.fromarray(grey.astype(np.uint8))

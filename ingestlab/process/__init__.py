@@ -15,7 +15,7 @@ from ingestlab.errors import IngestError, StorageError, TerminalError, attempt, 
 from ingestlab.models import Part, Partition, Piece, Receipt
 from ingestlab.pipeline import PackReader, Pipeline
 from ingestlab.process import gate, profiling, vectors
-from ingestlab.process.conform import is_loose, typed, wanting
+from ingestlab.process.conform import infers, is_loose, typed, wanting
 from ingestlab.process.deadline import alive, within
 from ingestlab.process.embedded import Vectored, with_vectors
 from ingestlab.process.frames import Loaded
@@ -83,7 +83,7 @@ def _process(
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
     loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
-    if is_loose(pipeline):
+    if is_loose(pipeline) or infers(pipeline):
         alone = apart(loaded)
         loaded, errors = [one for one in loaded if one.piece.uri not in alone], {**errors, **alone}
     clock.lap("read")

@@ -1,13 +1,15 @@
 """Brings what `clean` and readers make to the types of the table, where no value changes; else the drift word decides.
 
-A pipeline whose reader infers its columns is taken at the word ``evolve``: a column that does not fit stays of its
-own type in its part, and readers of the table show all of it in a type that holds both.
+Under ``evolve`` a column that does not fit stays of its own type in its part, and readers of the table show all of it
+in a type that holds both; objects, lists and bytes do so only where such a type is not text. Where a reader infers
+its columns it fails its file, but for objects and lists, which may have more names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,20 @@ from ingestlab.process.contract import Reason
 from ingestlab.process.nameless import check_named
 from ingestlab.process.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.process.quality import Checked
-from ingestlab.process.schema import ADDED, fit, is_text, joined_types, parse_type, plain, same_but_for_case, types_of
+from ingestlab.process.schema import (
+    ADDED,
+    common_type,
+    fit,
+    holds,
+    is_text,
+    joined_types,
+    parse_type,
+    plain,
+    readable,
+    same_but_for_case,
+    type_text,
+    types_of,
+)
 from ingestlab.readers.columns import failing
 from ingestlab.storage import Store, open_store
 
@@ -31,8 +46,13 @@ MEND = "`ingestlab rewrite {table}` brings the table to other types; or let clea
 
 def is_loose(pipeline: Pipeline) -> bool:
     """Whether columns of a pipeline may be of another type in each part."""
+    return pipeline.schema_drift == "evolve"
+
+
+def infers(pipeline: Pipeline) -> bool:
+    """Whether a pipeline's reader chooses the types: then numbers may become text, and objects are as they come."""
     reader = getattr(pipeline.reader, "reader", pipeline.reader)  # an archive's
-    return pipeline.schema_drift == "evolve" or (hasattr(reader, "columns") and reader.columns is None)
+    return hasattr(reader, "columns") and reader.columns is None
 
 
 def wanting(pieces: Sequence[Piece], types: Mapping[str, str]) -> list[Piece]:
@@ -63,15 +83,17 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
         TerminalError: A column is of another type, or two differ by letter case alone.
     """
     _check_names(checked.table, pipeline, types)
-    table, word, loose = checked.table, pipeline.schema_drift, is_loose(pipeline)
-    if loose:
+    table, word, loose, own = checked.table, pipeline.schema_drift, is_loose(pipeline), infers(pipeline)
+    if loose or own:
         check_named(table.column_names, types, pipeline.table or "")
     discarded: dict[str, int] = {}
     drifted: dict[int, Reason] = {}
     for i, name in enumerate(table.column_names):
         old = table.column(i)
         kind = parse_type(types[name]) if name in types else plain(old.type)
-        new = fit(old, kind, as_text=loose)
+        new = fit(old, kind, as_text=loose or own)
+        if new is None and (loose or own):
+            new = _with_more_names(old, kind)
         if new is None and word in ("discard_row", "discard_value"):
             new, wrong = _fitting(old, kind)
             if word == "discard_value":
@@ -80,16 +102,32 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
                 values = [str(v)[:200] for v in old.filter(pa.array(wrong)).to_pylist()]
                 rows = checked.index[wrong].tolist()
                 drifted = {row: Reason("drift", name, value) for row, value in zip(rows, values, strict=True)} | drifted
-        if new is None and not loose:
+        if new is None and not (loose and readable((kind, old.type))):
             wanted = f"{kind} in column '{name}', as table {pipeline.table} has it"
-            raise TerminalError(
-                wanted, f"{plain(old.type)}, e.g. {_misfit(old, kind)}", MEND.format(table=pipeline.table)
-            )
+            got = f"{plain(old.type)}, e.g. {_misfit(old, kind)}"
+            mend = _mend(pipeline.table, name, old, kind) if own or loose else MEND.format(table=pipeline.table)
+            raise TerminalError(wanted, got, mend)
         if new is not None and new is not old:
             table = table.set_column(i, pa.field(name, new.type), new)
     if not loose and types:
         table = _complete(table, types)
     return Conformed(_without(replace(checked, table=table), drifted), discarded)
+
+
+def _with_more_names(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Objects or lists in a type that holds those of the table as well; None if there is none."""
+    wide = common_type((kind, values.type))
+    return fit(values, wide) if pa.types.is_nested(wide) and holds(wide, kind) else None
+
+
+def _mend(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -> str:
+    """How a table gets a type that takes a column of a file as well."""
+    both = common_type([kind, values.type])
+    if not readable((kind, values.type)):
+        return 'Submit the file to a table of its own; or declare the column, e.g. as "json".'
+    wide = "string" if is_text(both) or fit(values, both) is None else type_text(both)
+    how = f"`ingestlab rewrite {table} --type {quote(f'{column}={wide}')}`, and submit the file again"
+    return f"Submit the file to a table of its own; or bring the table to a type that holds both: {how}."
 
 
 def _check_names(table: pa.Table, pipeline: Pipeline, types: Mapping[str, str]) -> None:

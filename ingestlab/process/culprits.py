@@ -5,7 +5,7 @@ Where all is well this costs nothing: the code is called once, with all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
@@ -18,6 +18,7 @@ from ingestlab.process.frames import Ints
 T = TypeVar("T")
 PROBES = 4  # rows that are tried one by one first: where all of them fail, the code is broken, not the rows
 CALLS, ROWS_A_CALL = 500, 20  # calls in one search at most: some, and one more for every so many rows
+CALLS_AMID = 100  # of these, with nearly all rows
 LONGEST = 200  # characters of an exception's text that are kept
 
 
@@ -81,7 +82,7 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
             raise
         first = error
     try:
-        faults = bisect_rows(size, lambda places: _try(work, places, size))
+        faults = bisect_rows(size, lambda places: _try(work, places, size), fault_of(first))
     except NoRowError as why:
         raise TerminalError(first.expected, f"{first.got}; {why}", first.fix) from first.__cause__
     rest = np.setdiff1d(np.arange(size, dtype=np.int64), np.fromiter(faults, np.int64, len(faults)))
@@ -106,12 +107,13 @@ def fault_of(error: TerminalError) -> Fault | None:
     return None if cause is None or isinstance(cause, IngestError) else Fault.of(cause)
 
 
-def bisect_rows(size: int, fails: Callable[[Ints], Fault | None]) -> dict[int, Fault]:
+def bisect_rows(size: int, fails: Callable[[Ints], Fault | None], first: Fault | None = None) -> dict[int, Fault]:
     """The places of the rows that make something fail, each with how it fails by itself.
 
     Args:
         size: How many rows; all of them together are known to fail.
         fails: Tries it with the rows at some places, ascending; None if it works.
+        first: How all of them fail together.
 
     Raises:
         NoRowError: Each row that was tried fails; or none does, but some together; or too many do.
@@ -120,7 +122,10 @@ def bisect_rows(size: int, fails: Callable[[Ints], Fault | None]) -> dict[int, F
     probes = np.unique(np.linspace(0, size - 1, min(size, PROBES)).astype(np.int64)).tolist()
     if all(search.look(place, place + 1) for place in probes):
         raise NoRowError("every row that was tried by itself fails" if size > 1 else "it is the only row")
-    return search.within(0, size)
+    found = search.within(0, size)
+    if TRIAL.get():  # each further call may cost its deadline
+        return found
+    return search.amid_others(size, sure=first is None or {one.rule for one in found.values()} == {first.rule})
 
 
 State = Literal["fails", "must fail", "unknown"]
@@ -148,11 +153,14 @@ class _Search:
         if self._left <= 0:
             rows = f"{len(self.found):,} of the first {start:,} rows fail" if self.found else "many rows fail"
             raise NoRowError(f"{rows}, too many to be looked for one by one")
-        self._left -= 1
-        fault = self._fails(np.arange(start, stop, dtype=np.int64))
+        fault = self._ask(np.arange(start, stop, dtype=np.int64))
         if alone:
             self._single[start] = fault
         return fault
+
+    def _ask(self, places: Ints) -> Fault | None:
+        self._left -= 1
+        return self._fails(places)
 
     def within(self, start: int, stop: int) -> dict[int, Fault]:
         """The rows that fail in a span that does; the first ones first, so that a bounded search knows how many."""
@@ -170,12 +178,48 @@ class _Search:
             raise NoRowError("no row fails by itself, but some together")
         return self.found
 
+    def amid_others(self, size: int, *, sure: bool) -> dict[int, Fault]:
+        """Those found that fail beside all good rows, too: the others only miss what the rest of the file has.
+
+        All are tried, by halves, and the innocent join the good ones; where it is rather sure that there are none,
+        only if one of a few is innocent.
+        """
+        good, places = np.setdiff1d(np.arange(size), list(self.found)), sorted(self.found)
+        few = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, PROBES).astype(np.int64))]
+        self._left = min(self._left, CALLS_AMID)
+        if self._left < len(few) or (sure and all(self._ask(_and(good, [place])) for place in few)):
+            return self.found
+        before, most = 0, len(self.found)
+        while before != len(good):  # one that has joined may be what another needs
+            before, groups = len(good), [sorted(self.found)]
+            while groups:
+                group = groups.pop()
+                if self._left <= 0 and len(self.found) == most:
+                    return self.found
+                if self._left <= 0:
+                    raise NoRowError(f"rows such as {group[0]:,} fail only without others, too many to be told apart")
+                fault = self._ask(_and(good, group))
+                middle = len(group) // 2
+                if fault is None:
+                    good = _and(good, group)
+                    self.found = {place: old for place, old in self.found.items() if place not in group}
+                elif middle:
+                    groups += [group[middle:], group[:middle]]
+                else:
+                    self.found[group[0]] = fault
+        return self.found
+
     def _judge(self, span: _Span) -> None:
         fault = self.look(span.start, span.stop)
         if fault:
             self.found[span.start] = fault
         elif span.state == "must fail":
             raise NoRowError(f"row {span.start:,} of those read fails only together with others")
+
+
+def _and(places: Ints, more: Sequence[int]) -> Ints:
+    """Some places, and more of them."""
+    return np.union1d(places, np.array(more, np.int64))
 
 
 def _try(work: Callable[[Ints | None], object], places: Ints, size: int) -> Fault | None:

@@ -1,6 +1,7 @@
 """Columns that have numbers for names, since their file has none: they stand beside their like alone.
 
-What is in a table of ``id`` and ``name`` under ``column_1`` and ``column_2`` is nothing that anybody asks for.
+What is in a table of ``id`` and ``name`` under ``column_1`` and ``column_2`` is nothing that anybody asks for. Nor
+can ``Day`` stand beside ``day``, of another file of the same job.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ingestlab.errors import TerminalError
 from ingestlab.models import Receipt
 from ingestlab.process.frames import Loaded
+from ingestlab.process.schema import same_but_for_case
 
 _FIX = "Write header=None and the table's names as `columns` in a pipeline; or name another table."
 
@@ -42,6 +44,26 @@ def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:
 
 def _apart(found: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
     every = [(uri, names) for uri, names in found if names]
+    return _other_case(every) | _without_names(every)
+
+
+def _other_case(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
+    """Those whose names differ by letter case alone from the ones of a file before."""
+    known: dict[str, None] = {}
+    errors = {}
+    for uri, names in every:
+        if known.keys() >= set(names):
+            continue
+        if alike := same_but_for_case(names, known):
+            wanted = "columns that differ by more than letter case from those of other files of the table"
+            fix = "DuckDB and Spark take them for one. Rename one, in the reader or in clean."
+            errors[uri] = TerminalError(wanted, f"'{alike[0]}' and '{alike[1]}'", fix)
+        else:
+            known.update(dict.fromkeys(names))
+    return errors
+
+
+def _without_names(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
     if not any(numbered(names) for _, names in every):
         return {}
     kept = next((names for _, names in every if not numbered(names)), every[0][1])

@@ -78,7 +78,13 @@ def holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
     for kind in same:
         if kind(wide) and kind(narrow):
             return bool(wide.bit_width > narrow.bit_width)
-    return bool(pa.types.is_large_string(wide) and pa.types.is_string(narrow))
+    return _holds_nested(wide, narrow) or bool(pa.types.is_large_string(wide) and pa.types.is_string(narrow))
+
+
+def _holds_nested(wide: pa.DataType, narrow: pa.DataType) -> bool:
+    if pa.types.is_struct(wide) and pa.types.is_struct(narrow):
+        return all(wide.get_field_index(f.name) >= 0 and holds(wide.field(f.name).type, f.type) for f in narrow)
+    return pa.types.is_list(wide) and pa.types.is_list(narrow) and holds(wide.value_type, narrow.value_type)
 
 
 def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
@@ -94,6 +100,14 @@ def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
     for kind in found[1:]:
         wide = _both(wide, kind)
     return wide
+
+
+def readable(kinds: Iterable[pa.DataType]) -> bool:
+    """Whether readers can show values of several types as one column: text is no way for objects, lists and bytes."""
+    found = list(kinds)
+    both = common_type(found)
+    hard = [kind for kind in found if _family(kind) in ("object", "list", "bytes") or pa.types.is_nested(kind)]
+    return all(holds(both, kind) for kind in hard)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -119,7 +133,10 @@ def fit(values: pa.ChunkedArray, kind: pa.DataType, *, as_text: bool = False) ->
         cast = values.cast(kind)
         if holds(kind, values.type) or is_text(kind):
             return cast
-        same = pc.equal(_without_nan(cast.cast(values.type)), _without_nan(values))
+        back = cast.cast(values.type)
+        if pa.types.is_nested(kind):
+            return cast if back.equals(values) else None
+        same = pc.equal(_without_nan(back), _without_nan(values))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         return None
     return cast if pc.all(same, min_count=0).as_py() is not False and cast.null_count == values.null_count else None
@@ -170,6 +187,8 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     both = common_schema(pa.schema({"x": one}), pa.schema({"x": other}))
     if both is not None:
         return both.field("x").type
+    if pa.types.is_nested(one) and pa.types.is_nested(other):
+        return _both_nested(one, other) or pa.string()
     whole = [pa.types.is_integer(kind) for kind in (one, other)]
     if all(whole):
         return pa.decimal128(20, 0)
@@ -179,6 +198,14 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         scale = other.scale if pa.types.is_decimal(other) else one.scale
         return pa.decimal128(38, scale) if scale <= 38 - _WHOLE_DIGITS[64] else pa.string()
     return _both_times(one, other) or (pa.large_string() if pa.types.is_large_string(one) else pa.string())
+
+
+def _both_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    schemas = [pa.schema({"x": kind}) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
 
 
 def _both_times(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -212,7 +239,13 @@ def _family(kind: pa.DataType) -> str:
         return "time"
     if is_text(kind):
         return "text"
-    for test, name in ((pa.types.is_time, "clock"), (pa.types.is_duration, "duration"), (pa.types.is_binary, "bytes")):
+    for test, name in (
+        (pa.types.is_time, "clock"),
+        (pa.types.is_duration, "duration"),
+        (pa.types.is_binary, "bytes"),
+        (pa.types.is_struct, "object"),
+        (pa.types.is_list, "list"),
+    ):
         if test(kind):
             return name
     return "bytes" if pa.types.is_large_binary(kind) else ""

@@ -65,7 +65,9 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
         matches = _matches(file.name, name, settings)
         if found is None:
             code = generic(file.name, name)
-            return Proposal(name, _titled(code.text, file), try_source(code, store, file, MOST), ())
+            trial = try_source(code, store, file, MOST)
+            proposal = Proposal(name, _titled(code.text, file), trial, tuple(_unhelpable(trial)))
+            return _believed(proposal, file)
         proposal = _mended(found, name, matches, store, file)
         if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
             return _another(proposal, file, store)
@@ -126,13 +128,31 @@ def _another(proposal: Proposal, file: FetchedFile, store: Store) -> Proposal:
         trial = try_source(code, store, file, MOST)
         if not trial.tally.rejected:
             return Proposal(proposal.name, _titled(code.text, file), trial, ("it is no table: its lines are kept",))
-    raise TerminalError(
-        f"a pipeline that takes {file.name}", proposal.notes[0], "See what its producer writes; or say how it is read."
-    )
+    return _believed(proposal, file)
+
+
+def _believed(proposal: Proposal, file: FetchedFile) -> Proposal:
+    """The proposal; raises TerminalError where it rejects most of its own file."""
+    if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
+        raise TerminalError(
+            f"a pipeline that takes {file.name}",
+            proposal.notes[0],
+            "See what its producer writes; or say how it is read.",
+        )
+    return proposal
 
 
 def _unhelpable(trial: Trial) -> Iterator[str]:
-    """What is said first where a proposal does not take its file whole."""
+    """What is said first where a proposal does not take its file whole, or was not tried on all of it."""
+    yield from _broken(trial)
+    if not trial.whole:
+        yield (
+            f"only the first {trial.tally.rows_in:,} records were looked at: what this proposes, "
+            "the contract too, may reject later ones"
+        )
+
+
+def _broken(trial: Trial) -> Iterator[str]:
     if not trial.tally.rejected:
         return
     rules = ", ".join(f"{rule} {count:,}" for rule, count in trial.rules.items())

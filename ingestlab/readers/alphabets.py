@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 MANY = 4  # characters of several bytes that make such an encoding believable, and a few of them different
 _KINDS = 3
+_USUAL = "cp1252"
+_SIGNS_ALONE = 0.5  # signs speak for no alphabet: a cell "Ñ" is no dash in a Cyrillic encoding
 _LATIN_RUN = 2  # letters beyond ASCII that stand together at most where the others are ASCII
 _SYMBOLS = frozenset("€£¥§©®™°±²³´µ·¹º»«¼½¾¿¡×÷–—‘’“”„‚…•ª¬¦\u00a0¢‰†‡‹›")
 _TONES = frozenset("่้๊๋์ًٌٍَُِّْ")  # may follow another mark above a letter
@@ -119,7 +121,7 @@ def _lead(c: str, encoding: str) -> int:
 
 _SHIFTED, _LEVEL_ONE = range(0x88, 0x98), range(0xB0, 0xD0)
 CANDIDATES = (
-    Candidate("cp1252", _WEST),
+    Candidate(_USUAL, _WEST),
     Candidate("cp1250", _CENTRAL, 0.15),
     Candidate("iso8859_2", _CENTRAL, 0.15),
     Candidate("cp1251", _SLAVIC),
@@ -172,6 +174,8 @@ def _score(candidate: Candidate, sample: bytes) -> float | None:
     if odd and odd * 100 > high:
         return None
     score = _of_pairs(candidate, text, high) if candidate.usual else _of_letters(candidate, text)
+    if score is not None and candidate.encoding != _USUAL and not any(c.isalpha() for c in text if not c.isascii()):
+        score -= _SIGNS_ALONE
     return None if score is None else score - candidate.handicap - odd / high
 
 

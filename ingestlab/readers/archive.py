@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from unicodedata import normalize
 
 import pyarrow as pa
 
@@ -39,7 +40,7 @@ class Archive:
     Attributes:
         reader: Reads each member, e.g. ``Csv(columns={...})``; members may be compressed themselves.
         members: Shell patterns of the names to read, e.g. ``"*.csv"``, of a path in the archive or its last part.
-            Case does not matter, nor which slash a name has.
+            Case does not matter, nor which slash a name has; the very name of a member is a pattern of it, too.
         column: The column that gets each row's member name; None for none.
         max_members: Most entries in an archive.
         limits: How far all members together may grow.
@@ -64,7 +65,9 @@ class Archive:
         """Whether a member of this name is to be read."""
         path = _slashed(name)
         base = path.rsplit("/", 1)[-1]
-        return any(fnmatchcase(path, p) or fnmatchcase(base, p) for p in map(_slashed, self.patterns))
+        return any(
+            p in (path, base) or fnmatchcase(path, p) or fnmatchcase(base, p) for p in map(_slashed, self.patterns)
+        )
 
     @property
     def resources(self) -> dict[str, float]:
@@ -112,8 +115,12 @@ class Archive:
 
 
 def _slashed(name: str) -> str:
-    """A name as patterns are compared: archives that were made on Windows may have its slashes, and its cases."""
-    return name.replace("\\", "/").casefold()
+    """A name as patterns are compared.
+
+    Archives that were made on Windows may have its slashes and its cases, those of macOS letters in parts, and a tar
+    of a whole folder begins all names with ``./``.
+    """
+    return normalize("NFC", name).replace("\\", "/").removeprefix("./").casefold()
 
 
 def _member(piece: Piece) -> Piece:

@@ -51,6 +51,7 @@ from ingestlab.readers.settling import (
     settled_ahead,
     where_else,
 )
+from ingestlab.readers.strangers import check_header
 from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
 from ingestlab.storage import Store
 
@@ -273,6 +274,8 @@ class Csv:
 
     def _check(self, found: Settled, data: bytes, file: str) -> None:
         """Raises TerminalError for columns that are too many, or not as declared."""
+        if self.columns is None:
+            check_header(found.header, found.names, file)
         check_width(found.names, file, self.max_columns)
         if self.columns is None:
             return

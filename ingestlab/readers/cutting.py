@@ -148,7 +148,11 @@ def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = 
     """All records in `data[begin:end]`, which must begin with one; None where the text is suspect."""
     end = len(data) if end is None else end
     scanner = Scanner(dialect, begin)
-    found = list(_scan_blocks(scanner, _views(data, begin, end)))
+    found = []
+    for part in _scan_blocks(scanner, _views(data, begin, end)):
+        if scanner.doubtful:  # what follows would be looked at twice
+            return None
+        found.append(part)
     if scanner.suspect:
         return None
     return Spans(np.concatenate([part.starts for part in found]), np.concatenate([part.ends for part in found]))

@@ -16,7 +16,7 @@ from ingestlab.errors import TerminalError, attempt
 from ingestlab.models import FetchedFile, Piece
 from ingestlab.pipeline import Bad, Records, SchemaDrift
 from ingestlab.readers.arrowjson import Shape, read_objects, readable
-from ingestlab.readers.badjson import sift
+from ingestlab.readers.badjson import sift, unbroken
 from ingestlab.readers.bytes import Limits
 from ingestlab.readers.columns import (
     MAX_COLUMNS,
@@ -266,7 +266,10 @@ class JsonLines:
             table = read_objects(text, len(numbers), self._shape)
         except pa.ArrowInvalid as error:
             if self.columns is None and "changed from" in str(error):
-                raise _undecided(error) from error
+                text, numbers, broken = unbroken(text, numbers)
+                if not broken:
+                    raise _undecided(error) from error
+                bad += broken
             text, numbers, more = sift(text, numbers, self._shape)
             bad += more
             try:

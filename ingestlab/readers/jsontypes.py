@@ -26,6 +26,10 @@ _LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{
 # Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
 _TEXT, _TRUTH, _LETTERS, _NESTED, _BRANCHES = "text", "bool", "letters", "nested", "branches"
 
+_BRANCHED = Looks(frozenset({_BRANCHES, _NESTED}))
+_MINUS_ZERO = re.compile(rb":[ \t]*+-0[,} \t\r\n]")
+_MINUS_ZEROS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:[ \t]*+-0[,} \t\r\n]')
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -47,7 +51,7 @@ class Found:
         kinds, simple = self.looks.kinds, self.looks.type
         if kinds is None or (kinds and not pa.types.is_string(simple)):
             return simple
-        if _NESTED in kinds and self.shape is not None:
+        if _NESTED in kinds and self.shape is not None and not _nameless(self.shape):
             return _filled(self.shape)
         return pa.string() if _TEXT in kinds else pa.json_() if kinds else None
 
@@ -64,13 +68,14 @@ def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) ->
     strings = read_objects(text, table.num_rows, Shape(times)) if times else table
     lost = _lost(text, table.schema)
     letters = _letters(text, lost) if lost else {}
+    signed = {name.decode() for name in _MINUS_ZEROS.findall(text)} if _MINUS_ZERO.search(text) else set()
     found = {}
     for name in table.column_names:
         kind = table[name].type
         if pa.types.is_string(kind) or pa.types.is_timestamp(kind):
             found[name] = _said(one_array((strings if name in times else table)[name]), timestamp_format)
         else:
-            found[name] = _found(table[name], letters.get(name))
+            found[name] = _found(table[name], letters.get(name), signed=name in signed)
     return found
 
 
@@ -114,11 +119,11 @@ def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
     return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
 
 
-def _found(column: pa.ChunkedArray, letters: list[str] | None) -> Found:
+def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) -> Found:
+    """What a column may be; `signed` says whether it has `-0`, which no unsigned type takes."""
     kind = column.type
     if pa.types.is_nested(kind):
-        shape = None if letters else _plain(kind)
-        return Found(Looks(frozenset({_BRANCHES} if shape is None else {_BRANCHES, _NESTED})), shape)
+        return Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _plain(kind))
     if column.null_count == len(column):
         return Found()
     if pa.types.is_boolean(kind):
@@ -127,7 +132,7 @@ def _found(column: pa.ChunkedArray, letters: list[str] | None) -> Found:
         return Found(_numbers(pa.array(letters, pa.string())))
     if pa.types.is_integer(kind):
         low, high = (bound.as_py() for bound in pc.min_max(column).values())
-        return Found(Looks(frozenset({"int64", _LETTERS, *_also(low, high)})))
+        return Found(Looks(frozenset({"int64", _LETTERS, *_also(-1 if signed else low, high)})))
     return Found(Looks(frozenset({"float64", _LETTERS})))
 
 
@@ -215,15 +220,18 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
 
 
-def _plain(kind: pa.DataType) -> pa.DataType | None:
-    """A nested type in which times stay text; None where an object has no names."""
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A nested type in which times stay text."""
     if pa.types.is_struct(kind):
-        fields = [(field.name, _plain(field.type)) for field in kind]
-        return pa.struct(fields) if fields and all(k is not None for _, k in fields) else None
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
     if pa.types.is_list(kind):
-        inner = _plain(kind.value_type)
-        return None if inner is None else pa.list_(inner)
+        return pa.list_(_plain(kind.value_type))
     return pa.string() if pa.types.is_timestamp(kind) else kind
+
+
+def _nameless(kind: pa.DataType) -> bool:
+    """Whether some object in a nested type has no names, in the whole file."""
+    return (pa.types.is_struct(kind) and not kind.num_fields) or any(map(_nameless, _children(kind)))
 
 
 def _filled(kind: pa.DataType) -> pa.DataType:

@@ -17,6 +17,7 @@ from ingestlab.readers.cutting import Cut, Spans, plain_scan
 from ingestlab.readers.dialects import Dialect, fields, shapes, width
 
 REACH = 1 << 20  # bytes that a damaged record may reach over lines
+_PLAIN = 16 << 10  # bytes that are taken by the fast scanner where it finds nothing suspect
 _HELD = 64 << 20  # bytes in which a quoted field closes, where a file is cut
 
 
@@ -78,7 +79,14 @@ def _records(
     broken: list[int] = []
     at, usable = begin, end if final else _settled_end(data, end)
     while at < usable:
-        run = shape.run.match(data, at, usable)
+        limit = min(data.find(b"\n", at + _PLAIN, usable) + 1 or usable, usable)
+        plain = plain_scan(data, dialect, at, limit) if dialect.plain and limit < usable else None
+        if plain is not None:
+            starts += plain.starts.tolist()
+            ends += plain.ends.tolist()
+            at = limit
+            continue
+        run = shape.run.match(data, at, limit)
         stop = run.end() if run else at
         inner = shape.inner.search(data, at, stop) is not None
         for match in shape.clean.finditer(data, at, stop):
@@ -87,9 +95,11 @@ def _records(
                     broken.append(len(starts))
                 starts.append(match.start(1))
                 ends.append(match.end())
-        blank = shape.skipped.match(data, stop, usable)
+        blank = shape.skipped.match(data, stop, limit)
         at = blank.end() if blank else stop
-        if at >= usable or not (final or usable - at > _HELD or _decided(data, at, usable, dialect)):
+        if at >= limit:
+            continue
+        if not (final or usable - at > _HELD or _decided(data, at, usable, dialect)):
             break
         stop, damaged = _one(data, at, usable, dialect, names)
         if damaged:

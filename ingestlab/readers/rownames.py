@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ingestlab.readers.dialects import Dialect, fields
 
 _FEWEST = 3  # records that bear it out
+_FEW = 20  # names
 _KEY = re.compile(r"(?i)(?:id|no|nr|num|key|index|row|#)")
 _GLUED = re.compile(r"[,;\t|]")
 
@@ -42,5 +43,5 @@ def has_row_names(header: bytes, names: Sequence[str], records: Sequence[bytes],
 
 
 def _one_in_two(names: Sequence[str]) -> bool:
-    """Whether one name alone is of several words: two may have become one."""
-    return sum(" " in name.strip() for name in names) == 1
+    """Whether one of a few names is of several words: two may have become one."""
+    return len(names) <= _FEW and sum(" " in name.strip() for name in names) == 1

@@ -18,7 +18,7 @@ from ingestlab.readers.evidence import kind_of
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
 from ingestlab.readers.rownames import has_row_names
-from ingestlab.readers.sniffing import Sniffed, other_in_most, sniff
+from ingestlab.readers.sniffing import Sniffed, other_in_most, sniff, unusual_delimiter
 from ingestlab.storage import Store
 
 SAMPLE = 256 << 10  # bytes of a text that are looked at
@@ -329,7 +329,8 @@ def _other_width(
 def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
     """Raises TerminalError where one column holds another delimiter in most records."""
     records = [dialect.delimiter.join(record) for record in _records(text, place.begin, dialect)]
-    other = other_in_most(records, dialect.delimiter)
+    whole = [text[place.start : place.stop].decode(errors="replace"), *records] if place.stop > place.start else records
+    other = other_in_most(records, dialect.delimiter) or unusual_delimiter(whole)
     if other is not None:
         raise TerminalError(
             f"columns in {file}",

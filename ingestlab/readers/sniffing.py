@@ -20,6 +20,8 @@ RECORDS = 1000  # of a sample that are looked at
 _NEARLY_ALL = 0.9
 _TITLES = 60  # records that may stand before a header
 _SEP = re.compile(rb'"?sep=([^\r\n])"?[;,\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_COMMA = r"(?<!\d),(?=\S)|,(?=[^\s\d])"  # none of a number or a sentence
+_UNUSUAL = "^~\x1f\x01 :"
 
 Record = list[str]
 
@@ -99,6 +101,20 @@ def other_in_most(records: Sequence[str], used: str) -> str | None:
     return best if counts[best] > len(records) / 2 else None
 
 
+def unusual_delimiter(lines: Sequence[str]) -> str | None:
+    """A character that every line has as often, and that is not looked for where nothing is told.
+
+    Blanks and colons part numbers alone: names and times have them as well.
+    """
+    for character in _UNUSUAL:
+        times = {line.strip().count(character) for line in lines}
+        if len(lines) > 1 and len(times) == 1 and times != {0}:
+            parts = [part for line in lines[1:] for part in line.strip().split(character)]
+            if character not in " :" or all(kind_of(part) == "n" for part in parts):
+                return character
+    return None
+
+
 def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
     """The dialect under which most records have the same number of fields, and the share of those that do."""
     best, top = Dialect(delimiter or ","), (-1.0, 0)
@@ -144,9 +160,9 @@ def _mode(records: Sequence[Record]) -> tuple[int, float]:
 
 
 def _foreign(records: Sequence[Record], used: str) -> float:
-    """The share of records with a field that holds another delimiter, beyond the comma of a number."""
-    others = [c for c in DELIMITERS if c not in (used, ",")]
-    return sum(any(c in cell for cell in record for c in others) for record in records) / max(1, len(records)) / 2
+    """The share of records with a field that holds another delimiter, beyond the comma of a number or a sentence."""
+    others = re.compile("|".join(_COMMA if c == "," else re.escape(c) for c in DELIMITERS if c != used))
+    return sum(any(map(others.search, record)) for record in records) / max(1, len(records)) / 2
 
 
 def _pairs(sample: bytes, dialect: Dialect) -> int:

@@ -10,7 +10,7 @@ of these only ones whose day is 29, 30 or 31.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -45,6 +45,16 @@ _EXACT = {  # what Python takes for a directive
     "a": f"(?:{'|'.join(name[:3] for name in _DAYS.split('|'))})",
     "z": r"(?:Z|[+-](?:[01]\d|2[0-3]):?[0-5]\d)",
 }
+_FULL = {  # the same where the next directive, or the one before, is a number too: nothing else says where it ends
+    "m": r"(?:1[0-2]|0[1-9])",
+    "d": r"(?:3[01]|[12]\d|0[1-9])",
+    "j": r"(?:36[0-6]|3[0-5]\d|[12]\d\d|0[1-9]\d|00[1-9])",
+    "H": r"(?:2[0-3]|[01]\d)",
+    "I": "(?:1[0-2]|0[1-9])",
+    "M": r"[0-5]\d",
+    "S": r"[0-5]\d",
+}
+_NUMBERS = frozenset({*_FULL, "Y", "y", "f"})
 _FRACTION = r"\d{1,6}"
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}  # in a unit, or in its thousand
 _STEP = re.compile(r"%[-_0^#]*[EO]?(?P<directive>.)|(?P<blank>\s+)|(?P<text>[^%\s]+)", re.DOTALL)
@@ -85,7 +95,8 @@ def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.Tim
     """Times with fractions of a second, which Arrow does not read; null where the unit has no room for one."""
     steps = list(_steps(timestamp_format))
     at = next(i for i, (step, _) in enumerate(steps) if step == "f")
-    pattern = f"(?is)^(?P<a>{_pattern(steps[:at])})(?P<f>{_FRACTION})(?P<b>{_pattern(steps[at + 1 :])})$"
+    found = _patterns(steps)
+    pattern = f"(?is)^(?P<a>{''.join(found[:at])})(?P<f>{_FRACTION})(?P<b>{''.join(found[at + 1 :])})$"
     before, fraction, after = pc.extract_regex(texts, pattern=pattern).flatten()
     whole = parse(pc.binary_join_element_wise(before, after, ""), _written(steps[:at] + steps[at + 1 :]), "us")
     micros = pc.utf8_rpad(fraction, width=6, padding="0").cast(pa.int64())
@@ -107,12 +118,21 @@ def _written(steps: Iterable[tuple[str, str]]) -> str:
 @cache
 def _exact(timestamp_format: str) -> str:
     """A regular expression for RE2 of the texts that Python takes for times of a format, or for nearly all."""
-    return f"(?is)^{_pattern(_steps(timestamp_format))}$"
+    return f"(?is)^{''.join(_patterns(list(_steps(timestamp_format))))}$"
 
 
-def _pattern(steps: Iterable[tuple[str, str]]) -> str:
-    found = (_EXACT.get(step, r"\S*") if step else re.escape(text) if text.strip() else r"\s+" for step, text in steps)
-    return "".join(found)
+def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
+    """What each step takes."""
+    numbers = [False, *(step in _NUMBERS for step, _ in steps), False]
+    close = [one and (before or after) for before, one, after in zip(numbers, numbers[1:], numbers[2:], strict=False)]
+    return [
+        (_FULL if full else _EXACT).get(step, _EXACT.get(step, r"\S*"))
+        if step
+        else re.escape(text)
+        if text.strip()
+        else r"\s+"
+        for full, (step, text) in zip(close, steps, strict=True)
+    ]
 
 
 def has_zone(timestamp_format: str) -> bool:

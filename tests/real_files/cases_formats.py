@@ -187,6 +187,25 @@ JSON = [
         types={"id": "uint64"},
     ),
     Case(
+        name="json_empty_beside_full",  # the same in pieces, of which one has empty objects alone
+        file="a.jsonl",
+        data=b'{"v":{"p":1},"l":[{"q":2}]}\n' + b'{"v":{},"l":[{}]}\n' * 5,
+        rows={"v": [{"p": 1}] + [{"p": None}] * 5, "l": [[{"q": 2}]] + [[{"q": None}]] * 5},
+    ),
+    Case(
+        name="json_minus_zero",  # which uint64 does not take, in whichever piece it is
+        file="a.jsonl",
+        data=b'{"id":18446744073709551615}\n' * 4 + b'{"id":-0}\n' * 2,
+        rows={"id": ["18446744073709551615"] * 4 + ["-0"] * 2},
+    ),
+    Case(
+        name="json_broken_has_no_say",  # the parser takes the third for a text
+        file="a.jsonl",
+        data=b'{"a":[1],"b":2}\n{"a":[],"b":3}\n{"a":","b":4}\n{"a":[2],"b":5}\n{"a":null,"b":6}\n',
+        rows={"a": [[1], [], [2], None], "b": [2, 3, 5, 6]},
+        rejects=[(2, "json")],
+    ),
+    Case(
         name="json_empty_values",
         file="a.jsonl",
         data=b'{"id":1,"meta":{},"l":[]}\n{"id":2,"meta":{}}\n',
