@@ -59,7 +59,7 @@ def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> 
         len(frame), lambda rows: apply_contract(frame if rows is None else frame.iloc[rows], pipeline), search=search
     )
     raised = _raised("", faults, frame.index.to_numpy(np.int64))
-    if gone := set(raised) & set(passed.index):  # rows that `clean` has made of one source row go together
+    if raised and (gone := set(raised) & set(passed.index)):  # rows that `clean` has made of one source row go together
         passed = passed[~passed.index.isin(gone)]
     return passed, broken | raised
 

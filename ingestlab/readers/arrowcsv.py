@@ -102,10 +102,12 @@ def _refuse_wrapped(table: pa.Table, body: Body, layout: Layout) -> None:
 
 
 def _has_hex(body: Body) -> bool:
-    """Whether `0x` is somewhere; numpy sees it several times faster than `bytes.find` does among many zeros."""
+    """Whether a field may begin with `0x`; numpy sees it several times faster than `bytes.find` among many zeros."""
+    whole = np.frombuffer(body.data, np.uint8)
     for at in range(body.begin, body.end, _STEP):
-        part = np.frombuffer(body.data, np.uint8)[at : min(at + _STEP + 1, body.end)]
-        if ((part[1:] | _LOWER == ord("x")) & (part[:-1] == ord("0"))).any():
+        part = whole[at : min(at + _STEP + 1, body.end)]
+        found = at + np.flatnonzero((part[1:] | _LOWER == ord("x")) & (part[:-1] == ord("0")))
+        if any(place == body.begin or not chr(whole[place - 1]).isalnum() for place in found.tolist()):
             return True
     return False
 
