@@ -105,7 +105,7 @@ def test_what_went_into_folders_comes_back_as_text(sink):
 
 def test_folder_names_have_a_length_that_file_systems_take(sink):
     table = pa.table({"day": ["x" * 256], "_source": ["a"]})
-    with pytest.raises(TerminalError, match=r"folder names of at most 255 characters, by partition_by day"):
+    with pytest.raises(TerminalError, match=r"folder names of at most 255 bytes, by partition_by day"):
         sink.stage("b1-0", table, ["day"])
 
 
