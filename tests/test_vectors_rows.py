@@ -371,6 +371,15 @@ def test_a_model_is_asked_few_times_for_the_one_input_that_it_cannot_take():
     assert len(calls) == 1 + 2 * 6
 
 
+def test_inputs_are_not_blamed_for_another_one_of_their_batch():
+    def run(texts):
+        return np.full((len(texts), 2), np.nan if "bad" in texts else 1.0)
+
+    each = embed_each(loaded(run, batch=8), ["a", "bb", "bad", "cccc"])
+    assert {place: fault.rule for place, fault in each.faults.items()} == {2: "nan"}
+    assert has_vector(each.vectors).tolist() == [True, True, False, True]
+
+
 def test_a_broken_model_is_given_up_soon():
     calls = []
 

@@ -100,6 +100,7 @@ class _Asker:
     vectors: Vectors
     faults: dict[int, Fault] = field(default_factory=dict)
     taken: int = 0  # inputs of which it made vectors
+    again: int = MOST_RAISED  # inputs that it may be asked for once more
 
     def fill(self, rows: list[int]) -> None:
         """Sets the vectors of some rows, or their faults."""
@@ -116,6 +117,14 @@ class _Asker:
             self._blame(rows[0], error)
         else:
             self.taken += len(rows)
+            self._ask_again(rows)
+
+    def _ask_again(self, rows: Sequence[int]) -> None:
+        """Asks for each that got no numbers by itself: a model may have spoilt a batch for one of its inputs."""
+        odd = [row for row in rows if not np.isfinite(self.vectors[row]).all()] if len(rows) > 1 else []
+        for row in odd[: self.again]:
+            self.again -= 1
+            self.fill([row])
 
     def _blame(self, row: int, error: TerminalError) -> None:
         if len(self.faults) == MOST_RAISED or (not self.taken and len(self.faults) == SURELY):

@@ -13,7 +13,7 @@ import pyarrow.csv
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.readers.body import Body
-from ingestlab.readers.columns import below_zero, cast, one_array, refuse_wrapped, strictly_timed
+from ingestlab.readers.columns import below_zero, cast, one_array, refuse_wrapped, refuse_year_zero, strictly_timed
 from ingestlab.readers.dialects import Dialect
 from ingestlab.readers.drift import text_as
 from ingestlab.readers.nulls import Marks, nulled, textual
@@ -68,6 +68,8 @@ def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
     plain = layout.plain(shared)
     table, ragged = _read(body, layout, plain, shared)
     _refuse_wrapped(table, body, layout)
+    for column in table.columns:
+        refuse_year_zero(column)
     if all(not textual(kind) and kind == layout.types[name] for name, kind in plain.items()):
         return table, ragged
     columns = []

@@ -23,7 +23,7 @@ from ingestlab.readers.dialects import Dialect
 _CHUNK = 256  # records that are converted at once while looking for bad ones
 _ROW = re.compile(r"Row #(\d+)")
 # What a text must look like at least. It spares asking one by one where a whole column is something else.
-_ISO = r"^[ \t]*\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_ISO = r"^[ \t]*([1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 _NUMBER = r"^[ \t]*[-+.0-9]"
 _COULD_BE = (
     (pa.types.is_integer, r"^[ \t]*-?[0-9a-fA-FxX]+[ \t]*$"),

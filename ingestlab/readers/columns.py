@@ -267,11 +267,26 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
         zoned = pc.match_substring_regex(values, _CLOCK)
         none = pa.scalar(None, values.type)
         plain = pc.if_else(zoned, none, values).cast(pa.timestamp(kind.unit))
-        return pc.coalesce(pc.if_else(zoned, values, none).cast(kind), pc.assume_timezone(plain, "UTC").cast(kind))
+        both = pc.coalesce(pc.if_else(zoned, values, none).cast(kind), pc.assume_timezone(plain, "UTC").cast(kind))
+        refuse_year_zero(both)
+        return both
     done = values.cast(kind)
+    refuse_year_zero(done)
     if pa.types.is_signed_integer(kind) and below_zero(done):
         refuse_wrapped(values, done)
     return done
+
+
+def refuse_year_zero(values: pa.Array | pa.ChunkedArray) -> None:
+    """Raises ArrowInvalid where a time is before the year 1: Arrow takes it, and Python cannot read the table."""
+    kind = values.type
+    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) or getattr(kind, "unit", "") == "ns":
+        return
+    first_day = datetime(1, 1, 1, tzinfo=UTC if getattr(kind, "tz", None) else None)
+    early = pc.less(values, pa.scalar(first_day.date() if pa.types.is_date(kind) else first_day, kind))
+    first = pc.index(early, pa.scalar(value=True)).as_py()
+    if first >= 0:
+        raise pa.ArrowInvalid(f"Row #{first + 1}: a time before the year 1")
 
 
 def below_zero(values: pa.Array | pa.ChunkedArray) -> bool:

@@ -88,6 +88,23 @@ CASES = [
         )
         for letter in "ÑÇÉÈøúÿ"  # signs in some Cyrillic encoding, for which nothing speaks
     ),
+    *(
+        Case(
+            name=f"text_year_zero_{name}",  # Arrow takes it, and Python cannot read a table with it
+            file=f"a.{name}",
+            data=line.format("0000-01-01").encode()
+            + line.format("x").encode()
+            + line.format("0001-01-01").encode() * 3,
+            reader=reader,
+            rows={"t": [datetime(1, 1, 1)] * 3},
+            rejects=[(0, "t:type"), (1, "t:type")],
+        )
+        for name, line, reader in (
+            ("csv", "{}\n", 'Csv(columns={"t": "timestamp[us]"}, header=None)'),
+            ("jsonl", '{{"t":"{}"}}\n', 'JsonLines(columns={"t": "timestamp[us]"})'),
+            ("log", "{}\n", 'Lines(pattern="(?P<t>.*)", columns={"t": "timestamp[us]"})'),
+        )
+    ),
     *utf16(["Größe", "Москва", "東京"] * 2),
     Case(
         name="text_utf_16_without_a_pipeline",
