@@ -109,6 +109,7 @@ def ingest(
         keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
     """
     story = Story(request, report)
+    unforeseen: Exception | None = None
     for target, sources in _by_target(request, context, story):
         try:
             _ingest_into(target, sources, request, context, story)
@@ -123,10 +124,14 @@ def ingest(
                 if of_the_system(error) or _of_redis(error):
                     raise
                 log.exception("an error that nobody has foreseen")
+                unforeseen = error
             failure = error if isinstance(error, TerminalError) else TerminalError.wrap(error, UNEXPECTED, TRACEBACK)
             story.unwritten(sources, failure)
         keep(story.so_far())
-    return story.result()
+    result = story.result()
+    if unforeseen is not None and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
+        raise unforeseen  # the job is told of with its traceback
+    return result
 
 
 def _of_redis(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ def next_line(data: bytes, at: int, dialect: Dialect) -> int:
     return end
 
 
+@lru_cache(maxsize=64)  # many small files have one header
 def names_of(record: bytes, dialect: Dialect) -> tuple[str, ...]:
     """The names in a header's text, as they are there."""
     return tuple(name.decode(errors="replace") for name in fields(record, dialect))
