@@ -52,7 +52,7 @@ from ingestlab.readers.settling import (
     where_else,
 )
 from ingestlab.readers.strangers import check_header
-from ingestlab.readers.typed import as_chosen, chosen, looks_of, settled
+from ingestlab.readers.typed import as_chosen, chosen, looks_of, marked, settled
 from ingestlab.storage import Store
 
 NULLS = KNOWN
@@ -242,16 +242,16 @@ class Csv:
         types = attempt(self._types_over, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
             return [pieces[0].model_copy(update={"stop": None})]
-        return settled(pieces, "types", types)
+        return settled(settled(pieces, "types", types[0]), "nulls", types[1])
 
-    def _types_over(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+    def _types_over(self, pieces: Sequence[Piece], store: Store) -> tuple[dict[str, str], dict[str, list[str]]]:
         sights = partial(self._sights, pieces, store)
         if self.columns is not None:
-            return types_of_file(sights, self._types, self._look, self._retyped)
+            return types_of_file(sights, self._types, self._look, self._retyped), {}
         looks: dict[str, Looks] = {}
         for sight in sights():
             looks = merged(looks, looks_of(sight.found.table, self._nulls, self.timestamp_format))
-        return chosen(looks)
+        return chosen(looks), marked(looks)
 
     def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
         """What is read of each piece, one after the other."""

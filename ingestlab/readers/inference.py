@@ -90,15 +90,18 @@ class Looks:
     Attributes:
         kinds: The names of those types; None as long as there was no text.
         written: How they are written as numbers.
+        marks: Those among the other texts that stand for no value unless the column is text.
     """
 
     kinds: frozenset[str] | None = None
     written: Written = Written()
+    marks: frozenset[str] = frozenset()
 
     def __or__(self, other: Looks) -> Looks:
+        marks = self.marks | other.marks
         if self.kinds is None or other.kinds is None:
-            return self if other.kinds is None else other
-        return Looks(self.kinds & other.kinds, self.written | other.written)
+            return replace(self if other.kinds is None else other, marks=marks)
+        return Looks(self.kinds & other.kinds, self.written | other.written, marks)
 
     @property
     def text(self) -> bool:

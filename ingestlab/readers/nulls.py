@@ -70,6 +70,12 @@ def textual(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def marks_in(texts: pa.Array, marks: Marks) -> frozenset[str]:
+    """Those markers that are there, but for the empty text."""
+    named = pa.array([mark for mark in marks if mark], pa.string())
+    return frozenset(pc.unique(texts.filter(pc.is_in(texts, named))).to_pylist())
+
+
 def nulled(texts: pa.Array, marks: Marks) -> pa.Array:
     """Texts, null where one stands for no value."""
     if not marks:

@@ -20,7 +20,7 @@ from ingestlab.pipeline import Bad, Records
 from ingestlab.readers.columns import convert, one_array
 from ingestlab.readers.excerpts import shorten
 from ingestlab.readers.inference import EXACT, Looks, look, named, type_of
-from ingestlab.readers.nulls import Marks, nulled
+from ingestlab.readers.nulls import Marks, marks_in, nulled, textual
 
 _SHOWN = 40  # columns whose types a fact tells
 
@@ -34,14 +34,21 @@ def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None)
     """What the columns of a table of texts may be."""
     found = {}
     for name in table.column_names:
-        words = nulled(one_array(table[name]), nulls(name, pa.int64()))
-        found[name] = look(words, timestamp_format)
+        texts, marks = one_array(table[name]), nulls(name, pa.int64())
+        words = nulled(texts, marks)
+        seen = marks_in(texts, marks) if words.null_count > texts.null_count else frozenset()
+        found[name] = replace(look(words, timestamp_format), marks=seen)
     return found
 
 
 def chosen(columns: Mapping[str, Looks]) -> dict[str, str]:
     """The names of the types that were chosen, as they are settled for a file."""
     return {name: named(looks.type) for name, looks in columns.items()}
+
+
+def marked(columns: Mapping[str, Looks]) -> dict[str, list[str]]:
+    """The texts that stand for no value where a column is no text, as they are settled for a file."""
+    return {name: sorted(looks.marks) for name, looks in columns.items() if looks.marks}
 
 
 def settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece]:
@@ -55,7 +62,9 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
     Raises:
         TerminalError: The table has a type that would not give the file's texts back.
     """
-    own: Names = piece.settled.get("types") or chosen(looks_of(found.table, nulls, timestamp_format))
+    looks = {} if "types" in piece.settled else looks_of(found.table, nulls, timestamp_format)
+    own: Names = piece.settled.get("types") or chosen(looks)
+    marks = piece.settled.get("nulls") or marked(looks)
     wanted: Names = piece.settled.get("wanted") or {}
     types = fitted(own, wanted, piece.name)
     columns, bad = [], list(found.bad)
@@ -71,7 +80,11 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
         keep = ~np.isin(rows, [b.row for b in bad])
         table, rows = table.filter(pa.array(keep)), rows[keep]
     everything = tuple(sorted(bad, key=lambda b: b.row))
-    return replace(found, table=table, rows=rows, bad=everything, facts={**found.facts, "types": told(types)})
+    facts = {**found.facts, "types": told(types)}
+    taken = {name: texts for name, texts in marks.items() if own[name] == "null" or not textual(types[name])}
+    if taken:
+        facts["nulls"] = told_nulls(taken)
+    return replace(found, table=table, rows=rows, bad=everything, facts=facts)
 
 
 def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.DataType]:
@@ -115,6 +128,12 @@ def told(types: Mapping[str, pa.DataType]) -> str:
     """Types as a fact on the run."""
     shown = [f"{name}: {named(kind)}" for name, kind in list(types.items())[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(types) - _SHOWN:,} more" if len(types) > _SHOWN else "")
+
+
+def told_nulls(marks: Mapping[str, Sequence[str]]) -> str:
+    """The texts that were taken for no value as a fact on the run, by column."""
+    shown = [f"{name}: {', '.join(texts)}" for name, texts in list(marks.items())[:_SHOWN]]
+    return "; ".join(shown) + (f" and {len(marks) - _SHOWN:,} more" if len(marks) > _SHOWN else "")
 
 
 def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> TerminalError:

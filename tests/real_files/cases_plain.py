@@ -22,6 +22,17 @@ CASES = [
         rows={"id": [1, 2, 3], "word": ["a", "b", "c"]},
     ),
     Case(
+        name="plain_null_markers",
+        file="a.csv",
+        data=b"id,score,country\n1,NA,NA\n2,5,DE\n3,,null\n4,7,FR\n5,8,NL\n6,null,\n",
+        rows={
+            "id": [1, 2, 3, 4, 5, 6],
+            "score": [None, 5, None, 7, 8, None],
+            "country": ["NA", "DE", "null", "FR", "NL", None],
+        },
+        facts={"nulls": "score: NA, null"},
+    ),
+    Case(
         name="plain_reject",
         file="a.csv",
         data=b"id,word\n1,a\nx,b\n3,c,d\n4,e\n",
