@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -93,13 +94,15 @@ class Catalog:
         Raises:
             TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
         """
-        broken: list[TerminalError] = []
+        broken: dict[PipelineSource, TerminalError] = {}
         hits = [s for s in self.sources.values() if _takes(s, filename, broken)]
         if len(hits) > 1:
             names = ", ".join(s.name for s in hits)
             raise TerminalError(f"one pipeline that matches {filename}", f"{len(hits)}: {names}", "Name one of them.")
         if broken and not hits:
-            raise broken[0]  # the file may be meant for the pipeline that is being edited: better none than another
+            # The file may be meant for the pipeline that is being edited: better none than another.
+            meant = [source for source in broken if _names(source, filename)]
+            raise broken[meant[0] if meant else next(iter(broken))]
         return hits[0] if hits else generic(filename, table)
 
 
@@ -174,11 +177,17 @@ def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
     return TerminalError(expected, f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}", fix)
 
 
-def _takes(source: PipelineSource, filename: str, broken: list[TerminalError]) -> bool:
+def _names(source: PipelineSource, filename: str) -> bool:
+    """Whether the text of a pipeline that does not load has a pattern for a file's name."""
+    texts = re.findall(r"""["']([^"'\n]*[*?.][^"'\n]*)["']""", source.text)
+    return any(fnmatchcase(filename.lower(), text.lower()) for text in texts)
+
+
+def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, TerminalError]) -> bool:
     try:
         patterns = load(source).matches
     except TerminalError as error:
-        broken.append(error)
+        broken[source] = error
         return False
     return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
 

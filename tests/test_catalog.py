@@ -196,6 +196,13 @@ def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shel
         found.matching("y.csv", "inbox")
 
 
+def test_of_several_broken_pipelines_the_one_that_names_such_files_is_blamed(shelf: Shelf) -> None:
+    mine = declared("matches=['orders-*.csv'], nonsense=1")
+    found = shelf({"a_broken": "1 / 0", "orders": mine, "z_broken": "1 / 0"})
+    with pytest.raises(TerminalError, match="pipeline 'orders'"):
+        found.matching("Orders-7.csv", "inbox")
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz", "a.b.csv.zst", "a.csv.bz2", "a.tsv", "A.TSV.XZ"])
 def test_a_file_that_none_matches_is_read_as_its_format_says(shelf: Shelf, name: str) -> None:
     code = shelf({"other": declared("matches=['x']")}).matching(name, "inbox")
