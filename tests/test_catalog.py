@@ -212,9 +212,15 @@ def test_a_file_that_none_matches_is_read_as_its_format_says(shelf: Shelf, name:
     assert code.origin.startswith("generic")
 
 
-@pytest.mark.parametrize("name", ["a.orc", "a", "csv", "a.csv.zip", "a.gz", "a.csv.bak"])
+@pytest.mark.parametrize("name", ["a.orc", "a", "csv", "a.gz", "a.csv.bak"])
 def test_an_unknown_format_is_an_error_that_names_the_known_ones(name: str) -> None:
     with pytest.raises(TerminalError, match=rf"\.csv, \.tsv, .*\); got '{name}'.*--pipeline"):
+        generic(name, "t")
+
+
+@pytest.mark.parametrize("name", ["a.csv.zip", "a.tar.gz", "A.TGZ"])
+def test_an_archive_is_an_error_that_names_its_reader(name: str) -> None:
+    with pytest.raises(TerminalError, match=rf"the archive '{name}'.*Archive\(reader=.*--pipeline"):
         generic(name, "t")
 
 
