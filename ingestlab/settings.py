@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     milvus_attempts: int = Field(default=7, ge=1)  # while the server is away: within some twelve seconds
     retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
     job_timeout: int = 3600
-    task_timeout: float = Field(default=900.0, gt=0)  # for reading, cleaning or embedding the files of one Dask task
+    task_timeout: float = Field(default=900.0, gt=0)  # for a step of a task: reading, cleaning, a batch of embedding
     row_timeout: float = Field(default=10.0, gt=0)  # for one row, where the task it is in has taken too long
     result_ttl: int = 3600  # that Redis knows of a job that went well: the lake has its record
     failure_ttl: int = 7 * 86400  # and of one that failed

@@ -6,7 +6,7 @@ An input for which a model raises, or gives what is no vector, is found and told
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,7 @@ def embed_each(
     batch: int | None = None,
     normalise: bool = True,
     directed: bool = True,
+    alive: Callable[[], None] = lambda: None,
 ) -> Each:
     """Vectors of texts, or of images as bytes; None, blank and empty ones have none, and that is no fault.
 
@@ -62,6 +63,7 @@ def embed_each(
         batch: Most of them at a time; None is what suits the model.
         normalise: Whether vectors are made one unit long.
         directed: Whether they are compared by their directions, so that zeros cannot be.
+        alive: Is told of every batch that is done: a long task is none that hangs.
 
     Raises:
         TerminalError: The model is broken: it raises for too many, or gives vectors of another shape.
@@ -73,6 +75,7 @@ def embed_each(
     asker = _Asker(embedder, values, vectors)
     for rows in _batches(some, values, batch or embedder.batch, embedder.kind):
         asker.fill(rows)
+        alive()
     if asker.faults and len(asker.faults) == len(some):
         raise next(iter(asker.faults.values())).error
     made = np.array([i for i in some if i not in asker.faults], np.int64)

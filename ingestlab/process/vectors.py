@@ -25,6 +25,7 @@ from ingestlab.embedding import Embedding, Kind, Model
 from ingestlab.errors import TerminalError
 from ingestlab.models import Part, Piece
 from ingestlab.process.contract import MAX_VALUE, Reason
+from ingestlab.process.deadline import alive
 from ingestlab.process.fitness import TOO_LONG, Place, joined, with_content
 from ingestlab.process.vector_inputs import Inputs, inputs_of
 from ingestlab.sinks.vector_rows import longer, plain, primary_keys
@@ -115,7 +116,14 @@ def _made(
     """The vectors, beside their columns; and the source row, rule and value of each input that has none."""
     embedder = load(embedding.model, embedding.kind)
     directed = embedding.metric == "COSINE"
-    each = embed_each(embedder, inputs.values, batch=embedding.batch, normalise=embedding.normalise, directed=directed)
+    each = embed_each(
+        embedder,
+        inputs.values,
+        batch=embedding.batch,
+        normalise=embedding.normalise,
+        directed=directed,
+        alive=alive,
+    )
     faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
     if embedding.kind == "text" and "text" not in embedding.truncate:
         faults += [
