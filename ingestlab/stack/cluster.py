@@ -9,7 +9,7 @@ import argparse
 import json
 import signal
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import dask
 from distributed import LocalCluster
@@ -17,6 +17,8 @@ from distributed import LocalCluster
 from ingestlab.stack.parts import CALM
 from ingestlab.stack.state import write_private
 from ingestlab.stack.valkey import HOST
+
+LOOK_EVERY = 5.0  # seconds between two looks whether all workers are there
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,9 +40,22 @@ def main(argv: list[str] | None = None) -> None:
     ) as cluster:
         addresses = {"scheduler": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
         write_private(args.ready, json.dumps(addresses))
-        while calls.get() == signal.SIGUSR1:
-            scale(cluster, json.loads(args.wish.read_text())["dask_workers"])
+        wanted = args.workers
+        while (call := _next(calls)) in (None, signal.SIGUSR1):
+            if call is None:
+                cluster.scale(wanted)  # a worker whose nanny has ended with it is started anew
+                continue
+            wanted = json.loads(args.wish.read_text())["dask_workers"]
+            scale(cluster, wanted)
             write_private(args.ready, json.dumps(addresses))
+
+
+def _next(calls: SimpleQueue[int]) -> int | None:
+    """The next signal; None where there was none for a while."""
+    try:
+        return calls.get(timeout=LOOK_EVERY)
+    except Empty:
+        return None
 
 
 def scale(cluster: LocalCluster, workers: int) -> None:
