@@ -25,6 +25,7 @@ from ingestlab.process.merge import Merge, Merged, merge
 from ingestlab.process.profiling import reprofile
 from ingestlab.process.states import restate_all
 from ingestlab.schema import types_of_owners
+from ingestlab.storage import Store
 
 TARGET = 256 << 20  # bytes of a part
 MOST_PARTS = 1000  # that one commit replaces, unless it is one part that comes out
@@ -87,15 +88,15 @@ class _Work:
 
     def survey(self) -> Compacted:
         """The parts that there are."""
-        parts = list(live_parts(self._history()))
+        parts = list(live_parts(history_of(self._where, self._context.store)))
         return Compacted(self._where[1], before=len(parts), bytes_before=sum(p.size for p in parts))
 
     def step(self) -> bool:
         """Merges what one commit may; False if there is nothing left to merge."""
         store, ledger = self._context.store, self._context.ledger
         with ledger.lease() as lease:
-            self._lock(lease)
-            history = self._history()
+            hold(self._where, self._context, lease)
+            history = history_of(self._where, self._context.store)
             groups = list(_take(self._groups(live_parts(history))))
             if not groups:
                 return False
@@ -110,24 +111,6 @@ class _Work:
                     profile = self._profile(merged, history)
                     commit(self._manifest(batch, merged, states, profile, history, lease), store, ledger, lease)
         return True
-
-    def _history(self) -> list[Manifest]:
-        found = manifests(self._context.store, *self._where)
-        if not found:
-            tenant, table = self._where
-            raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
-        return found
-
-    def _lock(self, lease: Lease) -> None:
-        """Keeps others from rewriting parts, and mends what a compaction that died has left."""
-        store, ledger = self._context.store, self._context.ledger
-        try:
-            lease.acquire([rewrite_lock(*self._where)])
-        except BusySourceError as error:
-            wanted = f"nobody else to replace parts of {self._where[1]}"
-            raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
-        recover(*self._where, (), store, ledger, lease, self._context.vectors)
-        ledger.ensure_index(*self._where, self._history)
 
     def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
         """What to merge into one part each: small parts of one folder, in the order of their commits."""
@@ -240,3 +223,24 @@ def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
 def _name(where: tuple[str, str], groups: Iterable[Iterable[Part]], sort: Sequence[str]) -> str:
     """A batch that is named by what goes in: the same parts, merged again after a crash, get the same names."""
     return digest({"compact": where, "parts": [[p.target for p in g] for g in groups], "sort": list(sort)})[:24]
+
+
+def history_of(where: tuple[str, str], store: Store) -> list[Manifest]:
+    """The commits of a table, by tenant and name; raises TerminalError if there is no such table."""
+    found = manifests(store, *where)
+    if not found:
+        tenant, table = where
+        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+    return found
+
+
+def hold(where: tuple[str, str], context: Context, lease: Lease) -> None:
+    """Keeps others from rewriting a table's parts, and mends what a job that did so and died has left."""
+    store, ledger = context.store, context.ledger
+    try:
+        lease.acquire([rewrite_lock(*where)])
+    except BusySourceError as error:
+        wanted = f"nobody else to replace parts of {where[1]}"
+        raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
+    recover(*where, (), store, ledger, lease, context.vectors)
+    ledger.ensure_index(*where, lambda: history_of(where, store))

@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from ingestlab import layout
 from ingestlab.catalog import Catalog, PipelineSource, load
-from ingestlab.commit import all_or_nothing, commit, recover
-from ingestlab.errors import BusySourceError, TerminalError, TransientError, attempt
+from ingestlab.commit import all_or_nothing, commit
+from ingestlab.compact import history_of, hold
+from ingestlab.errors import TerminalError, TransientError, attempt
 from ingestlab.guard import check_tenant
-from ingestlab.history import live_parts, manifests, with_states
+from ingestlab.history import live_parts, with_states
 from ingestlab.ingest import Context
-from ingestlab.ledger import Lease, batch_lock, rewrite_lock
+from ingestlab.ledger import Lease, batch_lock
 from ingestlab.models import Manifest, Part, Profiled, digest
 from ingestlab.pipeline import Pipeline
 from ingestlab.process.profiling import reprofile
@@ -112,8 +113,8 @@ class _Work:
         """Rewrites the parts that are not as they are to be; None if there is none."""
         store, ledger, vectors = self._context.store, self._context.ledger, self._context.vectors
         with ledger.lease() as lease:
-            self._lock(lease)
-            history = self._history()
+            hold(self._where, self._context, lease)
+            history = history_of(self._where, self._context.store)
             code = self._code(history[-1].pipeline)
             parts = [p for p in live_parts(history) if p.target.startswith(f"{self._home}/")]
             found = schema_of(store, self._where, history)
@@ -132,23 +133,6 @@ class _Work:
                 manifest = self._manifest(batch, new, states, profile, names, kinds, history, lease)
                 commit(manifest, store, ledger, lease, vectors)
         return Rewritten(self._where[1], len(new), len(old), sum(p.rows for p in new), folders, kinds)
-
-    def _history(self) -> list[Manifest]:
-        found = manifests(self._context.store, *self._where)
-        if not found:
-            tenant, table = self._where
-            raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
-        return found
-
-    def _lock(self, lease: Lease) -> None:
-        store, ledger = self._context.store, self._context.ledger
-        try:
-            lease.acquire([rewrite_lock(*self._where)])
-        except BusySourceError as error:
-            wanted = f"nobody else to replace parts of {self._where[1]}"
-            raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
-        recover(*self._where, (), store, ledger, lease, self._context.vectors)
-        ledger.ensure_index(*self._where, self._history)
 
     def _code(self, name: str) -> PipelineSource | None:
         """The pipeline as it is now; None for tables without one."""

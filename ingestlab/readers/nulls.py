@@ -20,7 +20,6 @@ EMPTY = ("",)
 
 NullValues = Sequence[str] | Mapping[str, Sequence[str]] | None  # for all columns, or by column; None: by type
 Marks = tuple[str, ...]
-_FEW = 5  # markers that a fact tells of a column
 
 
 def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValues:
