@@ -41,6 +41,7 @@ log = logging.getLogger("ingestlab.worker")
 
 BUSY_TRIES = 100_000  # a busy source is waited for, second by second, for as long as it takes
 BUSY_DELAY = 1  # seconds
+GOODBYE_SECONDS = 30.0  # after which a process that works no more ends, whatever a client of it still waits for
 R = TypeVar("R", IngestRequest, NotebookRequest)
 
 _context: Context | None = None
@@ -274,6 +275,8 @@ def main(argv: list[str] | None = None, settings: Settings | None = None) -> int
     except TerminalError as error:
         log.error("%s", error)  # noqa: TRY400 - the text says it all
         return 1
+    finally:
+        faulthandler.dump_traceback_later(GOODBYE_SECONDS, exit=True)
     return 0
 
 

@@ -76,15 +76,27 @@ class Workers:
         return [p for p in self._processes if p.poll() is None]
 
     def have(self, count: int) -> None:
-        """Starts workers until so many of ours listen."""
+        """Starts workers until so many of ours listen; those that end while they start fail the test."""
         alive = self.alive()
         command = [sys.executable, "-m", "ingestlab.worker", self.queue]
         with self.log.open("ab") as log:
             new = [subprocess.Popen(command, env=self._env, stdout=log, stderr=log) for _ in range(count - len(alive))]
         self._processes = [*alive, *new]
         wanted = {p.pid for p in self._processes}
-        until(lambda: wanted <= self.pids() or any(p.poll() for p in new), 30, "workers that listen")
+        try:
+            until(lambda: wanted <= self.pids() or any(p.poll() for p in self._processes), 60, "workers that listen")
+        except AssertionError as error:  # the next test begins with others
+            error.add_note(self._silent(wanted - self.pids()))
+            raise
         assert wanted <= self.pids(), self.log.read_text()
+
+    def _silent(self, pids: set[int]) -> str:
+        """Ends the workers that do not listen; gives what there is to know of them."""
+        entries = [self.client.hgetall(key) for key in self.client.keys("rq:worker:*")]
+        for process in [p for p in self._processes if p.pid in pids]:
+            process.kill()
+            process.wait()
+        return f"{pids} were silent; registered: {entries}; {self.log.read_text()[-5000:]}"
 
     def at_work_on(self, job_id: str) -> psutil.Process:
         """The worker process that has begun a job; a dead one's entry may be gone before another has begun."""
