@@ -17,7 +17,7 @@ from receipts import Receipts, receipts
 from rivals import LIMIT, Lap, Process, Rival
 from stack import Stack, Timed, stack
 
-from ingestlab.lake import Lake
+from ingestlab.analytics.lake import Lake
 
 PIPELINE, AGGREGATE = "flights_big", "by_carrier"
 FASTER, NEAR = 1.3, 1.35  # than the fastest of BAR, and times the limit

@@ -18,9 +18,9 @@ from stack import Stack, stack
 from vectors import upserts
 
 from ingestlab import Settings
-from ingestlab.embedders import embed_all, load
-from ingestlab.lake import Lake
-from ingestlab.sinks.vectors import Where, open_vectors
+from ingestlab.analytics.embedders.registry import embed_all, load
+from ingestlab.analytics.lake import Lake
+from ingestlab.sinks.milvus.vectors import Where, open_vectors
 
 MODEL, COLLECTION = "wordllama", "texts"
 CORES = 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.dataset as ds
 
-from ingestlab.datasets import flight_months
+from ingestlab.stack.samples import flight_months
 
 Group = tuple[str, str, int]  # carrier, origin, month
 Found = Mapping[Group, tuple[int, int, float]]  # flights, miles, mean delay

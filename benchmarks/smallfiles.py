@@ -19,9 +19,9 @@ import baseline_tutorial
 from measures import Measure, check
 from stack import Stack, Timed, stack
 
-from ingestlab.datasets import AlarmSet, alarm_files
-from ingestlab.jobs.results import RunResult
-from ingestlab.lake import Lake
+from ingestlab.analytics.lake import Lake
+from ingestlab.queue.rq.results import RunResult
+from ingestlab.stack.samples import AlarmSet, alarm_files
 
 PAUSE = 0.1  # seconds between two single files, so that the stack is idle again
 TABLE = "bts_alarms"

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 from measures import Measure, check
 
-from ingestlab.settings import Settings
-from ingestlab.sinks.vector_rows import primary_keys
-from ingestlab.sinks.vectors import Collection, Fingerprint, Where, open_vectors
+from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.vector_rows import primary_keys
+from ingestlab.sinks.milvus.vectors import Collection, Fingerprint, Where, open_vectors
 from ingestlab.stack import milvus
 from ingestlab.stack.valkey import free_port
 

@@ -9,27 +9,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from ingestlab.aggregates import Aggregate
-    from ingestlab.driver import submit_notebook
-    from ingestlab.embedding import Embedding, Split
-    from ingestlab.errors import IngestError, TerminalError, TransientError
-    from ingestlab.jobs import Run, submit
-    from ingestlab.notebook import Lab
-    from ingestlab.pipeline import Pipeline
-    from ingestlab.readers.archive import Archive
-    from ingestlab.readers.csv import Csv
-    from ingestlab.readers.html import Html
-    from ingestlab.readers.images import Images
-    from ingestlab.readers.jsonlines import JsonLines
-    from ingestlab.readers.lines import Lines
-    from ingestlab.readers.objects import Objects
-    from ingestlab.readers.parquet import Parquet
-    from ingestlab.readers.text import Text
-    from ingestlab.references import Reference
-    from ingestlab.settings import Settings, load_settings
+from ingestlab import _moved
+from ingestlab.core.version import VERSION
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from ingestlab.core.errors import IngestError, TerminalError, TransientError
+    from ingestlab.core.settings import Settings, load_settings
+    from ingestlab.formats.archive import Archive
+    from ingestlab.formats.csv.reader import Csv
+    from ingestlab.formats.html import Html
+    from ingestlab.formats.images import Images
+    from ingestlab.formats.json.reader import JsonLines
+    from ingestlab.formats.lines import Lines
+    from ingestlab.formats.objects import Objects
+    from ingestlab.formats.parquet.reader import Parquet
+    from ingestlab.formats.text import Text
+    from ingestlab.notebook import Lab
+    from ingestlab.notebook.runner import submit_notebook
+    from ingestlab.pipeline.aggregate import Aggregate
+    from ingestlab.pipeline.embedding import Embedding, Split
+    from ingestlab.pipeline.pipeline import Pipeline
+    from ingestlab.pipeline.reference import Reference
+    from ingestlab.queue import Run, submit
+
+__version__ = VERSION
+_moved.install()
 __all__ = [
     "Aggregate",
     "Archive",
@@ -57,29 +61,29 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Aggregate": "ingestlab.aggregates",
-    "Archive": "ingestlab.readers.archive",
-    "Csv": "ingestlab.readers.csv",
-    "Embedding": "ingestlab.embedding",
-    "Html": "ingestlab.readers.html",
-    "Images": "ingestlab.readers.images",
-    "IngestError": "ingestlab.errors",
-    "JsonLines": "ingestlab.readers.jsonlines",
+    "Aggregate": "ingestlab.pipeline.aggregate",
+    "Archive": "ingestlab.formats.archive",
+    "Csv": "ingestlab.formats.csv.reader",
+    "Embedding": "ingestlab.pipeline.embedding",
+    "Html": "ingestlab.formats.html",
+    "Images": "ingestlab.formats.images",
+    "IngestError": "ingestlab.core.errors",
+    "JsonLines": "ingestlab.formats.json.reader",
     "Lab": "ingestlab.notebook",
-    "Lines": "ingestlab.readers.lines",
-    "Objects": "ingestlab.readers.objects",
-    "Parquet": "ingestlab.readers.parquet",
-    "Pipeline": "ingestlab.pipeline",
-    "Reference": "ingestlab.references",
-    "Run": "ingestlab.jobs",
-    "Settings": "ingestlab.settings",
-    "Split": "ingestlab.embedding",
-    "TerminalError": "ingestlab.errors",
-    "Text": "ingestlab.readers.text",
-    "TransientError": "ingestlab.errors",
-    "load_settings": "ingestlab.settings",
-    "submit": "ingestlab.jobs",
-    "submit_notebook": "ingestlab.driver",
+    "Lines": "ingestlab.formats.lines",
+    "Objects": "ingestlab.formats.objects",
+    "Parquet": "ingestlab.formats.parquet.reader",
+    "Pipeline": "ingestlab.pipeline.pipeline",
+    "Reference": "ingestlab.pipeline.reference",
+    "Run": "ingestlab.queue",
+    "Settings": "ingestlab.core.settings",
+    "Split": "ingestlab.pipeline.embedding",
+    "TerminalError": "ingestlab.core.errors",
+    "Text": "ingestlab.formats.text",
+    "TransientError": "ingestlab.core.errors",
+    "load_settings": "ingestlab.core.settings",
+    "submit": "ingestlab.queue",
+    "submit_notebook": "ingestlab.notebook.runner",
 }
 
 

@@ -19,16 +19,16 @@ from rq.job import Job
 from servers import Server
 from typer.testing import CliRunner
 
-from ingestlab import layout
 from ingestlab.cli import app
-from ingestlab.history import live_parts, manifests
-from ingestlab.jobs.queueing import enqueue, fetch_job, open_queue
-from ingestlab.jobs.results import JobRef, RunRecord, RunResult
-from ingestlab.jobs.run import Run, find_run
-from ingestlab.models import IngestRequest, Outcome, Tally
+from ingestlab.core.models import IngestRequest, Outcome, Tally
+from ingestlab.core.settings import Settings
+from ingestlab.lake import layout
+from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import LabRun
-from ingestlab.settings import Settings
-from ingestlab.storage import open_store
+from ingestlab.queue.rq.queueing import enqueue, fetch_job, open_queue
+from ingestlab.queue.rq.results import JobRef, RunRecord, RunResult
+from ingestlab.queue.rq.run import Run, find_run
 
 
 class Bench:

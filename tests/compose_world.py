@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from yard import ROOT
 
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
 from ingestlab.stack.valkey import free_port
 
 STANDINS = ROOT / "tests" / "compose"

@@ -19,9 +19,9 @@ from milvus_lite_server import LiteServer
 from yard import Yard, environment, open_yard, until
 
 from ingestlab import stack as embedded
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
 from ingestlab.stack import valkey as server
-from ingestlab.stack.parts import variables
+from ingestlab.stack.services import variables
 
 # CI tries the same examples each time, so that a submission is not judged by luck; everyone else tries new ones.
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ingestlab.aggregates import Aggregate, Key, Measure
+from ingestlab.pipeline.aggregate import Aggregate, Key, Measure
 
 Rows = list[dict[str, Any]]
 EXACT: dict[str, Callable[[list[Any]], Any]] = {

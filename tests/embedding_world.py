@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab import vectors as module
-from ingestlab.history import live_parts, live_states, manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.models import IngestRequest, Source
-from ingestlab.reconcile import reconcile
-from ingestlab.sinks.vectors import Where
-from ingestlab.sinks.vectors_memory import MemoryVectors
+from ingestlab.core.models import IngestRequest, Source
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.sinks.milvus import commit as module
+from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.vectors import Where
 
 PIPELINE = """
 from ingestlab import Csv, Embedding, Pipeline, Split

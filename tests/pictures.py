@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 from world import Inline, World
 
-from ingestlab import layout
-from ingestlab.embedders import embed_all, load
-from ingestlab.ingest import Context, ingest
-from ingestlab.models import IngestRequest, IngestResult, Source
-from ingestlab.sinks.vectors import Where
-from ingestlab.sinks.vectors_memory import MemoryVectors
+from ingestlab.analytics.embedders.registry import embed_all, load
+from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.lake import layout
+from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.vectors import Where
 
 Box = tuple[int, int, int, int]
 

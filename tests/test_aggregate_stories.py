@@ -17,17 +17,19 @@ from test_replay import Mendable
 from typer.testing import CliRunner
 from world import Crash, Fragile, Fuse, Inline
 
-from ingestlab import TerminalError, TransientError, layout, summaries
-from ingestlab.catalog import Catalog, load
+from ingestlab import TerminalError, TransientError
+from ingestlab.analytics import aggregate_reader as summaries
+from ingestlab.analytics.aggregate_reader import Summaries
+from ingestlab.analytics.lake import Lake
 from ingestlab.cli import app
-from ingestlab.commit import settle
-from ingestlab.compact import compact
-from ingestlab.history import live_parts, live_states, load_manifest, manifests
-from ingestlab.ingest import Context
-from ingestlab.lake import Lake
-from ingestlab.reconcile import reconcile
-from ingestlab.summaries import Summaries
-from ingestlab.trial import try_pipeline
+from ingestlab.engine.commit import settle
+from ingestlab.engine.dry_run import try_pipeline
+from ingestlab.engine.ingest import Context
+from ingestlab.lake import layout
+from ingestlab.lake.log import live_parts, live_states, load_manifest, manifests
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.pipeline.catalog import Catalog, load
 
 FIRST = [1, 2, 13, 4, 5000, 3700]
 SECOND = [7, 8, 9, 13, 2000, 10]

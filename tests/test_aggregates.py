@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestlab import Aggregate, Csv, Pipeline, TerminalError
-from ingestlab.aggregates.answers import answer, no_rows
-from ingestlab.aggregates.states import concat, make, merge
+from ingestlab.analytics.aggregates.answers import answer, no_rows
+from ingestlab.analytics.aggregates.partials import concat, make, merge
 
 SOURCE = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, 1], pa.int32()), ["b.csv", "a.csv"])
 ORIGIN = {"_source": SOURCE, "_row": pa.array([0, 0, 1, 1])}

@@ -19,18 +19,19 @@ from hypothesis import strategies as st
 from packing import MEMBERS, PACKERS, damaged, encrypted, tarred, zipped
 
 from ingestlab import Csv, JsonLines, Text
-from ingestlab.errors import StorageError, TerminalError
-from ingestlab.fetch.landing import Site
-from ingestlab.fetch.unpack import Unpacked, unpack
-from ingestlab.guard import file_name, shown
-from ingestlab.members import container, head_of, joined, label, member_name, member_uri
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Pipeline
-from ingestlab.readers.archive import Archive
-from ingestlab.readers.bytes import Limits
-from ingestlab.settings import Settings
-from ingestlab.storage import Store, open_store
-from ingestlab.trial import try_pipeline
+from ingestlab.core.access import file_name, shown
+from ingestlab.core.archive_uri import container, head_of, joined, label, member_name, member_uri
+from ingestlab.core.errors import StorageError, TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.core.settings import Settings
+from ingestlab.engine.dry_run import try_pipeline
+from ingestlab.formats.archive import Archive
+from ingestlab.formats.common.bytes import Limits
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.unpack import Unpacked, unpack
 
 READER = Csv(columns={"n": "int64"})
 ARCHIVE = Archive(reader=READER, members="*.csv")

@@ -12,16 +12,16 @@ from bench import Bench, flags, mount, readable
 from servers import Server
 
 from ingestlab import stack as embedded
-from ingestlab.errors import IngestError, TerminalError, UndecodableJobError
-from ingestlab.jobs import find_run, submit
-from ingestlab.jobs.queueing import open_queue
-from ingestlab.jobs.results import JobRef, RunRecord
-from ingestlab.jobs.run import Run
-from ingestlab.lake import Lake
-from ingestlab.ledger import Ledger, source_lock
-from ingestlab.models import IngestRequest, Source
-from ingestlab.settings import Settings
-from ingestlab.wire import JOB_FUNCTION
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.core.models import IngestRequest, Source
+from ingestlab.core.settings import Settings
+from ingestlab.lake.ledger import Ledger, source_lock
+from ingestlab.queue import find_run, submit
+from ingestlab.queue.rq.queueing import open_queue
+from ingestlab.queue.rq.results import JobRef, RunRecord
+from ingestlab.queue.rq.run import Run
+from ingestlab.queue.rq.serializer import JOB_FUNCTION
 
 TABLES = ("small", "other", "blocked")
 

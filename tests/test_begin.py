@@ -13,7 +13,8 @@ from distributed import Scheduler, Status, Worker
 from yard import environment, until
 
 from ingestlab import stack
-from ingestlab.stack import files, warm
+from ingestlab.stack import files
+from ingestlab.stack import preload as warm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -38,7 +39,7 @@ def test_a_dask_worker_imports_ahead_when_it_is_at_work(monkeypatch):
 
     async def look() -> None:
         async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
-            worker = Worker(scheduler.address, preload=["ingestlab.stack.warm"], dashboard=False)
+            worker = Worker(scheduler.address, preload=["ingestlab.stack.preload"], dashboard=False)
             monkeypatch.setattr(warm, "import_all", lambda _: seen.append(worker.status))
             async with worker:
                 await asyncio.to_thread(until, lambda: seen, 20, "imports ahead")

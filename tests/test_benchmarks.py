@@ -18,7 +18,7 @@ from measures import Measure
 from rich.console import Console
 
 from ingestlab import load_settings
-from ingestlab.trial import try_pipeline
+from ingestlab.engine.dry_run import try_pipeline
 
 PEERS = [rival for rival in (rivals.LIMIT, *rivals.RIVALS) if rival.name in ("limit", "DuckDB", "Polars")]
 

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.catalog import PipelineSource
-from ingestlab.errors import JobStoppedError
-from ingestlab.models import Piece
-from ingestlab.pipeline import Pipeline, Records
-from ingestlab.process import Job
-from ingestlab.process.culprits import CALLS, PROBES, ROWS_A_CALL, Fault, NoRowError, bisect_rows
-from ingestlab.process.frames import Loaded
-from ingestlab.process.rows import Result, pass_gate
-from ingestlab.readers.csv import Csv
+from ingestlab.core.errors import JobStoppedError
+from ingestlab.core.models import Piece
+from ingestlab.engine.task.culprits import CALLS, PROBES, ROWS_A_CALL, Fault, NoRowError, bisect_rows
+from ingestlab.engine.task.frames import Loaded
+from ingestlab.engine.task.process import Job
+from ingestlab.engine.task.rows import Result, pass_gate
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.interfaces import Records
+from ingestlab.pipeline.catalog import PipelineSource
+from ingestlab.pipeline.pipeline import Pipeline
 
 READER = Csv(columns={"id": "int64", "v": "string"})
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestlab import catalog
-from ingestlab.catalog import Catalog, PipelineSource, generic, load
-from ingestlab.errors import TerminalError
-from ingestlab.settings import Settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.pipeline import catalog
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, generic, load
 
 Shelf = Callable[..., Catalog]
 

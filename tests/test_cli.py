@@ -19,9 +19,9 @@ from yard import environment
 
 from ingestlab.cli import app
 from ingestlab.cli.common import many
-from ingestlab.jobs import find_run
-from ingestlab.jobs.queueing import open_queue
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
+from ingestlab.queue import find_run
+from ingestlab.queue.rq.queueing import open_queue
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = ROOT / "pipelines"

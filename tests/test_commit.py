@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import Crash, Fuse, World
 
-from ingestlab.errors import BusySourceError, LostLeaseError, TerminalError
-from ingestlab.ledger import source_lock
-from ingestlab.reconcile import reconcile
+from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
+from ingestlab.lake.ledger import source_lock
+from ingestlab.maintenance.reconcile import reconcile
 
 FIRST = [1, 2, 13, 4, 5000]
 SECOND = [7, 8, 9, 13, 2000, 10]

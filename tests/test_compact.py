@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from world import Crash, Fragile, Fuse, Inline, World
 from yard import ONCE
 
-from ingestlab import compact as module
-from ingestlab import layout
-from ingestlab.compact import Compacted, compact
-from ingestlab.errors import BusySourceError, TerminalError, TransientError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context
-from ingestlab.lake import Lake
-from ingestlab.ledger import rewrite_lock
-from ingestlab.models import Part
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
+from ingestlab.core.models import Part
+from ingestlab.engine.ingest import Context
+from ingestlab.engine.task.merge import common_schema
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import rewrite_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance import compact as module
+from ingestlab.maintenance.compact import Compacted, compact
+from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.notebook import Lab
-from ingestlab.process.merge import common_schema
-from ingestlab.reconcile import reconcile
 
 FILES = {"a.csv": [1, 2, 13, 4, 5000], "b.csv": [7, 8, 13, 2000, 10], "c.csv": [3, 6], "d.csv": [13, 12]}
 

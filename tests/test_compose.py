@@ -15,7 +15,7 @@ import yaml
 from yard import ROOT
 
 import ingestlab
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
 
 COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"

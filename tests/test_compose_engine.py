@@ -16,11 +16,11 @@ import redis
 from compose_world import World, missing_engine
 from yard import ROOT, until
 
-from ingestlab.datasets import ensure_samples
-from ingestlab.jobs import find_run, submit
-from ingestlab.lake import Lake
-from ingestlab.search import search
-from ingestlab.storage import open_store
+from ingestlab.analytics.lake import Lake
+from ingestlab.analytics.search import search
+from ingestlab.lake.storage.store import open_store
+from ingestlab.queue import find_run, submit
+from ingestlab.stack.samples import ensure_samples
 
 WANTED = "INGESTLAB_TEST_COMPOSE" in os.environ
 WHY_NOT = missing_engine() if WANTED else "these tests take minutes: `make test-compose` runs them"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.readers.compression import BROKEN, SIGNATURES, Compression, compression, expanding
+from ingestlab.formats.common.compression import BROKEN, SIGNATURES, Compression, compression, expanding
 
 FIRST, SECOND = (b"".join(b"%d,%d\n" % (i, i * step) for i in range(300)) for step in (7, 11))
 PACK: dict[Compression, Callable[[bytes], bytes]] = {

@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ingestlab import Csv, Pipeline
-from ingestlab.errors import TerminalError
-from ingestlab.process import contract
-from ingestlab.process.frames import filtered
-from ingestlab.process.screen import screen
+from ingestlab.core.errors import TerminalError
+from ingestlab.engine.task import contract
+from ingestlab.engine.task.fast_checks import screen
+from ingestlab.engine.task.frames import filtered
 
 START = datetime(2020, 1, 1)
 TEXTS = ["", "a", "bb", "é", "ccc"]

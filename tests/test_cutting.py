@@ -15,16 +15,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Records
-from ingestlab.readers import csv as csv_module
-from ingestlab.readers import cutting, parsing
-from ingestlab.readers.csv import Csv
-from ingestlab.readers.cutting import Scanner, cut
-from ingestlab.readers.dialects import Dialect
-from ingestlab.readers.headers import first_record
-from ingestlab.readers.quoting import scan
-from ingestlab.storage import Store, open_store
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common import cutting
+from ingestlab.formats.common.cutting import Scanner, cut
+from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.quoting import scan
+from ingestlab.formats.csv import parsing
+from ingestlab.formats.csv import reader as csv_module
+from ingestlab.formats.csv.headers import first_record
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.interfaces import Records, Store
+from ingestlab.lake.storage.store import open_store
 
 CHAOS = st.text(alphabet='a",\n\r', max_size=60)
 CELLS = st.text(alphabet='aé7 ",;\n\r', max_size=8)

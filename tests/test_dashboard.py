@@ -24,15 +24,15 @@ from browsing import screenshot
 from distributed.dashboard import scheduler as dask_pages
 from yard import Yard, environment, until
 
-from ingestlab.dashboard import panels, preload
-from ingestlab.dashboard.collect import Collector, Snapshot
-from ingestlab.dashboard.endings import Assumption, Failure
-from ingestlab.dashboard.rates import MEASURES, SPAN, Rates
-from ingestlab.dashboard.reading import Queue
-from ingestlab.jobs import submit
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
+from ingestlab.queue import submit
+from ingestlab.queue.rq.monitor import Queue
+from ingestlab.queue.rq.rates import MEASURES, SPAN, Rates
+from ingestlab.queue.rq.serializer import JOB_FUNCTION
 from ingestlab.stack import valkey as server
-from ingestlab.wire import JOB_FUNCTION
+from ingestlab.stack.dashboard import panels, preload
+from ingestlab.stack.dashboard.collect import Collector, Snapshot
+from ingestlab.stack.dashboard.failures import Assumption, Failure
 
 NOW = 1_800_000_000.0
 BAD = b"n,word\n" + b"".join(b"%d,%s\n" % (i, b"" if i % 10 == 0 else b"w") for i in range(100))
@@ -385,7 +385,7 @@ def scheduler(folder: Path, **env: str) -> Iterator[str]:
     where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", f"127.0.0.1:{port}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*program, "--preload", "ingestlab.dashboard", *where], cwd=folder, env=environment(**env), stderr=log
+            [*program, "--preload", "ingestlab.stack.dashboard", *where], cwd=folder, env=environment(**env), stderr=log
         )
 
     def listens() -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestlab.datasets import alarm_files, ensure_samples, flight_months
-from ingestlab.datasets import alarms as alarms_module
-from ingestlab.errors import TerminalError
+from ingestlab.core.errors import TerminalError
+from ingestlab.stack.samples import alarm_files, ensure_samples, flight_months
+from ingestlab.stack.samples import alarms as alarms_module
 
 HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold"
 
@@ -147,7 +147,7 @@ def test_what_a_killed_maker_left_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_two_processes_may_ask_at_once(tmp_path: Path) -> None:
-    code = f"from ingestlab.datasets import ensure_samples; ensure_samples({str(tmp_path)!r})"
+    code = f"from ingestlab.stack.samples import ensure_samples; ensure_samples({str(tmp_path)!r})"
     crew = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [one.wait(60) for one in crew] == [0, 0, 0]
     assert len(list((tmp_path / "bts").glob("alarm-*.csv"))) == 24

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestlab import Csv
-from ingestlab.errors import TerminalError, attempt
-from ingestlab.models import Piece
-from ingestlab.readers.nulls import KNOWN
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.nulls import KNOWN
+from ingestlab.lake.storage.store import LocalStore
 
 TYPES = {
     "int8": pa.int8(),

@@ -9,14 +9,14 @@ import pytest
 from embedding_world import FIRST, SECOND, maker
 from world import Crash, Fuse, World
 
-from ingestlab.delete import delete
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.ledger import source_lock
-from ingestlab.models import IngestRequest, Source
-from ingestlab.sinks.vectors import Where, open_vectors
-from ingestlab.summaries import Summaries
+from ingestlab.analytics.aggregate_reader import Summaries
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.models import IngestRequest, Source
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.delete import delete
+from ingestlab.sinks.milvus.vectors import Where, open_vectors
 
 SUMS = 'aggregates={"sums": Aggregate(by=["even"], measures={"n": ("n", "sum"), "rows": "count"})},'
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from world import World
 
 from ingestlab import Csv, JsonLines, Lines, Parquet, Pipeline, TerminalError
-from ingestlab.history import manifests
-from ingestlab.lake import Lake
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Reader, Records
-from ingestlab.storage import open_store
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.interfaces import Reader, Records
+from ingestlab.lake.log import manifests
+from ingestlab.lake.storage.store import open_store
 
 WORDS = ("evolve", "discard_row", "discard_value")
 Rows = Sequence[dict[str, Any]]

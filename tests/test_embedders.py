@@ -18,14 +18,14 @@ from networks import write_image_model, write_text_model
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ingestlab import embedders
-from ingestlab.embedders import canary, embed_all, fingerprint, has_vector, load
-from ingestlab.embedders.base import Loaded
-from ingestlab.embedders.canaries import CANARIES
-from ingestlab.embedders.pictures import crop, opened
-from ingestlab.embedders.splitting import join, split, split_all
-from ingestlab.embedding import Split
-from ingestlab.errors import TerminalError
+from ingestlab.analytics.embedders import registry as embedders
+from ingestlab.analytics.embedders.base import Loaded
+from ingestlab.analytics.embedders.images import crop, opened
+from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.registry import canary, embed_all, fingerprint, has_vector, load
+from ingestlab.analytics.embedders.splitting import join, split, split_all
+from ingestlab.core.errors import TerminalError
+from ingestlab.pipeline.embedding import Split
 
 SUMMARIES = {
     "redis": "Python client for Redis database and key-value store",
@@ -91,7 +91,7 @@ def test_wrong_options_and_missing_files_are_named(model, said):
 
 def test_looking_at_the_names_loads_no_library():
     code = (
-        "import sys, ingestlab.embedders;"
+        "import sys, ingestlab.analytics.embedders.registry;"
         "print(sorted({'wordllama', 'skimage', 'PIL', 'torch', 'onnxruntime', 'dask', 'pymilvus'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -226,7 +226,7 @@ def test_a_text_has_the_same_vector_in_any_company():
 
 def test_wordllama_leaves_logging_alone():
     code = (
-        "import logging; from ingestlab.embedders import load; load('wordllama');"
+        "import logging; from ingestlab.analytics.embedders.registry import load; load('wordllama');"
         "print(logging.getLogger().handlers, logging.getLogger().level)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -305,7 +305,7 @@ def test_images_are_seen_as_they_are_meant():
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded(monkeypatch):
-    monkeypatch.setattr("ingestlab.embedders.pictures.MAX_PIXELS", 63)
+    monkeypatch.setattr("ingestlab.analytics.embedders.images.MAX_PIXELS", 63)
     with pytest.raises(TerminalError, match="8 x 8"):
         opened(grey(1))
 

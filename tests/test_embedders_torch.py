@@ -16,16 +16,16 @@ from sklearn.datasets import load_sample_images
 torch = pytest.importorskip("torch", reason="torch is not installed here: `make test-torch` runs these tests")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model that is not here must be missed at once
 
-from ingestlab.embedders import canary, embed_all, fingerprint, load  # noqa: E402
-from ingestlab.embedders.detectors import BOX, DETECTIONS, Detector  # noqa: E402
-from ingestlab.embedders.efficientnet_lite0 import classifier  # noqa: E402
-from ingestlab.embedders.pictures import pixels  # noqa: E402
-from ingestlab.embedders.splitting import join  # noqa: E402
-from ingestlab.embedders.timm import build as build_timm  # noqa: E402
-from ingestlab.embedders.torches import device, seeded  # noqa: E402
-from ingestlab.embedders.ultralytics import build as build_yolo  # noqa: E402
-from ingestlab.embedding import Embedding, spell  # noqa: E402
-from ingestlab.errors import TerminalError  # noqa: E402
+from ingestlab.analytics.embedders.detectors import BOX, DETECTIONS, Detector  # noqa: E402
+from ingestlab.analytics.embedders.efficientnet_lite0 import classifier  # noqa: E402
+from ingestlab.analytics.embedders.images import pixels  # noqa: E402
+from ingestlab.analytics.embedders.registry import canary, embed_all, fingerprint, load  # noqa: E402
+from ingestlab.analytics.embedders.splitting import join  # noqa: E402
+from ingestlab.analytics.embedders.timm import build as build_timm  # noqa: E402
+from ingestlab.analytics.embedders.torch_utils import device, seeded  # noqa: E402
+from ingestlab.analytics.embedders.ultralytics import build as build_yolo  # noqa: E402
+from ingestlab.core.errors import TerminalError  # noqa: E402
+from ingestlab.pipeline.embedding import Embedding, spell  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from ingestlab.embedding import Embedding, Split, spell
-from ingestlab.errors import TerminalError
+from ingestlab.core.errors import TerminalError
+from ingestlab.pipeline.embedding import Embedding, Split, spell
 
 
 def lengths(texts):

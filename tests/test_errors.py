@@ -8,8 +8,8 @@ import pickle
 
 import pytest
 
-from ingestlab import errors
-from ingestlab.errors import IngestError, TerminalError, TransientError
+from ingestlab.core import errors
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
 
 CLASSES = sorted(
     (c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, IngestError)), key=lambda c: c.__name__

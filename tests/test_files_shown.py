@@ -8,10 +8,10 @@ import pandas as pd
 from rich.console import Console
 
 from ingestlab.cli.show import files_table, frame_table
-from ingestlab.errors import QualityError
-from ingestlab.jobs.run import RunResult
-from ingestlab.models import Outcome, Tally
+from ingestlab.core.errors import QualityError
+from ingestlab.core.models import Outcome, Tally
 from ingestlab.notebook import _file_row
+from ingestlab.queue.rq.run import RunResult
 
 GOOD = Outcome(
     uri="http://host/files/a[1].csv.gz",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from world import PIPELINE, Crash, Fuse, World
 
 from ingestlab import TerminalError
-from ingestlab.errors import QualityError
-from ingestlab.models import Faults, IngestResult
-from ingestlab.reconcile import reconcile
+from ingestlab.core.errors import QualityError
+from ingestlab.core.models import Faults, IngestResult
+from ingestlab.maintenance.reconcile import reconcile
 
 GOOD, BAD = [1, 2, 3, 13, 4, 6, 7, 8], [13, 1, 5000, 5000, 6000, 2]  # one of eight rejected; four of six
 MOST = 0.25

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from ingestlab import Lab
-from ingestlab.errors import IngestError, TerminalError
-from ingestlab.settings import Settings, load_settings
-from ingestlab.stack.ground import make_place, put_samples
-from ingestlab.storage import open_store
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.storage.store import open_store
+from ingestlab.stack.bootstrap import make_place, put_samples
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingestlab import guard
-from ingestlab.errors import TerminalError
-from ingestlab.settings import Settings
-from ingestlab.versions import conditions, header_version, listing_version, strong_etag
+from ingestlab.core import access as guard
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.core.validators import conditions, header_version, listing_version, strong_etag
 
 
 def settings(**given) -> Settings:

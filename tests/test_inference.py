@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Records
-from ingestlab.readers.csv import NULLS, Csv
-from ingestlab.readers.inference import choose, look, named, type_of
-from ingestlab.readers.jsonlines import JsonLines
-from ingestlab.storage import LocalStore
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.inference import choose, look, named, type_of
+from ingestlab.formats.csv.reader import NULLS, Csv
+from ingestlab.formats.json.reader import JsonLines
+from ingestlab.interfaces import Records
+from ingestlab.lake.storage.store import LocalStore
 
 DIGITS = st.text("0123456789", min_size=1, max_size=60)
 SIGNED = st.builds(str.__add__, st.sampled_from(["", "", "-", "+"]), DIGITS)

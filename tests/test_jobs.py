@@ -21,15 +21,15 @@ from servers import Server
 from yard import CONTENT, ONCE, PLAIN, environment, until
 
 from ingestlab import stack as embedded
-from ingestlab.errors import IngestError, TerminalError, TransientError
-from ingestlab.jobs import find_run, recent_runs, submit
-from ingestlab.jobs.expand import expand, pack
-from ingestlab.jobs.queueing import open_queue
-from ingestlab.lake import Lake
-from ingestlab.models import IngestRequest, Progress, Source
-from ingestlab.settings import Settings, load_settings
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import IngestRequest, Progress, Source
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.queue import find_run, recent_runs, submit
+from ingestlab.queue.rq.queueing import open_queue
+from ingestlab.sources.expand import expand, pack
 from ingestlab.stack import valkey
-from ingestlab.stack.parts import variables
+from ingestlab.stack.services import variables
 from ingestlab.stack.state import Proc, running
 
 ROWS = b"n,word\n1,a\n2,b\n"
@@ -156,7 +156,7 @@ def test_requests_are_packed_by_number_and_size(quiet, tmp_path):
 
 
 def metas(settings: Settings, run) -> list[dict]:
-    from ingestlab.jobs.queueing import fetch_jobs
+    from ingestlab.queue.rq.queueing import fetch_jobs
 
     with redis.Redis.from_url(settings.redis) as client:
         jobs = fetch_jobs(client, [ref.id for ref in run.record.jobs])
@@ -325,7 +325,7 @@ def test_a_run_is_watched_to_its_end(ready):
 
 
 def show(settings: Settings, run: str) -> subprocess.CompletedProcess[str]:
-    from ingestlab.stack.parts import environment as of
+    from ingestlab.stack.services import environment as of
 
     command = [sys.executable, "-m", "ingestlab", "show", run, "--json"]
     return subprocess.run(command, env={**environment(), **of(settings)}, capture_output=True, text=True, check=False)

@@ -12,9 +12,9 @@ from browsing import chromium, screenshot
 from labs import JupyterLab, open_lab
 from yard import until
 
-from ingestlab.errors import TerminalError
-from ingestlab.jobs import submit
-from ingestlab.settings import Settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.queue import submit
 from ingestlab.stack import jupyter
 
 NOTEBOOK = {

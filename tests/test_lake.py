@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from world import Inline, World
 
-from ingestlab.errors import TerminalError
-from ingestlab.ingest import Context, ingest
-from ingestlab.lake import Lake, Table
-from ingestlab.models import IngestRequest, IngestResult, Source
-from ingestlab.reconcile import reconcile
+from ingestlab.analytics.lake import Lake, Table
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.maintenance.reconcile import reconcile
 
 DAYS = """
 from ingestlab import Csv, Pipeline

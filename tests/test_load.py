@@ -9,12 +9,12 @@ import redis
 from rq.registry import FinishedJobRegistry
 from yard import until
 
-from ingestlab.errors import TerminalError
-from ingestlab.jobs import find_run, recent_runs, submit
-from ingestlab.jobs.queueing import open_queue, trim
-from ingestlab.ledger import connect
+from ingestlab.core.errors import TerminalError
+from ingestlab.lake.ledger import connect
 from ingestlab.notebook.lab import Lab
 from ingestlab.notebook.run import LabRun
+from ingestlab.queue import find_run, recent_runs, submit
+from ingestlab.queue.rq.queueing import open_queue, trim
 
 
 def clients(url: str) -> int:

@@ -12,14 +12,14 @@ import pytest
 from servers import Server
 from yard import ROOT
 
-from ingestlab.dashboard.collect import Collector
-from ingestlab.dashboard.page import IngestPage
-from ingestlab.listing import Listing, one_line
-from ingestlab.models import Progress
+from ingestlab.core.models import Progress
+from ingestlab.core.plain_frame import Listing, one_line
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabTable
 from ingestlab.notebook.charts import draw
 from ingestlab.notebook.progress import View
-from ingestlab.settings import Settings
+from ingestlab.stack.dashboard.collect import Collector
+from ingestlab.stack.dashboard.page import IngestPage
 
 
 def test_the_card_leads_to_the_ingest_page(stack):

@@ -15,21 +15,21 @@ from packing import PACKERS, damaged, tarred, zipped
 from rich.console import Console
 from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab import layout
+from ingestlab.analytics.lake import Lake
 from ingestlab.cli.show import files_table
-from ingestlab.compact import compact
-from ingestlab.errors import BusySourceError, StorageError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.jobs.replays import with_rejects
-from ingestlab.jobs.results import progress_of
-from ingestlab.jobs.run import RunResult
-from ingestlab.lake import Lake
-from ingestlab.ledger import source_lock
-from ingestlab.members import head_of, member_name, member_uri
-from ingestlab.models import Again, IngestRequest, IngestResult, Manifest, Source, Tally
-from ingestlab.reconcile import reconcile
-from ingestlab.replay import replay
+from ingestlab.core.archive_uri import head_of, member_name, member_uri
+from ingestlab.core.errors import BusySourceError, StorageError
+from ingestlab.core.models import Again, IngestRequest, IngestResult, Manifest, Source, Tally
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.rq.replays import with_rejects
+from ingestlab.queue.rq.results import progress_of
+from ingestlab.queue.rq.run import RunResult
 
 FIRST = {"a.csv": [1, 2, 13], "b/c.csv": [3, 5000], "d.csv": [7]}
 NEXT = {"a.csv": [1, 2, 13], "b/c.csv": [4, 13, 6000, 8], "e.csv": [9, 13]}  # a as it was, d gone, e new
@@ -141,7 +141,7 @@ def test_each_member_has_its_own_outcome_rows_and_rejects(world):
 def test_an_archive_that_is_unchanged_is_not_opened(world, monkeypatch):
     uri = world.pack(FIRST)
     world.ingest([uri])
-    monkeypatch.setattr("ingestlab.archives.unpack", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr("ingestlab.engine.archives.unpack", lambda *_: pytest.fail("opened"))
     result = world.ingest([uri], run="r2")
     assert ends(result) == dict.fromkeys(FIRST, "unchanged")
     assert [o.tally.rows_in for o in result.outcomes] == [3, 2, 1]
@@ -164,7 +164,7 @@ def test_an_archive_packed_anew_publishes_nothing_and_is_known_afterwards(append
     appending.ingest([appending.pack(FIRST)])
     uri = appending.pack({"readme.txt": b"more", **FIRST})
     assert ends(appending.ingest([uri], run="r2")) == dict.fromkeys(FIRST, "unchanged")
-    monkeypatch.setattr("ingestlab.archives.unpack", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr("ingestlab.engine.archives.unpack", lambda *_: pytest.fail("opened"))
     assert ends(appending.ingest([uri], run="r3")) == dict.fromkeys(FIRST, "unchanged")
     appending.check_all()
 
@@ -256,7 +256,7 @@ def test_a_lake_that_cannot_be_written_fails_all_members(appending, monkeypatch)
         raise StorageError("room", "none", "make some")
 
     uri = appending.pack(FIRST)
-    monkeypatch.setattr("ingestlab.ingest.publish", full)
+    monkeypatch.setattr("ingestlab.engine.ingest.publish", full)
     assert ends(appending.ingest([uri])) == dict.fromkeys(FIRST, "failed")
     monkeypatch.undo()
     assert ends(appending.ingest([uri], run="r2")) == dict.fromkeys(FIRST, "committed")

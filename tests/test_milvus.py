@@ -15,9 +15,9 @@ from milvus_lite_server import LiteServer
 from vector_world import ALL, DIM, FULL, PAYLOAD, model, rows
 from yard import environment
 
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.settings import Settings
-from ingestlab.sinks.vectors import Collection, Where, open_vectors
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.vectors import Collection, Where, open_vectors
 from ingestlab.stack.valkey import free_port
 
 
@@ -155,8 +155,8 @@ def test_the_client_neither_reads_env_files_nor_logs_what_it_raises(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     script.write_text(f"""
 import os
-from ingestlab.sinks.vectors import open_vectors
-from ingestlab.settings import Settings
+from ingestlab.sinks.milvus.vectors import open_vectors
+from ingestlab.core.settings import Settings
 before = dict(os.environ)
 try:
     open_vectors(Settings(milvus_uri={uri!r}, milvus_attempts=1)).about()
@@ -176,7 +176,7 @@ def test_what_the_settings_name_is_opened_or_said_to_be_missing(monkeypatch):
         open_vectors(Settings(milvus_uri="./milvus.db"))
     assert open_vectors(Settings(milvus_uri="memory://")) is open_vectors(Settings(milvus_uri="memory://"))
     assert Settings(milvus_uri="http://root:secret@host:1/db").milvus_shown == "http://host:1/db"
-    monkeypatch.setattr("ingestlab.sinks.vectors.find_spec", lambda _name: None)
+    monkeypatch.setattr("ingestlab.sinks.milvus.vectors.find_spec", lambda _name: None)
     with pytest.raises(TerminalError, match=r"pip install 'ingestlab\[milvus\]'"):
         open_vectors(Settings(milvus_uri="http://host:19530"))
 

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingestlab.models import Piece
-from ingestlab.pipeline import Records
-from ingestlab.process.frames import Loaded
-from ingestlab.process.nameless import apart, clash
+from ingestlab.core.models import Piece
+from ingestlab.engine.task.frames import Loaded
+from ingestlab.engine.task.nameless import apart, clash
+from ingestlab.interfaces import Records
 
 NAMED, TWO, THREE = ["id", "n"], ["column_1", "column_2"], ["column_1", "column_2", "column_3"]
 

@@ -9,13 +9,13 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from test_fetch import quick, record
 
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.fetch import Unchanged
-from ingestlab.fetch.filesystem import FileSources
-from ingestlab.fetch.landing import Site
-from ingestlab.jobs.expand import expand
-from ingestlab.models import Source
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.models import Source
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.sources.expand import expand
+from ingestlab.sources.fetch import Unchanged
+from ingestlab.sources.filesystem import FileSources
+from ingestlab.sources.raw_zone import Site
 
 KEYS = [
     *("a[1].csv", "a1.csv", "what?.csv", "what1.csv", "a*b.csv", "aXb.csv", "[!x].csv", "y.csv"),

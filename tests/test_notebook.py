@@ -16,13 +16,13 @@ from kernel import Kernel, kernel
 from servers import Server
 from yard import CONTENT, Yard, environment, environment_of, until
 
-from ingestlab.errors import IngestError, TerminalError, TransientError
-from ingestlab.jobs.results import RunResult
-from ingestlab.models import Outcome, Progress
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import Outcome, Progress
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabRun, links
 from ingestlab.notebook.charts import Summary, draw
 from ingestlab.notebook.progress import View
-from ingestlab.settings import Settings
+from ingestlab.queue.rq.results import RunResult
 from ingestlab.stack.valkey import free_port
 
 CHECKED = """
@@ -257,7 +257,7 @@ def test_an_interrupted_start_of_a_worker_leaves_none_behind(live: Kernel, yard:
     live.interrupt()
     *_, error = live.outputs(cell)
     assert error["ename"] == "KeyboardInterrupt"
-    alive = "[p.pid for p in psutil.Process().children() if 'ingestlab.worker' in p.cmdline()]"
+    alive = "[p.pid for p in psutil.Process().children() if 'ingestlab.queue.rq.worker' in p.cmdline()]"
     assert text(live.cell(f"print({alive})")).strip() == "[]"
 
 

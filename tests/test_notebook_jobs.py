@@ -23,18 +23,18 @@ from yard import CONTENT, PLAIN, ROOT, Workers, environment, environment_of, unt
 
 from ingestlab import Lab, TerminalError
 from ingestlab import stack as embedded
+from ingestlab.analytics.lake import Lake
 from ingestlab.cli import app
-from ingestlab.driver import submit_notebook
-from ingestlab.driver.kernel import Session
-from ingestlab.driver.source import name_of
-from ingestlab.jobs import Run, find_run, submit
-from ingestlab.jobs.queueing import fetch_job, open_queue
-from ingestlab.lake import Lake
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import LabRun
 from ingestlab.notebook.run import starving
-from ingestlab.settings import Settings
+from ingestlab.notebook.runner import submit_notebook
+from ingestlab.notebook.runner.kernel import Session
+from ingestlab.notebook.runner.source import name_of
+from ingestlab.queue import Run, find_run, submit
+from ingestlab.queue.rq.queueing import fetch_job, open_queue
+from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION
 from ingestlab.stack import valkey
-from ingestlab.wire import JOB_FUNCTION, NOTEBOOK_FUNCTION
 
 INGEST = """
 from ingestlab import Lab
@@ -297,7 +297,7 @@ def test_who_stops_waiting_leaves_nothing_behind(seconds, tmp_path, monkeypatch)
     """Ctrl-C may come before there is a kernel, while it starts, and when it is at work."""
     me, deadline = psutil.Process(), time.monotonic() + seconds
     notebook = new_notebook(cells=[new_code_cell("import time; time.sleep(60)")])
-    monkeypatch.setattr("ingestlab.driver.kernel.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("ingestlab.notebook.runner.kernel.LOOK_EVERY", 0.1)
     gc.collect()
     files, threads, children = me.num_fds(), threading.active_count(), me.children()
 
@@ -377,7 +377,7 @@ def test_files_and_notebooks_do_not_wait_for_each_others_workers(desk):
     assert "files on 'notebooks'" in refusal(desk, files, function=JOB_FUNCTION)
     with pytest.raises(TerminalError, match="Name another queue"):
         submit([(desk.folder / "x.csv").as_uri()], queue="notebooks", settings=desk.settings)
-    command = [sys.executable, "-m", "ingestlab.worker", "ingest", "notebooks"]
+    command = [sys.executable, "-m", "ingestlab.queue.rq.worker", "ingest", "notebooks"]
     env = {**environment(), **environment_of(desk.settings)}
     both = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert both.returncode == 1

@@ -13,10 +13,10 @@ from servers import Server
 from yard import CONTENT, PLAIN, until
 
 from ingestlab import stack as embedded
-from ingestlab.errors import StackError, TerminalError, TransientError
+from ingestlab.core.errors import StackError, TerminalError, TransientError
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab
-from ingestlab.settings import Settings
-from ingestlab.stack.listeners import queues
+from ingestlab.queue.rq.listeners import queues
 from ingestlab.stack.state import running
 from ingestlab.teaching import check
 

@@ -20,9 +20,9 @@ from wrong_answers import STRANGE, WRONG
 
 from ingestlab import Lab, TerminalError, stack
 from ingestlab.cli import app
-from ingestlab.driver import execute, with_parameters
-from ingestlab.errors import TransientError
-from ingestlab.settings import load_settings
+from ingestlab.core.errors import TransientError
+from ingestlab.core.settings import load_settings
+from ingestlab.notebook.runner import execute, with_parameters
 from ingestlab.teaching import check, start_worker
 
 ROOT = Path(__file__).parents[1]

@@ -14,13 +14,13 @@ from pictures import PictureWorld, drawn, photographs
 from PIL import Image
 
 from ingestlab import Archive, Embedding, Images, Objects, Pipeline
-from ingestlab import vectors as module
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.embedders.detectors import DETECTIONS, detector
-from ingestlab.embedders.pictures import crops
-from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
-from ingestlab.storage import LocalStore
+from ingestlab.analytics.embedders.detectors import DETECTIONS, detector
+from ingestlab.analytics.embedders.images import crops
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.sinks.milvus import commit as module
 
 PIPELINE = '''
 import io

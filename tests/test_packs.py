@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestlab import Csv
-from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.lake.storage.store import LocalStore
 
 HEADER = "n,word,when\n"
 FILES = {

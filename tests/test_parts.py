@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestlab.errors import TerminalError
-from ingestlab.models import Part
-from ingestlab.process import parts
-from ingestlab.process.merge import Merge, merge
-from ingestlab.process.rewrite import rewrite
-from ingestlab.storage import Store, open_store
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part
+from ingestlab.engine.task import parts
+from ingestlab.engine.task.merge import Merge, merge
+from ingestlab.engine.task.rewrite import rewrite
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.store import open_store
 
 ROWS, GROUP = 600_000, 1 << 15
 SIZE = ROWS * 8 * 4  # bytes of the numbers below

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from ingestlab import Images
-from ingestlab.embedders import embed_all, load
-from ingestlab.embedders.pictures import opened
-from ingestlab.models import Piece
-from ingestlab.storage import LocalStore
+from ingestlab.analytics.embedders.images import opened
+from ingestlab.analytics.embedders.registry import embed_all, load
+from ingestlab.core.models import Piece
+from ingestlab.lake.storage.store import LocalStore
 
 RAMP = np.add.outer(np.arange(0, 96, 2), np.arange(0, 144, 3)).astype(np.uint8)  # 48 x 48, up to 235
 RAMP[10:30, 8:20] = 255

@@ -14,8 +14,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model that is not here must be
 from conftest import PIPELINES
 from pictures import PictureWorld, photographs
 
-from ingestlab import vectors as module
-from ingestlab.sinks.vectors import Where
+from ingestlab.sinks.milvus import commit as module
+from ingestlab.sinks.milvus.vectors import Where
 
 pytestmark = pytest.mark.torch
 

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestlab import layout, process
-from ingestlab.aggregates.answers import answer
-from ingestlab.aggregates.states import make, merge
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.datasets import AlarmSet, FlightSet, alarm_files, flight_months
-from ingestlab.models import Partition, Piece, Receipt, Tally
+from ingestlab.analytics.aggregates.answers import answer
+from ingestlab.analytics.aggregates.partials import make, merge
+from ingestlab.core.models import Partition, Piece, Receipt, Tally
+from ingestlab.engine.task import process
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.parquet import ParquetSink, read_part
-from ingestlab.storage import open_store
+from ingestlab.stack.samples import AlarmSet, FlightSet, alarm_files, flight_months
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 ALARM_HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_pipelines import ingest
 
-from ingestlab.datasets.pages import page_files
-from ingestlab.datasets.weblogs import DIRT, weblog_files
-from ingestlab.errors import TerminalError
-from ingestlab.models import Tally
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Tally
+from ingestlab.stack.samples.pages import page_files
+from ingestlab.stack.samples.weblogs import DIRT, weblog_files
 
 LINE = (
     '127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326 '

@@ -10,9 +10,9 @@ import pytest
 from distributed import Scheduler, SpecCluster, Worker, get_worker
 from pictures import PictureWorld, drawn
 
-from ingestlab import vectors as module
-from ingestlab.cluster import Cluster
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
+from ingestlab.executors.dask import Cluster
+from ingestlab.sinks.milvus import commit as module
 
 PIPELINE = """
 import numpy as np

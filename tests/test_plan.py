@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.models import FetchedFile, IngestRequest, Piece, Source, SourceRecord, Tally
-from ingestlab.plan import SHARED, Plan, Target, even, make_plan, pack
-from ingestlab.storage import Store, open_store
+from ingestlab.core.models import FetchedFile, IngestRequest, Piece, Source, SourceRecord, Tally
+from ingestlab.engine.plan import SHARED, Plan, Target, even, make_plan, pack
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import PipelineSource, load
 
 TEXT = 'from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(columns={"n": "int64"}))\n'
 

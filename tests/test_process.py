@@ -13,14 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestlab import layout, process
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.errors import IngestError
-from ingestlab.models import FetchedFile, Partition, Piece, Receipt, Tally
-from ingestlab.process.rejects import REJECTS
+from ingestlab.core.errors import IngestError
+from ingestlab.core.models import FetchedFile, Partition, Piece, Receipt, Tally
+from ingestlab.engine.task import process
+from ingestlab.engine.task.rejects import REJECTS
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.memory import MemorySink
 from ingestlab.sinks.parquet import MAX_FOLDERS
-from ingestlab.storage import open_store
 
 HEADER = "n,word\n"
 MESSY = """

@@ -21,22 +21,22 @@ from hypothesis import strategies as st
 from test_replay import Mendable, filled
 from world import Crash, Fuse, Inline, World
 
-from ingestlab import layout
+from ingestlab.analytics.lake import Lake
+from ingestlab.analytics.profiles import files as profiling
+from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles.drift import MOVED, drifts
+from ingestlab.analytics.profiles.kinds import clip, kind_of, parse, to_text
+from ingestlab.analytics.profiles.merging import deviation, distinct, mean, merge
+from ingestlab.analytics.profiles.report import RunProfile, TableProfile
+from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, profile
 from ingestlab.cli.profile import bar, spark
-from ingestlab.compact import compact
-from ingestlab.errors import TerminalError
-from ingestlab.history import live_parts, manifests
-from ingestlab.ingest import Context
-from ingestlab.lake import Lake
-from ingestlab.models import Manifest, Part, Receipt
-from ingestlab.process import profiling
-from ingestlab.profiles import sketches
-from ingestlab.profiles.drift import MOVED, drifts
-from ingestlab.profiles.kinds import clip, kind_of, parse, to_text
-from ingestlab.profiles.merging import deviation, distinct, mean, merge
-from ingestlab.profiles.report import RunProfile, TableProfile
-from ingestlab.profiles.states import MAX_COLUMNS, TOP, profile
-from ingestlab.reconcile import reconcile
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Manifest, Part, Receipt
+from ingestlab.engine.ingest import Context
+from ingestlab.lake import layout
+from ingestlab.lake.log import live_parts, manifests
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reconcile import reconcile
 
 UTC = dt.UTC
 DAY = dt.date(2013, 1, 31)

@@ -19,12 +19,12 @@ from hypothesis import settings as tuned
 from hypothesis import strategies as st
 
 from ingestlab import Settings, TerminalError
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.datasets.alarms import alarm_files
-from ingestlab.datasets.flights import flight_months
-from ingestlab.pipeline import Pipeline
-from ingestlab.propose import Proposal, propose, write
-from ingestlab.trial import try_pipeline
+from ingestlab.engine.dry_run import try_pipeline
+from ingestlab.engine.scaffold.propose import Proposal, propose, write
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.stack.samples.alarms import alarm_files
+from ingestlab.stack.samples.flights import flight_months
 
 Make = Callable[..., Settings]
 
@@ -181,7 +181,7 @@ def test_a_broken_record_is_told_and_the_others_are_proposed_for(bare: Settings,
 
 
 def test_that_only_the_beginning_was_looked_at_is_said(bare: Settings, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ingestlab.propose.MOST", 4096)
+    monkeypatch.setattr("ingestlab.engine.scaffold.propose.MOST", 4096)
     table = pa.table({"a": range(4000), "b": ["x"] * 2000 + ["y"] * 2000})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1000)
     assert any("only the first 1,000 records" in note for note in propose(str(tmp_path / "a.parquet"), bare).notes)

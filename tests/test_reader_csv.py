@@ -18,15 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
-from ingestlab.pipeline import Bad, Records
-from ingestlab.readers import arrowcsv, badcells, excerpts, parsing
-from ingestlab.readers.body import Body
-from ingestlab.readers.bytes import Limits, load
-from ingestlab.readers.csv import Csv
-from ingestlab.readers.dialects import Dialect
-from ingestlab.storage import Store, open_store
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common import excerpts
+from ingestlab.formats.common.bytes import Limits, load
+from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.csv import arrow as arrowcsv
+from ingestlab.formats.csv import bad_cells as badcells
+from ingestlab.formats.csv import parsing
+from ingestlab.formats.csv.body import Body
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.interfaces import Bad, Records, Store
+from ingestlab.lake.storage.store import open_store
 
 ALARMS = Csv(
     columns={

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from ingestlab import Html, Images, Parquet, Text
-from ingestlab.errors import TerminalError
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Bad, Reader, Records
-from ingestlab.readers.footer import row_groups
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.parquet.footer import row_groups
+from ingestlab.interfaces import Bad, Reader, Records
+from ingestlab.lake.storage.store import LocalStore
 
 WORDS = "The stations raised many alarms in the night, and the engineers looked for the reason of them. "
 
@@ -210,7 +210,7 @@ def test_damaged_metadata_ends_no_process(folder):
 
 
 def test_a_big_file_is_read_by_ranges(folder, monkeypatch):
-    monkeypatch.setattr("ingestlab.readers.parquetfile.SMALL", 100)
+    monkeypatch.setattr("ingestlab.formats.parquet.file.SMALL", 100)
     data = parquet({"a": range(50_000), "s": np.arange(50_000) * 7}, row_group_size=5000, compression="none")
     (folder / "f").write_bytes(data)
     seen = []

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestlab import JsonLines
-from ingestlab.errors import TerminalError
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Bad, Records
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.interfaces import Bad, Records
+from ingestlab.lake.storage.store import LocalStore
 
 READER = JsonLines(columns={"a": "int64", "b": "string"})
 
@@ -257,7 +257,7 @@ def test_ever_new_names_do_not_fill_the_memory(folder):
 def test_blocks_are_joined(folder, monkeypatch):
     lines = [f'{{"a":{i}}}' if i % 7 else "oops" for i in range(500)]
     whole = read(folder, "\n".join(lines))
-    monkeypatch.setattr("ingestlab.readers.linewise.BLOCK", 100)
+    monkeypatch.setattr("ingestlab.formats.common.linewise.BLOCK", 100)
     parts = read(folder, "\n".join(lines))
     assert parts.table.equals(whole.table)
     assert parts.bad == whole.bad

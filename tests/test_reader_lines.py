@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestlab import Lines
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Bad, Records
-from ingestlab.storage import LocalStore
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.interfaces import Bad, Records
+from ingestlab.lake.storage.store import LocalStore
 
 TRACE = Lines(
     pattern=r"(?s)(?P<time>\S+ \S+) (?P<level>[A-Z]+) (?P<message>.*)",
@@ -57,7 +57,7 @@ def test_a_file_is_cut_before_starting_lines_only(folder, preamble, start, monke
     (folder / "f").write_text(text)
     store = LocalStore(str(folder))
     file = FetchedFile(uri="u", path="f", name="f", size=len(text), sha256="0")
-    monkeypatch.setattr("ingestlab.readers.linewise._READ", 37)  # lines and records go over the ends of blocks
+    monkeypatch.setattr("ingestlab.formats.common.linewise._READ", 37)  # lines and records go over the ends of blocks
     for size in (50, 200, 1000):
         pieces = reader.split(file, store, size)
         assert len(pieces) > 2

@@ -24,13 +24,13 @@ from PIL import Image
 
 import ingestlab
 from ingestlab import Csv, Html, Images, JsonLines, Lines, Parquet, Text
-from ingestlab.catalog import GENERIC, generic, load
-from ingestlab.errors import TerminalError, attempt
-from ingestlab.models import FetchedFile, Partition, Piece
-from ingestlab.pipeline import Reader, Records
-from ingestlab.process import Job, process
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import FetchedFile, Partition, Piece
+from ingestlab.engine.task.process import Job, process
+from ingestlab.interfaces import Reader, Records, Store
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.pipeline.catalog import GENERIC, generic, load
 from ingestlab.sinks.memory import MemorySink
-from ingestlab.storage import LocalStore, Store
 
 WORDS = ["station", "alarm", "battery", "voltage", "engineer", "night", "grid"]
 

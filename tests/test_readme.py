@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 import ingestlab
+from ingestlab.analytics.lake import Table
 from ingestlab.cli import app
-from ingestlab.lake import Table
+from ingestlab.core.settings import Settings
+from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.notebook import Lab
-from ingestlab.settings import Settings
-from ingestlab.stack.parts import variables
-from ingestlab.trial import try_pipeline
+from ingestlab.stack.services import variables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

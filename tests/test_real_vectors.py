@@ -15,11 +15,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from test_pipelines import ingest
 
-from ingestlab.datasets import QUESTIONS, digit_files, document_files, weblog_files
-from ingestlab.embedders import embed_all, load
-from ingestlab.errors import TerminalError
-from ingestlab.models import Tally
+from ingestlab.analytics.embedders.registry import embed_all, load
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Tally
 from ingestlab.notebook import Lab
+from ingestlab.stack.samples import QUESTIONS, digit_files, document_files, weblog_files
 
 SOME = 600  # digits, for the sake of time; the notebook takes all
 

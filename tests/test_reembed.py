@@ -12,15 +12,15 @@ import pytest
 from embedding_world import FIRST, SECOND, maker
 from world import Crash, Fuse, Inline
 
-from ingestlab.compact import compact
-from ingestlab.errors import BusySourceError, TerminalError, TransientError
-from ingestlab.history import manifests
-from ingestlab.ingest import ingest
-from ingestlab.ledger import collection_lock, source_lock
-from ingestlab.models import IngestRequest, Source
+from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
+from ingestlab.core.models import IngestRequest, Source
+from ingestlab.engine.ingest import ingest
+from ingestlab.lake.ledger import collection_lock, source_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reembed.reembed import reembed
 from ingestlab.notebook import Lab
-from ingestlab.reembed import reembed
-from ingestlab.sinks.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vectors import Where, open_vectors
 
 THIRD = [21, 22, 13, 23, 4000, 24]
 
@@ -147,7 +147,7 @@ def test_a_try_that_failed_late_runs_no_model_again(make, monkeypatch):
     with pytest.raises(TransientError, match="5 vectors"):
         again(world)
     monkeypatch.undo()
-    monkeypatch.setattr("ingestlab.vectors.connected", world.connected)
+    monkeypatch.setattr("ingestlab.sinks.milvus.commit.connected", world.connected)
     assert versions(world) == [1]
     again(world)
     world.check(uris)

@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from servers import Server
 from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab.catalog import PipelineSource, load
-from ingestlab.cluster import Cluster
-from ingestlab.datasets.flights import TABLES, flight_references
-from ingestlab.errors import IngestError, TerminalError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.jobs import submit
-from ingestlab.jobs.run import RunResult
-from ingestlab.lake import Lake
-from ingestlab.models import Again, IngestRequest, IngestResult, Source
-from ingestlab.pinning import locate
-from ingestlab.process.references import SHELF, Shelf
-from ingestlab.reconcile import reconcile
-from ingestlab.replay import replay
-from ingestlab.settings import Settings
-from ingestlab.storage import open_store
-from ingestlab.trial import try_pipeline
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
+from ingestlab.core.settings import Settings
+from ingestlab.engine.dry_run import try_pipeline
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.lookups import locate
+from ingestlab.engine.task.lookups import SHELF, Shelf
+from ingestlab.executors.dask import Cluster
+from ingestlab.lake.log import manifests
+from ingestlab.lake.storage.store import open_store
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.queue import submit
+from ingestlab.queue.rq.run import RunResult
+from ingestlab.stack.samples.flights import TABLES, flight_references
 
 PIPELINE = """
 from ingestlab import Csv, Pipeline, Reference
@@ -507,7 +507,7 @@ def reads(client: Client) -> dict[str, int]:
     """How often each worker of a cluster has read a reference; the function travels by its text."""
 
     def count() -> int:
-        from ingestlab.process.references import SHELF
+        from ingestlab.engine.task.lookups import SHELF
 
         return SHELF.reads
 

@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab import layout
-from ingestlab.compact import compact
-from ingestlab.errors import BusySourceError, TerminalError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context
-from ingestlab.jobs import find_run
-from ingestlab.jobs.replays import submit_replay, with_rejects
-from ingestlab.lake import Lake
-from ingestlab.ledger import source_lock
-from ingestlab.models import Again, IngestRequest, IngestResult, Source
-from ingestlab.reconcile import reconcile
-from ingestlab.replay import replay
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import BusySourceError, TerminalError
+from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
+from ingestlab.engine.ingest import Context
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue import find_run
+from ingestlab.queue.rq.replays import submit_replay, with_rejects
 
 FIRST = [1, 2, 13, 4, 5000, 1500]
 SECOND = [7, 1001, 13, 2500, 10]
@@ -196,7 +196,7 @@ def test_a_reader_that_counts_otherwise_fails_the_file(tmp_path, redis_url):
 
 
 def test_a_big_file_is_read_only_where_its_rejects_are(tmp_path, redis_url, monkeypatch):
-    from ingestlab.readers.csv import Csv
+    from ingestlab.formats.csv.reader import Csv
 
     world = Mendable(tmp_path, redis_url, partition_bytes=1024)
     numbers = [1500 if i in (3, 700) else 13 if i == 701 else i % 1000 for i in range(2000)]

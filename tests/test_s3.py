@@ -17,15 +17,16 @@ import pytest
 from world import Crash, Fuse, World
 from yard import CONTENT, PLAIN, Workers, environment
 
-from ingestlab.errors import TerminalError, TransientError
-from ingestlab.jobs import submit
-from ingestlab.lake import Lake
-from ingestlab.ledger import Ledger, connect
-from ingestlab.reconcile import reconcile
-from ingestlab.settings import Settings
-from ingestlab.stack.parts import environment as environment_of
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Store
+from ingestlab.lake.ledger import Ledger, connect
+from ingestlab.lake.storage.store import open_store
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.queue import submit
+from ingestlab.stack.services import environment as environment_of
 from ingestlab.stack.valkey import free_port
-from ingestlab.storage import Store, open_store
 
 
 @pytest.fixture

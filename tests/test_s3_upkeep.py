@@ -11,13 +11,13 @@ import pytest
 from test_aggregate_stories import Tally
 from world import Crash, Fragile, Fuse, Inline
 
-from ingestlab import compact as compaction
-from ingestlab.compact import Compacted, compact
-from ingestlab.errors import TransientError
-from ingestlab.ingest import Context
-from ingestlab.lake import Lake
-from ingestlab.reconcile import reconcile
-from ingestlab.storage import ObjectStore, open_store
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import TransientError
+from ingestlab.engine.ingest import Context
+from ingestlab.lake.storage.store import ObjectStore, open_store
+from ingestlab.maintenance import compact as compaction
+from ingestlab.maintenance.compact import Compacted, compact
+from ingestlab.maintenance.reconcile import reconcile
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from yard import environment, until
 
-from ingestlab.settings import Settings
+from ingestlab.core.settings import Settings
 from ingestlab.stack import health, valkey
 
 TLS = "DASK_DISTRIBUTED__COMM__TLS__"
@@ -68,8 +68,8 @@ def dask_variables(folder: Path) -> dict[str, str]:
 
 TASK = """
 import os
-from ingestlab.cluster import Cluster
-from ingestlab.settings import Settings
+from ingestlab.executors.dask import Cluster
+from ingestlab.core.settings import Settings
 cluster = Cluster(Settings(_env_file=None))
 print([value for _, value in cluster.map(os.getpid, [()], ["pid"])])
 """

@@ -15,15 +15,15 @@ from servers import Server
 from test_fetch import one, quick
 from yard import CONTENT, ONCE
 
-from ingestlab.errors import TerminalError
-from ingestlab.fetch import Failed
-from ingestlab.guard import check, shown
-from ingestlab.jobs import find_run
-from ingestlab.jobs.expand import expand
-from ingestlab.ledger import Ledger
-from ingestlab.models import IngestRequest, Source, SourceRecord, Tally
-from ingestlab.signed import bare, scrubbed
-from ingestlab.storage import LocalStore
+from ingestlab.core.access import check, shown
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import IngestRequest, Source, SourceRecord, Tally
+from ingestlab.core.signed_uri import bare, scrubbed
+from ingestlab.lake.ledger import Ledger
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.queue import find_run
+from ingestlab.sources.expand import expand
+from ingestlab.sources.fetch import Failed
 
 S = "Zm9vYmFyU2VjcmV0" * 2  # what nobody may see
 AWS = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={S}&X-Amz-Date=20261128T000000Z&X-Amz-Expires=60"

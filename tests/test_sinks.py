@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ingestlab import layout
-from ingestlab.errors import TerminalError
+from ingestlab.core.errors import TerminalError
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.memory import MemorySink
 from ingestlab.sinks.parquet import MAX_FOLDERS, ParquetSink, without_sources
-from ingestlab.storage import open_store
 
 
 def rows(*numbers: int, source: str = "a") -> pa.Table:

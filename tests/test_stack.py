@@ -24,10 +24,11 @@ from distributed import Client
 from rq import Queue, Worker
 
 from ingestlab import stack as embedded
-from ingestlab.errors import StackError
-from ingestlab.settings import Settings, load_settings
-from ingestlab.stack import crew, doctor, parts, valkey
-from ingestlab.stack.listeners import listeners
+from ingestlab.core.errors import StackError
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.queue.rq.listeners import listeners
+from ingestlab.stack import crew, doctor, valkey
+from ingestlab.stack import services as parts
 from ingestlab.stack.state import SUPERVISOR, Proc, StackState, read_state, running, sweep
 
 GONE = 8.0  # seconds in which the children of a killed supervisor must have ended
@@ -303,7 +304,7 @@ def test_two_ups_at_once_start_one_stack(tmp_path):
 def test_a_stack_that_is_tied_ends_with_its_starter(settings, tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from ingestlab.stack import start; "
-        "from ingestlab.settings import Settings; "
+        "from ingestlab.core.settings import Settings; "
         "start(Settings(home=Path(sys.argv[1])), workers=0, dask_workers=1, detach=False); "
         "print('up', flush=True); sys.stdin.read()"
     )
@@ -372,7 +373,7 @@ def test_a_process_id_that_was_given_away_is_not_ours(tmp_path):
 def test_another_process_reads_the_same_settings(settings, tmp_path):
     (tmp_path / ".env").write_text("QUEUE_NAME=other\nINGESTLAB_BEAT=77\nINGESTLAB_TENANTS=x\n")
     wanted = settings(retry_delays=(1, 2.5), storage_options={"s3": {"key": "k,1"}}, tenants=("a", "b"), queue="q 1")
-    script = "from ingestlab.settings import Settings; print(Settings().model_dump_json())"
+    script = "from ingestlab.core.settings import Settings; print(Settings().model_dump_json())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

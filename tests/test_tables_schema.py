@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from world import Crash, Fragile, Fuse, Inline, World
 
-from ingestlab.errors import BusySourceError, TerminalError
-from ingestlab.history import manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.lake import Lake, Table
-from ingestlab.models import IngestRequest, IngestResult, Source
+from ingestlab.analytics.lake import Lake, Table
+from ingestlab.core.errors import BusySourceError, TerminalError
+from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.rewrite import Rewritten, rewrite
 from ingestlab.notebook.tables import LabTable
-from ingestlab.reconcile import reconcile
-from ingestlab.rewrite import Rewritten, rewrite
 
 CARRIERS = 'Csv(columns={"carrier": "string", "v": "int64"})'
 
@@ -369,7 +369,7 @@ def test_objects_and_lists_may_have_more_names(shop: Shop, how: str) -> None:
 
 def test_two_undeclared_jobs_in_a_new_table_agree(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other job commits while this one works."""
-    import ingestlab.ingest as stage
+    import ingestlab.engine.ingest as stage
 
     real = stage.process_all
 
@@ -430,7 +430,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
     """The other job commits while this one works."""
     shop.pipeline('Csv(columns={"id": "int64", "v": "int64"})')
     other = Shop.take
-    import ingestlab.ingest as stage
+    import ingestlab.engine.ingest as stage
 
     real, done = stage.process_all, []
 

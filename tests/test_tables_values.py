@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestlab import layout
-from ingestlab.aggregates import Aggregate
-from ingestlab.aggregates.answers import answer
-from ingestlab.aggregates.states import concat, make, merge
-from ingestlab.models import Piece
-from ingestlab.pipeline import Records
-from ingestlab.process.frames import Loaded, families
-from ingestlab.process.merge import Merge
-from ingestlab.process.merge import merge as merge_parts
-from ingestlab.process.patterns import ask_alike
-from ingestlab.profiles.states import profile
+from ingestlab.analytics.aggregates.answers import answer
+from ingestlab.analytics.aggregates.partials import concat, make, merge
+from ingestlab.analytics.profiles.states import profile
+from ingestlab.core.models import Piece
+from ingestlab.engine.task.frames import Loaded, families
+from ingestlab.engine.task.merge import Merge
+from ingestlab.engine.task.merge import merge as merge_parts
+from ingestlab.engine.task.patterns import ask_alike
+from ingestlab.interfaces import Records
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.sinks.parquet import ParquetSink
-from ingestlab.storage import open_store
 
 OF_V = Aggregate(measures={"sum": ("v", "sum"), "mean": ("v", "mean"), "n": ("v", "count"), "top": ("v", "max")})
 

@@ -13,12 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestlab import Csv, JsonLines, Lines
-from ingestlab.errors import TerminalError
-from ingestlab.models import Piece
-from ingestlab.pipeline import Records
-from ingestlab.readers.drift import text_as
-from ingestlab.readers.times import parse
-from ingestlab.storage import open_store
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.drift import text_as
+from ingestlab.formats.common.times import parse
+from ingestlab.interfaces import Records
+from ingestlab.lake.storage.store import open_store
 
 FORMATS = (
     "%d/%m/%Y", "%Y%m%d", "%d%m%y %H%M%S", "%y%m%d", "%H:%M:%S %d.%m.%Y", "%b %d %Y %H:%M", "%d %B %y",

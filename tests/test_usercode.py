@@ -10,10 +10,10 @@ import pytest
 from yard import Yard, open_yard, until
 
 from ingestlab import stack as embedded
-from ingestlab.jobs import Run
-from ingestlab.jobs.job import DEATHS
-from ingestlab.lake import Lake
-from ingestlab.settings import Settings
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.settings import Settings
+from ingestlab.queue import Run
+from ingestlab.queue.rq.job import DEATHS
 
 HEAD = b"n,word\n"
 CODE = """

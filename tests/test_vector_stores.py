@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from vector_world import ALL, DIM, FULL, PAYLOAD, model, rows, vectors_of
 
-from ingestlab.errors import CollectionError, TerminalError
-from ingestlab.settings import Settings
-from ingestlab.sinks.milvus import _batches
-from ingestlab.sinks.vector_rows import primary_key, shortened
-from ingestlab.sinks.vector_values import MAX_BYTES
-from ingestlab.sinks.vectors import Collection, Column, Where, legal_name, open_vectors
-from ingestlab.sinks.vectors_memory import MemoryVectors
+from ingestlab.core.errors import CollectionError, TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.store import _batches
+from ingestlab.sinks.milvus.vector_rows import primary_key, shortened
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES
+from ingestlab.sinks.milvus.vectors import Collection, Column, Where, legal_name, open_vectors
 
 ODD = [
     "it's",
@@ -182,7 +182,7 @@ def test_what_may_be_cut_is_cut_between_characters_and_nothing_else_is(docs, tex
 
 
 def test_long_texts_go_few_at_a_time(store, docs, monkeypatch):
-    monkeypatch.setattr("ingestlab.sinks.milvus.MESSAGE", 200_000)
+    monkeypatch.setattr("ingestlab.sinks.milvus.store.MESSAGE", 200_000)
     table = rows(range(20), text=["x" * 60_000] * 20)
     assert store.upsert(docs.name, table) == 20
     assert store.count(docs.name, ALL) == 20

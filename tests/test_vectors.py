@@ -9,11 +9,11 @@ from embedding_world import FIRST, SECOND, crash_then, maker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestlab.compact import compact
-from ingestlab.errors import TransientError
-from ingestlab.models import Again, IngestRequest, Source
-from ingestlab.replay import replay
-from ingestlab.sinks.vectors import Where
+from ingestlab.core.errors import TransientError
+from ingestlab.core.models import Again, IngestRequest, Source
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.sinks.milvus.vectors import Where
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from vector_world import ALL, DIM, FULL, model, rows
 
-from ingestlab.errors import TerminalError
-from ingestlab.settings import Settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.filters import allowed
-from ingestlab.sinks.vector_filters import wishes
-from ingestlab.sinks.vectors import Collection, Column, open_vectors
-from ingestlab.sinks.vectors_memory import MemoryVectors
+from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.vector_filters import wishes
+from ingestlab.sinks.milvus.vectors import Collection, Column, open_vectors
 
 KINDS = ["memory", "lite"]
 if FULL in os.environ:

@@ -7,9 +7,9 @@ import json
 import pytest
 from embedding_world import maker
 
-from ingestlab.search import search
-from ingestlab.settings import Settings
-from ingestlab.sinks.vectors import open_vectors
+from ingestlab.analytics.search import search
+from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 PIPELINE = """
 from ingestlab import Embedding, JsonLines, Pipeline, Split
@@ -48,7 +48,7 @@ def world(request, tmp_path_factory, redis_url, monkeypatch):
     world = maker(tmp_path_factory, redis_url, monkeypatch)()
     if request.param == "lite":
         world.db = open_vectors(Settings(milvus_uri=request.getfixturevalue("milvus_lite").url))
-    monkeypatch.setattr("ingestlab.search.connected", lambda _settings: world.db)
+    monkeypatch.setattr("ingestlab.analytics.search.connected", lambda _settings: world.db)
     yield world
     if target := world.db.resolve("texts"):
         world.db.drop(target)
@@ -80,6 +80,6 @@ def test_a_row_is_found_by_its_own_text(world, options):
 
 
 def search_all():
-    from ingestlab.sinks.vectors import Where
+    from ingestlab.sinks.milvus.vectors import Where
 
     return Where(tenant="default")

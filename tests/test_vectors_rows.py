@@ -9,18 +9,18 @@ import pyarrow as pa
 import pytest
 from embedding_world import maker
 
-from ingestlab.embedders import embed_all, has_vector
-from ingestlab.embedders.base import Loaded, ShapeError
-from ingestlab.embedders.each import embed_each
-from ingestlab.embedding import Embedding
-from ingestlab.errors import CollectionError, TerminalError
-from ingestlab.history import live_parts, manifests, sorted_out
-from ingestlab.models import Again, IngestRequest, Source
-from ingestlab.process.again import read_rejects
-from ingestlab.process.fitness import joined, misfits
-from ingestlab.replay import replay
-from ingestlab.sinks.vectors import Where
-from ingestlab.trial import try_pipeline
+from ingestlab.analytics.embedders.base import Loaded, ShapeError
+from ingestlab.analytics.embedders.each import embed_each
+from ingestlab.analytics.embedders.registry import embed_all, has_vector
+from ingestlab.core.errors import CollectionError, TerminalError
+from ingestlab.core.models import Again, IngestRequest, Source
+from ingestlab.engine.dry_run import try_pipeline
+from ingestlab.engine.task.fitness import joined, misfits
+from ingestlab.engine.task.replay import read_rejects
+from ingestlab.lake.log import live_parts, manifests, sorted_out
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.pipeline.embedding import Embedding
+from ingestlab.sinks.milvus.vectors import Where
 
 PIPELINE = """
 from ingestlab import Csv, Embedding, Pipeline, Split
@@ -262,8 +262,8 @@ def test_a_key_that_comes_again_in_another_piece_of_its_file_fails_the_file(make
 def test_no_commit_writes_one_vector_over_another(make, monkeypatch):
     world = make()
     uri = put(world, "a.csv", "a,1,one", "b,2,two")
-    monkeypatch.setattr("ingestlab.process.vectors.joined", lambda _key: "same")
-    monkeypatch.setattr("ingestlab.process.vectors._keys", lambda rows, _: np.array(["same"] * rows.num_rows))
+    monkeypatch.setattr("ingestlab.engine.task.vectors.joined", lambda _key: "same")
+    monkeypatch.setattr("ingestlab.engine.task.vectors._keys", lambda rows, _: np.array(["same"] * rows.num_rows))
     (outcome,) = world.ingest([uri]).outcomes
     assert outcome.status == "failed"
     assert outcome.error["type"] == CollectionError.__name__
@@ -438,7 +438,7 @@ def test_a_question_of_which_a_model_makes_no_number_is_refused():
 
 @pytest.mark.parametrize("column", [pa.array([b"a"]), pa.array([["a"]]), pa.array([{"a": 1}])])
 def test_columns_that_hold_no_text_are_refused(column):
-    from ingestlab.process.vector_inputs import inputs_of
+    from ingestlab.engine.task.vector_inputs import inputs_of
 
     with pytest.raises(TerminalError, match="a column of texts as the embedding's source; got 'word' of type"):
         inputs_of(table(word=column), Embedding(source="word"), {}, None)

@@ -23,17 +23,17 @@ from rq.job import Job, JobStatus
 from servers import Server
 from yard import CONTENT, ONCE, Workers, Yard, environment, until
 
-from ingestlab.errors import TransientError
-from ingestlab.jobs import find_run
-from ingestlab.jobs.job import DEATHS
-from ingestlab.jobs.queueing import fetch_job, open_queue
-from ingestlab.lake import Lake
-from ingestlab.ledger import connect
-from ingestlab.models import IngestRequest, Source
-from ingestlab.settings import Settings
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import TransientError
+from ingestlab.core.models import IngestRequest, Source
+from ingestlab.core.settings import Settings
+from ingestlab.lake.ledger import connect
+from ingestlab.queue import find_run
+from ingestlab.queue.rq.job import DEATHS
+from ingestlab.queue.rq.queueing import fetch_job, open_queue
+from ingestlab.queue.rq.serializer import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
+from ingestlab.queue.rq.worker import BUSY_DELAY, IngestWorker
 from ingestlab.stack import valkey as server
-from ingestlab.wire import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
-from ingestlab.worker import BUSY_DELAY, IngestWorker
 
 RQ = str(Path(sys.executable).with_name("rq"))
 GATED = """
@@ -268,7 +268,7 @@ def test_a_plain_worker_leaves_a_jobs_retries_to_ours(ready, tmp_path):
 
 
 def _environment_of(settings: Settings) -> dict[str, str]:
-    from ingestlab.stack.parts import environment as of
+    from ingestlab.stack.services import environment as of
 
     return {k: v for k, v in of(settings).items() if k.startswith(("INGESTLAB_", "DASK_"))}
 

@@ -26,7 +26,7 @@ from ingestlab import (
     submit,
     submit_notebook,
 )
-from ingestlab.hits import Hits
+from ingestlab.analytics.search_result import Hits
 
 if TYPE_CHECKING:
     from ingestlab import Nonsense  # type: ignore[attr-defined]  # noqa: F401

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.sinks.vector_rows import primary_keys
-from ingestlab.sinks.vectors import Column, Fingerprint, Where
+from ingestlab.sinks.milvus.vector_rows import primary_keys
+from ingestlab.sinks.milvus.vectors import Column, Fingerprint, Where
 
 FULL = "INGESTLAB_TEST_MILVUS"  # the address of a full server, which tests/with_milvus.py sets
 DIM = 8

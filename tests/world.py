@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestlab import layout
-from ingestlab.history import live_parts, live_states, manifests
-from ingestlab.ingest import Context, ingest
-from ingestlab.ledger import Ledger, connect
-from ingestlab.models import IngestRequest, IngestResult, Source
-from ingestlab.settings import Settings
-from ingestlab.storage import Store, open_store
+from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.core.settings import Settings
+from ingestlab.engine.ingest import Context, ingest
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import Ledger, connect
+from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.lake.storage.store import open_store
 
 PIPELINE = """
 from ingestlab import Csv, Pipeline

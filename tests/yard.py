@@ -18,12 +18,12 @@ import pyarrow.dataset as ds
 import redis
 from servers import Server
 
-from ingestlab.jobs import Run, submit
-from ingestlab.lake import Lake
-from ingestlab.settings import Settings
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.settings import Settings
+from ingestlab.queue import Run, submit
+from ingestlab.queue.rq.listeners import listeners
 from ingestlab.stack import valkey
-from ingestlab.stack.listeners import listeners
-from ingestlab.stack.parts import environment as environment_of
+from ingestlab.stack.services import environment as environment_of
 
 ROOT = Path(__file__).parent.parent
 CONTENT = b"n,word\n" + b"".join(b"%d,w%d\n" % (i, i) for i in range(100))
@@ -78,7 +78,7 @@ class Workers:
     def have(self, count: int) -> None:
         """Starts workers until so many of ours listen; those that end while they start fail the test."""
         alive = self.alive()
-        command = [sys.executable, "-m", "ingestlab.worker", self.queue]
+        command = [sys.executable, "-m", "ingestlab.queue.rq.worker", self.queue]
         with self.log.open("ab") as log:
             new = [subprocess.Popen(command, env=self._env, stdout=log, stderr=log) for _ in range(count - len(alive))]
         self._processes = [*alive, *new]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ingestlab.cli import aggregates, demo, jobs, lab, lake, notebook, profile, propose, search, servers, stack, upkeep
+from ingestlab.cli import aggregates, demo, jobs, lab, lake, notebook, profile, search, servers, stack, upkeep
+from ingestlab.cli import scaffold as propose
 from ingestlab.cli.common import Commands
 
 app = typer.Typer(

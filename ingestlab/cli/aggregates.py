@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ingestlab.cli.common import Home, out
-from ingestlab.settings import load_settings
+from ingestlab.core.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def materialize(
     home: Home = None,
 ) -> None:
     """Write a table's aggregates, merged, as plain Parquet files for other tools."""
-    from ingestlab.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     lake = Lake(load_settings(home=home))
     for name in [aggregate] if aggregate else lake.aggregates(table):

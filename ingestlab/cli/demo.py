@@ -15,12 +15,12 @@ from rich.table import Table
 from ingestlab import stack
 from ingestlab.cli.common import out
 from ingestlab.cli.show import frame_table, print_failure, watching
-from ingestlab.errors import StackError
-from ingestlab.settings import Settings, load_settings
+from ingestlab.core.errors import StackError
+from ingestlab.core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from ingestlab.jobs import Run
-    from ingestlab.jobs.results import RunResult
+    from ingestlab.queue import Run
+    from ingestlab.queue.rq.results import RunResult
 
 HOME = Path(".ingestlab/demo")
 FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them
@@ -35,8 +35,8 @@ def demo(
     home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
 ) -> None:
     """Start a stack, ingest 24 alarm files and a year of flights over HTTP, show what came out, stop the stack."""
-    from ingestlab.catalog import Catalog  # noqa: PLC0415 - slow to import: --help must not wait for it
-    from ingestlab.jobs import submit as submit_uris  # noqa: PLC0415
+    from ingestlab.pipeline.catalog import Catalog  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.queue import submit as submit_uris  # noqa: PLC0415
 
     pipelines = Catalog.read(load_settings(home=home))
     for name in FOLDERS.values():
@@ -55,7 +55,7 @@ def demo(
 
 def sample_uris(folder: str, settings: Settings) -> list[str]:
     """The sample files of one kind, as the embedded file server serves them."""
-    from ingestlab.datasets import ensure_samples  # noqa: PLC0415 - likewise
+    from ingestlab.stack.samples import ensure_samples  # noqa: PLC0415 - likewise
 
     if not settings.samples:
         raise StackError("an embedded stack with its file server", "no address of one", "Start it with `ingestlab up`.")
@@ -103,7 +103,7 @@ def _print_totals(results: list[RunResult], seconds: float) -> None:
 
 
 def _print_tables(settings: Settings) -> None:
-    from ingestlab.lake import Lake  # noqa: PLC0415 - likewise
+    from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
 
     lake = Lake(settings)
     for table in lake.tables():

@@ -14,11 +14,11 @@ from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.show import COLOURS, files_table, print_result, watching
-from ingestlab.settings import load_settings
+from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:
-    from ingestlab.jobs import Run
-    from ingestlab.models import Progress
+    from ingestlab.core.models import Progress
+    from ingestlab.queue import Run
 
 LOOK_BACK = 1000  # runs among which `failed` and `retry --all` look
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
@@ -132,7 +132,7 @@ def retry(
 
 
 def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:
-    from ingestlab.jobs import recent_runs  # noqa: PLC0415 - as below
+    from ingestlab.queue import recent_runs  # noqa: PLC0415 - as below
 
     return [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
 
@@ -142,13 +142,13 @@ def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
 
 
 def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
-    from ingestlab.jobs import submit as submit_uris  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.queue import submit as submit_uris  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     return submit_uris(uris, settings=load_settings(home=home), **options)
 
 
 def _find(run: str, home: Path | None) -> Run:
-    from ingestlab.jobs import find_run  # noqa: PLC0415 - likewise
+    from ingestlab.queue import find_run  # noqa: PLC0415 - likewise
 
     return find_run(run, load_settings(home=home))
 

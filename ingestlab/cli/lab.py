@@ -12,8 +12,8 @@ import typer
 
 from ingestlab import stack
 from ingestlab.cli.common import Home
-from ingestlab.errors import TerminalError
-from ingestlab.settings import load_settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import load_settings
 from ingestlab.stack.jupyter import WORKSPACE, prepare
 from ingestlab.stack.state import home_of
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, out
-from ingestlab.cli.propose import show_proposal
+from ingestlab.cli.scaffold import show_proposal
 from ingestlab.cli.show import frame_table, side_by_side
-from ingestlab.errors import TerminalError
-from ingestlab.settings import load_settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def pipelines(home: Home = None, as_json: Json = False) -> None:
     """List the pipelines, with the file names that they take."""
-    from ingestlab.catalog import Catalog, load  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.pipeline.catalog import Catalog, load  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     rows = []
     for name, source in Catalog.read(load_settings(home=home)).sources.items():
@@ -56,7 +56,7 @@ def check(
     if file is None:
         show_proposal(pipeline, rows, home)
         return
-    from ingestlab.trial import try_pipeline  # noqa: PLC0415 - likewise
+    from ingestlab.engine.dry_run import try_pipeline  # noqa: PLC0415 - likewise
 
     trial = try_pipeline(pipeline, file, load_settings(home=home))
     t = trial.tally
@@ -72,7 +72,7 @@ def check(
 
 def tables(home: Home = None, as_json: Json = False) -> None:
     """List the published tables."""
-    from ingestlab.lake import Lake  # noqa: PLC0415 - likewise
+    from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
 
     lake = Lake(load_settings(home=home))
     rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
@@ -91,8 +91,8 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 
 def reconcile(home: Home = None, as_json: Json = False) -> None:
     """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
-    from ingestlab.ingest import Context  # noqa: PLC0415 - likewise
-    from ingestlab.reconcile import reconcile as mend  # noqa: PLC0415
+    from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance.reconcile import reconcile as mend  # noqa: PLC0415
 
     settings = load_settings(home=home)
     with Context.opened(settings) as context:

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.jobs import announce
-from ingestlab.settings import load_settings
+from ingestlab.core.settings import load_settings
 
 
 class _Pairs(TyperCommand):
@@ -48,7 +48,7 @@ def notebook(
     home: Home = None,
 ) -> None:
     """Run a notebook with parameters, and keep it with its outputs beside the run that it makes."""
-    from ingestlab.driver import execute, submit_notebook  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.notebook.runner import execute, submit_notebook  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     if wait and not enqueue:
         raise typer.BadParameter("--wait goes with --enqueue: without it the notebook is run here, and waited for.")

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
-from ingestlab.settings import load_settings
+from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:  # slow to import
-    from ingestlab.profiles.report import TableProfile
+    from ingestlab.analytics.profiles.report import TableProfile
 
 _WIDE = 150  # characters of a terminal that shows everything
 _RUNS = {True: 20, False: 10}  # that are plotted: in a wide terminal, in others
@@ -35,7 +35,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show the columns of a table: nulls, ranges, commonest values, and how the last run differs from those before."""
-    from ingestlab.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     seen = Lake(load_settings(home=home), tenant).profile(table, run)
     if as_json:
@@ -94,9 +94,9 @@ def _columns(seen: TableProfile) -> Table:
 
 
 def _cells(seen: TableProfile, name: str, state: dict[str, Any], *, wide: bool) -> list[Text | str]:
-    from ingestlab.profiles.drift import share, top_of  # noqa: PLC0415 - slow to import
-    from ingestlab.profiles.kinds import to_text  # noqa: PLC0415
-    from ingestlab.profiles.merging import distinct, mean  # noqa: PLC0415
+    from ingestlab.analytics.profiles.drift import share, top_of  # noqa: PLC0415 - slow to import
+    from ingestlab.analytics.profiles.kinds import to_text  # noqa: PLC0415
+    from ingestlab.analytics.profiles.merging import distinct, mean  # noqa: PLC0415
 
     kind, rows, drift = state["kind"], seen.now["rows"], seen.drift.get(name)
     values = [state.get("min"), state.get("max"), mean(state)] if wide else []

@@ -10,9 +10,9 @@ import typer
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, out
-from ingestlab.errors import TerminalError
-from ingestlab.members import label
-from ingestlab.settings import load_settings
+from ingestlab.core.archive_uri import label
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import load_settings
 
 _OURS = ("score", "text", "source", "row", "chunk")
 
@@ -38,7 +38,7 @@ def search(
     if (text is None) == (image is None):
         got = "neither" if text is None else "both"
         raise TerminalError("a text, or --image with a file", got, 'E.g. ingestlab search documents "draw plots".')
-    from ingestlab.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.analytics.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     query = image if text is None else text
     hits = find(collection, query, load_settings(home=home), limit=limit, only=where, tenant=tenant)

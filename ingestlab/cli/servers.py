@@ -10,9 +10,9 @@ import typer
 from rich.text import Text
 
 from ingestlab.cli.common import many, out
-from ingestlab.errors import TerminalError
-from ingestlab.settings import load_settings
-from ingestlab.stack.parts import CALM, ONE_HEAP, ONE_THREAD, environment
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import load_settings
+from ingestlab.stack.services import CALM, ONE_HEAP, ONE_THREAD, environment
 
 WORKER_PAGE = ":8790"  # of a Dask worker: ingestlab.stack.health asks it
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def scheduler(context: typer.Context) -> None:
     """Run a Dask scheduler that has the Ingest page. Options are those of `dask scheduler`."""
-    _dask("scheduler", "--preload", "ingestlab.dashboard", *context.args)
+    _dask("scheduler", "--preload", "ingestlab.stack.dashboard", *context.args)
 
 
 def dask_worker(context: typer.Context) -> None:
@@ -38,14 +38,14 @@ def dask_worker(context: typer.Context) -> None:
     page = [] if "--dashboard-address" in context.args else ["--dashboard-address", WORKER_PAGE]
     # One partition at a time: memory stays bounded, and pandas holds the GIL anyway.
     threads, memory = ([], {}) if "--nthreads" in context.args else (["--nthreads", "1"], ONE_HEAP)
-    _dask("worker", address, *threads, *page, "--preload", "ingestlab.stack.warm", *context.args, **memory)
+    _dask("worker", address, *threads, *page, "--preload", "ingestlab.stack.preload", *context.args, **memory)
 
 
 def init(
     samples: Annotated[bool, typer.Option(help="Put sample files where INGESTLAB_SAMPLES says, too.")] = False,
 ) -> None:
     """Make the place of the lake, a bucket or a folder; harmless to repeat."""
-    from ingestlab.stack.ground import make_place, put_samples  # noqa: PLC0415 - fsspec is slow to import
+    from ingestlab.stack.bootstrap import make_place, put_samples  # noqa: PLC0415 - fsspec is slow to import
 
     settings = load_settings()
     make_place(settings.lake_url, settings)

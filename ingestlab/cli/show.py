@@ -17,14 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import out
-from ingestlab.errors import IngestError
-from ingestlab.members import label
-from ingestlab.models import Outcome, Progress, Status
+from ingestlab.core.archive_uri import label
+from ingestlab.core.errors import IngestError
+from ingestlab.core.models import Outcome, Progress, Status
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     import pandas as pd
 
-    from ingestlab.jobs.results import RunResult
+    from ingestlab.queue.rq.results import RunResult
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, many, out
-from ingestlab.settings import Settings, load_settings
-from ingestlab.stack.listeners import queue_state
-from ingestlab.stack.parts import WORKER, Spec, environment
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.queue.rq.listeners import queue_state
+from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
 from ingestlab.stack.supervisor import run
 

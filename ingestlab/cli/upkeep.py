@@ -10,7 +10,7 @@ import typer
 
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.jobs import Queue, follow
-from ingestlab.settings import MB, load_settings
+from ingestlab.core.settings import MB, load_settings
 
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Its name; `ingestlab tables` lists them.")]
 Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
@@ -31,8 +31,8 @@ def compact(
     home: Home = None,
 ) -> None:
     """Merge the small parts of a table and of its rejects, while ingestion goes on."""
-    from ingestlab.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
-    from ingestlab.ingest import Context  # noqa: PLC0415
+    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.maintenance.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     with Context.opened(load_settings(home=home)) as context:
         report = merge(table, context, tenant=tenant, target=target_mb * MB, sort=sort or ())
@@ -50,8 +50,8 @@ def rewrite(
     home: Home = None,
 ) -> None:
     """Bring all parts of a table to one schema and into the folders that its pipeline wants now."""
-    from ingestlab.ingest import Context  # noqa: PLC0415 - likewise
-    from ingestlab.rewrite import rewrite as bring  # noqa: PLC0415
+    from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance.rewrite import rewrite as bring  # noqa: PLC0415
 
     asked = dict(_column_and_type(one) for one in types or ())
     with Context.opened(load_settings(home=home)) as context:
@@ -77,7 +77,7 @@ def replay(
     home: Home = None,
 ) -> None:
     """Feed rejects through the mended pipeline again: what passes now is published and leaves the rejects."""
-    from ingestlab.jobs.replays import submit_replay  # noqa: PLC0415 - likewise
+    from ingestlab.queue.rq.replays import submit_replay  # noqa: PLC0415 - likewise
 
     found = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
     if found is None:
@@ -93,8 +93,8 @@ def replay(
 
 def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
     """Make the vectors of a table anew, as its pipeline wants them now; until all are there, the old ones are found."""
-    from ingestlab.ingest import Context  # noqa: PLC0415
-    from ingestlab.reembed import reembed as make  # noqa: PLC0415 - likewise
+    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.maintenance.reembed.reembed import reembed as make  # noqa: PLC0415 - likewise
 
     with Context.opened(load_settings(home=home)) as context:
         report = make(table, context, tenant=tenant)
@@ -109,8 +109,8 @@ def delete(
     home: Home = None,
 ) -> None:
     """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested anew."""
-    from ingestlab.delete import delete as take_out  # noqa: PLC0415 - likewise
-    from ingestlab.ingest import Context  # noqa: PLC0415
+    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
 
     with Context.opened(load_settings(home=home)) as context:
         found = take_out(sources, context, table=table, tenant=tenant)

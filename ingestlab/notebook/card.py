@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from ingestlab import stack
-from ingestlab.errors import IngestError
-from ingestlab.lake import Lake
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import IngestError
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
-from ingestlab.settings import Settings
-from ingestlab.stack.listeners import QueueState, queues
+from ingestlab.queue.rq.listeners import QueueState, queues
 from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer

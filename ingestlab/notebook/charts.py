@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
-from ingestlab.listing import one_line
+from ingestlab.core.plain_frame import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,35 +11,35 @@ import fsspec
 import pandas as pd
 
 from ingestlab import stack
-from ingestlab.datasets import ensure_samples
-from ingestlab.errors import TerminalError, did_you_mean
-from ingestlab.hits import Hits
-from ingestlab.jobs import find_run, recent_runs, submit
-from ingestlab.jobs.expand import Uris, expand
-from ingestlab.jobs.replays import submit_replay
-from ingestlab.jobs.run import reaching
-from ingestlab.lake import Lake
-from ingestlab.ledger import connect
-from ingestlab.listing import Listing
-from ingestlab.models import Progress
+from ingestlab.analytics.lake import Lake
+from ingestlab.analytics.profiles.report import TableProfile
+from ingestlab.analytics.search import search
+from ingestlab.analytics.search_result import Hits
+from ingestlab.core.errors import TerminalError, did_you_mean
+from ingestlab.core.models import Progress
+from ingestlab.core.plain_frame import Listing
+from ingestlab.core.settings import MB, load_settings
+from ingestlab.engine.dry_run import Trial, try_pipeline
+from ingestlab.lake.ledger import connect
+from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
 from ingestlab.notebook.tables import LabTable
-from ingestlab.profiles.report import TableProfile
-from ingestlab.search import search
-from ingestlab.settings import MB, load_settings
-from ingestlab.sinks.vectors import Filter
-from ingestlab.stack.listeners import listeners
+from ingestlab.queue import find_run, recent_runs, submit
+from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.rq.replays import submit_replay
+from ingestlab.queue.rq.run import reaching
+from ingestlab.sinks.milvus.vectors import Filter
+from ingestlab.sources.expand import Uris, expand
+from ingestlab.stack.samples import ensure_samples
 from ingestlab.stack.state import home_of
-from ingestlab.storage import open_store
-from ingestlab.trial import Trial, try_pipeline
 
 if TYPE_CHECKING:
-    from ingestlab.compact import Compacted
-    from ingestlab.delete import Deleted
-    from ingestlab.reembed import Reembedded
-    from ingestlab.rewrite import Rewritten
+    from ingestlab.maintenance.compact import Compacted
+    from ingestlab.maintenance.delete import Deleted
+    from ingestlab.maintenance.reembed.reembed import Reembedded
+    from ingestlab.maintenance.rewrite import Rewritten
 
 _FIRST = ("run", "at", "state", "files", "rows", "rejected", "failed")  # columns of the list of runs that fit a screen
 _SILENT = logging.NullHandler()
@@ -85,7 +85,7 @@ class Lab:
         Raises:
             TerminalError: There is no such notebook, or it has no such parameter.
         """
-        from ingestlab.driver import submit_notebook  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.notebook.runner import submit_notebook  # noqa: PLC0415 - slow to import, for this alone
 
         return LabRun.of(submit_notebook(notebook, parameters, settings=self.settings))
 
@@ -165,8 +165,8 @@ class Lab:
 
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
         """Merges the small parts of a table and of its rejects, while ingestion goes on."""
-        from ingestlab.compact import compact  # noqa: PLC0415 - slow to import, for this alone
-        from ingestlab.ingest import Context  # noqa: PLC0415
+        from ingestlab.engine.ingest import Context  # noqa: PLC0415
+        from ingestlab.maintenance.compact import compact  # noqa: PLC0415 - slow to import, for this alone
 
         with reaching(self.settings), Context.opened(self.settings) as context:
             return compact(table, context, target=target_mb * MB, sort=sort)
@@ -178,8 +178,8 @@ class Lab:
             table: Its name.
             types: Arrow types that columns are to have, e.g. ``{"v": "double"}``.
         """
-        from ingestlab.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
-        from ingestlab.rewrite import rewrite  # noqa: PLC0415
+        from ingestlab.engine.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.maintenance.rewrite import rewrite  # noqa: PLC0415
 
         with reaching(self.settings), Context.opened(self.settings) as context:
             return rewrite(table, context, types=types)
@@ -189,8 +189,8 @@ class Lab:
 
         Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
         """
-        from ingestlab.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
-        from ingestlab.reembed import reembed  # noqa: PLC0415
+        from ingestlab.engine.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.maintenance.reembed.reembed import reembed  # noqa: PLC0415
 
         with reaching(self.settings), Context.opened(self.settings) as context:
             return reembed(table, context)
@@ -202,8 +202,8 @@ class Lab:
             uris: URIs as ``_source`` has them, paths or patterns; an archive's means its members.
             table: Its name.
         """
-        from ingestlab.delete import delete  # noqa: PLC0415 - slow to import, for this alone
-        from ingestlab.ingest import Context  # noqa: PLC0415
+        from ingestlab.engine.ingest import Context  # noqa: PLC0415
+        from ingestlab.maintenance.delete import delete  # noqa: PLC0415 - slow to import, for this alone
 
         with reaching(self.settings), Context.opened(self.settings) as context:
             return delete(uris, context, table=table)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from textwrap import shorten
 
-from ingestlab.jobs.results import RunResult
-from ingestlab.members import label
-from ingestlab.models import FIRST_FAILURES, Outcome, Progress
+from ingestlab.core.archive_uri import label
+from ingestlab.core.models import FIRST_FAILURES, Outcome, Progress
 from ingestlab.notebook import page
+from ingestlab.queue.rq.results import RunResult
 
 _TELLING = ("retrying", "processing")  # states whose note says more
 _STAGES = ("queued", "fetching", "processing", "committing", "finished")

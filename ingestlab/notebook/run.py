@@ -6,17 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from ingestlab.errors import IngestError, TransientError
-from ingestlab.jobs import Run
-from ingestlab.jobs.results import RunResult
-from ingestlab.lake import Lake
-from ingestlab.listing import Listing
-from ingestlab.members import label
-from ingestlab.models import Progress
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.archive_uri import label
+from ingestlab.core.errors import IngestError, TransientError
+from ingestlab.core.models import Progress
+from ingestlab.core.plain_frame import Listing
+from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.progress import View, Watcher
-from ingestlab.settings import Settings
-from ingestlab.stack.listeners import queues
+from ingestlab.queue import Run
+from ingestlab.queue.rq.listeners import queues
+from ingestlab.queue.rq.results import RunResult
 
 
 class Log(str):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.errors import IngestError
-from ingestlab.lake import Table
+from ingestlab.analytics.lake import Table
+from ingestlab.core.errors import IngestError
 from ingestlab.notebook import page
 
 _COLUMNS = 12  # that are shown; a table may have thousands

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from ingestlab.models import Part
+from ingestlab.core.models import Part
 from ingestlab.sinks.parquet import by_folder, sources_of, with_folders
 
 
@@ -19,7 +19,7 @@ class MemorySink:
         self.published: dict[str, pa.Table] = {}
 
     def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """See :class:`ingestlab.sinks.Sink`."""
+        """See :class:`ingestlab.interfaces.Sink`."""
         return [self._stage(name, sub, piece) for sub, piece in by_folder(table, folders)] if table.num_rows else []
 
     def _stage(self, name: str, sub: str, table: pa.Table) -> Part:
@@ -28,19 +28,19 @@ class MemorySink:
         return Part(target=target, staged=target, rows=table.num_rows, size=table.nbytes, sources=sources_of(table))
 
     def publish(self, part: Part) -> None:
-        """See :class:`ingestlab.sinks.Sink`."""
+        """See :class:`ingestlab.interfaces.Sink`."""
         if part.staged in self._staged:
             self.published[part.target] = self._staged.pop(part.staged)
         elif part.target not in self.published:
             raise FileNotFoundError(part.staged)
 
     def discard(self, part: Part) -> None:
-        """See :class:`ingestlab.sinks.Sink`."""
+        """See :class:`ingestlab.interfaces.Sink`."""
         self._staged.pop(part.staged, None)
         self.published.pop(part.target, None)
 
     def read(self, parts: Iterable[Part]) -> pa.Table:
-        """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
+        """See :class:`ingestlab.interfaces.Sink`; partition columns come back as text."""
         start = len(self._folder) + 1
         tables = [with_folders(self.published[p.target], p.target[start:]) for p in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})

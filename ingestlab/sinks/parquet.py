@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab import layout
-from ingestlab.errors import TerminalError
-from ingestlab.models import Part
-from ingestlab.storage import Store
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
 
 MAX_FOLDERS = 1000  # that one task may write; more means the column is no partition key
 MAX_FOLDER_NAME = 255  # bytes: what file systems take
@@ -32,7 +32,7 @@ class ParquetSink:
         self._store, self._folder, self._staging = store, folder, staging
 
     def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """See :class:`ingestlab.sinks.Sink`; an empty table makes no part.
+        """See :class:`ingestlab.interfaces.Sink`; an empty table makes no part.
 
         Raises:
             TerminalError: A partition column is missing, or its values are too many or too long for folders.
@@ -48,16 +48,16 @@ class ParquetSink:
         return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
 
     def publish(self, part: Part) -> None:
-        """See :class:`ingestlab.sinks.Sink`."""
+        """See :class:`ingestlab.interfaces.Sink`."""
         self._store.move(part.staged, part.target)
 
     def discard(self, part: Part) -> None:
-        """See :class:`ingestlab.sinks.Sink`."""
+        """See :class:`ingestlab.interfaces.Sink`."""
         self._store.delete(part.staged)
         self._store.delete(part.target)
 
     def read(self, parts: Iterable[Part]) -> pa.Table:
-        """See :class:`ingestlab.sinks.Sink`; partition columns come back as text."""
+        """See :class:`ingestlab.interfaces.Sink`; partition columns come back as text."""
         tables = [read_part(self._store, self._folder, part) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 

@@ -13,9 +13,9 @@ import os
 import sys
 from typing import Any
 
-from ingestlab.errors import IngestError
-from ingestlab.settings import Settings
-from ingestlab.stack.parts import Spec
+from ingestlab.core.errors import IngestError
+from ingestlab.core.settings import Settings
+from ingestlab.stack.services import Spec
 from ingestlab.stack.supervisor import run
 
 log = logging.getLogger("ingestlab.stack")

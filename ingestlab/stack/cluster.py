@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import dask
 from distributed import LocalCluster
 
-from ingestlab.stack.parts import CALM
+from ingestlab.stack.services import CALM
 from ingestlab.stack.state import write_private
 from ingestlab.stack.valkey import HOST
 
@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         host=HOST,
         scheduler_port=args.port,
         dashboard_address=f"{HOST}:{args.dashboard_port}",
-        preload=["ingestlab.stack.warm"],
-        scheduler_kwargs={"preload": ["ingestlab.dashboard"]},
+        preload=["ingestlab.stack.preload"],
+        scheduler_kwargs={"preload": ["ingestlab.stack.dashboard"]},
     ) as cluster:
         addresses = {"scheduler": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
         write_private(args.ready, json.dumps(addresses))

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from ingestlab.errors import IngestError, StackError, TerminalError
-from ingestlab.settings import Settings
-from ingestlab.stack.parts import WORKER, Spec, environment
+from ingestlab.core.errors import IngestError, StackError, TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import (
     SUPERVISOR,
     WISH_FILE,

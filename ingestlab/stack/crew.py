@@ -24,10 +24,10 @@ from pathlib import Path
 import psutil
 import redis
 
-from ingestlab import __version__
-from ingestlab.errors import IngestError, StackError
-from ingestlab.settings import STACK_FILE, Settings
-from ingestlab.stack.parts import DASK, Part
+from ingestlab.core.errors import IngestError, StackError
+from ingestlab.core.settings import STACK_FILE, Settings
+from ingestlab.core.version import VERSION
+from ingestlab.stack.services import DASK, Part
 from ingestlab.stack.state import SERVER, STARTING_FILE, SUPERVISOR, WISH_FILE, Proc, StackState, write_private
 
 START_SECONDS = 40.0  # for one part to become ready
@@ -68,7 +68,7 @@ class Crew:
             settings=settings.model_dump(mode="json", include=_told(settings)),
             pids={SUPERVISOR: Proc.of(os.getpid())},
             started=datetime.now(UTC).isoformat(timespec="seconds"),
-            version=__version__,
+            version=VERSION,
             size=dict(size or {}),
         )
 

@@ -15,14 +15,14 @@ import pyarrow as pa
 import redis
 from distributed import Client
 
-from ingestlab.catalog import Catalog, load
-from ingestlab.errors import IngestError
-from ingestlab.readers.csv import Csv
-from ingestlab.readers.nulls import textual
-from ingestlab.settings import MISSED_BEATS, Settings
-from ingestlab.sinks.vectors import open_vectors
-from ingestlab.stack.listeners import Listener, listeners
-from ingestlab.storage import open_store
+from ingestlab.core.errors import IngestError
+from ingestlab.core.settings import MISSED_BEATS, Settings
+from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import Catalog, load
+from ingestlab.queue.rq.listeners import Listener, listeners
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 Level = Literal["ok", "warning", "error"]
 PATIENCE = 3.0  # seconds that a server may take to answer

@@ -25,8 +25,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_fileresponse import CONTENT_TYPES
 
-from ingestlab.datasets import ensure_samples
-from ingestlab.errors import IngestError
+from ingestlab.core.errors import IngestError
+from ingestlab.stack.samples import ensure_samples
 
 HOST = "127.0.0.1"
 BACKLOG = 4096  # a benchmark opens its connections all at once

@@ -16,9 +16,9 @@ from itertools import pairwise
 import psutil
 import redis
 
-from ingestlab.errors import TerminalError
-from ingestlab.settings import MISSED_BEATS, Settings, load_settings
-from ingestlab.stack.listeners import listeners
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
+from ingestlab.queue.rq.listeners import listeners
 
 PATIENCE = 3.0  # seconds that a server may take to answer
 
@@ -28,7 +28,7 @@ PAGES: Mapping[tuple[str, str], tuple[int, str]] = {
     ("dask", "worker"): (8790, "/health"),
     ("-m", "jupyterlab"): (8888, "/api"),
 }
-WORKER = ("-m", "ingestlab.worker")
+WORKER = ("-m", "ingestlab.queue.rq.worker")
 
 
 def troubles(settings: Settings, first: int = 1) -> list[str]:

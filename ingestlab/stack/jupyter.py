@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ingestlab.errors import TerminalError
-from ingestlab.settings import Settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
 from ingestlab.stack.state import home_of
 from ingestlab.stack.valkey import HOST
 

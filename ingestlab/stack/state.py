@@ -18,9 +18,9 @@ from typing import IO, Any, Self
 import psutil
 from pydantic import Field
 
-from ingestlab.errors import StackError
-from ingestlab.models import Value
-from ingestlab.settings import STACK_FILE, Settings
+from ingestlab.core.errors import StackError
+from ingestlab.core.models import Value
+from ingestlab.core.settings import STACK_FILE, Settings
 
 STARTING_FILE = "starting.json"  # the same as STACK_FILE, until every part is ready
 WISH_FILE = "scale.json"  # how many workers of each kind somebody has asked for

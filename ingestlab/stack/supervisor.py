@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ingestlab.errors import StackError
-from ingestlab.settings import Settings
+from ingestlab.core.errors import StackError
+from ingestlab.core.settings import Settings
 from ingestlab.stack.crew import Crew
-from ingestlab.stack.parts import Part, Spec, choose_ports, locate, parts
+from ingestlab.stack.services import Part, Spec, choose_ports, locate, parts
 from ingestlab.stack.state import SUPERVISOR, StackState, acquire, home_of, running, sweep
 
 log = logging.getLogger("ingestlab.stack")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from ingestlab.errors import StackError
+from ingestlab.core.errors import StackError
 from ingestlab.stack.state import write_private
 
 HOST = "127.0.0.1"

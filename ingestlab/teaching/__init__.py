@@ -11,8 +11,8 @@ from importlib import import_module
 from textwrap import shorten
 from typing import Any
 
-from ingestlab.errors import IngestError, TerminalError
-from ingestlab.teaching.desk import CHECKS, Desk, NotYet
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.teaching.checks import CHECKS, Desk, NotYet
 from ingestlab.teaching.order import explain_missing_names
 from ingestlab.teaching.workers import OwnWorker, start_worker
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ingestlab import stack
-from ingestlab.errors import StackError
-from ingestlab.jobs.run import reaching
-from ingestlab.ledger import connect
-from ingestlab.stack.listeners import listeners
-from ingestlab.teaching.desk import Desk, a_good_run, a_number, exercise, expect, into
+from ingestlab.core.errors import StackError
+from ingestlab.lake.ledger import connect
+from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.rq.run import reaching
+from ingestlab.teaching.checks import Desk, a_good_run, a_number, exercise, expect, into
 
 TABLE = "weblogs"
 SECOND = "access-2017-10-24.log"

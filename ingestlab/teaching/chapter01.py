@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ingestlab.teaching.desk import Desk, a, a_good_run, a_number, exercise, expect, into
+from ingestlab.teaching.checks import Desk, a, a_good_run, a_number, exercise, expect, into
 
 TABLE = "bts_alarms"
 

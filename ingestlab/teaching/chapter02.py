@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestlab.history import manifests
-from ingestlab.jobs import Run
-from ingestlab.storage import open_store
-from ingestlab.teaching.desk import Desk, NotYet, a, a_good_run, a_run, exercise, expect
+from ingestlab.lake.log import manifests
+from ingestlab.lake.storage.store import open_store
+from ingestlab.queue import Run
+from ingestlab.teaching.checks import Desk, NotYet, a, a_good_run, a_run, exercise, expect
 
 TABLE = "bts_alarms"
 RUNS = 4  # three of the night, and an urgent one

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from ingestlab.catalog import Catalog, load
-from ingestlab.jobs import Run
-from ingestlab.teaching.desk import Desk, a, a_good_run, doubled, exercise, expect, outcome_of
+from ingestlab.pipeline.catalog import Catalog, load
+from ingestlab.queue import Run
+from ingestlab.teaching.checks import Desk, a, a_good_run, doubled, exercise, expect, outcome_of
 
 TABLE = "my_alarms"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ingestlab.teaching.desk import Desk, NotYet, a, a_number, a_pair, exercise, expect, outcome_of
+from ingestlab.teaching.checks import Desk, NotYet, a, a_number, a_pair, exercise, expect, outcome_of
 
 STATE = 1000  # bytes that a state may have
 CUTS = ([5000], [10], [1, 400, 9000])  # where 10,000 numbers are cut

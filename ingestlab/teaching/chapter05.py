@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestlab.teaching.desk import Desk, a_good_run, a_number, a_run, doubled, exercise, expect, into
+from ingestlab.teaching.checks import Desk, a_good_run, a_number, a_run, doubled, exercise, expect, into
 
 TABLE = "slow_alarms"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ingestlab.search import search
-from ingestlab.teaching.desk import Desk, a, a_pair, exercise, expect
+from ingestlab.analytics.search import search
+from ingestlab.teaching.checks import Desk, a, a_pair, exercise, expect
 
 FIRST = 5  # packages among which the answer is to be
 HITS = 10

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ingestlab.catalog import Catalog, load
-from ingestlab.teaching.desk import Desk, a, a_good_run, doubled, exercise, expect
-from ingestlab.trial import Trial
+from ingestlab.engine.dry_run import Trial
+from ingestlab.pipeline.catalog import Catalog, load
+from ingestlab.teaching.checks import Desk, a, a_good_run, doubled, exercise, expect
 
 NAME = "my_weather"
 FEW = 12  # parts: one a month

@@ -6,7 +6,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from ingestlab.errors import IngestError, did_you_mean
+from ingestlab.core.errors import IngestError, did_you_mean
 from ingestlab.notebook import page
 
 FIX = 'Run the cells above first: menu Run, "Run All Above Selected Cell". A restarted kernel has forgotten them all.'

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ingestlab.errors import StackError
-from ingestlab.jobs.run import reaching
-from ingestlab.ledger import connect
-from ingestlab.settings import Settings, load_settings
-from ingestlab.stack.listeners import listeners
-from ingestlab.stack.parts import environment
+from ingestlab.core.errors import StackError
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.ledger import connect
+from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.rq.run import reaching
+from ingestlab.stack.services import environment
 
 PATIENCE = 60.0  # seconds for a worker to listen: it imports a lot
 GRACE = 10.0  # seconds for it to end when it is asked
@@ -64,7 +64,7 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _not_interrupted() as interrupts:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "ingestlab.worker", *queues],
+            [sys.executable, "-m", "ingestlab.queue.rq.worker", *queues],
             env=environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=output,

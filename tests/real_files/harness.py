@@ -17,11 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestlab.catalog import generic, load
-from ingestlab.errors import TerminalError, attempt
-from ingestlab.models import FetchedFile, Outcome, Piece
-from ingestlab.pipeline import Pipeline, Records
-from ingestlab.storage import LocalStore
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import FetchedFile, Outcome, Piece
+from ingestlab.interfaces import Records
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.pipeline.catalog import generic, load
+from ingestlab.pipeline.pipeline import Pipeline
 
 Columns = Mapping[str, Sequence[Any]]
 _OWN = ("_source", "_row")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestlab.errors import TerminalError
-from ingestlab.models import FetchedFile, Piece
-from ingestlab.pipeline import Records
-from ingestlab.readers.csv import Csv
-from ingestlab.storage import Store, open_store
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.csv.reader import Csv
+from ingestlab.interfaces import Records, Store
+from ingestlab.lake.storage.store import open_store
 
 CELLS = st.one_of(
     st.text(alphabet="aé7 .,;|\t\"'\\\n#-", max_size=6),

@@ -10,9 +10,9 @@ import pytest
 from harness import Case, Earlier, Found, all_cases, published, read_in_pieces, read_whole
 
 from ingestlab import stack as embedded
-from ingestlab.jobs import Run, submit
-from ingestlab.lake import Lake
-from ingestlab.settings import Settings
+from ingestlab.analytics.lake import Lake
+from ingestlab.core.settings import Settings
+from ingestlab.queue import Run, submit
 from ingestlab.stack import milvus
 
 CASES = tuple(case for case in all_cases() if milvus.installed() or "Embedding(" not in case.options)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from ingestlab.errors import TerminalError
-from ingestlab.sinks.vector_filters import Wish, wishes
-from ingestlab.sinks.vector_values import Collection, Filter, Scalar, Where
+from ingestlab.core.errors import TerminalError
+from ingestlab.sinks.milvus.vector_filters import Wish, wishes
+from ingestlab.sinks.milvus.vector_values import Collection, Filter, Scalar, Where
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})  # what may not stand in quotes as it is
 SOURCES = 200  # URIs in one expression; more make several

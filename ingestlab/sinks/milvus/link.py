@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 import stamina
 
-from ingestlab.errors import IngestError, TerminalError, TransientError
-from ingestlab.settings import Settings
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.settings import Settings
 
 CONNECT_SECONDS = 10.0
 GRPC = {"grpc.keepalive_time_ms": 300_000}  # a plain gRPC server hangs up on who asks more often, as pymilvus would

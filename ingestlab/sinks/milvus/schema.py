@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ingestlab.errors import TerminalError
-from ingestlab.sinks.vector_values import BASE, Collection, Column
+from ingestlab.core.errors import TerminalError
+from ingestlab.sinks.milvus.vector_values import BASE, Collection, Column
 
 PROPERTY = "ingestlab"  # of the collection: what it was made for, as JSON; both Lite and full servers keep it
 FORMAT = 1

@@ -1,0 +1,1 @@
+"""Profiles, aggregates, search and embedders."""

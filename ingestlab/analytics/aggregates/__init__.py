@@ -1,0 +1,1 @@
+"""Mergeable partial aggregates and their answers."""

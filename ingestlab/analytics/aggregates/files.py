@@ -1,0 +1,157 @@
+"""The states of published parts: a small Parquet file for each part and aggregate, staged with the part.
+
+Its name is made of the part's and of the aggregate's code, so that a reader can tell which parts lack states
+of the aggregate as it is declared now, and computes those from the rows.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestlab.analytics.aggregates.partials import make
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import Part, Value
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.aggregate import Aggregate
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.sinks.parquet import by_folder, staged_path, with_folders
+
+if TYPE_CHECKING:
+    from ingestlab.core.settings import Settings
+    from ingestlab.executors.dask import Cluster
+
+_DECLARED = b"ingestlab.aggregate"  # in a file's metadata: the declaration, as JSON
+
+
+class Work(Value):
+    """What one task needs, to compute the states of a part that no pipeline has just made."""
+
+    part: Part
+    batch: str
+    tenant: str
+    table: str
+    pipeline: PipelineSource
+
+
+class States:
+    """Stages the states of one table's parts below `staging`."""
+
+    def __init__(self, store: Store, tenant: str, table: str, staging: str) -> None:
+        self._store, self._where, self._staging = store, (tenant, table), staging
+
+    def stage(self, name: str, aggregate: Aggregate, part: Part, states: pa.Table) -> Part:
+        """Writes the states of one part."""
+        target = layout.states_of(*self._where, name, aggregate.code, part.target)
+        staged = staged_path(self._staging, target)
+        buffer = io.BytesIO()
+        table = states.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
+        self._store.write(staged, buffer.getbuffer())
+        return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
+
+
+def compute(
+    rows: pa.Table, parts: Iterable[Part], aggregates: Mapping[str, Aggregate], folders: Sequence[str]
+) -> list[tuple[str, Aggregate, Part, pa.Table]]:
+    """The states of parts that were just staged, from the rows that went in.
+
+    Args:
+        rows: The rows of all of them.
+        parts: One for each combination of values of the columns `folders`.
+        aggregates: By name.
+        folders: The pipeline's `partition_by`.
+
+    Raises:
+        TerminalError: An aggregate names a column that there is not, or one of the wrong type.
+    """
+    homes = {_folders_of(part, len(folders)): part for part in parts}
+    found = []
+    for name, aggregate in aggregates.items() if homes else ():
+        _check_columns(rows, name, aggregate)
+        for sub, piece in by_folder(make(rows, aggregate, folders), folders):
+            states = _ordered(with_folders(piece, f"{sub}/"), aggregate)
+            found.append((name, aggregate, homes[sub], states))
+    return found
+
+
+def restate(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A Dask task: computes the states of a staged part from its rows, and stages them.
+
+    The rows may be older than the declaration, and have a column of a type that it cannot be of. Then the part
+    has no states of that aggregate, and whoever reads it is told.
+    """
+    spec, store = Work.from_dict(work), open_store(lake, options)
+    writer = States(store, spec.tenant, spec.table, layout.staging(spec.batch))
+    home = layout.table(spec.tenant, spec.table)
+    done = []
+    for name, aggregate in load(spec.pipeline).aggregates.items():
+        states = attempt(from_part, store, spec.part.staged, spec.part.target[len(home) + 1 :], aggregate)
+        if not isinstance(states, TerminalError):
+            done.append(writer.stage(name, aggregate, spec.part, states).to_dict())
+    return done
+
+
+def restate_all(
+    parts: Iterable[Part],
+    batch: str,
+    where: tuple[str, str],
+    code: PipelineSource,
+    cluster: Cluster,
+    settings: Settings,
+) -> list[Part]:
+    """The states of staged parts that hold rows of others, one task a part; `where` is tenant and table."""
+    if not load(code).aggregates:
+        return []
+    work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
+    calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+    keys = [f"restate-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
+    return [Part.from_dict(p) for _, found in cluster.map(restate, calls, keys) for p in found]
+
+
+def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:
+    """The states of a part, from its rows.
+
+    Args:
+        store: The lake.
+        path: Where the part lies.
+        home: Where it lies in its table, or will: its folders name the partition columns.
+        aggregate: What to compute; columns that the part lacks are null.
+    """
+    file = pq.ParquetFile(pa.BufferReader(store.read(path)))
+    have = [name for name in aggregate.columns if name in file.schema_arrow.names]
+    rows = with_folders(file.read(have), home)
+    return _ordered(make(rows, aggregate), aggregate)
+
+
+def declaration(table: pa.Table) -> Aggregate:
+    """The aggregate as it was declared when these states were written."""
+    return Aggregate.from_dict(json.loads(table.schema.metadata[_DECLARED]))
+
+
+def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
+    missing = [c for c in aggregate.columns if c not in rows.column_names]
+    if missing:
+        have = ", ".join(rows.column_names)
+        wanted = f"the column '{missing[0]}', which the aggregate '{name}' is of"
+        raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the aggregate.")
+
+
+def _folders_of(part: Part, depth: int) -> str:
+    """The folders below its table in which a part lies."""
+    steps = part.target.split("/")[:-1]
+    return "/".join(steps[len(steps) - depth :])
+
+
+def _ordered(states: pa.Table, aggregate: Aggregate) -> pa.Table:
+    """The keys, then the states, and no folders that are no keys."""
+    keys = [key.name for key in aggregate.keys]
+    rest = [name for name in states.column_names if name not in keys and "(" in name]
+    return states.select([*keys, *rest])

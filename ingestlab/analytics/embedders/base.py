@@ -1,0 +1,148 @@
+"""What all models share once they are loaded, and how their options are understood."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import numpy as np
+
+from ingestlab.core.errors import IngestError, TerminalError, let_pass
+from ingestlab.pipeline.embedding import Kind, Spelling
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Run = Callable[[list[Any]], Any]
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Embedder(Protocol):
+    """A loaded model.
+
+    Attributes:
+        name: Which model, the same on every machine.
+        version: Which weights; vectors of two versions must not meet in one collection.
+        dim: How many numbers a vector has.
+        kind: What it takes: ``"text"`` (str) or ``"image"`` (the bytes of image files).
+        batch: How many it likes at a time.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - documented above
+    @property
+    def version(self) -> str: ...  # noqa: D102
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+
+    def embed(self, batch: Sequence[Any]) -> Vectors:
+        """Vectors of a batch: float32 of shape (n, dim). Thread-safe; says nothing of empty input."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The Embedder that the modules of this package make."""
+
+    name: str
+    version: str
+    dim: int
+    kind: Kind
+    batch: int
+    run: Run
+
+    def embed(self, batch: Sequence[Any]) -> Vectors:
+        """Vectors of a batch, checked.
+
+        Raises:
+            TerminalError: The model failed, or gave something else than `dim` numbers for each.
+        """
+        return shaped(self.run, batch, self.name, self.dim)
+
+
+class ShapeError(TerminalError):
+    """A model that gives something else than a vector for each input: no input's fault."""
+
+
+def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
+    """What a model makes of a batch, as float32 of shape (n, dim), whatever dim is; all of it must be finite."""
+    vectors = shaped(run, batch, name)
+    if not np.isfinite(vectors).all():
+        wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
+        raise TerminalError(wanted, "NaN or infinity among them", "Mend the model, or leave such inputs out.")
+    return vectors
+
+
+def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
+    """What a model makes of a batch, as float32 of shape (n, dim); any length of vectors if `dim` is None."""
+    wanted = f"{len(batch)} vectors of {dim or 'some'} finite numbers from '{name}'"
+    try:
+        with np.errstate(over="ignore"):  # infinity is told
+            vectors = np.asarray(run(list(batch)), dtype=np.float32)
+    except (IngestError, MemoryError):
+        raise
+    except BaseException as error:  # models are other people's code, and must not end the process
+        let_pass(error)
+        raise TerminalError.wrap(error, wanted, "Try it on one of the inputs, outside of a pipeline.") from error
+    if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
+        raise ShapeError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")
+    return vectors
+
+
+def chosen(model: Spelling, **defaults: Any) -> dict[str, Any]:
+    """The options of a model, each of the type of its default.
+
+    Raises:
+        TerminalError: It has no such option, or the option no such value.
+    """
+    if unknown := sorted(set(model.options) - set(defaults)):
+        fix = f"It has {', '.join(defaults)}." if defaults else "It has none."
+        raise TerminalError(f"an option of '{model.scheme}'", f"{unknown[0]!r}", fix)
+    return {name: _typed(model, name, default) for name, default in defaults.items()}
+
+
+def title(model: Spelling, *unsaid: str) -> str:
+    """The name of a model that is the same on every machine: files go by their own names, options are told.
+
+    Args:
+        model: As it was spelled.
+        unsaid: Options that have nothing to do with its vectors, or are told by the version of the weights.
+    """
+    told = {name: value for name, value in sorted(model.options.items()) if name not in unsaid}
+    target = f":{Path(model.target).name}" if model.target else ""
+    return f"{model.scheme}{target}" + (f"?{urlencode(told, safe=',')}" if told else "")
+
+
+def _typed(model: Spelling, name: str, default: Any) -> Any:
+    text = model.options.get(name)
+    if text is None:
+        return default
+    try:
+        return _TRUTH[text.lower()] if isinstance(default, bool) else type(default)(text)
+    except (KeyError, ValueError):
+        wanted = f"{type(default).__name__} as option '{name}' of '{model.scheme}'"
+        raise TerminalError(wanted, repr(text), f"It is {default!r} if left out.") from None
+
+
+def weights_version(pieces: Iterable[bytes | memoryview]) -> str:
+    """Names weights by their content."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()[:16]
+
+
+def file_version(*paths: Path) -> str:
+    """Names weights by the content of their files."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:16]

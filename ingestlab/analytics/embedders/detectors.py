@@ -1,0 +1,84 @@
+"""Finding objects in images: what each is, how sure that is, and in which box it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.analytics.embedders.images import Box
+from ingestlab.analytics.embedders.registry import Embedder, load
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.pipeline.embedding import Model
+
+BOX = ("left", "top", "right", "bottom")
+DETECTIONS = pa.schema(
+    [
+        ("image", pa.int32()),  # which of those given, from 0
+        ("label", pa.string()),  # what it is
+        ("confidence", pa.float32()),  # from 0 to 1
+        *((side, pa.float32()) for side in BOX),  # pixels of the image, as it is meant to be seen
+    ]
+)
+Found = tuple[str, float, Box]  # an object: label, confidence, and box
+Detect = Callable[[Sequence[bytes]], pa.Table]
+
+
+@runtime_checkable
+class Detector(Embedder, Protocol):
+    """A model that also finds objects in images."""
+
+    def detect(self, images: Sequence[bytes]) -> pa.Table:
+        """What is found in images, given as bytes: of the schema DETECTIONS, by image, the surest first."""
+        ...
+
+
+def detector(model: Model) -> Detect:
+    """What finds objects in images: a model, loaded, or a function of the user's.
+
+    The function takes a list of images as bytes, and gives for each a list of its objects: label, confidence,
+    and box (left, top, right, bottom, in pixels).
+
+    Raises:
+        TerminalError: There is no such model, it is not installed, or finds no objects.
+    """
+    if not isinstance(model, str):
+        return partial(_asked, model)
+    found = load(model, "image")
+    if not isinstance(found, Detector):
+        fix = "E.g. 'ultralytics:yolo11n.pt', or a function of your own."
+        raise TerminalError("a model that finds objects", f"'{model}', which only gives vectors", fix)
+    return found.detect
+
+
+def as_table(found: Iterable[Iterable[Found]]) -> pa.Table:
+    """Objects of images as a table of the schema DETECTIONS; in each image the surest first."""
+    rows = [row for image, objects in enumerate(found) for row in _rows(image, objects)]
+    return pa.Table.from_pylist(rows, schema=DETECTIONS)
+
+
+def _rows(image: int, objects: Iterable[Found]) -> Iterator[dict[str, Any]]:
+    for label, confidence, box in sorted(objects, key=lambda one: -one[1]):
+        sides = zip(BOX, map(float, box), strict=True)
+        yield {"image": image, "label": str(label), "confidence": float(confidence), **dict(sides)}
+
+
+def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> pa.Table:
+    """What a function finds, checked."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    wanted = f"for each of {len(images)} images a list of (label, confidence, (left, top, right, bottom)) from '{name}'"
+    try:
+        found = list(function(list(images)))
+        table = as_table(found)
+    except (IngestError, MemoryError):
+        raise
+    except Exception as error:  # it is other people's code
+        raise TerminalError.wrap(error, wanted, "Try it on one of the images, outside of a pipeline.") from error
+    if len(found) != len(images):
+        raise TerminalError(wanted, f"{len(found)} lists", "An image without objects has an empty list.")
+    if not all(pc.all(pc.is_finite(table[name])).as_py() for name in ("confidence", *BOX) if len(table)):
+        raise TerminalError(wanted, "NaN or infinity among them", "Mend the function, or leave such objects out.")
+    return table

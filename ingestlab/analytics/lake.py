@@ -1,0 +1,276 @@
+"""Reads what is published: by the manifests, so that a commit in progress is seen wholly or not at all.
+
+Other tools need none of this: a table's folder holds finished Parquet parts and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from ingestlab.analytics.aggregate_reader import Summaries, keys_of
+from ingestlab.analytics.profile_reader import portray
+from ingestlab.analytics.profiles.report import TableProfile
+from ingestlab.analytics.table_schema import exactly, schema_of
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import TerminalError, did_you_mean
+from ingestlab.core.models import NAME, Manifest, Part
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import REJECTS
+from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import duckdb
+    import polars as pl
+
+_NO_ROWS = pa.schema([("_source", pa.dictionary(pa.int32(), pa.string())), ("_row", pa.int64())])
+
+_FOLDERS = b"ingestlab.folders"  # in a schema: the columns that folders name
+_TRIES = 3  # to read the parts of a table before a commit replaces one of them
+
+
+class Table:
+    """The published rows of one table, as of the moment it was opened.
+
+    Columns that only some parts have are null elsewhere; where the parts' types differ they are widened, and
+    those that have nothing in common, or a value that the wider type has no room for, become text. Partition
+    columns are read from the folders' names in the type that was published: whole numbers as such, all else as
+    text, so a day is ``"2017-10-23"`` and a code ``"007"``.
+
+    Args:
+        store: The lake.
+        tenant: Whose table it is.
+        name: Its name; ``<table>__rejects`` is the table of another's rejects, ``<table>__vectors`` of its vectors.
+    """
+
+    def __init__(self, store: Store, tenant: str, name: str) -> None:
+        self.tenant, self.name = tenant, name
+        self._store = store
+        self.folder = layout.table(tenant, name)
+
+    @cached_property
+    def manifests(self) -> list[Manifest]:
+        """The commits that made the table, oldest first."""
+        return manifests(self._store, self.tenant, _base(self.name))
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The Parquet files of the table."""
+        return tuple(p for p in live_parts(self.manifests) if p.target.startswith(self.folder + "/"))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return sum(p.rows for p in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its Parquet files."""
+        return sum(p.size for p in self.parts)
+
+    @property
+    def path(self) -> str:
+        """The folder, as other tools take it."""
+        return self._store.full(self.folder)
+
+    def dataset(self) -> ds.Dataset:
+        """The table as a pyarrow dataset; without any part it has the columns that ingestlab adds to all tables."""
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> ds.Dataset:
+        if not self.parts:
+            return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
+        schema = self._columns
+        return _factory(self._store, self.folder, [p.target for p in self.parts], schema).finish(schema)
+
+    @cached_property
+    def _columns(self) -> pa.Schema:
+        """The columns as readers see them, those of folders last."""
+        if _base(self.name) != self.name:
+            names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
+            return names.inspect(promote_options="permissive")
+        found = schema_of(self._store, (self.tenant, self.name), self.manifests)
+        kinds = exactly(found, self._store, self.parts)
+        last = found.folder_columns
+        return pa.schema(
+            [
+                *((name, kind) for name, kind in kinds.items() if name not in last),
+                *_NO_ROWS,
+                *((name, kinds[name]) for name in last),
+            ],
+            metadata=None if not last else {_FOLDERS: ",".join(last).encode()},
+        )
+
+    def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """The rows as an Arrow table; `columns` and `where` are pushed down to the files.
+
+        Where a commit has replaced parts since the table was opened, its rows are those of now.
+        """
+        names = list(columns) if columns else None
+        for _ in range(_TRIES - 1):
+            try:
+                return self.dataset().to_table(columns=names, filter=where)
+            except FileNotFoundError:
+                self._reopen()
+        return self.dataset().to_table(columns=names, filter=where)
+
+    def _reopen(self) -> None:
+        """Forgets what was looked up."""
+        for name in ("manifests", "parts", "_columns", "_dataset"):
+            self.__dict__.pop(name, None)
+
+    def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
+        """The rows as a pandas frame on Arrow memory."""
+        frame: pd.DataFrame = self.arrow(columns, where).to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def dask(self) -> dd.DataFrame:
+        """The rows as a Dask frame, one partition for each part."""
+        import dask.dataframe as dd  # noqa: PLC0415 - slow to import
+
+        schema = self.dataset().schema
+        meta = schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype)
+        targets = [p.target for p in self.parts]
+        frame: dd.DataFrame = (
+            dd.from_map(_read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta)
+            if targets
+            else dd.from_pandas(meta, npartitions=1)
+        )
+        return frame
+
+    def polars(self) -> pl.DataFrame:
+        """The rows as a Polars frame."""
+        import polars as pl  # noqa: PLC0415 - optional
+
+        return pl.DataFrame(self.arrow())
+
+    def duckdb(self) -> duckdb.DuckDBPyRelation:
+        """The table as a DuckDB relation, read when it is asked."""
+        import duckdb  # noqa: PLC0415 - optional
+
+        return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}: {self.rows:,} rows in {len(self.parts)} parts, {self.bytes:,} bytes>"
+
+
+class Lake:
+    """All tables of a tenant."""
+
+    def __init__(self, settings: Settings, tenant: str | None = None) -> None:
+        self._store = open_store(settings.lake_url, settings.storage_options)
+        self.url, self.tenant = settings.lake_url, tenant or settings.tenant
+        check_tenant(self.tenant, settings)
+        self._settings = settings
+
+    def tables(self) -> list[Table]:
+        """The tables with something committed, by name."""
+        folder = layout.manifests(self.tenant)
+        names = sorted({p[len(folder) + 1 :].split("/")[0] for p in self._store.walk(folder)})
+        return [Table(self._store, self.tenant, name) for name in names]
+
+    def table(self, name: str) -> Table:
+        """One table; raises TerminalError with the tables there are."""
+        table = Table(self._store, self.tenant, name)
+        if not re.fullmatch(NAME, name) or not table.manifests:
+            names = [t.name for t in self.tables()]
+            wanted = f"a table of tenant {self.tenant} ({', '.join(names) or 'none yet'})"
+            fix = "`ingestlab tables` lists them." if names else "One is there when a run has published into it."
+            raise TerminalError(wanted, f"'{name}'", did_you_mean(name, names, fix))
+        return table
+
+    def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
+        """The rows of a table that were kept aside: one for each, with its reason and its raw text."""
+        self.table(name)
+        where = None
+        for column, value in (("run", run), ("rule", rule)):
+            if value is not None:
+                test = pc.field(column) == value
+                where = test if where is None else where & test
+        return Table(self._store, self.tenant, layout.rejects(name)).pandas(where=where)
+
+    def profile(self, table: str, run: str | None = None) -> TableProfile:
+        """What a table's columns look like, and how the rows of its last run, or of `run`, differ from those before.
+
+        Raises:
+            TerminalError: There is no such table, or the run published nothing into it.
+        """
+        if self.table(table).name.endswith(layout.rejects("")):
+            raise TerminalError("a table of published rows", f"'{table}'", "lab.rejects() shows what was kept aside.")
+        return portray(self._store, self.tenant, table, run)
+
+    def aggregates(self, table: str) -> list[str]:
+        """The names of a table's aggregates; raises TerminalError if it has none."""
+        names = self._summaries(table).names()
+        if not names:
+            fix = "Declare one in the pipeline: Pipeline(aggregates={…})."
+            raise TerminalError(f"an aggregate of table {table}", "none", fix)
+        return names
+
+    def aggregate(self, table: str, name: str) -> pd.DataFrame:
+        """An aggregate of all rows that are published now: keys and measures, one row for each group.
+
+        Raises:
+            TerminalError: There is no such table or aggregate.
+        """
+        found = self._summaries(table).read(name)
+        frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
+        frame.attrs["keys"] = keys_of(found)
+        return frame
+
+    def materialize(self, table: str, name: str, to: str | None = None) -> str:
+        """Writes an aggregate as one plain Parquet file for other tools, and says where.
+
+        Args:
+            table: The table.
+            name: Its aggregate.
+            to: A file or URL; without it, ``aggregates/<tenant>/<table>/<name>.parquet`` in the lake.
+        """
+        return self._summaries(table).write(name, to)
+
+    def _summaries(self, table: str) -> Summaries:
+        self.table(table)
+        return Summaries(self._store, self._settings, self.tenant, table)
+
+
+def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
+    """A store as pyarrow sees it: its filesystem, and the lake's root in it."""
+    if isinstance(store, ObjectStore):
+        return pafs.PyFileSystem(pafs.FSSpecHandler(store.fs)), store.root
+    assert isinstance(store, LocalStore)
+    return pafs.LocalFileSystem(), store.url.rstrip("/") + "/"
+
+
+def _base(name: str) -> str:
+    """The table that a table of rejects or vectors belongs to."""
+    return name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
+
+
+def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schema) -> ds.FileSystemDatasetFactory:
+    """What makes a dataset of parts, whose folders name the columns that a schema says."""
+    filesystem, root = _arrow_filesystem(store)
+    names = (schema.metadata or {}).get(_FOLDERS, b"").decode().split(",")
+    folders = ds.HivePartitioning(pa.schema([schema.field(name) for name in names if name]))
+    options: Any = ds.FileSystemFactoryOptions(partitioning=folders, partition_base_dir=root + folder)
+    paths = [root + target for target in targets]
+    return ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
+
+
+def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:
+    """One part as a frame: runs on Dask workers."""
+    factory = _factory(store, folder, [target], schema)
+    frame: pd.DataFrame = factory.finish(schema).to_table().to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

@@ -1,0 +1,85 @@
+"""Reads the profile of a table: of the rows that it has now, and of what each of its runs has published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ingestlab.analytics.profiles.files import believed, kinds_of, profile_of
+from ingestlab.analytics.profiles.merging import merge
+from ingestlab.analytics.profiles.report import RunProfile, TableProfile
+from ingestlab.analytics.profiles.states import Profile
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.models import Manifest
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.log import live_parts, manifests
+
+_TRIES = 3
+
+
+def portray(store: Store, tenant: str, table: str, run: str | None = None) -> TableProfile:
+    """The profile of a table, and how one of its runs differs from those before it.
+
+    Args:
+        store: The lake.
+        tenant: Whose table it is.
+        table: Its name; rejects have no profile.
+        run: The run to compare; without it, the last one that published rows.
+
+    Raises:
+        TerminalError: The run published nothing into this table, or a part of it is gone.
+        TransientError: Parts were replaced as fast as they were looked up.
+    """
+    known: set[str] = set()
+    for _ in range(_TRIES):
+        history = manifests(store, tenant, table)
+        try:
+            return _portray(store, layout.table(tenant, table), history, run)
+        except FileNotFoundError as error:  # a commit has replaced a part since its manifest was read
+            if known == (now := {m.batch for m in manifests(store, tenant, table)}):
+                raise TerminalError.wrap(error, f"all parts of {table}", "`ingestlab reconcile` lists them.") from error
+            known = now
+    raise TransientError(f"the parts of {table} to stand still for a moment", "commits all the while", "Try again.")
+
+
+def _portray(store: Store, home: str, history: Sequence[Manifest], run: str | None) -> TableProfile:
+    live = [part for part in live_parts(history) if part.target.startswith(f"{home}/")]
+    found = list(believed(history, live))
+    covered = {target for one in found for target in one.parts}
+    kinds = kinds_of(history)
+    read = {
+        part.target: profile_of(store, part.target, part.target[len(home) + 1 :], kinds)
+        for part in live
+        if part.target not in covered
+    }
+    return TableProfile(
+        table=home.rsplit("/", 1)[1],
+        now=merge([*(one.profile for one in found), *read.values()]),
+        runs=_runs(history, read, run),
+        read=len(read),
+    )
+
+
+def _runs(history: Sequence[Manifest], read: Mapping[str, Profile], run: str | None) -> tuple[RunProfile, ...]:
+    """What each run has published, in the order of their last commits, up to the given one."""
+    made: dict[str, list[Profile]] = {}
+    ended: dict[str, str] = {}
+    for manifest in history:
+        if fresh := _published(manifest, read):
+            made[manifest.run] = [*made.pop(manifest.run, ()), *fresh]
+            ended[manifest.run] = manifest.committed_at
+    if run is not None and run not in made:
+        last = ", ".join(list(made)[-5:]) or "none"
+        raise TerminalError(f"a run that published rows (the last: {last})", f"'{run}'", "`ingestlab runs` lists them.")
+    names = list(made)
+    shown = names if run is None else names[: names.index(run) + 1]
+    return tuple(RunProfile(name, ended[name], merge(made[name])) for name in shown)
+
+
+def _published(manifest: Manifest, read: Mapping[str, Profile]) -> list[Profile]:
+    """The profiles of the rows that a commit brought in; of one without profiles, as far as its parts were read."""
+    if manifest.kind == "compact":
+        return []
+    if manifest.profile:
+        return [one.profile for one in manifest.profile if not one.anew]
+    return [read[part.target] for part in manifest.parts if part.target in read]

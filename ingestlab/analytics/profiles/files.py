@@ -1,0 +1,150 @@
+"""Which profile belongs to which parts: kept in manifests, good as long as all of its parts live.
+
+A task profiles the rows that it publishes, so a manifest has a profile for each task, or for some tasks
+together where there are many. A commit that replaces parts profiles what is left of them anew, and with them
+the parts that shared a profile with them: rows cannot be taken out of a profile. A reader believes the profiles
+whose parts all live, and reads the parts that none covers, such as those of older versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from ingestlab.analytics.profiles.kinds import Kind, parse
+from ingestlab.analytics.profiles.merging import merge
+from ingestlab.analytics.profiles.states import Profile, profile
+from ingestlab.core.models import Manifest, Part, Profiled, Receipt, Value
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.parquet import with_folders
+
+if TYPE_CHECKING:
+    from ingestlab.core.settings import Settings
+    from ingestlab.executors.dask import Cluster
+
+MAX_STATES = 1_000  # of columns, in one manifest: about 600 kB
+
+
+class Work(Value):
+    """What one task needs, to profile a part that lies at `path`, and will be `name` in its table."""
+
+    path: str
+    name: str
+    kinds: dict[str, str] = Field(default_factory=dict)  # of the columns that its folders name, where they are known
+
+
+def of_receipts(receipts: Iterable[Receipt]) -> tuple[Profiled, ...]:
+    """The profiles for a manifest: of each task, or of tasks together where they would be too many."""
+    found = [Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in receipts if r.parts and r.profile]
+    return _folded(found)
+
+
+def of_tables(tables: Sequence[pa.Table]) -> Profile:
+    """The profile of what one task publishes."""
+    return profile(tables[0]) if len(tables) == 1 else merge(profile(table) for table in tables)
+
+
+def reprofile(
+    parts: Iterable[Part],
+    replaced: Collection[str],
+    history: Sequence[Manifest],
+    live: Iterable[Part],
+    home: str,
+    cluster: Cluster,
+    settings: Settings,
+    soon: Collection[str] = (),
+) -> tuple[Profiled, ...]:
+    """The profiles that a commit needs because it replaces parts: one task a part.
+
+    Args:
+        parts: Staged parts that hold rows of earlier ones.
+        replaced: Targets of those.
+        history: The table's manifests before this commit.
+        live: The parts that these name and that no later one has replaced.
+        home: The table's folder.
+        cluster: Where to do it.
+        settings: Where the lake is.
+        soon: Targets of parts that are about to be replaced too: it is not worth it for them.
+    """
+    gone = set(replaced)
+    shared = {t for one in believed(history, live) if gone & set(one.parts) for t in one.parts} - gone - set(soon)
+    where = {p.target: p.staged for p in parts} | {target: target for target in sorted(shared)}
+    kinds = kinds_of(history)
+    work = [Work(path=path, name=target.removeprefix(f"{home}/"), kinds=kinds) for target, path in where.items()]
+    calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+    keys = [f"profile-{path}" for path in where.values()]
+    done = dict(cluster.map(read_profile, calls, keys))
+    return _folded([Profiled(parts=(target,), anew=True, **done[i]) for i, target in enumerate(where)])
+
+
+def read_profile(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
+    """A Dask task: the profile of a part, from its rows."""
+    spec = Work.from_dict(work)
+    return profile_of(open_store(lake, options), spec.path, spec.name, spec.kinds)
+
+
+def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> Profile:
+    """The profile of a part, a row group at a time.
+
+    Args:
+        store: The lake.
+        path: Where the part lies.
+        name: Its path in its table: the folders name the partition columns.
+        kinds: What those columns hold, by :func:`kinds_of`; else they are integers if they look so, or text.
+    """
+    file = pq.ParquetFile(pa.BufferReader(store.read(path)))
+    groups = (file.read_row_group(i) for i in range(file.num_row_groups))
+    return merge(profile(typed_folders(rows, name, kinds)) for rows in groups)
+
+
+def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Profiled]:
+    """The profiles whose parts all live, the latest where two are of the same part."""
+    left = {part.target for part in live}
+    for manifest in reversed(history):
+        for one in manifest.profile:
+            if left.issuperset(one.parts):
+                left.difference_update(one.parts)
+                yield one
+
+
+def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
+    """What the partition columns were when they were last published: folders' names are text."""
+    steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
+    names = {step.partition("=")[0] for step in steps if "=" in step}
+    kinds: dict[str, Kind] = {}
+    for one in (one for manifest in history for one in manifest.profile):
+        kinds |= {name: one.columns[name]["kind"] for name in names & one.columns.keys()}
+    return kinds
+
+
+def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
+    """Rows of a part with the columns that the folders of `name` stand for; arguments as in :func:`profile_of`."""
+    table = with_folders(rows, name)
+    for column in table.column_names[rows.num_columns :]:
+        values = table[column].combine_chunks()
+        try:
+            parsed = parse(values, kinds.get(column))
+        except pa.ArrowInvalid:  # once the column was of another kind
+            parsed = values
+        table = table.set_column(table.column_names.index(column), column, parsed)
+    return table
+
+
+def _folded(found: Sequence[Profiled]) -> tuple[Profiled, ...]:
+    """Neighbours together, so that there are at most 1,000 states of columns."""
+    room = max(1, MAX_STATES // max((len(one.columns) for one in found), default=1))
+    size = -(-len(found) // room)
+    if size <= 1:
+        return tuple(found)
+    groups = (found[i : i + size] for i in range(0, len(found), size))
+    return tuple(_together(group) for group in groups)
+
+
+def _together(group: Sequence[Profiled]) -> Profiled:
+    targets = tuple(target for one in group for target in one.parts)
+    return Profiled(parts=targets, anew=group[0].anew, **merge(one.profile for one in group))

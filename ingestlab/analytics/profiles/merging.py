@@ -1,0 +1,145 @@
+"""Profiles of some rows and of others, as the profile of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles.kinds import Kind, common, from_json, recode, to_json
+from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, Profile, State
+
+
+def merge(profiles: Iterable[Profile]) -> Profile:
+    """The profile of all rows together; the order matters to the last bits of floats' sums only."""
+    found = list(profiles)
+    states: dict[str, list[State]] = {}
+    for one in found:
+        for name, state in one["columns"].items():
+            states.setdefault(name, []).append(state)
+    # A column that is missing in some rows is null there, unless it was one too many to have a state.
+    cut = [one["columns"] for one in found if one["omitted"]]
+    names = [name for name in states if all(name in columns for columns in cut)][:MAX_COLUMNS]
+    most = max((len(one["columns"]) + one["omitted"] for one in found), default=0)
+    return {
+        "rows": sum(one["rows"] for one in found),
+        "columns": {name: merge_states(states[name]) for name in names},
+        "omitted": max(most, len(states)) - len(names),
+    }
+
+
+def merge_states(states: Sequence[State]) -> State:
+    """The state of all values of a column together."""
+    if len(states) == 1:
+        return states[0]
+    full = [state for state in states if state["count"]]
+    kind = _kind(full or states)
+    merged: State = {"kind": kind, "count": sum(state["count"] for state in full)}
+    if not full or kind == "other":
+        return merged
+    known = [_recoded(state, kind) for state in full]
+    for name in ("nan", "inf"):
+        if count := sum(state.get(name, 0) for state in known):
+            merged[name] = count
+    for name, choose in (("short", min), ("long", max), ("min", min), ("max", max)):
+        if values := [state[name] for state in known if name in state]:
+            merged[name] = choose(values, key=lambda value: from_json(value, kind))
+    return merged | _sums(known) | _tops(known) | _sketch(full, known)
+
+
+def mean(state: State) -> float | None:
+    """The mean of a column's finite numbers, of times in nanoseconds; None where there are none."""
+    return _number(state["sum"]) / _numbers(state) if "sum" in state else None
+
+
+def deviation(state: State) -> float | None:
+    """The standard deviation of a column's finite numbers, with ddof=1; None where there are less than two."""
+    size = _numbers(state)
+    return math.sqrt(_number(state["m2"]) / (size - 1)) if "m2" in state and size > 1 else None
+
+
+def distinct(state: State) -> int:
+    """How many different values a column has, NaN aside: exact up to 24, else within the error of the sketch."""
+    if "hll" in state:
+        return round(sketches.estimate(sketches.unpack(state["hll"])))
+    return len(state.get("top", ()))
+
+
+def _kind(states: Sequence[State]) -> Kind:
+    kind: Kind = "null"
+    for state in states:
+        kind = common(kind, state["kind"])
+    return kind
+
+
+def _numbers(state: State) -> int:
+    """How many finite numbers a column has."""
+    return int(state["count"] - state.get("nan", 0) - state.get("inf", 0))
+
+
+def _number(kept: Any) -> Any:
+    return float(kept) if isinstance(kept, str) else kept  # "inf": JSON has no number for it
+
+
+def _recoded(state: State, kind: Kind) -> State:
+    """A state as one of a column of another kind; of kinds that do not go together only the count is left."""
+    old: Kind = state["kind"]
+    if old == kind:
+        return state
+    if kind == "mixed":
+        return {"kind": kind, "count": state["count"]}
+    ends: State = {name: recode(state[name], old, kind) for name in ("min", "max") if name in state}
+    return {**state, **ends, "kind": kind, "top": [[recode(v, old, kind), n] for v, n in state["top"]]}
+
+
+def _sums(states: Sequence[State]) -> State:
+    """Sums add up, and so do squared deviations with those of the means from their common one."""
+    found = [(_numbers(s), _number(s["sum"]), _number(s["m2"])) for s in states if "sum" in s]
+    if not found:
+        return {}
+    total = sum(part for _, part, _ in found)
+    middle = total / sum(size for size, _, _ in found)
+    off = ((size, m2, part / size - middle) for size, part, m2 in found)
+    squares = float(sum(m2 + size * d * d for size, m2, d in off))  # not d**2, which fails where it is infinite
+    return {"sum": total if isinstance(total, int) else to_json(total, "float"), "m2": to_json(squares, "float")}
+
+
+def _tops(states: Sequence[State]) -> State:
+    """The summaries' counts together; what does not fit takes its share from all, by Misra and Gries' rule."""
+    if not any("top" in state for state in states):
+        return {}
+    counts: dict[Any, int] = {}
+    for state in states:
+        for value, count in state.get("top", ()):
+            counts[value] = counts.get(value, 0) + count
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    over = ranked[TOP][1] if len(ranked) > TOP else 0
+    slack = over + sum(state.get("slack", 0) for state in states)
+    top = [[value, count - over] for value, count in ranked[:TOP] if count > over]
+    return {"top": top} | ({"slack": slack} if slack else {})
+
+
+def _sketch(states: Sequence[State], known: Sequence[State]) -> State:
+    """The sketches together; none is needed where the commonest values are all there are."""
+    kept = [sketches.unpack(state["hll"]) for state in states if "hll" in state]
+    values: dict[Kind, set[Any]] = {}
+    for state in states:
+        if "hll" not in state:
+            values.setdefault(state["kind"], set()).update(value for value, _ in state.get("top", ()))
+    if not kept and known[0]["kind"] != "mixed" and len({v for s in known for v, _ in s.get("top", ())}) <= TOP:
+        return {}
+    kept += [sketches.registers(_hashes(list(found), kind)) for kind, found in values.items()]
+    return {"hll": sketches.pack(np.maximum.reduce(kept))}
+
+
+def _hashes(values: list[Any], kind: Kind) -> sketches.Hashes:
+    """The hashes of kept values, none of which was cut."""
+    if kind == "text":
+        return sketches.hash_texts(pa.array(values, pa.string()))
+    if kind in ("float", "decimal"):
+        return sketches.hash_numbers(np.array(values, dtype=np.float64))
+    return sketches.hash_numbers(np.array([int(value) & (1 << 64) - 1 for value in values], dtype=np.uint64))

@@ -1,0 +1,223 @@
+"""The profile of a table: a small state for each column, made of the rows that a task publishes.
+
+A state is plain JSON of some hundred bytes: how many values, the least and the greatest, their sum and squared
+deviations, the lengths of texts, the commonest values, and where those are not all there are, a sketch of how
+many different ones. Rows, nulls, least, greatest, lengths and sums of integers are exact; floats add up as
+doubles do. Sums and deviations are of finite numbers; times count as nanoseconds.
+
+The commonest values are a Misra-Gries summary: a count is at most `slack` too low, and `slack` is at most a
+25th of the column's values. Where a task's column has more than 65,536 values, and mostly different ones, they
+are counted in a sample of 32,768, which adds 0.6 % of the values (two standard errors). Nothing else is sampled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles.kinds import MAX_TEXT, Kind, clip, integers, kind_of, to_json, unit
+
+MAX_COLUMNS = 500
+TOP = 24  # values that a state keeps
+NOT_DATA = ("_source", "_row")  # columns that every table has
+
+State = dict[str, Any]
+Profile = dict[str, Any]  # {"rows": 3, "columns": {name: State}, "omitted": 0}
+Numbers = np.ndarray[Any, Any]
+Counts = Numbers | None  # how often each value comes; None: the values are all there are, some more than once
+
+_LARGE = 65_536  # values; up to here all are counted
+_PROBE = 4_096
+_SAMPLE = 32_768
+_BLOCK = 65_536
+_MAX_RANGE = 65_536  # of integers that are counted by their place
+
+
+def profile(table: pa.Table) -> Profile:
+    """The profile of some rows; only the first 500 columns have one, `omitted` counts the others."""
+    names = [name for name in table.column_names if name not in NOT_DATA]
+    columns = {name: _state_or_count(table[name]) for name in names[:MAX_COLUMNS]}
+    return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
+
+
+def _state_or_count(column: pa.ChunkedArray) -> State:
+    """The state of a column; of one that cannot be described how many values it has: a profile fails no file."""
+    try:
+        return column_state(column)
+    except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
+        return {"kind": "other", "count": len(column) - column.null_count}
+
+
+def column_state(column: pa.ChunkedArray) -> State:
+    """The state of one column."""
+    array = _one_array(column)
+    type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    kind = kind_of(type_)
+    state: State = {"kind": kind, "count": len(array) - array.null_count}
+    if not state["count"] or kind in ("other", "null"):
+        return state
+    values, counts = _count(array, kind)
+    if kind in ("text", "bytes"):
+        return state | _describe_texts(values, counts, kind)
+    return state | _describe_numbers(values, counts, kind, unit(type_))
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, without what wraps its values."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries() if column.num_chunks > 1 else column
+        if any(chunk.dictionary.null_count for chunk in column.chunks):
+            column = column.cast(column.type.value_type)
+    elif pa.types.is_decimal32(column.type) or pa.types.is_decimal64(column.type):
+        column = column.cast(pa.decimal128(column.type.precision, column.type.scale))
+    elif pa.types.is_float16(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.float32() if pa.types.is_float16(column.type) else pa.large_string())
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _count(array: pa.Array, kind: Kind) -> tuple[pa.Array, Counts]:
+    """The different values, booleans and times as integers, and how often each comes.
+
+    Where that would take too long: all values, and None.
+    """
+    if pa.types.is_dictionary(array.type):
+        places, counts = _count_small(array.indices, 0, len(array.dictionary) - 1)
+        return integers(array.dictionary.take(places), kind), counts
+    plain = integers(array, kind)
+    if pa.types.is_integer(plain.type):
+        least, greatest = pc.min_max(plain).as_py().values()
+        if greatest - least < min(_MAX_RANGE, 1_000 + 4 * len(plain)) and greatest < 1 << 62:
+            return _count_small(plain, least, greatest)
+    if len(plain) > _LARGE:
+        probe = plain.take(_chosen(len(plain), _PROBE)).drop_null()
+        if pc.count_distinct(probe).as_py() > 0.9 * len(probe):
+            return plain.drop_null(), None
+    return _count_any(plain)
+
+
+def _count_small(array: pa.Array, least: int, greatest: int) -> tuple[pa.Array, Numbers]:
+    """Counts integers of a small range by their place: four times as fast as by a hash table."""
+    nulls = array.null_count
+    numbers = (array.fill_null(least) if nulls else array).to_numpy()
+    counts = np.zeros(greatest - least + 1, np.int64)
+    for at in range(0, len(numbers), _BLOCK):  # small arrays stay in the processor's cache
+        places = np.subtract(numbers[at : at + _BLOCK], least, dtype=np.int64, casting="unsafe")
+        counts += np.bincount(places, minlength=len(counts))
+    counts[0] -= nulls
+    found = np.flatnonzero(counts)
+    return pa.array((found + least).astype(array.type.to_pandas_dtype())), counts[found]
+
+
+def _count_any(array: pa.Array) -> tuple[pa.Array, Numbers]:
+    values, counts = pc.value_counts(array.drop_null() if array.null_count else array).flatten()
+    return values, counts.to_numpy()
+
+
+def _chosen(rows: int, size: int) -> pa.Array:
+    """The rows of a sample, the same ones every time: a task that runs twice writes the same state."""
+    return pa.array(np.random.default_rng(rows).integers(0, rows, size))
+
+
+def _describe_texts(values: pa.Array, counts: Counts, kind: Kind) -> State:
+    lengths = pc.min_max(pc.utf8_length(values) if kind == "text" else pc.binary_length(values)).as_py()
+    state: State = {"short": lengths["min"], "long": lengths["max"]}
+    if kind == "text":
+        ends = pc.min_max(values).as_py()
+        state |= {"min": clip(ends["min"]), "max": clip(ends["max"])}
+    top = _top(values, counts, kind, 1)
+    cut = counts is None or len(values) > TOP or kind == "bytes" or lengths["max"] > MAX_TEXT
+    return state | top | ({"hll": sketches.pack(sketches.registers(sketches.hash_texts(values)))} if cut else {})
+
+
+def _describe_numbers(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
+    numbers = (values.cast(pa.float64()) if kind == "decimal" else values).to_numpy()
+    state: State = {}
+    if kind == "float":
+        known = ~np.isnan(numbers)
+        if not known.all():
+            state["nan"] = _total(~known, counts)
+            numbers, values = numbers[known], values.filter(pa.array(known))
+            counts = None if counts is None else counts[known]
+        if not len(numbers):
+            return state
+    state |= _ends(values, numbers, kind, factor) | _sums(numbers, counts, kind, factor)
+    state |= _top(values, counts, kind, factor)
+    if counts is None or len(numbers) > TOP:
+        scaled = numbers if factor == 1 else numbers.astype(np.int64) * np.int64(factor)
+        state["hll"] = sketches.pack(sketches.registers(sketches.hash_numbers(scaled)))
+    return state
+
+
+def _ends(values: pa.Array, numbers: Numbers, kind: Kind, factor: int) -> State:
+    """The least and the greatest; of decimals as they are."""
+    if kind == "decimal":
+        least, greatest = pc.min_max(values).as_py().values()
+    else:
+        least, greatest = numbers.min().item() * factor, numbers.max().item() * factor
+    return {"min": to_json(least, kind), "max": to_json(greatest, kind)}
+
+
+def _sums(numbers: Numbers, counts: Counts, kind: Kind, factor: int) -> State:
+    """The sum of the finite numbers, exact for integers, and of their squared deviations from their mean."""
+    state: State = {}
+    if kind == "float":
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            state["inf"] = _total(~finite, counts)
+            numbers, counts = numbers[finite], None if counts is None else counts[finite]
+    size = len(numbers) if counts is None else int(counts.sum())
+    if not size:
+        return state
+    floats = numbers.astype(np.float64, copy=False)
+    weights = np.float64(1) if counts is None else counts.astype(np.float64)
+    if kind in ("float", "decimal"):
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite says so
+            total = float((floats * weights).sum())
+            squares = float((np.square(floats - total / size) * weights).sum())
+        return state | {"sum": to_json(total, "float"), "m2": to_json(squares, "float")}
+    exact = _exact_sum(numbers, counts)
+    squares = float((np.square(floats - exact / size) * weights).sum())
+    return state | {"sum": exact * factor, "m2": squares * factor * factor}
+
+
+def _exact_sum(numbers: Numbers, counts: Counts) -> int:
+    """A sum of integers that may be larger than any of 64 bits."""
+    if numbers.dtype.itemsize < 8:
+        return _total(numbers.astype(np.int64), counts)
+    high, low = (numbers >> 32).astype(np.int64), (numbers & numbers.dtype.type(0xFFFFFFFF)).astype(np.int64)
+    return (_total(high, counts) << 32) + _total(low, counts)
+
+
+def _total(numbers: Numbers, counts: Counts) -> int:
+    return int(numbers.sum() if counts is None else numbers @ counts)
+
+
+def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
+    """The commonest values, as a Misra-Gries summary."""
+    if kind == "bytes":
+        return {}
+    scale = 1.0
+    if counts is None:
+        scale = len(values) / _SAMPLE
+        values, counts = _count_any(values.take(_chosen(len(values), _SAMPLE)))
+    order = np.argsort(-counts, kind="stable") if len(counts) < 1_000 else _largest(counts, TOP + 1)
+    slack = int(counts[order[TOP]]) if len(counts) > TOP else 0
+    kept = order[:TOP][counts[order[:TOP]] > slack]
+    found = values.take(pa.array(kept)).to_pylist()
+    keys = [value * factor for value in found] if factor > 1 else [to_json(value, kind) for value in found]
+    top: dict[Any, int] = {}
+    for key, count in zip(keys, counts[kept].tolist(), strict=True):
+        top[key] = top.get(key, 0) + round((count - slack) * scale)
+    return {"top": [list(pair) for pair in top.items()]} | ({"slack": round(slack * scale)} if slack else {})
+
+
+def _largest(counts: Numbers, size: int) -> Numbers:
+    """The places of the largest counts, the largest first."""
+    found = np.argpartition(-counts, size)[:size]
+    return found[np.argsort(-counts[found], kind="stable")]

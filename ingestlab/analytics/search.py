@@ -1,0 +1,190 @@
+"""Finds rows by meaning: words or a picture in, the nearest rows of a collection out.
+
+What is asked is embedded by the model that made the collection, in this process, which loads it when it is first
+needed. A tenant finds its own rows only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ingestlab.analytics.embedders.registry import Embedder, Vectors, embed_all, has_vector, made_by
+from ingestlab.analytics.embedders.registry import load as load_model
+from ingestlab.analytics.search_result import Gallery, Hits
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import Catalog, load
+from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
+from ingestlab.sinks.milvus.commit import connected
+from ingestlab.sinks.milvus.vector_rows import TYPES, absent
+from ingestlab.sinks.milvus.vectors import Collection, Filter, Fingerprint, Hit, Where
+
+MOST = 16_384  # hits of one question, in any Milvus
+TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields
+AT_ONCE = 1_000  # hits in one answer, each with up to 64 KB of text, of which servers send 256 MB
+
+
+def search(
+    collection: str,
+    query: Any,
+    settings: Settings,
+    *,
+    limit: int = 10,
+    only: Filter | None = None,
+    tenant: str | None = None,
+) -> Hits:
+    """The rows of a collection that are nearest to a question, or to each of several.
+
+    Args:
+        collection: Its name.
+        query: A text, or an image: its bytes, the path of its file as a ``pathlib.Path``, or one of Pillow's. A list
+            of these asks all of them; then the column ``query`` says which, from 0.
+        settings: Where Milvus is, and the pipelines.
+        limit: How many rows for each question, at most 16,384.
+        only: Values that columns must have, ``{"year": [2020, 2021], "name": None}``, or one of Milvus's boolean
+            expressions. Values may be those of a frame that a search gave; a missing one means null.
+        tenant: Whose rows; the settings' own tenant if not given.
+
+    Returns:
+        A row for each hit, the best first: ``score``, the payload, ``text`` (where texts were embedded), ``source``
+        and ``row``, and ``chunk`` where texts were split. A payload column of one of these names has a ``_`` after it.
+
+    Raises:
+        TerminalError: There is no Milvus, no such collection, its model cannot be had, or it takes something else
+            than what is asked.
+        TransientError: Milvus is away.
+    """
+    tenant = tenant or settings.tenant
+    check_tenant(tenant, settings)
+    if not 1 <= limit <= MOST:
+        raise TerminalError(f"a limit from 1 to {MOST:,}", f"{limit}", "Give another.")
+    store = connected(settings)
+    made = store.describe(collection)
+    if made is None:
+        raise absent(collection, store.names())
+    embedder, many = _model_of(made, settings), isinstance(query, list | tuple)
+    vectors = _vectors(list(query) if many else [query], made, embedder)
+    step, found, where = max(1, AT_ONCE // limit), [], Where(tenant=tenant)
+    if only is not None and not isinstance(only, str):
+        names = {_shown(column.name): column.name for column in made.payload}
+        only = {names.get(name, name): values for name, values in only.items()}
+    for start in range(0, len(vectors), step):
+        found += store.search(collection, vectors[start : start + step], limit, where, only)
+    frame = _frame(found, made, embedder.kind, many=many)
+    if embedder.kind == "text":
+        return Hits.of(frame, None)
+    tables = tuple(sorted({str(values["table"]) for hits in found for _, _, values in hits}))
+    return Hits.of(frame, Gallery(open_store(settings.lake_url, settings.storage_options), tenant, tables))
+
+
+def _model_of(made: Collection, settings: Settings) -> Embedder:
+    """The model that made a collection: as a pipeline declares it, else by its name.
+
+    Raises:
+        TerminalError: It cannot be had here, or is not what it was.
+    """
+    others: list[str] = []
+    broken: list[TerminalError] = []
+    for model, kind in _candidates(made, settings, broken):
+        try:
+            own = Fingerprint.from_dict(made_by(model, kind, normalise=made.fingerprint.normalised))
+        except TerminalError as error:
+            broken.append(error)
+            continue
+        if made.fingerprint.same(own):
+            return load_model(model, kind)
+        others.append(str(own))
+    if broken and not others:
+        raise broken[0]
+    got = f"{others[0]}, whose vectors differ" if others else "no pipeline that embeds into it"
+    fix = "Search where its pipeline's file is, or run `ingestlab reembed TABLE` if the model has changed."
+    raise TerminalError(f"the model of collection '{made.name}', {made.fingerprint}", got, fix)
+
+
+def _candidates(made: Collection, settings: Settings, broken: list[TerminalError]) -> Iterator[tuple[Model, Kind]]:
+    """What may be the model of a collection, the likeliest first; of other schemes than its own none is loaded."""
+    scheme = made.fingerprint.model.partition("?")[0].partition(":")[0]
+    for embedding in _declared(settings, broken):
+        named = embedding.model if isinstance(embedding.model, str) else None
+        if embedding.collection == made.name and (named is None or spell(named).scheme == scheme):
+            yield embedding.model, embedding.kind
+    for name in (made.fingerprint.model, scheme):
+        try:
+            spell(name)
+        except TerminalError:
+            continue  # a function, or the name says more than the spelling
+        yield name, "text"
+        return
+
+
+def _declared(settings: Settings, broken: list[TerminalError]) -> Iterator[Embedding]:
+    """What the pipelines embed; those that do not load are told only if nothing else is found."""
+    for source in Catalog.read(settings).sources.values():
+        try:
+            embedding = load(source).embedding
+        except TerminalError as error:
+            broken.append(error)
+            continue
+        if embedding:
+            yield embedding
+
+
+def _vectors(queries: list[Any], made: Collection, embedder: Embedder) -> Vectors:
+    """The vectors of questions, of shape (n, dim)."""
+    values = [_value(query, embedder.kind, made.name) for query in queries]
+    vectors = embed_all(embedder, values, normalise=made.fingerprint.normalised)
+    if not (known := has_vector(vectors)).all():
+        which = queries[int(np.argmin(known))]
+        got = repr(which)[:200] if isinstance(which, str) else "an image of one colour, or an empty one"
+        raise TerminalError(f"something that the model {made.fingerprint.model} makes a vector of", got, "Say more.")
+    return vectors
+
+
+def _value(query: Any, kind: Kind, name: str) -> str | bytes:
+    """A question as its model takes it."""
+    if kind == "text":
+        if isinstance(query, str):
+            return query
+        raise TerminalError(f"a text to search collection '{name}' by", type(query).__name__, "It holds texts.")
+    if isinstance(query, bytes | bytearray | memoryview):
+        return bytes(query)
+    if isinstance(query, os.PathLike):
+        try:
+            return Path(query).read_bytes()
+        except OSError as error:
+            raise TerminalError.wrap(error, f"an image file at {query}", "Check the path.") from error
+    if hasattr(query, "save"):
+        buffer = io.BytesIO()
+        query.save(buffer, "PNG")
+        return buffer.getvalue()
+    fix = "It holds images: give the bytes of one, the pathlib.Path of its file, or a Pillow image."
+    raise TerminalError(f"an image to search collection '{name}' by", f"{type(query).__name__} {query!r:.100}", fix)
+
+
+def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:
+    """Hits as a frame on Arrow memory."""
+    rows = [(number, score, values) for number, hits in enumerate(found) for _, score, values in hits]
+    columns: dict[str, pa.Array] = {"query": pa.array([n for n, _, _ in rows], pa.int64())} if many else {}
+    columns["score"] = pa.array([score for _, score, _ in rows], pa.float64())
+    kinds = {column.name: column.kind for column in made.columns}
+    ours = ["text", "source", "row", "chunk"] if kind == "text" else ["source", "row"]
+    for name in (*(column.name for column in made.payload), *ours):
+        column = pa.array([values[name] for _, _, values in rows], TYPES[kinds[name]])
+        columns[_shown(name)] = column
+    frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _shown(name: str) -> str:
+    """What a payload column is called among hits."""
+    return f"{name}_" if name in TAKEN else name

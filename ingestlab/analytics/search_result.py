@@ -1,0 +1,89 @@
+"""What a search finds: a DataFrame that shows the pictures of its rows in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import pandas as pd
+
+from ingestlab.analytics.embedders.images import opened
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import SourceRecord
+from ingestlab.core.plain_frame import one_line
+from ingestlab.interfaces import Store
+from ingestlab.lake.log import manifests
+
+SIDE = 64  # pixels of a thumbnail's longer side; smaller pictures are shown larger
+MOST_BYTES = 32 << 20  # of a file that is looked at for its picture
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of the files that a tenant's tables were made of, as the raw zone has them.
+
+    Args:
+        store: The lake.
+        tenant: Whose tables.
+        tables: Which.
+    """
+
+    store: Store
+    tenant: str
+    tables: tuple[str, ...]
+
+    def picture(self, uri: str) -> str:
+        """A thumbnail of a file as HTML; empty where there is none to be had."""
+        found = self._files.get(uri)
+        if found is None or found.size > MOST_BYTES:
+            return ""
+        try:
+            image = opened(self.store.read(found.raw))
+        except (FileNotFoundError, TerminalError):
+            return ""  # a table is shown without it
+        image.thumbnail((SIDE, SIDE))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        side = "height" if image.height > image.width else "width"
+        return f"<img src='data:image/png;base64,{data}' {side}='{SIDE}' alt=''>"
+
+    @cached_property
+    def _files(self) -> dict[str, SourceRecord]:
+        """What the lake knows of each source, the latest of each."""
+        history = [m for table in self.tables for m in manifests(self.store, self.tenant, table)]
+        return {source.uri: source for manifest in history for source in manifest.sources}
+
+
+class Hits(pd.DataFrame):
+    """The rows that a search found, best first: a DataFrame like any other, but for the pictures in a notebook."""
+
+    _metadata: ClassVar[list[str]] = ["_gallery"]
+    _gallery: Gallery | None = None
+
+    @property
+    def _constructor(self) -> type[Hits]:
+        return Hits
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, gallery: Gallery | None) -> Hits:
+        """A frame as hits; with a gallery its column `source` is shown as pictures too."""
+        hits = cls(frame)
+        object.__setattr__(hits, "_gallery", gallery)  # pandas would take it for a column
+        return hits
+
+    def _repr_html_(self) -> str | None:
+        plain = pd.DataFrame(self)
+        if self._gallery is None or "source" not in self.columns:
+            return one_line(plain)
+        mark = secrets.token_hex(8)  # stands for the pictures until all else is escaped; long tables leave most out
+        plain.insert(
+            0, "image", pd.Series([f"{mark}-{i}" for i in range(len(self))], self.index), allow_duplicates=True
+        )
+        gallery, sources = self._gallery, self["source"].tolist()
+        return re.sub(rf"{mark}-(\d+)", lambda found: gallery.picture(sources[int(found[1])]), one_line(plain) or "")

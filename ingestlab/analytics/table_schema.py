@@ -1,0 +1,199 @@
+"""What is known of a table's columns: their types in all parts, and which of them are folders.
+
+The manifests say it. Those that earlier versions wrote do not: there the parts' footers are read, and of the
+columns that folders name the profiles tell whether they hold whole numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestlab.analytics.profiles.files import kinds_of
+from ingestlab.core.models import Manifest, Part
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import (
+    common_type,
+    fit,
+    holds,
+    joined_types,
+    parse_type,
+    reading_type,
+    type_text,
+    types_of,
+)
+from ingestlab.lake.storage.ranged import Ranged
+
+_AT_ONCE = 8  # footers that are read
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
+
+Types = Mapping[str, Collection[str]]  # of columns in some parts, mostly one, as text
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of some parts.
+
+    Attributes:
+        types: Those that each column has, as text, in the order of their first appearance.
+        folders: The columns that folders name, by the folders that there are: one, unless the table is mixed.
+    """
+
+    types: Mapping[str, tuple[str, ...]]
+    folders: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """One type for each column, for new parts; a column of which only nulls are known has none."""
+        found = {name: common_type(map(parse_type, kinds)) for name, kinds in self.types.items()}
+        return {name: type_text(kind) for name, kind in found.items() if not pa.types.is_null(kind)}
+
+    @property
+    def folder_columns(self) -> tuple[str, ...]:
+        """The columns that some folder names."""
+        return tuple(dict.fromkeys(name for names in self.folders for name in names))
+
+    def reading(self) -> dict[str, pa.DataType]:
+        """The types in which readers show the columns, those of folders last."""
+        inside, last = self.types.keys() - {*self.folder_columns}, self.folder_columns
+        names = [*(name for name in self.types if name in inside), *last]
+        return {n: reading_type(map(parse_type, self.types.get(n, ("string",))), folder=n in last) for n in names}
+
+    def joined(self, other: Schema) -> Schema:
+        """The columns of both."""
+        folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
+        return Schema(joined_types(self.types, other.types), folders)
+
+    def to_json(self) -> str:
+        """As text, for Redis."""
+        return json.dumps({"types": self.types, "folders": self.folders})
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Schema:
+        """The schema that :meth:`to_json` has written."""
+        data = json.loads(text)
+        return cls({n: tuple(k) for n, k in data["types"].items()}, tuple(map(tuple, data["folders"])))
+
+
+def folders_of(target: str, home: str) -> tuple[str, ...]:
+    """The columns that the folders of a part name; `home` is the folder of its table."""
+    return tuple(step.partition("=")[0] for step in target.removeprefix(f"{home}/").split("/")[:-1])
+
+
+def schema_of(
+    store: Store, where: tuple[str, str], history: Sequence[Manifest], without: Collection[str] = ()
+) -> Schema:
+    """The columns of the parts of a table that live.
+
+    Args:
+        store: The lake.
+        where: Tenant and table.
+        history: The table's manifests.
+        without: Targets of parts that do not count.
+    """
+    home, gone = layout.table(*where), {target for m in history for target in m.replaced} | set(without)
+    live = [(m, [p for p in m.parts if p.target not in gone]) for m in history]
+    unknown = [part for m, parts in live if not m.types for part in parts]
+    found = [m.types for m, parts in live if m.types and parts]
+    folders = dict.fromkeys(folders_of(part.target, home) for _, parts in live for part in parts)
+    old = [*_of_folders(unknown, home, history), *read_types(store, unknown)]
+    return Schema(joined_types(*found, *old), tuple(folders))
+
+
+def of_manifest(manifest: Manifest) -> Schema:
+    """The columns of the parts that a commit publishes."""
+    home = layout.table(manifest.tenant, manifest.table)
+    folders = dict.fromkeys(folders_of(part.target, home) for part in manifest.parts)
+    return Schema({name: tuple(kinds) for name, kinds in manifest.types.items()}, tuple(folders))
+
+
+def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The types that rows of some parts may have; none if one of their manifests does not know."""
+    wanted = set(targets)
+    owners = [m for m in history if any(part.target in wanted for part in m.parts)]
+    return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
+
+
+def read_types(store: Store, parts: Sequence[Part]) -> list[dict[str, tuple[str, ...]]]:
+    """The types of the columns that parts hold, by their footers."""
+
+    def one(part: Part) -> dict[str, tuple[str, ...]]:
+        schema = pq.read_schema(pa.PythonFile(Ranged(part.target, store)))
+        return {name: (kind,) for name, kind in types_of(schema).items()}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(one, parts))
+
+
+def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa.DataType]:
+    """The types in which readers show the columns, without a value changing: text where one would.
+
+    Args:
+        schema: Of the parts.
+        store: The lake.
+        parts: Where a column has several types, the statistics in their footers say whether all values fit.
+    """
+    kinds = schema.reading()
+    several = {n: kinds[n] for n, found in schema.types.items() if len(found) > 1 and n not in schema.folder_columns}
+    doubted = {n: kind for n, kind in several.items() if not _certain(schema.types[n], kind)}
+    if not doubted:
+        return kinds
+
+    def unfit(part: Part) -> set[str]:
+        file = pq.ParquetFile(pa.PythonFile(Ranged(part.target, store)))
+        return {n for n, kind in doubted.items() if n in file.schema_arrow.names and not _fits(file, n, kind)}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for name in (name for names in pool.map(unfit, parts) for name in names):
+            kinds[name] = kinds[name] if pa.types.is_nested(kinds[name]) else pa.string()
+    return kinds
+
+
+def _certain(found: Iterable[str], wide: pa.DataType) -> bool:
+    """Whether every value of some types is one of a wider one."""
+    return pa.types.is_string(wide) or all(holds(wide, parse_type(kind)) for kind in found)
+
+
+def _fits(file: pq.ParquetFile, name: str, kind: pa.DataType) -> bool:
+    """Whether the values of a part are of a type, as far as the least and the greatest tell."""
+    own = file.schema_arrow.field(name).type
+    if holds(kind, own):
+        return True
+    place = file.schema_arrow.names.index(name)
+    ends: list[Any] = []
+    for group in range(file.num_row_groups):
+        column = file.metadata.row_group(group).column(place)
+        stats = column.statistics
+        if column.path_in_schema != name or stats is None:
+            return False
+        if stats.has_min_max:
+            ends += [stats.min, stats.max]
+        elif stats.null_count != column.num_values:
+            return False
+    try:
+        return fit(pa.chunked_array([pa.array(ends, own)]), kind) is not None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return False
+
+
+def _of_folders(parts: Sequence[Part], home: str, history: Sequence[Manifest]) -> Iterator[dict[str, tuple[str, ...]]]:
+    """The types of columns of folders, for parts whose manifest has none: whole numbers where all are, or text."""
+    texts: dict[str, set[str]] = {}
+    for part in parts:
+        for step in part.target.removeprefix(f"{home}/").split("/")[:-1]:
+            name, _, value = step.partition("=")
+            texts.setdefault(name, set()).add(unquote(value))
+    kinds = kinds_of(history) if texts else {}
+    for name, values in texts.items():
+        whole = kinds.get(name, "int") == "int" and all(map(_WHOLE.fullmatch, values))
+        small = whole and all(-(2**31) <= int(value) < 2**31 for value in values)
+        yield {name: ("int32" if small else "int64" if whole else "string",)}

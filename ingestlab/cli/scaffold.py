@@ -1,0 +1,66 @@
+"""The commands that write pipelines: `new`, and `check` without one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.syntax import Syntax
+from rich.text import Text
+
+from ingestlab.cli.common import Home, err, many, out
+from ingestlab.cli.show import frame_table
+from ingestlab.core.settings import load_settings
+
+if TYPE_CHECKING:
+    from ingestlab.engine.scaffold.propose import Proposal
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command()(new)
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The pipeline's name.")],
+    source: Annotated[str, typer.Option("--from", metavar="FILE", help="A file of its kind: a path or any URI.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline of that name.")] = False,
+    home: Home = None,
+) -> None:
+    """Write a pipeline for files of one kind, from a look at one of them."""
+    from ingestlab.engine.scaffold.propose import propose, write  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    settings = load_settings(home=home)
+    proposal = propose(source, settings, name)
+    path = write(proposal, settings, force=force)
+    _notes(proposal)
+    out.print(f"Wrote {path}: {_counts(proposal)}.")
+    out.print(f"Look at it, then: ingestlab check {shlex.quote(name)} {shlex.quote(source)}")
+
+
+def show_proposal(file: str, rows: int, home: Path | None) -> None:
+    """Proposes a pipeline for a file, and shows it with what it makes of the file."""
+    from ingestlab.engine.scaffold.propose import propose  # noqa: PLC0415 - likewise
+
+    settings = load_settings(home=home)
+    if "/" not in file and not Path(file).exists():
+        raise typer.BadParameter(f"'{file}' is no file here; a pipeline's name is followed by a file.")
+    proposal = propose(file, settings)
+    sample = proposal.trial.rows.drop(columns=["_source", "_row"], errors="ignore")
+    out.print(Syntax("", "python").highlight(proposal.text))
+    out.print(frame_table(sample, f"{proposal.trial.tally.out:,} clean rows", rows))
+    _notes(proposal)
+    out.print(_counts(proposal))
+    out.print(f"Keep it with: ingestlab new {proposal.name} --from {shlex.quote(file)}")
+
+
+def _counts(proposal: Proposal) -> str:
+    tally = proposal.trial.tally
+    return f"{many(tally.rows_in, 'row')} in, {tally.accepted:,} accepted, {tally.rejected:,} rejected"
+
+
+def _notes(proposal: Proposal) -> None:
+    for note in proposal.notes:
+        err.print(Text(f"note: {note}", style="yellow"))

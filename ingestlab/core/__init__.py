@@ -1,0 +1,1 @@
+"""Errors, settings, messages, URIs and access policy: what all rooms share."""

@@ -1,0 +1,238 @@
+"""Who may be called: which schemes, hosts, networks and folders a source may name.
+
+Checked when a request is submitted, again before its sources are fetched, and for every redirect. No text
+made here repeats a password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from ingestlab.core.archive_uri import container, head_of, joined, member_name
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.core.signed_uri import bare
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_HOST_PORT = re.compile(r"(\[[^@]*\]|[^@:]*)(:\d*)?")
+_NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.ASCII)  # all that a system takes for IPv4
+_UNSAFE = re.compile(r"[^\w.\-+=@ ()]")
+_WEB = ("http", "https")
+_FILES = ("file", "s3", "gs", "gcs", "memory")  # whose names may have a question mark
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+
+def check(uri: str, settings: Settings) -> str:
+    """Decides by its text alone whether a source may be fetched.
+
+    Names are not resolved here: `check_address` is called with what they resolve to when it comes to
+    connecting.
+
+    Returns:
+        The scheme; ``file`` for a plain path.
+
+    Raises:
+        TerminalError: It may not; the text says which rule forbids it.
+    """
+    scheme, secret = scheme_of(uri), settings.secret_parameters
+    if scheme not in settings.schemes:
+        allowed = ", ".join(settings.schemes)
+        raise TerminalError(
+            f"a URI with one of the schemes {allowed}",
+            f"'{scheme}' in {shown(uri, secret)}",
+            "Check the spelling, or add the scheme to INGESTLAB_SCHEMES.",
+        )
+    _check_text(uri, scheme, secret)
+    if scheme in _WEB:
+        check_host(_host(uri, secret), settings)
+    elif scheme == "file":
+        local_path(uri, settings)
+    return scheme
+
+
+def check_tenant(tenant: str, settings: Settings) -> None:
+    """Decides whether a tenant is known; raises TerminalError."""
+    if tenant not in settings.tenants:
+        known = ", ".join(settings.tenants)
+        raise TerminalError(f"one of the tenants {known}", f"'{tenant}'", "Add it to INGESTLAB_TENANTS.")
+
+
+def check_host(host: str, settings: Settings) -> None:
+    """Decides whether a host may be called, as far as its name tells; raises TerminalError."""
+    _check_host(host, settings.allow_hosts, settings.deny_networks)
+
+
+def check_address(address: str, settings: Settings) -> None:
+    """Decides whether an IP address may be connected to; raises TerminalError."""
+    _check_address(address, settings.deny_networks)
+
+
+def local_path(uri: str, settings: Settings) -> Path:
+    """The file that a plain path or a file URI names, absolute.
+
+    Where the settings name folders, symbolic links are resolved, so that none leads out of them.
+
+    Raises:
+        TerminalError: It is on another machine, or outside of the folders that the settings allow.
+    """
+    text = uri
+    if _SCHEME.match(uri):
+        host, _, rest = uri.split("://", 1)[1].partition("/")
+        if host not in ("", "localhost"):
+            raise TerminalError("a file URI with three slashes, file:///folder/file", uri, "Add the third slash.")
+        text = os.fsdecode(unquote_to_bytes("/" + rest))
+    if not settings.file_roots:
+        return Path(os.path.abspath(text))  # noqa: PTH100 - pathlib's would resolve links, one system call each
+    path = Path(text).resolve()
+    roots = [Path(root).expanduser().resolve() for root in settings.file_roots]
+    if not any(path.is_relative_to(root) for root in roots):
+        raise TerminalError(
+            f"a file in one of the folders {', '.join(map(str, roots))}",
+            uri if str(path) == text else f"{uri}, which is {path}",
+            "Move it there, or add its folder to INGESTLAB_FILE_ROOTS.",
+        )
+    return path
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme of a URI in lower case; ``file`` for a plain path."""
+    if found := _SCHEME.match(uri):
+        return found[1].lower()
+    return uri.split("://", 1)[0] if "://" in uri else "file"
+
+
+def shown(uri: str, secret: Sequence[str] = ()) -> str:
+    """The URI as it may be printed and logged: without a user's name or password, without signature and tokens."""
+    if (archive := container(uri)) != uri:
+        return joined(head_of(uri), shown(archive, secret))
+    unknown = scheme_of(uri) not in _FILES
+    head, mark, rest = bare(uri, secret, whatever=unknown).partition("://")
+    if not mark:
+        return _CONTROL.sub("?", uri)
+    authority, _path = _cut(rest)
+    if "@" in authority:
+        rest = "…@" + rest.rpartition("@")[2]
+    elif scheme_of(uri) in _WEB and not _HOST_PORT.fullmatch(authority):  # a password may hold a slash
+        rest = "…/" + rest.rpartition("/")[2].rpartition("@")[2]
+    return _CONTROL.sub("?", f"{head}://{rest}")
+
+
+def file_name(uri: str) -> str:
+    """The source's own file name, safe to be used as one: no separators, no control characters, never ``..``."""
+    inside = member_name(uri)
+    path = uri if inside is None else inside
+    if inside is None and "://" in uri:
+        path = unquote(_path(_cut(uri.partition("://")[2])[1], scheme_of(uri)))
+    name = re.split(r"[/\\]", path)[-1]
+    safe = _UNSAFE.sub("_", name).strip(" ")
+    return safe[-200:] if safe.strip(".") else "unnamed"
+
+
+def suffixes(name: str) -> str:
+    """The end of a file name that tells its format and compression, e.g. ``.csv.gz``; empty if it has none."""
+    stem, end = _suffix(name)
+    return (_suffix(stem)[1] if end in _PACKED else "") + end
+
+
+def _suffix(name: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(.+)(\.[A-Za-z0-9]{1,12})", name, re.ASCII)
+    return (found[1], found[2].lower()) if found else (name, "")
+
+
+def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
+    """What no URI may hold, whatever its scheme."""
+    authority, path = _cut(uri.partition("://")[2]) if "://" in uri else ("", uri)
+    if "@" in authority:
+        raise TerminalError(
+            "a URI without a user and password",
+            f"credentials in {shown(uri, secret)}",
+            "Use a signed URL, or give the credentials in INGESTLAB_STORAGE_OPTIONS.",
+        )
+    path = _decoded(_path(path, scheme))
+    if not uri.strip() or _CONTROL.search(uri + path) or _SURROGATE.search(uri):
+        raise TerminalError("a URI of printable characters", ascii(shown(uri, secret)), "Check how it was made.")
+    if "::" in uri and scheme not in _WEB:  # fsspec would open one filesystem through another, past these checks
+        raise TerminalError("a URI of one filesystem", f"'::' in {shown(uri, secret)}", "Name the file itself.")
+    if ".." in re.split(r"[/\\]", path):
+        raise TerminalError("a URI without '..'", shown(uri, secret), "Write the path out.")
+
+
+@lru_cache(maxsize=1024)  # thousands of files come from a few hosts
+def _check_host(host: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
+    name = host.rstrip(".").lower()
+    if not any(fnmatchcase(name, pattern.lower()) for pattern in allow):
+        raise TerminalError(f"a host that matches {', '.join(allow)}", f"'{host}'", "Add it to INGESTLAB_ALLOW_HOSTS.")
+    if ":" in name or _NUMBERS.fullmatch(name):
+        _check_address(name, deny)  # an address never passes a resolver
+
+
+def _check_address(address: str, deny: tuple[str, ...]) -> None:
+    try:
+        found: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:  # such as 2130706433, which the system would read as 127.0.0.1
+        expected = "an IP address as four numbers or as IPv6, or a name"
+        raise TerminalError(expected, f"'{address}'", "Write the address out.") from None
+    if any(seen in network for seen in _meanings(found) for network in _networks(deny)):
+        expected, fix = f"an address outside {', '.join(deny)}", "Use another host, or change INGESTLAB_DENY_NETWORKS."
+        raise TerminalError(expected, address, fix)
+
+
+def _host(uri: str, secret: Sequence[str]) -> str:
+    """The host of an http(s) URI; anything that two parsers may read differently is refused."""
+    try:
+        parts = urlsplit(uri)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or re.search(r"[\s\\%<>^`{|}]", host):
+        raise TerminalError("a URI with a host and, if any, a numeric port", shown(uri, secret), "Check its spelling.")
+    return host
+
+
+def _cut(rest: str) -> tuple[str, str]:
+    end = re.search(r"[/?#]", rest)
+    return (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+
+
+def _path(rest: str, scheme: str) -> str:
+    """What follows the host, without query and fragment where the scheme has them."""
+    return re.split(r"[?#]", rest)[0] if scheme in _WEB else rest
+
+
+def _decoded(text: str) -> str:
+    """Percent-decoded as often as any server on the way might do it."""
+    for _ in range(3):
+        if "%" not in text:
+            break
+        text = unquote(text)
+    return text
+
+
+def _meanings(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """An address and those that it stands for: IPv4 wrapped in IPv6, and 0.0.0.0, which is this machine."""
+    seen: list[IPv4Address | IPv6Address] = [address]
+    if isinstance(address, IPv6Address):
+        wrapped = [address.ipv4_mapped, address.sixtofour]
+        if address in IPv6Network("64:ff9b::/96"):
+            wrapped.append(IPv4Address(int(address) & 0xFFFFFFFF))
+        seen.extend(v4 for v4 in wrapped if v4)
+    if any(a.is_unspecified for a in seen):
+        seen.extend([IPv4Address("127.0.0.1"), IPv6Address("::1")])
+    return seen
+
+
+@lru_cache(maxsize=8)
+def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(text) for text in texts)
+    except ValueError as error:
+        raise TerminalError("networks such as 10.0.0.0/8 in INGESTLAB_DENY_NETWORKS", str(error)) from None

@@ -1,0 +1,26 @@
+"""Optional packages: imported when they are first needed, with an error that names the extra that brings them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ingestlab.core.errors import TerminalError
+
+
+def needed(module: str, extra: str, user: str) -> Any:
+    """A module of an optional package.
+
+    Args:
+        module: Its full name.
+        extra: The extra of ingestlab that brings its package.
+        user: What needs it, e.g. a reader or a model, as the error names it.
+
+    Raises:
+        TerminalError: It is not installed, or does not load.
+    """
+    try:
+        return import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:  # compiled parts that do not fit fail in many ways
+        wanted = f"the package behind {user} ({module.partition('.')[0]})"
+        raise TerminalError.wrap(error, wanted, f"Install it with: pip install 'ingestlab[{extra}]'.") from error

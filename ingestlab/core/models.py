@@ -1,0 +1,347 @@
+"""The frozen values that pass between stages, and as plain dicts between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ingestlab.core.errors import IngestError, UndecodableJobError
+from ingestlab.core.signed_uri import bare
+
+State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
+Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
+Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
+
+FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
+FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
+
+
+class Value(BaseModel):
+    """Base of all messages: frozen, closed, and a plain dict on the wire."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as JSON-ready plain data."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """The value that :meth:`to_dict` described."""
+        return cls.model_validate(data)
+
+
+class Source(Value):
+    """One file as its producer announced it."""
+
+    uri: str  # by which everything knows it: without signatures and tokens
+    size: int | None = None  # bytes, where a listing told
+    version: str | None = None  # ETag, or size and time, where a listing told
+    signed: str | None = None  # the whole address, where it has secrets; on the queue alone
+
+    @property
+    def address(self) -> str:
+        """Where the file is to be had; not to be shown or kept."""
+        return self.signed or self.uri
+
+    def bared(self, secret: Sequence[str] = ()) -> Self:
+        """The same with the secrets of its address apart; `secret` names more of them than the usual."""
+        uri = bare(self.address, secret)
+        return self if uri == self.uri else self.model_copy(update={"uri": uri, "signed": self.address})
+
+
+_UNSIGNED: dict[str, Any] = {"sources": {"__all__": {"signed"}}}  # jobs are named, and recorded, without secrets
+
+
+class Again(Value):
+    """Which rejects are wanted in a replay: those of a rule, of a run, or all."""
+
+    rule: str | None = None  # "rule", or "column:rule" as results name it
+    run: str | None = None
+
+
+class IngestRequest(Value):
+    """What a producer puts on the queue: some files, and what to do with them."""
+
+    run: str = Field(pattern=NAME)
+    tenant: str = Field("default", pattern=NAME)
+    pipeline: str | None = Field(None, pattern=NAME)  # None: by file name, else as the format says
+    table: str = Field(pattern=NAME)  # where files go that no pipeline matches
+    sources: tuple[Source, ...] = Field(min_length=1)
+    force: bool = False  # ingest again what is unchanged, replacing its rows
+    replay: Again | None = None  # not the files, but the rejects that `table` has of them
+
+    @field_validator("sources")
+    @classmethod
+    def _once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        """A source that a producer names twice would have its rows published twice."""
+        first: dict[str, Source] = {}
+        for source in sources:
+            first.setdefault(source.uri, source)
+        return tuple(first.values())
+
+    @property
+    def job_id(self) -> str:
+        """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
+        unsaid = _UNSIGNED | ({"run": True} if self.replay else {"run": True, "replay": True})
+        return "ingest-" + digest(self.model_dump(mode="json", exclude=unsaid))[:32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data; without signatures where there are none, for workers that do not know of them."""
+        signed = any(source.signed for source in self.sources)
+        return self.model_dump(mode="json", exclude=None if signed else _UNSIGNED)
+
+    def bared(self, secret: Sequence[str] = ()) -> Self:
+        """The same with the secrets of addresses apart, as producers in other languages may not have put them."""
+        sources = tuple(source.bared(secret) for source in self.sources)
+        return self if sources == self.sources else self.model_copy(update={"sources": self._once(sources)})
+
+    @classmethod
+    def decode(cls, data: Any) -> Self:
+        """Reads a message from the queue.
+
+        Raises:
+            UndecodableJobError: The message is not an ingest request.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            got = f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}"
+            wanted = "an ingest request (run, tenant, pipeline, table, sources)"
+            fix = "Enqueue with ingestlab.submit() or `ingestlab submit`."
+            raise UndecodableJobError(wanted, got, fix) from None
+
+
+class FetchedFile(Value):
+    """A downloaded file in the raw zone."""
+
+    uri: str
+    path: str  # in the raw zone, relative to the lake
+    name: str  # the file's own name, for its suffix and for messages
+    size: int
+    sha256: str
+    version: str | None = None  # what the server or the listing said of it: asks "changed?" next time
+    facts: dict[str, str] = Field(default_factory=dict)  # what its server said of it: see FETCHED
+
+    @property
+    def charset(self) -> str | None:
+        """The encoding that an HTTP header names, where Python knows it: a hint where none is declared."""
+        return self.facts.get("charset")
+
+
+class Wanted(Value):
+    """Which records of a piece are wanted."""
+
+    rows: tuple[int, ...]  # numbers in the file, ascending
+    until: int | None = None  # how many records the file had up to the end of this piece, where that is known
+
+
+class Piece(Value):
+    """Some whole records of one file: the bytes from `start` to `stop`, or all of it."""
+
+    uri: str
+    path: str
+    name: str
+    sha256: str
+    start: int = 0
+    stop: int | None = None  # None: to the end
+    first_row: int = 0  # how many records of the file lie before this piece
+    wanted: Wanted | None = None  # None: all
+    settled: dict[str, Any] = Field(default_factory=dict)  # what `split` decided for the whole file, as plain data
+
+
+class Partition(Value):
+    """The work of one Dask task: one piece of a big file, or many small files whole."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+
+
+class Part(Value):
+    """One Parquet file: where it is staged, and where in the lake it goes (both relative to the lake)."""
+
+    target: str
+    staged: str
+    rows: int
+    size: int
+    sources: tuple[str, ...] = ()  # URIs with rows in it; empty on parts that are not of the table proper
+
+
+class Tally(Value):
+    """Source rows: all that came in are accepted or rejected. `out` counts published rows."""
+
+    rows_in: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    out: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            rows_in=self.rows_in + other.rows_in,
+            accepted=self.accepted + other.accepted,
+            rejected=self.rejected + other.rejected,
+            out=self.out + other.out,
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every source row is accounted for."""
+        return self.rows_in == self.accepted + self.rejected
+
+
+class Faults(Value):
+    """What was wrong with the rejected rows of a file, or of a piece of it: counts, of which few are kept."""
+
+    rules: dict[str, int] = Field(default_factory=dict)  # rows by "column:rule"
+    values: dict[str, int] = Field(default_factory=dict)  # rows by the value that was wrong
+
+    def __add__(self, other: Faults) -> Faults:
+        both = ((self.rules, other.rules), (self.values, other.values))
+        rules, values = (dict(Counter(one) + Counter(two)) for one, two in both)
+        return Faults(rules=rules, values=values)
+
+
+class Profiled(Value):
+    """The profile of the rows of some parts: :mod:`ingestlab.analytics.profiles.states` says what it is made of."""
+
+    parts: tuple[str, ...]  # their targets; it is good as long as no commit replaces one of them
+    rows: int
+    columns: dict[str, dict[str, Any]]  # mergeable states by column
+    omitted: int = 0  # columns that were too many
+    anew: bool = False  # of rows that an earlier commit has published
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The profile alone."""
+        return {"rows": self.rows, "columns": self.columns, "omitted": self.omitted}
+
+
+class Receipt(Value):
+    """What a Dask task gives back: names and counts, never data."""
+
+    number: int
+    parts: tuple[Part, ...] = ()
+    rejects: tuple[Part, ...] = ()
+    tallies: dict[str, Tally] = Field(default_factory=dict)  # by URI
+    rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
+    errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of files that failed as a whole
+    seconds: dict[str, float] = Field(default_factory=dict)  # by step
+    states: tuple[Part, ...] = ()  # partial aggregates
+    profile: dict[str, Any] = Field(default_factory=dict)  # of the rows in `parts`
+    facts: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI: encoding, compression
+    faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
+    vectors: tuple[Part, ...] = ()
+    collection: dict[str, Any] | None = None  # that the vectors are for
+    shared: bool = False  # all files have the error of all: each is to be asked by itself
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, mostly one each
+
+
+class SourceRecord(Value):
+    """What the lake knows of a committed source."""
+
+    uri: str
+    sha256: str
+    version: str | None = None
+    size: int
+    raw: str  # path in the raw zone
+    tally: Tally
+    run: str
+    batch: str
+    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found: encoding, compression
+    members: tuple[str, ...] = ()  # of an archive, those that are committed: `zip://day1/a.csv`, without the archive
+    whole: bool = True  # whether that is all of them; if not, the archive is tried again
+
+
+class Manifest(Value):
+    """The record of one commit: with it the parts are published, without it they are not."""
+
+    batch: str
+    run: str
+    tenant: str
+    table: str
+    pipeline: str
+    code: str  # sha256 of the pipeline's source
+    sequence: int  # later commits have larger ones
+    committed_at: str  # ISO 8601, UTC
+    sources: tuple[SourceRecord, ...]
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...] = ()
+    rules: dict[str, int] = Field(default_factory=dict)
+    replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
+    states: tuple[Part, ...] = ()  # partial aggregates
+    profile: tuple[Profiled, ...] = ()
+    references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
+    kind: Kind = "ingest"
+    owner: str = ""  # the lease under which it was written
+    vectors: tuple[Part, ...] = ()  # of the rows in `parts`
+    collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
+    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
+    decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
+
+
+NAMED_FACTS = ("encoding", "compression", "notebook", "page", "run")  # shown under a heading of their own
+
+
+class Outcome(Value):
+    """How one source ended."""
+
+    uri: str
+    status: Status
+    tally: Tally = Tally()
+    size: int = 0
+    table: str = ""
+    pipeline: str = ""
+    facts: dict[str, str] = Field(default_factory=dict)  # what its reader found; where a notebook is kept
+    error: dict[str, str] | None = None
+
+    @property
+    def assumed(self) -> str:
+        """What its reader took for granted, or found out, beside encoding and compression: ``header line 3``."""
+        told = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
+        return "; ".join(f"{name}: {text}" for name, text in told.items())
+
+    def exception(self) -> IngestError | None:
+        """The error of a failed source."""
+        return IngestError.from_dict(self.error) if self.error else None
+
+
+class IngestResult(Value):
+    """How one request ended: an outcome for each source, and what was published."""
+
+    run: str
+    job: str
+    outcomes: tuple[Outcome, ...]
+    rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
+    parquet_bytes: int = 0
+    tables: tuple[str, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class Progress(Value):
+    """Where a job is; kept on the RQ job, shown alike by notebook, CLI and dashboard."""
+
+    state: State = "queued"
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    partitions: int = 0
+    partitions_done: int = 0
+    rows: int = 0
+    rejected: int = 0
+    failed: int = 0
+    note: str = ""
+    share: float = 0.0  # of a run: how much of it is done, 0 to 1, as far as one can tell
+    failures: tuple[Outcome, ...] = ()  # the first of those that have failed so far; `failed` counts all
+
+
+def digest(data: Any) -> str:
+    """A stable sha256 of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

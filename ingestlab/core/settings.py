@@ -1,0 +1,256 @@
+"""One frozen object with every setting, and the order in which it is found.
+
+Arguments beat environment variables, those beat ``.env``, that beats the running embedded stack, and
+defaults come last. The tutorial's names (``REDIS_HOST``, ``REDIS_URL``, ``QUEUE_NAME``, …) work beside
+the ``INGESTLAB_`` ones. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import psutil
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from ingestlab.core.errors import TerminalError
+
+STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
+MB = 1 << 20
+MISSED_BEATS = 3  # after so many in a row, an RQ worker is taken for dead
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INGESTLAB_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where things are
+    home: Path = Path(".ingestlab")
+    redis_url: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_URL", "REDIS_URL"))
+    redis_host: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_HOST", "REDIS_HOST"))
+    redis_port: int = Field(default=6379, validation_alias=_env("INGESTLAB_REDIS_PORT", "REDIS_PORT"))
+    redis_password: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_REDIS_PASSWORD", "REDIS_PASSWORD")
+    )
+    dask_scheduler: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
+    )
+    dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
+    proxied_hosts: Words = ()  # whose pages the notebook's own server passes on to the browser, beside this machine's
+    milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
+    milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
+    samples: str | None = None  # base URL of the embedded file server
+    lake: str = ""  # any fsspec URL or path; empty means <home>/lake
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by protocol, for fsspec
+    pipelines: Words = ("pipelines",)  # folders with pipeline files
+    notebooks: Words = ("notebooks",)  # folders with the notebooks that jobs may run, on the machine of their worker
+    references: str = ""  # folder or URL of the references that are not beside their pipeline
+
+    # Who may ask for what
+    queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
+    notebook_queue: str = "notebooks"  # of jobs that run notebooks: they wait for files, so no worker serves both
+    tenant: str = "default"
+    tenants: Words = ("default",)
+    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
+    allow_hosts: Words = ("*",)  # shell patterns
+    deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
+    secret_parameters: Words = ()  # of URLs, beside the usual (`X-Amz-*`, `sig`, `token` …); `-name`: it is none
+    file_roots: Words = ()  # folders that file sources may lie in; none named means any
+
+    # How much at once
+    request_files: int = Field(default=128, ge=1)
+    request_bytes: int = Field(default=64 * MB, ge=1)
+    partition_bytes: int = Field(default=32 * MB, ge=1024)
+    connections: int = Field(default=16, ge=1)
+    max_file_bytes: int = 10 << 30
+
+    # How long, how often
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0  # longest silence on a connection
+    fetch_timeout: float = 900.0  # longest time for one file
+    min_speed: int = 1024  # bytes/s, averaged over read_timeout; below it a download is given up
+    fetch_attempts: int = Field(default=4, ge=1)
+    fetch_delay: float = 0.2  # before the second attempt, doubled for each further one
+    milvus_timeout: float = 60.0  # for one call
+    milvus_attempts: int = Field(default=7, ge=1)  # while the server is away: within some twelve seconds
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
+    job_timeout: int = 3600
+    task_timeout: float = Field(default=900.0, gt=0)  # for a step of a task: reading, cleaning, a batch of embedding
+    row_timeout: float = Field(default=10.0, gt=0)  # for one row, where the task it is in has taken too long
+    result_ttl: int = 3600  # that Redis knows of a job that went well: the lake has its record
+    failure_ttl: int = 7 * 86400  # and of one that failed
+    keep_jobs: int = Field(default=10_000, ge=1)  # so many ended jobs a queue, and so many runs, at most
+    lock_ttl: float = 20.0  # how long the locks of a dead job stand
+    beat: float = 5.0  # of an RQ worker's heart: see MISSED_BEATS
+
+    @field_validator(
+        *(
+            "tenants",
+            "schemes",
+            "allow_hosts",
+            "deny_networks",
+            "file_roots",
+            "secret_parameters",
+            "pipelines",
+            "proxied_hosts",
+            "notebooks",
+        ),
+        mode="before",
+    )
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _delays(cls, value: Any) -> Any:
+        return tuple(float(w) for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @property
+    def redis(self) -> str:
+        """The Redis URL to connect to; raises if none is set and no stack is running."""
+        if self.redis_url:
+            return self.redis_url
+        if self.redis_host:
+            secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+            return f"redis://{secret}{self.redis_host}:{self.redis_port}/0"
+        raise TerminalError(
+            "a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
+            f"neither, with home {self.home}",
+            "Start one with `ingestlab up`, or set REDIS_URL.",
+        )
+
+    @property
+    def redis_shown(self) -> str:
+        """The Redis address without its password, for people and logs."""
+        parts = urlsplit(self.redis)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+
+    @property
+    def milvus_shown(self) -> str:
+        """The Milvus address without its password, for people and logs."""
+        parts = urlsplit(self.milvus_uri or "")
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
+    def lake_url(self) -> str:
+        """The lake's root: a URL, or an absolute path for a local folder."""
+        if "://" in self.lake:
+            return self.lake.rstrip("/")
+        return str((Path(self.lake) if self.lake else self.home / "lake").expanduser().resolve())
+
+    @property
+    def reference_base(self) -> str:
+        """Where relative references are looked for that are not beside their pipeline; the stack serves samples."""
+        return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
+
+    def stack_file(self) -> Path:
+        """Where the embedded stack of this home writes its addresses."""
+        return self.home / STACK_FILE
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads the settings, and fills what they leave open from the running stack of their home.
+
+    Where `home` is an argument and a stack runs there, its addresses beat the environment's. Below a folder
+    with pipelines, the default home and pipelines are that folder's.
+
+    Args:
+        **overrides: Settings that beat every other source; ``None`` means not given.
+
+    Raises:
+        TerminalError: A value cannot be used; the text names the setting.
+    """
+    given = {k: v for k, v in overrides.items() if v is not None}
+    root = _project_above()
+    read = partial(Settings, _env_file=_env_file(root))
+    try:
+        settings = read(**given)
+        if project := _folders_in(root, settings):
+            given = {**project, **given}
+            settings = read(**given)
+        if (
+            overrides.get("home") is not None
+            and not {"redis_url", "redis_host"} & set(given)
+            and (stack := read_stack(settings))
+        ):
+            return read(**{**stack, **given})  # who names a home means the stack that runs in it
+        if settings.redis_url or settings.redis_host:
+            return settings  # real servers are named: a stack that happens to run here has no say
+        return read(**{**read_stack(settings), **_explicit(settings)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(p) for p in first["loc"])
+        raise TerminalError(f"a usable value for the setting {name}", f"{first['input']!r}", first["msg"]) from None
+    except SettingsError as error:  # its text names the setting, and does not repeat the value
+        raise TerminalError(
+            "settings that can be read", str(error), 'Write it as JSON, e.g. {"s3": {"key": "…"}}.'
+        ) from None
+
+
+def _folders_in(root: Path | None, settings: Settings) -> dict[str, Any]:
+    """Home, pipelines and notebooks of a project, where they are left to their defaults."""
+    folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
+    found = {"home": root / ".ingestlab", **folders} if root else {}
+    return {name: value for name, value in found.items() if name not in settings.model_fields_set}
+
+
+def _env_file(root: Path | None) -> Path:
+    """The `.env` of the working folder, or else of the project around it."""
+    here = Path(".env")
+    return root / ".env" if root and not here.exists() else here
+
+
+def _project_above() -> Path | None:
+    """The project that the working folder lies in; None if it is one itself, or lies in none of this user's.
+
+    A notebook's kernel works in the notebook's folder, and means the project around it.
+    """
+    here = Path.cwd()
+    if _is_project(here):
+        return None
+    mine = (folder for folder in here.parents if folder.stat().st_uid == os.getuid())  # others' code is not run
+    return next((folder for folder in mine if _is_project(folder)), None)
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / ".ingestlab").is_dir() or any((folder / "pipelines").glob("*.py"))
+
+
+def read_stack(settings: Settings) -> dict[str, Any]:
+    """The settings that the embedded stack of this home has written; empty where none is up."""
+    try:
+        data = json.loads(settings.stack_file().read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return dict(data.get("settings", {})) if _lives(data.get("pids", {}).get("supervisor")) else {}
+
+
+def _lives(process: dict[str, Any] | None) -> bool:
+    """Whether the process that wrote the file still runs: a killed one could not take the file away."""
+    if process is None:
+        return False
+    try:
+        found = psutil.Process(process["pid"])
+        return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _explicit(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.model_fields_set}

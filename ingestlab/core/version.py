@@ -1,0 +1,3 @@
+"""The version of ingestlab."""
+
+VERSION = "0.1.0"

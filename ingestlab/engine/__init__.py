@@ -1,0 +1,1 @@
+"""The recipe of a job: download, plan, process, commit."""

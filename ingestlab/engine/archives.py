@@ -1,0 +1,151 @@
+"""What a job makes of archives: files of their own that share a fetch, a lock, and a record of what is in them.
+
+A commit writes the record of an archive beside those of its members. The record says whether all of them are
+committed; only then is the archive unchanged as long as its bytes are. A member whose rows went, since its
+archive no longer has it, gets a record without content, so that it is new when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ingestlab.core.archive_uri import container, head_of, joined
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, SourceRecord, Tally
+from ingestlab.core.signed_uri import bare
+from ingestlab.engine.assemble import Batch
+from ingestlab.engine.plan import Plan, Target, emptied
+from ingestlab.engine.progress import Story
+from ingestlab.formats.archive import Archive
+from ingestlab.interfaces import Store
+from ingestlab.lake.ledger import Ledger
+from ingestlab.lake.log import live_parts, manifests
+from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.unpack import Unpacked, unpack
+
+Known = dict[str, SourceRecord]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files that a job has to process.
+
+    Attributes:
+        files: Those that are new or changed; the members of archives instead of the archives.
+        known: What the lake has, by URI; of archives and of all their members.
+        same: The records of members that are unchanged.
+        archives: The archives, if `files` came out of some.
+    """
+
+    files: Sequence[FetchedFile]
+    known: Known
+    same: Sequence[SourceRecord] = ()
+    archives: Sequence[Unpacked] = ()
+
+    @property
+    def packed(self) -> list[FetchedFile]:
+        """The archives as files."""
+        return [one.file for one in self.archives]
+
+
+def open_archives(
+    files: Sequence[FetchedFile],
+    target: Target,
+    known: Known,
+    ours: str | None,
+    site: Site,
+    ledger: Ledger,
+    story: Story,
+) -> Contents:
+    """Takes members out of archives, if the pipeline reads such, and tells the story of those that failed.
+
+    Args:
+        files: What was fetched.
+        target: Whose reader decides.
+        known: What the lake has of the files, by URI.
+        ours: None, or the only run whose commits count as known content.
+        site: Where the members go.
+        ledger: Knows the members.
+        story: Is told of them.
+    """
+    reader = target.pipeline.reader
+    if not isinstance(reader, Archive):
+        return Contents(files, known)
+    archives, fresh, same = [], [], []
+    for file in files:
+        one = unpack(file, reader, site.store, site)
+        archives.append(one)
+        mine = ledger.known(target.tenant, target.table, list(one.members)) if one.members else {}
+        known = {**known, **mine}
+        if one.members:
+            story.expanded(file.uri, list(one.members))
+        errors = {uri: m for uri, m in one.members.items() if isinstance(m, TerminalError)}
+        errors |= {file.uri: one.trouble} if one.trouble else {}
+        story.failed({uri: error.to_dict() for uri, error in errors.items()})
+        for uri, member in one.members.items():
+            if isinstance(member, FetchedFile):
+                there = uri in mine and mine[uri].sha256 == member.sha256 and ours in (None, mine[uri].run)
+                (same.append(mine[uri]) if there else fresh.append(member))
+    return Contents(fresh, known, same, archives)
+
+
+def with_members(records: Sequence[SourceRecord], target: Target, ledger: Ledger, story: Story) -> list[SourceRecord]:
+    """Records of sources that are unchanged, the members of archives instead of the archives."""
+    found: list[SourceRecord] = []
+    for record in records:
+        uris = [joined(head, record.uri) for head in record.members]
+        if uris:
+            story.expanded(record.uri, uris)
+            known = ledger.known(target.tenant, target.table, uris)
+            found += [known[uri] for uri in uris]
+        else:
+            found.append(record)
+    return found
+
+
+def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batch:
+    """Adds to a batch what is to be remembered of its archives, where that is news."""
+    gone = _gone(contents, plan.target, store)
+    committed = {r.uri for r in (*batch.records, *contents.same)}
+    records = list(batch.records)
+    for one in contents.archives:
+        uri = one.file.uri
+        new = _record(one, [u for u in one.members if u in committed], plan)
+        left = [emptied(u, plan.target.run, plan.batch) for u in gone if bare(container(u)) == uri]
+        before = contents.known.get(uri)
+        if left or any(r.uri in one.members for r in batch.records) or (new.whole and _differ(new, before)):
+            records += [new, *left]
+    return replace(batch, records=tuple(records))
+
+
+def _gone(contents: Contents, target: Target, store: Store) -> list[str]:
+    """The members with rows in the table that their archives, read to the end, do not have, for `replace`."""
+    there = {one.file.uri: one.members for one in contents.archives if not one.trouble}
+    if not target.replace or not there.keys() & contents.known.keys():
+        return []
+    parts = live_parts(manifests(store, target.tenant, target.table))
+    uris = sorted({uri for part in parts for uri in part.sources})
+    homes = {u: bare(container(u)) for u in uris if container(u) != u}
+    return [u for u, home in homes.items() if bare(u) not in there.get(home, (bare(u),))]
+
+
+def _record(one: Unpacked, committed: Iterable[str], plan: Plan) -> SourceRecord:
+    members = tuple(head_of(uri) for uri in committed)
+    return SourceRecord(
+        uri=one.file.uri,
+        sha256=one.file.sha256,
+        version=one.file.version,
+        size=one.file.size,
+        raw=one.file.path,
+        tally=Tally(),
+        run=plan.target.run,
+        batch=plan.batch,
+        facts=one.facts,
+        members=members,
+        whole=not one.trouble and len(members) == len(one.members),
+    )
+
+
+def _differ(new: SourceRecord, old: SourceRecord | None) -> bool:
+    return old is None or (new.sha256, new.members, new.whole) != (old.sha256, old.members, old.whole)

@@ -1,0 +1,113 @@
+"""A processed batch: the receipts of its tasks added up, and every row accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingestlab.analytics.profiles import files as profiling
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Kind, Part, Profiled, Receipt, SourceRecord, Tally
+from ingestlab.engine.plan import Plan
+from ingestlab.engine.task import quality_gate as gate
+from ingestlab.engine.task.conform import infers, is_loose
+from ingestlab.engine.task.nameless import apart_in
+from ingestlab.engine.task.vectors import agreed
+from ingestlab.lake.arrow_schema import joined_types
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A processed batch: what goes in, and what fell out."""
+
+    records: tuple[SourceRecord, ...]
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...]
+    rules: Mapping[str, int]
+    states: tuple[Part, ...] = ()
+    profile: tuple[Profiled, ...] = ()
+    replaced: tuple[str, ...] = ()
+    errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    kind: Kind = "ingest"
+    vectors: tuple[Part, ...] = ()
+    collection: dict[str, Any] | None = None
+    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the columns in `parts`
+
+
+def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
+    """Adds the receipts of a batch up, without the files that failed in any of their pieces.
+
+    Raises:
+        TerminalError: The counts do not add up, so rows were lost or doubled on the way.
+    """
+    names, pipeline = {f.uri: f.name for f in plan.files}, plan.target.pipeline
+    errors = gate.judged(receipts, names, pipeline.max_reject_ratio, pipeline.name)
+    errors |= {uri: error for receipt in receipts for uri, error in receipt.errors.items()}
+    if is_loose(pipeline) or infers(pipeline):
+        left = [r for r in receipts if not _all_failed(r, errors)]
+        errors |= {uri: error.to_dict() for uri, error in apart_in(left).items()}
+    sound = [r for r in receipts if not _all_failed(r, errors)]
+    tallies: dict[str, Tally] = {}
+    rules: dict[str, int] = {}
+    for receipt in sound:
+        for uri, tally in receipt.tallies.items():
+            tallies[uri] = tallies.get(uri, Tally()) + tally
+        for rule, count in receipt.rules.items():
+            rules[rule] = rules.get(rule, 0) + count
+    batch = Batch(
+        records=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
+        parts=tuple(p for r in sound for p in r.parts),
+        rejects=tuple(p for r in sound for p in r.rejects),
+        states=tuple(p for r in sound for p in r.states),
+        profile=profiling.of_receipts(sound),
+        vectors=tuple(p for r in sound for p in r.vectors),
+        collection=agreed([r.collection for r in sound if r.collection]),
+        rules=rules,
+        errors=errors,
+        types=joined_types(*(r.types for r in sound)),
+    )
+    _check_counts(batch)
+    return batch
+
+
+def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
+    """Whether a task worked only for files that failed, here or in another of their pieces."""
+    return not set(receipt.tallies) - set(errors)
+
+
+def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
+    """What was found out about a file; about its pieces it may differ."""
+    found: dict[str, dict[str, None]] = {}
+    for receipt in receipts:
+        for name, value in receipt.facts.get(file.uri, {}).items():
+            found.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) -> SourceRecord:
+    return SourceRecord(
+        uri=file.uri,
+        sha256=file.sha256,
+        version=file.version,
+        size=file.size,
+        raw=file.path,
+        tally=tally,
+        run=plan.target.run,
+        batch=plan.batch,
+        facts={**file.facts, **facts},
+    )
+
+
+def _check_counts(batch: Batch) -> None:
+    total = sum((r.tally for r in batch.records), Tally())
+    parts, rejects = sum(p.rows for p in batch.parts), sum(p.rows for p in batch.rejects)
+    lost = [r.uri for r in batch.records if not r.tally.balanced]
+    if lost or parts != total.out or rejects != total.rejected:
+        raise TerminalError(
+            "every source row published or rejected once",
+            f"{total.rows_in} rows in, {total.accepted} accepted, {total.rejected} rejected; "
+            f"{parts} rows in parts for {total.out}, {rejects} in rejects; first file: {(lost or ['-'])[0]}",
+            "Nothing was published. This is a fault in ingestlab or its storage: please report it.",
+        )

@@ -1,0 +1,125 @@
+"""Runs a pipeline on a sample of one file in this process: no queue, no cluster, nothing is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.models import FetchedFile, Partition, Receipt, Source, Tally
+from ingestlab.core.settings import MB, Settings
+from ingestlab.engine.lookups import bring
+from ingestlab.engine.task.lookups import furnish
+from ingestlab.engine.task.process import Job, process
+from ingestlab.engine.task.quality_gate import OPEN
+from ingestlab.formats.archive import Archive
+from ingestlab.formats.html import Html
+from ingestlab.formats.text import Text
+from ingestlab.interfaces import Store, pieces_of
+from ingestlab.lake.storage.store import LocalStore
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
+from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sinks.memory import MemorySink
+from ingestlab.sources.fetch import Failed, fetch
+from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.unpack import first_member
+
+SAMPLE = 4 * MB  # bytes of the file that are tried
+
+
+@dataclass(frozen=True, repr=False)
+class Trial:
+    """What a pipeline makes of a sample: rows to publish, and rows to keep aside with their reasons."""
+
+    rows: pd.DataFrame
+    rejects: pd.DataFrame
+    tally: Tally
+    rules: dict[str, int]
+    whole: bool = True  # whether the sample is all of the file
+
+    def __repr__(self) -> str:
+        t, why = self.tally, ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items())
+        counts = f"{t.rows_in:,} rows in, {t.out:,} to publish, {t.rejected:,} to reject{f' ({why})' if why else ''}"
+        return f"trial: {counts}; they are in .rows and .rejects"
+
+
+def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
+    """Reads, cleans and checks about the first `sample` bytes of a file.
+
+    Args:
+        name: The pipeline.
+        uri: A file of any kind that could be submitted.
+        settings: Where pipelines are, and who may be called.
+        sample: Bytes to read, up to the end of a record.
+
+    Raises:
+        IngestError: The file or the pipeline does not work; the text says how.
+    """
+    code = Catalog.read(settings).named(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        pages = isinstance(load(code).reader, Html | Text)
+        store, file = open_file(uri, settings, scratch, pages=pages)
+        beside = LocalStore(scratch)
+        references = bring(load(code), code, beside, "references", settings)
+        pipeline = furnish(load(code), code.sha256, references, beside)
+        if isinstance(pipeline.reader, Archive):
+            file = first_member(file, pipeline.reader, store, Site(beside, "members", settings))
+            store = beside
+        return try_source(code, store, file, sample, pipeline)
+
+
+def try_source(
+    code: PipelineSource, store: Store, file: FetchedFile, sample: int, pipeline: Pipeline | None = None
+) -> Trial:
+    """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
+    pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
+    first, *others = pieces_of(file, pipeline.reader, store, sample)
+    table, rejects = MemorySink("rows"), MemorySink("rejects")
+    job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
+    receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
+    if receipt.errors:
+        raise IngestError.from_dict(next(iter(receipt.errors.values())))
+    return Trial(
+        rows=_frame(table, receipt, rejects=False),
+        rejects=_frame(rejects, receipt, rejects=True),
+        tally=sum(receipt.tallies.values(), Tally()),
+        rules=receipt.rules,
+        whole=not others,
+    )
+
+
+def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False) -> tuple[Store, FetchedFile]:
+    """A local file where it lies; anything else is downloaded first."""
+    if guard.check(uri, settings) == "file":
+        path = guard.local_path(uri, settings)
+        if not path.is_file():
+            raise TerminalError("a file", f"nothing readable at {path}", "Check the path.")
+        file = FetchedFile(uri=path.as_uri(), path=path.name, name=path.name, size=path.stat().st_size, sha256="")
+        return LocalStore(str(path.parent)), file
+    store = LocalStore(str(Path(scratch)))
+    (got,) = fetch(
+        [Source(uri=uri).bared(settings.secret_parameters)],
+        store=store,
+        folder="raw",
+        settings=settings,
+        known={},
+        pages=pages,
+    )
+    if isinstance(got, Failed):
+        raise got.error
+    assert isinstance(got, FetchedFile)
+    return store, got
+
+
+def _frame(sink: MemorySink, receipt: Receipt, *, rejects: bool) -> pd.DataFrame:
+    parts = receipt.rejects if rejects else receipt.parts
+    for part in parts:
+        sink.publish(part)
+    table: pa.Table = sink.read(parts)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame.sort_values("row" if rejects else "_row", ignore_index=True) if len(frame) else frame

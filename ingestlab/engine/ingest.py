@@ -1,0 +1,325 @@
+"""What a job does, from its request to its result: start reading here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from ingestlab.core.access import check, check_tenant, file_name
+from ingestlab.core.errors import (
+    BusySourceError,
+    IngestError,
+    LostLeaseError,
+    TerminalError,
+    TransientError,
+    of_the_system,
+)
+from ingestlab.core.models import (
+    FetchedFile,
+    IngestRequest,
+    IngestResult,
+    Progress,
+    Receipt,
+    Source,
+    SourceRecord,
+)
+from ingestlab.core.settings import Settings
+from ingestlab.core.signed_uri import bare
+from ingestlab.engine.archives import Contents, open_archives, recorded, with_members
+from ingestlab.engine.assemble import Batch, assemble
+from ingestlab.engine.commit import abandon, all_or_nothing, publish, recover
+from ingestlab.engine.common_types import settle_types
+from ingestlab.engine.drop_sources import without
+from ingestlab.engine.duplicates import without_doubles
+from ingestlab.engine.lookups import pinned
+from ingestlab.engine.plan import Plan, Target, make_plan
+from ingestlab.engine.preflight import misfit
+from ingestlab.engine.progress import Story
+from ingestlab.engine.schema_agreement import with_types
+from ingestlab.engine.task.process import run
+from ingestlab.engine.tasks import Task, Tasks, job_of
+from ingestlab.executors.dask import Cluster
+from ingestlab.formats.html import Html
+from ingestlab.formats.text import Text
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
+from ingestlab.lake.log import live_parts, load_manifest, manifests
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
+from ingestlab.sinks.milvus.commit import Vectors
+from ingestlab.sources.fetch import Failed, Unchanged, fetch
+from ingestlab.sources.raw_zone import Site
+
+UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
+TRACEBACK = "run.log() and the worker's log have the whole traceback."
+log = logging.getLogger("ingestlab")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a worker keeps from job to job."""
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    cluster: Cluster
+
+    @property
+    def vectors(self) -> Vectors:
+        """What commits do to vectors."""
+        return Vectors(self.settings, self.store, self.cluster)
+
+    @classmethod
+    def create(cls, settings: Settings, ledger: Ledger) -> Context:
+        """Opens the lake; the Dask client connects when it is first needed."""
+        store = open_store(settings.lake_url, settings.storage_options)
+        return cls(settings, store, ledger, Cluster(settings))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, settings: Settings) -> Iterator[Context]:
+        """The same for who is no worker, with a ledger of its own; the Dask client is closed at the end."""
+        context = cls.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
+        with closing(context.cluster):
+            yield context
+
+
+def _forget(_result: IngestResult) -> None: ...
+
+
+def ingest(
+    request: IngestRequest,
+    context: Context,
+    report: Callable[[Progress], None],
+    keep: Callable[[IngestResult], None] = _forget,
+) -> IngestResult:
+    """Downloads, processes and publishes the sources of a request.
+
+    One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
+    have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
+    committed. Trouble that is no file's fault (a lost lock, a cluster that is away) is raised, unless something is
+    committed, and nothing is left half-done that the next try would not mend.
+
+    Args:
+        request: What to ingest.
+        context: The connections to use.
+        report: Is told of every step.
+        keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
+    """
+    story = Story(request, report)
+    unforeseen: Exception | None = None
+    for target, sources in _by_target(request, context, story):
+        try:
+            _ingest_into(target, sources, request, context, story)
+        except (BusySourceError, LostLeaseError):
+            raise
+        except TransientError as error:
+            if not story.has_committed:
+                raise
+            story.unwritten(sources, error)
+        except Exception as error:
+            if not isinstance(error, TerminalError):
+                if of_the_system(error) or _of_redis(error):
+                    raise
+                log.exception("an error that nobody has foreseen")
+                unforeseen = error
+            failure = error if isinstance(error, TerminalError) else TerminalError.wrap(error, UNEXPECTED, TRACEBACK)
+            story.unwritten(sources, failure)
+        keep(story.so_far())
+    result = story.result()
+    if unforeseen is not None and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
+        raise unforeseen  # the job is told of with its traceback
+    return result
+
+
+def _of_redis(error: Exception) -> bool:
+    """Whether Redis does not answer; only the ledger knows its client."""
+    return type(error).__module__.partition(".")[0] == "redis"
+
+
+def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, context: Context, story: Story) -> None:
+    """The same for the sources of one table."""
+    store, ledger = context.store, context.ledger
+    with ledger.lease() as lease:
+        known = _prepare(target, sources, context, lease)
+        with story.stage("fetching"):
+            files = _fetch(target, sources, known, request, context, story)
+            ready = make_ready(target, context, [file.uri for file in files]) if files else target
+        if isinstance(ready, IngestError):
+            story.failed({file.uri: ready.to_dict() for file in files})
+            return
+        if not files:
+            return
+        with story.stage("fetching"):
+            contents = _open(ready, files, known, request, context, story)
+        plan = make_plan(
+            ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
+        )
+        lease.acquire([batch_lock(plan.batch)])
+        try:
+            with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
+                _process_and_publish(plan, contents, context, lease, story)
+        except Exception:
+            if manifest := load_manifest(store, layout.manifest(target.tenant, target.table, plan.batch)):
+                story.committed(manifest)  # what was published is never told as failed
+            raise
+
+
+def _process_and_publish(plan: Plan, contents: Contents, context: Context, lease: Lease, story: Story) -> None:
+    target, store, ledger = plan.target, context.store, context.ledger
+    with story.stage("processing"):
+        receipts = settle_types(plan, process_all(plan, context, story), context.cluster, context.settings)
+        batch = recorded(assemble(plan, receipts), contents, plan, store)
+        batch = _replace_earlier(plan, batch, contents.known, context, lease)
+    with story.stage("committing"):
+        story.failed(batch.errors)
+        if batch.records:
+            story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
+        else:
+            abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
+
+
+def make_ready(target: Target, context: Context, uris: Collection[str] = ()) -> Target | IngestError:
+    """A target with its references and the types of its table; or what is wrong with it, for all its files.
+
+    Args:
+        target: As its pipeline declares it.
+        context: The connections to use.
+        uris: Sources whose earlier rows may go.
+    """
+    store, ledger = context.store, context.ledger
+    typed = with_types(target, store, ledger, uris)
+    if isinstance(typed, IngestError):
+        return typed
+    return misfit(typed, store, ledger, context.cluster, context.vectors) or pinned(
+        typed, store, ledger, context.settings
+    )
+
+
+def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:
+    """The sources of a request by the pipeline that takes them."""
+    pipelines = Catalog.read(context.settings)
+    groups: dict[PipelineSource, list[Source]] = {}
+    for source in request.sources:
+        try:
+            check_tenant(request.tenant, context.settings)
+            check(source.address, context.settings)  # whoever put it on the queue may not have asked
+            groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
+        except TerminalError as error:
+            story.failed({source.uri: error.to_dict()})
+    for code, sources in groups.items():
+        try:
+            pipeline = load(code)
+        except TerminalError as error:
+            story.failed({s.uri: error.to_dict() for s in sources})
+            continue
+        wants_replace = request.force or pipeline.write_disposition == "replace"
+        yield (
+            Target(
+                run=request.run,
+                tenant=request.tenant,
+                table=pipeline.table,
+                source=code,
+                pipeline=pipeline,
+                replace=wants_replace,
+            ),
+            sources,
+        )
+
+
+def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> PipelineSource:
+    if request.pipeline:
+        return pipelines.named(request.pipeline)
+    return pipelines.matching(file_name(source.uri), request.table)
+
+
+def _prepare(target: Target, sources: Sequence[Source], context: Context, lease: Lease) -> dict[str, SourceRecord]:
+    """Locks the sources, mends what a dead job left of them, and looks up which are committed."""
+    uris = [s.uri for s in sources]
+    ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
+    lease.acquire(source_lock(*where, uri) for uri in uris)
+    recover(*where, uris, store, ledger, lease, context.vectors)
+    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    return ledger.known(*where, uris)
+
+
+def _fetch(
+    target: Target,
+    sources: Sequence[Source],
+    known: dict[str, SourceRecord],
+    request: IngestRequest,
+    context: Context,
+    story: Story,
+) -> list[FetchedFile]:
+    """Downloads what is new; the rest is told to the story."""
+    ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
+    folder = layout.raw(target.tenant, target.source.name)
+    got = fetch(
+        sources,
+        store=context.store,
+        folder=folder,
+        settings=context.settings,
+        known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
+        progress=story.fetched,
+        failed=lambda one: story.failing({one.uri: one.error.to_dict()}),
+        pages=isinstance(target.pipeline.reader, Html | Text),
+    )
+    same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
+    _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)
+    story.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
+    moved = [g for g in got if isinstance(g, Unchanged) and g.version and g.version != ours[g.uri].version]
+    context.ledger.record(
+        target.tenant, target.table, [ours[g.uri].model_copy(update={"version": g.version}) for g in moved]
+    )
+    return [g for g in got if isinstance(g, FetchedFile)]
+
+
+def _open(
+    target: Target,
+    files: Sequence[FetchedFile],
+    known: dict[str, SourceRecord],
+    request: IngestRequest,
+    context: Context,
+    story: Story,
+) -> Contents:
+    """The members of archives, where the pipeline reads such, instead of the archives."""
+    site = Site(context.store, layout.raw(target.tenant, target.source.name), context.settings)
+    ours = request.run if request.force else None
+    contents = open_archives(files, target, known, ours, site, context.ledger, story)
+    _tell_unchanged(contents.same, target, request, context, story)
+    return contents
+
+
+def _tell_unchanged(
+    same: Sequence[SourceRecord], target: Target, request: IngestRequest, context: Context, story: Story
+) -> None:
+    """What the lake has already; what an earlier try of this run has committed, counts as its own."""
+    story.unchanged(same, target)
+    for batch in sorted({r.batch for r in same if r.run == request.run}):
+        path = layout.manifest(target.tenant, target.table, batch)
+        story.committed_before(load_manifest(context.store, path))
+
+
+def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
+    """One Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
+    receipts = Tasks(plan, context.cluster, story, task, job_of(plan, context.settings)).run()
+    return without_doubles(plan, receipts, context.store)
+
+
+def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:
+    """For `replace`: adds to a batch what is left of the parts that hold earlier rows of its sources."""
+    target, store = plan.target, context.store
+    # A record without content is that of a member that its archive no longer has.
+    old_rows = {r.uri for r in batch.records if r.uri in known or not r.sha256}
+    stale = sorted(old_rows) if target.replace else []
+    if not stale:
+        return batch
+    where = (target.tenant, target.table)
+    lease.acquire([rewrite_lock(*where)])
+    history = manifests(store, *where)
+    stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
+    left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
+    return left.added_to(batch, stale)

@@ -1,0 +1,170 @@
+"""What has happened to a request so far: feeds the progress, and becomes the result."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from ingestlab.core.access import shown
+from ingestlab.core.errors import IngestError
+from ingestlab.core.models import (
+    FIRST_FAILURES,
+    IngestRequest,
+    IngestResult,
+    Manifest,
+    Outcome,
+    Progress,
+    Receipt,
+    Source,
+    SourceRecord,
+    State,
+    Status,
+    Tally,
+)
+from ingestlab.engine.plan import Target
+
+
+class Story:
+    """Is told of everything that happens; `report` is told of the progress."""
+
+    def __init__(self, request: IngestRequest, report: Callable[[Progress], None]) -> None:
+        self._request, self._report = request, report
+        self._progress = self._before = Progress(files=len(request.sources))
+        self._outcomes: dict[str, Outcome] = {}
+        self._failing: dict[str, Outcome] = {}  # the outcomes that are failures, and those that will be
+        self._members: dict[str, tuple[str, ...]] = {}  # of archives
+        self._counted: set[str] = set()  # batches
+        self._rules: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
+        self._tables: set[str] = set()
+        self._bytes = 0
+
+    @contextmanager
+    def stage(self, state: State) -> Iterator[None]:
+        """Names the state of the job, and takes its time."""
+        began = time.perf_counter()
+        self._before = self._progress
+        self._tell(state=state)
+        try:
+            yield
+        finally:
+            self._seconds[state] = self._seconds.get(state, 0.0) + time.perf_counter() - began
+
+    def fetched(self, files: int, size: int) -> None:
+        """Files done and bytes received so far, within this stage."""
+        self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
+
+    def expanded(self, archive: str, members: Sequence[str]) -> None:
+        """An archive is in truth these files: their outcomes stand for its own, unless it is bad itself."""
+        self._members[archive] = tuple(members)
+        self._tell(files=len(self._expected()), files_done=self._progress.files_done + len(members) - 1)
+
+    def planned(self, partitions: int) -> None:
+        """How many tasks a batch has."""
+        self._tell(partitions=self._progress.partitions + partitions)
+
+    def processed(self, receipt: Receipt) -> None:
+        """A task has ended."""
+        total = sum(receipt.tallies.values(), Tally())
+        self.failing(receipt.errors)
+        self._tell(
+            partitions_done=self._progress.partitions_done + 1,
+            rows=self._progress.rows + total.rows_in,
+            rejected=self._progress.rejected + total.rejected,
+        )
+
+    def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
+        """Sources that the lake has; those that an earlier try of this very run committed count as committed."""
+        for r in records:
+            mine = r.run == self._request.run
+            self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
+
+    def failing(self, errors: Mapping[str, dict[str, str]]) -> None:
+        """Files will have failed, by URI, unless something else is said of them before the end."""
+        self._failing.update(_failed(errors))
+        if errors:
+            self._tell()
+
+    def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
+        """Files have failed, by URI."""
+        self._outcomes.update(_failed(errors))
+        self._failing.update(_failed(errors))
+        if errors:
+            self._tell(files=len(self._expected()))
+
+    def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
+        """The sources of a table that could not be written, but for those whose end is known."""
+        files = (uri for s in sources for uri in self._members.get(s.uri, (s.uri,)))
+        self.failed({uri: error.to_dict() for uri in files if uri not in self._outcomes})
+
+    def committed(self, manifest: Manifest) -> None:
+        """A batch is published."""
+        for record in manifest.sources:
+            if record.uri not in self._members:
+                self._done(record, "committed", manifest.table, manifest.pipeline)
+        self.committed_before(manifest)
+
+    def committed_before(self, manifest: Manifest | None) -> None:
+        """Adds what a commit of this run has published, this time or in an earlier try."""
+        if manifest and manifest.batch not in self._counted:
+            self._counted.add(manifest.batch)
+            self._rules.update(manifest.rules)
+            self._bytes += sum(p.size for p in manifest.parts)
+
+    def ended(self, outcome: Outcome, uri: str) -> None:
+        """How a source has ended, in the words of whoever knows better than its record does."""
+        self._tables.add(outcome.table)
+        self._failing.pop(uri, None)
+        self._outcomes[uri] = outcome
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether anything is published."""
+        return any(outcome.status == "committed" for outcome in self._outcomes.values())
+
+    def so_far(self) -> IngestResult:
+        """How the sources have ended that have; there may be none yet."""
+        return self._result([uri for uri in self._expected() if uri in self._outcomes])
+
+    def result(self) -> IngestResult:
+        """How the request ended; every source must have its outcome."""
+        return self._result(self._expected())
+
+    def _result(self, uris: Sequence[str]) -> IngestResult:
+        return IngestResult(
+            run=self._request.run,
+            job=self._request.job_id,
+            outcomes=tuple(self._outcomes[uri] for uri in uris),
+            rules=dict(self._rules),
+            parquet_bytes=self._bytes,
+            tables=tuple(sorted(self._tables)),
+            seconds={k: round(v, 4) for k, v in self._seconds.items()},
+        )
+
+    def _expected(self) -> list[str]:
+        """What must have an outcome: the sources, and for archives their members."""
+        found: list[str] = []
+        for source in self._request.sources:
+            members = self._members.get(source.uri)
+            own = members is None or source.uri in self._outcomes
+            found += [*(members or ()), *([source.uri] if own else [])]
+        return found
+
+    def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
+        self._tables.add(table)
+        self._failing.pop(r.uri, None)
+        self._outcomes[r.uri] = Outcome.model_construct(
+            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline, facts=r.facts
+        )
+
+    def _tell(self, **changes: object) -> None:
+        first = tuple(islice(self._failing.values(), FIRST_FAILURES))
+        self._progress = self._progress.model_copy(update={"failed": len(self._failing), "failures": first, **changes})
+        self._report(self._progress)
+
+
+def _failed(errors: Mapping[str, dict[str, str]]) -> dict[str, Outcome]:
+    return {uri: Outcome(uri=shown(uri), status="failed", error=error) for uri, error in errors.items()}

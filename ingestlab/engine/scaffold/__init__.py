@@ -1,0 +1,1 @@
+"""Infer the format and types of a file, and write a pipeline for it."""

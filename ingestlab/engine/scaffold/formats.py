@@ -1,0 +1,182 @@
+"""What a file is: its format, and its columns as text or as values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from ingestlab.core.errors import attempt
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.engine.scaffold.guessing import Guess, Seen, guess_text, guess_values
+from ingestlab.formats.common.bytes import binary, unpack
+from ingestlab.formats.common.detection import Encoding, by_mark, detect
+from ingestlab.formats.common.inference import named
+from ingestlab.formats.csv.reader import NULLS, Csv
+from ingestlab.formats.csv.settling import sample
+from ingestlab.formats.csv.sniffing import Sniffed, sniff
+from ingestlab.formats.json.arrow import json_as
+from ingestlab.formats.json.raw import Document, document
+from ingestlab.formats.json.reader import JsonLines
+from ingestlab.formats.json.text import plain, unknown_names
+from ingestlab.formats.json.types import look_at
+from ingestlab.formats.parquet.reader import Parquet
+from ingestlab.interfaces import Store
+from ingestlab.pipeline.catalog import PACKED
+
+_HEAD = 256 << 10  # bytes that tell the format
+_TABLES = (".csv", ".tsv")
+_ALIKE = 0.9  # of the lines of a file must have the same number of fields for it to be a table
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pipeline before it is written down.
+
+    Attributes:
+        reader: ``Csv``, ``JsonLines`` or ``Parquet``.
+        options: What its reader gets beside the columns.
+        columns: What is known of each column.
+        rows: How many rows were looked at.
+        notes: What a person should know.
+        plain: Whether to leave contract and cleaning out.
+    """
+
+    reader: str
+    options: dict[str, object]
+    columns: tuple[Seen, ...]
+    rows: int
+    notes: tuple[str, ...] = ()
+    plain: bool = False
+
+    def without(self, column: str, rule: str) -> Draft:
+        """The same with one column's guess taken back."""
+        if not any(seen.name == column for seen in self.columns):
+            return replace(self, plain=True)
+        return replace(self, columns=tuple(s.without(rule) if s.name == column else s for s in self.columns))
+
+
+def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
+    """What a file looks like; None if it has no columns."""
+    piece = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
+    head = store.read(file.path, 0, min(file.size, _HEAD))
+    if head.startswith(b"PAR1"):
+        return _parquet(store, file, most)
+    if binary(head) and not by_mark(head):
+        return None
+    data, _ = unpack(piece, store) if file.size <= most else (head, None)
+    if binary(data[:512]) and not by_mark(data):
+        return None
+    found = detect(data)
+    encoding = found.name
+    text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
+    lines = [line for line in text.splitlines()[:500] if line.strip()]
+    if len(data) > _HEAD and len(lines) > 1:
+        lines.pop()  # the head may have cut it
+    if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
+        return _told(_json_lines(store, file, most, encoding), found)
+    looks, name = sniff(sample(text.encode())), _plain_name(file.name)
+    if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
+        return None
+    return _told(_csv(store, file, most, encoding, looks), found)
+
+
+def _told(found: Draft, encoding: Encoding) -> Draft:
+    """A draft that says where its encoding is a guess."""
+    note = f"the encoding is {encoding.fact}: see whether its letters are right"
+    return replace(found, notes=(*found.notes, note)) if encoding.guess else found
+
+
+def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniffed) -> Draft:
+    options = looks.options()
+    if encoding != "utf-8":
+        options["encoding"] = encoding
+    how: dict[str, Any] = {"header": 0} | options | {"encoding": encoding, "null_values": ()}
+    piece = Csv(**how).split(file, store, most)[0]
+    names = Csv(**how).open_text(piece, store).names
+    reader = Csv(columns=dict.fromkeys(names, "string"), **how)
+    records = reader.read(reader.split(file, store, most)[0], store)
+    table = records.table.combine_chunks()
+    guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
+    marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
+    if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
+        options["null_values"] = unusual
+    notes = [] if looks.nth is not None else ["no header: the first record looks like data; give the columns names"]
+    notes += [looks.doubt] if looks.doubt else []
+    form = _common_format(guesses, notes)
+    if form:
+        options["timestamp_format"] = form
+    notes += [f"column {name} stays text: {guess.doubt}" for name, guess in guesses.items() if guess.doubt]
+    seen = [Seen.of(name, guess, _whole(table[name]), {*marks[name]}) for name, guess in guesses.items()]
+    return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
+
+
+def _common_format(guesses: dict[str, Guess], notes: list[str]) -> str | None:
+    """The one format of times that a reader can have; columns of other formats become text."""
+    formats = Counter(guess.form for guess in guesses.values() if guess.times)
+    if not formats:
+        return None
+    common, _ = formats.most_common(1)[0]
+    for name, guess in guesses.items():
+        if guess.times and guess.form != common:
+            notes.append(f"column {name} stays text: a reader knows one format of times, here {common or 'ISO 8601'}")
+            guesses[name] = Guess("string")
+    return common
+
+
+def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Draft:
+    options: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
+    plain_reader = JsonLines(encoding=encoding)
+    piece = plain_reader.split(file, store, most)[0]
+    lined = plain_reader.lines(piece, store)
+    names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
+    table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
+    ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
+    seen = [_json_column(name, _whole(table[name])) for name in ordered]
+    return Draft("JsonLines", options, tuple(seen), len(table))
+
+
+def _json_column(name: str, values: pa.Array) -> Seen:
+    """A column of JSON text: of one simple type, or ``"json"``."""
+    kind = look_at(values).type
+    if kind is None or isinstance(kind, pa.JsonType):
+        return Seen.of_values(name, "json", pa.nulls(len(values), pa.string()))
+    if pa.types.is_null(kind):
+        return Seen.of_values(name, "string", pa.nulls(len(values), pa.string()))
+    if values.drop_null()[0].as_py().startswith('"'):
+        words = pa.array([plain(text) for text in values.to_pylist()], pa.string())
+        return Seen.of(name, Guess(named(kind)), words, set())
+    return Seen.of_values(name, named(kind), json_as(values, kind))
+
+
+def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
+    reader = Parquet()
+    table = reader.read(reader.split(file, store, most)[0], store).table
+    return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without what packed it."""
+    lower = name.lower()
+    return next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _is_document(data: bytes, encoding: str, name: str) -> bool:
+    """Whether a text is a whole JSON document with records."""
+    begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
+    return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    chunks = column.chunks
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)

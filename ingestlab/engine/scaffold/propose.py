@@ -1,0 +1,191 @@
+"""Proposes a pipeline for a file that has none: format, columns and types, null markers, a first contract.
+
+A proposal is a start for a person to go on from. What it promises is that it ingests the very file that it was
+made from, with no reject: every guess is tried on the file, and those that do not hold are taken back.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import count
+from pathlib import Path
+
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import NAME, FetchedFile
+from ingestlab.core.settings import MB, Settings
+from ingestlab.engine.dry_run import Trial, open_file, try_source
+from ingestlab.engine.scaffold.formats import Draft, draft
+from ingestlab.engine.scaffold.writing import render
+from ingestlab.interfaces import Store
+from ingestlab.pipeline.catalog import PACKED, Catalog, PipelineSource, generic, load
+
+MOST = 64 * MB  # bytes of a file that are looked at
+_TEXTS = ("generic.log", "generic.txt", "generic.html", "generic.htm")
+_TRIES = 20  # of a draft, each with fewer guesses
+_BROKEN = 0.5  # of the records: a format that rejects more is not the file's
+_STRUCTURE = ("columns", "quote", "json", "record_size", "field_size", "range")  # rules that no pipeline can help
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A pipeline as text, and what it makes of the file that it was made from.
+
+    Attributes:
+        name: What the pipeline is to be called.
+        text: The pipeline's file.
+        trial: Its clean rows and rejects, of the part of the file that was looked at.
+        notes: What a person should know: what was taken back, what cannot be helped.
+    """
+
+    name: str
+    text: str
+    trial: Trial
+    notes: tuple[str, ...]
+
+
+def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
+    """Looks at a file (of a large one at its first 64 MB) and proposes a pipeline for its kind.
+
+    Args:
+        uri: A file of any kind that could be submitted.
+        settings: Which pipelines there are, and who may be called.
+        name: What to call the pipeline; after the file if left out.
+
+    Raises:
+        TerminalError: The file cannot be read, or is of no format that ingestlab knows.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        store, file = open_file(uri, settings, scratch)
+        name = name or _name(file.name)
+        found = draft(store, file, MOST)
+        matches = _matches(file.name, name, settings)
+        if found is None:
+            code = generic(file.name, name)
+            trial = try_source(code, store, file, MOST)
+            proposal = Proposal(name, _titled(code.text, file), trial, tuple(_unhelpable(trial)))
+            return _believed(proposal, file)
+        proposal = _mended(found, name, matches, store, file)
+        if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
+            return _another(proposal, file, store)
+        return proposal
+
+
+def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Path:
+    """Writes a proposal to the first folder of pipelines.
+
+    Raises:
+        TerminalError: There is a pipeline of that name already, and `force` is not set.
+    """
+    if not re.fullmatch(NAME, proposal.name) or proposal.name.startswith("_"):
+        raise TerminalError("a pipeline name of letters, digits, '.', '_' and '-'", repr(proposal.name), "Rename it.")
+    folder = Path(settings.pipelines[0]).expanduser()
+    file = folder / f"{proposal.name}.py"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as out:
+            out.write(proposal.text)
+    except FileExistsError:
+        raise TerminalError("a new pipeline's name", f"{file}, which is there", "Use --force to replace it.") from None
+    return file
+
+
+def _mended(found: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
+    """Tries a draft on its file, and takes back what does not hold, until all rows pass."""
+    notes = list(found.notes)
+    for tries in count():
+        text = render(found, file.name, matches)
+        code = PipelineSource(name=name, origin=f"{name}.py", text=text)
+        load(code)
+        try:
+            trial = try_source(code, store, file, MOST)
+        except TerminalError as error:
+            if tries > _TRIES or found.plain:
+                raise
+            found, note = replace(found, plain=True), f"no contract, since the first try failed: {error.got}"
+            notes.append(note)
+            continue
+        culprits = [rule.rpartition(":") for rule in trial.rules if rule.rpartition(":")[2] not in _STRUCTURE]
+        if not culprits or tries > _TRIES:
+            return Proposal(name, text, trial, (*_unhelpable(trial), *notes))
+        for column, _, rule in culprits:
+            found = found.without(column, rule)
+            notes.append(f"column {column}: took back what broke the rule '{rule}'")
+    raise AssertionError("unreachable")
+
+
+def _another(proposal: Proposal, file: FetchedFile, store: Store) -> Proposal:
+    """What to propose where the best draft rejects much: text, if the file is called so.
+
+    Raises:
+        TerminalError: Nothing takes the file.
+    """
+    code = attempt(generic, file.name, proposal.name)
+    if isinstance(code, PipelineSource) and code.origin in _TEXTS:
+        trial = try_source(code, store, file, MOST)
+        if not trial.tally.rejected:
+            return Proposal(proposal.name, _titled(code.text, file), trial, ("it is no table: its lines are kept",))
+    return _believed(proposal, file)
+
+
+def _believed(proposal: Proposal, file: FetchedFile) -> Proposal:
+    """The proposal; raises TerminalError where it rejects most of its own file."""
+    if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
+        raise TerminalError(
+            f"a pipeline that takes {file.name}",
+            proposal.notes[0],
+            "See what its producer writes; or say how it is read.",
+        )
+    return proposal
+
+
+def _unhelpable(trial: Trial) -> Iterator[str]:
+    """What is said first where a proposal does not take its file whole, or was not tried on all of it."""
+    yield from _broken(trial)
+    if not trial.whole:
+        yield (
+            f"only the first {trial.tally.rows_in:,} records were looked at: what this proposes, "
+            "the contract too, may reject later ones"
+        )
+
+
+def _broken(trial: Trial) -> Iterator[str]:
+    if not trial.tally.rejected:
+        return
+    rules = ", ".join(f"{rule} {count:,}" for rule, count in trial.rules.items())
+    yield (
+        f"there is no proposal that takes all of this file: {trial.tally.rejected:,} of {trial.tally.rows_in:,} "
+        f"records are broken and will be rejected ({rules})"
+    )
+
+
+def _name(filename: str) -> str:
+    """A pipeline's name after a file: ``alarm-2017-10-23-vn.csv.gz`` is ``alarm``."""
+    words = re.split(r"[\W_]*\d", _stem(filename)[0])[0]
+    return re.sub(r"\W+", "_", words, flags=re.ASCII).strip("_")[:80] or "files"
+
+
+def _stem(filename: str) -> tuple[str, str]:
+    """A file's name and its suffix, without what packed it."""
+    plain = next((filename[: -len(s)] for s in PACKED if filename.lower().endswith(s)), filename)
+    stem, dot, suffix = plain.rpartition(".")
+    return (stem, dot + suffix) if stem else (plain, "")
+
+
+def _matches(filename: str, name: str, settings: Settings) -> str | None:
+    """A pattern for files of the same kind: runs of digits may differ; None if another pipeline takes the file."""
+    for other, source in Catalog.read(settings).sources.items():
+        declared = attempt(load, source)  # one that does not load takes nothing
+        patterns = () if isinstance(declared, TerminalError) else declared.matches
+        if other != name and any(fnmatchcase(filename.lower(), p.lower()) for p in patterns):
+            return None
+    stem, suffix = _stem(filename)
+    safe = re.sub(r"([\[\]?*])", "[\\1]", stem)
+    return re.sub(r"\d+(?:[-_.T:]?\d+)*", "*", safe) + suffix + "*"
+
+
+def _titled(text: str, file: FetchedFile) -> str:
+    return f'"""Files like {file.name}."""\n\n{text}'

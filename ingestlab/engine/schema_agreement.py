@@ -1,0 +1,136 @@
+"""Whether what a job publishes agrees with its table: asked when it begins, and once more at the moment of commit.
+
+What the manifests say of a table's columns is kept in Redis as well, so that no job has to read them all. Only
+who holds the table's schema lock changes it there, and a commit drops it before it writes a manifest that says
+something new: so it is either what the manifests say, or not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pyarrow import DataType
+from pyarrow.types import is_nested
+
+from ingestlab.analytics.table_schema import Schema, of_manifest, schema_of
+from ingestlab.core.errors import BusySourceError, IngestError, TerminalError
+from ingestlab.core.models import Manifest
+from ingestlab.engine.plan import Target
+from ingestlab.engine.task.nameless import clash
+from ingestlab.interfaces import Store
+from ingestlab.lake.arrow_schema import parse_type, readable, same_but_for_case
+from ingestlab.lake.ledger import Ledger, schema_lock
+from ingestlab.lake.log import live_parts, manifests
+
+PATIENCE = 60.0  # seconds that a commit waits for others of its table, which need a moment each
+
+
+def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[str] = ()) -> Target | IngestError:
+    """A target with the types of its table's columns; or why its parts cannot stand beside those that there are.
+
+    Args:
+        target: Where rows are to go.
+        store: The lake.
+        ledger: Its index.
+        uris: The sources of the job; parts of which it replaces all rows do not count.
+    """
+    found = _schema(target, store, ledger, uris)
+    names = target.pipeline.folders
+    if any(folders != names for folders in found.folders):
+        other = next(folders for folders in found.folders if folders != names)
+        wanted = f"partition_by {_said(other)}, as the parts of table {target.table} have it"
+        fix = f"`ingestlab rewrite {target.table}` brings all parts into the pipeline's folders; or leave it as it was."
+        return TerminalError(wanted, f"{_said(names)} in pipeline '{target.source.name}'", fix)
+    return replace(target, types=found.wanted)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a job that publishes rows knew: whether its columns may be of types of their own, or those of objects."""
+
+    loose: bool
+    nested: bool = False
+
+
+@dataclass(frozen=True)
+class _After:
+    schema: Schema | None  # None: to be looked up in the manifests
+    changed: bool
+
+
+@contextmanager
+def agreeing(group: Sequence[Manifest], store: Store, ledger: Ledger, seen: Seen | None = None) -> Iterator[None]:
+    """Keeps the columns of some tables as they are, while manifests are written that agree with them.
+
+    Args:
+        group: What is about to be written.
+        store: The lake.
+        ledger: Its index.
+        seen: Of a job that publishes rows of sources; without it nothing is compared.
+
+    Raises:
+        BusySourceError: Others have changed a table's columns since the job began: it has to begin again.
+    """
+    with_rows = [m for m in group if m.parts or m.replaced]
+    with ledger.lease() as gate:
+        gate.wait_for((schema_lock(m.tenant, m.table) for m in with_rows), PATIENCE)
+        found = [(m.tenant, m.table, _after(m, seen, store, ledger)) for m in with_rows]
+        for tenant, table, after in found:
+            if after.changed:
+                ledger.forget_schema(tenant, table)
+        gate.check()
+        yield
+        for tenant, table, after in found:
+            if after.schema is not None:
+                ledger.keep_schema(tenant, table, after.schema.to_json())
+
+
+def _schema(target: Target, store: Store, ledger: Ledger, uris: Collection[str]) -> Schema:
+    where = (target.tenant, target.table)
+    if not target.replace:
+        return _known(where, store, ledger)
+    history, going = manifests(store, *where), set(uris)
+    gone = [part.target for part in live_parts(history) if part.sources and going.issuperset(part.sources)]
+    return schema_of(store, where, history, gone)
+
+
+def _known(where: tuple[str, str], store: Store, ledger: Ledger) -> Schema:
+    kept = ledger.schema(*where)
+    return Schema.from_json(kept) if kept else schema_of(store, where, manifests(store, *where))
+
+
+def _after(manifest: Manifest, seen: Seen | None, store: Store, ledger: Ledger) -> _After:
+    """What a table's columns are after a commit; raises BusySourceError where it does not agree with them."""
+    where, own = (manifest.tenant, manifest.table), of_manifest(manifest)
+    if not manifest.replaced:
+        known = _known(where, store, ledger)
+        _check(manifest, own, known, seen)
+        both = known.joined(own)
+        return _After(both, changed=both != known)
+    if seen is not None:
+        _check(manifest, own, schema_of(store, where, manifests(store, *where), manifest.replaced), seen)
+    return _After(None, changed=True)
+
+
+def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) -> None:
+    if seen is None or not manifest.parts:
+        return
+    now = known.wanted
+    other = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
+    other = [n for n in other if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
+    alike = same_but_for_case(own.types, known.types)
+    apart = (seen.loose or seen.nested) and clash(own.types, now)
+    if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
+        wanted = f"the columns of table {manifest.table} as they were when the job began"
+        got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
+        raise BusySourceError(wanted, got, "The job begins again.")
+
+
+def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:
+    return readable(kinds) and (seen.loose or (seen.nested and all(map(is_nested, kinds))))
+
+
+def _said(folders: Sequence[str]) -> str:
+    return f"[{', '.join(folders)}]" if folders else "nothing (no folders)"

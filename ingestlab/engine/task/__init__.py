@@ -1,0 +1,1 @@
+"""What a Dask worker runs: read, clean, check and stage one split."""

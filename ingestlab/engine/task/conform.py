@@ -1,0 +1,251 @@
+"""Brings what `clean` and readers make to the types of the table, where no value changes; else the drift word decides.
+
+Under ``evolve`` a column that does not fit stays of its own type in its part, and readers of the table show all of it
+in a type that holds both; objects, lists and bytes do so only where such a type is not text. Where a reader infers
+its columns it fails its file, but for objects and lists, which may have more names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part, Piece, Value
+from ingestlab.engine.task.contract import Reason
+from ingestlab.engine.task.nameless import check_named
+from ingestlab.engine.task.parts import batches, open_part, row_groups, without_dictionary, write_part
+from ingestlab.engine.task.validate import Checked
+from ingestlab.formats.common.columns import failing
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import (
+    ADDED,
+    common_type,
+    fit,
+    holds,
+    is_text,
+    joined_types,
+    parse_type,
+    plain,
+    readable,
+    same_but_for_case,
+    type_text,
+    types_of,
+)
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.pipeline import Pipeline
+
+MEND = "`ingestlab rewrite {table}` brings the table to other types; or let clean keep the old one."
+
+
+def is_loose(pipeline: Pipeline) -> bool:
+    """Whether columns of a pipeline may be of another type in each part."""
+    return pipeline.schema_drift == "evolve"
+
+
+def infers(pipeline: Pipeline) -> bool:
+    """Whether a pipeline's reader chooses the types: then numbers may become text, and objects are as they come."""
+    reader = getattr(pipeline.reader, "reader", pipeline.reader)  # an archive's
+    return hasattr(reader, "columns") and reader.columns is None
+
+
+def wanting(pieces: Sequence[Piece], types: Mapping[str, str]) -> list[Piece]:
+    """Pieces whose readers know which columns are text in the table, so that these keep the letters of their cells."""
+    texts = {name: kind for name, kind in types.items() if is_text(parse_type(kind))}
+    if not texts:
+        return list(pieces)
+    return [piece.model_copy(update={"settled": {"wanted": texts, **piece.settled}}) for piece in pieces]
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """Rows in the types of their table; `discarded` counts, by column, the values that had to go."""
+
+    checked: Checked
+    discarded: Mapping[str, int]
+
+
+def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> Conformed:
+    """Rows as their table has them.
+
+    Args:
+        checked: What a pipeline has made.
+        pipeline: Which says what becomes of a value that does not fit.
+        types: Those of the table's columns, as text; columns that it has not are as they come.
+
+    Raises:
+        TerminalError: A column is of another type, or two differ by letter case alone.
+    """
+    _check_names(checked.table, pipeline, types)
+    table, word, loose, own = checked.table, pipeline.schema_drift, is_loose(pipeline), infers(pipeline)
+    if loose or own:
+        check_named(table.column_names, types, pipeline.table or "")
+    discarded: dict[str, int] = {}
+    drifted: dict[int, Reason] = {}
+    for i, name in enumerate(table.column_names):
+        old = table.column(i)
+        kind = parse_type(types[name]) if name in types else plain(old.type)
+        new = fit(old, kind, as_text=loose or own)
+        if new is None and (loose or own):
+            new = _with_more_names(old, kind)
+        if new is None and word in ("discard_row", "discard_value"):
+            new, wrong = _fitting(old, kind)
+            if word == "discard_value":
+                discarded[name] = int(wrong.sum())
+            else:
+                values = [str(v)[:200] for v in old.filter(pa.array(wrong)).to_pylist()]
+                rows = checked.index[wrong].tolist()
+                drifted = {row: Reason("drift", name, value) for row, value in zip(rows, values, strict=True)} | drifted
+        if new is None and not (loose and readable((kind, old.type))):
+            wanted = f"{kind} in column '{name}', as table {pipeline.table} has it"
+            got = f"{plain(old.type)}, e.g. {_misfit(old, kind)}"
+            mend = _mend(pipeline.table, name, old, kind) if own or loose else MEND.format(table=pipeline.table)
+            raise TerminalError(wanted, got, mend)
+        if new is not None and new is not old:
+            table = table.set_column(i, pa.field(name, new.type), new)
+    if not loose and types:
+        table = _complete(table, types)
+    return Conformed(_without(replace(checked, table=table), drifted), discarded)
+
+
+def _with_more_names(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Objects or lists in a type that holds those of the table as well; None if there is none."""
+    wide = common_type((kind, values.type))
+    return fit(values, wide) if pa.types.is_nested(wide) and holds(wide, kind) else None
+
+
+def _mend(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -> str:
+    """How a table gets a type that takes a column of a file as well."""
+    both = common_type([kind, values.type])
+    if not readable((kind, values.type)):
+        return 'Submit the file to a table of its own; or declare the column, e.g. as "json".'
+    wide = "string" if is_text(both) or fit(values, both) is None else type_text(both)
+    how = f"`ingestlab rewrite {table} --type {quote(f'{column}={wide}')}`, and submit the file again"
+    return f"Submit the file to a table of its own; or bring the table to a type that holds both: {how}."
+
+
+def _check_names(table: pa.Table, pipeline: Pipeline, types: Mapping[str, str]) -> None:
+    """Columns that differ by case alone are one for DuckDB and Spark."""
+    alike = same_but_for_case([*table.column_names, *pipeline.folders], [*ADDED, *types])
+    if alike:
+        wanted = f"columns of table {pipeline.table} that differ by more than letter case"
+        fix = "DuckDB and Spark take them for one. Rename one, in the reader or in clean."
+        raise TerminalError(wanted, f"'{alike[0]}' and '{alike[1]}'", fix)
+
+
+def _complete(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """A table with all columns that there are in its order, those that it lacks as nulls."""
+    for name, kind in types.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, parse_type(kind)))
+    return table.select([*types, *(name for name in table.column_names if name not in types)])
+
+
+def _fitting(values: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Values of a type, null where they cannot be, and which these are."""
+    wrong = np.zeros(len(values), np.bool_)
+    wrong[failing(lambda low, high: fit(values.slice(low, high - low), kind) is None, 0, len(values))] = True
+    known = pa.chunked_array([pa.array(values.combine_chunks().to_pylist(), values.type, mask=wrong)])
+    done = fit(known, kind)
+    assert done is not None
+    return done, wrong
+
+
+def _misfit(values: pa.ChunkedArray, kind: pa.DataType) -> str:
+    """The first value that is not of a type."""
+    some = failing(lambda low, high: fit(values.slice(low, high - low), kind) is None, 0, min(len(values), 10_000))
+    return repr(str(values[some[0]].as_py()))[:80] if some else "one far behind"
+
+
+def _without(checked: Checked, reasons: Mapping[int, Reason]) -> Checked:
+    """Rows without those that have a reason."""
+    if not reasons:
+        return checked
+    keep = ~np.isin(checked.index, list(reasons))
+    table = checked.table.filter(pa.array(keep))
+    return Checked(table, checked.index[keep], checked.reasons | dict(reasons))
+
+
+class Restage(Value):
+    """A staged or published part, and the types that its columns are to have in another one.
+
+    Attributes:
+        part: Where it lies is its `staged`.
+        types: Its new columns in their order, but for those that every table has; those it lacks are null.
+        target: Where the new part goes.
+        batch: In whose staging folder it waits.
+        only_new_names: Whether columns that `types` does not name stay, as they are.
+    """
+
+    part: Part
+    types: dict[str, str]
+    target: str
+    batch: str
+
+
+def restage(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A Dask task: stages a part anew in other types; ``{"part": …}``, or ``{"misfit": column, "value": text}``."""
+    spec, store = Restage.from_dict(work), open_store(lake, options)
+    try:
+        return {"part": _restage(spec, store).to_dict()}
+    except MisfitError as error:
+        return {"misfit": error.column, "value": error.value}
+
+
+class MisfitError(Exception):
+    """A value of a column is not of its new type."""
+
+    def __init__(self, column: str, value: str) -> None:
+        super().__init__(column, value)
+        self.column, self.value = column, value
+
+
+def _restage(spec: Restage, store: Store) -> Part:
+    opened = open_part(spec.part.model_copy(update={"target": spec.part.staged}), store)
+    old = opened.schema_arrow
+    wanted = {name: parse_type(kind) for name, kind in spec.types.items()}
+    more = [field for field in old if field.name not in wanted]
+    schema = pa.schema([*(pa.field(n, k) for n, k in wanted.items()), *more]).remove_metadata()
+    rows = row_groups(retyped(table, schema) for table in batches(opened))
+    return write_part(
+        rows, schema, spec.target, spec.part.sources, layout.staging(spec.batch), store, without_dictionary([opened])
+    )
+
+
+def retyped(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in other types; raises MisfitError where a value would change."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
+            continue
+        old = table[field.name]
+        new = old if old.type == field.type else fit(old, field.type, as_text=True) or _parsed(old, field.type)
+        if new is None:
+            raise MisfitError(field.name, _misfit(old, field.type))
+        columns.append(new)
+    return pa.table(columns, schema=schema)
+
+
+def _parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Texts as values that give back the very texts; None if they do not."""
+    if not is_text(texts.type):
+        return None
+    try:
+        values = texts.cast(kind)
+        same = pc.equal(values.cast(texts.type), texts)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return values if pc.all(same, min_count=0).as_py() is not False else None
+
+
+def typed(tables: Iterable[pa.Table]) -> dict[str, tuple[str, ...]]:
+    """The types of the columns of what one task publishes."""
+    return joined_types(*({n: (kind,) for n, kind in types_of(t.schema).items()} for t in tables if t.num_rows))

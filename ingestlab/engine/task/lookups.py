@@ -1,0 +1,110 @@
+"""The references of a pipeline in the process that works with them: read once, kept by content."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.models import FetchedFile
+from ingestlab.core.settings import MB
+from ingestlab.engine.task.frames import wants_polars
+from ingestlab.interfaces import Reader, Store, pieces_of
+from ingestlab.pipeline.pipeline import Pipeline
+
+MOST = 256 * MB  # of memory for all references of a process; the last one stays whatever its size
+
+Key = tuple[str, str, str]  # hash of the pipeline, which says how it is read; name; hash of the content
+
+
+class Shelf:
+    """Tables that this process has read; those not used for longest go first.
+
+    Attributes:
+        reads: How often a table was read since the process started.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self.reads = 0
+        self._most, self._lock = most, threading.Lock()
+        self._tables: OrderedDict[Key, pa.Table] = OrderedDict()
+
+    def take(self, key: Key, read: Callable[[], pa.Table]) -> pa.Table:
+        """The table of this key; threads that want it at once wait while one of them reads it."""
+        with self._lock:
+            if key not in self._tables:
+                self.reads += 1
+                self._tables[key] = read()
+            self._tables.move_to_end(key)
+            found = self._tables[key]
+            while len(self._tables) > 1 and sum(t.nbytes for t in self._tables.values()) > self._most:
+                self._tables.popitem(last=False)
+            return found
+
+
+SHELF = Shelf()
+
+
+def furnish(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], store: Store) -> Pipeline:
+    """A pipeline whose `clean` needs only its frame: it has its references.
+
+    Every call gets frames of its own on the shared memory of Arrow, which nothing can change: what `clean` does
+    to one is not seen by the next task.
+
+    Args:
+        pipeline: Its `clean` takes references, or not.
+        code: The hash of the pipeline's text.
+        files: The references in the raw zone, by name.
+        store: Where they lie.
+
+    Raises:
+        TerminalError: A reference is not what its reader declares.
+        TransientError: The raw zone has lost one; the next try fetches it again.
+    """
+    clean = pipeline.clean
+    if not pipeline.references or clean is None:
+        return pipeline
+    tables = {
+        name: SHELF.take((code, name, files[name].sha256), partial(_read, reference.reader, files[name], name, store))
+        for name, reference in pipeline.references.items()
+    }
+    make = _polars_frame if wants_polars(clean) else _frame
+
+    @wraps(clean)
+    def informed(frame: Any) -> Any:
+        return clean(frame, **{name: make(table) for name, table in tables.items()})
+
+    return replace(pipeline, clean=informed, references={})
+
+
+def _read(reader: Reader, file: FetchedFile, name: str, store: Store) -> pa.Table:
+    """All records of a reference; one that cannot be read would make rows look as if it were missing."""
+    wanted = f"a reference '{name}' that can be read ({file.name})"
+    try:
+        found = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]
+    except FileNotFoundError as error:
+        raise TransientError.wrap(error, wanted, "The next try fetches it again.") from error
+    except TerminalError as error:
+        raise TerminalError(f"{wanted}, with {error.expected}", error.got, error.fix) from error
+    for bad in (bad for records in found for bad in records.bad):
+        got = f"record {bad.row} that breaks the rule '{bad.rule}' in column {bad.column}: {bad.value!r}"
+        raise TerminalError(wanted, got, "Mend the reference, or its reader in the pipeline.")
+    return pa.concat_tables([records.table for records in found], promote_options="permissive").combine_chunks()
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, split_blocks=True, ignore_metadata=True)
+    return frame
+
+
+def _polars_frame(table: pa.Table) -> Any:
+    import polars as pl  # noqa: PLC0415 - only pipelines that ask for it pay for it
+
+    return pl.from_arrow(table)

@@ -1,0 +1,115 @@
+"""Makes one part of many small ones: what `compact` runs on Dask.
+
+Without a sort order the rows stream through, so that memory holds a row group and one small part, never the
+part that comes out. Parts whose columns have types that cannot be brought together without changing a value
+(integers and text, say) stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part, Value
+from ingestlab.engine.task.parts import batches, joined, open_part, row_groups, without_dictionary, write_part
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import common_schema
+from ingestlab.lake.storage.store import open_store
+
+
+class Merge(Value):
+    """What one task does: `parts` of one folder become one, or one for each kind of columns among them."""
+
+    batch: str
+    number: int
+    parts: tuple[Part, ...]
+    sort: tuple[str, ...] = ()
+
+
+class Merged(Value):
+    """A staged part, and the targets of those whose rows it holds."""
+
+    part: Part
+    replaced: tuple[str, ...]
+
+
+@dataclass
+class _Family:
+    """Parts whose columns go together, and the columns that hold them all."""
+
+    schema: pa.Schema
+    parts: list[Part]
+    bare: set[str]  # columns without a dictionary
+
+
+def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+    """The Dask task: a :class:`Merge` as a plain dict; what it staged, each a :class:`Merged` as a plain dict.
+
+    Raises:
+        TerminalError: A part that a manifest names is gone, or there is no such column to sort by.
+    """
+    spec = Merge.from_dict(work)
+    store = open_store(lake, options)
+    families = [f for f in _families(spec.parts, store) if len(f.parts) > 1]
+    name = f"{spec.batch}-{spec.number:05d}"
+    return [_write(family, f"{name}-{i}", spec, store).to_dict() for i, family in enumerate(families)]
+
+
+def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
+    """Each part with the first others that it goes together with."""
+    families: list[_Family] = []
+    for part in parts:
+        opened = open_part(part, store)
+        schema, bare = opened.schema_arrow.remove_metadata(), without_dictionary([opened])
+        for family in families:
+            if both := common_schema(family.schema, schema):
+                family.schema, family.bare = both, family.bare | bare
+                family.parts.append(part)
+                break
+        else:
+            families.append(_Family(schema, [part], bare))
+    return families
+
+
+def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
+    """Stages the part that holds the rows of a family."""
+    target = f"{family.parts[0].target.rsplit('/', 1)[0]}/{name}.parquet"
+    rows = _rows(family, store)
+    tables = [_sorted(rows, spec.sort)] if spec.sort else row_groups(rows)
+    sources = {uri for part in family.parts for uri in part.sources}
+    part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store, family.bare)
+    return Merged(part=part, replaced=tuple(p.target for p in family.parts))
+
+
+def _rows(family: _Family, store: Store) -> Iterator[pa.Table]:
+    """The rows of all parts, in their order, under the columns of the family."""
+    return (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    have = set(table.column_names)
+    columns = [
+        table[field.name].cast(field.type) if field.name in have else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _sorted(tables: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
+    table = joined(list(tables))
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        have = ", ".join(table.column_names)
+        raise TerminalError(f"a column '{missing[0]}' to sort by", f"columns {have}", "Sort by one of these.")
+    keys = pa.table({c: _plain(table[c]) for c in columns})
+    return table.take(pc.sort_indices(keys, [(c, "ascending") for c in columns]))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as Arrow can sort it."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,80 @@
+"""Columns that have numbers for names, since their file has none: they stand beside their like alone.
+
+What is in a table of ``id`` and ``name`` under ``column_1`` and ``column_2`` is nothing that anybody asks for. Nor
+can ``Day`` stand beside ``day``, of another file of the same job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Receipt
+from ingestlab.engine.task.frames import Loaded
+from ingestlab.lake.arrow_schema import same_but_for_case
+
+_FIX = "Write header=None and the table's names as `columns` in a pipeline; or name another table."
+
+
+def numbered(names: Collection[str]) -> bool:
+    """Whether all columns are named ``column_1`` and so on."""
+    return "column_1" in names and set(names) == {f"column_{i}" for i in range(1, len(names) + 1)}
+
+
+def clash(names: Collection[str], others: Collection[str]) -> bool:
+    """Whether one of two files or tables has numbers for names and the other has not just these."""
+    return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)
+
+
+def check_named(names: Collection[str], known: Collection[str], table: str) -> None:
+    """Raises TerminalError for columns that a table must not have beside its own."""
+    if clash(names, known):
+        raise _refusal(f"columns of table {table} ({_shown(known)})", names)
+
+
+def apart(loaded: Sequence[Loaded]) -> dict[str, TerminalError]:
+    """The errors, by URI, of those among some pieces that must not be in a table with the others."""
+    return _apart((one.piece.uri, one.records.table.column_names) for one in loaded)
+
+
+def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:
+    """The same of whole tasks, each of which has what may stand together."""
+    return _apart((uri, tuple(receipt.types)) for receipt in receipts for uri in receipt.tallies)
+
+
+def _apart(found: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
+    every = [(uri, names) for uri, names in found if names]
+    return _other_case(every) | _without_names(every)
+
+
+def _other_case(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
+    """Those whose names differ by letter case alone from the ones of a file before."""
+    known: dict[str, None] = {}
+    errors = {}
+    for uri, names in every:
+        if known.keys() >= set(names):
+            continue
+        if alike := same_but_for_case(names, known):
+            wanted = "columns that differ by more than letter case from those of other files of the table"
+            fix = "DuckDB and Spark take them for one. Rename one, in the reader or in clean."
+            errors[uri] = TerminalError(wanted, f"'{alike[0]}' and '{alike[1]}'", fix)
+        else:
+            known.update(dict.fromkeys(names))
+    return errors
+
+
+def _without_names(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
+    if not any(numbered(names) for _, names in every):
+        return {}
+    kept = next((names for _, names in every if not numbered(names)), every[0][1])
+    with_header = f"columns as other files of the table have them ({_shown(kept)})"
+    return {uri: _refusal(with_header, names) for uri, names in every if clash(names, kept)}
+
+
+def _refusal(wanted: str, names: Collection[str]) -> TerminalError:
+    return TerminalError(wanted, f"{_shown(names)}{' in a file without header' * numbered(names)}", _FIX)
+
+
+def _shown(names: Collection[str]) -> str:
+    some = list(names)
+    return ", ".join(some[:5]) + (f" and {len(some) - 5} more" if len(some) > 5 else "")

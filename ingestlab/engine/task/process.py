@@ -1,0 +1,195 @@
+"""What one Dask task does: read, clean, check, write. Names and counts go back, never data."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import pyarrow as pa
+
+from ingestlab.analytics.aggregates.files import States, compute
+from ingestlab.analytics.profiles import files as profiling
+from ingestlab.core.errors import IngestError, StorageError, TerminalError, attempt, attempt_all
+from ingestlab.core.models import Part, Partition, Piece, Receipt
+from ingestlab.engine.task import quality_gate as gate
+from ingestlab.engine.task import vectors
+from ingestlab.engine.task.conform import infers, is_loose, typed, wanting
+from ingestlab.engine.task.deadline import alive, within
+from ingestlab.engine.task.embedded import Vectored, with_vectors
+from ingestlab.engine.task.frames import Loaded
+from ingestlab.engine.task.job import Job
+from ingestlab.engine.task.lookups import furnish
+from ingestlab.engine.task.memory import keep_freed
+from ingestlab.engine.task.nameless import apart
+from ingestlab.engine.task.rows import Result, count_rules, pass_gate, tallies_of
+from ingestlab.interfaces import PackReader, Sink, Store
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import load
+from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sinks.parquet import ParquetSink
+
+__all__ = ["Job", "process", "process_with", "run"]
+
+
+def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """The Dask task: a partition and its job as plain dicts, a receipt as a plain dict."""
+    keep_freed()
+    work, spec = Partition.from_dict(partition), Job.from_dict(job)
+    return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
+
+
+def blamed(work: Partition, error: IngestError) -> Receipt:
+    """The receipt of a task that failed: the error of all its files, until each is asked by itself."""
+    errors = {piece.uri: error.to_dict() for piece in work.pieces}
+    return Receipt(number=work.number, errors=errors, shared=len(errors) > 1)
+
+
+def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
+    """Processes a partition into the staging folder of its batch; bad references are the error of all its files."""
+    ready = attempt(furnish, pipeline, spec.pipeline.sha256, spec.references, store)
+    if isinstance(ready, TerminalError):
+        return Receipt(number=work.number, errors={piece.uri: ready.to_dict() for piece in work.pieces})
+    staging = layout.staging(spec.batch)
+    table = ParquetSink(store, layout.table(spec.tenant, spec.table), staging)
+    rejects = ParquetSink(store, layout.table(spec.tenant, layout.rejects(spec.table)), staging)
+    states = States(store, spec.tenant, spec.table, staging)
+    return process(work, spec, ready, store, table, rejects, states)
+
+
+def process(
+    part: Partition,
+    job: Job,
+    pipeline: Pipeline,
+    store: Store,
+    table: Sink,
+    rejects: Sink,
+    states: States | None = None,
+) -> Receipt:
+    """Reads, cleans, checks and stages one partition.
+
+    A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
+    foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
+    declaration is raised, since it is no file's fault. Without `states`, aggregates and vectors are not kept.
+    """
+    with within(job.task_timeout):
+        found = attempt_all(_process, part, job, pipeline, store, table, rejects, states)
+    return blamed(part, found) if isinstance(found, TerminalError) else found
+
+
+def _process(
+    part: Partition, job: Job, pipeline: Pipeline, store: Store, table: Sink, rejects: Sink, states: States | None
+) -> Receipt:
+    os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
+    clock = _Clock()
+    loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
+    if is_loose(pipeline) or infers(pipeline):
+        alone = apart(loaded)
+        loaded, errors = [one for one in loaded if one.piece.uri not in alone], {**errors, **alone}
+    clock.lap("read")
+    results, more = pass_gate(loaded, pipeline, job)
+    clock.lap("check")
+    name = f"{job.batch}-{part.number:05d}"
+    vectored = with_vectors(loaded, results, name, pipeline, job, store)
+    results = list(vectored.results)
+    if pipeline.embedding:
+        clock.lap("embed")
+    staged = _stage(results, name, pipeline, table, rejects, states, clock)
+    if isinstance(staged, IngestError):
+        return blamed(part, staged)
+    site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
+    kept = vectored.embedded if states else ()
+    places = tuple(p for one in kept for p in vectors.stage(one, site))
+    clock.lap("write")
+    profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
+    clock.lap("profile")
+    return Receipt(
+        number=part.number,
+        **staged,
+        types=typed(result.table for result in results),
+        vectors=places,
+        collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
+        tallies=tallies_of(results),
+        rules=count_rules(results, loaded) | vectored.rules,
+        errors={uri: e.to_dict() for uri, e in {**errors, **more, **vectored.errors}.items()},
+        seconds=clock.laps,
+        profile=profile,
+        facts=_facts(loaded, vectored),
+        faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
+    )
+
+
+class _Staged(TypedDict):
+    """The files of one task."""
+
+    parts: tuple[Part, ...]
+    rejects: tuple[Part, ...]
+    states: tuple[Part, ...]
+
+
+def _stage(
+    results: Sequence[Result],
+    name: str,
+    pipeline: Pipeline,
+    table: Sink,
+    rejects: Sink,
+    states: States | None,
+    clock: _Clock,
+) -> _Staged | IngestError:
+    """Writes the results, or says why their rows do not fit the table's folders, or Parquet."""
+    staged = _Staged(parts=(), rejects=(), states=())
+    try:
+        for i, result in enumerate(results):
+            own = _name(name, i)
+            new = table.stage(own, result.table, pipeline.folders)
+            staged["parts"] += tuple(new)
+            staged["rejects"] += tuple(rejects.stage(own, result.rejects))
+            clock.lap("write")
+            found = compute(result.table, new, pipeline.aggregates, pipeline.folders)
+            staged["states"] += tuple(states.stage(*one) for one in found if states)
+            clock.lap("aggregate")
+    except StorageError:
+        raise
+    except TerminalError as error:
+        return error
+    except pa.ArrowNotImplementedError as error:
+        return TerminalError.wrap(error, "columns that Parquet can hold")
+    return staged
+
+
+def _name(name: str, number: int) -> str:
+    """The name of a task's parts; few have more than one."""
+    return f"{name}-{number}" if number else name
+
+
+def _facts(loaded: Sequence[Loaded], vectored: Vectored) -> dict[str, dict[str, str]]:
+    """What was found out about each file, by URI."""
+    told = {one.piece.uri: {**one.records.facts, **vectored.facts.get(one.piece.uri, {})} for one in loaded}
+    return {uri: facts for uri, facts in told.items() if facts}
+
+
+def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:
+    reader = pipeline.reader
+    if isinstance(reader, PackReader):
+        results = reader.read_all(pieces, store)
+    else:
+        results = [attempt_all(reader.read, piece, store) for piece in pieces]
+    pairs = list(zip(pieces, results, strict=True))
+    errors: dict[str, IngestError] = {piece.uri: got for piece, got in pairs if isinstance(got, TerminalError)}
+    return [Loaded(piece, got) for piece, got in pairs if not isinstance(got, TerminalError)], errors
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.laps[step] = round(self.laps.get(step, 0.0) + now - self._last, 6)
+        self._last = now
+        alive()

@@ -1,0 +1,136 @@
+"""The vectors of published rows, made anew from the lake: what `ingestlab reembed` runs on Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from ingestlab.analytics.embedders.registry import made_by
+from ingestlab.analytics.profiles.files import typed_folders
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part, Piece, Value
+from ingestlab.engine.task.parts import open_part
+from ingestlab.engine.task.vectors import Embedded, Site, agreed, collection_of, embed, stage
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.pipeline.embedding import FILE, Embedding
+from ingestlab.sinks.milvus.vector_rows import TYPES, plain
+from ingestlab.sinks.milvus.vectors import Column
+
+_KINDS = {"decimal": "float"} | {kind: kind for kind in ("int", "float", "bool")}  # of profiles, as collections have
+
+
+class Work(Value):
+    """What one task does: the vectors of some sources' rows in one part.
+
+    Args:
+        number: Of the task, in its batch.
+        part: The published part.
+        tenant: Whose table it is.
+        table: Its name.
+        run: Which run makes the vectors.
+        batch: Under which name.
+        pipeline: Which says what to make.
+        pieces: What the rows were read from, by URI; other sources' rows are left out.
+        kinds: Of the table's columns, as profiles have them: for those that folders name, or that the part lacks.
+    """
+
+    number: int
+    part: Part
+    tenant: str
+    table: str
+    run: str
+    batch: str
+    pipeline: PipelineSource
+    pieces: dict[str, Piece]
+    kinds: dict[str, str] = Field(default_factory=dict)
+
+
+class Done(Value):
+    """What a task has staged, and the collection that it is for; None if there was no row."""
+
+    number: int
+    vectors: tuple[Part, ...]
+    collection: dict[str, Any] | None
+
+
+def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The Dask task: a :class:`Work` as a plain dict, a :class:`Done` as a plain dict.
+
+    Memory holds a row group at a time. Each makes a file of vectors; those of an earlier try are taken as they are.
+
+    Raises:
+        TerminalError: The part is gone, a column or a file in the raw zone is missing, or the model fails.
+    """
+    spec, store = Work.from_dict(work), open_store(lake, options)
+    pipeline = load(spec.pipeline)
+    assert pipeline.embedding is not None
+    site = Site(store, spec.tenant, spec.table, spec.run, spec.batch)
+    adds, told, vectors = pipeline.write_disposition != "replace", [], []
+    for i, rows in enumerate(_groups(open_part(spec.part, store), pipeline.embedding)):
+        chosen = _rows(rows, spec, pipeline.embedding)
+        if chosen.num_rows:
+            name = f"{spec.batch}-{spec.number:05d}-{i}"
+            try:
+                found = embed(chosen, name, pipeline.embedding, spec.pieces, site, adds=adds)
+            except FileNotFoundError as error:
+                wanted = f"the files of {spec.part.target} in the raw zone, from which their vectors are made"
+                raise TerminalError.wrap(error, wanted, "Ingest them anew, with --force, or delete them.") from error
+            _refuse(found, spec.part.target)
+            told.append(found.collection.to_dict())
+            vectors += stage(found, site)
+    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(told)).to_dict()
+
+
+def _refuse(found: Embedded, part: str) -> None:
+    """Raises TerminalError for a published row of which no vector can be made; zeros alone say nothing of it."""
+    for (uri, row), why in found.faults.items():
+        if why.rule != "embed:zero":
+            wanted, got = f"a vector of every row of {part}", f"{why.rule} for row {row} of {uri}: {why.value}"
+            raise TerminalError(wanted, got, "Mend the model, or let clean empty such texts and ingest it anew.")
+
+
+def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """A Dask task: the collection that a pipeline wants, as far as that can be said without rows.
+
+    Args:
+        pipeline: A :class:`PipelineSource` as a plain dict.
+        kinds: Of the columns, as profiles have them, where they are known.
+
+    Raises:
+        TerminalError: The model does not load, or is not installed.
+    """
+    embedding = load(PipelineSource.from_dict(pipeline)).embedding
+    assert embedding is not None
+    made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
+    payload = [Column.from_dict({"name": n, "kind": _KINDS.get(kinds.get(n, ""), "text")}) for n in embedding.payload]
+    return collection_of(embedding, made, payload).to_dict()
+
+
+def _groups(opened: pq.ParquetFile, embedding: Embedding) -> Iterator[pa.Table]:
+    """The columns that are needed, a row group at a time; all rows where a file's first one must be found."""
+    wanted = ("_source", "_row", *embedding.columns)
+    columns = [name for name in dict.fromkeys(wanted) if name in opened.schema_arrow.names]
+    if embedding.source == FILE:
+        yield opened.read(columns)
+        return
+    for i in range(opened.num_row_groups):
+        yield opened.read_row_group(i, columns)
+
+
+def _rows(rows: pa.Table, spec: Work, embedding: Embedding) -> pa.Table:
+    """The rows of the sources that are meant, with the columns of folders, and null for those of other parts."""
+    rows = rows.filter(pc.is_in(plain(rows["_source"]), pa.array(list(spec.pieces), pa.string())))
+    path = spec.part.target.removeprefix(f"{layout.table(spec.tenant, spec.table)}/")
+    rows = typed_folders(rows, path, spec.kinds)
+    for name in embedding.columns:
+        if name not in rows.column_names and name in spec.kinds:
+            kind = TYPES[_KINDS.get(spec.kinds[name], "text")]
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
+    return rows

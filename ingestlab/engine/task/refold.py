@@ -1,0 +1,70 @@
+"""One part in other types and other folders: what `rewrite` runs on Dask.
+
+Memory holds a row group, as where parts are merged; each makes parts of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from ingestlab.core.models import Part, Value
+from ingestlab.engine.task.conform import MisfitError, retyped
+from ingestlab.engine.task.parts import batches, open_part, row_groups
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import ADDED, parse_type
+from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.parquet import ParquetSink, with_folders
+
+
+class Refold(Value):
+    """A published part, and how it is to be.
+
+    Attributes:
+        part: It.
+        types: Those of all columns, in their order; columns that it lacks are null.
+        folders: The columns that become folders.
+        home: The folder of its table.
+        batch: In whose staging folder the new parts wait.
+        number: Of the task.
+    """
+
+    part: Part
+    types: dict[str, str]
+    folders: tuple[str, ...]
+    home: str
+    batch: str
+    number: int
+
+
+class Refolded(Value):
+    """The staged parts; or the column that has a value that is not of its new type, and the value."""
+
+    parts: tuple[Part, ...] = ()
+    misfit: str = ""
+    value: str = ""
+
+
+def refold(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The Dask task: a :class:`Refold` as a plain dict, a :class:`Refolded` as a plain dict."""
+    spec = Refold.from_dict(work)
+    try:
+        return _refold(spec, open_store(lake, options)).to_dict()
+    except MisfitError as error:
+        return Refolded(misfit=error.column, value=error.value).to_dict()
+
+
+def _refold(spec: Refold, store: Store) -> Refolded:
+    home = spec.part.target.removeprefix(f"{spec.home}/")
+    opened = open_part(spec.part, store)
+    kinds = {name: parse_type(kind) for name, kind in spec.types.items()}
+    added = [opened.schema_arrow.field(name) for name in ADDED]
+    schema = pa.schema([*(pa.field(name, kind) for name, kind in kinds.items()), *added]).remove_metadata()
+    sink = ParquetSink(store, spec.home, layout.staging(spec.batch))
+    name = f"{spec.batch}-{spec.number:05d}"
+    parts: list[Part] = []
+    for i, rows in enumerate(row_groups(batches(opened))):
+        parts += sink.stage(f"{name}-{i}", retyped(with_folders(rows, home), schema), spec.folders)
+    return Refolded(parts=tuple(parts))

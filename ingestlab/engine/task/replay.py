@@ -1,0 +1,193 @@
+"""What replay runs on Dask: rejected records read and judged again, and the rejects mended by the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import FetchedFile, Part, Partition, Piece, Value
+from ingestlab.engine.task.frames import Ints
+from ingestlab.engine.task.process import Job, process_with
+from ingestlab.engine.task.quality_gate import OPEN
+from ingestlab.interfaces import Reader, Records, Store
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.pipeline.catalog import load
+from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sinks.parquet import ParquetSink
+
+KEY = ["source", "row"]
+VERDICT = ["rule", "column", "value", "raw"]  # what a reject says that another judgement may change
+
+
+class Origin(Value):
+    """The content of a source, and the run that ingested it: a table that appends may have rejects of others."""
+
+    sha256: str
+    run: str
+
+
+class Selection(Value):
+    """Which rejects are replayed: those of some sources, by URI, and of a rule if one is given."""
+
+    origins: dict[str, Origin]
+    rule: str | None = None  # "rule" or "column:rule"
+
+    def mask(self, rejects: pa.Table) -> pa.Array:
+        """For each reject whether it is one of them."""
+        uris = list(self.origins)
+        place = pc.index_in(rejects["source"], value_set=pa.array(uris, pa.string()))
+        mask = pc.is_valid(place)
+        for column in ("sha256", "run"):
+            theirs = pa.array([getattr(self.origins[u], column) for u in uris], pa.string())
+            mask = pc.and_(mask, pc.equal(rejects[column], theirs.take(place)))
+        if self.rule is not None:
+            column = pc.fill_null(pc.binary_join_element_wise(rejects["column"], "", ":"), "")
+            full = pc.binary_join_element_wise(column, rejects["rule"], "")  # a rule may have colons, as a column may
+            mask = pc.and_(mask, pc.or_(pc.equal(full, self.rule), pc.equal(rejects["rule"], self.rule)))
+        return pc.fill_null(mask, False)
+
+
+class Mending(Value):
+    """One task: a part of rejects, and the staged parts that say which of its rows are rejected again."""
+
+    part: Part
+    selection: Selection
+    verdicts: tuple[Part, ...]
+    batch: str
+
+
+class Mended(Value):
+    """What became of a part: how many rows are chosen, how many of them go, and what is left if anything changed."""
+
+    target: str
+    chosen: int
+    gone: int
+    changed: bool
+    left: Part | None = None
+
+
+@dataclass(frozen=True)
+class OnlyWanted:
+    """A reader that reads as another does, and keeps the records that are wanted."""
+
+    reader: Reader
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
+        """See :class:`ingestlab.pipeline.pipeline.Reader`."""
+        return self.reader.split(file, store, size)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """See :class:`ingestlab.pipeline.pipeline.Reader`.
+
+        Raises:
+            TerminalError: It finds another number of records than the first run did, so that a row's number
+                may be another record's.
+        """
+        assert piece.wanted is not None
+        found = self.reader.read(piece, store)
+        rows, wanted = np.array(piece.wanted.rows, dtype=np.int64), frozenset(piece.wanted.rows)
+        keep = np.isin(found.rows, rows)
+        bad = tuple(b for b in found.bad if b.row in wanted)
+        count = piece.first_row + len(found.rows) + len({b.row for b in found.bad})
+        if piece.wanted.until not in (None, count) or keep.sum() + len({b.row for b in bad}) != len(rows):
+            wanted_count = f"{piece.wanted.until:,}" if piece.wanted.until else "as many"
+            fix = "The reader was changed, so row numbers mean other records: ingest the file anew, with --force."
+            raise TerminalError(f"{wanted_count} records in {piece.name}, as the first time", f"{count:,}", fix)
+        return replace(found, table=found.table.filter(pa.array(keep)), rows=found.rows[keep], bad=bad, discarded={})
+
+
+def run_again(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """The Dask task: as :func:`ingestlab.engine.task.process.run` for the wanted records of a partition alone.
+
+    A piece of which nothing is wanted is read to see that the reader still finds the same records.
+    """
+    work, spec = Partition.from_dict(partition), Job.from_dict(job)
+    store, pipeline = open_store(spec.lake, spec.storage_options), judging(load(spec.pipeline))
+    reader = OnlyWanted(pipeline.reader)
+    errors = {}
+    for piece in work.pieces:
+        if piece.wanted and not piece.wanted.rows:
+            found = attempt(reader.read, piece, store)
+            if isinstance(found, TerminalError):
+                errors[piece.uri] = found.to_dict()
+    wanted = tuple(p for p in work.pieces if p.wanted and p.wanted.rows)
+    receipt = process_with(work.model_copy(update={"pieces": wanted}), spec, replace(pipeline, reader=reader), store)
+    return receipt.model_copy(update={"errors": {**receipt.errors, **errors}}).to_dict()
+
+
+def judging(pipeline: Pipeline) -> Pipeline:
+    """A pipeline without its quality gate: rejects that are rejected again are no worse a file."""
+    return replace(pipeline, max_reject_ratio=OPEN)
+
+
+def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A Dask task: a part of rejects without the rows that pass now, and with new reasons for the others.
+
+    Takes a :class:`Mending` and gives a :class:`Mended`, both as plain dicts. The part itself stays; what is
+    left of it is staged, under a name of the new batch. A reject keeps its run, which is the one that brought it.
+    """
+    spec, store = Mending.from_dict(work), open_store(lake, options)
+    old = read_rejects(store, spec.part.target)
+    mask = spec.selection.mask(old)
+    chosen = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    again = pa.concat_tables([old.schema.empty_table(), *(read_rejects(store, p.staged) for p in spec.verdicts)])
+    at = _places(old.select(KEY).take(chosen), again.select(KEY))
+    gone = chosen[at < 0]
+    new = _judged(old, again, chosen[at >= 0], at[at >= 0]).take(np.setdiff1d(np.arange(old.num_rows), gone))
+    changed = not new.equals(old)
+    left = []
+    if changed:
+        folder = spec.part.target.rsplit("/", 1)[0]
+        name = f"{spec.batch}-r{hashlib.sha256(spec.part.target.encode()).hexdigest()[:16]}"
+        left = ParquetSink(store, folder, layout.staging(spec.batch)).stage(name, new)
+    return Mended(
+        target=spec.part.target,
+        chosen=len(chosen),
+        gone=len(gone),
+        changed=changed,
+        left=left[0] if left else None,
+    ).to_dict()
+
+
+def read_rejects(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part of rejects, staged or published."""
+    return pq.read_table(io.BytesIO(store.read(path)), columns=columns, partitioning=None)
+
+
+def rows_by_source(rejects: Iterable[pa.Table]) -> Mapping[str, tuple[int, ...]]:
+    """The rejected rows of each source, ascending."""
+    found: dict[str, list[int]] = {}
+    for table in rejects:
+        for uri, row in zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True):
+            found.setdefault(uri, []).append(row)
+    return {uri: tuple(sorted(rows)) for uri, rows in found.items()}
+
+
+def _places(rows: pa.Table, among: pa.Table) -> Ints:
+    """For each row its place among others, by source and number; -1 if it is not there."""
+    right = among.to_pandas().reset_index(names="at")
+    merged = rows.to_pandas().merge(right, how="left", on=KEY)["at"]
+    places: Ints = merged.fillna(-1).to_numpy(dtype=np.int64)
+    return places
+
+
+def _judged(old: pa.Table, again: pa.Table, rows: Ints, places: Ints) -> pa.Table:
+    """Rejects in which `rows` have the reasons that they have at `places` of `again`; a raw text is never lost."""
+    index = np.arange(old.num_rows)
+    index[rows] = old.num_rows + places
+    for name in VERDICT:
+        both = pa.chunked_array([*old[name].chunks, *again[name].chunks], old.schema.field(name).type)
+        values = both.take(index)
+        at = old.schema.get_field_index(name)
+        old = old.set_column(at, old.schema.field(at), pc.coalesce(values, old[name]) if name == "raw" else values)
+    return old

@@ -1,0 +1,43 @@
+"""Takes the rows of some sources out of a published part: the other half of `replace`.
+
+The rows stream through, as they do where parts are merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ingestlab.core.models import Part
+from ingestlab.engine.task.parts import batches, open_part, row_groups, without_dictionary, write_part
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.parquet import without_sources
+
+
+def rewrite(
+    part: dict[str, Any], uris: list[str], batch: str, lake: str, options: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """A Dask task: stages what is left of a part when some sources go; None if that is nothing.
+
+    The part itself stays. What is left goes to the same folder, under a name of the new batch.
+
+    Raises:
+        TerminalError: The part is gone.
+    """
+    old = Part.from_dict(part)
+    left = set(old.sources) - set(uris)
+    if not left:
+        return None
+    store = open_store(lake, options)
+    name = f"{batch}-r{hashlib.sha256(old.target.encode()).hexdigest()[:8]}"
+    target = f"{old.target.rsplit('/', 1)[0]}/{name}.parquet"
+    opened = open_part(old, store)
+    rest = row_groups(without_sources(table, uris) for table in batches(opened))
+    new = write_part(
+        rest, opened.schema_arrow, target, left, layout.staging(batch), store, without_dictionary([opened])
+    )
+    if new.rows:
+        return new.to_dict()
+    store.delete(new.staged)
+    return None

@@ -1,0 +1,144 @@
+"""From the records of some pieces to the rows that are published, and those that are kept aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.models import Tally
+from ingestlab.engine.task import quality_gate as gate
+from ingestlab.engine.task.conform import conform
+from ingestlab.engine.task.frames import Frame, Loaded, distinct, families, join
+from ingestlab.engine.task.job import Job
+from ingestlab.engine.task.rejects import rejected
+from ingestlab.engine.task.validate import Checked, check
+from ingestlab.lake.arrow_schema import common_schema
+from ingestlab.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows of some pieces: to publish, and to keep aside."""
+
+    table: pa.Table
+    rejects: pa.Table
+    tallies: Mapping[str, Tally]
+    discarded: Mapping[str, int] = field(default_factory=dict)  # values that the table's types have cost, by column
+
+
+def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
+    """Transforms the pieces without the files that are too bad, on whose rows nothing of the others may depend."""
+    most, pieces = pipeline.max_reject_ratio, [one.piece for one in loaded]
+    results, errors = transform(loaded, pipeline, job)
+    while failed := gate.refused(pieces, tallies_of(results), (r.rejects for r in results), most, pipeline.name):
+        errors = {**errors, **failed}
+        results, more = transform([one for one in loaded if one.piece.uri not in errors], pipeline, job)
+        errors |= more
+    return results, errors
+
+
+def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
+    """All pieces in one go; if that fails, each by itself, so that only the culprits fail."""
+    if not loaded:
+        return [], {}
+    groups = families(loaded)
+    if len(groups) > 1:
+        return _transform_each(groups, pipeline, job)
+    try:
+        return [_transform_together(loaded, pipeline, job)], {}
+    except (TerminalError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        failure = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that fit together")
+        if len(loaded) == 1:
+            return [], {loaded[0].piece.uri: failure}
+    return _transform_each([[one] for one in loaded], pipeline, job)
+
+
+def _transform_each(
+    groups: Iterable[Sequence[Loaded]], pipeline: Pipeline, job: Job
+) -> tuple[list[Result], dict[str, IngestError]]:
+    """Some pieces after others; the results go together where their columns do."""
+    results: list[Result] = []
+    errors: dict[str, IngestError] = {}
+    for group in groups:
+        found, failed = transform(group, pipeline, job)
+        results, errors = _merge(results, found), errors | failed
+    return results, errors
+
+
+def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> Result:
+    frame = join(loaded)
+    found = conform(check(frame, pipeline), pipeline, job.types)
+    checked = found.checked
+    rejects = rejected(frame, checked, job.table, job.run)
+    return Result(_published(frame, checked), rejects, _tallies(frame, checked), found.discarded)
+
+
+def _published(frame: Frame, checked: Checked) -> pa.Table:
+    """The rows that passed, each with its source and row number."""
+    pieces = frame.pieces_of(checked.index)
+    uris = pa.array([one.piece.uri for one in frame.loaded], pa.string())
+    source = pa.DictionaryArray.from_arrays(pa.array(pieces.astype(np.int32)), uris)
+    row = pa.array(checked.index - frame.offsets[pieces])
+    return checked.table.append_column("_source", source).append_column("_row", row)
+
+
+def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
+    """Counts by URI; accepted and rejected are counted apart, so that a lost row shows."""
+    pieces, size = frame.pieces_of, len(frame.loaded)
+    out = np.bincount(pieces(checked.index), minlength=size)
+    accepted = np.bincount(pieces(distinct(checked.index)), minlength=size)
+    reasons = np.fromiter(checked.reasons, dtype=np.int64, count=len(checked.reasons))
+    rejected = np.bincount(pieces(reasons), minlength=size)
+    return {
+        one.piece.uri: Tally(
+            rows_in=one.count,
+            accepted=int(accepted[k]),
+            rejected=int(rejected[k]) + len(one.broken),
+            out=int(out[k]),
+        )
+        for k, one in enumerate(frame.loaded)
+    }
+
+
+def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
+    """Adds results to those whose columns they fit; types that were inferred may fit none."""
+    merged = list(results)
+    for new in more:
+        for i, old in enumerate(merged):
+            with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+                if not common_schema(old.table.schema, new.table.schema):
+                    continue
+                table = pa.concat_tables([old.table, new.table], promote_options="permissive").unify_dictionaries()
+                rejects, discarded = pa.concat_tables([old.rejects, new.rejects]), Counter(old.discarded)
+                discarded.update(new.discarded)
+                merged[i] = Result(table, rejects, {**old.tallies, **new.tallies}, discarded)
+                break
+        else:
+            merged.append(new)
+    return merged
+
+
+def tallies_of(results: Iterable[Result]) -> dict[str, Tally]:
+    """The counts of all results, by URI."""
+    return {uri: tally for result in results for uri, tally in result.tallies.items()}
+
+
+def count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str, int]:
+    """Rejected rows by rule, and the values that were discarded from rows that go on."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        groups = result.rejects.group_by(["column", "rule"], use_threads=False).aggregate([([], "count_all")])
+        for group in groups.to_pylist():
+            counts[gate.rule_name(group["column"], group["rule"])] += group["count_all"]
+        counts.update({f"{column}:discarded": count for column, count in result.discarded.items() if count})
+    done = tallies_of(results)
+    for one in loaded:
+        if one.piece.uri in done:
+            counts.update({f"{column}:discarded": count for column, count in one.records.discarded.items()})
+    return dict(counts)

@@ -1,0 +1,175 @@
+"""Cleaning and checking: which source rows go on, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import IngestError, TerminalError, let_pass
+from ingestlab.engine.task.contract import Reason, apply_contract, lost
+from ingestlab.engine.task.culprits import Fault, run_or_find
+from ingestlab.engine.task.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
+from ingestlab.engine.task.quality_gate import LEFT_OUT
+from ingestlab.lake import layout
+from ingestlab.pipeline.catalog import blame
+from ingestlab.pipeline.pipeline import Pipeline
+
+ADDED = ("_source", INDEX)  # to every published row
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What cleaning and the contract made of a frame: rows to publish, and reasons by index."""
+
+    table: pa.Table
+    index: Ints
+    reasons: dict[int, Reason] = field(default_factory=dict)
+
+
+def check(frame: Frame, pipeline: Pipeline) -> Checked:
+    """Runs a pipeline's `clean` and `contract` over a frame.
+
+    Every index of `frame` comes back either in the result's index (once or more) or in its reasons. Rows that make
+    user code raise are rejected where the frame is of one file; of several, each has to be asked by itself.
+
+    Raises:
+        TerminalError: The pipeline's code fails, loses the index, or lacks a column of the contract.
+    """
+    given, alone = pd.Index(frame.index), len(frame.loaded) == 1
+    cleaned, faults = run_or_find(len(given), lambda rows: _clean(some(frame, rows), pipeline), search=alone)
+    _check_index(cleaned, given, f"clean of '{pipeline.name}'")
+    reasons = dict.fromkeys(lost(given, cleaned.index), Reason(LEFT_OUT)) | _raised("clean:", faults, frame.index)
+    passed = cleaned
+    if pipeline.contract is not None:
+        passed, broken = _keep_contract(cleaned, pipeline, search=alone)
+        _check_index(passed, given, f"the contract of '{pipeline.name}'")
+        reasons |= broken
+    return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+
+
+def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> tuple[pd.DataFrame, dict[int, Reason]]:
+    """Applies the contract, without the rows that make a check raise."""
+    (passed, broken), faults = run_or_find(
+        len(frame), lambda rows: apply_contract(frame if rows is None else frame.iloc[rows], pipeline), search=search
+    )
+    raised = _raised("", faults, frame.index.to_numpy(np.int64))
+    if raised and (gone := set(raised) & set(passed.index)):  # rows that `clean` has made of one source row go together
+        passed = passed[~passed.index.isin(gone)]
+    return passed, broken | raised
+
+
+def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, Reason]:
+    """The rows that make user code raise, by index: the rule is named by the exception, the value is its text."""
+    return {int(index[place]): Reason(prefix + one.rule, one.column, one.text) for place, one in faults.items()}
+
+
+def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
+    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null.
+
+    So are NaN, the empty text (null for Spark and Polars) and the text that is Hive's word for null.
+    """
+    table, index = checked.table, checked.index
+    homeless: dict[int, Reason] = {}
+    for column in folders:
+        if column in table.column_names:
+            homeless = _homeless(table[column], index, column) | homeless
+    if not homeless:
+        return checked
+    keep = ~np.isin(index, list(homeless))
+    return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | homeless)
+
+
+def _homeless(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
+    """The rows whose value no folder can be named by, with the reason."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    found: dict[int, Reason] = {}
+    if values.null_count or pa.types.is_floating(kind):
+        nulls = values.is_null(nan_is_null=pa.types.is_floating(values.type)).to_numpy()
+        found = dict.fromkeys(index[nulls].tolist(), Reason("not_nullable", column))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        for text in ("", layout.NULL_FOLDER):
+            same = pc.equal(values, text).fill_null(False)
+            found |= dict.fromkeys(index[same.to_numpy()].tolist(), Reason("not_nullable", column, text))
+    return found
+
+
+def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
+    """A new index without gaps would look right, and give rows to the wrong source rows: its name tells it apart."""
+    if result.index.name != INDEX:
+        got = "rows that it has numbered anew"
+    elif unknown := lost(result.index, given):
+        got = f"rows with the index {unknown[0]}, which no source row has"
+    else:
+        return
+    raise TerminalError(
+        f"{author} to keep the frame's index",
+        got,
+        "Do not reset the index; make new rows with repeat() or explode(), and add columns with map() or join().",
+    )
+
+
+def _to_arrow(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pa.Table, Ints]:
+    taken = [name for name in ADDED if name in frame.columns]
+    if taken:
+        raise TerminalError(
+            f"columns of '{pipeline.name}' beside {' and '.join(ADDED)}, which every table gets",
+            f"a column '{taken[0]}'",
+            "Give it another name, or drop it in clean.",
+        )
+    try:
+        return to_arrow(frame)
+    except Exception as error:  # a user's frame may hold anything
+        fix = "Give every column one type and a name of its own."
+        raise TerminalError.wrap(error, f"a frame from '{pipeline.name}' that Arrow can hold", fix) from error
+
+
+def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
+    if pipeline.clean is None:
+        return to_pandas(frame.table, frame.index)
+    try:
+        if wants_polars(pipeline.clean):
+            result = _clean_polars(frame, pipeline)
+        else:
+            result = pipeline.clean(to_pandas(frame.table, frame.index))
+    except IngestError:
+        raise
+    except BaseException as error:  # a user's function may raise anything, and must not end the process
+        let_pass(error)
+        fix = "Mend it; `ingestlab check` tries it on a file."
+        raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
+    if not isinstance(result, pd.DataFrame):
+        raise TerminalError(f"a DataFrame from clean of '{pipeline.name}'", type(result).__name__, "Return the frame.")
+    return result
+
+
+def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
+    import polars as pl  # noqa: PLC0415 - only pipelines that ask for it pay for it
+
+    assert pipeline.clean is not None
+    given = pl.from_arrow(frame.table.append_column(INDEX, pa.array(frame.index)))
+    result = pipeline.clean(given)
+    if not isinstance(result, pl.DataFrame):
+        wanted, got = f"a polars DataFrame from clean of '{pipeline.name}'", type(result).__name__
+        raise TerminalError(wanted, got, "Return the frame; collect() a lazy one.")
+    if INDEX not in result.columns:
+        got = f"columns {', '.join(result.columns)}"
+        raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
+    objects = [name for name, kind in result.schema.items() if _holds_objects(kind)]
+    if objects:  # Arrow would get their addresses
+        wanted = f"columns of Polars' own types from clean of '{pipeline.name}'"
+        raise TerminalError(wanted, f"Python objects in '{objects[0]}'", "Make text or numbers of them.")
+    table = result.to_arrow()
+    return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
+
+
+def _holds_objects(kind: Any) -> bool:
+    """Whether a Polars type holds Python objects, by itself or further in."""
+    inner = [field.dtype for field in getattr(kind, "fields", ())]
+    inner += filter(None, [getattr(kind, "inner", None)])
+    return bool(kind.base_type().__name__ == "Object" or any(map(_holds_objects, inner)))

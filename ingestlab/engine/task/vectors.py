@@ -1,0 +1,282 @@
+"""The vectors of published rows: computed in the task that publishes them, and staged as a Parquet file.
+
+The file lies outside of the batch's staging folder, and is named by what went in. A job that fails after its
+models have run leaves it there, and its next try takes it as it is: no model runs twice for a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Collection as Some
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Part, Piece
+from ingestlab.engine.task.contract import MAX_VALUE, Reason
+from ingestlab.engine.task.deadline import alive
+from ingestlab.engine.task.fitness import TOO_LONG, Place, joined, with_content
+from ingestlab.engine.task.vector_inputs import Inputs, inputs_of
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.pipeline.embedding import Embedding
+from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_keys
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES
+from ingestlab.sinks.milvus.vectors import Collection, Column
+
+_INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
+_COPY = "\x1e"  # before the number of a copy of a declared key
+_FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as JSON
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the vectors of a task go: into which lake, for which tenant's table, in which run and batch."""
+
+    store: Store
+    tenant: str
+    table: str
+    run: str
+    batch: str
+
+    def part(self, name: str) -> tuple[str, str]:
+        """Where a file of vectors waits, and where it is published."""
+        staged = f"{layout.embedded(self.batch)}/{name}.part"
+        return staged, f"{layout.table(self.tenant, layout.vectors(self.table))}/{name}.parquet"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a part, with what goes along.
+
+    Attributes:
+        name: Of the part.
+        table: The vectors and what goes with them.
+        collection: The one that they are for.
+        faults: The source rows of which no vector can be made, and why.
+        silent: The source rows of which there is nothing to make one of.
+    """
+
+    name: str
+    table: pa.Table
+    collection: Collection
+    faults: Mapping[Place, Reason] = field(default_factory=dict)
+    silent: Sequence[Place] = ()
+
+    def without(self, places: Some[Place]) -> Embedded:
+        """The same without the vectors of some source rows."""
+        if not places:
+            return self
+        columns = (self.table[name].to_pylist() for name in ("source", "row"))
+        keep = [place not in places for place in zip(*columns, strict=True)]
+        silent = [place for place in self.silent if place not in places]
+        return replace(self, table=self.table.filter(pa.array(keep, pa.bool_())), silent=silent)
+
+
+def embed(
+    rows: pa.Table, name: str, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
+) -> Embedded:
+    """The vectors of the rows of a part; those that an earlier try has staged are taken as they are.
+
+    Args:
+        rows: The rows, with `_source` and `_row`.
+        name: Of the part.
+        embedding: What to make.
+        pieces: What the rows were read from, by URI.
+        site: Where the vectors go.
+        adds: Whether rows of a source's new content stand beside those of its old one, so that their keys
+            must not be the same.
+
+    Raises:
+        TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
+    """
+    collection = _collection(rows, embedding, made_by(embedding.model, embedding.kind, normalise=embedding.normalise))
+    inputs = inputs_of(rows, embedding, pieces, site.store)
+    columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
+    key = _digest(columns, inputs, collection)
+    table, faults = _staged_before(site.store, site.part(name)[0], key) or _made(columns, inputs, embedding, key)
+    silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying])
+    places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True)) if len(silent) else []
+    found = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
+    return Embedded(name, table, collection, found, list(dict.fromkeys(places[i] for i in silent.tolist())))
+
+
+def _made(
+    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes
+) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
+    """The vectors, beside their columns; and the source row, rule and value of each input that has none."""
+    embedder = load(embedding.model, embedding.kind)
+    directed = embedding.metric == "COSINE"
+    each = embed_each(
+        embedder,
+        inputs.values,
+        batch=embedding.batch,
+        normalise=embedding.normalise,
+        directed=directed,
+        alive=alive,
+    )
+    faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
+    if embedding.kind == "text" and "text" not in embedding.truncate:
+        faults += [
+            _fault(columns, i, TOO_LONG, f"{len(inputs.values[i].encode()):,} bytes of text")
+            for i in longer(columns["text"], MAX_BYTES)
+        ]
+    known = has_vector(each.vectors)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(each.vectors[known].ravel()), embedder.dim)
+    table = columns.filter(pa.array(known)).append_column("vector", array)
+    return table.replace_schema_metadata({_INPUT: key, _FAULTS: json.dumps(faults)}), faults
+
+
+def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int, str, str]:
+    return columns["source"][at].as_py(), columns["row"][at].as_py(), rule, value[:MAX_VALUE]
+
+
+def stage(found: Embedded, site: Site) -> list[Part]:
+    """Stages vectors; a part, if there are any."""
+    staged, target = site.part(found.name)
+    data = as_parquet(found.table)
+    site.store.write(staged, data)
+    sources = tuple(sorted(set(found.table["source"].to_pylist())))
+    part = Part(target=target, staged=staged, rows=found.table.num_rows, size=data.nbytes, sources=sources)
+    return [part] if sources else []
+
+
+def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The collection that serves all parts of a batch: kinds that parts do not share become wider.
+
+    Args:
+        told: Those of the parts, as plain data.
+
+    Raises:
+        TerminalError: Parts were embedded by different models.
+    """
+    if not told:
+        return None
+    first, *others = collections = [Collection.from_dict(one) for one in told]
+    for other in others:
+        if not first.fingerprint.same(other.fingerprint):
+            wanted = f"one model for all parts of collection '{first.name}', {first.fingerprint}"
+            raise TerminalError(wanted, str(other.fingerprint), "Install the same version on all Dask workers.")
+    payload = tuple(_wider(columns) for columns in zip(*(c.payload for c in collections), strict=True))
+    return first.model_copy(update={"payload": payload}).to_dict()
+
+
+def collection_of(embedding: Embedding, made: Mapping[str, Any], payload: Sequence[Column]) -> Collection:
+    """The collection that an embedding wants.
+
+    Args:
+        embedding: It says everything but the rest.
+        made: The model's fingerprint.
+        payload: The columns that go along.
+    """
+    return Collection(
+        name=embedding.collection,
+        fingerprint=made,
+        payload=tuple(payload),
+        metric=embedding.metric,
+        index=embedding.index,
+        inputs=embedding.inputs,
+        truncate=embedding.truncate,
+    )
+
+
+def _wider(columns: Sequence[Column]) -> Column:
+    kinds = {column.kind for column in columns}
+    kind = columns[0].kind if len(kinds) == 1 else "float" if kinds == {"int", "float"} else "text"
+    return columns[0].model_copy(update={"kind": kind})
+
+
+def check_columns(rows: pa.Table, embedding: Embedding) -> None:
+    """Raises TerminalError if rows lack a column that their embedding uses."""
+    missing = [name for name in embedding.columns if name not in rows.column_names]
+    if missing:
+        have = ", ".join(rows.column_names)
+        wanted = f"the column '{missing[0]}', which the embedding uses"
+        raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
+
+
+def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
+    check_columns(rows, embedding)
+    return collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
+
+
+def _columns(
+    rows: pa.Table, inputs: Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
+) -> pa.Table:
+    """Everything of the vectors' rows but the vectors."""
+    chosen = rows.take(pa.array(inputs.rows))
+    sources, numbers = plain(chosen["_source"]).to_pylist(), chosen["_row"]
+    contents = [pieces[uri].sha256 for uri in sources]
+    keys = _keys(rows, embedding)[inputs.rows].tolist()
+    if adds:
+        keys = [with_content(content, key) for content, key in zip(contents, keys, strict=True)]
+    texts = inputs.values if embedding.kind == "text" else [None] * len(inputs.values)
+    same = {"tenant": site.tenant, "table": site.table, "run": site.run}
+    return pa.table(
+        {
+            "pk": primary_keys(site.tenant, site.table, sources, keys, inputs.chunks.tolist()),
+            **{name: pa.repeat(pa.scalar(value), len(sources)) for name, value in same.items()},
+            "source": pa.array(sources, pa.string()),
+            "sha256": pa.array(contents, pa.string()),
+            "row": numbers.cast(pa.int64()),
+            "chunk": pa.array(inputs.chunks.astype(np.int64)),
+            "text": pa.array(texts, pa.string()),
+            **{name: chosen[name] for name in embedding.payload},
+        }
+    )
+
+
+def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.object_]]:
+    """What tells each row from the others of its source: the declared key, or its number.
+
+    Copies that `clean` makes of a row are numbered, and so are rows with one key that are published already:
+    contents of a source that were appended, and merged since.
+    """
+    columns = embedding.key or ("_row",)
+    values = zip(*(plain(rows[name]).to_pylist() for name in columns), strict=True)
+    seen: dict[tuple[str, str], int] = {}
+    keys = []
+    for place in zip(plain(rows["_source"]).to_pylist(), map(joined, values), strict=True):
+        copies = seen[place] = seen.get(place, -1) + 1
+        keys.append(f"{place[1]}{_COPY if embedding.key else '.'}{copies}" if copies else place[1])
+    return np.array(keys, dtype=object)
+
+
+def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
+    """Names what a model gets and what goes with its answer."""
+    found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
+    for value in inputs.values:
+        data = b"\0" if value is None else value if isinstance(value, bytes) else value.encode()
+        found.update(b"%d:" % len(data))
+        found.update(data)
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, columns.schema) as writer:
+        writer.write_table(columns)
+    found.update(stream.getvalue())
+    return found.hexdigest().encode()
+
+
+def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, list[tuple[str, int, str, str]]] | None:
+    """What an earlier try of the same task has left."""
+    try:
+        data = store.read(staged)
+    except FileNotFoundError:
+        return None
+    table = pq.read_table(pa.BufferReader(data))
+    told = table.schema.metadata or {}
+    return (table, json.loads(told.get(_FAULTS, b"[]"))) if told.get(_INPUT) == key else None
+
+
+def as_parquet(table: pa.Table) -> memoryview:
+    """Vectors as the bytes of a file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=["source", "sha256"])
+    return buffer.getbuffer()

@@ -1,0 +1,164 @@
+"""The Dask client of this process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from distributed import CancelledError, Client, LocalCluster, as_completed
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker, NoValidWorkerError
+
+from ingestlab.core.errors import JobStoppedError, TransientError
+from ingestlab.core.settings import Settings
+
+log = logging.getLogger("ingestlab.executors.dask")
+FINISHED = "Dask workers to finish the tasks"
+PATIENCE = 3.0  # seconds that a task of a stopped job may still take
+
+# The cluster's fault, not the task's.
+LOST = (NoValidWorkerError, CommClosedError, CancelledError, TimeoutError)
+
+
+class CostlyError(TransientError):
+    """Some tasks have each cost more workers than one may."""
+
+    places: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, errors: Mapping[int, KilledWorker]) -> CostlyError:
+        """The error of the calls at these places."""
+        fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
+        found = cls.wrap(next(iter(errors.values())), FINISHED, fix)
+        found.places = tuple(errors)
+        return found
+
+
+class Cluster:
+    """Runs tasks on the scheduler that the settings name, or on threads of this process if none is named.
+
+    The connection is made on first use, kept, and made again when it is lost.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._address, self._timeout = settings.dask_scheduler, settings.connect_timeout
+        self._client: Client | None = None
+        self._local: LocalCluster | None = None
+        self._lock = threading.Lock()
+
+    def client(self) -> Client:
+        """A connected client.
+
+        Raises:
+            TransientError: The scheduler cannot be reached.
+        """
+        with self._lock:
+            if self._client is None or self._client.status != "running":
+                self._client = self._connect()
+            return self._client
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        keys: Sequence[str],
+        resources: Mapping[str, float] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Runs ``function(*call)`` for every call and yields (position, result) as they finish.
+
+        Args:
+            function: Importable on the workers.
+            calls: Arguments that are plain data.
+            keys: Names of the tasks, as the dashboard shows them.
+            resources: What a worker should declare to run them, e.g. ``{"GPU": 1}``; where none declares all of
+                it, any worker does.
+
+        Raises:
+            CostlyError: Some calls cost more workers than a call may; the others' results have been yielded by then.
+            TransientError: Dask workers were lost, or the scheduler was.
+        """
+        client = self.client()
+        futures: list[Any] = []
+        costly: dict[int, KilledWorker] = {}
+        try:
+            placed = {"pure": False, "resources": _declared(client, resources)}
+            futures += [client.submit(function, *c, key=k, **placed) for c, k in zip(calls, keys, strict=True)]
+            places = {future.key: i for i, future in enumerate(futures)}
+            for future in as_completed(futures, loop=client.loop):
+                error = future.exception() if future.status == "error" else None
+                if isinstance(error, KilledWorker):
+                    costly[places[future.key]] = error
+                else:
+                    yield places[future.key], future.result()
+        except JobStoppedError:
+            self._take_back(client, futures)
+            raise
+        except LOST as error:
+            raise TransientError.wrap(error, FINISHED, "See the Dask dashboard.") from error
+        finally:
+            for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
+                future.release()
+        if costly:
+            raise CostlyError.of(costly)
+
+    def _take_back(self, client: Client, futures: Sequence[Any]) -> None:
+        """Has the tasks of a stopped job end; a worker that holds on to one, and cannot be asked, is replaced."""
+        keys = {future.key for future in futures}
+        held = [worker for worker, tasks in client.processing().items() if keys & set(tasks)]
+        for future in futures:
+            future.release()
+        deadline = time.monotonic() + PATIENCE
+        while (held := [w for w in held if _holds(client, w, keys)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if held and self._address:
+            log.warning("Dask workers are replaced, since they go on with what was stopped: %s", ", ".join(held))
+            client.restart_workers(held, timeout=30, raise_for_error=False)
+
+    def close(self) -> None:
+        """Disconnects, and stops what this process has started."""
+        for part in (self._client, self._local):
+            if part is not None:
+                part.close()
+        self._client = self._local = None
+
+    def _connect(self) -> Client:
+        if not self._address:
+            self._local = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+            return Client(self._local, set_as_default=False)
+        try:
+            return Client(self._address, timeout=self._timeout, set_as_default=False, name="ingestlab")
+        except (OSError, TimeoutError) as error:
+            raise TransientError.wrap(
+                error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."
+            ) from error
+
+
+def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
+    """Whether a worker is still at one of some tasks, or does not say."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        asked = pool.submit(client.run, _at_work, workers=[worker], on_error="return")
+        answer = asked.result(PATIENCE / 2).get(worker)
+    except TimeoutError:
+        return True
+    finally:
+        pool.shutdown(wait=False)
+    return bool(keys & answer) if isinstance(answer, set) else False  # it has gone already
+
+
+def _at_work(dask_worker: Any) -> set[Any]:
+    """Runs on a Dask worker: the tasks that its threads are at."""
+    return {task.key for task in dask_worker.state.executing}
+
+
+def _declared(client: Client, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
+    """What is wanted, if a worker declares it: Dask would wait for such a worker for ever."""
+    if not wanted:
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    has_all = any(all(w["resources"].get(name, 0) >= count for name, count in wanted.items()) for w in workers)
+    return dict(wanted) if has_all else None

@@ -1,0 +1,1 @@
+"""What several formats share: encodings, compression, types, null markers, splits."""

@@ -1,0 +1,233 @@
+"""The bytes of a piece: read, decompressed, and checked, for every reader that takes text.
+
+Compression is told by the first bytes, never by the name. A file that grows beyond its limits is given
+up while it is being decompressed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.compression import BROKEN, Compression, compression, expanding
+from ingestlab.formats.common.detection import detect, settled, valid_utf8
+from ingestlab.formats.common.mending import Damage, mend
+from ingestlab.interfaces import Store
+
+MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
+MAX_EXPANSION = 200
+HEAD = 64 << 10  # bytes: enough for any signature and nearly every header
+_STEP = 1 << 20
+
+_SUFFIXES = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF-": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive (or an Excel or Word file)",
+    b"PK\x05\x06": "an empty ZIP archive",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Excel or Word file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x7fELF": "an ELF program",
+    b"PAR1": "a Parquet file",
+    b"ARROW1\0\0": "an Arrow file",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+_TAR = slice(257, 262)
+_ASCII_BASED = re.compile(r"utf-8|ascii|iso8859-\d+|cp125\d|koi8-[rut]|mac-roman")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a compressed file may grow.
+
+    Attributes:
+        max_expanded_bytes: Bytes that may come out at most.
+        max_expansion: Times its compressed size; beyond it is taken for a bomb.
+        floor: Bytes that may come out whatever the ratio: small files of repeated rows compress well.
+    """
+
+    max_expanded_bytes: int = MAX_EXPANDED_BYTES
+    max_expansion: int = MAX_EXPANSION
+    floor: int = 16 << 20
+
+
+class Text(NamedTuple):
+    """The text of a piece as UTF-8, and what was found out on the way to it."""
+
+    data: bytes
+    facts: dict[str, str]
+    damage: Damage | None = None  # what was no text, and is U+FFFD in `data`
+
+
+def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:
+    """The text of a piece, its encoding that of the whole file where none is given.
+
+    Raises:
+        TerminalError: What :func:`load` and :func:`mended` raise.
+    """
+    data, kind = unpack(piece, store, limits)
+    facts: dict[str, str] = {} if kind is None else {"compression": kind}
+    if encoding is None:
+        found = settled(piece.settled) or detect(data, piece.settled.get("charset"))
+        encoding, facts["encoding"] = found.name, found.fact
+    done, damage = mended(data, encoding, piece)
+    return Text(done, facts, damage)
+
+
+def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
+    """The bytes of a piece; of a whole compressed file, what it holds.
+
+    Raises:
+        TerminalError: The file is empty, damaged, or grows beyond `limits`.
+    """
+    return unpack(piece, store, limits)[0]
+
+
+def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[bytes, Compression | None]:
+    """As :func:`load`, and how the bytes were compressed."""
+    data = store.read(piece.path, piece.start, piece.stop)
+    kind = compression(data) if piece.start == 0 and piece.stop is None else None
+    if kind:
+        data = _expand(data, kind, piece.name, limits or Limits())
+    if not data:
+        raise TerminalError(
+            f"data in {piece.name}", "an empty file (0 bytes)", "See whether the producer had finished writing it."
+        )
+    return data, kind
+
+
+def binary(head: bytes) -> str | None:
+    """What a file that begins with `head` looks like, where that is not text."""
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            return what
+    return "a tar archive" if head[_TAR] == b"ustar" else None
+
+
+def text(data: bytes, encoding: str, piece: Piece) -> bytes:
+    """Checks that bytes are text in `encoding`, and gives the text as UTF-8 without a byte order mark.
+
+    Args:
+        data: What :func:`load` gave for `piece`; offsets in errors count from the file's first byte.
+        encoding: Any text encoding that Python knows.
+        piece: Where the bytes are from.
+
+    Raises:
+        TerminalError: They are something else; the text says what, and where.
+    """
+    name = codecs.lookup(encoding).name
+    if name.startswith("utf-8"):
+        _refuse_binary(data, piece)
+        if not data.isascii() and not valid_utf8(data):
+            _decode(data, "utf-8", piece)
+        return _unmarked(data) if piece.start == 0 else data
+    _refuse_other_mark(data, name, piece)
+    if ascii_based(name):
+        data = _unmarked(data)
+    if ascii_based(name) and data.isascii():
+        decoded = data
+    else:
+        decoded = _decode(data, name, piece).removeprefix("\ufeff").encode()
+    _refuse_binary(decoded, piece)
+    return decoded
+
+
+def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
+    """As :func:`text`, but what single bytes are no text is told rather than raised.
+
+    Raises:
+        TerminalError: It is no text at all; where there is too much damage is for the reader to say.
+    """
+    if piece.start == 0 and binary(data[:512]) is None:
+        _refuse_other_mark(data, codecs.lookup(encoding).name, piece)
+    try:
+        return text(data, encoding, piece), None
+    except TerminalError as error:
+        if piece.start == 0 and binary(data[:512]) is not None:
+            raise
+        done, damage = mend(data, codecs.lookup(encoding).name, error)
+    dropped = len(done) - len(_unmarked(done)) if piece.start == 0 else 0
+    return done[dropped:], replace(damage, places=damage.places - dropped)
+
+
+def ascii_based(encoding: str) -> bool:
+    """Whether every ASCII byte stands for itself, wherever it is: such text can be cut at its line ends."""
+    return _ASCII_BASED.fullmatch(codecs.lookup(encoding).name.replace("-sig", "")) is not None
+
+
+def _refuse_other_mark(data: bytes, name: str, piece: Piece) -> None:
+    marked = piece.start == 0 and data.startswith(codecs.BOM_UTF8) and ascii_based(name)
+    if marked and not name.startswith("utf-8") and not _unmarked(data).isascii():
+        fix = "Declare encoding='utf-8', or None to have it detected."
+        raise TerminalError(f"text in {name} in {piece.name}", "text that begins with the mark of UTF-8", fix)
+
+
+def _unmarked(data: bytes) -> bytes:
+    """UTF-8 without its byte order marks: files that were put together may have several."""
+    while data.startswith(codecs.BOM_UTF8):
+        data = data[3:]
+    return data
+
+
+def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:
+    most = min(limits.max_expanded_bytes, max(limits.floor, limits.max_expansion * len(data)))
+    chunks, size = [], 0
+    try:
+        with expanding(io.BytesIO(data), kind) as stream:
+            while chunk := stream.read(_STEP):
+                size += len(chunk)
+                if size > most:
+                    raise _bomb(name, kind, len(data), most)
+                chunks.append(chunk)
+    except BROKEN as error:
+        raise _damaged(name, kind, size, error) from error
+    return b"".join(chunks)
+
+
+def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:
+    return TerminalError(
+        f"{name} ({kind}, {size:,} bytes) to expand to at most {most:,} bytes",
+        "more than that, as a decompression bomb does",
+        "If the file is genuine, raise max_expanded_bytes or max_expansion in the reader's limits.",
+    )
+
+
+def _damaged(name: str, kind: Compression, size: int, error: BaseException) -> TerminalError:
+    cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+    what = f"a {'truncated' if cut else 'damaged'} one, after {size:,} good bytes ({error})"
+    told = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
+    hint = "" if told == kind else f" Its name says {told}."
+    return TerminalError(f"{name} to be a whole {kind} file", what, f"Fetch it again from its producer.{hint}")
+
+
+def _refuse_binary(data: bytes, piece: Piece) -> None:
+    what = binary(data[:512]) if piece.start == 0 else None
+    if what is None and (at := data.find(b"\0")) >= 0:
+        what = f"binary data (a NUL byte at offset {piece.start + at:,})"
+    if what is not None:
+        fix = "Declare its encoding, e.g. 'utf-16'." if "UTF-16" in what else "See what the producer sent."
+        raise TerminalError(f"text in {piece.name}", f"what looks like {what}", fix)
+
+
+def _decode(data: bytes, encoding: str, piece: Piece) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        at = piece.start + error.start
+        line = "" if piece.start else f", in line {data.count(10, 0, error.start) + 1:,}"
+        raise TerminalError(
+            f"text in {encoding} in {piece.name}",
+            f"byte 0x{data[error.start]:02X} at offset {at:,}{line} ({error.reason})",
+            "Declare the encoding that the file is in, e.g. encoding='cp1252'; if it mixes several, have it repaired.",
+        ) from None

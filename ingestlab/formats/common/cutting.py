@@ -1,0 +1,210 @@
+"""Where the records of a CSV file begin and end, at the speed of numpy.
+
+Quoting is as in RFC 4180, and as in pyarrow's parser: a quote opens a quoted field only where a field
+begins, a doubled quote inside stands for one quote, and any other quote is plain text. Line ends are LF,
+CRLF or CR. Blank lines are no records. Text in which a quoted field ends before anything but a delimiter or
+a line end is suspect: what its records are is for :mod:`~ingestlab.formats.common.quoting` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ingestlab.formats.common.dialects import Dialect
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+_LF, _CR = 10, 13
+_STEP = 1 << 19  # bytes looked at in one go: masks of this size stay in the processor's cache
+_NONE = np.empty(0, np.int64)
+
+
+class Spans(NamedTuple):
+    """Records as offsets: record `i` is `data[starts[i]:ends[i]]`, with its line end.
+
+    `broken` are the numbers of records with a quote that opens and never closes.
+    """
+
+    starts: Ints
+    ends: Ints
+    broken: tuple[int, ...] = ()
+
+
+class Cut(NamedTuple):
+    """A place between two records."""
+
+    offset: int
+    records: int  # how many lie before it, the header among them
+
+
+class Scanner:
+    """Finds records in blocks of bytes, as they come.
+
+    Args:
+        dialect: How fields are separated and quoted.
+        offset: Where in the file the first block begins; it must be the begin of a record.
+    """
+
+    def __init__(self, dialect: Dialect, offset: int = 0) -> None:
+        self._delimiter = ord(dialect.delimiter)
+        self._quote = -1 if dialect.quote is None else ord(dialect.quote)
+        self._ends = np.zeros(256, np.bool_)
+        self._ends[[_LF, _CR, self._delimiter, self._quote]] = True
+        self._offset = self._start = offset
+        self._tail: Bytes = np.empty(0, np.uint8)
+        self._before = _LF
+        self._inside = False
+        self.doubtful = False
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a quoted field was followed by text, or is open now."""
+        return self.doubtful or self._inside
+
+    def feed(self, block: bytes | memoryview) -> Spans:
+        """The records that end in the next block, or in what earlier ones left open."""
+        data = np.frombuffer(block, np.uint8)
+        if self._tail.size:
+            data = np.concatenate([self._tail, data])
+        end = data.size  # the meaning of these bytes hangs on what follows them
+        while end and data[end - 1] in (_CR, self._quote):
+            end -= 1
+        self._tail = data[end:]
+        return self._scan(data[:end])
+
+    def finish(self) -> Spans:
+        """The records that are left when there are no more blocks."""
+        starts, ends, _ = self._scan(self._tail)
+        if self._start < self._offset:  # no line end after the last record
+            starts, ends = np.append(starts, self._start), np.append(ends, self._offset)
+        return Spans(starts, ends)
+
+    def _scan(self, data: Bytes) -> Spans:
+        if not data.size:
+            return Spans(_NONE, _NONE)
+        breaks = self._outside(data, _line_ends(data))
+        begin, self._before = self._offset, int(data[-1])
+        self._offset += data.size
+        if not breaks.size:
+            return Spans(_NONE, _NONE)
+        ends = breaks + 1
+        starts = np.concatenate([[self._start - begin], ends[:-1]])
+        self._start = begin + int(ends[-1])
+        width = ends - starts
+        filled = (width > 2) | ((width == 2) & ((starts < 0) | (data[np.maximum(starts, 0)] != _CR)))
+        if not filled.all():
+            starts, ends = starts[filled], ends[filled]
+        return Spans(starts + begin, ends + begin)
+
+    def _outside(self, data: Bytes, breaks: Ints) -> Ints:
+        """The line ends that are not part of a quoted field."""
+        quotes = np.flatnonzero(data == self._quote) if self._quote >= 0 else _NONE
+        if not quotes.size:
+            return _NONE if self._inside else breaks
+        was = self._inside
+        toggles = self._toggles(data, quotes)
+        self._inside = was ^ bool(len(toggles) & 1)
+        after = toggles[int(not was) :: 2] + 1
+        if after.size and after[-1] == data.size:  # the end of all: nothing follows
+            after = after[:-1]
+        self.doubtful |= not bool(self._ends[data[after]].all())
+        outside: Ints = breaks[(np.searchsorted(toggles, breaks) & 1) == was]
+        return outside
+
+    def _toggles(self, data: Bytes, quotes: Ints) -> Ints:
+        """The quotes that open or close a field; the two of an escaped pair count as close and open."""
+        before = data[quotes - 1]
+        if quotes[0] == 0:
+            before[0] = self._before
+        begins = (before == self._delimiter) | (before == _LF) | (before == _CR)
+        if (begins | (before == self._quote))[int(self._inside) :: 2].all():
+            return quotes
+        return self._toggles_one_by_one(data, quotes, begins)
+
+    def _toggles_one_by_one(self, data: Bytes, quotes: Ints, begins: np.ndarray[Any, np.dtype[np.bool_]]) -> Ints:
+        """The same where quotes also stand in plain text, so that counting them is not enough."""
+        inside, skip, kept = self._inside, -1, []
+        following = np.append(data[quotes[:-1] + 1], data[quotes[-1] + 1 : quotes[-1] + 2])
+        doubled = np.append(following == self._quote, [False] * (quotes.size - following.size))
+        for at, opens, double in zip(quotes.tolist(), begins.tolist(), doubled.tolist(), strict=True):
+            if at == skip:
+                continue
+            if inside and double:
+                skip = at + 1
+            elif inside or opens:
+                inside = not inside
+                kept.append(at)
+        plain = np.setdiff1d(quotes, kept)[:-1]  # a delimiter may be missing before such a quote
+        parted = np.isin(data[[plain - 1, plain + 1]], (self._delimiter, self._quote, _LF, _CR, 32, 9)).any(axis=0)
+        self.doubtful |= not bool(parted.all())
+        return np.array(kept, np.int64)
+
+
+def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) -> Spans | None:
+    """All records in `data[begin:end]`, which must begin with one; None where the text is suspect."""
+    end = len(data) if end is None else end
+    scanner = Scanner(dialect, begin)
+    found = []
+    for part in _scan_blocks(scanner, _views(data, begin, end)):
+        if scanner.doubtful:  # what follows would be looked at twice
+            return None
+        found.append(part)
+    if scanner.suspect:
+        return None
+    return Spans(np.concatenate([part.starts for part in found]), np.concatenate([part.ends for part in found]))
+
+
+def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads: int = 1) -> list[Cut] | None:
+    """Places to cut a file: after the records in which the multiples of `step` bytes lie.
+
+    Args:
+        blocks: The file's bytes from `begin` on, in order; one block is held at a time.
+        dialect: How fields are separated and quoted.
+        begin: Offset of the first record in the file.
+        step: Bytes from one cut to the next, about.
+        heads: How many of the records are header.
+
+    Returns:
+        Cuts in order. Every piece between them has at least one record besides the header. None where the
+        text is suspect.
+    """
+    cuts: list[Cut] = []
+    seen, multiple = 0, 1
+    scanner = Scanner(dialect, begin)
+    for _, ends, _ in _scan_blocks(scanner, blocks):
+        if scanner.doubtful:
+            return None
+        if ends.size:
+            last = int(ends[-1]) // step
+            targets = np.arange(multiple, last + 1, dtype=np.int64) * step
+            chosen = np.unique(np.searchsorted(ends, targets))
+            cuts += [Cut(int(ends[i]), seen + i + 1) for i in chosen.tolist() if seen + i >= heads]
+            seen, multiple = seen + ends.size, max(multiple, last + 1)
+    return None if scanner.suspect else [c for c in cuts if c.records < seen]
+
+
+def _scan_blocks(scanner: Scanner, blocks: Iterable[bytes | memoryview]) -> Iterator[Spans]:
+    for block in blocks:
+        for view in _views(block, 0, len(block)):
+            yield scanner.feed(view)
+    yield scanner.finish()
+
+
+def _views(data: bytes | memoryview, begin: int, end: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[at : min(at + _STEP, end)] for at in range(begin, end, _STEP))
+
+
+def _line_ends(data: Bytes) -> Ints:
+    """Positions of the last byte of each line end."""
+    breaks = np.flatnonzero(data == _LF)
+    returns = np.flatnonzero(data == _CR)
+    if returns.size:
+        lone = returns[data[np.minimum(returns + 1, data.size - 1)] != _LF]
+        if lone.size:
+            breaks = np.sort(np.concatenate([breaks, lone]))
+    return breaks

@@ -1,0 +1,215 @@
+"""What readers of line-based text share: cutting at line ends, and records told by their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits, ascii_based, binary, load_text
+from ingestlab.formats.common.compression import compression
+from ingestlab.formats.common.cutting import Ints, Scanner, Spans
+from ingestlab.formats.common.detection import UTF8, believed, by_mark, survey
+from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.excerpts import excerpts
+from ingestlab.formats.common.quoting import scan
+from ingestlab.interfaces import Store
+
+LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
+BLOCK = 32 << 20  # bytes of text that are parsed at once
+MAX_TEXT = 2 << 30  # bytes without a place to cut that are taken into memory
+_READ = 8 << 20  # bytes held at once while looking for places to cut
+
+Starts = Callable[[pa.Array], Ints]  # of lines, the positions of those that begin a record
+
+
+class Lined(NamedTuple):
+    """The text of a piece, and where its records are in it."""
+
+    data: bytes
+    spans: Spans
+    facts: dict[str, str]
+    damaged: Mapping[int, int] = {}  # numbers of the records with a byte that is no text, and the byte
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The source text of records by their numbers in the file; `first` is the number of the first."""
+
+    data: bytes
+    spans: Spans
+    first: int = 0
+
+    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
+        """The texts by number, without their line ends; the longest are cut."""
+        found = excerpts(self.data, self.spans, (int(row) - self.first for row in rows))
+        return {i + self.first: text for i, text in found.items()}
+
+
+def whole(file: FetchedFile) -> Piece:
+    """A file as one piece."""
+    said = {} if file.charset is None else {"charset": file.charset}
+    return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256, settled=said)
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raises TerminalError for an encoding that Python does not know."""
+    try:
+        "".encode(encoding or "utf-8")  # also raises for codecs that are no text, such as 'hex'
+    except LookupError:
+        raise TerminalError("an encoding that Python knows", repr(encoding), "E.g. 'utf-8', 'cp1252'.") from None
+
+
+def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits, starts: Starts | None = None) -> Lined:
+    """The records of a piece.
+
+    Raises:
+        TerminalError: It is empty, damaged, binary, not in the declared encoding, or too long to be held.
+    """
+    size = (store.size(piece.path) if piece.stop is None else piece.stop) - piece.start
+    if size > MAX_TEXT:
+        raise _endless(piece.name)
+    data, facts, damage = load_text(piece, store, encoding, limits)
+    spans = scan(data, LINES, 0, len(data))
+    if not len(spans.starts) and not piece.start:
+        raise TerminalError(
+            f"records in {piece.name}", "empty lines alone (0 records)", "See what the producer left out."
+        )
+    if starts is not None:
+        spans = joined(spans, _marked(data, spans, starts))
+    alone = piece.start == 0 and piece.stop is None
+    return Lined(data, spans, facts, {} if damage is None else damage.records(spans, alone=alone))
+
+
+def split_lines(
+    file: FetchedFile, store: Store, size: int, encoding: str | None, starts: Starts | None = None
+) -> list[Piece]:
+    """Cuts a file before lines into pieces of about `size` bytes, with exact row numbers.
+
+    Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned once,
+    in constant memory.
+
+    Args:
+        file: What to cut.
+        store: Where it is.
+        size: Bytes of a piece, about.
+        encoding: Of the text; None where it is to be detected.
+        starts: Which lines begin a record; None where all do. The first line always does.
+    """
+    one = whole(file)
+    if file.size <= 1.5 * size:
+        return [one]
+    head = store.read(file.path, 0, min(file.size, 512))
+    if compression(head) or (binary(head) and not by_mark(head)):
+        return [one]
+    one, found = settle(one, store, file.size, encoding)
+    if not ascii_based(found):
+        return [one]
+    step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
+    pieces = [one]
+    records, multiple = 0, 1
+    for begins in _record_starts(store, file, starts):
+        last = int(begins[-1]) // step
+        targets = np.arange(multiple, last + 1, dtype=np.int64) * step
+        for i in np.unique(np.searchsorted(begins, targets)).tolist():
+            if records + i:
+                at = int(begins[i])
+                pieces[-1] = pieces[-1].model_copy(update={"stop": at})
+                pieces.append(one.model_copy(update={"start": at, "first_row": records + i}))
+        records, multiple = records + begins.size, max(multiple, last + 1)
+    return pieces
+
+
+def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[Piece, str]:
+    """A file that is plain text as one piece that knows its encoding, and the encoding."""
+    if encoding is not None:
+        return one, encoding
+
+    def blocks() -> Iterator[bytes]:
+        return (store.read(one.path, at, min(at + _READ, size)) for at in range(0, size, _READ))
+
+    found, hint = survey(blocks()), one.settled.get("charset")
+    if hint is not None and found != UTF8:
+        found = believed(hint, blocks()) or found
+    return one.model_copy(update={"settled": {**one.settled, **found.settled}}), found.name
+
+
+def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:
+    """Runs of records of about `BLOCK` bytes, each with the number of its first."""
+    first, count = 0, len(spans.starts)
+    while first < count:
+        last = max(first + 1, int(np.searchsorted(spans.ends, spans.starts[first] + BLOCK, side="right")))
+        yield first, Spans(spans.starts[first:last], spans.ends[first:last])
+        first = last
+
+
+def lines_of(data: bytes, spans: Spans) -> pa.Array:
+    """Records as an array of strings that shares its memory with `data`; they keep their line ends."""
+    if not len(spans.starts):
+        return pa.array([], pa.string())
+    begin, end = int(spans.starts[0]), int(spans.ends[-1])
+    offsets = np.append(spans.starts, end) - begin
+    small = end - begin < 1 << 31
+    kind = pa.string() if small else pa.large_string()
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32 if small else np.int64)), pa.py_buffer(data)[begin:end]]
+    return pa.Array.from_buffers(kind, len(spans.starts), buffers)
+
+
+def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
+    """The text of records less some of them (ascending numbers)."""
+    if not len(spans.starts):
+        return b""
+    view = memoryview(data)
+    begins = [int(spans.starts[0]), *spans.ends[numbers].tolist()]
+    ends = [*spans.starts[numbers].tolist(), int(spans.ends[-1])]
+    return b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
+
+
+def joined(spans: Spans, begins: Ints) -> Spans:
+    """Lines put together to records; `begins` are the numbers of lines that begin one, ascending, 0 among them."""
+    if not begins.size:
+        return spans
+    return Spans(spans.starts[begins], np.append(spans.ends[begins[1:] - 1], spans.ends[-1]))
+
+
+def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
+    """The numbers of the lines that begin records."""
+    found = [starts(lines_of(data, part)) + first for first, part in blocks(spans)]
+    if not found:
+        return np.empty(0, np.int64)
+    return np.union1d(np.zeros(1, np.int64), np.concatenate(found))
+
+
+def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> Iterator[Ints]:
+    """Offsets of the lines that begin records, block by block of the file."""
+    scanner = Scanner(LINES)
+    begun, offset, held = False, 0, b""  # `held` are the bytes from `offset` on, of lines that have not ended
+    for at in [*range(0, file.size, _READ), file.size]:
+        block = store.read(file.path, at, min(at + _READ, file.size)) if at < file.size else b""
+        spans = scanner.feed(block) if block else scanner.finish()
+        held += block
+        if len(held) > MAX_TEXT:
+            raise _endless(file.name)
+        if not len(spans.starts):
+            continue
+        begins = spans.starts
+        if starts is not None:
+            marked = starts(lines_of(held, Spans(begins - offset, spans.ends - offset)))
+            begins = begins[marked if begun else np.union1d(np.zeros(1, np.int64), marked)]
+        if begins.size:
+            begun = True
+            yield begins
+        held, offset = held[int(spans.ends[-1]) - offset :], int(spans.ends[-1])
+
+
+def _endless(name: str) -> TerminalError:
+    return TerminalError(
+        f"records in {name} that fit into memory",
+        f"more than {MAX_TEXT:,} bytes with no place to cut",
+        "See whether the file has line ends; compressed text is cut by its producer.",
+    )

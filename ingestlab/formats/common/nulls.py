@@ -1,0 +1,98 @@
+"""Which texts stand for no value, column by column.
+
+In text only the empty field does, unless more is said: NA is a country, and Null a name. In columns of other types the
+usual markers do, since they could not be a value there anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.excerpts import listed
+
+KNOWN = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
+EMPTY = ("",)
+
+NullValues = Sequence[str] | Mapping[str, Sequence[str]] | None  # for all columns, or by column; None: by type
+Marks = tuple[str, ...]
+
+
+def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValues:
+    """What was said, as values that do not change.
+
+    Raises:
+        TerminalError: It is one text in place of several, or of columns that are not declared.
+    """
+    if said is None:
+        return None
+    if isinstance(said, str):
+        raise TerminalError("null_values as a list of texts", repr(said), f"Write [{said!r}].")
+    if not isinstance(said, Mapping):
+        return tuple(said)
+    unknown = [] if columns is None else [name for name in said if name not in columns]
+    if unknown:
+        got = f"{listed(unknown)} among its null_values"
+        raise TerminalError(f"null_values of declared columns ({listed(columns or ())})", got, "Declare them.")
+    for name, marks in said.items():
+        if isinstance(marks, str):
+            raise TerminalError(f"null_values of {name!r} as a list of texts", repr(marks), f"Write [{marks!r}].")
+    return {name: tuple(marks) for name, marks in said.items()}
+
+
+def hashed(said: NullValues) -> object:
+    """What was said, for a hash."""
+    return tuple(said.items()) if isinstance(said, Mapping) else said
+
+
+def marks_of(said: NullValues, column: str, kind: pa.DataType, default: Marks | None = None) -> Marks:
+    """The texts that stand for no value in a column.
+
+    Args:
+        said: What the reader was told.
+        column: The column's name.
+        kind: Its type.
+        default: Where nothing is said of it; None for what its type asks for.
+    """
+    marks = said.get(column) if isinstance(said, Mapping) else said
+    if marks is not None:
+        return tuple(marks)
+    return default if default is not None else EMPTY if textual(kind) else KNOWN
+
+
+def textual(kind: pa.DataType) -> bool:
+    """Whether values of a type are text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def marks_in(texts: pa.Array, marks: Marks) -> frozenset[str]:
+    """Those markers that are there, but for the empty text."""
+    named = pa.array([mark for mark in marks if mark], pa.string())
+    return frozenset(pc.unique(texts.filter(pc.is_in(texts, named))).to_pylist())
+
+
+def nulled(texts: pa.Array, marks: Marks) -> pa.Array:
+    """Texts, null where one stands for no value."""
+    if not marks:
+        return texts
+    if marks == EMPTY and pa.types.is_string(texts.type) and not texts.null_count:
+        return _without_empty(texts)
+    none = pc.is_in(texts, pa.array(marks, pa.string()))
+    return pc.if_else(none, pa.scalar(None, texts.type), texts) if pc.any(none).as_py() else texts
+
+
+def _without_empty(texts: pa.Array) -> pa.Array:
+    """The same for empty texts alone, at the cost of a look at where each begins."""
+    _, places, data = texts.buffers()
+    if not len(texts) or places is None:
+        return texts
+    ends = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    valid = ends[1:] != ends[:-1]
+    if valid.all():
+        return texts
+    bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(texts.type, len(texts), [bits, pa.py_buffer(ends), data])

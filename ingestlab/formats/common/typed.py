@@ -1,0 +1,172 @@
+"""Columns of text, as a reader found them, made of the types that were chosen for their file.
+
+The types are chosen once for a file: by `split` where it is cut, else where it is read. If the table is there
+already, its types are wanted: then a file's texts become of these, or the file is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.columns import convert, one_array
+from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.inference import EXACT, Looks, look, named, type_of
+from ingestlab.formats.common.nulls import Marks, marks_in, nulled, textual
+from ingestlab.interfaces import Bad, Records
+
+_SHOWN = 40  # columns whose types a fact tells
+
+_WHOLE = ("int64", "uint64")
+
+Nulls = Callable[[str, pa.DataType], Marks]  # what stands for no value in a column, if it is of a type
+Names = Mapping[str, str]  # of types, by column
+
+
+def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None) -> dict[str, Looks]:
+    """What the columns of a table of texts may be."""
+    found = {}
+    for name in table.column_names:
+        texts, marks = one_array(table[name]), nulls(name, pa.int64())
+        words = nulled(texts, marks)
+        seen = marks_in(texts, marks) if words.null_count > texts.null_count else frozenset()
+        found[name] = replace(look(words, timestamp_format), marks=seen)
+    return found
+
+
+def chosen(columns: Mapping[str, Looks]) -> dict[str, str]:
+    """The names of the types that were chosen, as they are settled for a file."""
+    return {name: named(looks.type) for name, looks in columns.items()}
+
+
+def marked(columns: Mapping[str, Looks]) -> dict[str, list[str]]:
+    """The texts that stand for no value where a column is no text, as they are settled for a file."""
+    return {name: sorted(looks.marks) for name, looks in columns.items() if looks.marks}
+
+
+def settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece]:
+    """Pieces of a file for which something is decided."""
+    return [piece.model_copy(update={"settled": {**piece.settled, key: value}}) for piece in pieces]
+
+
+def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str | None = None) -> Records:
+    """Records whose columns of text have become of the types that are settled for their file, or are chosen here.
+
+    Raises:
+        TerminalError: The table has a type that would not give the file's texts back.
+    """
+    looks = {} if "types" in piece.settled else looks_of(found.table, nulls, timestamp_format)
+    own: Names = piece.settled.get("types") or chosen(looks)
+    marks = piece.settled.get("nulls") or marked(looks)
+    wanted: Names = piece.settled.get("wanted") or {}
+    types = fitted(own, wanted, piece.name)
+    columns, bad = [], list(found.bad)
+    for name, texts in zip(found.table.column_names, found.table.columns, strict=True):
+        empty = own[name] == "null" and name not in wanted  # nothing but what stands for no value
+        words = nulled(one_array(texts), nulls(name, pa.null() if empty else types[name]))
+        values, wrong = convert(words, types[name], timestamp_format)
+        check_exact(name, values, own[name], piece.name)
+        columns.append(values)
+        bad += [Bad(int(found.rows[i]), "type", name, shorten(words[i].as_py())) for i in wrong.tolist()]
+    table, rows = pa.table(columns, found.table.column_names), found.rows
+    if len(bad) > len(found.bad):
+        keep = ~np.isin(rows, [b.row for b in bad])
+        table, rows = table.filter(pa.array(keep)), rows[keep]
+    everything = tuple(sorted(bad, key=lambda b: b.row))
+    facts = {**found.facts, "types": told(types)}
+    taken = {name: texts for name, texts in marks.items() if own[name] == "null" or not textual(types[name])}
+    if taken:
+        facts["nulls"] = told_nulls(taken)
+    return replace(found, table=table, rows=rows, bad=everything, facts=facts)
+
+
+def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.DataType]:
+    """The types that a file's columns get: the table's where it has the column, else their own.
+
+    Args:
+        own: What was chosen by the file alone; ``"null"`` where it has no value.
+        wanted: What the table has.
+        file: Its name.
+
+    Raises:
+        TerminalError: A type of the table does not give back what is in the file.
+    """
+    types = {}
+    for name, kind in own.items():
+        chosen_one = type_of(kind)
+        table = _wanted(wanted.get(name), chosen_one)
+        if not _holds(table, chosen_one):
+            raise _refusal(name, chosen_one, table, file)
+        types[name] = table
+    return types
+
+
+def check_exact(column: str, values: pa.Array | pa.ChunkedArray, own: str, file: str) -> None:
+    """Raises TerminalError for whole numbers that have lost digits in a table's floats."""
+    if own in _WHOLE and pa.types.is_floating(values.type) and inexact(values):
+        raise _refusal(column, type_of(own), values.type, file)
+
+
+def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
+    """How JSON is read for a type: what is no text becomes text as JSON writes it."""
+    return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
+
+
+def inexact(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether whole numbers that became floats may have lost digits."""
+    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
+
+
+def told(types: Mapping[str, pa.DataType]) -> str:
+    """Types as a fact on the run."""
+    shown = [f"{name}: {named(kind)}" for name, kind in list(types.items())[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(types) - _SHOWN:,} more" if len(types) > _SHOWN else "")
+
+
+def told_nulls(marks: Mapping[str, Sequence[str]]) -> str:
+    """The texts that were taken for no value as a fact on the run, by column."""
+    shown = [f"{name}: {', '.join(texts)}" for name, texts in list(marks.items())[:_SHOWN]]
+    return "; ".join(shown) + (f" and {len(marks) - _SHOWN:,} more" if len(marks) > _SHOWN else "")
+
+
+def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> TerminalError:
+    return TerminalError(
+        f"values that the table's type {named(table)} gives back, in the column {column!r} of {file}",
+        f"values that are only kept as {named(own)}",
+        "Submit the file to a table of its own; or declare the columns in a pipeline, "
+        "and make the table anew with `ingestlab rewrite TABLE`.",
+    )
+
+
+def _wanted(name: Any, own: pa.DataType) -> pa.DataType:
+    """The table's type; the file's own, or text if it has no value, where the table has none that text can be."""
+    own = pa.string() if pa.types.is_null(own) else own
+    if name is None:
+        return own
+    try:
+        kind = type_of(str(name))
+    except ValueError:
+        return own
+    if pa.types.is_nested(kind) and pa.types.is_nested(own):
+        return own  # objects may have new names
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _holds(table: pa.DataType, own: pa.DataType) -> bool:
+    """Whether a type gives back what was found to be of another; single values may still be out of its range."""
+    if pa.types.is_null(own) or pa.types.is_string(table) or table == own:
+        return True
+    if pa.types.is_integer(own):
+        return bool(pa.types.is_integer(table) or pa.types.is_decimal(table) or pa.types.is_float64(table))
+    if pa.types.is_floating(own):
+        return bool(pa.types.is_float64(table) or pa.types.is_decimal(table))
+    if pa.types.is_timestamp(own) and pa.types.is_timestamp(table):
+        return (own.tz is None) == (table.tz is None)
+    return False

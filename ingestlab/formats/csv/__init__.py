@@ -1,0 +1,1 @@
+"""CSV: dialects, headers, splits, and bad records."""

@@ -1,0 +1,140 @@
+"""Finds the cells that pyarrow's CSV parser cannot convert, by asking it again about fewer and fewer records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.formats.common.columns import cast as as_values
+from ingestlab.formats.common.columns import convert as as_type
+from ingestlab.formats.common.columns import one_array, strictly_timed
+from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.csv.arrow import Layout, convert
+from ingestlab.formats.csv.body import Body
+
+_CHUNK = 256  # records that are converted at once while looking for bad ones
+_ROW = re.compile(r"Row #(\d+)")
+# What a text must look like at least. It spares asking one by one where a whole column is something else.
+_ISO = r"^[ \t]*([1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_NUMBER = r"^[ \t]*[-+.0-9]"
+_COULD_BE = (
+    (pa.types.is_integer, r"^[ \t]*-?[0-9a-fA-FxX]+[ \t]*$"),
+    (pa.types.is_floating, _NUMBER + r"[-+.0-9eE]*[ \t]*$|(?i:inf|nan)"),
+    (pa.types.is_decimal, _NUMBER + r"[-+.0-9eE]*[ \t]*$"),
+    (pa.types.is_boolean, r"^(?i:true|false|0|1)$"),
+    (pa.types.is_timestamp, _ISO),
+    (pa.types.is_date, _ISO),
+)
+
+_HEX_NUMBER = r"^[ \t]*0[xX][0-9a-fA-F]+[ \t]*$"
+
+Fails = Callable[[int, int], int | None]
+
+
+def wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
+    """The records with a cell that cannot be of its column's type, told by its looks."""
+    types = layout.types
+    found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not textual(kind)]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+
+def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
+    """The cells that cannot be converted, as (number, column, text); no record of `body` is ragged."""
+    for name, kind in layout.types.items():
+        if not textual(kind):
+            for i, value in _of_column(body, replace(layout, types={name: kind}), kind, texts[name]):
+                yield i, name, str(value)
+
+
+def _of_column(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:
+    """The same for one column, as (number, text)."""
+    found = hopeless = _hopeless(texts, kind, layout)
+    if not strictly_timed(kind, layout.timestamp_format):
+        asked = np.delete(np.arange(len(texts), dtype=np.int64), hopeless)
+        found = np.union1d(hopeless, asked[_search(body.without(hopeless), layout)])
+    return list(zip(found.tolist(), texts.take(pa.array(found)).to_pylist(), strict=True))
+
+
+def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints:
+    """Cells that cannot be of a type, told by their looks; unless it is times of a format, others may be wrong."""
+    if strictly_timed(kind, layout.timestamp_format):
+        return as_type(one_array(texts), kind, layout.timestamp_format)[1]
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        as_values(one_array(texts), kind)  # works for most columns, and faster than the look at each cell
+        return np.empty(0, np.int64)
+    pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
+    possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
+    found = np.flatnonzero(~possible.to_numpy())
+    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_signed_integer(kind) else found
+
+
+def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
+    """Hexadecimal numbers that a type has no room for: the parser names other bad cells first, wherever they are."""
+    places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
+    numbers = texts.take(pa.array(places)).to_pylist()
+    wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]
+    return np.array(wrong, np.int64)
+
+
+def _search(body: Body, layout: Layout) -> list[int]:
+    """The records that cannot be converted, by asking the parser about ever shorter runs of them."""
+    starts, ends, _ = body.spans
+
+    def fails(low: int, high: int) -> int | None:
+        part = replace(body, begin=int(starts[low]), end=int(ends[high - 1]))
+        try:
+            convert(part, layout)
+        except pa.ArrowInvalid as error:
+            return _named(error, low)
+        return None
+
+    if not len(starts) or fails(0, len(starts)) is None:
+        return []
+    chunks = ((low, min(low + _CHUNK, len(starts))) for low in range(0, len(starts), _CHUNK))
+    return [number for low, high in chunks for number in _failing(fails, low, high)]
+
+
+def _failing(fails: Fails, low: int, high: int) -> list[int]:
+    """All records in `low:high` that fail on their own."""
+    found = []
+    while low < high and (named := fails(low, high)) is not None:
+        found.append(named if _names_rows() else _halve(fails, low, high))
+        low = found[-1] + 1
+    return found
+
+
+def _named(error: pa.ArrowInvalid, low: int) -> int:
+    found = _ROW.search(str(error))
+    return low + int(found[1]) - 1 if found else low
+
+
+@cache
+def _names_rows() -> bool:
+    """Whether this pyarrow says in its message which record is the first that it cannot convert."""
+    data = b"1\n2\nx\n4\nx\n"
+    layout = Layout(("a",), {"a": pa.int64()}, Dialect())
+    try:
+        convert(Body(data, 0, len(data), layout.dialect), layout)
+    except pa.ArrowInvalid as error:
+        return _ROW.findall(str(error)) == ["3"]
+    return False
+
+
+def _halve(fails: Fails, low: int, high: int) -> int:
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(low, middle) is not None else (middle, high)
+    return low
+
+
+def textual(kind: pa.DataType) -> bool:
+    """Whether every text is a value of a type."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

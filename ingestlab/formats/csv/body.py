@@ -1,0 +1,110 @@
+"""The records of a piece of delimited text, as bytes: where they are, and some of them without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ingestlab.formats.common.cutting import Ints, Spans
+from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.excerpts import excerpts
+from ingestlab.formats.common.quoting import scan, translated
+
+_RETURNS = (b"\n", b"\r")
+_LONG = 8  # bytes of a header that few records begin with
+
+
+@dataclass(frozen=True)
+class Body:
+    """The records of a piece, without the header: `data[begin:end]`.
+
+    Attributes:
+        data: The text.
+        begin: Where the first record begins.
+        end: Where the last one ends.
+        dialect: How it is written.
+        names: How many fields a record should have; 0 if that is not known.
+        header: The text of the header line, which is no record wherever it comes again; empty for none.
+    """
+
+    data: bytes
+    begin: int
+    end: int
+    dialect: Dialect
+    names: int = 0
+    header: bytes = b""
+
+    @cached_property
+    def spans(self) -> Spans:
+        """Where the records are in `data`; found when first asked for."""
+        return scan(self.data, self.dialect, self.begin, self.end, self.names)
+
+    @property
+    def quoted(self) -> bool:
+        """Whether there is any quote."""
+        return self.dialect.quote is not None and self.data.find(self.dialect.quote.encode(), self.begin, self.end) >= 0
+
+    @cached_property
+    def damaged(self) -> dict[int, str]:
+        """The records that no parser should see, by number, each with the rule that it breaks."""
+        return dict.fromkeys(self.spans.broken, "quote") if self.quoted or not self.dialect.plain else {}
+
+    @cached_property
+    def repeats(self) -> dict[int, str]:
+        """The records that are the header again, likewise."""
+        return dict.fromkeys(self._repeats(), "header") if self.header else {}
+
+    @property
+    def parsable(self) -> memoryview | bytes:
+        """The records as pyarrow's parser takes them."""
+        part = memoryview(self.data)[self.begin : self.end]
+        return part if self.dialect.plain else translated(bytes(part), self.dialect, self.names)
+
+    def without(self, numbers: Ints) -> Body:
+        """The body with some records (ascending numbers) cut out."""
+        if not numbers.size:
+            return self
+        view = memoryview(self.data)
+        begins = [self.begin, *self.spans.ends[numbers].tolist()]
+        ends = [*self.spans.starts[numbers].tolist(), self.end]
+        data = b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
+        return replace(self, data=data, begin=0, end=len(data))
+
+    def only(self, numbers: Ints) -> Body:
+        """The body of some records (ascending numbers)."""
+        view, (starts, ends, _) = memoryview(self.data), self.spans
+        data = b"".join([view[starts[i] : ends[i]] for i in numbers.tolist()])
+        return replace(self, data=data, begin=0, end=len(data))
+
+    def texts(self, numbers: Iterable[int]) -> dict[int, str]:
+        """The source text of records, without their line ends; the longest are cut."""
+        return excerpts(self.data, self.spans, numbers)
+
+    def _places(self, text: bytes) -> Iterator[int]:
+        at = self.data.find(text, self.begin, self.end)
+        while at >= 0:
+            yield at
+            at = self.data.find(text, at + max(1, len(text) - 1), self.end)
+
+    def _holding(self, places: Iterable[int]) -> list[int]:
+        """The numbers of the records that hold some places."""
+        wanted = np.fromiter(places, np.int64)
+        if not wanted.size:
+            return []
+        numbers = np.searchsorted(self.spans.ends, wanted, side="right")
+        return np.unique(numbers[numbers < len(self.spans.ends)]).tolist()  # type: ignore[no-any-return]
+
+    def _repeats(self) -> list[int]:
+        size = len(self.header)
+        mark = b"\n" if self.data.find(b"\n", self.begin, self.end) >= 0 else b"\r"
+        needles = [mark + self.header] if size >= _LONG else [mark + self.header + end for end in _RETURNS]
+        places = [at + 1 for needle in needles for at in self._places(needle)]
+        if self.data.startswith(self.header, self.begin, self.end):
+            places.append(self.begin)
+        if self.data.endswith(mark + self.header, self.begin, self.end):
+            places.append(self.end - size)
+        starts = {at for at in places if self.data[at + size : min(at + size + 1, self.end)] in (b"", *_RETURNS)}
+        return [i for i in self._holding(sorted(starts)) if int(self.spans.starts[i]) in starts]

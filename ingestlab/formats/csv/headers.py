@@ -1,0 +1,105 @@
+"""The header line of delimited text: where it is, and the names of its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
+
+from ingestlab.formats.common.dialects import Dialect, fields, shapes
+
+_LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
+_TALL = 64  # lines that one quoted field before the header may have
+
+
+class Place(NamedTuple):
+    """Where a header is: its text, and where the first record begins."""
+
+    start: int
+    stop: int
+    begin: int
+
+
+def locate(data: bytes, dialect: Dialect, skip: int = 0, nth: int | None = 0) -> Place:
+    """Where the header of a text is.
+
+    Args:
+        data: The text, or enough of its begin.
+        dialect: How it is written.
+        skip: Lines before the first record. A line break within quotes ends no line.
+        nth: Which record is the header, 0 for the first; None for no header.
+
+    Returns:
+        Its place; `stop` is the length of `data` where the header is longer than that, or might be.
+    """
+    at = 0
+    for _ in range(skip):
+        at = next_line(data, at, dialect)
+    if nth is None:
+        return Place(at, at, at)
+    start = stop = at
+    for _ in range(nth + 1):
+        start, stop, at = first_record(data, dialect, at)
+    return Place(start, stop, at)
+
+
+def first_record(data: bytes, dialect: Dialect, at: int = 0) -> Place:
+    """The first record from `at` on; a quote that opens in it and never ends a field is plain text."""
+    shape = shapes(dialect)
+    found = shape.clean.match(data, at) or shape.undone.match(data, at)
+    return Place(len(data), len(data), len(data)) if found is None else Place(found.start(1), found.end(1), found.end())
+
+
+def next_line(data: bytes, at: int, dialect: Dialect) -> int:
+    """Where the line after the one at `at` begins."""
+    plain = _LINE.match(data, at)
+    end = len(data) if plain is None else plain.end()
+    if data[at : at + 1] not in (b"\n", b"\r"):
+        whole = shapes(dialect).clean.match(data, at)
+        if whole is not None and whole.end() > end and len(_LINE.findall(data, at, whole.end())) <= _TALL:
+            return whole.end()
+    return end
+
+
+@lru_cache(maxsize=64)  # many small files have one header
+def names_of(record: bytes, dialect: Dialect) -> tuple[str, ...]:
+    """The names in a header's text, as they are there."""
+    return tuple(name.decode(errors="replace") for name in fields(record, dialect))
+
+
+def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Names of which none is blank and none comes twice, and what was done to that end."""
+    taken = {name for name in names if name.strip()}
+    seen: set[str] = set()
+    done, told = [], []
+    for place, name in enumerate(names, 1):
+        new = name
+        if not name.strip():
+            new = free_name(f"column_{place}", taken)
+            told.append(f"column {place} has no name: {new}")
+        elif name in seen:
+            new = free_name(name, taken)
+            told.append(f"{name} again: {new}")
+        seen.add(new)
+        taken.add(new)
+        done.append(new)
+    return tuple(done), _listed(told)
+
+
+def other_delimiter(names: Sequence[str], used: str) -> str:
+    """A hint for the commonest cause of one wide column."""
+    other = next((c for c in ",;\t|" if c != used and c in names[0]), None) if len(names) == 1 else None
+    return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name that is like another and not taken; the numbered ones may stay."""
+    if name.startswith("column_") and name not in taken:
+        return name
+    return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)
+
+
+def _listed(told: Sequence[str]) -> str:
+    return "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")

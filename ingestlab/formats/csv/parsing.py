@@ -1,0 +1,110 @@
+"""CSV bytes to Arrow by pyarrow's parser, in one block, and what to do with the records it cannot convert.
+
+pyarrow alone decides what a value means. Records that it cannot convert are found by asking it again about
+fewer and fewer of them; then their bytes are left out, and the rest is read as if they had never been there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.csv.arrow import Layout, Ragged, convert
+from ingestlab.formats.csv.bad_cells import bad_cells, textual, wrong_by_looks
+from ingestlab.formats.csv.body import Body
+from ingestlab.interfaces import Bad
+
+MAX_BLOCK = 1 << 30  # bytes; pyarrow takes less than 2 GiB at once
+
+
+class Parsed(NamedTuple):
+    """What became of the records of a body: `kept[i]` is the number of the record in `table[i]`."""
+
+    table: pa.Table
+    kept: Ints
+    bad: list[Bad]
+    total: int  # records in all
+
+
+def parse(body: Body, layout: Layout) -> Parsed:
+    """Reads all records that can be read, and says what is wrong with the others.
+
+    Raises:
+        TerminalError: The parser fails for another reason than the values of single records.
+    """
+    if body.end - body.begin <= MAX_BLOCK:
+        return _parse_block(body, layout)
+    parts = [(first, _parse_block(part, layout)) for first, part in _divide(body, MAX_BLOCK)]
+    return Parsed(
+        pa.concat_tables([p.table for _, p in parts], promote_options="permissive"),
+        np.concatenate([p.kept + first for first, p in parts]),
+        [Bad(bad.row + first, bad.rule, bad.column, bad.value) for first, p in parts for bad in p.bad],
+        sum(p.total for _, p in parts),
+    )
+
+
+def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
+    """Parts of a body that is too large for one call of the parser, each with the number of its first record."""
+    starts, ends, _ = body.spans
+    first = 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + size, side="right")))
+        yield first, replace(body, begin=int(starts[first]), end=int(ends[last - 1]))
+        first = last
+
+
+def _parse_block(body: Body, layout: Layout, *, heads: bool = False) -> Parsed:
+    """Reads a body; a header in its midst is looked for where it could pass for a record, else once one fails."""
+    damaged = body.damaged
+    if heads or layout.types is None or all(map(textual, layout.types.values())):
+        damaged = dict(sorted({**body.repeats, **damaged}.items()))
+    broken = np.array(list(damaged), np.int64)
+    bad = [Bad(i, damaged[i], None, shorten(text)) for i, text in body.texts(damaged).items()] if damaged else []
+    try:
+        table, ragged = convert(body.without(broken), layout)
+    except pa.ArrowInvalid as error:
+        again = not heads and layout.types is not None and body.repeats
+        return _parse_block(body, layout, heads=True) if again else _parse_dirty(body, layout, broken, bad, error)
+    return _account(table, ragged, broken, bad, layout)
+
+
+def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error: pa.ArrowInvalid) -> Parsed:
+    """Finds the records that cannot be converted, and reads all others as if those were not there."""
+    texts = replace(layout, types=dict.fromkeys(layout.types, pa.string()))
+    table, ragged = convert(body.without(broken), texts)
+    plain = _account(table, ragged, broken, [], layout)
+    if plain.total != len(body.spans.starts):
+        raise TerminalError.wrap(error, "records whose bounds are clear", "Repair the quotes in the file.") from error
+    for suspects in (wrong_by_looks(table, layout), np.arange(len(plain.kept))):
+        rows = plain.kept[suspects]
+        cells = bad_cells(body.only(rows), layout, table.take(pa.array(suspects)))
+        wrong = [Bad(int(rows[i]), "type", name, shorten(value)) for i, name, value in cells]
+        kept = plain.kept[~np.isin(plain.kept, [cell.row for cell in wrong])]
+        try:
+            rest, _ = convert(body.without(np.delete(np.arange(plain.total), kept)), layout)
+        except pa.ArrowInvalid as again:
+            error = again
+            continue
+        return Parsed(rest, kept, bad + plain.bad + wrong, plain.total)
+    raise TerminalError.wrap(error, "records that pyarrow can convert one by one") from error
+
+
+def _account(table: pa.Table, ragged: Ragged, cut: Ints, bad: list[Bad], layout: Layout) -> Parsed:
+    """Numbers the records, those included that were cut out before the parser saw them."""
+    count = table.num_rows + len(ragged) + cut.size
+    kept = np.arange(count, dtype=np.int64)
+    if cut.size:
+        kept = np.delete(kept, cut)
+    if ragged:
+        expected = len(layout.names)
+        for number, fields in ragged:
+            bad.append(Bad(int(kept[number]), "columns", None, f"{fields} fields, expected {expected}"))
+        kept = np.delete(kept, [number for number, _ in ragged])
+    return Parsed(table, kept, bad, count)

@@ -1,0 +1,353 @@
+"""CSV and its kin (TSV, semicolons): declared columns, exact row numbers, bad records kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits, ascii_based, binary, load_text
+from ingestlab.formats.common.columns import (
+    MAX_COLUMNS,
+    check_extra,
+    check_format,
+    check_optional,
+    check_width,
+    declared,
+)
+from ingestlab.formats.common.compression import compression
+from ingestlab.formats.common.cutting import Cut, Ints, cut
+from ingestlab.formats.common.detection import by_mark
+from ingestlab.formats.common.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
+from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.inference import Looks, look, merged, or_text
+from ingestlab.formats.common.linewise import check_encoding
+from ingestlab.formats.common.linewise import settle as settle_encoding
+from ingestlab.formats.common.linewise import whole as whole_file
+from ingestlab.formats.common.mending import set_apart
+from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled
+from ingestlab.formats.common.quoting import careful_cuts
+from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, settled
+from ingestlab.formats.csv.arrow import Layout, readable
+from ingestlab.formats.csv.body import Body
+from ingestlab.formats.csv.headers import other_delimiter
+from ingestlab.formats.csv.packs import Opened, read_pack
+from ingestlab.formats.csv.parsing import Parsed, parse
+from ingestlab.formats.csv.settling import (
+    Header,
+    Settled,
+    check_characters,
+    paired,
+    sample,
+    settle_file,
+    settled_ahead,
+    where_else,
+)
+from ingestlab.formats.csv.strangers import check_header
+from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
+
+NULLS = KNOWN
+_READ = 8 << 20  # bytes held at once while looking for places to cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    r"""Reads delimited text.
+
+    Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules: ``columns``
+    (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
+    (a quote that opens a field and does not end it), ``header`` (the header again) and ``encoding`` (a byte
+    that is no text). They never stop the file. A record with several bad values has an entry for each of
+    them. A file that is altogether different from what is told fails, with what to write.
+
+    Attributes:
+        columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
+            the order that the table shall have; the file's order may differ. None has the types chosen, once
+            for the whole file, by the rules in docs/types.md: no text becomes a value that would not give it
+            back. A column that is empty is string.
+        delimiter: One ASCII character, ``"\t"`` for TSV; None to have it found, with quotes, header line and
+            what else is not told.
+        quote: One ASCII character; None where quotes are plain text, as they are by themselves in
+            tab-separated files without any quoted field.
+        encoding: Any text encoding that Python knows; None to have it detected, once for the whole file.
+        null_values: Texts that stand for no value, quoted or not: for columns of every type, or by column. Where
+            nothing is said it is the empty field in text, and also NA, N/A, NULL, null, NaN and nan in others.
+        timestamp_format: For strptime; None for ISO 8601.
+        header: Which record holds the names, 0 for the first; None where none does: the names are then those
+            of `columns`, in their order, else ``column_1`` and so on. ``"auto"`` is 0 for a first record that
+            does not look like data.
+        skip: Lines before the first record, blank ones too.
+        comment: What a line begins with that is no record.
+        escape: A character that takes the meaning from the next one, such as the backslash.
+        skip_initial_space: Whether blanks after a delimiter are no part of a field.
+        optional: Declared columns that a file may lack; they are null in it.
+        extra_columns: What to do with columns that are in the file but not declared, if the pipeline's
+            `schema_drift` does not say it.
+        drift: What the pipeline's `schema_drift` says; set by the pipeline.
+        max_columns: Most columns in a file.
+        max_field_bytes: Longest text in a column of strings.
+        limits: How far a compressed file may grow.
+    """
+
+    columns: Mapping[str, str | pa.DataType] | None = None
+    delimiter: str | None = ","
+    quote: str | None = '"'
+    encoding: str | None = "utf-8"
+    null_values: NullValues = None
+    timestamp_format: str | None = None
+    header: Header = "auto"
+    skip: int = 0
+    comment: str | None = None
+    escape: str | None = None
+    skip_initial_space: bool = False
+    optional: Sequence[str] = ()
+    extra_columns: Literal["fail", "drop"] = "fail"
+    drift: SchemaDrift | None = None
+    max_columns: int = MAX_COLUMNS
+    max_field_bytes: int = 1 << 20
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.delimiter == "auto":
+            object.__setattr__(self, "delimiter", None)
+        check_characters(self.delimiter, self.quote, self.escape, self.comment)
+        if self.skip < 0 or (isinstance(self.header, int) and self.header < 0):
+            raise TerminalError("0 or more as skip and header", f"{self.skip} and {self.header}", "Count from 0.")
+        check_encoding(self.encoding)
+        check_format(self.timestamp_format)
+        if self.columns is not None:
+            object.__setattr__(self, "columns", declared(self.columns, readable, "CSV"))
+            check_optional(self.optional, self.columns)
+        object.__setattr__(self, "null_values", checked(self.null_values, self.columns))
+        object.__setattr__(self, "optional", tuple(self.optional))
+
+    def __hash__(self) -> int:
+        columns = None if self.columns is None else tuple(self.columns.items())
+        written = (self.delimiter, self.quote, self.escape, self.comment, self.header, self.skip, self.encoding)
+        return hash((columns, written, hashed(self.null_values), self.timestamp_format))
+
+    def drifting(self, word: SchemaDrift) -> Csv:
+        """The same reader under a pipeline's `schema_drift`."""
+        return told(self, word)
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
+        """Cuts a file after records into pieces of about `size` bytes, with exact row numbers.
+
+        Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
+        once, in constant memory.
+        """
+        whole = whole_file(file)
+        if file.size <= 1.5 * size:
+            return [whole]
+        head = store.read(file.path, 0, min(file.size, 512))
+        if compression(head) or (binary(head) and not by_mark(head)):
+            return [whole]
+        whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
+        if not ascii_based(encoding):
+            return [whole]
+        ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
+        if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
+            return [whole]
+        found, begin = ahead
+        if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
+            return [whole]
+        step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
+        cuts = cut(_blocks(store, file, begin), found.dialect, begin, step, 0) if found.dialect.plain else None
+        if cuts is None:
+            cuts = careful_cuts(_blocks(store, file, begin), found.dialect, begin, step, len(found.names))
+        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
+        return self._with_types(_pieces(whole, cuts), store)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, not in the declared encoding, without records, or
+                has other columns than declared.
+        """
+        opened = self.open_text(piece, store)
+        return self.finish(self.read_text(opened, piece), opened, piece)
+
+    def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
+        """Reads pieces as `read` does, and faster where they are many and small.
+
+        Returns:
+            For each piece, in their order: its records, or the error that `read` would raise.
+        """
+        if self.columns is None:  # a joint reading would infer joint types
+            return [attempt(self.read, piece, store) for piece in pieces]
+        return read_pack(self, pieces, store)
+
+    def open_text(self, piece: Piece, store: Store) -> Opened:
+        """The first part of `read`: the piece's text and header."""
+        data, facts, damage = load_text(piece, store, self.encoding, self.limits)
+        found = self._dialect_of(piece, data, store)
+        begin = 0 if piece.start else found.place(data).begin
+        body = Body(data, begin, len(data), found.dialect, len(found.names), found.header.encode())
+        self._check(found, data, piece.name)
+        alone = piece.start == 0 and piece.stop is None
+        damaged = {} if damage is None else damage.records(body.spans, alone=alone)
+        return Opened(body, found.names, {**facts, **found.facts}, damaged)
+
+    def read_text(self, opened: Opened, piece: Piece) -> Records:
+        """The second part of `read`: the records as declared."""
+        parsed = self._parse(opened.body, opened.names)
+        facts = dict(opened.facts)
+        if not parsed.total and not piece.start:
+            facts["note"] = "a header alone: no records"
+        return self._told(parsed, replace(opened, facts=facts), piece)
+
+    def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
+        """The last part of `read`: what becomes of schema drift."""
+        if self.columns is None:
+            return as_chosen(records, piece, self._nulls, self.timestamp_format)
+        loosely = partial(self._loosely, opened, piece)
+        unknown, of_file = self._unknown(opened.names), piece.settled.get("types")
+        return settle(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
+
+    def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
+        """The records with some of the declared columns as texts."""
+        return self._told(self._parse(opened.body, opened.names, names), opened, piece)
+
+    def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
+        """Texts as values of a type; None for the one that is chosen."""
+        kind = or_text(self._look(values).type) if kind is None else kind
+        return text_as(nulled(values, self._nulls("", kind)), kind, self.timestamp_format)
+
+    def _look(self, values: pa.Array) -> Looks:
+        return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
+
+    def _dialect_of(self, piece: Piece, data: bytes, store: Store) -> Settled:
+        """What is decided for the whole file, here if its cutting did not."""
+        if "dialect" in piece.settled:
+            return Settled.of(piece.settled["dialect"])
+        if piece.start:
+            return settled_ahead(self, piece, store, store.size(piece.path), self.encoding)[0]
+        text = sample(data)
+        return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
+
+    def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
+        """Pieces that know the types of their file, where these are not declared, or may turn out to be others."""
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
+            return pieces
+        types = attempt(self._types_over, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(settled(pieces, "types", types[0]), "nulls", types[1])
+
+    def _types_over(self, pieces: Sequence[Piece], store: Store) -> tuple[dict[str, str], dict[str, list[str]]]:
+        sights = partial(self._sights, pieces, store)
+        if self.columns is not None:
+            return types_of_file(sights, self._types, self._look, self._retyped), {}
+        looks: dict[str, Looks] = {}
+        for sight in sights():
+            looks = merged(looks, looks_of(sight.found.table, self._nulls, self.timestamp_format))
+        return chosen(looks), marked(looks)
+
+    def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
+        """What is read of each piece, one after the other."""
+        for piece in pieces:
+            opened = self.open_text(piece, store)
+            records = self.read_text(opened, piece)
+            yield Sight(records, self._unknown(opened.names), partial(self._loosely, opened, piece))
+
+    def _nulls(self, column: str, kind: pa.DataType) -> Marks:
+        """What stands for no value in a column of a type."""
+        return marks_of(self.null_values, column, kind)
+
+    @property
+    def _types(self) -> Mapping[str, pa.DataType]:
+        return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+
+    def _unknown(self, names: Sequence[str]) -> list[str]:
+        """The columns of a file that are read although they are not declared."""
+        return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
+
+    def _check(self, found: Settled, data: bytes, file: str) -> None:
+        """Raises TerminalError for columns that are too many, or not as declared."""
+        if self.columns is None:
+            check_header(found.header, found.names, file)
+        check_width(found.names, file, self.max_columns)
+        if self.columns is None:
+            return
+        named = [n for n in found.names if n in self.columns or n not in found.made or self.drift == "freeze"]
+        missing = any(name not in named and name not in self.optional for name in self.columns)
+        fix = other_delimiter(found.names, found.dialect.delimiter) if missing else ""
+        fix = fix or (where_else(self.columns, sample(data), found) if missing else "")
+        drop = not refuses(self.drift, self.extra_columns)
+        check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
+
+    def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
+        """Reads the columns declared, and text in columns that are not or are to be loose."""
+        types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
+        types |= dict.fromkeys(self._unknown(names), pa.string())
+        if self.columns is None:  # texts, of which types are made when the whole file is known
+            return parse(body, Layout(names, dict.fromkeys(names, pa.string()), body.dialect))
+        nulls = {name: self._nulls(name, self._types.get(name, kind)) for name, kind in types.items()}
+        layout = Layout(names, types, body.dialect, nulls, self.timestamp_format)
+        return parse(body, layout)
+
+    def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
+        """The records with the facts, those set apart that have a byte that is no text."""
+        records = replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in opened.damaged.items()})
+
+    def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
+        table, kept, bad, total = parsed
+        if self.optional:
+            table = with_missing(table, self._types)
+        wanted = table if self.drift != "discard_value" or self.columns is None else table.select(list(self.columns))
+        long = _too_long(wanted, kept, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
+        if long:
+            keep = ~np.isin(kept, [b.row for b in long])
+            table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
+        if first:
+            kept = kept + first
+            bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
+        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), _Raw(body, first, total))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The source text of records; nothing where the scanner and the parser do not agree on their number."""
+
+    body: Body
+    first: int
+    total: int
+
+    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
+        if len(self.body.spans.starts) != self.total:
+            return {}
+        return {i + self.first: t for i, t in self.body.texts(int(row) - self.first for row in rows).items()}
+
+
+def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
+    return (store.read(file.path, at, min(at + _READ, file.size)) for at in range(begin, file.size, _READ))
+
+
+def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
+    starts = [Cut(0, 0), *cuts]
+    stops: list[int | None] = [*(c.offset for c in cuts), None]
+    return [
+        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records})
+        for c, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
+    """Texts of more than `most` bytes."""
+    found = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and column.nbytes > most:
+            long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
+            found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
+    return found

@@ -1,0 +1,164 @@
+"""Images: one record a file, what they are and where they lie; the bytes stay in the raw zone unless asked for.
+
+Pillow reads them. It is an extra, ``ingestlab[images]``, and loaded when the first image is read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import needed
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits, binary, load
+from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.single import capped, check_size
+from ingestlab.interfaces import Records, Store
+
+SCHEMA = pa.schema(
+    [
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("captured", pa.timestamp("s")),
+        ("name", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+    ]
+)
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")  # no EPS: reading that starts a program
+_ORIENTATION, _EXIF, _TAKEN = 0x0112, 0x8769, 0x9003
+_TURNED = (5, 6, 7, 8)  # orientations that lie on their side
+_TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An image as its file has it, and what it is: `width`, `height`, `format`, `mode` and `captured`."""
+
+    data: bytes
+    facts: dict[str, Any]
+    pages: int = 1  # of a TIFF, or frames of an animation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Reads each image as one record.
+
+    Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
+    ``mode`` (Pillow's, e.g. ``RGB``), ``captured`` (the camera's clock, no zone; null where it does not say),
+    ``name`` of the file, ``path`` in the lake, ``sha256`` and ``bytes``. Every image is decoded, so that damage shows.
+    Of a TIFF of several pages, or an animation, the first is read, and the fact ``pages`` says how many there are.
+
+    Attributes:
+        formats: Pillow's names of the formats taken.
+        max_pixels: Most pixels, checked before anything is decoded.
+        max_bytes: Longest file.
+        content: Whether the bytes of the file come along, in a column ``content``, e.g. for `clean` to look at the
+            pixels. They are published with the row, unless `clean` drops the column.
+    """
+
+    formats: Sequence[str] = FORMATS
+    max_pixels: int = 100_000_000
+    max_bytes: int = 256 << 20
+    content: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "formats", tuple(name.upper() for name in self.formats))
+        if not self.formats:
+            raise TerminalError("formats of images", "none", f"E.g. {FORMATS}.")
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
+        """An image stays whole."""
+        return [whole(file)]
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one image.
+
+        Raises:
+            TerminalError: It is empty, no image of these formats, truncated, damaged, or too large; or the
+                extra ``images`` is not installed.
+        """
+        image = self.open(piece, store)
+        facts = {**image.facts, "name": piece.name, "path": piece.path, "sha256": piece.sha256}
+        row, schema = {**facts, "bytes": len(image.data), "content": image.data}, SCHEMA
+        if self.content:
+            schema = SCHEMA.append(pa.field("content", pa.binary()))
+        text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
+        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
+        table = pa.Table.from_pylist([row], schema=schema)
+        return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: text}, facts=told)
+
+    def open(self, piece: Piece, store: Store) -> Opened:
+        """The bytes of an image that was decoded, and the columns that tell what it is.
+
+        Raises:
+            TerminalError: What :meth:`read` raises.
+        """
+        check_size(store.size(piece.path), piece.name, self.max_bytes)
+        data = load(piece, store, capped(Limits(), self.max_bytes))
+        return Opened(data, *self._look(data, piece))
+
+    def _look(self, data: bytes, piece: Piece) -> tuple[dict[str, Any], int]:
+        pillow = needed("PIL.Image", "images", "Images")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on sizes, which are checked here, and on EXIF, which may be null
+                with pillow.open(io.BytesIO(data), formats=self.formats) as image:
+                    self._check_pixels(image.width, image.height, piece)
+                    exif = image.getexif()
+                    image.load()
+                    facts = _facts(image, exif)
+                    return facts, getattr(image, "n_frames", 1)
+        except TerminalError:
+            raise
+        except pillow.UnidentifiedImageError:
+            wanted, got = f"an image ({', '.join(self.formats)}) in {piece.name}", binary(data[:512]) or "none of these"
+            raise TerminalError(wanted, got, "See what the producer sent.") from None
+        except pillow.DecompressionBombError as error:
+            raise TerminalError.wrap(error, f"at most {self.max_pixels:,} pixels in {piece.name}", _MORE) from error
+        except Exception as error:  # decoders meet damage in many ways
+            wanted = f"{piece.name} to be a whole image ({', '.join(self.formats)})"
+            raise TerminalError.wrap(error, wanted, "Fetch it again from its producer.") from error
+
+    def _check_pixels(self, width: int, height: int, piece: Piece) -> None:
+        if width * height > self.max_pixels:
+            wanted = f"at most {self.max_pixels:,} pixels in {piece.name}"
+            raise TerminalError(wanted, f"{width:,} x {height:,}", _MORE)
+
+
+_MORE = "Raise the reader's max_pixels if the image is meant."
+
+
+def _facts(image: Any, exif: Any) -> dict[str, Any]:
+    width, height = image.size
+    if exif.get(_ORIENTATION) in _TURNED:
+        width, height = height, width
+    return {
+        "width": width,
+        "height": height,
+        "format": image.format,
+        "mode": image.mode,
+        "captured": _time(exif.get_ifd(_EXIF).get(_TAKEN)),
+    }
+
+
+def _time(value: Any) -> datetime | None:
+    """EXIF's way of writing a time; cameras without a clock write zeros or blanks."""
+    if not isinstance(value, str) or not (found := _TIME.match(value)):
+        return None
+    try:
+        return datetime.strptime(found[0], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - the camera knows no zone
+    except ValueError:
+        return None

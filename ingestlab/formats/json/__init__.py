@@ -1,0 +1,1 @@
+"""JSON lines: reader, inference of types, and bad records."""

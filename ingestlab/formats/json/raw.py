@@ -1,0 +1,172 @@
+"""Values of JSON as they came: the text of each value of an object, and the records of a whole document."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.formats.json.text import refuse
+
+MAX_DOCUMENT = 512 << 20  # bytes of a document, which is taken into memory as text
+_BLANK = re.compile(r"[ \t\n\r]*+")
+_PAIR = re.compile(  # a name and a simple value, without escapes: what most objects are made of
+    r'[ \t]*+"([^"\\\x00-\x1f]*+)"[ \t]*+:[ \t]*+'
+    r'("[^"\\\x00-\x1f]*+"|-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][-+]?\d++)?|true|false|null)[ \t]*+([,}])'
+)
+_LINE_END = re.compile(rb"[\r\n]")
+_BREAKS = str.maketrans("\r\n", "  ")
+_LOOKED_AT = 50  # lines that tell lines of JSON from a document
+_FIX = "Fetch it again from its producer; or make JSON lines of it, e.g. with `jq -c '.[]'` or `jq -c .`."
+_DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=str, parse_int=str)  # values are not wanted
+
+
+class Document(NamedTuple):
+    """A JSON document as records, one a line, and what it is."""
+
+    lines: str
+    what: str
+
+
+def values(text: str) -> Iterator[tuple[str, str]]:
+    """The names and the texts of the values of the object that a text is.
+
+    Raises:
+        ValueError: It is none; what came before is given.
+    """
+    at = _blank(text, 0)
+    if not text.startswith("{", at):
+        raise ValueError("no object")
+    at = _blank(text, at + 1)
+    more = not text.startswith("}", at)
+    while more:
+        simple = _PAIR.match(text, at)
+        if simple:
+            name, value, end = simple.groups()
+            at = simple.end()
+        else:
+            name, value, at = _pair(text, at)
+            end = text[at : at + 1]
+            at += 1
+        yield name, value
+        if end not in (",", "}"):
+            raise json.JSONDecodeError("Expecting ',' or '}'", text, at - 1)
+        more = end == ","
+    if not more and text.startswith("}", at):
+        at += 1
+    if _blank(text, at) < len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
+
+
+def document(data: bytes, name: str) -> Document | None:
+    """The records of a text that is one JSON array, or objects over several lines; None if it is lines of JSON.
+
+    Raises:
+        TerminalError: It is a document and not whole, or too long; its inner lines are no records.
+    """
+    begin = len(data) - len(data.lstrip())
+    line = data[begin : _line_end(data, begin)].rstrip()
+    if not may_be_document(line) or (line.startswith(b"[") and _is_whole(line) and data[begin:].rstrip() != line):
+        return None  # of arrays, one a line, each is a bad record
+    what = "one JSON array" if line.startswith(b"[") else "JSON objects over several lines"
+    if len(data) > MAX_DOCUMENT:
+        wanted = f"at most {MAX_DOCUMENT:,} bytes in {name}, {what}"
+        raise TerminalError(wanted, f"{len(data):,}", _FIX)
+    try:
+        text = data.decode()
+        at = _blank(text, 0)
+        return _elements(text, at) if text.startswith("[", at) else _objects(text, at)
+    except (ValueError, RecursionError) as error:
+        if line.startswith(b"{") and _in_lines(data, _line_end(data, begin)):
+            return None
+        raise TerminalError.wrap(error, f"{name}, {what}, to be whole", _FIX) from error
+
+
+def may_be_document(first_line: bytes) -> bool:
+    """Whether a text with this first line may be other than lines of JSON."""
+    if first_line.startswith(b"{"):
+        return not _begins_whole(first_line)
+    return first_line.startswith(b"[")
+
+
+def _elements(text: str, begin: int) -> Document:
+    """The elements of an array, which is all that there is."""
+    found, at = [], _blank(text, begin + 1)
+    if text.startswith("]", at):
+        end = at + 1
+    else:
+        while True:
+            _, stop = _DECODER.raw_decode(text, at)
+            found.append(text[at:stop])
+            end = _blank(text, stop) + 1
+            if text[end - 1 : end] == "]":
+                break
+            if text[end - 1 : end] != ",":
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, end - 1)
+            at = _blank(text, end)
+    if _blank(text, end) < len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return Document(_lines(found), f"one JSON array of {len(found):,}")
+
+
+def _objects(text: str, begin: int) -> Document:
+    """The values that follow each other, each of which may take several lines."""
+    found, at = [], begin
+    while at < len(text):
+        _, stop = _DECODER.raw_decode(text, at)
+        found.append(text[at:stop])
+        at = _blank(text, stop)
+    return Document(_lines(found), "one JSON object" if len(found) == 1 else f"{len(found):,} JSON objects")
+
+
+def _lines(found: list[str]) -> str:
+    """Each value in a line of its own: between two tokens a line end is a blank, and within a text there is none."""
+    return "".join([f"{value.translate(_BREAKS)}\n" for value in found])
+
+
+def _in_lines(data: bytes, at: int) -> bool:
+    """Whether the lines from here on are mostly objects: then the first one alone is broken."""
+    lines = [line.strip() for line in data[at : at + (1 << 20)].splitlines()[:_LOOKED_AT]]
+    lines = [line for line in lines if line]
+    return bool(lines) and sum(line.startswith(b"{") and _is_whole(line) for line in lines) * 2 > len(lines)
+
+
+def _is_whole(line: bytes) -> bool:
+    with suppress(ValueError, RecursionError):
+        text = line.decode()
+        return _DECODER.raw_decode(text)[1] == len(text)
+    return False
+
+
+def _begins_whole(line: bytes) -> bool:
+    with suppress(ValueError, RecursionError):
+        _DECODER.raw_decode(line.decode())
+        return True
+    return False
+
+
+def _pair(text: str, at: int) -> tuple[str, str, int]:
+    """A name, the text of its value, and where what follows it begins."""
+    if not text.startswith('"', at := _blank(text, at)):
+        raise json.JSONDecodeError("Expecting a name in double quotes", text, at)
+    name, at = _DECODER.raw_decode(text, at)
+    at = _blank(text, at)
+    if not text.startswith(":", at):
+        raise json.JSONDecodeError("Expecting ':'", text, at)
+    start = _blank(text, at + 1)
+    _, stop = _DECODER.raw_decode(text, start)
+    return name, text[start:stop], _blank(text, stop)
+
+
+def _blank(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    assert found is not None  # it takes nothing, too
+    return found.end()
+
+
+def _line_end(data: bytes, at: int) -> int:
+    found = _LINE_END.search(data, at)
+    return found.start() if found else len(data)

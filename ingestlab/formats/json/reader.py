@@ -1,0 +1,319 @@
+"""JSON Lines: one object a line, declared columns, broken lines kept apart."""
+
+from __future__ import annotations
+
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits
+from ingestlab.formats.common.columns import (
+    MAX_COLUMNS,
+    Types,
+    check_extra,
+    check_format,
+    check_width,
+    convert_columns,
+    declared,
+)
+from ingestlab.formats.common.cutting import Ints, Spans
+from ingestlab.formats.common.drift import Sight, settle, told, types_of_file
+from ingestlab.formats.common.inference import type_of
+from ingestlab.formats.common.linewise import (
+    LINES,
+    Lined,
+    Raw,
+    blocks,
+    check_encoding,
+    load_lines,
+    split_lines,
+    whole,
+    without,
+)
+from ingestlab.formats.common.mending import set_apart
+from ingestlab.formats.common.quoting import scan
+from ingestlab.formats.common.typed import check_exact, fitted, kept, settled
+from ingestlab.formats.common.typed import told as types_told
+from ingestlab.formats.json.arrow import Shape, read_objects, readable
+from ingestlab.formats.json.bad_lines import sift, unbroken
+from ingestlab.formats.json.raw import document, may_be_document
+from ingestlab.formats.json.text import flaw, suspects, unknown_names
+from ingestlab.formats.json.texts import as_texts
+from ingestlab.formats.json.types import Found, chosen, joined, look_at, retyped, survey
+from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
+
+MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
+_NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+)", re.DOTALL)  # what the parser says
+_LOST = "\ufffd".encode()  # in place of bytes that are no text
+Parsed = tuple[pa.Table, Ints, list[Bad]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Reads one JSON object a line; empty lines are no records. docs/formats.md says what becomes of the rest.
+
+    A file that is one array of objects, or objects over several lines, is read as its records.
+
+    Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules: ``json`` (not
+    one object, NaN or Infinity, a number too large, a name twice among those that are read, nested too deep),
+    ``type`` (a value is not of its column's type), ``columns`` (names that are not declared, if so wished) and
+    ``record_size``.
+
+    Attributes:
+        columns: Name to Arrow type, as in :class:`~ingestlab.formats.csv.reader.Csv`. Nested values are declared as
+            struct or list types, or as ``"json"``, which keeps the text of any value as it came (at about half
+            the speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
+            has the types chosen, once for the whole file, by the rules in docs/types.md: no digit is lost.
+        timestamp_format: For strptime; None for ISO 8601.
+        encoding: Any text encoding that Python knows; None to have it detected.
+        extra_columns: What to do with names that are not declared: leave them, or reject the record; if the
+            pipeline's `schema_drift` does not say it.
+        drift: What the pipeline's `schema_drift` says; set by the pipeline. Values of names that are not
+            declared become columns of simple types, or else of JSON text.
+        max_record_bytes: Longest record.
+        max_depth: How deep objects and arrays may be nested.
+        max_columns: Most columns where they are inferred.
+        limits: How far a compressed file may grow.
+    """
+
+    columns: Mapping[str, str | pa.DataType] | None = None
+    timestamp_format: str | None = None
+    encoding: str | None = "utf-8"
+    extra_columns: Literal["drop", "reject"] = "drop"
+    drift: SchemaDrift | None = None
+    max_record_bytes: int = 16 << 20
+    max_depth: int = 64
+    max_columns: int = MAX_COLUMNS
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+        check_format(self.timestamp_format)
+        if self.columns is not None:
+            columns = {n: pa.json_() if kind == "json" else kind for n, kind in self.columns.items()}
+            types = declared(columns, readable, "JSON")
+            check_width(list(types), "the declaration", self.max_columns)
+            object.__setattr__(self, "columns", types)
+
+    def __hash__(self) -> int:
+        columns = None if self.columns is None else tuple(self.columns.items())
+        return hash((columns, self.timestamp_format, self.encoding, self.extra_columns, self.max_record_bytes))
+
+    def drifting(self, word: SchemaDrift) -> JsonLines:
+        """The same reader under a pipeline's `schema_drift`."""
+        return told(self, word)
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
+        """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
+        first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
+        if may_be_document(first) or not first:
+            return [whole(file)]
+        pieces = split_lines(file, store, size, self.encoding)
+        if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
+            return pieces
+        types = attempt(self._types_of, pieces, store)
+        if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
+            return [pieces[0].model_copy(update={"stop": None})]
+        return settled(pieces, "types", types)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, not in the declared encoding, or a JSON document that is
+                not whole; or its columns have no types that could be inferred.
+        """
+        lined = self.lines(piece, store)
+        try:
+            return self._read(lined, piece)
+        except pa.ArrowException as error:
+            wanted = f"values in {piece.name} that the reader's columns can have"
+            raise TerminalError.wrap(error, wanted, "Declare the columns, e.g. as 'json'.") from error
+
+    def _read(self, lined: Lined, piece: Piece) -> Records:
+        if self.columns is None:
+            return self._read_undeclared(lined, piece)
+        if self.drift is None:
+            return self.read_lines(lined, piece)
+        if self.drift == "freeze":
+            check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
+        sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
+        of_file = piece.settled.get("types")
+        return settle(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+
+    def _unknown(self, lined: Lined) -> list[str]:
+        return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
+
+    def _sight(self, lined: Lined, piece: Piece) -> Sight:
+        """What is read of a piece, the names that are not declared as JSON text."""
+        unknown = self._unknown(lined)
+
+        def loosely(names: Iterable[str]) -> Records:
+            columns = self._declared | dict.fromkeys([*names, *unknown], pa.json_())
+            return replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
+
+        return Sight(loosely(()), unknown, loosely)
+
+    def lines(self, piece: Piece, store: Store) -> Lined:
+        """The records of a piece, one a line, as which those of a document are written.
+
+        Raises:
+            TerminalError: What :meth:`read` raises of its bytes.
+        """
+        lined = load_lines(piece, store, self.encoding, self.limits)
+        if piece.start or piece.stop is not None:
+            return lined
+        if not lined.data.strip():
+            got, fix = "blanks alone (0 records)", "See what the producer left out."
+            raise TerminalError(f"records in {piece.name}", got, fix)
+        found = document(lined.data, piece.name)
+        if found is None:
+            return lined
+        data = found.lines.encode()
+        spans = scan(data, LINES, 0, len(data))
+        return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
+
+    def read_lines(self, lined: Lined, piece: Piece) -> Records:
+        """The records of a piece as declared."""
+        parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
+        empty = pa.schema(list(self._shape.types.items())).empty_table()
+        table = pa.concat_tables([empty, *(p[0] for p in parts)])
+        rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
+        bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
+        records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
+
+    def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
+        """The records of a piece, in the types that are settled for its file, or are chosen here."""
+        own = piece.settled.get("types")
+        if own is None:
+            own = chosen(self._look(lined, piece), piece.name)
+        if not own:
+            return self.read_lines(lined, piece)
+        types = fitted(own, piece.settled.get("wanted") or {}, piece.name)
+        columns = {name: kept(type_of(own[name]), kind) for name, kind in types.items()}
+        records = replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
+        for name in types:
+            check_exact(name, records.table[name], own[name], piece.name)
+        return replace(records, facts={**records.facts, "types": types_told(types)})
+
+    def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
+        """The types of a file's columns, by their names."""
+
+        def sights() -> Iterator[Sight]:
+            return (self._sight(self.lines(p, store), p) for p in pieces)
+
+        if self.columns is not None:
+            retype = partial(retyped, timestamp_format=self.timestamp_format)
+            return types_of_file(sights, self._declared, look_at, retype)
+        columns: dict[str, Found] = {}
+        for piece in pieces:
+            columns = joined(columns, self._look(self.lines(piece, store), piece))
+        return chosen(columns, pieces[0].name)
+
+    def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
+        """What the columns of a piece may be."""
+        columns: dict[str, Found] = {}
+        count = 0
+        for first, part in blocks(lined.spans):
+            damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
+            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
+            count += len(numbers)
+            columns = joined(columns, survey(text, table, self.timestamp_format))
+        if not columns and count:
+            got, fix = "empty objects alone", "See what the producer left out."
+            raise TerminalError(f"names in the objects of {piece.name}", got, fix)
+        return columns
+
+    @cached_property
+    def _shape(self) -> Shape:
+        return Shape(None if self.columns is None else self._declared, self.extra_columns == "reject")
+
+    @property
+    def _declared(self) -> Types:
+        return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+
+    def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
+        """The records of a block; `first` is the number of its first one."""
+        return self._finish(*self._parsed(data, spans, first))
+
+    def _parsed(
+        self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
+    ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
+        """The same as the parser made them, and their text; some may be passed over."""
+        bad = [
+            Bad(first + i, *found)
+            for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
+            if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
+        ]
+        numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
+        cut = np.union1d(np.array([b.row - first for b in bad], np.int64), np.array(passed_over, np.int64))
+        text, numbers = without(data, spans, cut), np.delete(numbers, cut)
+        if self.columns is None:
+            self._check_inferred(text, len(numbers))
+        try:
+            table = read_objects(text, len(numbers), self._shape)
+        except pa.ArrowInvalid as error:
+            if self.columns is None and "changed from" in str(error):
+                text, numbers, broken = unbroken(text, numbers)
+                if not broken:
+                    raise _undecided(error) from error
+                bad += broken
+            text, numbers, more = sift(text, numbers, self._shape)
+            bad += more
+            try:
+                table = read_objects(text, len(numbers), self._shape)
+            except pa.ArrowInvalid as again:
+                raise _undecided(again) from again
+        return table, text, numbers, bad
+
+    def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
+        """The table in its declared shape: with JSON text, times and dates."""
+        if self.columns is None:
+            return table, numbers, bad
+        if texts := self._shape.texts:
+            # The parser was told to leave other names, since it cannot read these.
+            found = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
+            if found.bad:
+                keep = ~np.isin(numbers, [b.row for b in found.bad])
+                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
+            for name in texts:
+                table = table.append_column(name, found.columns[name])
+        table = table.select(list(self.columns))
+        table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
+        return table, numbers, bad + wrong
+
+    def _check_inferred(self, text: bytes, count: int) -> None:
+        names = set(_NAME.findall(text))
+        if len(names) > self.max_columns or len(names) * count > MAX_CELLS:
+            raise TerminalError(
+                f"at most {self.max_columns:,} names, and {MAX_CELLS:,} values, to infer columns from",
+                f"{len(names):,} names in {count:,} records",
+                "Declare the columns that matter.",
+            )
+
+
+def _undecided(error: pa.ArrowInvalid) -> TerminalError:
+    wanted, fix = "values that fit one type in each column", "Declare the columns, e.g. as 'json'."
+    if found := _CHANGED.search(str(error)):
+        return TerminalError(wanted, f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s", fix)
+    return TerminalError.wrap(error, wanted, fix)
+
+
+def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:
+    """The records of a document that have a byte that was no text, if it had any."""
+    if not lined.damaged:
+        return {}
+    octet = next(iter(lined.damaged.values()))
+    places = zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)
+    return {i: octet for i, (start, end) in enumerate(places) if data.find(_LOST, start, end) >= 0}

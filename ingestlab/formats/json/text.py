@@ -1,0 +1,148 @@
+"""What JSON may be in a record, said more strictly than Arrow's parser does.
+
+Arrow takes NaN for a number and several objects in a line for as many rows, and it does not survive a bare
+``null`` or very deep nesting. Lines that could be such are found at the speed of numpy, and looked at alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.formats.common.cutting import Ints, Spans
+
+_NOT_FINITE = re.compile(rb"[:\[,][ \t]*+-?(?:NaN|Inf)")
+_NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+_OPEN, _CLOSE = b"{[", b"}]"
+_BLANK = np.frombuffer(b" \t\r\n", np.uint8)
+
+Flaw = tuple[str, str | None, str]  # rule, column, what came
+
+
+def suspects(data: bytes, spans: Spans, max_bytes: int, max_depth: int) -> Ints:
+    """Numbers of the records that have to be looked at: all that are long, deep, or do not look like an object."""
+    begin, end = int(spans.starts[0]), int(spans.ends[-1])
+    view = np.frombuffer(data, np.uint8)
+    last = spans.ends - 1
+    for _ in range(2):  # the line end
+        last = last - np.isin(view[last], _BLANK)
+    odd = (view[spans.starts] != ord("{")) | (view[last] != ord("}")) | (spans.ends - spans.starts > max_bytes)
+    found = [np.flatnonzero(odd)]
+    hits = [match.start() for match in _NOT_FINITE.finditer(data, begin, end)]
+    if hits:
+        found.append(np.searchsorted(spans.ends, np.array(hits), side="right"))
+    opened = sum(data.count(bracket.to_bytes(1, "little"), begin, end) for bracket in _OPEN)
+    if opened > len(spans.starts) + max_depth - 1:  # else every record has its one, and none too many
+        brackets = np.isin(view[begin:end], np.frombuffer(_OPEN, np.uint8))
+        counts = np.add.reduceat(brackets, spans.starts - begin, dtype=np.int64)
+        found.append(np.flatnonzero(counts > max_depth))
+    return np.unique(np.concatenate(found)).astype(np.int64)
+
+
+def flaw(line: bytes, max_bytes: int, max_depth: int) -> Flaw | None:
+    """What is wrong with a record before any column is looked at."""
+    if len(line) > max_bytes:
+        return "record_size", None, f"{len(line):,} bytes, at most {max_bytes:,}"
+    if depth(line) > max_depth:
+        return "json", None, f"nested {depth(line):,} deep, at most {max_depth:,}"
+    try:
+        loads(line)
+    except ValueError as error:
+        return "json", None, str(error)[:200]
+    return None
+
+
+def loads(line: bytes) -> dict[str, Any]:
+    """The object in a line; raises ValueError with the reason where it is not exactly one."""
+    value = json.loads(line.strip(), parse_constant=refuse, parse_float=_finite)
+    if not isinstance(value, dict):
+        raise ValueError(f"{_WORDS.get(type(value), 'a number')}, expected an object")  # noqa: TRY004 - one kind for all
+    return value
+
+
+def dumps(value: Any, *, quote: bool = True) -> str | None:
+    """A value as compact JSON; null where there is none."""
+    if value is None or (not quote and isinstance(value, str)):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: int, max_depth: int) -> list[str]:
+    """The names of objects that are not among those known; where there may be some, each line is read in Python."""
+    if {match[1] for match in _NAME.finditer(data)} <= {name.encode() for name in known}:
+        return []
+    found: set[str] = set()
+    for start, end in zip(spans.starts.tolist(), spans.ends.tolist(), strict=True):
+        line = data[start:end]
+        if len(line) <= max_bytes and depth(line) <= max_depth:
+            with suppress(ValueError):
+                found |= loads(line).keys()
+    return sorted(found.difference(known))
+
+
+def plain(text: str | None) -> str | None:
+    """JSON text as text: of a string what it says, of anything else the JSON itself."""
+    if text is None or not text.startswith('"'):
+        return text
+    return str(json.loads(text)) if "\\" in text else text[1:-1]
+
+
+def misfits(record: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> list[str]:
+    """The names of values that are of another kind than their columns; of nested columns it is not said."""
+    return [name for name, kind in types.items() if record.get(name) is not None and not _fits(record[name], kind)]
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    if pa.types.is_integer(kind):
+        signed = pa.types.is_signed_integer(kind)
+        low, high = (-1 << kind.bit_width - 1, 1 << kind.bit_width - 1) if signed else (0, 1 << kind.bit_width)
+        return type(value) is int and low <= value < high
+    if pa.types.is_floating(kind):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if pa.types.is_string(kind):
+        return isinstance(value, str)
+    return isinstance(value, bool) or not pa.types.is_boolean(kind)
+
+
+def repeated(line: bytes) -> set[str]:
+    """The names that the object in a line has more than once."""
+    pairs: list[tuple[str, Any]] = []
+
+    def note(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found  # the outermost object comes last
+        return dict(found)
+
+    json.loads(line.strip(), object_pairs_hook=note)
+    return {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+
+
+def depth(line: bytes) -> int:
+    """How deep arrays and objects are nested; brackets in strings do not count."""
+    view = np.frombuffer(_STRING.sub(b"", line), np.uint8)
+    opened = np.isin(view, np.frombuffer(_OPEN, np.uint8)).astype(np.int64)
+    closed = np.isin(view, np.frombuffer(_CLOSE, np.uint8))
+    return int(np.cumsum(opened - closed).max(initial=0))
+
+
+_WORDS = {list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+
+
+def refuse(name: str) -> NoReturn:
+    """Raises ValueError for what Python takes for a number, and JSON does not."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number

@@ -1,0 +1,258 @@
+"""The types of JSON columns that are not declared: by the rules of inference.py, but that JSON says what is a number.
+
+What is not within quotes is a number, however it is written: 2.50 is 2.5, and 1e3 is 1000. No digit is lost: a
+column of numbers that float64 does not give back keeps their letters, as ``"json"`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import reduce
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.columns import listed, one_array
+from ingestlab.formats.common.inference import EXACT, Looks, look, or_text, type_text
+from ingestlab.formats.json.arrow import Shape, json_as, read_objects
+
+_LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{15,}+(?:[eE][-+]?\d++)?)')
+# Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
+_TEXT, _TRUTH, _LETTERS, _NESTED, _BRANCHES = "text", "bool", "letters", "nested", "branches"
+
+_BRANCHED = Looks(frozenset({_BRANCHES, _NESTED}))
+_MINUS_ZERO = re.compile(rb":[ \t]*+-0[,} \t\r\n]")
+_MINUS_ZEROS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:[ \t]*+-0[,} \t\r\n]')
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the values of a column may be, all of them, and the shape of those that are nested."""
+
+    looks: Looks = field(default_factory=Looks)
+    shape: pa.DataType | None = None
+
+    def __or__(self, other: Found) -> Found:
+        shapes = [found.shape for found in (self, other) if found.shape is not None]
+        try:
+            return Found(self.looks | other.looks, reduce(_both, shapes) if shapes else None)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return Found(Looks(frozenset()))
+
+    @property
+    def type(self) -> pa.DataType | None:
+        """The type that is chosen; None where the values have nothing in common."""
+        kinds, simple = self.looks.kinds, self.looks.type
+        if kinds is None or (kinds and not pa.types.is_string(simple)):
+            return simple
+        if _NESTED in kinds and self.shape is not None and not _nameless(self.shape):
+            return _filled(self.shape)
+        return pa.string() if _TEXT in kinds else pa.json_() if kinds else None
+
+
+def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) -> dict[str, Found]:
+    """What the columns of some records may be.
+
+    Args:
+        text: The records.
+        table: What the parser has inferred of them.
+        timestamp_format: For strptime, in place of ISO 8601.
+    """
+    times = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
+    strings = read_objects(text, table.num_rows, Shape(times)) if times else table
+    lost = _lost(text, table.schema)
+    letters = _letters(text, lost) if lost else {}
+    signed = {name.decode() for name in _MINUS_ZEROS.findall(text)} if _MINUS_ZERO.search(text) else set()
+    found = {}
+    for name in table.column_names:
+        kind = table[name].type
+        if pa.types.is_string(kind) or pa.types.is_timestamp(kind):
+            found[name] = _said(one_array((strings if name in times else table)[name]), timestamp_format)
+        else:
+            found[name] = _found(table[name], letters.get(name), signed=name in signed)
+    return found
+
+
+def joined(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
+    """What two pieces of a file have in common, by column."""
+    return {name: columns.get(name, Found()) | more.get(name, Found()) for name in {**columns, **more}}
+
+
+def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
+    """The names of the types of a file's columns.
+
+    Raises:
+        TerminalError: The values of one have nothing in common.
+    """
+    types = {name: found.type for name, found in columns.items()}
+    mixed = [name for name, kind in types.items() if kind is None]
+    if mixed:
+        wanted = f"values that fit one type in each column of {file}"
+        raise TerminalError(wanted, f"several kinds in {listed(mixed)}", "Declare the columns, e.g. as 'json'.")
+    return {name: type_text(kind) for name, kind in types.items() if kind is not None}
+
+
+def look_at(texts: pa.Array) -> Found:
+    """What a column may be whose values are JSON text, each as it stands."""
+    words = texts.drop_null()
+    if not len(words):
+        return Found()
+    if pc.all(pc.starts_with(words, '"')).as_py():
+        return _said(pa.array([json.loads(word) for word in words.to_pylist()], pa.string()))
+    if pc.all(pc.is_in(words, pa.array(["true", "false"]))).as_py():
+        return Found(Looks(frozenset({_TRUTH})))
+    if pc.all(pc.match_substring_regex(words, r"^-?\d")).as_py():
+        return Found(_numbers(words))
+    return Found(Looks(frozenset()))
+
+
+def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
+    """JSON text as values of a type; None for the one that is chosen, which is text where it is not a simple one."""
+    if kind is None:
+        kind = or_text(look_at(values).type)
+    return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
+
+
+def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) -> Found:
+    """What a column may be; `signed` says whether it has `-0`, which no unsigned type takes."""
+    kind = column.type
+    if pa.types.is_nested(kind):
+        return Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _plain(kind))
+    if column.null_count == len(column):
+        return Found()
+    if pa.types.is_boolean(kind):
+        return Found(Looks(frozenset({_TRUTH})))
+    if letters:
+        return Found(_numbers(pa.array(letters, pa.string())))
+    if pa.types.is_integer(kind):
+        low, high = (bound.as_py() for bound in pc.min_max(column).values())
+        return Found(Looks(frozenset({"int64", _LETTERS, *_also(-1 if signed else low, high)})))
+    return Found(Looks(frozenset({"float64", _LETTERS})))
+
+
+def _said(strings: pa.Array, timestamp_format: str | None = None) -> Found:
+    kinds = look(strings, timestamp_format, times_alone=True).kinds
+    return Found() if kinds is None else Found(Looks(kinds | {_TEXT}))
+
+
+def _also(low: int, high: int) -> list[str]:
+    """What else whole numbers may be."""
+    return [*(["uint64"] if low >= 0 else []), *(["float64"] if max(-low, high) < EXACT else [])]
+
+
+def _numbers(words: pa.Array) -> Looks:
+    """What numbers may be, by their letters."""
+    whole = look(words).kinds or frozenset()
+    if whole & {"int64", "uint64"}:
+        return Looks(whole | {_LETTERS})
+    exact = all(_given_back(word) for word in pc.unique(words).to_pylist())
+    return Looks(frozenset({"float64", _LETTERS} if exact else {_LETTERS}))
+
+
+def _given_back(number: str) -> bool:
+    """Whether a float64 has all the digits of a number."""
+    return Decimal(repr(float(number))) == Decimal(number) and (
+        not number.lstrip("-").isdigit() or abs(int(number)) < EXACT
+    )
+
+
+def _lost(text: bytes, schema: pa.Schema) -> set[str]:
+    """The columns in which floats may have cost some number its digits."""
+    floats = {field.name for field in schema if _has(field.type, pa.types.is_floating)}
+    if not floats:
+        return set()
+    nested = {name for field in schema if pa.types.is_nested(field.type) for name in _names(field.type)}
+    safe = {name.encode() for name in schema.names if name not in floats and name not in nested}
+    found = [pair for pair in _LONG.findall(text) if pair[0] not in safe or not pair[0]]
+    names = {found[i][0] for i in _doubtful([number for _, number in found]) if not _given_back(found[i][1].decode())}
+    if any(name.decode() not in schema.names for name in names):
+        return floats  # deeper down, or written with escapes: nobody knows where
+    told = {name.decode() for name in names}
+    return {n for n in floats if n in told or (pa.types.is_nested(schema.field(n).type) and told & nested)}
+
+
+def _doubtful(numbers: list[bytes]) -> list[int]:
+    """The places of numbers that Arrow does not write as they were."""
+    words = pa.array(numbers, pa.binary()).cast(pa.string())
+    places: list[int] = pc.indices_nonzero(pc.not_equal(words, words.cast(pa.float64()).cast(pa.string()))).to_pylist()
+    return places
+
+
+def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
+    """The letters of the numbers in some columns; of nested columns, those alone that a float does not give back."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        record = json.loads(line, parse_int=_Letters, parse_float=_Letters)
+        for name in names:
+            value = record.get(name)
+            if isinstance(value, _Letters):
+                found.setdefault(name, []).append(value)
+            else:
+                lost = (number for number in _inside(value) if not _given_back(number))
+                found.setdefault(name, []).extend(islice(lost, 1))
+    return found
+
+
+class _Letters(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _inside(value: object) -> Iterable[str]:
+    if isinstance(value, _Letters):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _inside(one)
+
+
+def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A nested type in which times stay text."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return pa.string() if pa.types.is_timestamp(kind) else kind
+
+
+def _nameless(kind: pa.DataType) -> bool:
+    """Whether some object in a nested type has no names, in the whole file."""
+    return (pa.types.is_struct(kind) and not kind.num_fields) or any(map(_nameless, _children(kind)))
+
+
+def _filled(kind: pa.DataType) -> pa.DataType:
+    """A nested type in which what has no value is text."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _filled(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_filled(kind.value_type))
+    return pa.string() if pa.types.is_null(kind) else kind
+
+
+def _has(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+    return any(_has(child, test) for child in _children(kind)) or bool(test(kind))
+
+
+def _names(kind: pa.DataType) -> Iterable[str]:
+    if pa.types.is_struct(kind):
+        yield from (field.name for field in kind)
+    for child in _children(kind):
+        yield from _names(child)
+
+
+def _children(kind: pa.DataType) -> list[pa.DataType]:
+    return [kind.field(i).type for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []

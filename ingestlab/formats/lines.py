@@ -1,0 +1,205 @@
+r"""Raw logs: records told by a regular expression, one a line or several lines each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits
+from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared, listed
+from ingestlab.formats.common.cutting import Ints, Spans
+from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
+from ingestlab.formats.common.mending import set_apart
+from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, hashed, marks_of, nulled
+from ingestlab.interfaces import Bad, Records, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    r"""Reads text whose records are described by a regular expression with named groups.
+
+    A record is one line, or all lines from one that `start` matches up to the next such line; empty lines are
+    none. Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules:
+    ``pattern`` (the expression does not match the whole record), ``type`` (a value is not of its column's
+    type) and ``record_size``.
+
+    Expressions are RE2's where they can be, which takes time in proportion to the text whatever it is; there
+    ``\d``, ``\s`` and ``\w`` mean ASCII. Ones with unnamed groups (write ``(?:…)``), look-ahead or
+    back-references are run by Python, one record at a time.
+
+    Attributes:
+        pattern: Matches a whole record without its line end; ``(?P<name>…)`` makes a column. For records of
+            several lines begin it with ``(?s)``, so that ``.`` takes line ends too.
+        columns: Group to Arrow type, as in :class:`~ingestlab.formats.csv.reader.Csv`; groups not named are text.
+        start: Matches the begin of the first line of a record; None where every line is one.
+        null_values: Texts that stand for no value, in all columns or by column; the empty one in those of which
+            nothing is said. A group that takes no part in a match has none anyway.
+        timestamp_format: For strptime; None for ISO 8601.
+        encoding: Any text encoding that Python knows; None to have it detected.
+        max_record_bytes: Longest record.
+        limits: How far a compressed file may grow.
+    """
+
+    pattern: str = "(?P<line>.*)"
+    columns: Mapping[str, str | pa.DataType] = field(default_factory=dict)
+    start: str | None = None
+    null_values: NullValues = EMPTY
+    timestamp_format: str | None = None
+    encoding: str | None = "utf-8"
+    max_record_bytes: int = 1 << 20
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        names = _engine(self.pattern).names
+        unknown = [name for name in self.columns if name not in names]
+        if unknown or not names:
+            raise TerminalError(
+                f"named groups in the pattern{f' for the columns {listed(self.columns)}' if unknown else ''}",
+                listed(names) or "no named group",
+                "Write (?P<name>…) for every column.",
+            )
+        if self.start is not None:
+            _start(self.start)
+        check_encoding(self.encoding)
+        check_format(self.timestamp_format)
+        types = declared(self.columns, castable, "text") if self.columns else {}
+        object.__setattr__(self, "columns", {name: types.get(name, pa.string()) for name in names})
+        object.__setattr__(self, "null_values", checked(self.null_values, self.columns))
+
+    def __hash__(self) -> int:
+        return hash(
+            (self.pattern, tuple(self.columns.items()), self.start, hashed(self.null_values), self.timestamp_format)
+        )
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
+        """Cuts a file before records into pieces of about `size` bytes, with exact row numbers."""
+        return split_lines(file, store, size, self.encoding, self._starts if self.start else None)
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one piece.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, or not in the declared encoding.
+        """
+        starts = self._starts if self.start else None
+        data, spans, facts, damaged = load_lines(piece, store, self.encoding, self.limits, starts)
+        tables = [_empty(self.columns)]
+        kept: list[Ints] = []
+        bad: list[Bad] = []
+        for first, part in blocks(spans):
+            table, numbers, wrong = self._parse(data, part, piece.first_row + first)
+            tables.append(table)
+            kept.append(numbers)
+            bad += wrong
+        rows = np.concatenate([np.empty(0, np.int64), *kept])
+        table = pa.concat_tables(tables)
+        bad.sort(key=lambda b: b.row)
+        records = Records(table, rows, tuple(bad), Raw(data, spans, piece.first_row), facts)
+        return set_apart(records, {number + piece.first_row: octet for number, octet in damaged.items()})
+
+    def _parse(self, data: bytes, spans: Spans, first: int) -> tuple[pa.Table, Ints, list[Bad]]:
+        numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
+        texts = pc.ascii_rtrim(lines_of(data, spans), characters="\r\n")
+        long = pc.greater(pc.binary_length(texts), self.max_record_bytes).to_numpy(zero_copy_only=False)
+        bad = [Bad(int(n), "record_size", None, shorten(texts[i].as_py())) for i, n in _where(long, numbers)]
+        if bad:
+            texts, numbers = texts.filter(pa.array(~long)), numbers[~long]
+        found = _match(self.pattern, texts)
+        if found.null_count:
+            missed = found.is_null().to_numpy(zero_copy_only=False)
+            bad += [Bad(int(n), "pattern", None, shorten(texts[i].as_py())) for i, n in _where(missed, numbers)]
+            found, numbers = found.filter(pa.array(~missed)), numbers[~missed]
+        groups = dict(zip(_engine(self.pattern).names, found.flatten(), strict=True))
+        marks = {name: marks_of(self.null_values, name, pa.string(), EMPTY) for name in groups}
+        table = pa.table({name: nulled(texts, marks[name]) for name, texts in groups.items()})
+        table, numbers, wrong = convert_columns(table, _types(self.columns), numbers, self.timestamp_format)
+        return table, numbers, bad + wrong
+
+    def _starts(self, lines: pa.Array) -> Ints:
+        assert self.start is not None
+        return _start(self.start)(lines)
+
+
+class _Engine(NamedTuple):
+    """Who runs an expression, and the names of its groups."""
+
+    names: tuple[str, ...]
+    python: re.Pattern[str] | None  # None: RE2
+
+
+@cache
+def _engine(pattern: str) -> _Engine:
+    try:
+        found = pc.extract_regex(pa.array([], pa.string()), pattern=_anchored(pattern))
+        return _Engine(tuple(f.name for f in found.type), None)
+    except pa.ArrowInvalid:
+        own = _compiled(pattern)
+        return _Engine(tuple(own.groupindex), own)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise TerminalError.wrap(error, "a regular expression", f"Mend {shorten(pattern)!r}.") from error
+
+
+class _Start:
+    """Finds the lines that begin a record."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = f"^(?:{pattern})"
+        self._python: re.Pattern[str] | None = None
+        try:
+            pc.match_substring_regex(pa.array([""]), pattern=self._pattern)  # of no text it would not even be read
+        except pa.ArrowInvalid:
+            self._python = _compiled(pattern)
+
+    def __call__(self, lines: pa.Array) -> Ints:
+        if self._python is None:
+            hits = pc.match_substring_regex(lines, pattern=self._pattern).to_numpy(zero_copy_only=False)
+        else:
+            hits = np.array([self._python.match(line) is not None for line in lines.to_pylist()], bool)
+        return np.flatnonzero(hits).astype(np.int64)
+
+
+@cache
+def _start(pattern: str) -> _Start:
+    return _Start(pattern)
+
+
+def _anchored(pattern: str) -> str:
+    return f"^(?:{pattern})$"
+
+
+def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
+    """The groups of each text; null where it does not match."""
+    names, python = _engine(pattern)
+    if python is None:
+        return pc.extract_regex(texts, pattern=_anchored(pattern))
+    matches = (python.fullmatch(text) for text in texts.to_pylist())
+    kind = pa.struct([(name, pa.string()) for name in names])
+    return pa.array([m.groupdict() if m else None for m in matches], kind)
+
+
+def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
+    return {name: kind for name, kind in columns.items() if isinstance(kind, pa.DataType)}
+
+
+def _empty(columns: Mapping[str, str | pa.DataType]) -> pa.Table:
+    return pa.schema(list(_types(columns).items())).empty_table()
+
+
+def _where(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], numbers: Ints) -> list[tuple[int, int]]:
+    found = np.flatnonzero(mask)
+    return list(zip(found.tolist(), numbers[found].tolist(), strict=True))

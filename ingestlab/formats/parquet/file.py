@@ -1,0 +1,148 @@
+"""A Parquet file, opened with care: it may be damaged, encrypted, too large to be held, or no such file at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.bytes import binary
+from ingestlab.formats.common.columns import MAX_COLUMNS, plain_type
+from ingestlab.formats.common.compression import compression
+from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.parquet.footer import WIDTH, Group, row_groups
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.ranged import Ranged
+
+SMALL = 64 << 20  # bytes up to which a file is read in one go
+_FEWEST = 64  # rows that are decoded at a time, at least
+_BROKEN = (pa.ArrowException, OSError, ValueError, EOFError)  # what Arrow raises on damage
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A Parquet file that is open, and its row groups."""
+
+    file: pq.ParquetFile
+    groups: Sequence[Group]
+    source: Any
+
+    @property
+    def names(self) -> list[str]:
+        """Its columns."""
+        names: list[str] = self.file.schema_arrow.names
+        return names
+
+    def in_unit(self, unit: str) -> pq.ParquetFile:
+        """The same file with its INT96 times in a unit."""
+        return _open(self.source, self.file.metadata, (), unit)
+
+    def read(self, numbers: Sequence[int], names: Sequence[str] | None, most: int) -> pa.Table:
+        """Some row groups; no more is decoded at a time than may take `most` bytes.
+
+        Text that is told by how it differs from the text before may grow far beyond what the footer says: a few
+        bytes for each repetition of a long one.
+        """
+        some = [self.groups[i] for i in numbers]
+        rows, longest = sum(g.rows for g in some), max((g.longest for g in some), default=0)
+        if rows * longest <= most:
+            return self.file.read_row_groups(list(numbers), columns=names, use_threads=False)
+        tables, size, step = [], 0, max(_FEWEST, most // longest)
+        for batch in self.file.iter_batches(step, row_groups=list(numbers), columns=names, use_threads=False):
+            tables.append(plain(pa.Table.from_batches([batch])))
+            size += tables[-1].nbytes
+            if size > most:  # the caller says what is wrong with it
+                break
+        return pa.concat_tables(tables)
+
+
+@contextmanager
+def opened(piece: Piece, store: Store) -> Iterator[Opened]:
+    """A Parquet file; whatever Arrow finds wrong with it while it is open is the file's fault."""
+    size = store.size(piece.path)
+    head = store.read(piece.path, 0, min(size, 512))
+    _check_head(head, piece.name)
+    source: Any = (
+        pa.BufferReader(store.read(piece.path)) if size <= SMALL else pa.PythonFile(Ranged(piece.path, store), "r")
+    )
+    try:
+        with _open(source) as file:
+            groups = row_groups(piece.path, store, size)
+            yield Opened(_encoded(file, source, groups), groups, source)
+    except (FileNotFoundError, TerminalError):
+        raise
+    except _BROKEN as error:
+        encrypted = "encrypt" in str(error).lower() or "decrypt" in str(error).lower()
+        fix = "Have it written without encryption." if encrypted else "Fetch it again from its producer."
+        raise TerminalError.wrap(error, f"{piece.name} to be a whole, plain Parquet file", fix) from error
+
+
+def _open(
+    source: Any, metadata: pq.FileMetaData | None = None, text: Sequence[str] = (), unit: str = "us"
+) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        metadata=metadata,
+        read_dictionary=list(text),
+        coerce_int96_timestamp_unit=unit,
+        pre_buffer=True,
+        page_checksum_verification=True,
+        arrow_extensions_enabled=False,
+    )
+
+
+def plain_size(column: pa.ChunkedArray) -> int:
+    """Bytes of a column once its dictionaries are written out."""
+    return sum(_chunk_size(chunk) for chunk in column.chunks)
+
+
+def _chunk_size(chunk: pa.Array) -> int:
+    if not pa.types.is_dictionary(chunk.type):
+        return int(chunk.nbytes)
+    lengths = pc.binary_length(chunk.dictionary) if _textual(chunk.type.value_type) else None
+    if lengths is None:
+        return len(chunk) * WIDTH
+    times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
+    return int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
+
+
+def _textual(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table with its text written out, and every type one that all of what follows knows."""
+    return table.cast(pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema]))
+
+
+def _encoded(file: pq.ParquetFile, source: Any, groups: Sequence[Group]) -> pq.ParquetFile:
+    """The same file, with text that is stored as a dictionary read as one: a long text repeated costs no more.
+
+    Arrow cannot make a dictionary of text that is told by its differences.
+    """
+    delta = {name for group in groups for name in group.delta}
+    text = [f.name for f in file.schema_arrow if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+    text = [name for name in text if name not in delta]
+    if not text or file.metadata.num_columns > MAX_COLUMNS:
+        return file
+    return _open(source, file.metadata, text)
+
+
+def _check_head(head: bytes, name: str) -> None:
+    if head.startswith(b"PAR1"):
+        return
+    if head.startswith(b"PARE"):
+        raise TerminalError(f"plain Parquet in {name}", "an encrypted footer", "Have it written without encryption.")
+    if not head:
+        raise TerminalError(f"data in {name}", "an empty file (0 bytes)", "See whether the producer had finished it.")
+    got = binary(head) or (f"a {kind} file" if (kind := compression(head)) else f"{head[:4]!r}")
+    raise TerminalError(f"a Parquet file in {name} (it begins with PAR1)", got, "See what the producer sent.")

@@ -1,0 +1,54 @@
+"""Folders in a source's path that say a column's value, ``day=2024-01-31/``, as Hive, Spark and pandas write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from ingestlab.core.archive_uri import container, member_name
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.columns import convert, listed
+from ingestlab.interfaces import Records
+
+NULL = "__HIVE_DEFAULT_PARTITION__"  # stands for no value
+_QUOTED = ("file", "http", "https")  # schemes of which the path is quoted; keys of object stores are as they are
+
+
+def folder_values(uri: str) -> dict[str, str | None]:
+    """The values that folders say, by column: of the source's path, and of a member's in its archive."""
+    scheme, _, path, *_ = urlsplit(container(uri))
+    path = unquote(path) if scheme in _QUOTED else path
+    folders = [*path.split("/")[:-1], *(member_name(uri) or "").replace("\\", "/").split("/")[:-1]]
+    pairs = (folder.partition("=") for folder in folders)
+    return {unquote(name): None if value == NULL else unquote(value) for name, sign, value in pairs if name and sign}
+
+
+def with_folders(
+    records: Records, folders: Mapping[str, str | None], types: Mapping[str, pa.DataType], piece: Piece
+) -> Records:
+    """Records with the columns that the folders of their file say.
+
+    Args:
+        records: Without these columns.
+        folders: Of :func:`folder_values`.
+        types: Of such columns; text where nothing is said.
+        piece: Where the records are from.
+
+    Raises:
+        TerminalError: The file has such a column, too; or a value is not of its type.
+    """
+    table = records.table
+    if both := [name for name in folders if name in table.column_names]:
+        wanted = f"columns in {piece.name} that its folders do not have"
+        raise TerminalError(wanted, f"{listed(both)} in both", "Set hive=False, or leave them out of the files.")
+    for name, value in folders.items():
+        kind = types.get(name, pa.string())
+        values, wrong = convert(pa.array([value], pa.string()), kind)
+        if wrong.size:
+            raise TerminalError(f"a folder {name}=… with a value of type {kind}", repr(value), "Correct the columns.")
+        table = table.append_column(name, pa.repeat(values[0], len(table)))
+    return replace(records, table=table, facts={**records.facts, "folders": ", ".join(folders)})

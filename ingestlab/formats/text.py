@@ -1,0 +1,62 @@
+"""Plain text: one record a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.bytes import Limits, load_text
+from ingestlab.formats.common.excerpts import MAX_RAW
+from ingestlab.formats.common.linewise import check_encoding, whole
+from ingestlab.formats.common.single import capped, check_size
+from ingestlab.interfaces import Bad, Records, Store
+
+SCHEMA = pa.schema([("title", pa.string()), ("text", pa.string()), ("characters", pa.int64())])
+_TITLE = 200  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Reads each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
+
+    A file of white space alone is a :class:`~ingestlab.pipeline.pipeline.Bad` record with the rule ``empty``.
+
+    Attributes:
+        encoding: Any text encoding that Python knows; None to have it detected.
+        max_bytes: Longest file.
+        limits: How far a compressed file may grow.
+    """
+
+    encoding: str | None = None
+    max_bytes: int = 64 << 20
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+
+    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
+        """A text stays whole."""
+        return [whole(file)]
+
+    def read(self, piece: Piece, store: Store) -> Records:
+        """Reads one file.
+
+        Raises:
+            TerminalError: It is empty, damaged, binary, too long, or not in the declared encoding.
+        """
+        check_size(store.size(piece.path), piece.name, self.max_bytes)
+        data, facts, damage = load_text(piece, store, self.encoding, capped(self.limits, self.max_bytes))
+        if damage is not None:
+            facts["note"] = damage.note(data)
+        text = data.decode()
+        if not text.strip():
+            return Records(SCHEMA.empty_table(), np.empty(0, np.int64), (Bad(0, "empty", "text", None),), facts=facts)
+        title = text.lstrip().split("\n", 1)[0].strip()[:_TITLE]
+        row = {"title": title, "text": text, "characters": len(text)}
+        start = text[: MAX_RAW // 4]
+        return Records(
+            pa.Table.from_pylist([row], schema=SCHEMA), np.zeros(1, np.int64), raw=lambda _: {0: start}, facts=facts
+        )

@@ -1,6 +1,0 @@
-"""Producers: announce files on a queue, and follow what becomes of them."""
-
-from ingestlab.jobs.producer import submit
-from ingestlab.jobs.run import Run, find_run, recent_runs
-
-__all__ = ["Run", "find_run", "recent_runs", "submit"]

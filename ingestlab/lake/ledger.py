@@ -1,0 +1,288 @@
+"""What ingestlab keeps in Redis beside the queues: source locks, and an index of the manifests.
+
+The manifests in the lake are the truth. The index answers "is this source committed, with which content?"
+for thousands of sources in one round trip; it carries the identity of the Redis server process that it was
+built on, so that a restarted, restored or replaced server never serves it: it is built anew first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from ingestlab.core.archive_uri import container
+from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
+from ingestlab.core.models import Manifest, SourceRecord
+from ingestlab.core.signed_uri import bare
+
+_FORM = 2  # of the index: one that an earlier version built is built anew
+_MOMENT = 0.02  # seconds between two tries
+
+# All locks or none: a job that got half of its sources would make others wait for nothing.
+_ACQUIRE = """
+for i, key in ipairs(KEYS) do
+  local owner = redis.call('GET', key)
+  if owner and owner ~= ARGV[1] then return key end
+end
+for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
+return false
+"""
+_RENEW = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) ~= ARGV[1] then return 0 end
+end
+for i, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[2]) end
+return 1
+"""
+_RELEASE = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+"""
+
+
+def connect(url: str) -> redis.Redis:
+    """A Redis client that rides out short outages; values are bytes.
+
+    All clients of a process share one pool of connections a server, which has as many as were ever in use at
+    once: a client costs nothing, and to close it closes none of them. A connection is made on first use.
+
+    Raises:
+        TerminalError: This is no URL of a Redis server; it is not repeated, for it may hold a password.
+    """
+    return redis.Redis(connection_pool=_pool(url))
+
+
+@lru_cache(maxsize=16)
+def _pool(url: str) -> redis.ConnectionPool:
+    retry = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3)
+    try:
+        return redis.ConnectionPool.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
+    except ValueError:
+        expected = "a Redis URL such as redis://:password@host:6379/0"
+        fix = "Check REDIS_URL; a password with special characters must be percent-encoded."
+        raise TerminalError(expected, "something else", fix) from None
+
+
+class Lease:
+    """Locks held by one job, renewed by a thread until they are released."""
+
+    def __init__(self, client: redis.Redis, prefix: str, ttl: float) -> None:
+        self.token = uuid.uuid4().hex
+        self._client, self._prefix, self._ttl = client, prefix, ttl
+        self._keys: list[str] = []
+        self._lost = False
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def acquire(self, names: Iterable[str]) -> None:
+        """Takes more locks, all or none.
+
+        Raises:
+            BusySourceError: Another job holds one of them.
+        """
+        keys = sorted({self._prefix + name for name in names})
+        taken = self._client.eval(_ACQUIRE, len(keys), *keys, self.token, str(int(self._ttl * 1000)))
+        if taken:
+            name = taken.decode().removeprefix(self._prefix)
+            raise BusySourceError(f"{name} to be free", "another job at work on it", "This job waits its turn.")
+        with self._lock:
+            self._keys = sorted({*self._keys, *keys})
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def wait_for(self, names: Iterable[str], patience: float) -> None:
+        """Takes more locks that nobody holds for long.
+
+        Raises:
+            BusySourceError: Another job has held one of them all the while.
+        """
+        known, end = list(names), time.monotonic() + patience
+        while True:
+            try:
+                return self.acquire(known)
+            except BusySourceError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_MOMENT)
+
+    def check(self) -> None:
+        """Confirms that all locks are still ours, and renews them.
+
+        Raises:
+            LostLeaseError: Another job may be at work on our sources.
+        """
+        with self._lock:
+            keys = list(self._keys)
+        ttl = str(int(self._ttl * 1000))
+        if self._lost or (keys and not self._client.eval(_RENEW, len(keys), *keys, self.token, ttl)):
+            self._lost = True
+            raise LostLeaseError(
+                "to hold the locks of all sources", "locks that expired", "The job starts again from its sources."
+            )
+
+    def release(self) -> None:
+        """Gives the locks back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._keys:
+            self._client.eval(_RELEASE, len(self._keys), *self._keys, self.token)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._ttl / 3):
+            try:
+                self.check()
+            except LostLeaseError:
+                return  # `check` has noted it; the job learns of it before it publishes
+            except redis.RedisError:
+                continue  # the next beat may get through, and `check` before publishing decides
+
+
+class Ledger:
+    """The Redis side of one lake.
+
+    Args:
+        client: A connection from :func:`connect`.
+        lake: The lake's URL; ledgers of several lakes may share one Redis.
+        ttl: How long, in seconds, the locks of a dead job stand.
+    """
+
+    def __init__(self, client: redis.Redis, lake: str, ttl: float = 30.0) -> None:
+        self._client, self._ttl = client, ttl
+        self._prefix = f"ingestlab:{hashlib.sha256(lake.encode()).hexdigest()[:12]}:"
+
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """An empty lease to take locks with; all of them are released at the end."""
+        lease = Lease(self._client, self._prefix + "lock:", self._ttl)
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    def held(self, names: Sequence[str]) -> list[bool]:
+        """Which of the locks some job holds at this moment."""
+        values = self._client.mget([f"{self._prefix}lock:{n}" for n in names]) if names else []
+        return [v is not None for v in values]
+
+    def known(self, tenant: str, table: str, uris: Sequence[str]) -> dict[str, SourceRecord]:
+        """The committed sources among `uris`; call :meth:`ensure_index` first."""
+        values = self._client.hmget(self._index(tenant, table), list(uris))
+        found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
+
+    def record(self, tenant: str, table: str, sources: Iterable[SourceRecord]) -> None:
+        """Notes sources as committed."""
+        known, key = list(sources), self._index(tenant, table)
+        rows: Any = {s.uri: s.model_dump_json() for s in known}
+        if former := _former(known):
+            there = zip(former, self._client.hmget(key, list(former)), strict=True)
+            rows = {uri: former[uri] for uri, text in there if not text or _uri(text) != uri} | rows
+        if rows:
+            self._client.hset(key, mapping=rows)
+
+    def next_sequence(self, tenant: str, table: str) -> int:
+        """A number larger than that of every commit of the table before."""
+        return int(self._client.incr(self._index(tenant, table) + ":seq"))
+
+    def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[Manifest]]) -> bool:
+        """Builds the index of a table from its manifests, unless it stands; True if it did.
+
+        Raises:
+            TransientError: Another job has been building it for too long.
+        """
+        key = self._index(tenant, table)
+        server = self._server()
+        if self._client.get(key + ":built") == server:
+            return False
+        try:
+            with self._client.lock(key + ":building", timeout=600, blocking_timeout=120):
+                if self._client.get(key + ":built") != server:
+                    self._rebuild(key, load())
+                    self._client.set(key + ":built", server)
+        except redis.exceptions.LockError as error:
+            raise TransientError.wrap(error, f"the index of {table} to be built by one job at a time") from error
+        return True
+
+    def forget_index(self, tenant: str, table: str) -> None:
+        """Drops the index of a table, so that the next job builds it from the manifests."""
+        self._client.delete(self._index(tenant, table) + ":built")
+
+    def schema(self, tenant: str, table: str) -> str | bytes | None:
+        """What :meth:`keep_schema` has kept, if it was on this server."""
+        server, found = self._client.hmget(self._index(tenant, table) + ":schema", ["server", "schema"])
+        return found if server == self._server() else None
+
+    def keep_schema(self, tenant: str, table: str, schema: str) -> None:
+        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
+        kept: Any = {"server": self._server(), "schema": schema}
+        self._client.hset(self._index(tenant, table) + ":schema", mapping=kept)
+
+    def forget_schema(self, tenant: str, table: str) -> None:
+        """Has the next one look it up in the manifests."""
+        self._client.delete(self._index(tenant, table) + ":schema")
+
+    def _rebuild(self, key: str, manifests: Iterable[Manifest]) -> None:
+        ordered = sorted(manifests, key=lambda m: m.sequence)
+        sources = [s for m in ordered for s in m.sources]
+        rows: Any = _former(sources) | {s.uri: s.model_dump_json() for s in sources}
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(key)
+            if rows:
+                pipe.hset(key, mapping=rows)
+            pipe.set(key + ":seq", ordered[-1].sequence if ordered else 0)
+            pipe.execute()
+
+    def _server(self) -> bytes:
+        """Identity of the server process: another one may have lost writes that this one took."""
+        info = self._client.info("server")
+        return f"{info['run_id']} {_FORM}".encode()
+
+    def _index(self, tenant: str, table: str) -> str:
+        return f"{self._prefix}index:{tenant}:{table}"
+
+
+def _uri(record: bytes | str) -> str:
+    return SourceRecord.model_validate_json(record).uri
+
+
+def _former(sources: Iterable[SourceRecord]) -> dict[str, str]:
+    """By their URI without signature: the records of lakes in which it was part of the URI."""
+    return {uri: s.model_dump_json() for s in sources if (uri := bare(s.uri)) != s.uri}
+
+
+def source_lock(tenant: str, table: str, uri: str) -> str:
+    """Name of the lock of one source; an archive and all its members have one."""
+    return f"source:{tenant}:{table}:{bare(container(uri))}"
+
+
+def batch_lock(batch: str) -> str:
+    """Name of the lock of one batch: who holds it may use its staging folder."""
+    return f"batch:{batch}"
+
+
+def schema_lock(tenant: str, table: str) -> str:
+    """Name of the lock of who compares a commit with a table's columns and writes its manifest: for a moment."""
+    return f"schema:{tenant}:{table}"
+
+
+def collection_lock(name: str) -> str:
+    """Name of the lock of who makes all vectors of a collection anew: no other commit may add vectors meanwhile."""
+    return f"collection:{name}"
+
+
+def rewrite_lock(tenant: str, table: str) -> str:
+    """Name of the lock of everyone who replaces parts of a table: two must not rewrite the same part."""
+    return f"rewrite:{tenant}:{table}"

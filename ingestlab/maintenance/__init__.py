@@ -1,0 +1,1 @@
+"""Changes to published tables: compact, delete, replay, embed again, reconcile."""

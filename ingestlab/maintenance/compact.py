@@ -1,0 +1,246 @@
+"""Merges the small parts of a table: what `ingestlab compact` runs, safe beside working jobs.
+
+The parts of a folder are merged into parts of about the target size, some folders a commit, by the protocol
+of every other commit: intent, new parts, manifest, old parts gone. Its lock keeps away whoever else replaces
+parts, between two commits it is free; appends go on all the while.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.profiles.files import reprofile
+from ingestlab.analytics.table_schema import types_of_owners
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import BusySourceError, TerminalError, TransientError, attempt
+from ingestlab.core.models import Manifest, Part, Profiled, digest
+from ingestlab.engine.commit import all_or_nothing, commit, recover
+from ingestlab.engine.ingest import Context
+from ingestlab.engine.task.merge import Merge, Merged, merge
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock
+from ingestlab.lake.log import live_parts, manifests, sorted_out, with_states
+from ingestlab.pipeline.catalog import Catalog, load
+
+TARGET = 256 << 20  # bytes of a part
+MOST_PARTS = 1000  # that one commit replaces, unless it is one part that comes out
+MOST_BYTES = 4 << 30  # that one commit writes: so much more room a compaction needs for a while
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction has done to a table and its rejects."""
+
+    table: str
+    before: int = 0  # parts
+    after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    commits: int = 0
+
+    def __str__(self) -> str:
+        if not self.commits:
+            return f"{self.table}: nothing to merge in {self.before:,} parts"
+        sizes = f"{self.bytes_before:,} → {self.bytes_after:,} bytes"
+        return f"{self.table}: {self.before:,} → {self.after:,} parts, {sizes}"
+
+
+def compact(
+    table: str, context: Context, *, tenant: str | None = None, target: int = TARGET, sort: Sequence[str] = ()
+) -> Compacted:
+    """Merges the small parts of a table, and those of its rejects, folder by folder.
+
+    Small is what has less than half of the target size. What has been merged is committed, however it ends.
+
+    Args:
+        table: Its name.
+        context: The connections to use.
+        tenant: Whose table it is.
+        target: Bytes of a part that comes out, about.
+        sort: Columns by which the rows of each part that comes out are sorted; the part is then made in memory.
+
+    Raises:
+        TerminalError: There is no such table, or no such column to sort by.
+        TransientError: Another job is replacing parts of this table.
+    """
+    tenant = tenant or context.settings.tenant
+    check_tenant(tenant, context.settings)
+    work = _Work(table, tenant, target, tuple(sort), context)
+    report = work.survey()
+    while work.step():
+        report = replace(report, commits=report.commits + 1)
+    after = work.survey()
+    return replace(report, after=after.before, bytes_after=after.bytes_before)
+
+
+class _Work:
+    """One compaction: a step is a commit."""
+
+    def __init__(self, table: str, tenant: str, target: int, sort: tuple[str, ...], context: Context) -> None:
+        self._where, self._target, self._sort, self._context = (tenant, table), target, sort, context
+        self._run = f"compact-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        self._apart: set[str] = set()  # targets of parts that were found to go with no other
+
+    def survey(self) -> Compacted:
+        """The parts that there are."""
+        parts = list(live_parts(history_of(self._where, self._context.store)))
+        return Compacted(self._where[1], before=len(parts), bytes_before=sum(p.size for p in parts))
+
+    def step(self) -> bool:
+        """Merges what one commit may; False if there is nothing left to merge."""
+        store, ledger = self._context.store, self._context.ledger
+        with ledger.lease() as lease:
+            hold(self._where, self._context, lease)
+            history = history_of(self._where, self._context.store)
+            groups = list(_take(self._groups(live_parts(history))))
+            if not groups:
+                return False
+            batch = _name(self._where, groups, self._sort)
+            lease.acquire([batch_lock(batch)])
+            with all_or_nothing(*self._where, batch, store, ledger, lease, self._context.vectors):
+                merged = self._merge(batch, groups)
+                used = {target for m in merged for target in m.replaced}
+                self._apart |= {p.target for g in groups for p in g} - used
+                if merged:
+                    states = self._states(batch, merged, history[-1].pipeline)
+                    profile = self._profile(merged, history)
+                    commit(self._manifest(batch, merged, states, profile, history, lease), store, ledger, lease)
+        return True
+
+    def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
+        """What to merge into one part each: small parts of one folder, in the order of their commits."""
+        folders: dict[str, list[Part]] = {}
+        for part in parts:
+            if self._is_small(part) and part.target not in self._apart:
+                folders.setdefault(part.target.rsplit("/", 1)[0], []).append(part)
+        for small in folders.values():
+            yield from (group for group in _pack(small, self._target) if len(group) > 1)
+
+    def _merge(self, batch: str, groups: Sequence[Sequence[Part]]) -> list[Merged]:
+        """One Dask task a group; rows that are lost or doubled on the way end it all."""
+        settings, home = self._context.settings, self._home
+        work = [
+            Merge(batch=batch, number=i, parts=tuple(g), sort=self._sort if g[0].target.startswith(home) else ())
+            for i, g in enumerate(groups)
+        ]
+        calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+        keys = [f"compact-{self._where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
+        done = [Merged.from_dict(m) for _, found in self._context.cluster.map(merge, calls, keys) for m in found]
+        rows = {p.target: p.rows for g in groups for p in g}
+        for m in done:
+            had = sum(rows[target] for target in m.replaced)
+            if m.part.rows != had:
+                fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
+                raise TerminalError(f"{had:,} rows in a merged part", f"{m.part.rows:,}", fix)
+        return done
+
+    def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
+        """Partial aggregates of the new parts; if the pipeline is not here, who reads them computes them."""
+        context = self._context
+        code = Catalog.read(context.settings).sources.get(name)
+        if code is None or isinstance(attempt(load, code), TerminalError):
+            return []
+        parts = [m.part for m in merged if m.part.target.startswith(self._home)]
+        return restate_all(parts, batch, self._where, code, context.cluster, context.settings)
+
+    def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
+        """The profiles of the new parts, and of large ones that shared a profile with what they replace."""
+        done = [m for m in merged if m.part.target.startswith(self._home)]
+        gone, live = [target for m in done for target in m.replaced], list(live_parts(history))
+        soon = [p.target for p in live if self._is_small(p)]
+        cluster, settings, home = self._context.cluster, self._context.settings, self._home.rstrip("/")
+        return reprofile([m.part for m in done], gone, history, live, home, cluster, settings, soon)
+
+    def _is_small(self, part: Part) -> bool:
+        return 2 * part.size < self._target
+
+    def _manifest(
+        self,
+        batch: str,
+        merged: Collection[Merged],
+        states: Iterable[Part],
+        profile: tuple[Profiled, ...],
+        history: Sequence[Manifest],
+        lease: Lease,
+    ) -> Manifest:
+        (tenant, table), last = self._where, history[-1]
+        rows, rejects, vectors = sorted_out(sorted((m.part for m in merged), key=lambda p: p.target), tenant, table)
+        return Manifest(
+            batch=batch,
+            run=self._run,
+            tenant=tenant,
+            table=table,
+            pipeline=last.pipeline,
+            code=last.code,
+            sequence=self._context.ledger.next_sequence(tenant, table),
+            committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            sources=(),
+            parts=tuple(rows),
+            rejects=tuple(rejects),
+            vectors=tuple(vectors),
+            states=tuple(states),
+            profile=profile,
+            replaced=with_states(sorted(target for m in merged for target in m.replaced), history),
+            kind="compact",
+            types=types_of_owners(history, [target for m in merged for target in m.replaced]) if rows else {},
+            owner=lease.token,
+        )
+
+    @property
+    def _home(self) -> str:
+        return layout.table(*self._where) + "/"
+
+
+def _pack(parts: Iterable[Part], target: int) -> Iterator[list[Part]]:
+    """Groups of together at most `target` bytes."""
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        if group and size + part.size > target:
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += part.size
+    if group:
+        yield group
+
+
+def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
+    """As many groups as one commit may replace, but one at least."""
+    parts = size = 0
+    for group in groups:
+        parts, size = parts + len(group), size + sum(p.size for p in group)
+        if parts > len(group) and (parts > MOST_PARTS or size > MOST_BYTES):
+            return
+        yield group
+
+
+def _name(where: tuple[str, str], groups: Iterable[Iterable[Part]], sort: Sequence[str]) -> str:
+    """A batch that is named by what goes in: the same parts, merged again after a crash, get the same names."""
+    return digest({"compact": where, "parts": [[p.target for p in g] for g in groups], "sort": list(sort)})[:24]
+
+
+def history_of(where: tuple[str, str], store: Store) -> list[Manifest]:
+    """The commits of a table, by tenant and name; raises TerminalError if there is no such table."""
+    found = manifests(store, *where)
+    if not found:
+        tenant, table = where
+        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+    return found
+
+
+def hold(where: tuple[str, str], context: Context, lease: Lease) -> None:
+    """Keeps others from rewriting a table's parts, and mends what a job that did so and died has left."""
+    store, ledger = context.store, context.ledger
+    try:
+        lease.acquire([rewrite_lock(*where)])
+    except BusySourceError as error:
+        wanted = f"nobody else to replace parts of {where[1]}"
+        raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
+    recover(*where, (), store, ledger, lease, context.vectors)
+    ledger.ensure_index(*where, lambda: history_of(where, store))

@@ -1,0 +1,1 @@
+"""Make the vectors of a table again."""

@@ -1,0 +1,235 @@
+"""Makes all vectors of a collection anew: what `ingestlab reembed` runs when a pipeline wants another model.
+
+The rows come from the lake, and the new vectors go into a target beside the one in use, so that searches go on
+with the old ones. All tables that share the collection, of whatever tenant, are done together, in one commit:
+when it stands, the name is switched, and the old target and the old files go.
+
+Meanwhile nobody else adds vectors to the collection. Its lock is taken first; then the commits that were at work
+are waited for, which their intents tell of, while later ones wait their turn. So no source is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import stamina
+
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
+from ingestlab.core.models import Manifest, Part
+from ingestlab.engine.commit import all_or_nothing, commit_together
+from ingestlab.engine.ingest import Context
+from ingestlab.engine.preflight import wanted_by
+from ingestlab.engine.task.reembed import Done, Work
+from ingestlab.engine.task.reembed import reembed as make_vectors
+from ingestlab.engine.task.vectors import agreed
+from ingestlab.lake import layout
+from ingestlab.lake.ledger import Lease, batch_lock, collection_lock, rewrite_lock
+from ingestlab.lake.log import manifests
+from ingestlab.maintenance.reconcile import settle_dead, tables_of
+from ingestlab.maintenance.reembed.apart import told_apart
+from ingestlab.maintenance.reembed.survey import Survey, survey
+from ingestlab.pipeline.catalog import load
+from ingestlab.sinks.milvus.commit import latest
+from ingestlab.sinks.milvus.vectors import Collection, Where
+
+PATIENCE = 60.0  # seconds that other commits get to end
+
+
+@dataclass(frozen=True)
+class Reembedded:
+    """What has been made anew.
+
+    Attributes:
+        collection: Its name.
+        tables: The tables whose vectors are in it, as ``tenant/table``.
+        vectors: How many there are now.
+        before: The model that made the old ones; empty if there were none.
+        after: The model that made the new ones.
+    """
+
+    collection: str
+    tables: tuple[str, ...]
+    vectors: int
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        before = f"{self.before} → " if self.before else ""
+        return f"{self.collection}: {before}{self.after}, {self.vectors:,} vectors of {', '.join(self.tables)}"
+
+
+def reembed(table: str, context: Context, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
+    """Makes the vectors of a table, and of all that share its collection, as the pipelines want them now.
+
+    It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
+
+    Args:
+        table: Its name.
+        context: The connections to use.
+        tenant: Whose table it is.
+        patience: Seconds to wait for other jobs that write the table.
+
+    Raises:
+        TerminalError: There is no such table; no pipeline of it wants vectors; tables that share the collection
+            want different models; the collection holds rows of other lakes; or a model fails.
+        TransientError: Other jobs are at work on the table for too long, or a server is away.
+    """
+    tenant = tenant or context.settings.tenant
+    check_tenant(tenant, context.settings)
+    context.vectors.require()
+    first = survey(tenant, table, context.store, context.settings)
+    name, before = first.embedding.collection, latest(first.history)
+    names = {name, before.name if before else name}
+    with context.ledger.lease() as lease:
+        _take(lease, (collection_lock(one) for one in names), patience)
+        _wait_for_commits(names, context, patience)
+        members = [first.where, *(where for where in _sharing(name, context) if where != first.where)]
+        _take(lease, (rewrite_lock(*where) for where in members), patience)
+        surveys = [survey(*where, context.store, context.settings) for where in members]
+        made = _commit(surveys, _agreed_wish(surveys, context), context, lease)
+        for former in names - {name}:
+            context.vectors.leave(former, tenant, table)
+    return Reembedded(
+        collection=name,
+        tables=tuple("/".join(where) for where in members),
+        vectors=sum(part.rows for manifest in made for part in manifest.vectors),
+        before=str(before.fingerprint) if before else "",
+        after=str(Collection.from_dict(made[0].collection).fingerprint),
+    )
+
+
+def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
+    """Takes locks, all or none, as soon as they are free."""
+    wanted = list(locks)
+    try:
+        for attempt in stamina.retry_context(BusySourceError, attempts=None, timeout=patience, wait_max=1.0):
+            with attempt:
+                lease.acquire(wanted)
+    except BusySourceError as error:
+        raise TransientError(error.expected, error.got, "Try again when it has ended.") from error
+
+
+def _wait_for_commits(names: Iterable[str], context: Context, patience: float) -> None:
+    """Until none is adding vectors to the collections; those that died are settled."""
+    mine = set(names)
+
+    def adds(intent: Manifest) -> bool:
+        return intent.collection is not None and intent.collection["name"] in mine
+
+    for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
+        with attempt:
+            _, busy = settle_dead(context.store, context.ledger, context.vectors, adds)
+            if busy:
+                wanted = f"no commit into collection {', '.join(sorted(mine))}"
+                raise TransientError(wanted, f"{len(busy)} at work", "Try again when they have ended.")
+
+
+def _sharing(name: str, context: Context) -> list[tuple[str, str]]:
+    """The tables whose vectors are in a collection."""
+    found = ((where, latest(manifests(context.store, *where))) for where in tables_of(context.store))
+    return [where for where, collection in found if collection is not None and collection.name == name]
+
+
+def _agreed_wish(surveys: Sequence[Survey], context: Context) -> Collection:
+    """What all pipelines of all tables want of their collection, as far as it can be said without rows.
+
+    Raises:
+        TerminalError: They want different things, or the collection in use holds what is not of these tables.
+    """
+    wishes = [wanted_by(code, load(code), context.cluster, s.kinds) for s in surveys for code in s.codes]
+    first = wishes[0]
+    for wish in wishes[1:]:
+        same = [c.name for c in wish.payload] == [c.name for c in first.payload]
+        try:
+            first.check(wish.model_copy(update={"payload": first.payload}) if same else wish)
+        except CollectionError as error:
+            fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
+            raise TerminalError(f"one wish for collection '{first.name}': {error.expected}", error.got, fix) from error
+    vectors = context.vectors
+    target = vectors.target(first.name)
+    if target is not None:
+        ours = sum(vectors.count(target, Where(tenant=s.where[0], table=s.where[1])) for s in surveys)
+        others = vectors.count(target, Where()) - ours
+        if others > 0:
+            tables = ", ".join("/".join(s.where) for s in surveys)
+            fix = "Give the pipelines of this lake a collection of their own."
+            raise TerminalError(f"collection '{first.name}' with vectors of {tables} alone", f"{others:,} others", fix)
+    return first.model_copy(update={"replaces": target or "-"})
+
+
+def _commit(surveys: Sequence[Survey], wish: Collection, context: Context, lease: Lease) -> list[Manifest]:
+    """Makes the vectors of all tables, and commits them together."""
+    store, ledger, vectors = context.store, context.ledger, context.vectors
+    run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
+    lease.acquire(batch_lock(s.batch) for s in surveys)
+    with ExitStack() as stack:
+        for s in surveys:
+            ledger.ensure_index(*s.where, lambda where=s.where: manifests(store, *where))  # type: ignore[misc]
+            stack.enter_context(all_or_nothing(*s.where, s.batch, store, ledger, lease, vectors))
+        done = [_embed(s, run, context) for s in surveys]
+        told = agreed([d.collection for found in done for d in found if d.collection]) or wish.to_dict()
+        collection = {**told, "replaces": wish.replaces}
+        group: list[Manifest] = []
+        for s, found in zip(surveys, done, strict=True):
+            parts = [part for d in found for part in d.vectors]
+            new = told_apart(parts, store)
+            leader = layout.manifest(*surveys[0].where, surveys[0].batch) if group else ""
+            group.append(_manifest(s, new, collection, run, leader, context, lease))
+        commit_together(group, store, ledger, lease, vectors)
+    return group
+
+
+def _embed(s: Survey, run: str, context: Context) -> list[Done]:
+    """Stages the vectors of a table, one Dask task for each part and pipeline."""
+    settings, (tenant, table) = context.settings, s.where
+    done: dict[int, Done] = {}
+    for code in s.codes:
+        work = [
+            Work(
+                number=number,
+                part=task.part,
+                tenant=tenant,
+                table=table,
+                run=run,
+                batch=s.batch,
+                pipeline=code,
+                pieces=dict(task.pieces),
+                kinds=dict(s.kinds),
+            )
+            for number, task in enumerate(s.tasks)
+            if task.code == code
+        ]
+        calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+        keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
+        for _, found in context.cluster.map(make_vectors, calls, keys, load(code).resources):
+            one = Done.from_dict(found)
+            done[one.number] = one
+    return [done[number] for number in sorted(done)]
+
+
+def _manifest(
+    s: Survey, new: Sequence[Part], collection: dict[str, Any], run: str, leader: str, context: Context, lease: Lease
+) -> Manifest:
+    return Manifest(
+        batch=s.batch,
+        run=run,
+        tenant=s.where[0],
+        table=s.where[1],
+        pipeline=s.codes[0].name,
+        code=s.codes[0].sha256,
+        sequence=context.ledger.next_sequence(*s.where),
+        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        sources=(),
+        parts=(),
+        vectors=tuple(new),
+        replaced=tuple(part.target for part in s.old),
+        kind="reembed",
+        owner=lease.token,
+        collection=collection,
+        decided_by=leader,
+    )

@@ -1,0 +1,158 @@
+"""What there is to embed anew in a table: its parts, and for each of their sources the pipeline and the content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ingestlab.core.access import file_name
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Manifest, Part, Piece, SourceRecord, digest
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Store
+from ingestlab.lake.log import live_parts, manifests, sorted_out
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
+from ingestlab.pipeline.embedding import FILE, Embedding
+
+Origins = Mapping[str, SourceRecord]  # by URI
+
+
+@dataclass(frozen=True)
+class Task:
+    """The sources of one pipeline in one part, with what their rows were read from."""
+
+    part: Part
+    code: PipelineSource
+    pieces: Mapping[str, Piece]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A table as it is to be embedded.
+
+    Attributes:
+        where: Tenant and name.
+        history: Its manifests, oldest first.
+        codes: The pipelines that want vectors of its rows, as they are now; one at least.
+        tasks: What to do.
+        old: The parts with vectors that there are.
+        kinds: Of its columns, as its profiles have them.
+    """
+
+    where: tuple[str, str]
+    history: Sequence[Manifest]
+    codes: Sequence[PipelineSource]
+    tasks: Sequence[Task]
+    old: Sequence[Part]
+    kinds: Mapping[str, str]
+
+    @property
+    def embedding(self) -> Embedding:
+        """What the first pipeline declares."""
+        return embedding_of(self.codes[0])
+
+    @property
+    def batch(self) -> str:
+        """Named by what goes in, and by what it replaces: another try of the same has the same name."""
+        inside = {"reembed": self.where, "code": sorted(code.sha256 for code in self.codes)}
+        rows, old = [t.part.target for t in self.tasks], [p.target for p in self.old]
+        return digest({**inside, "parts": rows, "old": old, "after": self.history[-1].batch})[:24]
+
+
+def survey(tenant: str, table: str, store: Store, settings: Settings) -> Survey:
+    """Looks at a table and at its pipelines as they are now.
+
+    Raises:
+        TerminalError: There is no such table, none of its pipelines wants vectors, or one that did wants none now.
+    """
+    history = manifests(store, tenant, table)
+    if not history:
+        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+    rows, _, old = sorted_out(live_parts(history), tenant, table)
+    origins = _origins(history)
+    names = {m.batch: m.pipeline for m in history}
+    used = [names[r.batch] for part in rows for r in origins[part.target].values() if r.batch in names]
+    codes = _wanting(dict.fromkeys(used or names.values()), history, table, Catalog.read(settings))
+    if not codes:
+        fix = "Declare one in its pipeline: Pipeline(embedding=Embedding(…))."
+        raise TerminalError(f"a pipeline of table {table} with an embedding", "none", fix)
+    tasks = [
+        Task(part, codes[name], pieces)
+        for part, pieces_by_name in _by_pipeline(rows, origins, names, codes)
+        for name, pieces in pieces_by_name.items()
+    ]
+    return Survey((tenant, table), history, list(codes.values()), tasks, old, _kinds(history))
+
+
+def embedding_of(code: PipelineSource) -> Embedding:
+    """The embedding of a pipeline that has one."""
+    embedding = load(code).embedding
+    assert embedding is not None
+    return embedding
+
+
+def _wanting(
+    names: Iterable[str], history: Sequence[Manifest], table: str, catalog: Catalog
+) -> dict[str, PipelineSource]:
+    """The pipelines that embed the rows they bring, by name."""
+    found = {}
+    made = {m.pipeline for m in history if m.collection is not None and m.kind in ("ingest", "replay")}
+    for name in names:
+        if name not in catalog.sources and name not in made:
+            continue  # files that no pipeline took, or one that is gone and never wanted vectors
+        code = catalog.named(name)
+        pipeline = load(code)
+        if pipeline.embedding is not None and pipeline.table == table:
+            found[name] = code
+        elif name in made:
+            wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
+            raise TerminalError(wanted, "none", "Declare one, or delete its sources: `ingestlab delete`.")
+    return found
+
+
+def _origins(history: Iterable[Manifest]) -> dict[str, Origins]:
+    """For each part of rows, by its target: the records of its sources as of its commit.
+
+    Where contents of a source were appended and their parts merged, the latest stands for them.
+    """
+    last: dict[str, SourceRecord] = {}
+    found: dict[str, Origins] = {}
+    for manifest in history:
+        last |= {record.uri: record for record in manifest.sources if record.sha256}
+        for part in manifest.parts:
+            found[part.target] = {uri: last[uri] for uri in part.sources if uri in last}
+    return found
+
+
+def _by_pipeline(
+    rows: Iterable[Part],
+    origins: Mapping[str, Origins],
+    names: Mapping[str, str],
+    codes: Mapping[str, PipelineSource],
+) -> Iterator[tuple[Part, dict[str, dict[str, Piece]]]]:
+    """The pieces of each part by their pipelines; a file that is embedded as a whole is so once."""
+    whole = {name for name, code in codes.items() if embedding_of(code).source == FILE}
+    seen: set[tuple[str, str]] = set()
+    for part in rows:
+        found: dict[str, dict[str, Piece]] = {}
+        for uri, record in origins[part.target].items():
+            name, content = names.get(record.batch, ""), (uri, record.sha256)
+            if name in codes and not (name in whole and content in seen):
+                found.setdefault(name, {})[uri] = _piece(record)
+                seen.add(content)
+        yield part, found
+
+
+def _piece(record: SourceRecord) -> Piece:
+    return Piece(uri=record.uri, path=record.raw, name=file_name(record.uri), sha256=record.sha256)
+
+
+def _kinds(history: Iterable[Manifest]) -> dict[str, str]:
+    """What the table's columns were when they were last published with a value."""
+    profiles = (profiled for manifest in history for profiled in manifest.profile)
+    return {
+        name: str(state["kind"])
+        for profiled in profiles
+        for name, state in profiled.columns.items()
+        if state["kind"] != "null"
+    }

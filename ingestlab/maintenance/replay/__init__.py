@@ -1,0 +1,1 @@
+"""Process kept rejects again."""

@@ -1,0 +1,197 @@
+"""Feeds rejects through the pipeline again: what a job does whose request says `replay`.
+
+The records are read from the raw zone, by the numbers that their rejects carry, so that headers and quotes mean
+what they meant the first time. What passes now is published and leaves the rejects, in one commit; what fails
+again stays, with its new reason. `clean` and the contract see the rejected records alone: a check that compares
+rows does not see those published before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from ingestlab.core.access import check_tenant, shown
+from ingestlab.core.errors import CollectionError, IngestError, StorageError, TerminalError
+from ingestlab.core.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
+from ingestlab.engine.assemble import Batch, assemble
+from ingestlab.engine.commit import abandon, all_or_nothing, publish
+from ingestlab.engine.common_types import settle_types
+from ingestlab.engine.ingest import Context, make_ready, process_all
+from ingestlab.engine.plan import Plan, Target
+from ingestlab.engine.progress import Story
+from ingestlab.engine.task.replay import Mended, Mending, mend, run_again
+from ingestlab.lake.ledger import Lease, batch_lock
+from ingestlab.lake.log import live_vectors
+from ingestlab.maintenance.replay.plan import plan_again
+from ingestlab.maintenance.replay.state import State, by_pipeline, done_before, look_up, selection
+
+
+def replay(request: IngestRequest, context: Context, report: Callable[[Progress], None]) -> IngestResult:
+    """Replays the rejects that a table has of the sources of a request.
+
+    A source that cannot be replayed is one failed outcome; the others are. Of a source whose content changed
+    since, only the rejects of its present content count.
+
+    Args:
+        request: Which sources of which table, and in `replay` which of their rejects.
+        context: The connections to use.
+        report: Is told of every step.
+    """
+    story = Story(request, report)
+    check_tenant(request.tenant, context.settings)
+    with context.ledger.lease() as lease:
+        with story.stage("fetching"):
+            state = look_up(request, context, lease)
+            _tell_known(request, state, story)
+            story.fetched(len(request.sources), 0)
+        for target, uris in by_pipeline(request, state, context, story):
+            try:
+                _replay_into(target, uris, request, state, context, lease, story)
+            except (StorageError, CollectionError) as error:
+                story.unwritten([s for s in request.sources if s.uri in uris], error)
+    return story.result()
+
+
+def _tell_known(request: IngestRequest, state: State, story: Story) -> None:
+    """The outcomes that are certain already: nothing to replay, or done by an earlier try of this job."""
+    for source in request.sources:
+        if source.uri not in state.known:
+            wanted = f"a source of table {request.table}"
+            error = TerminalError(wanted, "one that was never committed", "Ingest it.")
+            story.failed({source.uri: error.to_dict()})
+        elif source.uri not in state.wanted:
+            outcome = _outcome(state.known[source.uri], Tally(), request.table, changed=False)
+            story.ended(outcome, source.uri)
+    for manifest in done_before(request, state):
+        story.committed_before(manifest)
+        for record in manifest.sources:
+            tally = _difference(record, _before(record, manifest, state.history))
+            story.ended(_outcome(record, tally, request.table, manifest.pipeline), record.uri)
+
+
+def _replay_into(
+    target: Target,
+    uris: list[str],
+    request: IngestRequest,
+    state: State,
+    context: Context,
+    lease: Lease,
+    story: Story,
+) -> None:
+    """The same for the sources of one pipeline."""
+    store, ledger, where = context.store, context.ledger, (target.tenant, target.table)
+    ready = make_ready(target, context)
+    if isinstance(ready, IngestError):
+        story.failed(dict.fromkeys(uris, ready.to_dict()))
+        return
+    plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, context)
+    lease.acquire([batch_lock(plan.batch)])
+    with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
+        with story.stage("processing"):
+            receipts = process_all(plan, context, story, run_again)
+            passed = assemble(plan, settle_types(plan, receipts, context.cluster, context.settings))
+            mended = _mend(plan, passed, request, state, context)
+        with story.stage("committing"):
+            story.failed(passed.errors)
+            if any(m.changed for m in mended):
+                batch = _batch(passed, mended, state)
+                story.committed_before(publish(plan, batch, store, ledger, lease, context.vectors))
+            else:
+                abandon(*where, plan.batch, store, ledger, lease, context.vectors)
+    changed = any(m.changed for m in mended)
+    for record in passed.records:
+        tally = _difference(_after(record, state), state.known[record.uri])
+        outcome = _outcome(record, tally, target.table, target.source.name, changed=changed)
+        story.ended(outcome, record.uri)
+
+
+def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]:
+    """The files with vectors of the sources, whose keys the replayed rows must not have."""
+    if target.pipeline.embedding is None or not target.pipeline.embedding.key:
+        return ()
+    mine = set(uris)
+    return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
+
+
+def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, context: Context) -> list[Mended]:
+    """Makes the rejects of the sources that were read again as they are to be, one task a part.
+
+    Raises:
+        TerminalError: Rows were lost or doubled on the way.
+    """
+    settings, uris = context.settings, {r.uri for r in passed.records}
+    chosen = selection(request, [state.known[uri] for uri in sorted(uris)])
+    parts = [p for p in state.rejects if uris & set(p.sources)]
+    work = [
+        Mending(
+            part=part,
+            selection=chosen,
+            verdicts=tuple(v for v in passed.rejects if set(v.sources) & set(part.sources)),
+            batch=plan.batch,
+        )
+        for part in parts
+    ]
+    calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
+    keys = [f"mend-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
+    mended = [Mended.from_dict(m) for _, m in context.cluster.map(mend, calls, keys)]
+    total = sum((r.tally for r in passed.records), Tally())
+    found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
+    if found != (total.rows_in, total.accepted):
+        raise TerminalError(
+            f"{total.rows_in:,} rejects replayed, {total.accepted:,} of them to leave",
+            f"{found[0]:,} and {found[1]:,} in the table",
+            "Nothing was changed. This is a fault in ingestlab or its storage: please report it.",
+        )
+    return sorted(mended, key=lambda m: m.target)
+
+
+def _batch(passed: Batch, mended: Iterable[Mended], state: State) -> Batch:
+    """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
+    changed = [m for m in mended if m.changed]
+    return replace(
+        passed,
+        records=tuple(_after(r, state) for r in passed.records),
+        rejects=tuple(m.left for m in changed if m.left),
+        replaced=tuple(m.target for m in changed),
+        kind="replay",
+    )
+
+
+def _after(replayed: SourceRecord, state: State) -> SourceRecord:
+    """The record of a source whose rejects were replayed; what it says of its content and its run stays."""
+    old, new = state.known[replayed.uri], replayed.tally
+    tally = Tally(
+        rows_in=old.tally.rows_in,
+        accepted=old.tally.accepted + new.accepted,
+        rejected=old.tally.rejected - new.accepted,
+        out=old.tally.out + new.out,
+    )
+    return old.model_copy(update={"tally": tally})
+
+
+def _before(record: SourceRecord, manifest: Manifest, history: Iterable[Manifest]) -> SourceRecord:
+    """What was known of a source right before a commit."""
+    earlier = [r for m in history if m.sequence < manifest.sequence for r in m.sources if r.uri == record.uri]
+    return earlier[-1] if earlier else record
+
+
+def _difference(after: SourceRecord, before: SourceRecord) -> Tally:
+    """A replay in counts: the rejects that a source had, those that passed, and those that it still has."""
+    return Tally(
+        rows_in=before.tally.rejected,
+        accepted=after.tally.accepted - before.tally.accepted,
+        rejected=after.tally.rejected,
+        out=after.tally.out - before.tally.out,
+    )
+
+
+def _outcome(record: SourceRecord, tally: Tally, table: str, pipeline: str = "", *, changed: bool = True) -> Outcome:
+    return Outcome(
+        uri=shown(record.uri),
+        status="committed" if changed else "unchanged",
+        tally=tally,
+        size=record.size,
+        table=table,
+        pipeline=pipeline,
+    )

@@ -1,0 +1,86 @@
+"""What a worker on the queue of notebooks does."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import IngestError, JobStoppedError, TerminalError, TransientError
+from ingestlab.core.messages import NotebookRequest
+from ingestlab.core.models import IngestResult, Outcome, Progress
+from ingestlab.engine.ingest import Context
+from ingestlab.notebook.runner.archive import Kept, keep, run_made_by
+from ingestlab.notebook.runner.kernel import Session, environment_of
+from ingestlab.notebook.runner.source import find, read, with_parameters
+from ingestlab.queue.rq.reporting import Reporter
+from ingestlab.queue.rq.worker import carry_out, in_our_words
+
+LONGEST = 1000  # characters of a cell's error
+
+
+def notebook_job(payload: dict[str, Any]) -> Any:
+    """The function that jobs about notebooks call: a request as plain data in, a result as plain data out."""
+    return carry_out(payload, NotebookRequest, run_notebook)
+
+
+def run_notebook(request: NotebookRequest, context: Context, report: Reporter) -> IngestResult:
+    """Runs a notebook of the worker's own, and keeps it with its page beside the run, however it ends.
+
+    Args:
+        request: Which one, and the values of its parameters.
+        context: Whose settings the notebook finds.
+        report: Is told which cell is at work, and asked whether to stop.
+
+    Raises:
+        TerminalError: There is no such notebook, it has no such parameter, or Jupyter is missing.
+        TransientError: Redis or the lake does not answer, or no kernel comes up.
+    """
+    began, settings = time.monotonic(), context.settings
+    check_tenant(request.tenant, settings)
+    path = find(request.notebook, settings)
+    notebook = with_parameters(read(path), request.parameters)
+    env = environment_of(settings.model_copy(update={"tenant": request.tenant}))
+    session = Session(notebook, path.parent, env)
+    error = _work(session, request.notebook, report)
+    report(Progress(state="committing", files=1, partitions=session.total, partitions_done=session.total))
+    kept = keep(path.stem, notebook, request.run, settings)
+    return IngestResult(
+        run=request.run,
+        job=request.job_id,
+        outcomes=(_outcome(request.notebook, kept, run_made_by(notebook), error),),
+        seconds={"notebook": time.monotonic() - began},
+    )
+
+
+def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
+    """Runs the cells; gives the error that ended them, unless it is worth another try."""
+
+    def look() -> None:
+        note = f"cell {max(1, session.begun)} of {session.total}"
+        done = max(0, session.begun - 1)
+        report(Progress(state="processing", files=1, partitions=session.total, partitions_done=done, note=note))
+        if report.stopped():
+            raise TerminalError(f"{name} to run to its end", "a wish to stop it", "`ingestlab retry` runs it again.")
+
+    try:
+        said = session.run(look)
+    except (Exception, JobStoppedError) as error:
+        failure = in_our_words(error)
+        if isinstance(failure, TransientError):
+            raise
+        session.explain(str(failure))
+        where = f", in cell [{session.begun}] of {name}" if session.begun else ""
+        return TerminalError(failure.expected, failure.got + where, failure.fix)
+    if not said:
+        return None
+    return TerminalError(f"cell [{session.begun}] of {name} to run", said[:LONGEST])
+
+
+def _outcome(name: str, kept: Kept, made: str, error: IngestError | None) -> Outcome:
+    facts = {"notebook": kept.notebook, "page": kept.page, **({"run": made} if made else {})}
+    if error is None:
+        return Outcome(uri=name, status="executed", facts=facts)
+    fix = " ".join(text for text in (error.fix, f"All of it is in {kept.page}.") if text)
+    said = TerminalError(error.expected, error.got, fix)
+    return Outcome(uri=name, status="failed", facts=facts, error=said.to_dict())

@@ -1,0 +1,132 @@
+"""Notebooks as files: where a job finds one, and how values are put into it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ingestlab.core.errors import TerminalError, did_you_mean
+from ingestlab.core.extras import needed
+from ingestlab.core.settings import Settings
+
+NotebookNode = Any  # of nbformat, which the extra `lab` has
+PARAMETERS, INJECTED = "parameters", "injected-parameters"
+
+
+def find(name: str, settings: Settings) -> Path:
+    """The notebook of this name, which a job may run: it lies in a notebooks folder, and no link leads out of it.
+
+    Args:
+        name: Its path below a notebooks folder.
+        settings: Whose `notebooks` are looked through.
+
+    Raises:
+        TerminalError: There is none.
+    """
+    folders = roots(settings)
+    for folder in folders:
+        path = (folder / name).resolve()
+        if path.is_file():
+            if path.is_relative_to(folder):
+                return path
+            fix = "Copy it there: no job follows a link out of the folder."
+            raise TerminalError(f"a notebook that lies in {folder} itself", f"'{name}', which is elsewhere", fix)
+    raise _none(name, folders)
+
+
+def name_of(path: str | Path, settings: Settings) -> str:
+    """What a job calls a notebook: its path below a notebooks folder.
+
+    A producer that has no such folder leaves the check to the worker.
+
+    Args:
+        path: Its path, from here or below a notebooks folder.
+        settings: Whose `notebooks` are looked through.
+
+    Raises:
+        TerminalError: It lies in none of the folders.
+    """
+    given, folders = Path(path).expanduser(), roots(settings)
+    for folder in folders:
+        for candidate in (given, folder / given):
+            real = candidate.resolve()
+            if real.is_file() and real.is_relative_to(folder):
+                return real.relative_to(folder).as_posix()
+    if folders or given.is_absolute():
+        raise _none(str(path), folders)
+    return given.as_posix()
+
+
+def roots(settings: Settings) -> list[Path]:
+    """The notebooks folders that are there."""
+    found = (Path(folder).expanduser().resolve() for folder in settings.notebooks)
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _none(name: str, folders: list[Path]) -> TerminalError:
+    known = [path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.ipynb")]
+    where = ", ".join(map(str, folders)) or "a notebooks folder, of which there is none"
+    fix = did_you_mean(name, known, "Put it there, or add its folder to INGESTLAB_NOTEBOOKS.")
+    return TerminalError(f"a notebook in {where}", f"'{name}'", fix)
+
+
+def read(path: Path) -> NotebookNode:
+    """A notebook from its file.
+
+    Raises:
+        TerminalError: It is not there, or it is no notebook.
+    """
+    nbformat = needed("nbformat", "lab", "notebooks")
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise TerminalError("a notebook", f"nothing at {path}", "Check the path.") from None
+    except nbformat.reader.NotJSONError:
+        raise TerminalError("a notebook, which is JSON", f"something else in {path}", "Check the path.") from None
+
+
+def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
+    """The notebook with a cell that assigns the values, after the one with the defaults.
+
+    Raises:
+        TerminalError: No cell is tagged ``parameters`` or several are, or a name is not assigned in it.
+    """
+    from nbformat.v4 import new_code_cell  # noqa: PLC0415 - the extra `lab` has it
+
+    cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
+    places = [i for i, cell in enumerate(cells) if PARAMETERS in cell.metadata.get("tags", [])]
+    if len(places) > 1:  # the later ones would assign their defaults over what was given
+        got = " and ".join(_told(1 + notebook.cells.index(cells[i]), cells[i].source) for i in places)
+        fix = "Put all defaults into one, or untag the others."
+        raise TerminalError("one cell with the tag 'parameters'", got, fix)
+    if values:
+        if not places:
+            raise TerminalError("a cell with the tag 'parameters'", "none", "Tag the cell that assigns the defaults.")
+        names = _assigned(cells[places[0]].source)
+        for name in values:
+            if name not in names:
+                raise TerminalError(f"a parameter of the notebook ({', '.join(names)})", f"'{name}'", "Check its name.")
+        lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        cell = new_code_cell(f"# given\n{lines}", id=INJECTED, metadata={"tags": [INJECTED]})
+        cells.insert(places[0] + 1, cell)
+    notebook.cells = cells
+    return notebook
+
+
+def _told(number: int, code: str) -> str:
+    """A cell as people find it: by its number from the top, and how it begins."""
+    first = next((line.strip() for line in code.splitlines() if line.strip()), "empty")
+    return f"cell {number} ({first[:60]})"
+
+
+def _assigned(code: str) -> list[str]:
+    """The names that a cell assigns: ``uri = ""``, ``uri: str = ""``."""
+    try:
+        body = ast.parse(code).body
+    except SyntaxError as error:
+        fix = "It is for plain assignments; magics go into another cell."
+        raise TerminalError.wrap(error, "Python in the cell with the tag 'parameters'", fix) from None
+    nodes = [t for n in body for t in (n.targets if isinstance(n, ast.Assign) else [getattr(n, "target", None)])]
+    return [node.id for node in nodes if isinstance(node, ast.Name)]

@@ -1,0 +1,227 @@
+"""Finds pipelines by name or by file name, and loads them from their source text.
+
+A pipeline travels to Dask workers as text with its hash, not as an import: an edited file takes effect on
+the next job, on every machine, with no restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from ingestlab.core.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
+from ingestlab.core.models import Value
+from ingestlab.core.settings import Settings
+from ingestlab.pipeline.pipeline import Pipeline
+
+ENTRY_POINTS = "ingestlab.pipelines"
+_GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
+_IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
+_READERS = {
+    ".csv": ("Csv", "delimiter=None, encoding=None"),
+    ".tsv": ("Csv", "delimiter=None, encoding=None"),
+    ".jsonl": ("JsonLines", "encoding=None"),
+    ".ndjson": ("JsonLines", "encoding=None"),
+    ".json": ("JsonLines", "encoding=None"),  # which says how, if it is one document
+    ".parquet": ("Parquet", ""),
+    ".log": ("Lines", "encoding=None"),
+    ".txt": ("Text", ""),
+    ".html": ("Html", ""),
+    ".htm": ("Html", ""),
+    **dict.fromkeys(_IMAGES, ("Images", "")),
+}
+GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferred, there is no contract
+    suffix: _GENERIC.format(name=name, options=options) for suffix, (name, options) in _READERS.items()
+}
+_MODULE = "ingestlab_pipeline_"  # what the names of the modules of pipelines start with
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class PipelineSource(Value):
+    """The text of a pipeline, and where it came from."""
+
+    name: str
+    origin: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the code: part of every run's provenance."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The pipelines that there are at one moment, by name."""
+
+    sources: Mapping[str, PipelineSource]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def read(cls, settings: Settings) -> Catalog:
+        """Reads the folders of the settings, then the entry points; the first of a name counts."""
+        found: dict[str, PipelineSource] = {}
+        for source in [*_from_folders(settings), *_from_entry_points()]:
+            found.setdefault(source.name, source)
+        return cls(found, settings.pipelines)
+
+    def named(self, name: str) -> PipelineSource:
+        """The pipeline of this name; raises TerminalError with the names there are."""
+        if name not in self.sources:
+            have = ", ".join(sorted(self.sources)) or "there is none"
+            raise TerminalError(
+                f"a pipeline in {', '.join(self.folders)} ({have})",
+                f"'{name}'",
+                did_you_mean(name, self.sources, "Check the name, or set INGESTLAB_PIPELINES."),
+            )
+        return self.sources[name]
+
+    def matching(self, filename: str, table: str) -> PipelineSource:
+        """The pipeline whose patterns match a file's name, else the generic one of its format.
+
+        Raises:
+            TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
+        """
+        broken: dict[PipelineSource, TerminalError] = {}
+        hits = [s for s in self.sources.values() if _takes(s, filename, broken)]
+        if len(hits) > 1:
+            names = ", ".join(s.name for s in hits)
+            raise TerminalError(f"one pipeline that matches {filename}", f"{len(hits)}: {names}", "Name one of them.")
+        if broken and not hits:
+            # The file may be meant for the pipeline that is being edited: better none than another.
+            meant = [source for source in broken if _names(source, filename)]
+            raise broken[meant[0] if meant else next(iter(broken))]
+        return hits[0] if hits else generic(filename, table)
+
+
+def generic(filename: str, table: str) -> PipelineSource:
+    """The pipeline for files that none matches: read as the format says, types inferred."""
+    stem = filename.lower()
+    for suffix in PACKED:
+        stem = stem.removesuffix(suffix)
+    for suffix, text in GENERIC.items():
+        if stem.endswith(suffix):
+            return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
+    if filename.lower().endswith(ARCHIVES):
+        raise TerminalError(
+            "a file that some pipeline matches: nobody says what to read in an archive, and into which table",
+            f"the archive '{filename}'",
+            'Write a pipeline with reader=Archive(reader=Csv(), members="*.csv"), and name it with --pipeline.',
+        )
+    raise TerminalError(
+        f"a file that some pipeline matches, or a format known by its suffix ({', '.join(GENERIC)})",
+        f"'{filename}'",
+        "Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
+    )
+
+
+@lru_cache(maxsize=64)
+def load(source: PipelineSource) -> Pipeline:
+    """Runs a pipeline's text as a module and gives its ``PIPELINE``, named and checked.
+
+    Raises:
+        TerminalError: The text does not run, or declares no pipeline.
+    """
+    module = ModuleType(f"{_MODULE}{source.name.replace('-', '_').replace('.', '_')}_{source.sha256[:12]}")
+    module.__file__ = source.origin
+    sys.modules[module.__name__] = module  # pandera and pickle look a class's module up
+    filename = f"<{source.origin} {source.sha256[:8]}>"
+    linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    try:
+        exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
+    except BaseException as error:  # a user's file may raise anything
+        let_pass(error)
+        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+    pipeline = getattr(module, "PIPELINE", None)
+    if not isinstance(pipeline, Pipeline):
+        raise TerminalError(
+            f"PIPELINE = Pipeline(...) in {source.origin}", f"{type(pipeline).__name__}", "Declare one at its end."
+        )
+    return pipeline.named(source.name)
+
+
+def check_syntax(source: PipelineSource) -> None:
+    """Reads a pipeline's text without running it; raises TerminalError if it is no Python."""
+    try:
+        compile(source.text, f"<{source.origin} {source.sha256[:8]}>", "exec")
+    except (SyntaxError, ValueError) as error:  # the latter: a null byte
+        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+
+
+def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
+    """An exception from a pipeline's code in our words, with the line of the file that it came from."""
+    lines = [
+        (str(frame.f_globals.get("__file__")), number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(_MODULE)
+    ]
+    text = words_of(error)
+    if isinstance(error, SyntaxError):
+        text = error.msg
+        lines.append((str(error.filename).removeprefix("<").rsplit(" ", 1)[0], error.lineno or 0))
+    place = ", in {}, line {}".format(*lines[-1]) if lines else ""
+    if isinstance(error, IngestError):
+        return TerminalError(f"{expected}, with {error.expected}", error.got + place, error.fix or fix)
+    return TerminalError(expected, f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}", fix)
+
+
+def _names(source: PipelineSource, filename: str) -> bool:
+    """Whether the text of a pipeline that does not load has a pattern for a file's name."""
+    texts = re.findall(r"""["']([^"'\n]*[*?.][^"'\n]*)["']""", source.text)
+    return any(fnmatchcase(filename.lower(), text.lower()) for text in texts)
+
+
+def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, TerminalError]) -> bool:
+    try:
+        patterns = load(source).matches
+    except TerminalError as error:
+        broken[source] = error
+        return False
+    return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
+
+
+def _from_folders(settings: Settings) -> Iterator[PipelineSource]:
+    for folder in settings.pipelines:
+        for file in sorted(Path(folder).expanduser().glob("*.py")):
+            if not file.name.startswith("_"):
+                yield PipelineSource(name=file.stem, origin=str(file), text=_text(file))
+
+
+def _from_entry_points() -> Iterator[PipelineSource]:
+    for name, file in _entry_point_files().items():
+        yield PipelineSource(name=name, origin=file, text=_text(Path(file)))
+
+
+@cache
+def _entry_point_files() -> dict[str, str]:
+    """Looking through all installed packages takes milliseconds, so it is done once a process."""
+    return {point.name: _file_of(point.module) for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _file_of(module: str) -> str:
+    """The file of an installed module; of one that is not there its name, which is reported when it is read."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    return spec.origin if spec and spec.origin else module
+
+
+def _text(file: Path) -> str:
+    """The text of a pipeline; of a file that cannot be read a text that says so when it is run."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        return f"raise RuntimeError({str(error)!r})\n"

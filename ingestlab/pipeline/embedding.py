@@ -1,0 +1,229 @@
+"""What a user declares of vectors: which text or image of a row, by which model, into which collection.
+
+Models are named the way URLs are: ``scheme:target?option=value``. Nothing is loaded here, so that a pipeline
+can be looked at where its model is not installed; :mod:`ingestlab.analytics.embedders.registry` loads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+from urllib.parse import parse_qsl
+
+from ingestlab.core.errors import TerminalError
+
+Kind = Literal["text", "image"]
+Metric = Literal["COSINE", "IP", "L2"]
+Index = Literal["HNSW", "AUTOINDEX"]
+Model = str | Callable[[Any], Any]
+
+FILE = "file"  # as a source: the bytes of the source file itself
+COLLECTION = r"[A-Za-z_][A-Za-z0-9_]{0,199}"  # Milvus's own rule, with room for a suffix
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "wordllama": "text",
+        "sentence-transformers": "text",
+        "onnx-text": "text",
+        "hog": "image",
+        "timm": "image",
+        "efficientnet_lite0": "image",
+        "onnx-image": "image",
+        "ultralytics": "image",
+    }
+)
+_NEEDS_TARGET = ("sentence-transformers", "onnx-text", "timm", "onnx-image", "ultralytics")
+_ON_TORCH = ("sentence-transformers", "timm", "efficientnet_lite0", "ultralytics")
+DETECTORS = ("ultralytics",)  # of KINDS, those that also find objects
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A model's name, understood."""
+
+    scheme: str
+    target: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def spell(model: str) -> Spelling:
+    """Understands ``scheme:target?option=value``.
+
+    Raises:
+        TerminalError: The scheme is unknown, a target is missing or too much, or the options are no options.
+    """
+    name, asked, query = model.partition("?")
+    scheme, _, target = name.partition(":")
+    if scheme not in KINDS:
+        wanted = f"a model among {', '.join(KINDS)}, or a function"
+        raise TerminalError(wanted, repr(model), "E.g. 'wordllama', 'timm:resnet18', 'onnx-text:models/mini'.")
+    if bool(target) != (scheme in _NEEDS_TARGET):
+        wanted = f"'{scheme}:<model or path>'" if scheme in _NEEDS_TARGET else f"'{scheme}' with nothing after it"
+        raise TerminalError(wanted, repr(model), "See ingestlab.analytics.embedders.registry for how models are named.")
+    try:
+        options = dict(parse_qsl(query, strict_parsing=True))
+    except ValueError:
+        options = {}
+    if bool(asked) != bool(options) or "" in options:
+        raise TerminalError("options as name=value, joined by '&'", repr(model), "E.g. 'hog?size=64'.")
+    return Spelling(scheme, target, options)
+
+
+def resources_of(model: Model) -> dict[str, float]:
+    """What a model would like of a Dask worker; a cluster that has none of it can do without."""
+    if isinstance(model, str):
+        return {"GPU": 1} if spell(model).scheme in _ON_TORCH else {}
+    return dict(getattr(model, "resources", {}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How a long text becomes chunks, each with a vector of its own.
+
+    Attributes:
+        size: Most characters of the text in one chunk; the prefix comes on top.
+        overlap: Most characters that a chunk repeats of the one before it.
+        prefix: Columns whose values begin every chunk, e.g. a document's name and summary: a chunk from its
+            middle says little by itself of what it is about. Missing ones are left out.
+
+    Raises:
+        TerminalError: The sizes make no sense.
+    """
+
+    size: int = 1000
+    overlap: int = 0
+    prefix: str | Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", _columns(self.prefix, "Split.prefix"))
+        if self.size < 1 or not 0 <= self.overlap < self.size:
+            got = f"size={self.size}, overlap={self.overlap}"
+            raise TerminalError("a size of at least 1 and an overlap from 0 to below it", got, "E.g. 1000 and 100.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Which vectors go with the rows of a table.
+
+    A row whose text is null or blank, or whose file is empty, is published without a vector, and counted among the
+    run's rules as ``embedding:no text``. A row of which no vector can be made is a reject: the model raises for it
+    (``embed:ValueError``), or gives NaN (``embed:nan``) or zeros, which have no direction (``embed:zero``, where
+    vectors are normalised or compared by COSINE); so is one whose key is null or that of another row of its file
+    (``vector:key``), or whose text or payload no field can hold (``vector:too long``). See docs/embeddings.md.
+
+    Attributes:
+        source: The column that holds the texts (or the bytes of images), or ``"file"``: the source file itself.
+        model: Its name, e.g. ``"wordllama"`` (texts, offline, 256 numbers), ``"hog"`` (images, offline),
+            ``"sentence-transformers:<model or folder>"``, ``"timm:<model>"``; see
+                :mod:`ingestlab.analytics.embedders.registry`.
+            Or a function of a list of texts (or bytes) that gives as many vectors, as an array or lists. It may
+            carry attributes: ``name``, ``version``, ``kind`` ("text" or "image"), ``batch`` (how many it is
+            given at a time) and ``resources`` (of Dask, e.g. ``{"GPU": 1}``).
+        collection: Name of the collection; made of the table's name if not given.
+        key: Columns that tell a row from the others of its source; its number in the source if none is given.
+        payload: Columns that go along with the vector.
+        truncate: Those of them, and ``"text"``, whose texts may be cut to the 65,535 bytes that Milvus can hold.
+        split: How long texts are cut; None embeds each as one.
+        normalise: Whether vectors are made one unit long.
+        metric: How vectors are compared.
+        index: How they are searched.
+        batch: Most texts or images at a time; None is what suits the model.
+
+    Raises:
+        TerminalError: One of these cannot be.
+    """
+
+    source: str
+    model: Model = "wordllama"
+    collection: str = ""
+    key: str | Sequence[str] = ()
+    payload: str | Sequence[str] = ()
+    truncate: str | Sequence[str] = ()
+    split: Split | None = None
+    normalise: bool = True
+    metric: Metric = "COSINE"
+    index: Index = "HNSW"
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("key", "payload", "truncate"):
+            object.__setattr__(self, name, _columns(getattr(self, name), f"Embedding.{name}"))
+        self._check_words()
+        self._check_source()
+        if unknown := [name for name in self.truncate if name not in {"text", *self.payload}]:
+            wanted = "'text' or columns of its payload as Embedding.truncate"
+            raise TerminalError(wanted, repr(unknown[0]), "In the lake nothing is cut.")
+
+    @property
+    def kind(self) -> Kind:
+        """What the model takes: texts or the bytes of images."""
+        if isinstance(self.model, str):
+            return KINDS[spell(self.model).scheme]
+        return getattr(self.model, "kind", None) or ("image" if self.source == FILE else "text")
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What the model would like of a Dask worker; see :func:`resources_of`."""
+        return resources_of(self.model)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that are needed."""
+        source = () if self.source == FILE else (self.source,)
+        prefix = self.split.prefix if self.split else ()
+        return tuple(dict.fromkeys([*source, *prefix, *self.key, *self.payload]))
+
+    @property
+    def inputs(self) -> str:
+        """What of a row the model is given, in words."""
+        if self.source == FILE:
+            return "whole files"
+        if not self.split:
+            return f"column {self.source}"
+        after = f" after {', '.join(self.split.prefix)}" if self.split.prefix else ""
+        overlap = f", {self.split.overlap} of them twice" if self.split.overlap else ""
+        return f"column {self.source} in chunks of {self.split.size} characters{overlap}{after}"
+
+    def named(self, table: str) -> Embedding:
+        """The same with a collection: the declared one, or the table's name with ``_`` for what Milvus forbids."""
+        name = self.collection or re.sub(r"\W", "_", table, flags=re.ASCII)
+        return replace(self, collection=name if re.match(r"[A-Za-z_]", name) else f"_{name}")
+
+    def _check_words(self) -> None:
+        if self.metric not in get_args(Metric):
+            raise TerminalError(f"one of {', '.join(get_args(Metric))} as metric", repr(self.metric), _SEE)
+        if self.index not in get_args(Index):
+            raise TerminalError(f"one of {', '.join(get_args(Index))} as index", repr(self.index), _SEE)
+        if self.batch is not None and self.batch < 1:
+            raise TerminalError("at least 1 as batch", repr(self.batch), "Leave it out for what suits the model.")
+        if self.collection and not re.fullmatch(COLLECTION, self.collection):
+            wanted = "a collection's name of letters, digits and '_', no digit first"
+            raise TerminalError(wanted, repr(self.collection), "That is Milvus's rule.")
+
+    def _check_source(self) -> None:
+        if not self.source or not isinstance(self.source, str):
+            raise TerminalError("a column, or 'file', as source of an Embedding", repr(self.source), _SEE)
+        if not isinstance(self.model, str) and not callable(self.model):
+            raise TerminalError("a model's name or a function as model", type(self.model).__name__, _SEE)
+        if self.kind not in get_args(Kind):
+            raise TerminalError(f"one of {', '.join(get_args(Kind))} as kind of a function", repr(self.kind), _SEE)
+        if self.source == FILE and self.kind == "text":
+            wanted = "a model of images for the source 'file'"
+            raise TerminalError(wanted, f"{self.model!r}", "Name the column that holds the text, or another model.")
+        if self.split and self.kind == "image":
+            raise TerminalError("a Split with a model of texts", f"{self.model!r}", "Images stay whole: leave it out.")
+
+
+_SEE = "See the documentation of ingestlab.Embedding."
+
+
+def _columns(names: str | Sequence[str], what: str) -> tuple[str, ...]:
+    """Column names as a tuple, each once."""
+    given = (names,) if isinstance(names, str) else tuple(names)
+    if not all(isinstance(name, str) and name for name in given):
+        raise TerminalError(f"names of columns as {what}", repr(names), _SEE)
+    if len(set(given)) < len(given):
+        raise TerminalError(f"each column once in {what}", repr(names), "Name each once.")
+    return given

@@ -1,0 +1,122 @@
+"""What a user declares: a reader, a pure cleaning function, a contract, and where the rows go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import NAME
+from ingestlab.interfaces import DriftReader, Reader, SchemaDrift
+from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
+from ingestlab.pipeline.embedding import Embedding
+from ingestlab.pipeline.reference import Reference, check_references
+
+COLUMN = r"[^\W\d_]\w*"  # of `partition_by`
+WriteDisposition = Literal["append", "replace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """How the files of one kind become rows of one table.
+
+    Attributes:
+        reader: The format, e.g. ``Csv(columns={...})``.
+        clean: Frame in, frame out, pure. The index identifies the source row and must be kept: a row that
+            is dropped is recorded as a reject, rows made out of one share its index. Frames are pandas on
+            Arrow; a function whose argument is annotated as ``polars.DataFrame`` gets that, with the
+            source row in the column ``_row``. Its further parameters are names of `references`.
+        contract: A pandera model or schema. Rows that break it go to the rejects. A check that compares rows,
+            such as ``unique``, sees those of one task: one piece of a big file, or some small files.
+        table: Name of the table; the pipeline's own name if not given.
+        matches: Shell patterns of the file names that this pipeline takes when none is named.
+        write_disposition: Whether a changed source adds rows or replaces its earlier ones.
+        partition_by: Columns that become folders, ``day=2017-10-23/``. A row that is null there is rejected.
+        schema_drift: What becomes of columns that the reader's declaration does not know, and of values that
+            are not of their column's type. ``"freeze"``: such columns fail the file, such values reject their
+            row. ``"evolve"``: such columns join the table with the type that their values have in this part,
+            and a column with such values becomes of a wider type in this part (integer, then float, then
+            text; date, then time, then text). ``"discard_row"``: a row with either is rejected by the rule
+            ``drift``. ``"discard_value"``: such columns are dropped and such values become null, counted
+            among a run's rules as ``column:discarded``. None leaves it to the reader's `extra_columns`.
+            A declared column that is missing fails the file in any case, unless it is `optional`.
+        max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
+            it is published. None lets every file pass but one whose rows are all rejected, unless it was
+            `clean` that left all of them out; 1 lets that one pass, too.
+        aggregates: Measures of groups of the published rows, by name, which are always up to date; see
+            :class:`ingestlab.pipeline.aggregate.Aggregate`.
+        embedding: Vectors of the published rows, computed with them and searchable in Milvus; see
+            :class:`ingestlab.Embedding`.
+        references: Small tables in which `clean` looks things up, by the names of its further parameters:
+            ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
+            that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
+        description: One line for ``ingestlab pipelines``.
+    """
+
+    reader: Reader
+    clean: Callable[..., Any] | None = None
+    contract: Any = None
+    table: str = ""
+    matches: Sequence[str] = ()
+    write_disposition: WriteDisposition = "append"
+    partition_by: str | Sequence[str] = ()
+    schema_drift: SchemaDrift | None = None
+    max_reject_ratio: float | None = None
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    embedding: Embedding | None = None
+    description: str = ""
+    name: str = ""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """`partition_by` as a tuple."""
+        return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What its reader and its embedding would like of a Dask worker; they take turns in a task."""
+        wanted: dict[str, float] = dict(getattr(self.reader, "resources", {}))
+        for name, count in (self.embedding.resources if self.embedding else {}).items():
+            wanted[name] = max(count, wanted.get(name, 0))
+        return wanted
+
+    def named(self, name: str) -> Pipeline:
+        """The pipeline under the name of its file.
+
+        Raises:
+            TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
+                `max_reject_ratio` is no share, its `references` are not what `clean` takes, or its reader knows
+                nothing of `schema_drift`.
+        """
+        table = self.table or name
+        if not re.fullmatch(NAME, table) or "__" in table:
+            wanted = f"a table name of letters, digits, '.', single '_' and '-' for pipeline '{name}'"
+            raise TerminalError(wanted, f"{table!r}", "It becomes a folder's name, beside <table>__rejects.")
+        for column in self.folders:
+            if not re.fullmatch(COLUMN, column):
+                wanted = f"columns of letters, digits and '_', a letter first, as partition_by of pipeline '{name}'"
+                raise TerminalError(wanted, f"{column!r}", "It becomes a folder's name; readers skip those with a '_'.")
+        if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio <= 1:
+            wanted = f"a share from 0 to 1 as max_reject_ratio of pipeline '{name}'"
+            raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
+        check_aggregates(self.aggregates, self.folders, name)
+        check_references(self.references, self.clean, name)
+        embedding = self.embedding.named(table) if self.embedding else None
+        reader = _told(self.reader, self.schema_drift, name)
+        return replace(self, name=name, table=table, reader=reader, embedding=embedding)
+
+
+def _told(reader: Reader, word: SchemaDrift | None, name: str) -> Reader:
+    """A reader under a pipeline's `schema_drift`."""
+    if word is None:
+        return reader
+    if word not in get_args(SchemaDrift):
+        wanted = f"one of {', '.join(get_args(SchemaDrift))} as schema_drift of pipeline '{name}'"
+        raise TerminalError(wanted, repr(word), "See Pipeline's documentation.")
+    if not isinstance(reader, DriftReader):
+        wanted = f"a reader that knows schema_drift in pipeline '{name}'"
+        raise TerminalError(wanted, type(reader).__name__, "Leave schema_drift out: all its columns are its own.")
+    return reader.drifting(word)

@@ -1,0 +1,71 @@
+"""What a user declares of a small table beside the data, in which `clean` looks things up."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ingestlab.core.errors import TerminalError
+
+if TYPE_CHECKING:
+    from ingestlab.interfaces import Reader
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A small table, e.g. of airports, that `clean` gets beside its frame.
+
+    A job looks once which content the table has now, and all of its tasks see that one. Each process that works
+    on them reads it once, and keeps it in memory.
+
+    Attributes:
+        uri: Where the table is: anything that could be submitted. A relative one is beside the pipeline's file,
+            or if there is none, below ``INGESTLAB_REFERENCES``.
+        reader: Its format, e.g. ``Csv(columns={...})``, any but `Archive`. A record that it cannot read fails the
+            files of the job.
+    """
+
+    uri: str
+    reader: Reader
+
+
+def check_references(references: Mapping[str, Reference], clean: Callable[..., Any] | None, pipeline: str) -> None:
+    """Whether the references of a pipeline are what its `clean` takes beside the frame.
+
+    Raises:
+        TerminalError: A parameter has no reference, or a reference no parameter.
+    """
+    for name, reference in references.items():
+        if not isinstance(reference, Reference):
+            wanted = f"a Reference as '{name}' in references of pipeline '{pipeline}'"
+            raise TerminalError(wanted, type(reference).__name__, "Write Reference('airports.csv', Csv(...)).")
+        if not reference.uri:
+            wanted = f"the path or URI of the reference '{name}' of pipeline '{pipeline}'"
+            raise TerminalError(wanted, "an empty text", "Say where it is.")
+    taken, needed, any_name = _parameters(clean)
+    for name in needed:
+        if name not in references:
+            wanted = f"a reference '{name}', which clean of '{pipeline}' takes beside the frame"
+            raise TerminalError(wanted, _listed(references), f"Add '{name}' to references, or drop the parameter.")
+    for name in references:
+        if name not in taken and not any_name:
+            wanted = f"clean of '{pipeline}' to take the reference '{name}'"
+            got = f"the further parameters {_listed(taken)}" if clean else "no clean"
+            raise TerminalError(wanted, got, f"Write clean(df, {name}), or drop the reference.")
+
+
+def _parameters(clean: Callable[..., Any] | None) -> tuple[list[str], list[str], bool]:
+    """The names that a function takes beside its frame, those that it needs, and whether it takes any other."""
+    try:
+        found = list(inspect.signature(clean).parameters.values())[1:] if clean else []
+    except (TypeError, ValueError):  # not callable, which shows when it is called; or a built-in that tells nothing
+        return [], [], True
+    named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [p for p in found if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [p.name for p in named], [p.name for p in needed], any(p.kind is p.VAR_KEYWORD for p in found)
+
+
+def _listed(names: object) -> str:
+    return ", ".join(names) if isinstance(names, Mapping | list) and names else "none"

@@ -1,0 +1,1 @@
+"""The broker RQ: the only home of its client and keys."""

@@ -1,0 +1,94 @@
+"""The RQ job of a request: what a message on the queue may make a worker do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rq.exceptions import AbandonedJobError, DeserializationError
+from rq.job import Job, JobStatus
+
+from ingestlab.core import errors
+from ingestlab.core.access import shown
+from ingestlab.core.archive_uri import label
+from ingestlab.core.models import Progress
+from ingestlab.queue.rq.queueing import WISH, asked_to_stop
+from ingestlab.queue.rq.results import uris_of
+from ingestlab.queue.rq.serializer import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
+
+DEATHS = 3  # so many workers may die at a job before the job is blamed
+SHOWN = 5  # files that its error names
+
+
+class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
+    """The error of that name, of RQ's class too: RQ looks for it when it logs a job that it cannot read."""
+
+
+class IngestJob(Job):
+    """A job that is one allowed function called with plain data."""
+
+    success_callback = failure_callback = stopped_callback = None  # RQ would call whatever function a message names
+    abandoned = False  # its worker has died
+
+    def set_status(self, status: JobStatus, pipeline: Any = None) -> None:
+        """As RQ does, but for one case.
+
+        RQ calls a job scheduled before it schedules it, and a worker that died in between would lose the job:
+        here both happen in the pipeline that schedules it.
+        """
+        if status == JobStatus.SCHEDULED and pipeline is None:
+            self._status = status
+        else:
+            super().set_status(status, pipeline)
+
+    def get_retry_interval(self) -> int:
+        """Seconds before the next try: none after the death of a worker."""
+        return 0 if self.abandoned else super().get_retry_interval()
+
+    def _deserialize_data(self) -> None:
+        try:
+            super()._deserialize_data()  # type: ignore[no-untyped-call]
+        except DeserializationError as error:
+            self.retries_left = 0  # it will never be readable
+            cause = error.__cause__
+            if isinstance(cause, errors.UndecodableJobError):
+                raise UndecodableJobError(cause.expected, cause.got, cause.fix) from None
+            raise UndecodableJobError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
+
+    def _execute(self) -> Any:
+        name, args, kwargs = self.func_name, self.args, self.kwargs
+        if name in tuple(ALLOWED) and isinstance(args, list) and len(args) == 1 and kwargs == {}:
+            return super()._execute()
+        self.retries_left = 0
+        expected = f"a job that calls {JOB_FUNCTION} or {NOTEBOOK_FUNCTION} with one request"
+        got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
+        raise UndecodableJobError(expected, got, "No other function is run. Enqueue with `ingestlab submit`.")
+
+
+def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
+    """RQ calls this for every error of a job, and before it decides about one whose worker has died."""
+    if not issubclass(kind, AbandonedJobError):
+        return
+    deaths = job.meta["deaths"] = int(job.meta.get("deaths", 0)) + 1
+    unwanted = asked_to_stop(job)
+    if deaths < DEATHS and not unwanted:
+        job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
+        return
+    job.retries_left = 0
+    error = errors.TerminalError(*WISH) if unwanted else _story(job, deaths)
+    job.meta["error"] = error.to_dict()
+    job.save_meta()  # type: ignore[no-untyped-call]
+
+
+def _story(job: IngestJob, deaths: int) -> errors.TerminalError:
+    """What is known of a job that has ended its workers: where it was, and with which files."""
+    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(job)
+    names = ", ".join(label(shown(uri)) for uri in uris[:SHOWN]) + (
+        f" and {len(uris) - SHOWN:,} more" * (len(uris) > SHOWN)
+    )
+    done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
+    got = f"{deaths} that died (job abandoned: {deaths} workers died while running it"
+    return errors.TerminalError(
+        "a worker that lives through the job",
+        f"{got}; the last stage was '{progress.state}', {done}; its files are {names})",
+        "See the workers' logs: was there memory enough? Submit the files one by one to find the one that does it.",
+    )

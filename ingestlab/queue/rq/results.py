@@ -1,0 +1,199 @@
+"""What is remembered of a run, and what its jobs' ends mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from html import escape
+from typing import Any, Literal, get_args
+
+from rq.exceptions import DeserializationError
+from rq.job import Job, JobStatus
+
+from ingestlab.core.archive_uri import container
+from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.core.messages import NotebookRequest, decode, subjects
+from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
+from ingestlab.core.settings import Settings
+from ingestlab.lake import layout
+from ingestlab.lake.storage.store import open_store
+from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
+_ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
+
+
+class JobRef(Value):
+    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
+
+    id: str
+    run: str
+
+
+class RunRecord(Value):
+    """What Redis remembers of a submission."""
+
+    id: str
+    queue: str
+    tenant: str
+    pipeline: str | None
+    files: int
+    jobs: tuple[JobRef, ...]
+    at: float = 0.0
+
+
+class RunResult(Value):
+    """How a run ended."""
+
+    run: str
+    state: Literal["finished", "failed"]
+    outcomes: tuple[Outcome, ...]
+    tally: Tally
+    rules: dict[str, int]
+    parquet_bytes: int
+    tables: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The sources that failed."""
+        return tuple(o for o in self.outcomes if o.status == "failed")
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
+        facts = self.outcomes[0].facts if self.outcomes else {}
+        return {name: facts[name] for name in ("notebook", "page", "run") if name in facts}
+
+    def count(self, status: str) -> int:
+        """How many sources ended in a status."""
+        return sum(o.status == status for o in self.outcomes)
+
+    def _repr_html_(self) -> str:
+        t = self.tally
+        facts = {
+            "run": f"{self.run} ({self.state})",
+            "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
+            "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
+            "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
+            "tables": ", ".join(self.tables),
+            **{f"its {name}": where for name, where in self.kept.items()},
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items() if value)
+        return f"<table>{rows}</table>"
+
+
+def overall(states: list[Progress]) -> State:
+    """The state of a run whose jobs are in `states`: that of the job which is furthest on, until all have ended."""
+    for state in _ORDER:
+        if any(p.state == state for p in states):
+            return state
+    return "failed" if all(p.state == "failed" for p in states) else "finished"
+
+
+def share_of(p: Progress) -> float:
+    """How much of a job is done, 0 to 1: a guess by its state and what is counted in it."""
+    if p.state == "fetching":
+        return 0.3 * p.files_done / max(1, p.files)
+    if p.state == "processing":
+        return 0.3 + 0.65 * p.partitions_done / max(1, p.partitions)
+    return {"committing": 0.95, "finished": 1.0, "failed": 1.0}.get(p.state, 0.0)
+
+
+def progress_of(result: IngestResult) -> Progress:
+    """The progress of a job that has ended so."""
+    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
+    failed = tuple(o for o in result.outcomes if o.status == "failed")
+    return Progress(
+        state="failed" if len(failed) == len(result.outcomes) else "finished",
+        files=len(result.outcomes),
+        files_done=len(result.outcomes),
+        bytes=sum(o.size for o in result.outcomes),
+        rows=total.rows_in,
+        rejected=total.rejected,
+        failed=len(failed),
+        failures=failed,
+    )
+
+
+def failed_result(ref: JobRef, job: Job) -> IngestResult:
+    """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
+    error = job.meta.get("error") or error_of(job).to_dict()
+    return completed(kept_of(job) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+
+
+def kept_of(job: Job) -> IngestResult | None:
+    """How some files of a job had ended, before it failed as a whole."""
+    kept = job.meta.get("kept")
+    return IngestResult.from_dict(kept) if kept else None
+
+
+def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) -> IngestResult:
+    """A result with an outcome for each source: the error, where it has none."""
+    done = [outcome for outcome in result.outcomes if outcome.status != "failed"]
+    known = {outcome.uri for outcome in done} | {container(outcome.uri) for outcome in done}
+    failed = [Outcome(uri=uri, status="failed", error=error) for uri in uris if uri not in known]
+    return result.model_copy(update={"outcomes": (*done, *failed)})
+
+
+def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
+    """What the lake has of a job that has ended: its request, and its result."""
+    store = open_store(settings.lake_url, settings.storage_options)
+    try:
+        return dict(json.loads(store.read(layout.run_record(ref.run, ref.id))))
+    except FileNotFoundError:
+        return None
+
+
+def unknown_result(ref: JobRef) -> IngestResult:
+    """The outcome of a job that nobody remembers."""
+    error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+    return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
+
+
+def uris_of(job: Job) -> tuple[str, ...]:
+    """What a job is about; one question mark where its message cannot be read."""
+    try:
+        return subjects(decode(job.args[0]))
+    except (UndecodableJobError, DeserializationError, IndexError):
+        return ("?",)
+
+
+def error_of(job: Job) -> IngestError:
+    """Why a job ended without a word of its own: from what RQ has kept of it."""
+    status = job.get_status(refresh=False)
+    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
+        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
+    latest = job.latest_result()
+    words = (latest.exc_string if latest else None) or "no word of its worker"
+    if REFUSAL in words:
+        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return TerminalError("a worker of ingestlab's class for the job", got, fix)
+    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
+
+
+def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
+    """A run that Redis has forgotten, as the lake's records tell it; None if they do not."""
+    store = open_store(settings.lake_url, settings.storage_options)
+    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
+    if not records:
+        return None
+    requests = [decode(r["request"]) for r in records]
+    first = requests[0]
+    return RunRecord(
+        id=run,
+        queue=records[0]["queue"],
+        tenant=first.tenant,
+        pipeline=None if isinstance(first, NotebookRequest) else first.pipeline,
+        files=sum(len(subjects(r)) for r in requests),
+        jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
+        at=min(datetime.fromisoformat(r["at"]).timestamp() for r in records),
+    )
+
+
+def runs_in_lake(settings: Settings) -> list[str]:
+    """The runs of which the lake has records, the newest first: their ids begin with the time."""
+    store, folder = open_store(settings.lake_url, settings.storage_options), layout.run_records()
+    return sorted({path[len(folder) + 1 :].split("/")[0] for path in store.walk(folder)}, reverse=True)

@@ -1,0 +1,283 @@
+"""What a commit does to the vectors: an index of the lake, brought up to date before the manifest says so.
+
+Published vectors lie in the lake, in the table `<table>__vectors`; a collection in Milvus is made of them and can
+be made again. A commit writes its rows into the collection, then its manifest, then takes out what it has
+superseded. One that dies before its manifest is undone: the rows of its sources go, and those that the lake
+has of them come back.
+
+A commit of the kind "reembed" fills a target beside the one in use. When its manifest is there, the name is
+switched to that target, and the old one is dropped; undone, the new one is. No other commit may add vectors to
+the collection meanwhile: the intents of those that do are its readers' locks, and its own lock is the writer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab.core.errors import CollectionError, TransientError
+from ingestlab.core.models import Manifest, Part, Value
+from ingestlab.core.settings import Settings
+from ingestlab.executors.dask import Cluster
+from ingestlab.interfaces import Store
+from ingestlab.lake.log import embedded, live_vectors
+from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.milvus.vector_rows import shortened
+from ingestlab.sinks.milvus.vectors import Collection, VectorStore, Where, open_vectors
+
+_IDENTITY = ("pk", "source", "run")
+ROWS = 10_000  # that a task holds at a time
+_DOUBLE = "Nothing was published. Name columns in Embedding.key that tell the rows of a file apart."
+MANY = 2_000  # rows of one commit that are worth settling: that takes Milvus Lite about as long as writing them
+_TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "milvus_attempts")  # what tasks must know
+
+
+class Upload(Value):
+    """What one task needs, to bring a file of vectors into a collection."""
+
+    path: str
+    collection: str
+    settings: dict[str, Any]
+    sources: tuple[str, ...] = ()  # only those of these URIs; all if empty
+    truncate: tuple[str, ...] = ()  # columns whose texts may be cut
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Brings collections in line with commits; connects when the first commit has vectors."""
+
+    settings: Settings
+    store: Store
+    cluster: Cluster
+
+    def require(self) -> None:
+        """Raises TerminalError if no vector store is named, or pymilvus is missing."""
+        _ = self._db
+
+    def check(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Whether vectors of a table may go where its pipeline wants them; before any is made.
+
+        Args:
+            wanted: As far as it is known: the kinds of its payload do not count.
+            history: Gives the manifests of the table; asked only if the server has no such collection.
+
+        Raises:
+            TransientError: The server is away.
+            CollectionError: The collection holds another model's vectors, or other fields.
+            TerminalError: There is no server.
+        """
+        there = self._db.describe(wanted.name) or latest(history())
+        if there is not None:
+            names = [column.name for column in wanted.payload]
+            same = names == [column.name for column in there.payload]
+            there.check(wanted.model_copy(update={"payload": there.payload}) if same else wanted)
+
+    def add(self, manifest: Manifest) -> None:
+        """Writes the vectors of a commit that has its intent, and no manifest yet.
+
+        Raises:
+            TransientError: The server is away, does not have all of them afterwards, or has got another model's
+                since they were made.
+            CollectionError: The collection holds other fields, or shorter ones than a value needs; or two vectors
+                have one key.
+        """
+        if manifest.collection is None:
+            return
+        collection = Collection.from_dict(manifest.collection)
+        target = self._db.build(collection) if manifest.kind == "reembed" else self._ensured(collection)
+        paths = [self._place(part) for part in embedded(manifest)]
+        keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
+        different = _distinct(keys)
+        wanted = len(different)
+        if wanted < (total := sum(map(len, keys))):
+            got = f"{total - wanted:,} keys that are another vector's"
+            raise CollectionError(f"a key of its own for every vector in collection '{collection.name}'", got, _DOUBLE)
+        self._upload(paths, target, manifest.batch, truncate=collection.truncate)
+        where = Where(tenant=manifest.tenant, table=manifest.table, runs=(manifest.run,))
+        if manifest.kind != "reembed":
+            where = where.model_copy(update={"sources": tuple(_sources(manifest))})
+        found = self._db.confirm(target, different.to_pylist(), where) if paths else 0
+        if found != wanted:
+            got = f"{found:,} in collection '{collection.name}'"
+            raise TransientError(f"{wanted:,} vectors of this batch, as computed", got, "It will be tried again.")
+
+    def finish(self, manifest: Manifest) -> None:
+        """Takes out the vectors that a commit has superseded; may be repeated."""
+        if manifest.collection is None:
+            return
+        collection = Collection.from_dict(manifest.collection)
+        name = collection.name
+        if manifest.kind == "reembed":
+            self._switch(collection)
+        if manifest.superseded:
+            uris, mine = manifest.superseded, (manifest.run,)
+            self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
+        if manifest.kind != "reembed" and sum(part.rows for part in embedded(manifest)) >= MANY:
+            self._db.settle(name)
+
+    def undo(self, intent: Manifest, history: Iterable[Manifest]) -> None:
+        """Takes back what a commit without manifest has done; may be repeated.
+
+        Args:
+            intent: What it was about to do.
+            history: The manifests of its table.
+        """
+        if intent.collection is None:
+            return
+        if intent.kind == "reembed":
+            self._drop_unused(Collection.from_dict(intent.collection))
+            return
+        name, uris = Collection.from_dict(intent.collection).name, _sources(intent)
+        if uris and self._db.resolve(name):
+            self._replace(name, intent.tenant, intent.table, uris, history)
+
+    def strays(self, tenant: str, table: str, history: Sequence[Manifest]) -> list[str]:
+        """The sources whose rows in the table's collection are not those that the lake has of them."""
+        collection = latest(history)
+        if collection is None:
+            return []
+        lake: dict[str, tuple[str, str]] = {}
+        for part in live_vectors(history):
+            rows = _read(self.store, part.target, list(_IDENTITY))
+            lake |= {pk: (source, run) for pk, source, run in zip(*(c.to_pylist() for c in rows.columns), strict=True)}
+        there = self._db.fetch(collection.name, Where(tenant=tenant, table=table), _IDENTITY)
+        rows = zip(*(there[name].to_pylist() for name in _IDENTITY), strict=True)
+        found = {pk: (source, run) for pk, source, run in rows}
+        return sorted({side[pk][0] for side, pk in _differences(lake, found)})
+
+    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+        """Makes the rows of some sources in the table's collection what the lake has of them."""
+        collection = latest(history)
+        if collection is not None:
+            self._db.ensure(collection)
+            self._replace(collection.name, tenant, table, uris, history)
+
+    def target(self, name: str) -> str | None:
+        """The real collection behind a name, or None."""
+        return self._db.resolve(name)
+
+    def count(self, name: str, where: Where) -> int:
+        """How many vectors a collection has."""
+        return self._db.count(name, where)
+
+    def leave(self, name: str, tenant: str, table: str) -> None:
+        """Takes a table's vectors out of a collection where they are no more; the last one drops it.
+
+        The caller holds the collection's lock, and no other commit is at work on it.
+        """
+        self._db.delete(name, Where(tenant=tenant, table=table))
+        if not self._db.count(name, Where()):
+            self._db.drop(name)
+
+    def _ensured(self, wanted: Collection) -> str:
+        """The target of a collection that served when the job began."""
+        there = self._db.describe(wanted.name)
+        if there is not None and not there.fingerprint.same(wanted.fingerprint):
+            expected = f"collection '{wanted.name}' to stay of the model {wanted.fingerprint}"
+            raise TransientError(
+                expected, str(there.fingerprint), "It was made anew meanwhile; it will be tried again."
+            )
+        return self._db.ensure(wanted)
+
+    def _switch(self, collection: Collection) -> None:
+        """Puts a target that was made anew behind its name, and drops the one that it replaces."""
+        target = self._db.build(collection)
+        self._db.settle(target)
+        before = self._db.switch(collection.name, target)
+        for old in {before, collection.replaces} - {None, "-", target}:
+            self._db.drop(str(old))
+
+    def _drop_unused(self, collection: Collection) -> None:
+        """Drops what was made for a target that never came into use."""
+        for name in collection.targets():
+            if self._db.describe(name) is None:
+                return
+            if name != self._db.resolve(collection.name):
+                self._db.drop(name)
+
+    def _replace(self, name: str, tenant: str, table: str, uris: Sequence[str], history: Iterable[Manifest]) -> None:
+        self._db.delete(name, Where(tenant=tenant, table=table, sources=tuple(uris)))
+        parts = [part for part in live_vectors(history) if set(part.sources) & set(uris)]
+        made = self._db.describe(name)
+        every = tuple(column.name for column in made.columns) if made else ()  # as they were let in, so they come back
+        self._upload([part.target for part in parts], name, "restore", tuple(uris), truncate=every)
+
+    @property
+    def _db(self) -> VectorStore:
+        return connected(self.settings)
+
+    def _place(self, part: Part) -> str:
+        """Where a file is: a try that died may have moved it already."""
+        return part.staged if self.store.exists(part.staged) else part.target
+
+    def _upload(
+        self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, truncate: tuple[str, ...]
+    ) -> None:
+        """Writes files into a collection, one task each."""
+        told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
+        work = [Upload(path=p, collection=collection, settings=told, sources=uris, truncate=truncate) for p in paths]
+        names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
+        for _ in self.cluster.map(upload, [(one.to_dict(),) for one in work], names):
+            pass
+
+
+def upload(work: dict[str, Any]) -> int:
+    """A Dask task: writes a file of vectors into a collection; how many rows it wrote."""
+    spec = Upload.from_dict(work)
+    settings = Settings.model_validate(spec.settings)
+    store = open_store(settings.lake_url, settings.storage_options)
+    db, done = connected(settings), 0
+    made = db.describe(spec.collection) if spec.truncate else None
+    for rows in _batches(store, spec.path):
+        chosen = rows.filter(pc.is_in(rows["source"], pa.array(spec.sources))) if spec.sources else rows
+        chosen = shortened(chosen, made, spec.truncate) if made else chosen
+        done += db.upsert(spec.collection, chosen) if chosen.num_rows else 0
+    return done
+
+
+def latest(history: Iterable[Manifest]) -> Collection | None:
+    """The collection of a table, as its last commit with vectors wanted it."""
+    made = [m.collection for m in history if m.collection is not None]
+    return Collection.from_dict(made[-1]) if made else None
+
+
+def connected(settings: Settings) -> VectorStore:
+    """The vector store of some settings, one for each process."""
+    return _connect(settings.model_dump_json(include=set(_TOLD)))
+
+
+@lru_cache(maxsize=4)
+def _connect(settings: str) -> VectorStore:
+    return open_vectors(Settings.model_validate_json(settings))
+
+
+def _batches(store: Store, path: str) -> Iterator[pa.Table]:
+    file = pq.ParquetFile(pa.BufferReader(store.read(path)))
+    return (pa.Table.from_batches([batch]) for batch in file.iter_batches(ROWS))
+
+
+def _differences(one: dict[str, tuple[str, str]], other: dict[str, tuple[str, str]]) -> Iterator[tuple[Any, str]]:
+    """The keys that one side lacks or has from another run, each with a side that has it."""
+    for pk in one.keys() | other.keys():
+        if one.get(pk) != other.get(pk):
+            yield (one if pk in one else other), pk
+
+
+def _read(store: Store, path: str, columns: list[str]) -> pa.Table:
+    return pq.read_table(pa.BufferReader(store.read(path)), columns=columns)
+
+
+def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
+    """The different primary keys."""
+    return pc.unique(pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()))
+
+
+def _sources(manifest: Manifest) -> list[str]:
+    """The URIs of which a commit adds vectors."""
+    return sorted({uri for part in embedded(manifest) for uri in part.sources})

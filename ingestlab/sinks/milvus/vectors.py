@@ -1,0 +1,161 @@
+"""Where vectors go: one Protocol, one file a kind, and the frozen values that they share.
+
+A collection has a name that users see, and a *target*: the real collection behind it, whose name ends in a
+digest of what it was made for. The name is an alias, so that a new target can be filled while readers use
+the old one, and then take its place at once. Vectors are an index of the lake, which stays the truth: every
+operation may be repeated, and a lost target can be filled again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.vector_values import Collection, Column, Filter, Fingerprint, Hit, Where, legal_name
+
+__all__ = [
+    "Collection",
+    "Column",
+    "Filter",
+    "Fingerprint",
+    "Hit",
+    "VectorStore",
+    "Where",
+    "legal_name",
+    "open_vectors",
+]
+
+MEMORY = "memory://"
+
+
+class VectorStore(Protocol):
+    """What process, commit and search need of a place for vectors. Names and targets are both understood.
+
+    All raise TransientError while the server is away, slow or overloaded, and TerminalError for what another
+    attempt cannot mend. What is repeated after an error ends as if there had been none.
+    """
+
+    def about(self) -> str:
+        """Which server it is; raises if it does not answer."""
+        ...
+
+    def ensure(self, wanted: Collection) -> str:
+        """Makes a collection, or checks that the one of this name serves; gives its target.
+
+        Raises:
+            TerminalError: It holds another model's vectors or other fields, or is not ours.
+        """
+        ...
+
+    def build(self, wanted: Collection) -> str:
+        """Makes a target beside the one in use, or goes on with one half filled; the name does not change."""
+        ...
+
+    def switch(self, name: str, target: str) -> str | None:
+        """Puts a target behind a name at once; gives the one that was there."""
+        ...
+
+    def resolve(self, name: str) -> str | None:
+        """The target behind a name, or None."""
+        ...
+
+    def names(self) -> list[str]:
+        """The collections that there are, sorted; every tenant's."""
+        ...
+
+    def describe(self, name: str) -> Collection | None:
+        """The collection as it was made, or None."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Removes a target with all its vectors; gone already is no error."""
+        ...
+
+    def upsert(self, name: str, rows: pa.Table) -> int:
+        """Writes rows over those with their primary keys; of several with one key the last counts.
+
+        Args:
+            name: The collection.
+            rows: `pk`, `vector` (fixed-size list of float32), the columns of the collection, in any order.
+
+        Returns:
+            How many were written.
+        """
+        ...
+
+    def settle(self, name: str) -> None:
+        """Has the server put what was written where searches are fast; for the end of a commit."""
+        ...
+
+    def count(self, name: str, where: Where) -> int:
+        """How many rows there are, those written just before included; 0 where there is no collection."""
+        ...
+
+    def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
+        """How many of the rows just written are there: those of `where`, which has nothing but their runs and sources.
+
+        Args:
+            name: The collection.
+            keys: Their primary keys, each once.
+            where: Of which tenant, table, runs and sources they are, and no others.
+        """
+        ...
+
+    def delete(self, name: str, where: Where) -> None:
+        """Removes rows; none, or no such collection, is no error. A condition at least must be given."""
+        ...
+
+    def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
+        """Scalar columns of rows, in the order of their primary keys; empty where there is no collection."""
+        ...
+
+    def search(
+        self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
+    ) -> list[list[Hit]]:
+        """The nearest rows of each vector, best first.
+
+        Args:
+            name: The collection.
+            vectors: Float32 of the shape (n, dim).
+            limit: How many of each, at most 16,384.
+            where: Which rows may be found; its tenant, above all.
+            only: Values that columns must have, ``{"year": [2020, None]}``; on Milvus a boolean expression too.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends the connection."""
+        ...
+
+
+def open_vectors(settings: Settings) -> VectorStore:
+    """The vector store that the settings name; connects when it is first used.
+
+    Raises:
+        TerminalError: None is named, its address is none, or pymilvus is missing.
+    """
+    uri = settings.milvus_uri
+    if uri == MEMORY:
+        from ingestlab.sinks.milvus.memory import SHARED  # noqa: PLC0415 - seldom wanted
+
+        return SHARED
+    if not uri:
+        raise TerminalError(
+            "a Milvus server in MILVUS_URI, or a running embedded stack",
+            f"neither, with home {settings.home}",
+            "Start one with `ingestlab up`, or set MILVUS_URI.",
+        )
+    if not re.match(r"(https?|tcp)://|unix:", uri):
+        raise TerminalError("a server's address in MILVUS_URI, such as http://host:19530", repr(uri))
+    if find_spec("pymilvus") is None:
+        raise TerminalError("the package pymilvus", "no such package", "Install it: pip install 'ingestlab[milvus]'.")
+    from ingestlab.sinks.milvus.store import MilvusStore  # noqa: PLC0415 - an optional package
+
+    return MilvusStore(settings)

@@ -1,0 +1,1 @@
+"""Downloads: one file a family of URI schemes."""

@@ -1,0 +1,179 @@
+"""Fetches the sources of a request into the raw zone: the lake's copy of what came, byte for byte.
+
+What is known to be unchanged is not read at all; the rest is fetched many at a time. One bad file never
+stops its neighbours, but a lake that cannot be written ends it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import IngestError
+from ingestlab.core.models import FetchedFile, Source, SourceRecord
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Store
+from ingestlab.sources.filesystem import FileSources, connect
+from ingestlab.sources.http import HttpSources
+from ingestlab.sources.outcome import Failed, Fetched, Unchanged
+from ingestlab.sources.raw_zone import LakeFaultError, Site
+
+__all__ = ["Failed", "Fetched", "FetchedFile", "Unchanged", "fetch"]
+
+_TICK = 0.1  # seconds between two reports of progress
+
+
+def fetch(
+    sources: Sequence[Source],
+    *,
+    store: Store,
+    folder: str,
+    settings: Settings,
+    known: Mapping[str, SourceRecord],
+    progress: Callable[[int, int], None] | None = None,
+    failed: Callable[[Failed], None] | None = None,
+    pages: bool = False,
+) -> list[Fetched]:
+    """Brings sources into the raw zone, those that changed.
+
+    Args:
+        sources: What to fetch.
+        store: The lake.
+        folder: Where the files go, relative to the lake, e.g. ``raw/default/bts_alarms``. A file is named
+            by the sha256 of its content and keeps its suffixes.
+        settings: Limits, times, and who may be called.
+        known: What the lake has, by URI; leave it empty to fetch everything.
+        progress: Called ten times a second and at the end with files done and bytes received so far; what
+            it raises ends the fetching.
+        failed: Called likewise, as soon as it is known that a source cannot be fetched.
+        pages: Whether web pages are what is wanted; if not, they are refused where another file was announced.
+
+    Returns:
+        For each source, in their order: a file, or that it is unchanged, or its error.
+
+    Raises:
+        IngestError: The lake failed; no file is lost or half-written.
+    """
+    results: list[Fetched | None] = [_as_listed(source, known) for source in sources]
+    meter = _Meter(progress, sum(r is not None for r in results))
+    todo = [i for i, result in enumerate(results) if result is None]
+    if todo:
+        crew = _Crew(Site(store, folder, settings), settings, meter, failed, pages=pages)
+        try:
+            _run(crew.work(sources, known, results, todo))
+        except LakeFaultError as fault:
+            raise fault.error from fault
+    meter.report()
+    return [result for result in results if result is not None]
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs to the end, on a thread of its own.
+
+    A notebook's thread has a loop already. And an RQ job's time-out is an exception that a signal raises in
+    this thread: inside a loop it would hit some callback and be swallowed; here it ends the work.
+    """
+    inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def watched() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        inside.append((asyncio.get_running_loop(), task))
+        await work
+
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
+        done = pool.submit(asyncio.run, watched())
+        try:
+            done.result()
+        except BaseException:
+            if not done.done() and inside:
+                loop, task = inside[0]
+                loop.call_soon_threadsafe(task.cancel)
+            raise
+
+
+def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:
+    """Unchanged if the listing that announced the source says so: no I/O is done for it."""
+    if source.version is None:
+        return None
+    record = known.get(source.uri)
+    return Unchanged(source.uri, source.version) if record and record.version == source.version else None
+
+
+class _Meter:
+    """Counts while others work, and tells of it now and then."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
+        self._progress, self.files, self.bytes = progress, files, 0
+
+    def moved(self, size: int) -> None:
+        self.bytes += size
+
+    def report(self) -> None:
+        if self._progress:
+            self._progress(self.files, self.bytes)
+
+    async def tick(self) -> None:
+        """Reports until it is cancelled; apart from the workers, so that no source is blamed for its errors."""
+        while True:
+            await asyncio.sleep(_TICK)
+            self.report()
+
+
+class _Crew:
+    """As many workers as there may be connections; each takes the next source until none is left."""
+
+    def __init__(
+        self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
+    ) -> None:
+        self._settings, self._meter, self._failed = settings, meter, failed or (lambda _source: None)
+        self._http = HttpSources(site, settings, meter.moved, pages=pages)
+        self._files = FileSources(site, settings, self._moved_in_thread)
+        self._filesystems: dict[str, Any] = {}
+
+    async def work(
+        self,
+        sources: Sequence[Source],
+        known: Mapping[str, SourceRecord],
+        results: list[Fetched | None],
+        todo: Sequence[int],
+    ) -> None:
+        """Fills the gaps in `results`, whose places are in `todo`."""
+        self._loop = asyncio.get_running_loop()
+        count = min(self._settings.connections, len(todo))
+        self._loop.set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="fetch"))
+        queue = iter(todo)
+
+        async def worker(places: Iterator[int]) -> None:
+            for place in places:
+                source = sources[place]
+                result = results[place] = await self._fetch(source, known.get(source.uri))
+                self._meter.files += 1
+                if isinstance(result, Failed):
+                    self._failed(result)
+
+        try:
+            async with self._http, asyncio.TaskGroup() as group:
+                workers = [group.create_task(worker(queue)) for _ in range(count)]
+                ticker = group.create_task(self._meter.tick())
+                await asyncio.wait(workers)
+                ticker.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
+        try:
+            if guard.scheme_of(source.uri) in ("http", "https"):
+                return await self._http.get(source, known)
+            scheme = guard.check(source.uri, self._settings)
+            if scheme not in self._filesystems:
+                self._filesystems[scheme] = connect(scheme, self._settings)
+            return await asyncio.to_thread(self._files.get, self._filesystems[scheme], source, known)
+        except IngestError as error:
+            return Failed(source.uri, error)
+
+    def _moved_in_thread(self, size: int) -> None:
+        self._loop.call_soon_threadsafe(self._meter.moved, size)

@@ -1,0 +1,205 @@
+"""Sources behind http and https: one request each, more only where something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import ResolveResult
+from yarl import URL
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import FetchedFile, Source, SourceRecord
+from ingestlab.core.settings import Settings
+from ingestlab.sources import http_errors as answers
+from ingestlab.sources.download import AnotherVersionError, Download
+from ingestlab.sources.outcome import Unchanged
+from ingestlab.sources.raw_zone import Landing, Site
+from ingestlab.sources.retry import Pace, attempts, too_long
+from ingestlab.sources.urls import exact, resolved
+
+REDIRECTS = 5
+_WEB = ("http", "https")
+_MOVED = (301, 302, 303, 307, 308)
+_BUFFER = 1 << 17  # bytes; a connection reads ahead twice as many and, at the end, one read of asyncio's, 256 kB
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "ingestlab"}
+
+
+class HttpSources:
+    """Downloads over one pool of connections; use as an async context manager.
+
+    Args:
+        site: Where the files go.
+        settings: Limits and addresses.
+        moved: Called with the size of each chunk that arrives.
+        pages: Whether web pages are what is wanted.
+    """
+
+    def __init__(self, site: Site, settings: Settings, moved: Callable[[int], None], *, pages: bool) -> None:
+        self._site, self._settings, self._moved, self._pages = site, settings, moved, pages
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=settings.connect_timeout,
+            sock_connect=settings.connect_timeout,
+            sock_read=settings.read_timeout,
+        )
+        connector = aiohttp.TCPConnector(limit=settings.connections, resolver=_GuardedResolver(settings))
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers=_HEADERS,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_BUFFER,
+        )
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._session.close()
+
+    async def get(self, source: Source, known: SourceRecord | None) -> FetchedFile | Unchanged:
+        """Downloads one file, in several attempts if need be.
+
+        Raises:
+            TerminalError: The source is refused, or refuses.
+            TransientError: The source could not be had in the attempts and the time that the settings give.
+            LakeFaultError: The lake cannot be written.
+        """
+        limit = self._settings.fetch_timeout
+        with Landing(self._site, source.uri) as landing:
+            download = Download(source, known, landing, pages=self._pages)
+            try:
+                async with asyncio.timeout(limit):
+                    return await self._try(download)
+            except TimeoutError:
+                raise too_long(source.uri, limit, landing.size) from None
+            except IngestError as error:
+                raise answers.without_secrets(error, download.asked, self._settings) from None
+
+    async def _try(self, download: Download) -> FetchedFile | Unchanged:
+        try:
+            return await self._once(download)
+        except TransientError as error:
+            first = error
+        async for attempt in attempts(self._settings):  # made only now: most files need none
+            with attempt:
+                if attempt.num == 1:
+                    raise first
+                return await self._once(download)
+        raise first
+
+    async def _once(self, download: Download) -> FetchedFile | Unchanged:
+        try:
+            return await self._ask(download)
+        except AnotherVersionError:
+            download.distrust()
+            return await self._ask(download)
+
+    async def _ask(self, download: Download) -> FetchedFile | Unchanged:
+        """One request, and what its answer brings."""
+        sent = download.headers()
+        landing = download.landing
+        size: int | None = None
+        try:
+            response = await self._open(download, sent)
+            async with response:
+                if response.status == HTTPStatus.NOT_MODIFIED and download.known and sent and "Range" not in sent:
+                    _shut_if_more(response)
+                    return Unchanged(download.uri, download.known.version)
+                if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    download.distrust()
+                wanted = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) if "Range" in sent else (HTTPStatus.OK,)
+                if response.status not in wanted:
+                    raise answers.refused(response, download.uri)
+                size = download.begin(response)
+                landing.expect(size)
+                await self._receive(response, download)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # A "304 Not Modified" must have no body; from some servers it has, and no client can read that. So the
+            # file is asked for whatever its version: its content tells whether it changed.
+            unreadable = isinstance(error, aiohttp.ClientResponseError) and download.conditional and sent
+            download.conditional = download.conditional and not unreadable
+            if unreadable:
+                return await self._ask(download)
+            raise answers.broken(error, download.uri, landing.size, size, self._settings) from error
+        if size is not None and landing.size != size:
+            download.distrust()
+            raise answers.short(download.uri, landing.size, size)
+        return download.settle() if download.quick else await asyncio.to_thread(download.settle)
+
+    async def _receive(self, response: aiohttp.ClientResponse, download: Download) -> None:
+        landing, pace, content = download.landing, Pace(self._settings, download.uri), response.content
+        while True:
+            asked = time.monotonic()
+            chunk = await content.readany()
+            if not chunk:
+                return
+            pace.add(time.monotonic() - asked, len(chunk))
+            self._moved(len(chunk))
+            if landing.feed(chunk):
+                await asyncio.to_thread(landing.spill)
+
+    async def _open(self, download: Download, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """The first answer that is not a redirect; every address on the way is checked."""
+        uri, at = download.uri, download.asked[0]
+        url = self._allowed(at)
+        for _hop in range(REDIRECTS + 1):
+            response = await self._session.get(url, headers=headers, allow_redirects=False)
+            if response.status not in _MOVED:
+                return response
+            async with response:
+                target = response.headers.get("Location", "")
+            try:
+                at = resolved(at, target) if target else ""
+                download.asked.append(at)
+                if guard.scheme_of(at) in _WEB:
+                    exact(at)  # raises for what is no URL
+                url = self._allowed(at)
+            except (TerminalError, ValueError) as error:
+                raise answers.bad_redirect(uri, guard.shown(target, self._settings.secret_parameters), error) from None
+        raise TerminalError(f"at most {REDIRECTS} redirects from {uri}", "one more", "Use the address it leads to.")
+
+    def _allowed(self, uri: str) -> URL:
+        if guard.check(uri, self._settings) not in _WEB:
+            got = guard.shown(uri, self._settings.secret_parameters)
+            raise TerminalError("an http or https URL with a host", got, "Use the address of the file.")
+        try:
+            url = exact(uri)
+        except ValueError as error:
+            raise TerminalError.wrap(error, "a URL", "Check its spelling.") from None
+        guard.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
+        return url
+
+
+def _shut_if_more(response: aiohttp.ClientResponse) -> None:
+    """Ends the connection where a body may follow that must not be there: it would be taken for the next answer."""
+    if response.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in response.headers:
+        response.close()
+
+
+class _GuardedResolver(aiohttp.ThreadedResolver):
+    """Resolves names, and refuses those that lead to a network that may not be called."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found: list[Any] = await super().resolve(host, port, family)
+        for address in found:
+            try:
+                guard.check_address(address["host"], self._settings)
+            except TerminalError as error:
+                raise TerminalError(error.expected, f"{error.got}, which is {host}", error.fix) from None
+        return found

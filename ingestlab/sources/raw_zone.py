@@ -1,0 +1,193 @@
+"""Where bytes land: counted and hashed on the way, under a temporary name until all are there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.models import FetchedFile, SourceRecord
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Store
+from ingestlab.lake.storage.store import LocalStore, storage_error
+from ingestlab.sources.outcome import Unchanged
+
+_HEAD = 2048  # bytes by which a web page is known
+BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file is written in one go
+
+
+class LakeFaultError(Exception):
+    """The lake failed, not the source: no other source would fare better, so all fetching ends."""
+
+    def __init__(self, error: IngestError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Site:
+    """The raw zone's folder that the files of one request go to."""
+
+    def __init__(self, store: Store, folder: str, settings: Settings) -> None:
+        self.store, self.folder, self.limit = store, folder, settings.max_file_bytes
+        self.quick = isinstance(store, LocalStore)  # a small write is faster than handing it to a thread
+        self.scratch = str(store.scratch())
+
+
+class Landing:
+    """Takes in the bytes of one source; leaves nothing behind unless they are kept."""
+
+    def __init__(self, site: Site, uri: str) -> None:
+        self.uri = uri
+        self.size = 0
+        self.head = b""  # the first bytes
+        self.site = site
+        self._hash = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._held = 0  # bytes in chunks
+        self._fd: int | None = None
+        self._path = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.restart()
+
+    @property
+    def quick(self) -> bool:
+        """Whether `settle` is short enough for an event loop: few bytes, onto a local disk."""
+        return self._fd is None and self.site.quick
+
+    def expect(self, size: int | None) -> None:
+        """Refuses a source that says itself that it is too big, before its bytes come."""
+        if size is not None and size > self.site.limit:
+            raise self._too_big(f"{size:,} bytes")
+
+    def feed(self, chunk: bytes) -> bool:
+        """Takes bytes; True says that it is time for `spill`. Raises TerminalError above the size limit."""
+        self.size += len(chunk)
+        if self.size > self.site.limit:
+            raise self._too_big(f"more: stopped after {self.size:,} bytes")
+        if len(self.head) < _HEAD:
+            self.head += chunk[:_HEAD]
+        self._chunks.append(chunk)
+        self._held += len(chunk)
+        return self._held >= BUFFER
+
+    def spill(self) -> None:
+        """Writes what is in memory to the temporary file, and hashes it meanwhile; raises LakeFaultError."""
+        data = self._take()
+        self._hashed()
+        self._hashing = _hasher().submit(self._hash.update, data)
+        self._write(data)
+
+    def restart(self) -> None:
+        """Forgets all bytes."""
+        self._hashed()
+        if self._fd is not None:
+            os.close(self._fd)
+        if self._path:
+            Path(self._path).unlink(missing_ok=True)
+        self._fd, self._path = None, ""
+        self.size, self.head, self._held, self._chunks, self._hash = 0, b"", 0, [], hashlib.sha256()
+
+    def reread(self) -> BinaryIO:
+        """All that has come, from its beginning; nothing more may come. Raises LakeFaultError."""
+        if self._fd is None:
+            return io.BytesIO(self._take())
+        self.spill()
+        return Path(self._path).open("rb")
+
+    def settle(
+        self, version: str | None, known: SourceRecord | None, facts: Mapping[str, str] | None = None
+    ) -> FetchedFile | Unchanged:
+        """Gives the file its place in the lake, named by its content, unless the lake has it already.
+
+        Args:
+            version: What tells this version next time.
+            known: What the lake has of the source.
+            facts: What its server said of it.
+
+        Raises:
+            LakeFaultError: The lake cannot be written.
+        """
+        rest = self._take()
+        self._hashed()
+        self._hash.update(rest)
+        sha256 = self._hash.hexdigest()
+        if known and known.sha256 == sha256:
+            return Unchanged(self.uri, version)
+        name = guard.file_name(self.uri)
+        target = f"{self.site.folder}/{sha256}{guard.suffixes(name)}"
+        try:
+            if not self._there(target):
+                self._write(rest)
+                self._adopt(target)
+        except IngestError as error:
+            raise LakeFaultError(error) from error
+        except OSError as error:
+            raise LakeFaultError(storage_error(error, target)) from error
+        return FetchedFile(
+            uri=self.uri,
+            path=target,
+            name=name,
+            size=self.size,
+            sha256=sha256,
+            version=version,
+            facts=dict(facts or {}),
+        )
+
+    def _there(self, target: str) -> bool:
+        try:
+            return self.site.store.size(target) == self.size
+        except FileNotFoundError:
+            return False
+
+    def _take(self) -> bytes:
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks, self._held = [], 0
+        return data
+
+    def _hashed(self) -> None:
+        """Waits until all that was written is hashed as well."""
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
+
+    def _write(self, data: bytes) -> None:
+        try:
+            if self._fd is None:
+                self._path = f"{self.site.scratch}/{uuid.uuid4().hex}"
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            raise LakeFaultError(storage_error(error, self.site.scratch)) from error
+
+    def _adopt(self, target: str) -> None:
+        assert self._fd is not None
+        fd, self._fd = self._fd, None
+        os.close(fd)  # before the file gets its name: a full disk may show only now
+        self.site.store.adopt(Path(self._path), target)
+        self._path = ""
+
+    def _too_big(self, got: str) -> TerminalError:
+        fix = "Cut the file, or raise INGESTLAB_MAX_FILE_BYTES."
+        return TerminalError(f"at most {self.site.limit:,} bytes from {self.uri}", got, fix)
+
+
+@cache
+def _hasher() -> ThreadPoolExecutor:
+    """A core beside the one that reads and writes; hashing leaves Python's lock alone."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingestlab-hash")

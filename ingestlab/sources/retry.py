@@ -1,0 +1,68 @@
+"""When a source is asked once more, and how long it must not be silent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stamina
+
+from ingestlab.core.errors import TransientError
+from ingestlab.core.settings import Settings
+
+LONGEST_WAIT = 60.0  # seconds; a server that asks for more is left to the retries of the whole job
+
+
+class WaitError(TransientError):
+    """The server said how many seconds to wait before the next attempt."""
+
+    wait: float = 0.0
+
+
+def attempts(settings: Settings) -> Any:
+    """The attempts at one source: only transient errors are tried again, with doubled delays."""
+    return stamina.retry_context(
+        on=_again,
+        attempts=settings.fetch_attempts,
+        timeout=None,
+        wait_initial=settings.fetch_delay,
+        wait_max=LONGEST_WAIT,
+        wait_jitter=settings.fetch_delay,
+    )
+
+
+def _again(error: Exception) -> bool | float:
+    if isinstance(error, WaitError):
+        return error.wait if error.wait <= LONGEST_WAIT else False
+    return isinstance(error, TransientError)
+
+
+def too_long(uri: str, limit: float, came: int) -> TransientError:
+    """The error for a download that takes more than its time in all."""
+    fix = "Try again when the server is less busy, or raise INGESTLAB_FETCH_TIMEOUT."
+    return TransientError(f"all of {uri} within {limit:g} s", f"{came:,} bytes", fix)
+
+
+class Pace:
+    """Sees to it that a source sends at least so many bytes a second, averaged over a window.
+
+    Only the time spent waiting for the source counts: a slow disk of ours is not its fault.
+    """
+
+    def __init__(self, settings: Settings, uri: str) -> None:
+        self._speed, self._window, self._uri = settings.min_speed, settings.read_timeout, uri
+        self._waited = 0.0
+        self._came = 0
+
+    def add(self, waited: float, size: int) -> None:
+        """Counts `size` bytes that came after `waited` seconds; raises TransientError if that is too slow."""
+        self._waited += waited
+        self._came += size
+        if self._waited < self._window:
+            return
+        if self._came < self._speed * self._waited:
+            raise TransientError(
+                f"at least {self._speed:,} bytes/s from {self._uri}",
+                f"{self._came:,} bytes in {self._waited:.1f} s",
+                "Try again when the server is less busy, or lower INGESTLAB_MIN_SPEED.",
+            )
+        self._waited, self._came = 0.0, 0

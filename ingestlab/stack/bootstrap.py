@@ -1,0 +1,61 @@
+"""What servers of one's own need before the first job: the lake's bucket, and sample files if they are wanted."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ingestlab.core.errors import StorageError, TerminalError
+from ingestlab.core.settings import Settings
+from ingestlab.sources.filesystem import connect, in_our_words
+from ingestlab.stack.samples import ensure_samples
+
+
+def make_place(url: str, settings: Settings) -> None:
+    """Makes the bucket or the folder that a URL begins with; one that is there is left as it is.
+
+    Raises:
+        IngestError: It cannot be made.
+    """
+    if "://" not in url:
+        try:
+            Path(url).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError.wrap(error, f"to make the folder {url}", "Choose another: INGESTLAB_LAKE.") from error
+        return
+    fs = connect(url.partition("://")[0], settings)
+    bucket = str(fs._strip_protocol(url)).partition("/")[0]  # noqa: SLF001 - it has no public name
+    try:
+        if not fs.exists(bucket):
+            fs.mkdir(bucket)
+    except FileExistsError:
+        return  # another was faster
+    except Exception as error:
+        raise in_our_words(error, url) from error
+
+
+def put_samples(settings: Settings) -> list[str]:
+    """Copies the sets of samples that are not there yet to the object store that ``samples`` names; gives them.
+
+    A set's marker is written last, so that one whose copying was cut off is copied again.
+
+    Raises:
+        TerminalError: ``samples`` names no object store.
+    """
+    base = (settings.samples or "").rstrip("/")
+    scheme = base.partition("://")[0]
+    if scheme in ("", "http", "https"):
+        fix = "Set INGESTLAB_SAMPLES, e.g. to s3://samples."
+        raise TerminalError("an object store for samples", repr(settings.samples), fix)
+    make_place(base, settings)
+    fs = connect(scheme, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = [one for one in sorted(ensure_samples(folder).iterdir()) if one.is_dir()]
+            missing = [one for one in made if not fs.exists(f"{base}/.copied/{one.name}")]
+            for one in missing:
+                fs.put(f"{one}/", f"{base}/{one.name}/", recursive=True)
+                fs.pipe(f"{base}/.copied/{one.name}", b"")
+        except OSError as error:
+            raise in_our_words(error, base) from error
+    return [one.name for one in missing]

@@ -1,0 +1,226 @@
+"""What the page shows: read by one thread for everyone who looks, at most once a second, and not at all else."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.queue.rq.listeners import Listener
+from ingestlab.queue.rq.monitor import (
+    QUEUES,
+    Job,
+    Queue,
+    Tenants,
+    read_jobs,
+    read_names,
+    read_queues,
+    read_results,
+    read_workers,
+)
+from ingestlab.queue.rq.rates import History, Rates
+from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
+
+log = logging.getLogger("ingestlab.stack.dashboard")
+
+EVERY = 1.0  # seconds between two looks
+PATIENCE = 1.0  # seconds that Redis has for an answer
+LATEST = 64  # ended jobs of a queue to look at; once all of them are new, `BACKLOG`
+BACKLOG = 1024
+JOBS = 100  # ended ones to be read at a time
+SEEN = 50_000
+RESULTS = 8  # to be read at a time: they are large
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was found at one moment; with an error, what was found before it."""
+
+    at: float = 0.0
+    server: str = ""  # without its password
+    home_queue: str = ""  # that of the settings
+    error: IngestError | None = None
+    queues: tuple[Queue, ...] = ()
+    jobs: tuple[Job, ...] = ()  # at work, or to be tried again
+    workers: tuple[Listener, ...] = ()
+    history: History = field(default_factory=lambda: Rates().history())
+    rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
+    failed: int = 0  # files, in the last hour
+    failures: tuple[Failure, ...] = ()  # newest first
+    assumptions: tuple[Assumption, ...] = ()  # likewise
+    tenants: tuple[str, ...] = ()  # that had jobs waiting, in the order in which they were first seen
+    samples: str = ""  # where the embedded stack serves sample files
+    cost: float = 0.0  # seconds of CPU that it took to find this out
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, on all queues."""
+        return sum(queue.waiting for queue in self.queues)
+
+    def count(self, state: str) -> int:
+        """Jobs in a state, on all queues."""
+        return sum(queue.counts[state] for queue in self.queues)
+
+
+class Collector:
+    """Reads Redis in a thread of its own, so that the scheduler's event loop never waits.
+
+    Args:
+        find: Gives the settings; asked again after each failure, since a stack may have moved.
+    """
+
+    def __init__(self, find: Callable[[], Settings] = load_settings) -> None:
+        self._find = find
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-page")
+        self._pending: Future[None] | None = None
+        self._lock = threading.Lock()
+        self._snapshot = Snapshot()
+        self._looked = 0.0
+        self._client: redis.Redis | None = None
+        self._rates, self._endings, self._tenants = Rates(), Endings(), Tenants()
+        self._seen: dict[str, float] = {}  # ended jobs that were read, and what RQ sorted them by
+        self._followed: set[str] = set()  # jobs that were at work last time
+        self._last = BACKLOG
+
+    def latest(self) -> Snapshot:
+        """What was found last; never waits. If that is old, the thread is told to look again."""
+        with self._lock:
+            idle = self._pending is None or self._pending.done()
+            if idle and time.monotonic() - self._looked >= EVERY:
+                self._looked = time.monotonic()
+                self._pending = self._thread.submit(self.look)
+        return self._snapshot
+
+    def close(self) -> None:
+        """Ends the thread and the connection; the next look opens both again."""
+        with self._lock:
+            self._thread.submit(self._forget)  # the connection is the thread's: it may be reading
+            self._thread.shutdown(wait=False)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-page")
+
+    def look(self) -> None:
+        """Reads everything once; what goes wrong is part of the snapshot."""
+        before = time.thread_time()
+        try:
+            found = self._read(time.time())
+        except IngestError as error:
+            found = self._trouble(error)
+        except redis.AuthenticationError as error:
+            wanted = f"Redis at {self._snapshot.server} to let us in"
+            found = self._trouble(TerminalError.wrap(error, wanted, "Check its password."))
+        except redis.RedisError as error:
+            wanted = f"a Redis server at {self._snapshot.server}"
+            fix = "Start it, or check the scheduler's REDIS_URL. This page tries again every second."
+            found = self._trouble(TransientError.wrap(error, wanted, fix))
+        except Exception as error:  # what a foreign producer has written must not stop the page without a word
+            log.exception("reading what the page shows")
+            found = self._trouble(TerminalError.wrap(error, "queues and jobs as RQ writes them", "See the log."))
+        self._snapshot = replace(found, cost=time.thread_time() - before)
+
+    def _trouble(self, error: IngestError) -> Snapshot:
+        self._forget()
+        return replace(self._snapshot, error=error)
+
+    def _connect(self) -> redis.Redis:
+        if self._client is None:
+            settings = self._find()
+            self._snapshot = replace(
+                self._snapshot,
+                home_queue=settings.queue,
+                server=settings.redis_shown,
+                samples=settings.samples or "",
+            )
+            self._client = _client(settings)
+        return self._client
+
+    def _forget(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _read(self, now: float) -> Snapshot:
+        client = self._connect()
+        names, worker_keys = read_names(client)
+        mine = self._snapshot.home_queue
+        names = sorted(names, key=lambda name: name != mine)[:QUEUES]
+        queues = read_queues(client, names, self._last)
+        jobs = self._follow(client, queues, now)
+        self._explain(client)
+        tenants = self._tenants.count(client, queues)
+        waiting, at_work = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
+        self._rates.advance(now, waiting, at_work)
+        return replace(
+            self._snapshot,
+            at=now,
+            error=None,
+            tenants=tuple(dict.fromkeys((*self._snapshot.tenants, *(t for q in tenants.values() for t in sorted(q))))),
+            queues=tuple(replace(q, tenants=dict(tenants[q.name])) for q in queues),
+            jobs=tuple(jobs),
+            workers=tuple(read_workers(client, worker_keys)),
+            history=self._rates.history(),
+            rules=self._endings.rules(now),
+            failed=self._endings.failed(now),
+            failures=self._endings.failures(),
+            assumptions=self._endings.assumptions(),
+        )
+
+    def _follow(self, client: redis.Redis, queues: list[Queue], now: float) -> list[Job]:
+        """Counts what jobs have done since the last look; gives those that are at it."""
+        current = {job for q in queues for job in (*q.at_work, *q.retrying)}
+        ended = {job: score for q in queues for job, score in q.ended.items()}
+        fresh = self._unread(ended)
+        jobs = read_jobs(client, sorted({*current, *self._followed, *fresh}))
+        self._rates.advance(now)
+        for job in jobs:
+            over = job.id in ended
+            if job.began is not None and job.progress:
+                self._rates.follow(job.id, job.began, (over and job.ended) or now, job.counts)
+            if over:
+                self._endings.note(job)
+        self._followed = current
+        return [job for job in jobs if job.id in current]
+
+    def _unread(self, ended: Mapping[str, float]) -> list[str]:
+        """The newest of the ended jobs that were not read yet; the others have their turn at the next looks."""
+        new = [job for job, score in ended.items() if self._seen.get(job) != score]
+        self._last = BACKLOG if len(new) >= LATEST else LATEST
+        fresh = sorted(new, key=lambda job: -ended[job])[:JOBS]
+        self._seen.update((job, ended[job]) for job in fresh)
+        while len(self._seen) > SEEN:
+            del self._seen[next(iter(self._seen))]
+        return fresh
+
+    def _explain(self, client: redis.Redis) -> None:
+        asked = self._endings.unexplained()[:RESULTS]
+        for job, (value, words) in zip(asked, read_results(client, asked), strict=True):
+            self._endings.explain(job, value, words)
+
+
+@functools.cache
+def shared() -> Collector:
+    """The one collector of this process."""
+    return Collector()
+
+
+def _client(settings: Settings) -> redis.Redis:
+    try:
+        return redis.Redis.from_url(
+            settings.redis,
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 0),  # the next look is the retry
+            client_name="ingestlab-dashboard",
+        )
+    except ValueError:  # its text may hold the password
+        expected = "a Redis URL such as redis://:password@host:6379/0"
+        raise TerminalError(expected, "something else", "Check the scheduler's REDIS_URL.") from None

@@ -1,0 +1,159 @@
+"""What went wrong in the jobs that have ended: failures with their reasons, and rejected rows by rule."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ingestlab.core.access import shown
+from ingestlab.queue.rq.monitor import Job
+from ingestlab.queue.rq.rates import SPAN
+from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
+
+KEPT = 2000  # jobs
+OF_ONE = 5  # failures of one job that are listed
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Files that failed for one reason."""
+
+    at: float
+    run: str
+    queue: str
+    tenant: str
+    what: str  # a file, or the job's description
+    more: int  # other files with the same reason
+    kind: str  # the error's class
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What was taken for granted when a file was read."""
+
+    at: float
+    run: str
+    what: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job in which something went wrong; `explained` once it is known what."""
+
+    job: Job
+    at: float
+    files: int  # that failed
+    failures: tuple[Failure, ...] = ()
+    rules: Mapping[str, int] | None = None
+    explained: bool = False
+
+
+class Endings:
+    """The last jobs that ended with failures or rejects; of a job that ends again, only the last end counts."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, Ended] = OrderedDict()
+        self._assumed: OrderedDict[str, tuple[Assumption, ...]] = OrderedDict()  # by job
+
+    def note(self, job: Job) -> None:
+        """Takes note of a job that has ended; being told the same twice changes nothing."""
+        known = self._jobs.get(job.id)
+        if job.ended is None or (known and known.at == job.ended):
+            return
+        self._jobs.pop(job.id, None)
+        self._assume(job)
+        if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
+            return
+        self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
+        result, error = job.meta.get("result"), job.meta.get("error")
+        if job.status != "finished" and isinstance(result, dict):
+            self.explain(job.id, result, "")
+        elif job.status != "finished" and isinstance(error, dict):
+            failures = (_failure(job, job.description, 0, error),)
+            self._jobs[job.id] = replace(self._jobs[job.id], failures=failures, explained=True)
+        while len(self._jobs) > KEPT:
+            self._jobs.popitem(last=False)
+
+    def unexplained(self) -> list[str]:
+        """Jobs whose result must be read to know more, the newest first."""
+        return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
+
+    def explain(self, job: str, result: Mapping[str, Any], words: str) -> None:
+        """Adds what a job's result says, or the last line of its traceback."""
+        ended = self._jobs[job]
+        failures = tuple(_of_files(ended.job, result.get("outcomes", ())))
+        if not failures and ended.job.status != "finished":
+            failures = (_failure(ended.job, ended.job.description, 0, _in_our_words(words)),)
+        self._jobs[job] = replace(ended, failures=failures, rules=result.get("rules") or {}, explained=True)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The newest failures first."""
+        newest = sorted(self._jobs.values(), key=lambda ended: -ended.at)
+        return tuple(failure for ended in newest for failure in ended.failures)[:SHOWN]
+
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """The newest first."""
+        newest = sorted(self._assumed.values(), key=lambda found: -found[0].at)
+        return tuple(one for found in newest for one in found)[:SHOWN]
+
+    def _assume(self, job: Job) -> None:
+        """Takes note of what a job's meta says of assumptions."""
+        told, run = job.meta.get("assumed"), str(job.meta.get("run", ""))
+        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        if pairs:
+            found = tuple(Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
+            self._assumed[job.id] = found[:OF_ONE]
+            while len(self._assumed) > SHOWN:
+                self._assumed.popitem(last=False)
+
+    def failed(self, now: float) -> int:
+        """Files that failed in the last :data:`SPAN` seconds."""
+        return sum(ended.files for ended in self._jobs.values() if ended.at > now - SPAN)
+
+    def rules(self, now: float) -> dict[str, int]:
+        """Rejected rows by rule, of jobs that ended within the last :data:`SPAN` seconds; the commonest first."""
+        total: Counter[str] = Counter()
+        for ended in self._jobs.values():
+            if ended.rules and ended.at > now - SPAN:
+                total.update(ended.rules)
+        return dict(total.most_common())
+
+
+def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
+    """The failed files of a job, those that failed for the same reason together."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for outcome in outcomes:
+        if error := outcome.get("error"):
+            key = tuple(str(error.get(part, "")) for part in ("type", "expected", "got"))
+            groups.setdefault(key, []).append(outcome)
+    listed = list(groups.values())[:OF_ONE]
+    return [_failure(job, shown(str(g[0]["uri"])), len(g) - 1, g[0]["error"]) for g in listed]
+
+
+def _failure(job: Job, what: str, more: int, error: Mapping[str, Any]) -> Failure:
+    got = str(error.get("got", ""))
+    return Failure(
+        at=job.ended or 0.0,
+        run=str(job.meta.get("run", "")),
+        queue=job.queue,
+        tenant=str(job.meta.get("tenant", "")),
+        what=what,
+        more=more,
+        kind=str(error.get("type", "Error")),
+        reason=f"expected {error['expected']}; got {got}" if "expected" in error else got,
+        fix=str(error.get("fix", "")),
+    )
+
+
+def _in_our_words(words: str) -> dict[str, str]:
+    """Why a job ended that has left no error of ours."""
+    if REFUSAL in words:
+        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return {"type": "refused", "expected": "a worker of ingestlab's class for the job", "got": got, "fix": fix}
+    return {"type": "failed", "got": words or "no word of its worker", "fix": "See the worker's log."}

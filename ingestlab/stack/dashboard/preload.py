@@ -1,0 +1,63 @@
+"""How the page gets into Dask's dashboard.
+
+Dask has no public way to add a page, so this leans on insides of ``distributed.dashboard.scheduler``: the
+dict `applications`, and the list of pages that `template_variables` remembers for each scheduler. The tests
+pin both. Where a distributed differs, the page is missing and the log says so; the scheduler runs on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+PAGE = "ingest"
+ROUTES = (f"/{PAGE}", f"/individual-{PAGE}")
+AFTER = "status"  # its neighbour in the navigation bar
+log = logging.getLogger("ingestlab.stack.dashboard")
+
+
+def register() -> bool:
+    """Adds the page to those that schedulers of this process will serve; says whether that went well."""
+    try:
+        from distributed.dashboard import scheduler as dask_pages  # noqa: PLC0415 - needs bokeh
+
+        from ingestlab.stack.dashboard.page import ingest_doc, pane_doc  # noqa: PLC0415 - likewise
+
+        dask_pages.applications.update(zip(ROUTES, (ingest_doc, pane_doc), strict=True))
+    except (ImportError, AttributeError, TypeError) as error:
+        return _without(error)
+    return True
+
+
+def dask_setup(scheduler: Any) -> None:
+    """Dask calls this when a scheduler starts: adds the page to its navigation bar."""
+    try:
+        from distributed.dashboard.scheduler import template_variables  # noqa: PLC0415 - needs bokeh
+
+        pages = template_variables(scheduler)["pages"]  # it gives the same list each time, which the pages show
+        if PAGE not in pages:
+            pages.insert(pages.index(AFTER) + 1 if AFTER in pages else 0, PAGE)
+        if PAGE not in template_variables(scheduler)["pages"]:
+            _without(TypeError("its navigation bar cannot be added to"))
+    except (ImportError, AttributeError, KeyError, TypeError) as error:
+        _without(error)
+
+
+def dask_teardown(scheduler: Any) -> None:  # noqa: ARG001 - Dask's signature
+    """Dask calls this when a scheduler ends."""
+    from ingestlab.stack.dashboard.collect import shared  # noqa: PLC0415 - a broken page must not keep Dask from ending
+
+    shared().close()
+
+
+def _without(error: Exception) -> bool:
+    import distributed  # noqa: PLC0415 - only for its version
+
+    log.warning(
+        "expected a Dask dashboard that takes another page; got distributed %s (%s: %s). "
+        "The Ingest page is missing; everything else works.",
+        getattr(distributed, "__version__", "?"),
+        type(error).__name__,
+        error,
+    )
+    return False

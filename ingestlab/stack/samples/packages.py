@@ -1,0 +1,29 @@
+"""Where data lies that other packages bring along."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ingestlab.core.errors import TerminalError
+
+
+def folder_of(module: str, package: str, holds: str) -> Path:
+    """The folder of a package, which is not imported: that would take seconds, or parse all its tables.
+
+    Args:
+        module: The name that it is imported by.
+        package: The name that it is installed by.
+        holds: What is wanted of it.
+
+    Raises:
+        TerminalError: It is not installed.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise TerminalError(
+            f"the package {package}, which holds the {holds}",
+            "no such package here",
+            "Install it: pip install 'ingestlab[stack]'.",
+        )
+    return Path(spec.origin).parent

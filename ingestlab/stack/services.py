@@ -1,0 +1,260 @@
+"""The parts of the embedded stack: how each is started, and how one sees that it is ready.
+
+Nothing is started here: a part is a value, and the supervisor gives it life.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import AliasChoices
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ingestlab.core.settings import Settings
+from ingestlab.queue.rq.listeners import listeners
+from ingestlab.stack import milvus, valkey
+from ingestlab.stack.state import SERVER, WISH_FILE, home_of, write_private
+
+DASK, MILVUS = "dask", "milvus"
+PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
+WORKER = (sys.executable, "-m", "ingestlab.queue.rq.worker")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+# The heaps that glibc makes for other threads than the first go back to the system after every task, and each page of
+# the next task's memory is a fault again. Where one thread does all tasks, it may as well use the first one's.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
+CALM: dict[
+    str, str | int
+] = {  # Dask's settings: an idle cluster looks at itself 50 to 100 times a second, which takes a tenth of a core
+    "distributed.admin.tick.interval": "200ms",
+    "distributed.worker.profile.interval": "100ms",
+    "distributed.scheduler.allowed_failures": 1,  # a task that ends a second worker is tried apart from them
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a stack is made of.
+
+    Args:
+        workers: RQ workers.
+        dask_workers: Processes of the Dask cluster; 0 means one a core, four at most.
+        worker_command: What runs an RQ worker; the queue's name is added.
+        tied: Whether the stack ends with the process that started it.
+        milvus: Whether Milvus Lite is wanted, where it is installed.
+    """
+
+    workers: int = 2
+    dask_workers: int = 0
+    worker_command: tuple[str, ...] = WORKER
+    tied: bool = False
+    milvus: bool = True
+
+    @staticmethod
+    def from_json(text: str) -> Spec:
+        """The spec that :meth:`to_json` wrote."""
+        data = json.loads(text)
+        return Spec(**{**data, "worker_command": tuple(data["worker_command"])})
+
+    def to_json(self) -> str:
+        """The spec as text, for a command line."""
+        return json.dumps(asdict(self))
+
+    def size(self) -> dict[str, int]:
+        """What can be changed while the stack runs."""
+        return {"workers": self.workers, "dask_workers": self.dask_workers}
+
+    def counted(self) -> Spec:
+        """The same with the number of Dask workers settled, and whether there is a Milvus."""
+        dask_workers = self.dask_workers or min(4, len(_cores()))
+        return replace(self, dask_workers=dask_workers, milvus=self.milvus and milvus.installed())
+
+
+@dataclass(frozen=True)
+class Part:
+    """One child process of the stack.
+
+    Args:
+        name: Names its log, and its line in `status`.
+        command: Program and arguments.
+        env: Its whole environment.
+        ready: Told the process id, says whether the part serves now.
+        wave: When it is stopped: 0 first.
+        grace: Seconds between being asked to end and being killed.
+        after: The part that must be ready before this one is started.
+        sign: The file that it writes when it is ready; what an earlier life left there does not count.
+        needed: Says whether there is work for it, without which it is not started; None: it is always started.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    ready: Callable[[int], bool]
+    wave: int
+    grace: float = 5.0
+    after: str | None = None
+    sign: Path | None = None
+    needed: Callable[[], bool] | None = None
+
+
+def variables() -> dict[str, str]:
+    """The environment variables that Settings reads, each with the field that it sets."""
+    found = {}
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        keys = alias.choices if isinstance(alias, AliasChoices) else [f"INGESTLAB_{name.upper()}"]
+        found.update({str(key): name for key in keys})
+    return found
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which another process reads exactly these settings, whatever ``.env`` says."""
+    values = {variable: getattr(settings, name) for variable, name in variables().items()}
+    inherited = {name: value for name, value in os.environ.items() if name not in values}
+    return {**inherited, **{name: _encode(value) for name, value in values.items() if value is not None}}
+
+
+def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings:
+    """The settings of a stack on these ports: addresses filled in, every path absolute."""
+    home = home_of(settings)
+    secret = valkey.password(home)
+    changed: dict[str, Any] = {
+        "home": home,
+        "lake": settings.lake_url,
+        "pipelines": tuple(str(Path(p).expanduser().resolve()) for p in settings.pipelines),
+        "notebooks": tuple(str(Path(p).expanduser().resolve()) for p in settings.notebooks),
+        "redis_url": valkey.url(ports[SERVER], secret),
+        "redis_host": valkey.HOST,
+        "redis_port": ports[SERVER],
+        "redis_password": secret,
+        "dask_scheduler": f"tcp://{valkey.HOST}:{ports['dask']}",
+        "dask_dashboard": f"http://{valkey.HOST}:{ports['dashboard']}/status",
+        "samples": f"http://{valkey.HOST}:{ports['samples']}",
+    }
+    if spec.milvus:
+        changed |= {"milvus_uri": milvus.url(ports[MILVUS]), "milvus_token": None}
+    if settings.references and "://" not in settings.references:
+        changed["references"] = str(Path(settings.references).expanduser().resolve())
+    return settings.model_copy(update=changed)
+
+
+def choose_ports(home: Path) -> dict[str, int]:
+    """Free ports, those of the last time where they are still free, so that old addresses stay good."""
+    file = home / "ports.json"
+    last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    ports: dict[str, int] = {}
+    for name in PORTS:
+        port = valkey.free_port(last.get(name))
+        while port in ports.values():
+            port = valkey.free_port()
+        ports[name] = port
+    write_private(file, json.dumps(ports))
+    return ports
+
+
+def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Part, ...]:
+    """All parts of a stack whose settings are located; makes the folders that they live in."""
+    home, env = settings.home, environment(settings)
+    for folder in ("logs", "run", "dask", "samples"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    server = Part(
+        name=SERVER,
+        command=valkey.prepare(home / "redis", ports[SERVER], valkey.password(home)),
+        env=env,
+        ready=lambda _pid: valkey.answers(settings.redis),
+        wave=2,
+        grace=10.0,
+    )
+    crew = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
+    crew.append(_notebook_worker(settings, spec, env))
+    vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *crew)
+
+
+def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+    ready = home / "run" / "dask.json"
+    return Part(
+        name=DASK,
+        command=(
+            *(sys.executable, "-m", "ingestlab.stack.cluster", "--workers", str(spec.dask_workers)),
+            *("--port", str(ports["dask"]), "--dashboard-port", str(ports["dashboard"])),
+            *("--temp", str(home / "dask"), "--ready", str(ready), "--wish", str(home / WISH_FILE)),
+        ),
+        env={**env, **ONE_THREAD, **ONE_HEAP},
+        ready=lambda _pid: ready.exists(),
+        wave=1,
+        sign=ready,
+    )
+
+
+def _milvus(home: Path, port: int, env: dict[str, str]) -> Part:
+    return Part(
+        name=MILVUS,
+        command=milvus.command(home / MILVUS, port),
+        env={**env, **ONE_THREAD},
+        ready=lambda _pid: milvus.listens(port),
+        wave=1,
+        grace=10.0,
+    )
+
+
+def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+    ready = home / "run" / "samples.url"
+    return Part(
+        name="samples",
+        command=(
+            *(sys.executable, "-m", "ingestlab.stack.files", "--root", str(home / "samples")),
+            *("--port", str(ports["samples"]), "--ready", str(ready), "--samples"),
+        ),
+        env=env,
+        ready=lambda _pid: ready.exists(),
+        wave=1,
+        sign=ready,
+    )
+
+
+def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+    """The worker for notebooks, which most stacks never need."""
+    queue = settings.notebook_queue
+    keys = [f"rq:{registry}:{queue}" for registry in ("queue", "wip", "scheduled")]
+    client = redis.Redis.from_url(settings.redis, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+
+    def needed() -> bool:
+        try:
+            return bool(client.exists(*keys))
+        except redis.RedisError:
+            return False
+
+    return replace(_worker("notebook-worker", queue, settings, spec, env), needed=needed)
+
+
+def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+    def listens(pid: int) -> bool:
+        try:
+            with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
+                return any(listener.pid == pid for listener in listeners(client, queue))
+        except redis.ConnectionError:
+            return False
+
+    command = (*spec.worker_command, queue)
+    return Part(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _cores() -> set[int]:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
