@@ -45,7 +45,7 @@ $(TORCH)/.installed: $(STAMP)
 	touch $@
 
 test-milvus: install  ## Run the tests that want a full Milvus, against the server of the package milvus
-	$(BIN)/python tests/with_milvus.py
+	$(BIN)/python tests/support/with_milvus.py
 
 test-compose: install  ## Bring up docker-compose.yml on this machine's container engine, and test it
 	INGESTLAB_TEST_COMPOSE=1 $(BIN)/python -m pytest -m compose

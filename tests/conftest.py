@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import redis
-from browsing import open_browser
 from hypothesis import settings as hypothesis_settings
-from milvus_lite_server import LiteServer
-from yard import Yard, environment, open_yard, until
+from support.browsing import open_browser
+from support.milvus_lite_server import LiteServer
+from support.workers import Yard, environment, open_yard, until
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings

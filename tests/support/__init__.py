@@ -1,0 +1,1 @@
+"""Helpers of the tests: servers, workers, lakes and files."""
