@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import CodeType, ModuleType
@@ -37,31 +36,29 @@ class _Alias(Loader):
         self._target = target
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002 - the protocol's
-        return import_module(self._target)
+        module = import_module(self._target)
+        self._spec = module.__spec__  # the import system is about to replace it
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Leave the module as it is: it ran under its own name."""
+        module.__spec__ = self._spec
 
     def get_code(self, name: str) -> CodeType | None:  # noqa: ARG002 - the protocol's
         """Return the code for ``python -m``."""
         spec = find_spec(self._target)
-        loader = spec.loader if spec else None
-        return loader.get_code(self._target) if loader and hasattr(loader, "get_code") else None
+        return spec.loader.get_code(self._target) if spec and isinstance(spec.loader, InspectLoader) else None
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002 - the protocol's
-        target: ModuleType | None = None,  # noqa: ARG002 - the protocol's
-    ) -> ModuleSpec | None:
-        """Find a module by a name that it had once."""
-        new = MOVED.get(fullname)
-        return ModuleSpec(fullname, _Alias(new), is_package=True) if new else None
+    def find_spec(self, fullname: str, *_more: object) -> ModuleSpec | None:
+        """Find a module by a name that it, or its package, had once."""
+        package, _, name = fullname.rpartition(".")
+        target = MOVED.get(fullname) or (f"{MOVED[package]}.{name}" if package in MOVED else None)
+        return ModuleSpec(fullname, _Alias(target)) if target else None
 
 
 def install() -> None:
     """Let imports find the old names."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        sys.meta_path.insert(0, _Finder())

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common import quoting
+from ingestlab.formats.common.dialects import Dialect
 
 CELLS = st.sampled_from(["a", '"b"', '"c,d"', '"e\nf"', '"g""h"', 'x"y', '"z"w', '"open', "", ' "s"', '"q\r\n1"'])
 RECORDS = st.tuples(st.lists(CELLS, min_size=2, max_size=3), st.sampled_from(["\n", "\r\n", "\r", "\n\n"]))

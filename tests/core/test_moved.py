@@ -1,0 +1,43 @@
+"""Names that modules had once: queued jobs, notebooks and scripts still find them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from rq.utils import import_attribute
+from support.workers import environment
+
+from ingestlab._moved import MOVED
+from ingestlab.queue.rq.serializer import ALLOWED, WORKER_CLASS
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_is_the_same_module(old: str) -> None:
+    module = import_module(old)
+    assert module is import_module(MOVED[old])
+    assert module.__spec__ is not None
+    assert module.__name__ == module.__spec__.name == MOVED[old]
+
+
+def test_a_module_of_a_package_that_moved_is_found() -> None:
+    assert import_module("ingestlab.datasets.flights") is import_module("ingestlab.stack.samples.flights")
+    with pytest.raises(ModuleNotFoundError):
+        import_module("ingestlab.datasets.no_such_set")
+
+
+@pytest.mark.parametrize("name", sorted({*ALLOWED, WORKER_CLASS}))
+def test_what_an_older_version_has_queued_is_found(name: str) -> None:
+    found = import_attribute(name)
+    assert found.__name__ == name.rpartition(".")[2]
+    assert found is getattr(import_module(found.__module__), found.__name__)
+
+
+def test_the_worker_runs_under_its_old_name(tmp_path) -> None:
+    command = [sys.executable, "-m", "ingestlab.worker", "ingest"]
+    done = subprocess.run(
+        command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "set REDIS_URL" in done.stderr, "it looks for its Redis, and there is none"
