@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
 from support.selection import examples
+from support.workers import PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError
@@ -330,7 +331,7 @@ def test_through_real_workers(ready, cli):
     """Ingest, widen the contract, replay on the queue, and again: nothing to do."""
     uris = [ready.file(f"strict-{i}.csv", _hundred(i)) for i in range(3)]
     ready.pipeline("strict", STRICT.replace("LIMIT", "60"))
-    first = ready.submit(*uris, pipeline="strict").wait(30)
+    first = ready.submit(*uris, pipeline="strict").wait(PATIENCE)
     assert (first.tally.out, first.tally.rejected) == (180, 120)
     assert find_run(_replayed(ready), ready.settings).result().count("unchanged") == 3
     ready.pipeline("strict", STRICT.replace("LIMIT", "90"))
@@ -356,7 +357,7 @@ def _hundred(seed: int) -> bytes:
 def _replayed(yard) -> str:
     run = submit_replay("strict", settings=yard.settings)
     assert run is not None
-    run.wait(30)
+    run.wait(PATIENCE)
     return run.id
 
 
