@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fetching import one, quick
 from support.recording import CUT, Recorder, answer
 from support.servers import Server
 from support.workers import CONTENT, ONCE, PATIENCE, until
-from test_fetch import one, quick
 
 from ingestlab.core.access import check, shown
 from ingestlab.core.errors import TerminalError

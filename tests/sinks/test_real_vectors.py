@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from support.shipped import ingest
 from support.workers import PATIENCE
-from test_pipelines import ingest
 
 from ingestlab.analytics.embedders.registry import embed_all, load
 from ingestlab.core.errors import TerminalError
