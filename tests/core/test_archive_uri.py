@@ -275,6 +275,7 @@ def test_another_try_of_the_same_run_tells_the_same(world):
 # Crashes
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 def test_a_crash_at_any_step_keeps_one_version_of_every_row(tmp_path_factory, redis_url, after, mend):

@@ -78,6 +78,7 @@ def test_content_that_comes_back_is_appended_again(world):
     assert world.rows("small")[uri].total() == 3 + 4 + 3
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile", "both", "neighbour"])
 def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, redis_url, after, mend):
@@ -100,6 +101,7 @@ def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, 
     assert crashes > 8
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 def test_a_crash_while_replacing_keeps_one_version_of_every_row(tmp_path_factory, redis_url, after, mend):

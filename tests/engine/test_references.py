@@ -343,6 +343,7 @@ def test_parameters_that_need_nothing_are_no_references(clean):
 # Crashes
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 @pytest.mark.parametrize("disposition", ["append", "replace"])
@@ -404,6 +405,7 @@ def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_
     world.check(sorted(world.expected))
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_replay_looks_rejects_up_in_the_mended_reference_whatever_dies(tmp_path_factory, redis_url, after):
     crashes = 0
@@ -516,6 +518,7 @@ def reads(client: Client) -> dict[str, int]:
     return client.run(count)
 
 
+@pytest.mark.slow("long work")
 def test_each_dask_worker_reads_a_reference_once_for_all_tasks(tmp_path, redis_url, stack):
     """On the stack's cluster, whose workers are processes: many partitions, two jobs, one read a process."""
     world = Looking(tmp_path, redis_url)

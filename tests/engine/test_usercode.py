@@ -15,6 +15,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.queue import Run
 from ingestlab.queue.rq.job import DEATHS
 
+pytestmark = pytest.mark.slow("a stack of its own")
 HEAD = b"n,word\n"
 CODE = """
 import ctypes, os, time

@@ -122,6 +122,7 @@ def test_a_table_must_be_there(world):
         compact("smal", Context(world.settings, world.store, world.ledger, Inline()))
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["compact", "ingest", "replace", "reconcile"])
 def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_url, monkeypatch, after, mend):

@@ -196,6 +196,7 @@ def test_replay_waits_for_its_sources(world):
             world.replay()
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["replay", "reconcile", "compact", "neighbour"])
 def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_url, after, mend):
