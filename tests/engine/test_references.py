@@ -142,7 +142,7 @@ def test_the_reference_is_part_of_the_batch_so_that_no_part_of_another_comes_und
     batches = {m.batch for m in manifests(world.store, "default", "small")}
     for place in ("tables", "_ingestlab"):
         world.store.delete(place)
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     world.names([50])
     world.ingest([uri])
     assert not batches & {m.batch for m in manifests(world.store, "default", "small")}
@@ -171,7 +171,7 @@ def test_what_is_lost_is_downloaded_again(world, lost):
     if lost == "raw":
         world.store.delete("raw")
     else:
-        world.ledger._client.flushdb()
+        world.redis.flushdb()
     b = world.put("b.csv", SECOND)
     assert world.ingest([b], run="r2").outcomes[0].status == "committed"
     assert all(world.store.exists(f.path) for f in manifests(world.store, "default", "small")[-1].references.values())

@@ -270,7 +270,7 @@ def test_rows_that_are_lost_on_the_way_end_it(world, monkeypatch):
 
 def test_old_manifests_stay_and_the_index_is_built_from_them(world):
     merge_small(world)
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert {o.status for o in world.ingest(sorted(world.expected), run="again").outcomes} == {"unchanged"}
     last = manifests(world.store, "default", "small")[-1]
     assert (last.kind, last.sources) == ("compact", ())

@@ -125,7 +125,7 @@ def test_a_replaced_content_has_no_rejects_any_more(tmp_path, redis_url):
 def test_a_replayed_source_is_known_as_before(world):
     world.mend(limit=2000)
     world.replay()
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert {o.status for o in world.ingest(sorted(world.expected), run="r5").outcomes} == {"unchanged"}
     world.ingest(sorted(world.expected), run="r6", force=True)
     world.check_all()

@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from support.workers import CONTENT, PATIENCE, PLAIN, ROOT, Workers, environment, environment_of, until
+from support.workers import CONTENT, PATIENCE, PLAIN, ROOT, Workers, environment, environment_of, open_gates, until
 from typer.testing import CliRunner
 
 from ingestlab import Lab, TerminalError
@@ -92,8 +92,14 @@ class Desk:
         assert self.submit("literals.ipynb").wait(PATIENCE).state == "finished"
 
 
+@pytest.fixture
+def desk(whole_desk: Desk) -> Iterator[Desk]:
+    yield whole_desk
+    open_gates(whole_desk.folder)
+
+
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def whole_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "pipelines").mkdir()
     (folder / "pipelines/plain.py").write_text(PLAIN)
@@ -452,7 +458,6 @@ def test_nobody_who_listens_is_missed(desk):
     assert "run `ingestlab worker quiet`" in starving(nobody, "quiet")
 
 
-@pytest.mark.timeout(120)
 def test_the_embedded_stack_starts_a_worker_when_a_notebook_is_waiting(stack):
     lab = Lab(home=stack.home)
     assert "notebook-worker" not in embedded.running(stack.home).pids
