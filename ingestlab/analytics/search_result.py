@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -84,7 +84,8 @@ class Hits(pd.DataFrame):
             return one_line(plain)
         rows = plain.head(most)
         rows.insert(0, _IMAGE, rows["source"])
-        shown = rows.style.format(escape="html").format(self._gallery.picture, subset=[_IMAGE])
+        picture: Any = self._gallery.picture
+        shown = rows.style.format(escape="html").format(picture, subset=[_IMAGE])
         for axis in (0, 1):
             shown = shown.format_index(escape="html", axis=axis)
         html: str = shown.set_table_styles([{"selector": "td", "props": _CELL}]).to_html()
