@@ -91,12 +91,12 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 
 def reconcile(home: Home = None, as_json: Json = False) -> None:
     """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
-    from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
+    from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
     from ingestlab.maintenance.reconcile import reconcile as mend  # noqa: PLC0415
 
     settings = load_settings(home=home)
-    with Context.opened(settings) as context:
-        report = mend(context.store, context.ledger, context.vectors if settings.milvus_uri else None)
+    with Services.opened(settings) as services:
+        report = mend(services.lake)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:

@@ -22,8 +22,9 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
 from ingestlab.core.settings import Settings
 from ingestlab.engine.dry_run import try_pipeline
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
 from ingestlab.engine.lookups import locate
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.lookups import SHELF, Shelf
 from ingestlab.executors.dask import Cluster
 from ingestlab.lake.log import manifests
@@ -71,11 +72,11 @@ class Looking(World):
         self.passes = lambda n: n in numbers
 
     def replay(self, uris: Sequence[str], fuse: Fuse | None = None, run: str = "again") -> IngestResult:
-        store, ledger = self.store, self.ledger
+        store, locks = self.store, self.locks
         if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
+            store, locks = Fragile(store, fuse), Fragile(locks, fuse)  # type: ignore[assignment]
         request = IngestRequest(run=run, table="small", sources=tuple(Source(uri=u) for u in uris), replay=Again())
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)  # type: ignore[arg-type]
+        return replay(request, Services(self.settings, store, locks, Inline()), lambda _progress: None)  # type: ignore[arg-type]
 
 
 def named(numbers: Sequence[int]) -> bytes:
@@ -217,7 +218,7 @@ def test_a_reference_that_is_missing_fails_the_files_that_need_it_and_no_others(
     small.write_text(small.read_text().replace("    clean=clean", "    matches=['a*'], clean=clean"))
     uris = [world.put("a.csv", FIRST), world.put("plain.csv", FIRST)]
     request = IngestRequest(run="r", table="t", sources=tuple(Source(uri=u) for u in uris))
-    context = Context(world.settings, world.store, world.ledger, Inline())
+    context = Services(world.settings, world.store, world.locks, Inline())
     result = ingest(request, context, lambda _progress: None)
     assert [o.status for o in result.outcomes] == ["failed", "committed"]
     text = str(result.outcomes[0].exception())
@@ -302,7 +303,7 @@ def test_a_raw_zone_that_loses_a_reference_while_the_job_runs_makes_it_try_again
     uri = world.put("a.csv", [*FIRST, 7])
     world.names([1, 7])  # a content that this process has not on its shelf
     request = IngestRequest(run="r1", pipeline="small", table="t", sources=(Source(uri=uri),))
-    context = Context(world.settings, world.store, world.ledger, Forgetful())
+    context = Services(world.settings, world.store, world.locks, Forgetful())
     with pytest.raises(IngestError, match="next try fetches it again") as caught:
         ingest(request, context, lambda _progress: None)
     assert caught.value.kind == "transient"
@@ -363,9 +364,9 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
         before = world.passes
         world.names([4, 50])
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.services().lake)
         world.ingest(uris)
-        reconcile(world.store, world.ledger)  # a batch that died before its intent has another name now
+        reconcile(world.services().lake)  # a batch that died before its intent has another name now
         committed = manifests(world.store, "default", "small")
         assert len(committed) == 1
         names = world.store.read(committed[0].references["names"].path)
@@ -401,7 +402,7 @@ def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last", force=True)
-    reconcile(world.store, world.ledger)
+    reconcile(world.services().lake)
     world.check(sorted(world.expected))
 
 
@@ -525,7 +526,7 @@ def test_each_dask_worker_reads_a_reference_once_for_all_tasks(tmp_path, redis_u
     world.settings = world.settings.model_copy(update={"dask_scheduler": stack.dask_scheduler, "partition_bytes": 1024})
     world.names(range(0, 4000, 3))
     cluster = Cluster(world.settings)
-    context = Context(world.settings, world.store, world.ledger, cluster)
+    context = Services(world.settings, world.store, world.locks, cluster)
     with Client(stack.dask_scheduler) as client:
         before = reads(client)
         uris = [world.put(f"{name}.csv", range(4000)) for name in "ab"]

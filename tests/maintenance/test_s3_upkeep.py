@@ -13,7 +13,7 @@ from support.lake import Crash, Fragile, Fuse, Inline
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.lake.storage.store import ObjectStore, open_store
 from ingestlab.maintenance import compact as compaction
 from ingestlab.maintenance.compact import Compacted, compact
@@ -39,10 +39,10 @@ def world(tmp_path, redis_url, place) -> Tally:
 
 
 def merge_small(world: Tally, fuse: Fuse | None = None) -> Compacted:
-    store, ledger = world.store, world.ledger
+    store, locks = world.store, world.locks
     if fuse:
-        store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-    return compact("small", Context(world.settings, store, ledger, Inline()))  # type: ignore[arg-type]
+        store, locks = Fragile(store, fuse), Fragile(locks, fuse)  # type: ignore[assignment]
+    return compact("small", Services(world.settings, store, locks, Inline()))  # type: ignore[arg-type]
 
 
 def frame(world: Tally) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def check(world: Tally) -> None:
     rows = frame(world)
     assert (found["rows"].iloc[0], found["sum"].iloc[0]) == (len(rows), rows["n"].sum())
     assert lake.profile("small").now["rows"] == len(rows)
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.services().lake).clean
 
 
 def test_compaction(world, monkeypatch):

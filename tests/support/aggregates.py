@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestlab.analytics.aggregate_reader import Summaries
 from ingestlab.analytics.lake import Lake
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.maintenance.compact import compact
@@ -78,8 +78,8 @@ class Tally(Mendable):
         return dict(load(Catalog.read(self.settings).named("small")).aggregates)
 
     def compact(self, fuse: Fuse | None = None) -> None:
-        store, ledger = (Fragile(self.store, fuse), Fragile(self.ledger, fuse)) if fuse else (self.store, self.ledger)
-        compact("small", Context(self.settings, store, ledger, Inline()))  # type: ignore[arg-type]
+        store, locks = (Fragile(self.store, fuse), Fragile(self.locks, fuse)) if fuse else (self.store, self.locks)
+        compact("small", Services(self.settings, store, locks, Inline()))  # type: ignore[arg-type]
 
     def check(self, uris: Sequence[str]) -> None:
         super().check(uris)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ingestlab.core.models import IngestRequest, Source
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.milvus import commit as module
@@ -59,12 +60,12 @@ class VectorWorld(World):
             text = text.replace(name, str(word))
         (self.folder / "pipelines/small.py").write_text(text)
 
-    def context(self, fuse: Fuse | None = None) -> Context:
-        store, ledger = self.store, self.ledger
+    def context(self, fuse: Fuse | None = None) -> Services:
+        store, locks = self.store, self.locks
         if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)
+            store, locks = Fragile(store, fuse), Fragile(locks, fuse)
         self.fuse = fuse
-        return Context(self.settings, store, ledger, Inline())
+        return Services(self.settings, store, locks, Inline())
 
     def connected(self, _settings: Any) -> Any:
         return FragileDb(self.db, self.fuse) if self.fuse else self.db
@@ -76,7 +77,7 @@ class VectorWorld(World):
         return ingest(request, self.context(fuse), lambda _progress: None)
 
     def reconcile(self):
-        return reconcile(self.store, self.ledger, self.context().vectors)
+        return reconcile(self.context().lake)
 
     def check(self, uris):
         """The laws of the lake, and: one vector a published row, in the lake and in the store alike."""

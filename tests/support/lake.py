@@ -1,4 +1,4 @@
-"""A small lake with its ledger, and the laws that must hold in it after any crash."""
+"""A small lake with its locks, and the laws that must hold in it after any crash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.core.settings import Settings
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Ledger, connect
+from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.lake.storage.store import open_store
 
@@ -59,9 +60,9 @@ class Inline:
 
 
 class Fragile:
-    """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
+    """Wraps a store or locks; at the given one of its changes it crashes, before or after doing it."""
 
-    CHANGES = frozenset({"write", "move", "delete", "record", "create"})
+    CHANGES = frozenset({"write", "move", "delete", "hset", "create"})
 
     def __init__(self, inner: Any, fuse: Fuse) -> None:
         self._inner, self._fuse = inner, fuse
@@ -70,6 +71,8 @@ class Fragile:
         if name == "delete_files":  # a store may do some and then die
             return lambda paths: [self.delete(path) for path in paths]
         value = getattr(self._inner, name)
+        if name == "client":  # of Redis, in which the index is
+            return Fragile(value, self._fuse)
         return self._fuse.guard(value) if name in self.CHANGES else value
 
 
@@ -111,9 +114,14 @@ class World:
         )
         self.store: Store = open_store(self.settings.lake_url, self.settings.storage_options)
         self.redis = connect(redis_url)
-        self.ledger = Ledger(self.redis, self.settings.lake_url, ttl=5)
+        self.locks = Locks(self.redis, self.settings.lake_url, ttl=5)
         self.expected: dict[str, list[int]] = {}
         self.passes: Callable[[int], bool] = lambda n: n != 13 and n < 1000
+
+    def services(self, fuse: Fuse | None = None, cluster: Any = None) -> Services:
+        """What a process has that works in this world; with a fuse it dies at one of its changes."""
+        store, locks = (Fragile(part, fuse) if fuse else part for part in (self.store, self.locks))
+        return Services(self.settings, store, locks, cluster or Inline())
 
     def put(self, name: str, numbers: Sequence[int]) -> str:
         """Writes a source file; remembers what must become of it."""
@@ -126,14 +134,10 @@ class World:
     def ingest(
         self, uris: Sequence[str], fuse: Fuse | None = None, *, run: str = "r1", force: bool = False
     ) -> IngestResult:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-        context = Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
         request = IngestRequest(
             run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
         )
-        return ingest(request, context, lambda _progress: None)
+        return ingest(request, self.services(fuse), lambda _progress: None)
 
     def check(self, uris: Sequence[str]) -> None:
         """The invariants of the design, for a lake in which all of `uris` were asked for and nothing is at work."""

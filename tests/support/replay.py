@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.rq.replays import with_rejects
@@ -32,16 +32,16 @@ class Mendable(World):
         found = with_rejects(manifests(self.store, "default", "small"), wanted.get("run_of"))
         if not found:
             return None
-        store, ledger = self.store, self.ledger
+        store, locks = self.store, self.locks
         if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
+            store, locks = Fragile(store, fuse), Fragile(locks, fuse)  # type: ignore[assignment]
         request = IngestRequest(
             run=run,
             table="small",
             sources=tuple(Source(uri=r.uri) for r in found),
             replay=Again(rule=wanted.get("rule"), run=wanted.get("run_of")),
         )
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)
+        return replay(request, Services(self.settings, store, locks, Inline()), lambda _progress: None)
 
     def check_all(self) -> None:
         self.check(sorted(self.expected))

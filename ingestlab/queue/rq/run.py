@@ -18,7 +18,7 @@ from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
 from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.queue.rq.queueing import ENDED, ask_to_stop, enqueue, fetch_jobs, job_result, open_queue
 from ingestlab.queue.rq.results import (
     JobRef,
