@@ -19,10 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from conftest import environment
 from distributed import Client
 from rq import Queue, Worker
-from support.workers import PATIENCE
+from support.workers import PATIENCE, environment
 
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
