@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.aggregates import ALL, BY_KIND, Tally
 from support.direct import compare
-from support.lake import Crash, Fuse
+from support.lake import Crash, FaultInjector
 from support.selection import examples
 from typer.testing import CliRunner
 
@@ -114,7 +114,7 @@ def test_a_table_of_which_all_rows_were_rejected_has_no_groups(world):
 
 def steps(world, work, at, after):
     try:
-        work(Fuse(at, after=after))
+        work(FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -137,15 +137,15 @@ def test_a_crash_at_any_step_leaves_the_answers_right(tmp_path_factory, redis_ur
             uris = [a, b, world.put("c.csv", [1, 2, 3])] if kind == "append" else [a, b]
             world.put("a.csv", [21, 22, 13, 23]) if kind == "replace" else None
             wanted = uris if kind == "append" else [a]
-            crashed = steps(world, lambda fuse, w=world, u=wanted: w.ingest(u, fuse), at, after)
+            crashed = steps(world, lambda faults, w=world, u=wanted: w.ingest(u, faults), at, after)
         if not crashed:
             break
         crashes += 1
         if at % 2:
-            reconcile(world.services().lake)
+            reconcile(world.context().lake)
         world.check_answers()  # as it lies there, with its intent or without
         world.ingest(uris)
-        reconcile(world.services().lake)
+        reconcile(world.context().lake)
         world.check(uris)
     assert crashes > 10
 
@@ -154,10 +154,10 @@ def test_a_commit_that_is_rolled_back_takes_its_states_with_it(tmp_path_factory,
     ends = set()
     for at in range(1, 40):
         world = Tally(tmp_path_factory.mktemp("w"), redis_url)
-        if not steps(world, lambda fuse, w=world: w.ingest([w.put("a.csv", FIRST)], fuse), at, after=True):
+        if not steps(world, lambda faults, w=world: w.ingest([w.put("a.csv", FIRST)], faults), at, after=True):
             break
         for path in list(world.store.walk(layout.intents())):
-            resolve(load_manifest(world.store, path), world.services().lake)
+            resolve(load_manifest(world.store, path), world.context().lake)
         history = manifests(world.store, "default", "small")
         named = {p.target for p in (*live_parts(history), *live_states(history))}
         assert set(world.store.walk("tables")) == named
@@ -180,24 +180,24 @@ def test_any_story_ends_with_the_right_answers(tmp_path_factory, redis_url, disp
     world = Tally(tmp_path_factory.mktemp("story"), redis_url, disposition)
     world.ingest([world.put("a.csv", FIRST)], run="first")
     for i, ((what, numbers), at, after) in enumerate(story):
-        fuse = Fuse(at, after=after) if at else None
+        faults = FaultInjector(at, after=after) if at else None
         try:
             if what == "compact":
-                world.compact(fuse)
+                world.compact(faults)
             elif what == "replay":
                 world.mend(limit=2000)
-                world.replay(fuse, run=f"r{i}")
+                world.replay(faults, run=f"r{i}")
             elif what == "force":
-                world.ingest(sorted(world.expected), fuse, run=f"r{i}", force=True)
+                world.ingest(sorted(world.expected), faults, run=f"r{i}", force=True)
             elif what == "change":
                 world.declare((BY_KIND + ALL).replace('("n", "sum")', '("n", "mean")'))
             else:
-                world.ingest([world.put(f"{what}.csv", numbers)], fuse, run=f"r{i}")
+                world.ingest([world.put(f"{what}.csv", numbers)], faults, run=f"r{i}")
         except Crash:
             continue
         world.check_answers()
     world.ingest(sorted(world.expected), run="last")
-    reconcile(world.services().lake)
+    reconcile(world.context().lake)
     world.check_answers()
     history = manifests(world.store, "default", "small")
     named = {p.target for p in (*live_parts(history), *live_states(history))}
@@ -249,7 +249,7 @@ def test_lost_states_are_computed_from_the_rows(world):
     for path in world.state_files():
         world.store.delete(path)
     world.check_answers()
-    assert reconcile(world.services().lake).missing == ()
+    assert reconcile(world.context().lake).missing == ()
 
 
 def test_earlier_parts_of_another_type_are_told_when_they_are_read(world):
@@ -341,7 +341,7 @@ def test_materialize_writes_plain_parquet_into_the_lake(world):
     (path,) = materialize(world, "by_kind")
     assert path == world.store.full("aggregates/default/small/by_kind.parquet")
     compare(pq.read_table(path), world.lake.table("small").arrow(), world.aggregates["by_kind"])
-    assert reconcile(world.services().lake).clean
+    assert reconcile(world.context().lake).clean
     world.ingest([world.put("b.csv", SECOND)], run="r2")
     assert materialize(world)[1] == path
     compare(pq.read_table(path), world.lake.table("small").arrow(), world.aggregates["by_kind"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.embedding_world import VectorWorld
-from support.lake import Crash, Fuse
+from support.lake import Crash, FaultInjector
 
 from ingestlab.core.models import Manifest
 from ingestlab.core.plugins import plugins
@@ -34,7 +34,7 @@ PIPELINE = Pipeline(
 """
 
 
-class AtIntent(Fuse):
+class AtIntent(FaultInjector):
     """The process dies when it has written its intent: all is staged, and no sink has heard of it."""
 
     def guard(self, function: Any) -> Any:
@@ -60,7 +60,7 @@ class SinkWorld(VectorWorld):
         """What a commit of a file is about to do."""
         with pytest.raises(Crash):
             self.ingest([self.put("a.csv", numbers)], AtIntent(), run=run)
-        (intent,) = self.services().lake.intents()
+        (intent,) = self.context().lake.intents()
         return intent
 
     def visible(self) -> tuple[list[str], list[str]]:
@@ -85,7 +85,7 @@ def number(request) -> int:
 
 
 def sink_of(world: SinkWorld, number: int) -> Sink:
-    return world.services().lake.sinks[number]
+    return world.context().lake.sinks[number]
 
 
 def test_what_is_prepared_twice_is_there_once_and_undone_it_is_gone(world, number):
@@ -136,7 +136,7 @@ def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, number):
 
 def test_what_was_committed_verifies(world, number):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
-    sink, history = sink_of(world, number), world.services().lake.log("default", "small").history()
+    sink, history = sink_of(world, number), world.context().lake.log("default", "small").history()
     assert not sink.verify("default", "small", history)
     before = world.visible()
     sink.restore("default", "small", sorted(world.expected), history)

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fuse, World
+from support.lake import Crash, FaultInjector, World
 from support.selection import examples
 
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
@@ -25,14 +25,14 @@ def world(tmp_path, redis_url):
 
 def steps_of_a_commit(tmp_path_factory, redis_url, disposition="append") -> int:
     world = World(tmp_path_factory.mktemp("count"), redis_url, disposition)
-    fuse = Fuse()
-    world.ingest([world.put("a.csv", FIRST)], fuse)
-    return fuse.count
+    faults = FaultInjector()
+    world.ingest([world.put("a.csv", FIRST)], faults)
+    return faults.count
 
 
 def crash_then(world, uris, at, after):
     try:
-        world.ingest(uris, Fuse(at, after=after))
+        world.ingest(uris, FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -91,12 +91,12 @@ def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, 
             break
         crashes += 1
         if mend in ("reconcile", "both"):
-            reconcile(world.services().lake)
+            reconcile(world.context().lake)
         if mend == "neighbour":  # another request shares one of the sources, and comes first
             world.ingest([b], run="r2")
         world.ingest([a, b])
         if mend == "neighbour":  # the batch that died before its intent will never come again
-            reconcile(world.services().lake)
+            reconcile(world.context().lake)
         world.check([a, b, (world.folder / "sources/old.csv").as_uri()])
     assert crashes > 8
 
@@ -115,7 +115,7 @@ def test_a_crash_while_replacing_keeps_one_version_of_every_row(tmp_path_factory
             break
         crashes += 1
         if mend == "reconcile":
-            reconcile(world.services().lake)
+            reconcile(world.context().lake)
         world.ingest([a])
         world.check([a, b])
     assert crashes > 10
@@ -128,12 +128,12 @@ def test_after_reconcile_alone_a_dead_commit_is_wholly_there_or_wholly_gone(tmp_
         uri = world.put("a.csv", FIRST)
         if not crash_then(world, [uri], at, after=False):
             break
-        reconcile(world.services().lake)
+        reconcile(world.context().lake)
         rows = world.rows("small")[uri].total()
         ends.add(rows)
         if rows:
             world.check([uri])
-        assert reconcile(world.services().lake).clean
+        assert reconcile(world.context().lake).clean
     assert ends == {0, 3}
 
 
@@ -155,11 +155,11 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
     for i, (name, numbers, at, after) in enumerate(story):
         uri = world.put(f"{name}.csv", numbers)
         try:
-            world.ingest([uri], Fuse(at, after=after) if at else None, run=f"r{i}")
+            world.ingest([uri], FaultInjector(at, after=after) if at else None, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
-    reconcile(world.services().lake)  # a batch that died before its intent may never come again
+    reconcile(world.context().lake)  # a batch that died before its intent may never come again
     world.check(sorted(world.expected))
 
 
@@ -193,7 +193,7 @@ def test_a_busy_source_makes_the_job_wait_its_turn(world):
 def test_a_job_that_lost_its_locks_publishes_nothing(world):
     uri = world.put("a.csv", FIRST)
 
-    class Thief(Fuse):
+    class Thief(FaultInjector):
         def guard(self, function):
             def guarded(*args, **options):
                 if args and str(args[0]).startswith("_ingestlab/intents"):
@@ -207,7 +207,7 @@ def test_a_job_that_lost_its_locks_publishes_nothing(world):
         world.ingest([uri], Thief())
     for key in world.redis.scan_iter("*lock:*"):
         world.redis.delete(key)
-    assert reconcile(world.services().lake).settled
+    assert reconcile(world.context().lake).settled
     assert world.rows("small")[uri].total() == 0
 
 
@@ -216,7 +216,7 @@ def test_reconcile_leaves_a_job_at_work_alone(world):
     assert crash_then(world, [a], 6, after=False)
     with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", a)])
-        report = reconcile(world.services().lake)
+        report = reconcile(world.context().lake)
     assert report.busy
     assert not report.orphans
 
@@ -226,7 +226,7 @@ def test_reconcile_reports_a_part_that_is_gone(world):
     world.ingest([a])
     path = next(p for p in world.store.walk("tables") if p.endswith(".parquet"))
     world.store.delete(path)
-    assert reconcile(world.services().lake).missing == (path,)
+    assert reconcile(world.context().lake).missing == (path,)
 
 
 def test_counts_that_do_not_add_up_stop_the_commit(world, monkeypatch):
@@ -246,5 +246,5 @@ def test_reconcile_clears_old_temporary_files_and_leaves_new_ones(world):
     for file in (old, new):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    reconcile(world.services().lake)
+    reconcile(world.context().lake)
     assert (old.exists(), new.exists()) == (False, True)

@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, World
 
 from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.engine.ingest import ingest
-from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, manifests
 from ingestlab.maintenance.reconcile import reconcile
@@ -32,11 +31,6 @@ CARRIERS = 'Csv(columns={"carrier": "string", "v": "int64"})'
 
 class Shop(World):
     """A world in which a test edits its pipeline."""
-
-    def context(self, fuse: Fuse | None = None) -> Services:
-        store: Any = Fragile(self.store, fuse) if fuse else self.store
-        locks: Any = Fragile(self.locks, fuse) if fuse else self.locks
-        return Services(self.settings, store, locks, Inline())  # type: ignore[arg-type]
 
     def pipeline(self, reader: str, more: str = "", code: str = "") -> None:
         text = f"from ingestlab import *\n{code}\nPIPELINE = Pipeline(reader={reader}, {more})\n"
@@ -68,8 +62,8 @@ class Shop(World):
     def table(self, name: str = "p") -> Table:
         return Lake(self.settings).table(name)
 
-    def rewrite(self, types: Mapping[str, str] | None = None, fuse: Fuse | None = None) -> Rewritten:
-        return rewrite("p", self.context(fuse), types=types)
+    def rewrite(self, types: Mapping[str, str] | None = None, faults: FaultInjector | None = None) -> Rewritten:
+        return rewrite("p", self.context(faults), types=types)
 
 
 @pytest.fixture
@@ -146,7 +140,7 @@ def test_other_folders_are_refused_and_rewritten(shop: Shop, before: str, after:
         assert sorted(frame["id"].tolist()) == [1, 2, 3], name
         assert sorted({str(day)[:10] for day in frame["day"]}) == ["2020-01-01", "2020-01-02"], name
     assert shop.rewrite().before == 0
-    assert reconcile(shop.services().lake).clean
+    assert reconcile(shop.context().lake).clean
 
 
 @pytest.mark.parametrize(
@@ -241,7 +235,7 @@ def test_tasks_of_one_batch_end_with_one_schema(shop: Shop) -> None:
     assert len(shop.table().parts) == 3
     assert [str(schema.field("n").type) for schema in schemas] == ["double"]
     assert Lake(shop.settings).aggregate("p", "all")["n"].tolist() == [5.0]
-    assert reconcile(shop.services().lake).clean
+    assert reconcile(shop.context().lake).clean
 
 
 def test_in_one_batch_the_first_type_counts_where_nothing_holds_both(shop: Shop) -> None:
@@ -366,7 +360,7 @@ def test_objects_and_lists_may_have_more_names(shop: Shop, how: str) -> None:
         assert [found[n]["o"]["a"] for n in (1, 2)] == [1.5, 1.0], name
         assert [found[n]["n"]["x"] for n in (4, 5)] == [0.5, 1.0], name
         assert list(found[2]["l"]) == ["x"], name
-    assert reconcile(shop.services().lake).clean
+    assert reconcile(shop.context().lake).clean
 
 
 def test_two_undeclared_jobs_in_a_new_table_agree(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +442,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
     with pytest.raises(BusySourceError, match="as they were when the job began"):
         shop.take({"a.csv": "id,v\n1,7\n"})
     assert shop.table().pandas()["v"].tolist() == ["007"]
-    assert reconcile(shop.services().lake).clean
+    assert reconcile(shop.context().lake).clean
     shop.pipeline('Csv(columns={"id": "int64", "v": "int64"})')
     assert "string in column 'v'" in shop.refused({"a.csv": "id,v\n1,7\n"})
 
@@ -465,17 +459,17 @@ def test_a_crash_at_any_step_of_a_rewriting_loses_and_doubles_nothing(
         shop.pipeline(TIMES, "clean=clean", DAYS)
         shop.good({"a.csv": EARLY, "b.csv": LATE})
         shop.pipeline(TIMES, 'clean=clean, partition_by="day"', DAYS)
-        fuse = Fuse(step, after=after)
+        faults = FaultInjector(step, after=after)
         try:
-            shop.rewrite(fuse=fuse)
+            shop.rewrite(faults=faults)
             burnt = False
         except Crash:
-            reconcile(shop.services().lake)
+            reconcile(shop.context().lake)
         assert sorted(shop.table().pandas()["id"].tolist()) == [1, 2, 3], step
         shop.rewrite()
         assert {p.target.split("/")[-2] for p in shop.table().parts} == {"day=2020-01-01", "day=2020-01-02"}
         assert sorted(shop.table().pandas()["id"].tolist()) == [1, 2, 3], step
-        assert reconcile(shop.services().lake).clean, step
+        assert reconcile(shop.context().lake).clean, step
     assert step > 5
 
 
@@ -504,7 +498,7 @@ def _forget(shop: Shop, table: str = "p") -> None:
     for manifest in manifests(shop.store, "default", table):
         body = manifest.model_copy(update={"types": {}}).model_dump_json().encode()
         shop.store.write(layout.entry("default", table, manifest.sequence), body)
-    shop.services().lake.index("default", table).forget_schema()
+    shop.context().lake.index("default", table).forget_schema()
 
 
 def _mix(shop: Shop) -> None:

@@ -167,7 +167,7 @@ def test_a_file_that_no_manifest_names_is_not_read(days: Table, shop: Shop) -> N
     part = Path(shop.store.full(days.parts[0].target))
     part.with_name("stray.parquet").write_bytes(part.read_bytes())
     assert rows(shop.table("days").pandas()) == ROWS
-    assert len(reconcile(shop.services().lake).orphans) == 1
+    assert len(reconcile(shop.context().lake).orphans) == 1
 
 
 def test_rejects_are_found_by_run_and_rule(shop: Shop) -> None:

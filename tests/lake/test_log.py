@@ -142,10 +142,10 @@ def test_of_two_that_believe_they_hold_the_lock_one_commits(tmp_path, redis_url,
         wake.set()
         thread.join(60)
     assert [type(error) for error in errors] == [LostLeaseError]
-    reconcile(world.services().lake)
+    reconcile(world.context().lake)
     assert [m.run for m in manifests(world.store, "default", "small")] == ["r0", "r2"]
     if disposition == "replace":
         world.check([uri, other])
     else:
         assert world.rows("small")[uri].total() == 2 + 2, "what was there, and what the second has added"
-    assert reconcile(world.services().lake).clean
+    assert reconcile(world.context().lake).clean

@@ -15,7 +15,7 @@ import fsspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.lake import Crash, Fuse, World
+from support.lake import Crash, FaultInjector, World
 from support.workers import CONTENT, PATIENCE, PLAIN, Workers, environment
 
 from ingestlab.analytics.lake import Lake
@@ -239,7 +239,7 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
     assert not stranger.duplicated(["_source", "_row"]).any()
     assert set(stranger["_source"]) == {f"s3://{bucket}/in/{n}.csv" for n in "abc"}
     with Services.opened(lake) as services:
-        assert reconcile(services.services().lake).clean
+        assert reconcile(services.lake).clean
 
 
 def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_path):
@@ -280,13 +280,13 @@ def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url,
         world.ingest([a, b], run="r0")
         world.put("a.csv", [21, 22, 13, 23, 4000, 24])
         try:
-            world.ingest([a], Fuse(at, after=after))
+            world.ingest([a], FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:
             break
         if at % 2:
-            reconcile(world.services().lake)
+            reconcile(world.context().lake)
         world.ingest([a])
         world.check([a, b])
     assert crashes > 3
