@@ -217,9 +217,9 @@ def _committed(intent: Manifest, store: Store) -> bool:
     if not intent.decided_by:
         return False
     leader, batch = log_named(store, intent.decided_by)
-    if leader.find(batch) is None:
+    if leader.find(batch, after=0) is None:
         return False
-    if log.find(intent.batch) is None:
+    if log.find(intent.batch, after=0) is None:
         log.append(intent, log.tip(), decided=True)
     return True
 

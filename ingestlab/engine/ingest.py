@@ -319,7 +319,11 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
         return batch
     where = (target.tenant, target.table)
     lease.acquire([rewrite_lock(*where)])
-    history = manifests(store, *where)
+    history = (
+        TransactionLog(store, *where)
+        .snapshot()
+        .about(lambda uri: ("?" in uri and bare(uri) in old_rows) or uri in old_rows)
+    )
     stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
     left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
     return left.added_to(batch, stale)
