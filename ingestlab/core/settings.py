@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     result_ttl: int = 3600  # that Redis knows of a job that went well: the lake has its record
     failure_ttl: int = 7 * 86400  # and of one that failed
     keep_jobs: int = Field(default=10_000, ge=1)  # so many ended jobs a queue, and so many runs, at most
+    log_days: float = Field(default=30.0, ge=0)  # that commits are remembered of which nothing is live
     lock_ttl: float = 20.0  # how long the locks of a dead job stand
     beat: float = 5.0  # of an RQ worker's heart: see MISSED_BEATS
 

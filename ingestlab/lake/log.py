@@ -26,6 +26,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
@@ -37,7 +38,6 @@ from ingestlab.lake.snapshot import Snapshot
 
 EVERY = 100  # entries that a checkpoint folds, at least
 KEPT = 10  # checkpoints: whoever has opened a table can still read it
-DAYS = 30.0  # of history, where the settings do not say otherwise
 _TRIES = 5
 
 
@@ -82,20 +82,22 @@ class TransactionLog:
         wanted = f"the log of {self.table} to stand still for a moment"
         raise TransientError(wanted, "commits all the while", "Try again.")
 
-    def fold(self, days: float) -> None:
-        """Write a checkpoint if one is due, and remove what is older than the retention.
+    def fold(self, days: float = inf, *, expire: bool = False) -> None:
+        """Write a checkpoint if one is due; then remove what is folded and older than the retention.
 
         Args:
             days: The retention: how long commits are remembered of which nothing is live.
+            expire: Remove it even if no checkpoint is due.
         """
         folded = self._folded()
         number = next(iter(folded[-1:]), 0)
         numbers = self._numbers(number)
-        if not numbers or (len(numbers) < EVERY and (number or not self._unnumbered_paths())):
-            return
-        self.snapshot().write()
-        self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
-        self._expire(number, days)
+        due = len(numbers) >= EVERY or (not number and bool(self._unnumbered_paths()))
+        if due:
+            self.snapshot().write()
+            self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
+        if (due or expire) and days < inf:
+            self._expire(number, datetime.now(UTC) - timedelta(days=days))
 
     def append(
         self,
@@ -187,14 +189,13 @@ class TransactionLog:
         texts = zip(paths, self.store.read_files(paths), strict=True)
         return (_parsed(self.store, path, text) for path, text in texts if text is not None)
 
-    def _expire(self, before: int, days: float) -> None:
-        """Removes entries up to one, whole folders at a time, that are older than the retention."""
-        limit = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
+    def _expire(self, before: int, limit: datetime) -> None:
+        """Removes entries up to one that are of before a time, whole folders of them."""
         home = layout.logs(self.tenant, self.table)
         for folder in [f"{home}/{name}" for name in self.store.children(home) if name.isdigit()]:
             numbers = [int(name.removesuffix(".json")) for name in self.store.children(folder)]
             last = next(self._load(sorted(numbers)[-1:]), None)
-            if last is not None and (last.sequence > before or last.committed_at > limit):
+            if last is not None and (last.sequence > before or datetime.fromisoformat(last.committed_at) > limit):
                 return
             self._remove(numbers)
 

@@ -116,6 +116,10 @@ class Snapshot:
         every = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
         return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
 
+    def targets(self) -> Iterator[tuple[str, str]]:
+        """What each live file is (of `FILES`), and its target."""
+        return zip(self.files["item"].to_pylist(), self.files["key"].to_pylist(), strict=True)
+
     def write(self) -> None:
         """Write the checkpoint after the last entry of the tail."""
         number = self.tail[-1].sequence if self.tail else self.number
@@ -210,12 +214,9 @@ def _rows(manifest: Manifest, section: str) -> Iterator[dict[str, Any]]:
         for p in manifest.profile:
             yield number | {"item": "profile", "uris": p.parts, "text": p.model_dump_json(exclude={"parts"})}
     else:
-        fields = {
-            "key": manifest.batch,
-            "rows": int(manifest.collection is not None),
-            "ref": json.dumps(manifest.types),
-        }
-        yield number | fields | {"item": "entry", "text": manifest.model_dump_json(exclude=_LISTS)}
+        head, types = manifest.model_dump_json(exclude=_LISTS), json.dumps(manifest.types)
+        vectors = int(manifest.collection is not None)
+        yield number | {"item": "entry", "key": manifest.batch, "rows": vectors, "text": head, "ref": types}
         for item in FILES:
             for f in getattr(manifest, item):
                 fields = {"key": f.target, "uris": f.sources, "rows": f.rows, "size": f.size, "text": f.staged}
