@@ -78,8 +78,8 @@ def watching(
 def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar that goes away at the end; yields what is to be told: at what, how many are done, of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"))
-    options = {"console": out, "transient": True, "disable": not out.is_terminal}
-    with Bar(*columns, TextColumn(things), TimeElapsedColumn(), **options) as bar:
+    hidden = not out.is_terminal
+    with Bar(*columns, TextColumn(things), TimeElapsedColumn(), console=out, transient=True, disable=hidden) as bar:
         task = bar.add_task("the lake", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 

@@ -46,7 +46,7 @@ from ingestlab.formats.text import Text
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
-from ingestlab.lake.log import TransactionLog, live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import Vectors
@@ -242,7 +242,7 @@ def _prepare(target: Target, sources: Sequence[Source], context: Context, lease:
     ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
     lease.acquire(source_lock(*where, uri) for uri in uris)
     recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)
     return ledger.known(*where, uris)
 
 

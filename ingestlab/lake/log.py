@@ -30,7 +30,7 @@ from math import inf
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import Manifest, Part, SourceRecord
 from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -81,6 +81,10 @@ class TransactionLog:
                 return Snapshot(self.store, (self.tenant, self.table), number, [*before, *tail])
         wanted = f"the log of {self.table} to stand still for a moment"
         raise TransientError(wanted, "commits all the while", "Try again.")
+
+    def records(self) -> Iterator[SourceRecord]:
+        """The records of the sources, the last of each last."""
+        return self.snapshot().records()
 
     def fold(self, days: float = inf, *, expire: bool = False) -> None:
         """Write a checkpoint if one is due; then remove what is folded and older than the retention.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import Manifest, Part, SourceRecord
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.ranged import Ranged
@@ -115,6 +115,12 @@ class Snapshot:
         """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
         every = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
         return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+
+    def records(self) -> Iterator[SourceRecord]:
+        """The records of the sources, oldest first."""
+        for text in self._section("sources", ["text"])["text"]:
+            yield SourceRecord.model_validate_json(text.as_py())
+        yield from (record for manifest in self.tail for record in manifest.sources)
 
     def targets(self) -> Iterator[tuple[str, str]]:
         """What each live file is (of `FILES`), and its target."""
