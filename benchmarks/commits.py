@@ -116,7 +116,7 @@ def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float
         ]
         measures.check([r.clean for r in reports], [True] * rounds)
         live = len(Lake(settings).table(TABLE).parts)
-    measures.check(live, commits + 1 + rounds)
+    measures.check(live, commits + rounds)
     return {**found, "live": [live], "memory": [max(n for name, n in peaks.items() if "worker" in name) / 1e6]}
 
 

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(found, machine, console)
     file = report.keep(found, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if (drawn := _draw(file)) is not None:
+    if options.only != ["log"] and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in found))
 
