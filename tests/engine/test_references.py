@@ -13,7 +13,9 @@ from distributed import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.selection import examples
 from support.servers import Server
+from support.workers import PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError, TerminalError
@@ -374,7 +376,7 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
     assert ends == {named([1, 2, 3]), named([4, 50])}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(
@@ -562,7 +564,7 @@ def expected(folder: Path, months: Sequence[int]) -> pd.DataFrame:
 def february(stack: Settings) -> tuple[RunResult, pd.DataFrame]:
     """How the stack ingested a month, and what plain pandas makes of it."""
     uri = f"{stack.samples.rstrip('/')}/flights/flights-2013-02.csv"
-    result = submit([uri], pipeline="flights_weather", settings=stack).wait(60)
+    result = submit([uri], pipeline="flights_weather", settings=stack).wait(PATIENCE)
     assert result.count("committed") == 1, result.outcomes
     return result, expected(stack.home / "samples", [2])
 
