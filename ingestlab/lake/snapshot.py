@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -71,7 +71,7 @@ class Snapshot:
         files = self.files
         uris = {uri for uri in pc.unique(pc.list_flatten(files["uris"])).to_pylist() if concerns(uri)}
         targets = set(_with_any(files, uris)["key"].to_pylist())
-        groups = self._section("profile", ["number", "uris"])
+        groups = self._section("profile", ("number", "uris"))
         shared = _with_any(groups, targets)["uris"].to_pylist()
         shared += [p.parts for m in self.tail for p in m.profile if not targets.isdisjoint(p.parts)]
         targets = targets.union(*shared)
@@ -118,7 +118,7 @@ class Snapshot:
 
     def records(self) -> Iterator[SourceRecord]:
         """The records of the sources, oldest first."""
-        for text in self._section("sources", ["text"])["text"]:
+        for text in self._section("sources")["text"]:
             yield SourceRecord.model_validate_json(text.as_py())
         yield from (record for manifest in self.tail for record in manifest.sources)
 
@@ -175,26 +175,58 @@ class Snapshot:
         tables = [self._section(name, around=numbers) for name in sections]
         return _restored(rows.filter(pc.is_in(rows["number"], wanted)) for rows in tables)
 
-    @cached_property
-    def _file(self) -> pq.ParquetFile | None:
-        if not self.number:
-            return None
-        path = layout.checkpoint(*self.where, self.number)
-        return pq.ParquetFile(pa.PythonFile(Ranged(path, self.store)), read_dictionary=["ref"], pre_buffer=True)
-
-    def _section(self, name: str, columns: list[str] | None = None, around: Collection[int] | None = None) -> pa.Table:
+    def _section(
+        self, name: str, columns: tuple[str, ...] | None = None, around: Collection[int] | None = None
+    ) -> pa.Table:
         """A section of the checkpoint; of `around`, at least the rows of these entries."""
-        file = self._file
-        if file is None:
-            return _SCHEMA.empty_table() if columns is None else _SCHEMA.empty_table().select(columns)
-        groups = json.loads((file.schema_arrow.metadata or {})[b"sections"])
-        names = list(_SECTIONS)
-        start = sum(groups[other] for other in names[: names.index(name)])
-        chosen = list(range(start, start + groups[name]))
-        if around is not None:
-            ends = [file.metadata.row_group(group).column(0).statistics for group in chosen]
-            chosen = [g for g, s in zip(chosen, ends, strict=True) if any(s.min <= n <= s.max for n in around)]
-        return file.read_row_groups(chosen, columns=columns).replace_schema_metadata(None)
+        if not self.number:
+            return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
+        path = layout.checkpoint(*self.where, self.number)
+        checkpoint = _checkpoint(self.store, path, self.store.size(path))  # type: ignore[arg-type]  # by identity
+        return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
+
+
+class _Checkpoint:
+    """A checkpoint of a store; what is read whole is kept."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path = store, path
+        self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
+        self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
+        self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
+
+    def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
+        """A section, or some columns of it; only those of commits and files are kept whole, the others are large."""
+        key = (name, columns)
+        if key in self._kept:
+            return self._kept[key]
+        rows = self._read(self._groups(name), columns)
+        if name == "core" or columns is not None:
+            self._kept[key] = rows
+        return rows
+
+    def around(self, name: str, numbers: Collection[int]) -> pa.Table:
+        """The row groups of a section in which some entries are."""
+        if ("core", None) in self._kept and name == "core":
+            return self._kept["core", None]
+        ends = ((group, self._metadata.row_group(group).column(0).statistics) for group in self._groups(name))
+        return self._read([group for group, s in ends if any(s.min <= n <= s.max for n in numbers)], None)
+
+    def _groups(self, name: str) -> range:
+        start = sum(self._counts[other] for other in _SECTIONS[: _SECTIONS.index(name)])
+        return range(start, start + self._counts[name])
+
+    def _read(self, groups: Iterable[int], columns: tuple[str, ...] | None) -> pa.Table:
+        source = pa.PythonFile(Ranged(self._path, self._store))
+        file = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=["ref"], pre_buffer=True)
+        rows = file.read_row_groups(list(groups), columns=list(columns) if columns else None, use_threads=False)
+        return rows.replace_schema_metadata(None)
+
+
+@lru_cache(maxsize=4)
+def _checkpoint(store: Store, path: str, _size: int) -> _Checkpoint:
+    """A checkpoint never changes, so it is read once; the size tells a lake apart that was made anew."""
+    return _Checkpoint(store, path)
 
 
 def parts_of(files: pa.Table) -> tuple[Part, ...]:
