@@ -89,15 +89,18 @@ class Snapshot:
         core = self._section("core")
         files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
         entries = core.filter(pc.equal(core["item"], "entry"))
-        kinds = dict(zip(entries["number"].to_pylist(), entries["ref"].to_pylist(), strict=True))
-        first: dict[tuple[str, str], tuple[int, str]] = {}
-        for number, target in zip(files["number"].to_pylist(), files["key"].to_pylist(), strict=True):
-            folders = "/".join(step.partition("=")[0] for step in target.split("/")[3:-1])
-            first.setdefault((kinds[number], folders), (number, target))
-        if any(types == "{}" for types, _ in first):
+        codes = entries["ref"].combine_chunks()
+        owners = pc.index_in(files["number"], entries["number"].combine_chunks())
+        folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "")  # their names, without values
+        alike = pa.table(
+            {"types": codes.indices.take(owners), "folders": folders, "number": files["number"], "key": files["key"]}
+        )
+        groups = alike.group_by(["types", "folders"], use_threads=False)
+        first = groups.aggregate([("number", "first"), ("key", "first")]).to_pylist()
+        if any(codes.dictionary[group["types"]].as_py() == "{}" for group in first):
             return self.manifests()  # written by a version that said nothing of types: all files are asked
-        shown = {target for _, target in first.values()}
-        some = self._some({number for number, _ in first.values()} | self._last(), ("core",))
+        shown = {group["key_first"] for group in first}
+        some = self._some({group["number_first"] for group in first} | self._last(), ("core",))
         return [
             *(m.model_copy(update={"parts": tuple(p for p in m.parts if p.target in shown)}) for m in some),
             *self.tail,
@@ -167,7 +170,7 @@ class Snapshot:
         core = self._section("core")
         entries = core.filter(pc.equal(core["item"], "entry"))
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))
-        return {*entries["number"].to_pylist()[-1:], *with_vectors["number"].to_pylist()[-1:]}
+        return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
