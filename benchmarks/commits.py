@@ -134,30 +134,33 @@ def write(filled: Filled, commits: int) -> None:
         root = Path(context.store.full(""))
         record = next((root / layout.run_records(pattern.run)).iterdir())
         began = datetime.now(UTC) - timedelta(days=1)
+        text, told = pattern.model_dump_json(), record.read_text()
         for n in range(1, commits + 1):
-            made = _named(pattern, n, filled, began + timedelta(seconds=n))
-            for old, new in zip(pattern.parts, made.parts, strict=True):
-                shutil.copyfile(root / old.target, root / new.target)
+            run, names = _names(pattern, n, filled, began + timedelta(seconds=n))
+            for part in pattern.parts:
+                shutil.copyfile(root / part.target, root / _named(part.target, names))
             path = root / layout.entry(TENANT, TABLE, n + 1)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made.model_dump_json())
-            folder = root / layout.run_records(made.run)
+            path.write_text(_named(text, names).replace('"sequence":1,', f'"sequence":{n + 1},'))
+            folder = root / layout.run_records(run)
             folder.mkdir(parents=True)
-            (folder / record.name).write_text(record.read_text().replace(pattern.run, made.run))
+            (folder / record.name).write_text(told.replace(pattern.run, run))
             if n % max(1, commits // CHECKPOINTS) == 0:
                 log.fold()
 
 
-def _named(pattern: Manifest, n: int, filled: Filled, at: datetime) -> Manifest:
-    """The pattern with the names of commit `n`."""
-    text = pattern.model_dump_json()
-    names = {
+def _names(pattern: Manifest, n: int, filled: Filled, at: datetime) -> tuple[str, dict[str, str]]:
+    """The run of commit `n`, and what is written in it instead of the pattern's names."""
+    run = f"{at:%Y%m%d-%H%M%S}-{n:06x}"
+    return run, {
         pattern.batch: digest([pattern.batch, n])[: len(pattern.batch)],
-        pattern.run: f"{at:%Y%m%d-%H%M%S}-{n:06x}",
+        pattern.run: run,
         pattern.sources[0].uri: (filled.sources / f"f{n}.csv").as_uri(),
         pattern.committed_at: at.isoformat(timespec="milliseconds"),
     }
+
+
+def _named(text: str, names: dict[str, str]) -> str:
     for old, new in names.items():
         text = text.replace(old, new)
-    made = Manifest.model_validate_json(text)
-    return made.model_copy(update={"sequence": n + 1})
+    return text
