@@ -38,7 +38,7 @@ def test_the_guide_works(guide: Path, tmp_path: Path) -> None:
             (tmp_path / name).write_text(text)
     install(tmp_path)
     outputs = [run(tmp_path, language, text) for language, name, text in blocks if not name]
-    assert len(outputs) >= 2, "a command and a test"
+    assert outputs, "the guide has a test"
 
 
 def run(folder: Path, language: str, text: str) -> str:
