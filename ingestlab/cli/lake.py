@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.scaffold import show_proposal
-from ingestlab.cli.show import frame_table, side_by_side
+from ingestlab.cli.show import counting, frame_table, side_by_side
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import load_settings
 
@@ -95,8 +95,8 @@ def reconcile(home: Home = None, as_json: Json = False) -> None:
     from ingestlab.maintenance.reconcile import reconcile as mend  # noqa: PLC0415
 
     settings = load_settings(home=home)
-    with Services.opened(settings) as services:
-        report = mend(services.lake)
+    with Services.opened(settings) as services, counting("tables") as watch:
+        report = mend(services.lake, watch)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:

@@ -199,7 +199,8 @@ def _replace_earlier(plan: Plan, batch: Batch, known: Known, transaction: Transa
     if not old_rows:
         return batch
     transaction.replaces_parts()
-    history = transaction.table.log.history()
+    snapshot = transaction.table.log.snapshot()
+    history = snapshot.about(lambda uri: ("?" in uri and bare(uri) in old_rows) or uri in old_rows)
     stale = sorted({*old_rows, *(u for part in live_parts(history) for u in part.sources if bare(u) in old_rows)})
     left = without(stale, plan.batch, transaction.table, plan.target.source, history, services)
     return left.added_to(batch, stale)

@@ -56,9 +56,10 @@ def _schema(target: Target, services: Services, uris: Some[str]) -> Schema:
     table = services.table(target.tenant, target.table)
     if not target.replace:
         return table.schema
-    history, going = table.log.history(), set(uris)
-    gone = [part.target for part in live_parts(history) if part.sources and going.issuperset(part.sources)]
-    return schema_of(table.store, table.where, history, gone)
+    snapshot, going = table.log.snapshot(), set(uris)
+    parts = live_parts(snapshot.about(going.__contains__))
+    gone = [part.target for part in parts if part.sources and going.issuperset(part.sources)]
+    return schema_of(table.store, table.where, snapshot.outline(gone), gone)
 
 
 def _said(folders: Sequence[str]) -> str:
@@ -72,7 +73,8 @@ def _check_collection(target: Target, services: Services) -> None:
     check_free(target.pipeline.embedding.collection, services.lake)
     services.vectors.require()
     wanted = wanted_by(target.source, target.pipeline, services.cluster)
-    services.vectors.check(wanted, services.table(target.tenant, target.table).log.history)
+    table = services.table(target.tenant, target.table)
+    services.vectors.check(wanted, lambda: table.log.snapshot().manifests())
 
 
 def wanted_by(

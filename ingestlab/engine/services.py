@@ -62,7 +62,8 @@ class Services:
     @cached_property
     def lake(self) -> Lake:
         """The lake, whose commits fill all sinks."""
-        return Lake(self.store, self.locks, open_sinks(self.settings, self.store, self.cluster))
+        sinks = open_sinks(self.settings, self.store, self.cluster)
+        return Lake(self.store, self.locks, sinks, self.settings.log_days)
 
     def table(self, tenant: str, name: str) -> Table:
         """Give a table of the lake; there need not be one yet."""

@@ -78,7 +78,7 @@ def kept_schema(tenant: str, name: str, lake: Lake) -> Schema:
     """Give the columns of a table, as Redis or the log has them."""
     if kept := lake.index(tenant, name).schema():
         return Schema.from_json(kept)
-    return schema_of(lake.store, (tenant, name), lake.log(tenant, name).history())
+    return schema_of(lake.store, (tenant, name), lake.log(tenant, name).snapshot().outline())
 
 
 def _after(manifest: Manifest, seen: Seen | None, lake: Lake) -> _After:
@@ -90,7 +90,8 @@ def _after(manifest: Manifest, seen: Seen | None, lake: Lake) -> _After:
         both = known.joined(own)
         return _After(both, changed=both != known)
     if seen is not None:
-        left = schema_of(lake.store, where, lake.log(*where).history(), manifest.replaced)
+        outline = lake.log(*where).snapshot().outline(manifest.replaced)
+        left = schema_of(lake.store, where, outline, manifest.replaced)
         _check(manifest, own, left, seen)
     return _After(None, changed=True)
 

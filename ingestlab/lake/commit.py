@@ -11,7 +11,9 @@ that is taken, and what has come in between is compared with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
@@ -19,7 +21,7 @@ from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen, agreeing
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, collection_lock
-from ingestlab.lake.log import log_named
+from ingestlab.lake.log import log_named, manifests
 
 
 def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: Seen | None = None) -> None:
@@ -46,6 +48,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
         append()
     for manifest in group:
         _finish(manifest, lake)
+        _fold(manifest, lake)
 
 
 def check_free(shared: str, lake: Lake) -> None:
@@ -70,7 +73,7 @@ def resolve(intent: Manifest, lake: Lake) -> str:
         _finish(intent, lake)
         return f"finished {intent.batch}"
     for sink in lake.sinks:
-        sink.undo(intent, lake.log(intent.tenant, intent.table).history)
+        sink.undo(intent, partial(manifests, store, intent.tenant, intent.table))
     store.delete(layout.staging(intent.batch))
     store.delete(layout.intent(intent.tenant, intent.table, intent.batch))
     return f"rolled back {intent.batch}"
@@ -91,6 +94,14 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
         raise
 
 
+def _fold(manifest: Manifest, lake: Lake) -> None:
+    """Write a checkpoint where one is due; the commit stands without it, and the next one tries again."""
+    try:
+        lake.log(manifest.tenant, manifest.table).fold(lake.log_days)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it does not undo the commit
+        logging.getLogger("ingestlab").warning("no checkpoint of table %s: %s", manifest.table, error)
+
+
 def _is_committed(intent: Manifest, lake: Lake) -> bool:
     """Tell whether the log has the commit; where another table's log has decided it, it gets its entry here."""
     log = lake.log(intent.tenant, intent.table)
@@ -99,9 +110,9 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
     if not intent.decided_by:
         return False
     leader, batch = log_named(lake.store, intent.decided_by)
-    if leader.find(batch) is None:
+    if leader.find(batch, after=0) is None:
         return False
-    if log.find(intent.batch) is None:
+    if log.find(intent.batch, after=0) is None:
         log.append(intent, log.tip(), decided=True)
     return True
 

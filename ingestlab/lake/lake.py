@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 from ingestlab.core.models import Manifest
 from ingestlab.interfaces import Sink, Store
@@ -21,11 +22,13 @@ class Lake:
         store: The files.
         locks: Who is at work on what.
         sinks: Take part in every commit, in this order.
+        log_days: Commits of which nothing is live are forgotten after so many days.
     """
 
     store: Store
     locks: Locks
     sinks: tuple[Sink, ...] = ()
+    log_days: float = inf
 
     def index(self, tenant: str, name: str) -> SourceIndex:
         """Give the index of the committed sources of a table."""

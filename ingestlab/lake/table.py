@@ -81,12 +81,12 @@ class Table:
         return kept_schema(self.tenant, self.name, self.lake)
 
     def history(self) -> list[Manifest]:
-        """Read the commits, oldest first.
+        """Read the commits of which something is live, oldest first.
 
         Raises:
             TerminalError: There is no such table.
         """
-        if commits := self.log.history():
+        if commits := self.log.snapshot().manifests():
             return commits
         raise TerminalError(f"a table of tenant {self.tenant}", f"'{self.name}'", "`ingestlab tables` lists them.")
 
@@ -118,7 +118,7 @@ class Table:
                 wanted = error.expected if sources else f"nobody else to replace parts of {self.name}"
                 raise TransientError(wanted, error.got, "Try again when it has ended.") from error
             transaction.recover(sources)
-            self.index.ensure(self.log.history)
+            self.index.ensure(self.log.records)
             yield transaction
 
 

@@ -76,7 +76,7 @@ def delete(
     check_tenant(tenant, services.settings)
     given = [uris] if isinstance(uris, str) else list(uris)
     wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
-    chosen = {t.name: _matching(wanted, _last(t.log.history())) for t in _tables(tenant, table, services)}
+    chosen = {t.name: _matching(wanted, _last(t.log.snapshot().manifests())) for t in _tables(tenant, table, services)}
     for pattern in wanted:
         if not any(found[pattern] for found in chosen.values()):
             where = f"table {table}" if table else f"a table of tenant {tenant}"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
-from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, collection_lock, source_lock
-from ingestlab.lake.log import everything, live_parts, live_states, manifests, tables_of
+from ingestlab.lake.log import everything, manifests, tables_of
 
+Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
 
 
@@ -44,11 +44,12 @@ class Report:
         return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
 
 
-def reconcile(lake: Lake) -> Report:
-    """Settles dead commits, then compares all files of the lake, and all sinks, with its manifests.
+def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
+    """Settle dead commits, then compare all files of the lake, and all sinks, with its log.
 
     Args:
         lake: With its locks and sinks.
+        watch: Is told what is being looked at, how many tables are done, and of how many.
     """
     store = lake.store
     settled, busy = settle_dead(lake)
@@ -57,9 +58,7 @@ def reconcile(lake: Lake) -> Report:
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
     open_targets = {p.target for i in lake.intents() for p in everything(i)}
     tables = tables_of(store)
-    histories = [manifests(store, *where) for where in tables]
-    live = {p.target for history in histories for p in live_parts(history)}
-    states = {p.target for history in histories for p in live_states(history)}
+    live, states = _named(tables, lake, watch)
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
     abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.embedded())})
     store.delete_files(orphans)
@@ -70,28 +69,41 @@ def reconcile(lake: Lake) -> Report:
         lake.index(*where).forget()
     store.tidy(STALE)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
-    mended = [
-        uri
-        for where, history in zip(tables, histories, strict=True)
-        for sink in lake.sinks
-        for uri in _mend(sink, where, history, lake)
-    ]
+    mended: list[str] = []
+    for done, where in enumerate(tables):
+        watch(f"sinks of {where[1]}", done, len(tables))
+        mended += _mend(where, lake)
     return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(mended))
 
 
-def _mend(sink: Sink, where: tuple[str, str], history: Sequence[Manifest], lake: Lake) -> Iterator[str]:
-    """Make what a sink has of the table's sources what the lake has of them; those at work are left alone."""
-    shared = next((name for manifest in reversed(history) if (name := sink.shared(manifest))), "")
-    if shared and lake.locks.held([collection_lock(shared)])[0]:
-        return
-    for uri in sink.verify(*where, history):
-        with lake.locks.lease() as lease:
-            try:
-                lease.acquire([source_lock(*where, uri), *([collection_lock(shared)] if shared else [])])
-            except BusySourceError:
-                continue
-            sink.restore(*where, [uri], lake.log(*where).history())
-            yield uri
+def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple[set[str], set[str]]:
+    """Give the targets of all live files, and those of partial aggregates; fold the logs on the way."""
+    live: set[str] = set()
+    states: set[str] = set()
+    for done, where in enumerate(tables):
+        watch(f"{where[0]}/{where[1]}", done, len(tables))
+        log = lake.log(*where)
+        log.fold(lake.log_days, expire=True)
+        for item, target in log.snapshot().targets():
+            (states if item == "states" else live).add(target)
+    return live, states
+
+
+def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
+    """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
+    history = manifests(lake.store, *where)
+    for sink in lake.sinks:
+        shared = next((name for manifest in reversed(history) if (name := sink.shared(manifest))), "")
+        if shared and lake.locks.held([collection_lock(shared)])[0]:
+            continue
+        for uri in sink.verify(*where, history):
+            with lake.locks.lease() as lease:
+                try:
+                    lease.acquire([source_lock(*where, uri), *([collection_lock(shared)] if shared else [])])
+                except BusySourceError:
+                    continue
+                sink.restore(*where, [uri], manifests(lake.store, *where))
+                yield uri
 
 
 def settle_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:

@@ -128,7 +128,7 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
 
 def _sharing(name: str, services: Services) -> list[Table]:
     """The tables whose vectors are in a collection."""
-    latest_by_table = ((table, latest(table.log.history())) for table in tables(services.lake))
+    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(services.lake))
     return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 

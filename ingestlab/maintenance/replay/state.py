@@ -41,7 +41,7 @@ class State:
 
 def look_up(request: IngestRequest, table: Table) -> State:
     """Look what is to do, while the sources and the parts of the table are locked."""
-    history = table.log.history()
+    history = table.log.snapshot().manifests()
     known = table.index.known([s.uri for s in request.sources])
     folder = layout.table(request.tenant, layout.rejects(request.table)) + "/"
     rejects = [p for p in live_parts(history) if p.target.startswith(folder) and known.keys() & set(p.sources)]
