@@ -53,7 +53,6 @@ from ingestlab.sinks.milvus.commit import Vectors
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import Site
 
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 TRACEBACK = "run.log() and the worker's log have the whole traceback."
 log = logging.getLogger("ingestlab")
 
@@ -126,11 +125,11 @@ def ingest(
                     raise
                 log.exception("an error that nobody has foreseen")
                 unforeseen = error
-            failure = error if isinstance(error, TerminalError) else TerminalError.wrap(error, UNEXPECTED, TRACEBACK)
-            story.unwritten(sources, failure)
+            foreign = TerminalError.wrap(error, "Job failed", TRACEBACK, code="unforeseen")
+            story.unwritten(sources, error if isinstance(error, TerminalError) else foreign)
         keep(story.so_far())
     result = story.result()
-    if unforeseen is not None and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
+    if unforeseen is not None and all(o.error and o.error["code"] == "unforeseen" for o in result.outcomes):
         raise unforeseen  # the job is told of with its traceback
     return result
 

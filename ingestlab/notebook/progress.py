@@ -195,7 +195,7 @@ def _elapsed(seconds: float | None) -> str:
 def _failure(outcome: Outcome) -> str:
     error = outcome.exception()
     fix = getattr(error, "fix", "")
-    why = shorten(f"expected {error.expected}; got {error.got}", _LONGEST, placeholder=" …") if error else ""
+    why = shorten(error.reason, _LONGEST, placeholder=" …") if error else ""
     do = f"<div style='padding-left:1.3em'>{page.faint('→ ' + fix)}</div>" if fix else ""
     return f"<div>{page.coloured('✗', page.BAD)} {page.code(label(outcome.uri))} {page.faint(why)}</div>{do}"
 
@@ -204,6 +204,8 @@ def _ending(result: RunResult) -> list[str]:
     """What is worth knowing of a run that has ended."""
     rules = sorted(result.rules.items(), key=lambda item: -item[1])
     found = []
+    if codes := result.by_code:
+        found.append("failed by " + ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in codes.items()))
     if rules:
         more = ", …" if len(rules) > _RULES else ""
         found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)

@@ -33,7 +33,7 @@ from ingestlab.lake.ledger import Ledger, connect
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.rq.job import IngestJob, bury
 from ingestlab.queue.rq.reporting import Reporter
-from ingestlab.queue.rq.results import UNEXPECTED, completed, kept_of
+from ingestlab.queue.rq.results import completed, kept_of
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.stopping import STOPPER, TimeLimit, beat_or_die
 from ingestlab.queue.rq.takeover import RescuingWorker
@@ -230,8 +230,10 @@ def in_our_words(error: BaseException) -> IngestError:
     if isinstance(error, JobStoppedError):
         return error.error
     if isinstance(error, redis.RedisError | OSError):
-        return TransientError.wrap(error, "Redis and the lake to answer", "`ingestlab doctor` tells more.")
-    return TerminalError.wrap(error, UNEXPECTED, "run.log() and the worker's log have the whole traceback.")
+        fix = "`ingestlab doctor` tells more."
+        return TransientError.wrap(error, "Redis or the lake does not answer", fix, code="redis_unavailable")
+    fix = "run.log() and the worker's log have the whole traceback."
+    return TerminalError.wrap(error, "Job failed", fix, code="unforeseen")
 
 
 def context(client: redis.Redis | None = None) -> Context:
@@ -248,9 +250,10 @@ def _check_queues(names: list[str], settings: Settings) -> None:
     """A worker at a notebook must not be the one whom its files wait for."""
     own = settings.notebook_queue
     if own == settings.queue or (own in names and len(names) > 1):
+        problem = f"Notebook queue {own} has no workers of its own"
         got = f"a worker of {', '.join(names)}, where QUEUE_NAME is {settings.queue}"
         fix = f"Leave QUEUE_NAME to the files' queue; run `ingestlab worker {own}` beside the other workers."
-        raise TerminalError(f"a queue for notebooks, {own}, with workers of its own", got, fix)
+        raise TerminalError(problem, got=got, fix=fix, code="setting_invalid")
 
 
 def _warm_up() -> None:

@@ -44,8 +44,7 @@ def header(snapshot: Snapshot) -> str:
 def notes(snapshot: Snapshot) -> str:
     """What one should know before one reads the numbers, and what to do about it."""
     if isinstance(error := snapshot.error, IngestError):
-        lead = f"<b>Expected {escape(error.expected)}.</b> Got {escape(error.got)}."
-        return f"<div class='note alarm'>{lead} {escape(error.fix)}</div>"
+        return f"<div class='note alarm'><b>{escape(error.reason)}.</b> {escape(error.fix)}</div>"
     if not snapshot.at:
         return ""
     served = Counter(name for worker in snapshot.workers for name in worker.queues)
@@ -146,7 +145,8 @@ def failures(snapshot: Snapshot) -> str:
         return _panel("Failures", "<span class=soft>none</span>")
     rows = [_failure(failure) for failure in snapshot.failures]
     table = _table(("when", "what", "why", "what to do"), rows, look="failures")
-    return _panel("Failures, newest first", table)
+    by_code = _legend((f"{escape(code)} {n:,}", "red") for code, n in snapshot.codes.items())
+    return _panel("Failures, newest first", by_code * bool(snapshot.codes) + table)
 
 
 def assumptions(snapshot: Snapshot) -> str:
@@ -244,7 +244,7 @@ def _failure(failure: Failure) -> tuple[str, ...]:
     return (
         f"<span class=tight>{_clock(failure.at)}</span>",
         f"<span class=wrap>{escape(failure.what)}{more}</span><div class=soft>{escape(where)}</div>",
-        f"<div class='wrap three' title='{reason}'><span class=red>{escape(failure.kind)}</span> {reason}</div>",
+        f"<div class='wrap three' title='{reason}'><span class=red>{escape(failure.code)}</span> {reason}</div>",
         f"<span class=wrap>{escape(failure.fix)}</span>",
     )
 
