@@ -190,6 +190,12 @@ _CLASSES = (
 _TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}
 
 
+def no_table(table: str, tenant: str) -> TerminalError:
+    """Return the error for a table that a tenant does not have."""
+    problem = f"There is no table '{table}' of tenant {tenant}"
+    return TerminalError(problem, fix="`ingestlab tables` lists them.", code="table_unknown")
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """What to do about a name that nobody knows: the known one that is most like it comes first.
 
