@@ -229,7 +229,7 @@ def markdown() -> str:
         "Every error that ingestlab raises has a `code`. Programs, the Ingest page, notebooks and `ingestlab show`",
         "group by it. The texts beside it are for people, and may change from version to version.",
         "",
-        "Errors with *Retried: yes* are `TransientError`s: ingestlab tries a job again that ends so, with growing delays.",
+        "Errors with *Retried: yes* are `TransientError`s: ingestlab tries such a job again.",
         "All others are `TerminalError`s. In Python this table is `ingestlab.errors.CODES`; in a terminal,",
         "`ingestlab errors`.",
         "",
