@@ -209,7 +209,7 @@ def test_a_refusal_is_three_lines_in_a_terminal(bench, cli):
 def test_a_run_or_table_with_dots_in_its_name_is_not_looked_for(bench):
     with pytest.raises(TerminalError, match="the id of a run"):
         find_run("../manifests/default", bench.settings)
-    with pytest.raises(TerminalError, match="a table of tenant default"):
+    with pytest.raises(TerminalError, match="of tenant default"):
         Lake(bench.settings).table("../default/small")
     with pytest.raises(TerminalError, match="one of the tenants"):
         Lake(bench.settings, tenant="../default")
