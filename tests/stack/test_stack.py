@@ -27,8 +27,7 @@ from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue.rq.listeners import listeners
-from ingestlab.stack import crew, doctor, valkey
-from ingestlab.stack import services as parts
+from ingestlab.stack import doctor, services, supervisor, valkey
 from ingestlab.stack.state import SUPERVISOR, Proc, StackState, read_state, running, sweep
 
 GONE = 8.0  # seconds in which the children of a killed supervisor must have ended
@@ -225,14 +224,14 @@ def test_a_milvus_that_does_not_answer_is_found_and_one_that_is_not_named_is_not
 def test_a_stack_without_milvus_leaves_the_one_that_is_named(settings, monkeypatch):
     elsewhere = settings(milvus_uri="http://elsewhere:19530", milvus_token="t")
     elsewhere.home.mkdir()
-    ports = dict.fromkeys(parts.PORTS, 1234)
-    own = parts.locate(elsewhere, parts.Spec().counted(), ports)
+    ports = dict.fromkeys(services.PORTS, 1234)
+    own = services.locate(elsewhere, services.Spec().counted(), ports)
     assert (own.milvus_uri, own.milvus_token) == ("http://127.0.0.1:1234", None)
-    without = parts.Spec(milvus=False).counted()
-    assert parts.locate(elsewhere, without, ports).milvus_uri == "http://elsewhere:19530"
-    assert "milvus" not in {p.name for p in parts.parts(own, without, ports)}
+    without = services.Spec(milvus=False).counted()
+    assert services.locate(elsewhere, without, ports).milvus_uri == "http://elsewhere:19530"
+    assert "milvus" not in {p.name for p in services.services(own, without, ports)}
     monkeypatch.setattr("ingestlab.stack.milvus.installed", lambda: False)
-    assert not parts.Spec().counted().milvus
+    assert not services.Spec().counted().milvus
 
 
 @pytest.mark.slow("a stack of its own")
@@ -342,15 +341,15 @@ def test_a_part_that_does_not_start_is_named_and_the_others_are_stopped(settings
 
 
 def test_a_part_that_dies_at_once_again_and_again_is_given_up(settings, monkeypatch):
-    monkeypatch.setattr(crew, "DELAYS", (0.0, 0.01))
+    monkeypatch.setattr(supervisor, "DELAYS", (0.0, 0.01))
     wanted = settings()
     (wanted.home / "logs").mkdir(parents=True)
     always = {"env": dict(os.environ), "ready": lambda _pid: True, "wave": 0}
-    good = parts.Part(name="good", command=("sleep", "60"), **always)
-    bad = parts.Part(name="bad", command=("false",), **always)
+    good = services.Service(name="good", command=("sleep", "60"), **always)
+    bad = services.Service(name="bad", command=("false",), **always)
 
     async def live() -> StackState:
-        task = asyncio.create_task(crew.Crew(wanted, [good, bad]).live(lambda _state: None))
+        task = asyncio.create_task(supervisor.Supervisor(wanted, [good, bad]).live(lambda _state: None))
         while not ((state := read_state(wanted.home / "stack.json")) and state.given_up):
             assert not task.done()
             await asyncio.sleep(0.02)
@@ -364,12 +363,12 @@ def test_a_part_that_dies_at_once_again_and_again_is_given_up(settings, monkeypa
 
 
 def test_a_port_that_is_taken_is_no_error(tmp_path):
-    first = parts.choose_ports(tmp_path)
-    assert parts.choose_ports(tmp_path) == first
+    first = services.choose_ports(tmp_path)
+    assert services.choose_ports(tmp_path) == first
     with socket.socket() as other:
         other.bind((valkey.HOST, first["dask"]))
         other.listen()
-        now = parts.choose_ports(tmp_path)
+        now = services.choose_ports(tmp_path)
     assert now["dask"] != first["dask"]
     assert now["redis"] == first["redis"]
     assert len(set(now.values())) == len(now)
@@ -390,7 +389,7 @@ def test_another_process_reads_the_same_settings(settings, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env={**environment(), **parts.environment(wanted)},
+        env={**environment(), **services.environment(wanted)},
         capture_output=True,
         text=True,
         check=True,
