@@ -27,7 +27,8 @@ def texts(uris: Uris) -> list[str]:
     wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
     if wrong:
         got = shown(f"{type(wrong[0]).__name__} {wrong[0]!r}")[:200]
-        raise TerminalError("the URI or path of a file, or a list of them", got, "Give each as text.")
+        problem = "Not the URI or path of a file, or a list of them"
+        raise TerminalError(problem, got=got, fix="Give each as text.", code="argument_invalid")
     return [os.fspath(uri) for uri in given]
 
 
@@ -157,4 +158,5 @@ def _local(path: str) -> Source:
 
 
 def _nothing(uri: str) -> TerminalError:
-    return TerminalError(f"files that match {uri}", "none", "Check the pattern; quote it, so that no shell expands it.")
+    fix = "Check the pattern; quote it, so that no shell expands it."
+    return TerminalError(f"There are no files that match {uri}", fix=fix, code="no_matches")

@@ -13,7 +13,7 @@ from rq.job import Job, JobStatus
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
 from ingestlab.core.messages import NotebookRequest, decode, subjects
-from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
+from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.lake import layout
@@ -21,7 +21,6 @@ from ingestlab.lake.storage.store import open_store
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
 
 
@@ -62,6 +61,11 @@ class RunResult(Value):
         return tuple(o for o in self.outcomes if o.status == "failed")
 
     @property
+    def by_code(self) -> dict[str, list[Outcome]]:
+        """Return the sources that failed, grouped by the error's code; the commonest first."""
+        return by_code(self.failed)
+
+    @property
     def kept(self) -> dict[str, str]:
         """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
@@ -77,6 +81,7 @@ class RunResult(Value):
             "run": f"{self.run} ({self.state})",
             "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
+            "failed by": ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in self.by_code.items()),
             "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
@@ -148,7 +153,7 @@ def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
 
 def unknown_result(ref: JobRef) -> IngestResult:
     """The outcome of a job that nobody remembers."""
-    error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+    error = TerminalError(f"Job {ref.id} has no record left in Redis or the lake", code="run_unknown").to_dict()
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 
@@ -164,13 +169,18 @@ def error_of(job: Job) -> IngestError:
     """Why a job ended without a word of its own: from what RQ has kept of it."""
     status = job.get_status(refresh=False)
     if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
+        return TerminalError(f"Job was {status.value}", fix="Submit it again.", code="job_stopped")
     latest = job.latest_result()
-    words = (latest.exc_string if latest else None) or "no word of its worker"
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
+    return error_in((latest.exc_string if latest else None) or "")
+
+
+def error_in(traceback: str) -> IngestError:
+    """Return what a traceback that RQ kept says; it may be empty."""
+    if REFUSAL in traceback:
+        fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
+    lines = traceback.strip().splitlines() or ["no word of its worker"]
+    return TerminalError("Job failed", got=lines[-1], fix="See the worker's log; retry the run.", code="unforeseen")
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:

@@ -10,7 +10,6 @@ from rq.job import Job, JobStatus
 
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import IngestResult, Outcome, Progress, Status
-from ingestlab.queue.rq.results import UNEXPECTED
 
 
 def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
@@ -35,7 +34,7 @@ def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
     state = job.get_status(refresh=False) if job is not None else JobStatus.FINISHED
     yield f"{_clock(job.ended_at if job is not None else None)}  {state.value:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
-    if job is not None and (job.meta.get("error") or {}).get("expected") == UNEXPECTED:
+    if job is not None and (job.meta.get("error") or {}).get("code") == "unforeseen":
         yield from _traceback(job)
 
 
