@@ -11,7 +11,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     dask_scheduler: str | None = Field(
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
+    executor: Literal["dask", "threads"] = "dask"  # what runs the tasks of a job; threads of the worker for tests
     dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
     proxied_hosts: Words = ()  # whose pages the notebook's own server passes on to the browser, beside this machine's
     milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))

@@ -10,8 +10,7 @@ from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.engine.commit import check_free
 from ingestlab.engine.plan import Target
 from ingestlab.engine.task.reembed import declared
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.ledger import Ledger
 from ingestlab.lake.log import manifests
 from ingestlab.pipeline.catalog import PipelineSource
@@ -25,7 +24,7 @@ _known: dict[tuple[str, str], dict[str, Any]] = {}
 _knowing = threading.Lock()
 
 
-def misfit(target: Target, store: Store, ledger: Ledger, cluster: Cluster, vectors: Vectors) -> TerminalError | None:
+def misfit(target: Target, store: Store, ledger: Ledger, cluster: Executor, vectors: Vectors) -> TerminalError | None:
     """Why the vectors of a pipeline cannot go into its collection, if they cannot.
 
     Raises:
@@ -40,7 +39,7 @@ def misfit(target: Target, store: Store, ledger: Ledger, cluster: Cluster, vecto
 
 
 def wanted_by(
-    code: PipelineSource, pipeline: Pipeline, cluster: Cluster, kinds: Mapping[str, str] | None = None
+    code: PipelineSource, pipeline: Pipeline, cluster: Executor, kinds: Mapping[str, str] | None = None
 ) -> Collection:
     """The collection that a pipeline wants, as far as that can be said without rows.
 
@@ -69,7 +68,7 @@ def wanted_by(
     return Collection.from_dict(found)
 
 
-def _fit(target: Target, store: Store, cluster: Cluster, vectors: Vectors) -> None:
+def _fit(target: Target, store: Store, cluster: Executor, vectors: Vectors) -> None:
     vectors.require()
     wanted = wanted_by(target.source, target.pipeline, cluster)
     vectors.check(wanted, lambda: manifests(store, target.tenant, target.table))

@@ -18,6 +18,7 @@ from ingestlab.analytics.search_result import Hits
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Progress
 from ingestlab.core.plain_frame import Listing
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
 from ingestlab.lake.ledger import connect
@@ -227,7 +228,7 @@ class Lab:
         base = self.settings.samples
         if not base:
             raise TerminalError("the embedded stack's file server", "no address of one", "Run `ingestlab up`.")
-        if not base.startswith("http"):
+        if not traits(base.partition("://")[0]).host:
             return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
         files = ensure_samples(self.settings.home / "samples") / folder
         if not files.is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +97,8 @@ class Csv:
         limits: How far a compressed file may grow.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+    generic: ClassVar[str] = "delimiter=None, encoding=None"
     columns: Mapping[str, str | pa.DataType] | None = None
     delimiter: str | None = ","
     quote: str | None = '"'

@@ -258,7 +258,7 @@ def _warm_up() -> None:
     try:
         import pandera.pandas  # noqa: F401, PLC0415
 
-        context().cluster.client()
+        context().cluster.connect()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 
