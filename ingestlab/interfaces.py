@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, Self, runtime_checkable
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -166,7 +166,7 @@ class Source(Protocol):
         schemes: What its URIs are like, by scheme in lower case. A scheme is served where INGESTLAB_SCHEMES names it.
     """
 
-    schemes: Mapping[str, Scheme]
+    schemes: ClassVar[Mapping[str, Scheme]]
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> Sequence[models.Source]:
         """List what a URI or a pattern names, sorted, with size in bytes and version where a listing tells them.

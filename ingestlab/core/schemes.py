@@ -36,17 +36,17 @@ _UNKNOWN = Scheme(known=False)
 
 def traits(name: str) -> Scheme:
     """Look up what URIs of a scheme are like; the name is in lower case."""
-    _source, found = _served().get(name, (None, _UNKNOWN))
+    _source, found = served().get(name, (None, _UNKNOWN))
     return found
 
 
 def source(name: str) -> Any:
     """Look up the source that serves a scheme; None if there is none that names it."""
-    return _served().get(name, (None, _UNKNOWN))[0]
+    return served().get(name, (None, _UNKNOWN))[0]
 
 
 @cache
-def _served() -> Mapping[str, tuple[Any, Scheme]]:
+def served() -> Mapping[str, tuple[Any, Scheme]]:
     """Each scheme with its source; where two name the same, the one of another package serves it."""
     served: dict[str, tuple[Any, Scheme]] = {}
     for name in plugins("sources"):

@@ -94,13 +94,14 @@ class Catalog:
 
 def generic(filename: str, table: str) -> PipelineSource:
     """The pipeline for files that none matches: read as the format says, types inferred, no contract."""
-    stem = filename.lower()
-    for suffix in PACKED:
-        stem = stem.removesuffix(suffix)
-    known = generic_pipelines()
-    for suffix in sorted(known, key=len, reverse=True):
-        if stem.endswith(suffix):
-            return PipelineSource(name=table, origin=f"generic{suffix}", text=known[suffix])
+    suffix, kind = format_of(filename)
+    if kind:
+        imports = f"from ingestlab import {kind.__name__}, Pipeline"
+        if foreign(kind):
+            imports = f"from ingestlab import Pipeline\nfrom {kind.__module__} import {kind.__name__}"
+        reader = f"{kind.__name__}({getattr(kind, 'generic', '')})"
+        text = f"{imports}\nPIPELINE = Pipeline(reader={reader})\n"
+        return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
     if filename.lower().endswith(ARCHIVES):
         raise TerminalError(
             "a file that some pipeline matches: nobody says what to read in an archive, and into which table",
@@ -108,28 +109,39 @@ def generic(filename: str, table: str) -> PipelineSource:
             'Write a pipeline with reader=Archive(reader=Csv(), members="*.csv"), and name it with --pipeline.',
         )
     raise TerminalError(
-        f"a file that some pipeline matches, or a format known by its suffix ({', '.join(known)})",
+        f"a file that some pipeline matches, or a format known by its suffix ({', '.join(formats())})",
         f"'{filename}'",
         "Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
     )
 
 
+def format_of(filename: str) -> tuple[str, type | None]:
+    """The suffix of a file's name, without what packed it, and the format that declares it; None if none does."""
+    stem = filename.lower()
+    for suffix in PACKED:
+        stem = stem.removesuffix(suffix)
+    return max(
+        ((s, kind) for s, kind in formats().items() if stem.endswith(s)), key=lambda f: len(f[0]), default=("", None)
+    )
+
+
+def foreign(kind: type) -> bool:
+    """Whether a format is another package's."""
+    return not kind.__module__.startswith("ingestlab.")
+
+
 @cache
-def generic_pipelines() -> dict[str, str]:
-    """The text of the generic pipeline of each format, by the suffixes that the format declares."""
-    texts: dict[str, str] = {}
+def formats() -> dict[str, type]:
+    """The formats that read files which no pipeline matches, by the suffixes that they declare."""
+    known: dict[str, type] = {}
     for name in plugins("formats"):
         try:
             kind = load_plugin("formats", name)
         except TerminalError as error:  # one that is broken must not take the others along
             log.warning("%s", error)
-            continue
-        own = kind.__module__.startswith("ingestlab.")
-        imports = f"{kind.__name__}, Pipeline" if own else f"Pipeline\nfrom {kind.__module__} import {kind.__name__}"
-        reader = f"{kind.__name__}({getattr(kind, 'generic', '')})"
-        text = f"from ingestlab import {imports}\nPIPELINE = Pipeline(reader={reader})\n"
-        texts |= dict.fromkeys(getattr(kind, "suffixes", ()), text)
-    return texts
+        else:
+            known |= dict.fromkeys(getattr(kind, "suffixes", ()), kind)
+    return known
 
 
 @lru_cache(maxsize=64)

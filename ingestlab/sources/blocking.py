@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from ingestlab.core.access import scheme_of
 from ingestlab.core.errors import IngestError, TransientError
@@ -20,7 +20,7 @@ from ingestlab.sources.retry import attempts
 class BlockingSource:
     """Fetch many files at once with a client that blocks; `copy` is all that a source must say itself."""
 
-    schemes: Mapping[str, Scheme]
+    schemes: ClassVar[Mapping[str, Scheme]]
 
     def copy(
         self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings

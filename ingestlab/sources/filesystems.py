@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -52,7 +52,7 @@ def connect(scheme: str, settings: Settings) -> Any:
 class FileSource(BlockingSource):
     """Copy files into the lake; the access policy has let them pass."""
 
-    schemes = {  # noqa: RUF012 - the protocol's mapping, read only
+    schemes: ClassVar[Mapping[str, Scheme]] = {
         "file": Scheme(local=True, quoted=True),
         **dict.fromkeys(("s3", "gs", "gcs", "memory"), Scheme()),
     }

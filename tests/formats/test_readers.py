@@ -29,7 +29,7 @@ from ingestlab.core.models import FetchedFile, Partition, Piece
 from ingestlab.engine.task.process import Job, process
 from ingestlab.interfaces import Format, Records, Store
 from ingestlab.lake.storage.store import LocalStore
-from ingestlab.pipeline.catalog import generic, generic_pipelines, load
+from ingestlab.pipeline.catalog import formats, generic, load
 from ingestlab.sinks.memory import MemorySink
 
 WORDS = ["station", "alarm", "battery", "voltage", "engineer", "night", "grid"]
@@ -355,7 +355,7 @@ def test_a_wrong_declaration_is_told_at_once(make: Callable[[], Any], words):
         make()
 
 
-@pytest.mark.parametrize("suffix", generic_pipelines())
+@pytest.mark.parametrize("suffix", formats())
 def test_a_file_that_no_pipeline_takes_is_read_as_its_suffix_says(suffix, store):
     source = generic(f"some{suffix}", "some")
     assert type(load(source).reader).__name__ in source.text

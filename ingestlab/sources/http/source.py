@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
 
 from ingestlab.core.models import Source
 from ingestlab.core.schemes import Scheme
@@ -16,7 +17,7 @@ _LIKE = Scheme(host=True, quoted=True)
 class HttpSource:
     """Files behind http and https; see :class:`ingestlab.interfaces.Source`."""
 
-    schemes = {"http": _LIKE, "https": _LIKE}  # noqa: RUF012 - the protocol's mapping, read only
+    schemes: ClassVar[Mapping[str, Scheme]] = {"http": _LIKE, "https": _LIKE}
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:  # noqa: ARG002
         """Name the file; whether it is there, and which version, its server says when it is fetched."""
