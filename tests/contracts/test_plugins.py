@@ -17,6 +17,7 @@ from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.engine.ingest import Context, ingest
 from ingestlab.engine.scaffold.propose import propose
 from ingestlab.pipeline.catalog import generic
+from ingestlab.queue.rq.producer import new_run
 from ingestlab.sources.expand import expand
 
 LOG = 'level=info path="/a b" status=200\nlevel=warn path=/c\nno pairs at all\nlevel=info status=404\n'
@@ -35,7 +36,7 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
 
 
 def ingested(settings: Settings, table: str, *uris: str) -> list[str]:
-    request = IngestRequest(run="r", table=table, sources=tuple(expand(uris, settings)))
+    request = IngestRequest(run=new_run(), table=table, sources=tuple(expand(uris, settings)))
     with Context.opened(settings) as context:
         return [outcome.status for outcome in ingest(request, context, lambda _: None).outcomes]
 

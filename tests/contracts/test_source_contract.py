@@ -15,10 +15,11 @@ from typing import Any
 import fsspec
 import pytest
 from support.servers import Server
+from test_fetch import record
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError
-from ingestlab.core.models import FetchedFile, Source, SourceRecord, Tally
+from ingestlab.core.models import FetchedFile, Source
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.lake.storage.store import LocalStore
@@ -89,10 +90,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def get(sources: list[Source], store: LocalStore, place: Place, known: Any = (), **more: Any) -> list[Fetched]:
-    records = {
-        f.uri: SourceRecord(uri=f.uri, sha256=f.sha256, version=f.version, size=f.size, raw=f.path, tally=Tally())
-        for f in known
-    }
+    records = {f.uri: record(f) for f in known}
     return fetch(sources, store=store, folder="raw", settings=place.settings(**more), known=records)
 
 
