@@ -81,7 +81,7 @@ def _build(model: Model, kind: Kind) -> Embedder:
     if not isinstance(model, str):
         return of_function(model, kind)
     spelling = spell(model)
-    module = import_module(f"ingestlab.analytics.embedders.registry.{spelling.scheme.replace('-', '_')}")
+    module = import_module(f"ingestlab.analytics.embedders.{spelling.scheme.replace('-', '_')}")
     embedder: Embedder = module.build(spelling)
     return embedder
 
