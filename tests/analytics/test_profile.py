@@ -373,7 +373,7 @@ def test_parts_without_a_profile_are_read(world):
     first = manifests(world.store, "default", "small")[0]
     before = seen_in(world).now
     old = first.model_copy(update={"profile": ()}).model_dump_json().encode()
-    world.store.write(layout.manifest("default", "small", first.batch), old)
+    world.store.write(layout.entry("default", "small", first.sequence), old)
     found = now_agrees(world, read=2)
     assert {n: s["count"] for n, s in found.now["columns"].items()} == {
         n: s["count"] for n, s in before["columns"].items()
