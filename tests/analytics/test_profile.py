@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fuse, Inline, World
+from support.replay import Mendable, filled
 from support.selection import examples
-from test_replay import Mendable, filled
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles import files as profiling

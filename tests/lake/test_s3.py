@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.lake import Crash, Fuse, World
-from support.workers import CONTENT, PLAIN, Workers, environment
+from support.workers import CONTENT, PATIENCE, PLAIN, Workers, environment
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TerminalError, TransientError
@@ -208,7 +208,7 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
     with Workers(lake, tmp_path) as workers:
         workers.have(1)
         first = submit(pattern, pipeline="latest", settings=lake)
-        result = first.wait(40)
+        result = first.wait(PATIENCE)
         assert [o.uri for o in result.outcomes] == [f"s3://{bucket}/in/{n}.csv" for n in "abc"]
         assert result.count("committed") == 3, result.failed
 
@@ -216,10 +216,10 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
             source.pipe_file(f"{bucket}/in/{name}.csv", content(name))
         again = submit(pattern, pipeline="latest", settings=lake)
         source.rm(f"{bucket}/in/a.csv")
-        assert again.wait(20).count("unchanged") == 3
+        assert again.wait(PATIENCE).count("unchanged") == 3
 
         source.pipe_file(f"{bucket}/in/b.csv", b"n,word\n7,new\n")
-        assert submit(pattern, pipeline="latest", settings=lake).wait(20).count("committed") == 1
+        assert submit(pattern, pipeline="latest", settings=lake).wait(PATIENCE).count("committed") == 1
 
     table = Lake(lake).table("latest")
     assert table.path == f"s3://{bucket}/lake/tables/default/latest"
