@@ -56,7 +56,7 @@ def queue(settings: Settings) -> Queue:
 @contextmanager
 def working(settings: Settings, plugin: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that consumes the queue of the settings."""
-    env = {**environment(PYTHONPATH=f"{plugin}:{environment()['PYTHONPATH']}"), **environment_of(settings)}
+    env = {**environment_of(settings), "PYTHONPATH": f"{plugin}:{environment()['PYTHONPATH']}"}
     process = subprocess.Popen([sys.executable, "-c", WORKER], env=env)
     try:
         yield process
