@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -16,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.core import models
-from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.jobs import JobStatus, Listener, QueueState
+from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Part, Piece, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
@@ -286,6 +289,124 @@ class DriftReader(Format, Protocol):
 
     def drifting(self, word: SchemaDrift) -> Format:
         """The same reader under one of the four words."""
+        ...
+
+
+class Job(Protocol):
+    """One job as its broker tells of it, at the time when it was asked for."""
+
+    @property
+    def id(self) -> str:
+        """Made from its request: the same request is the same job."""
+        ...
+
+    @property
+    def status(self) -> JobStatus:
+        """Where it is."""
+        ...
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What producer and worker have noted: `run`, `tenant`, `files`, `progress`, `error`, `kept`, `result`."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        ...
+
+    @property
+    def queued(self) -> datetime | None:
+        """When it was published, in UTC."""
+        ...
+
+    @property
+    def began(self) -> datetime | None:
+        """When its last try began, in UTC."""
+        ...
+
+    @property
+    def ended(self) -> datetime | None:
+        """When its last try ended, in UTC."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker that has it, or had it last; empty if none has."""
+        ...
+
+    def request(self) -> Any:
+        """What is asked, as plain data; raises UndecodableJobError."""
+        ...
+
+    def result(self) -> dict[str, Any] | None:
+        """An IngestResult as plain data, once it has ended with one."""
+        ...
+
+    def traceback(self) -> str:
+        """How its last try failed, in Python's words; empty if it did not."""
+        ...
+
+    def error(self) -> IngestError:
+        """Why it ended without a word of ours."""
+        ...
+
+
+class Queue(Protocol):
+    """Carry jobs from producers to workers; made with the settings and a Redis client."""
+
+    def publish(self, queue: str, request: Request) -> tuple[str, bool]:
+        """Put a request on a queue, unless the same is queued or running; gives the job's id, and whether it is new."""
+        ...
+
+    def jobs(self, ids: Sequence[str]) -> Mapping[str, Job]:
+        """Look up jobs by id, those that are still known."""
+        ...
+
+    def any_known(self, ids: Sequence[str]) -> bool:
+        """Whether one of some jobs is still known; False for none."""
+        ...
+
+    def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
+        """Sleep until some of these jobs may have ended, or the time is over; gives those that have news.
+
+        Args:
+            ids: Of jobs that had not ended.
+            seen: Kept from call to call; empty at first.
+            seconds: To sleep at most.
+        """
+        ...
+
+    def cancel(self, job: Any) -> bool:
+        """Take a job that waits from the queue, or have its worker stop it; False if there was nothing to do."""
+        ...
+
+    def again(self, job: Any) -> None:
+        """Queue a job that failed once more."""
+        ...
+
+    def names(self) -> set[str]:
+        """Name all queues that were ever used."""
+        ...
+
+    def state(self, queue: str) -> QueueState:
+        """Count what waits and runs on a queue, and who listens."""
+        ...
+
+    def is_needed(self, queue: str) -> bool:
+        """Whether a worker would find something to do, now or later."""
+        ...
+
+    def listeners(self, queue: str) -> list[Listener]:
+        """List the workers that listen on a queue."""
+        ...
+
+    def monitor(self) -> Any:
+        """Open what the dashboard reads: an :class:`ingestlab.queue.monitor.Monitor`."""
+        ...
+
+    def consume(self, queues: Sequence[str]) -> int:
+        """Work on queues until it is told to stop; gives the exit code of the process."""
         ...
 
 

@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
+    broker: str = "rq"
+    """Name of the plug-in that carries jobs from producers to workers."""
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
     """Queue of ingestion jobs."""
     notebook_queue: str = "notebooks"

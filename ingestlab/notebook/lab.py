@@ -28,9 +28,9 @@ from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
 from ingestlab.notebook.tables import LabTable
 from ingestlab.queue import find_run, recent_runs, submit
-from ingestlab.queue.rq.listeners import listeners
-from ingestlab.queue.rq.replays import submit_replay
-from ingestlab.queue.rq.run import reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.replays import submit_replay
+from ingestlab.queue.run import reaching
 from ingestlab.sinks.milvus.vectors import Filter
 from ingestlab.sources.expand import Uris, expand
 from ingestlab.stack.samples import ensure_samples
@@ -247,7 +247,7 @@ class Lab:
         servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
-            found = listeners(client, s.queue)
+            found = broker(s, client).listeners(s.queue)
         rows += [{"part": f"worker-{n}", "where": f"{one.host}, process {one.pid}"} for n, one in enumerate(found, 1)]
         return Listing(rows)
 

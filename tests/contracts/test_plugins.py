@@ -17,7 +17,7 @@ from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.engine.ingest import Context, ingest
 from ingestlab.engine.scaffold.propose import propose
 from ingestlab.pipeline.catalog import generic
-from ingestlab.queue.rq.producer import new_run
+from ingestlab.queue.submit import new_run
 from ingestlab.sources.expand import expand
 
 LOG = 'level=info path="/a b" status=200\nlevel=warn path=/c\nno pairs at all\nlevel=info status=404\n'

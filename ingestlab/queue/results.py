@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from rq.exceptions import DeserializationError
-from rq.job import Job, JobStatus
-
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.messages import NotebookRequest, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
+from ingestlab.interfaces import Job
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
@@ -81,7 +78,7 @@ class RunResult(Value):
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
         }
-        return render("queue/rq/templates/result.html", facts=facts)
+        return render("queue/templates/result.html", facts=facts)
 
 
 def overall(states: list[Progress]) -> State:
@@ -119,13 +116,13 @@ def progress_of(result: IngestResult) -> Progress:
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
-    error = job.meta.get("error") or error_of(job).to_dict()
-    return completed(kept_of(job) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+    error = job.meta.get("error") or job.error().to_dict()
+    return completed(kept_of(job.meta) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
 
-def kept_of(job: Job) -> IngestResult | None:
-    """How some files of a job had ended, before it failed as a whole."""
-    kept = job.meta.get("kept")
+def kept_of(meta: Mapping[str, Any]) -> IngestResult | None:
+    """How some files of a job had ended, before it failed as a whole: from its meta."""
+    kept = meta.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
 
@@ -155,22 +152,9 @@ def unknown_result(ref: JobRef) -> IngestResult:
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
-        return subjects(decode(job.args[0]))
-    except (UndecodableJobError, DeserializationError, IndexError):
+        return subjects(decode(job.request()))
+    except UndecodableJobError:
         return ("?",)
-
-
-def error_of(job: Job) -> IngestError:
-    """Why a job ended without a word of its own: from what RQ has kept of it."""
-    status = job.get_status(refresh=False)
-    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
-    latest = job.latest_result()
-    words = (latest.exc_string if latest else None) or "no word of its worker"
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
