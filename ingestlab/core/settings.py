@@ -187,9 +187,11 @@ class Settings(BaseSettings):
             secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
             return f"redis://{secret}{self.redis_host}:{self.redis_port}/0"
         raise TerminalError(
-            "a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
-            f"neither, with home {self.home}",
-            "Start one with `ingestlab up`, or set REDIS_URL.",
+            "No Redis server is named",
+            expected="a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
+            got=f"neither, with home {self.home}",
+            fix="Start one with `ingestlab up`, or set REDIS_URL.",
+            code="setting_missing",
         )
 
     @property
@@ -258,10 +260,14 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
-        raise TerminalError(f"a usable value for the setting {name}", f"{first['input']!r}", first["msg"]) from None
+        problem, got = f"Not a usable value for the setting {name}", f"{first['input']!r}"
+        raise TerminalError(problem, got=got, fix=first["msg"], code="setting_invalid") from None
     except SettingsError as error:  # its text names the setting, and does not repeat the value
         raise TerminalError(
-            "settings that can be read", str(error), 'Write it as JSON, e.g. {"s3": {"key": "…"}}.'
+            "Settings cannot be read",
+            got=str(error),
+            fix='Write it as JSON, e.g. {"s3": {"key": "…"}}.',
+            code="setting_invalid",
         ) from None
 
 

@@ -59,9 +59,11 @@ class Objects:
         finds = spell(self.model).scheme in DETECTORS if isinstance(self.model, str) else callable(self.model)
         if not finds:
             fix = f"E.g. 'ultralytics:yolo11n.pt'. Those that find objects: {', '.join(DETECTORS)}."
-            raise TerminalError("a model that finds objects, or a function", repr(self.model), fix)
+            problem = "Not a model that finds objects, or a function"
+            raise TerminalError(problem, got=repr(self.model), fix=fix, code="reader_invalid")
         if self.longest < 1:
-            raise TerminalError("at least 1 pixel as longest", repr(self.longest), "E.g. 256.")
+            problem = "Not at least 1 pixel as longest"
+            raise TerminalError(problem, got=repr(self.longest), fix="E.g. 256.", code="reader_invalid")
 
     @property
     def resources(self) -> dict[str, float]:

@@ -58,7 +58,7 @@ class LabRun(Run):
         except KeyboardInterrupt:
             watcher.leave(f"No longer watched; the run goes on. {again}.")
         except TransientError as error:
-            watcher.leave(f"No longer watched: expected {error.expected}. {again}.")
+            watcher.leave(f"No longer watched: {error.reason}. {again}.")
             raise
         return self
 

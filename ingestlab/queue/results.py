@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.messages import NotebookRequest, decode, subjects
-from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
+from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.interfaces import Job
@@ -18,7 +18,6 @@ from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
 
 
@@ -59,6 +58,11 @@ class RunResult(Value):
         return tuple(o for o in self.outcomes if o.status == "failed")
 
     @property
+    def by_code(self) -> dict[str, list[Outcome]]:
+        """Return the sources that failed, grouped by the error's code; the commonest first."""
+        return by_code(self.failed)
+
+    @property
     def kept(self) -> dict[str, str]:
         """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
@@ -74,6 +78,7 @@ class RunResult(Value):
             "run": f"{self.run} ({self.state})",
             "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
+            "failed by": ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in self.by_code.items()),
             "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
@@ -145,7 +150,7 @@ def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
 
 def unknown_result(ref: JobRef) -> IngestResult:
     """The outcome of a job that nobody remembers."""
-    error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+    error = TerminalError(f"Job {ref.id} has no record left in Redis or the lake", code="run_unknown").to_dict()
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 

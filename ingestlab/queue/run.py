@@ -146,7 +146,8 @@ class Run:
                 left = 1e9 if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     state = self.progress().state
-                    raise TransientError(f"run {self.id} to end within {timeout} s", state, "It goes on.")
+                    problem = f"Run {self.id} did not end within {timeout} s"
+                    raise TransientError(problem, got=state, fix="It goes on.", code="run_not_ended")
                 look = self._queue.wait(pending, seen, min(left, 0.2 if watch else 1.0)) or pending
         if watch:
             watch(self.progress())
@@ -162,7 +163,8 @@ class Run:
             jobs = list(self._jobs())
             if any(not _ended(job) for _, job in jobs):
                 fix = "Wait for it: run.watch() or run.wait()."
-                raise TransientError(f"run {self.id} to have ended", self.progress().state, fix)
+                problem = f"Run {self.id} has not ended"
+                raise TransientError(problem, got=self.progress().state, fix=fix, code="run_not_ended")
             return self._add_up([self._job_result(ref, job) for ref, job in jobs])
 
     def cancel(self) -> int:
@@ -264,7 +266,8 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     if found is None:
         latest = [one.id for one in recent_runs(settings)]
         fix = did_you_mean(run, latest, "Check the id.")
-        raise TerminalError("the id of a run, as `ingestlab runs` lists them", f"'{run}'", fix)
+        problem = f"'{run}' is not the id of a run, as `ingestlab runs` lists them"
+        raise TerminalError(problem, fix=fix, code="run_unknown")
     return found
 
 
@@ -286,11 +289,12 @@ def reaching(settings: Settings) -> Iterator[None]:
     try:
         yield
     except redis.AuthenticationError as error:
-        wanted = f"Redis at {settings.redis_shown} to let us in"
-        raise TerminalError.wrap(error, wanted, "Check its password.") from None
+        problem = f"Redis at {settings.redis_shown} does not let us in"
+        raise TerminalError.wrap(error, problem, "Check its password.", code="credentials_invalid") from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
         fix = "Start the stack with `ingestlab up`, or in a notebook with Lab(); or check REDIS_URL."
-        raise TransientError.wrap(error, f"a Redis server at {settings.redis_shown}", fix) from None
+        problem = f"No answer from a Redis server at {settings.redis_shown}"
+        raise TransientError.wrap(error, problem, fix, code="redis_unavailable") from None
 
 
 def _names(answer: Any) -> list[str]:

@@ -9,7 +9,6 @@ from typing import get_args
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import IngestResult, Outcome, Progress, Status
 from ingestlab.interfaces import Job
-from ingestlab.queue.results import UNEXPECTED
 
 
 def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
@@ -34,7 +33,7 @@ def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
     state = job.status if job is not None else "finished"
     yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
-    if job is not None and (job.meta.get("error") or {}).get("expected") == UNEXPECTED:
+    if job is not None and (job.meta.get("error") or {}).get("code") == "unforeseen":
         yield from _traceback(job)
 
 

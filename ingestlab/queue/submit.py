@@ -60,7 +60,7 @@ def submit(
     _check_names(settings, pipeline, queue, tenant, table)
     sources = expand(texts(uris), settings, glob=glob)
     if not sources:
-        raise TerminalError("at least one URI", "none", "Name the files to ingest.")
+        raise TerminalError("No URI is given", fix="Name the files to ingest.", code="argument_invalid")
     run = new_run()
     requests = [
         IngestRequest(
@@ -102,7 +102,9 @@ def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: s
     for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
         if not re.fullmatch(NAME, name):
             raise TerminalError(
-                f"a {what} name of letters, digits, '.', '_' and '-'", f"{name!r}", "It becomes a folder's name."
+                f"Not a {what} name of letters, digits, '.', '_' and '-': {name!r}",
+                fix="It becomes a folder's name.",
+                code="name_invalid",
             )
     check_tenant(tenant, settings)
     pipelines = Catalog.read(settings)

@@ -22,7 +22,8 @@ def texts(uris: Uris) -> list[str]:
     wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
     if wrong:
         got = shown(f"{type(wrong[0]).__name__} {wrong[0]!r}")[:200]
-        raise TerminalError("the URI or path of a file, or a list of them", got, "Give each as text.")
+        problem = "Not the URI or path of a file, or a list of them"
+        raise TerminalError(problem, got=got, fix="Give each as text.", code="argument_invalid")
     return [os.fspath(uri) for uri in given]
 
 

@@ -42,9 +42,11 @@ def connect(scheme: str, settings: Settings) -> Any:
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         fix = f"pip install 'ingestlab[{extra}]'" if extra else "Install the package that it names."
-        raise TerminalError.wrap(error, f"the package that reads {scheme}:// sources", fix) from None
+        problem = f"The package that reads {scheme}:// sources is missing"
+        raise TerminalError.wrap(error, problem, fix, code="package_missing") from None
     except (TypeError, ValueError) as error:
-        raise TerminalError.wrap(error, f"usable options for {scheme}:// sources", f"Check {_OPTIONS}.") from error
+        problem = f"Options for {scheme}:// sources cannot be used"
+        raise TerminalError.wrap(error, problem, f"Check {_OPTIONS}.", code="setting_invalid") from error
     filesystem.invalidate_cache()  # files may have changed since some listing in this process
     return filesystem
 
@@ -147,9 +149,11 @@ def _compare(filesystem: Any, path: str, seen: Seen, landing: RawFile) -> None:
         same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
     if not same:
         raise TransientError(
-            f"{seen.size:,} bytes of {landing.uri} that stay as they are",
-            f"{landing.size:,} bytes, of a file that changed while it was read",
-            "Announce a file when it is finished, and submit this one again.",
+            f"{landing.uri} is a file that changed while it was read",
+            expected=f"{seen.size:,} bytes",
+            got=f"{landing.size:,} bytes",
+            fix="Announce a file when it is finished, and submit this one again.",
+            code="source_changed",
         )
 
 
@@ -202,19 +206,23 @@ def in_our_words(error: Exception, uri: str) -> IngestError:
     """What a filesystem says of a file or folder, as one of our errors; each filesystem has its own."""
     name = type(error).__name__
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return TerminalError(f"the file {uri}", "nothing of that name", "Check the address and who can see it.")
+        fix = "Check the address and who can see it."
+        return TerminalError(f"File not found: {uri}", fix=fix, code="not_found")
     if isinstance(error, IsADirectoryError):
         return _not_a_file(uri, "a directory")
     if isinstance(error, PermissionError):
         fix = f"Check who may read it, and {_OPTIONS}."
-        return TerminalError.wrap(error, f"to be allowed to read {uri}", fix)
+        return TerminalError.wrap(error, f"Not allowed to read {uri}", fix, code="access_denied")
     if "Credential" in name or "RefreshError" in name:
         fix = f"Check {_OPTIONS} and the credentials in the environment."
-        return TerminalError.wrap(error, f"credentials for {uri}", fix)
+        return TerminalError.wrap(error, f"No usable credentials for {uri}", fix, code="credentials_invalid")
     if isinstance(error, TypeError | ValueError | AttributeError):
-        return TerminalError.wrap(error, f"to read {uri} with the options given", f"Check {_OPTIONS}.")
-    return TransientError.wrap(error, f"to read {uri}", "Check that the storage is up, and submit the file again.")
+        problem = f"Options given cannot be used to read {uri}"
+        return TerminalError.wrap(error, problem, f"Check {_OPTIONS}.", code="setting_invalid")
+    fix = "Check that the storage is up, and submit the file again."
+    return TransientError.wrap(error, f"Cannot read {uri}", fix, code="source_unavailable")
 
 
 def _not_a_file(uri: str, got: str) -> TerminalError:
-    return TerminalError(f"a file at {uri}", got, "Name its files, or use a pattern such as folder/*.csv.")
+    fix = "Name its files, or use a pattern such as folder/*.csv."
+    return TerminalError(f"Not a file: {uri}", got=got, fix=fix, code="not_found")

@@ -90,4 +90,5 @@ def _local(path: str) -> Source:
 
 
 def _nothing(uri: str) -> TerminalError:
-    return TerminalError(f"files that match {uri}", "none", "Check the pattern; quote it, so that no shell expands it.")
+    fix = "Check the pattern; quote it, so that no shell expands it."
+    return TerminalError(f"There are no files that match {uri}", fix=fix, code="no_matches")

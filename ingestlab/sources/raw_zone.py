@@ -194,7 +194,8 @@ class Landing:
 
     def _too_big(self, got: str) -> TerminalError:
         fix = "Cut the file, or raise INGESTLAB_MAX_FILE_BYTES."
-        return TerminalError(f"at most {self.site.limit:,} bytes from {self.uri}", got, fix)
+        problem = f"{self.uri} is too large: at most {self.site.limit:,} bytes"
+        return TerminalError(problem, got=got, fix=fix, code="limit_exceeded")
 
 
 @cache

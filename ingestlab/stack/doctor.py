@@ -58,7 +58,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     try:
         address, shown = settings.redis, settings.redis_shown
     except IngestError as error:
-        yield Finding("redis", "error", f"No Redis is named: got {error.got}.", error.fix)
+        yield Finding("redis", "error", f"{error.reason}.", error.fix)
         return
     with redis.Redis.from_url(address, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
         try:
@@ -172,7 +172,7 @@ def _milvus(settings: Settings) -> Iterator[Finding]:
         finally:
             store.close()
     except IngestError as error:
-        yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.got}.", error.fix)
+        yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.reason}.", error.fix)
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:
@@ -182,7 +182,7 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         store.write(name, b"can this be written?")
         store.delete(name)
     except IngestError as error:
-        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error.got}.", error.fix)
+        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error.reason}.", error.fix)
     except Exception as error:  # noqa: BLE001 - an object store's client raises what it likes
         fix = "Check INGESTLAB_LAKE and INGESTLAB_STORAGE_OPTIONS."
         yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error!r}.", fix)
@@ -203,7 +203,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
             load(source)
             good.append(name)
         except IngestError as error:
-            yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.got}.", source.origin)
+            yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.reason}.", source.origin)
     if good:
         yield Finding("pipelines", "ok", f"Pipelines: {', '.join(good)}.")
     if texts := [name for name in good if _reads_text_as_it_is(load(found[name]).reader)]:

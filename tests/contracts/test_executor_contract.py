@@ -50,7 +50,7 @@ def test_an_error_of_a_task_is_raised_as_it_is(executor):
         list(executor.map(divmod, [(1, 0)], keys("divmod", 1)))
     with pytest.raises(TerminalError) as caught:
         list(executor.map(generic, [("a.unknown", "t")], keys("generic", 1)))
-    assert caught.value.got == "'a.unknown'"
+    assert "a.unknown" in str(caught.value)
     assert list(executor.map(max, [(1, 2)], keys("after", 1))) == [(0, 2)]
 
 

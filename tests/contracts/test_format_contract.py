@@ -199,8 +199,7 @@ def test_what_is_no_such_file_is_refused_or_rejected(case, store):
         return
     with pytest.raises(TerminalError) as caught:
         read(case, store, case.broken)
-    assert caught.value.expected
-    assert caught.value.got
+    assert str(caught.value)
     assert caught.value.fix
 
 

@@ -115,7 +115,7 @@ def test_a_job_that_waits_can_be_cancelled_and_asked_anew(queue):
     job, _ = queue.publish("contract", asked())
     assert queue.cancel(queue.jobs([job])[job])
     assert queue.jobs([job])[job].status == "canceled"
-    assert "canceled" in queue.jobs([job])[job].error().got
+    assert "canceled" in str(queue.jobs([job])[job].error())
     assert queue.state("contract").waiting == 0
     assert queue.publish("contract", asked()) == (job, True)
     assert queue.jobs([job])[job].status == "queued"

@@ -43,12 +43,14 @@ def with_folders(
     """
     table = records.table
     if both := [name for name in folders if name in table.column_names]:
-        wanted = f"columns in {piece.name} that its folders do not have"
-        raise TerminalError(wanted, f"{listed(both)} in both", "Set hive=False, or leave them out of the files.")
+        problem, got = f"Columns in {piece.name} are those of its folders, too", f"{listed(both)} in both"
+        fix = "Set hive=False, or leave them out of the files."
+        raise TerminalError(problem, got=got, fix=fix, code="columns_conflict")
     for name, value in folders.items():
         kind = types.get(name, pa.string())
         values, wrong = convert(pa.array([value], pa.string()), kind)
         if wrong.size:
-            raise TerminalError(f"a folder {name}=… with a value of type {kind}", repr(value), "Correct the columns.")
+            problem = f"Not a folder {name}=… with a value of type {kind}"
+            raise TerminalError(problem, got=repr(value), fix="Correct the columns.", code="types_conflict")
         table = table.append_column(name, pa.repeat(values[0], len(table)))
     return replace(records, table=table, facts={**records.facts, "folders": ", ".join(folders)})

@@ -16,7 +16,8 @@ from ingestlab.core.errors import UndecodableJobError
 from ingestlab.core.jobs import Listener
 from ingestlab.queue.monitor import WORKERS, Job, Queue
 from ingestlab.queue.rq.listeners import read_listener
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS, JobSerializer
+from ingestlab.queue.rq.serializer import JobSerializer
+from ingestlab.queue.rq.view import error_in
 
 AHEAD = 1000  # waiting jobs of a queue whose tenants are looked up
 LOOKUPS = 500  # tenants at a time
@@ -45,7 +46,7 @@ class RqMonitor:
 
     def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """For each job, its return value, and the error that it has left."""
-        return [(value, _error(words)) for value, words in read_results(self._client, ids)]
+        return [(value, error_in(words).to_dict()) for value, words in read_results(self._client, ids)]
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """The workers that are registered."""
@@ -54,14 +55,6 @@ class RqMonitor:
     def tenants(self, queues: Iterable[Queue]) -> dict[str, Counter[str]]:
         """Waiting jobs by queue and tenant."""
         return self._tenants.count(self._client, queues)
-
-
-def _error(words: str) -> dict[str, Any]:
-    """Why a job ended that has left no error of ours, by the last line of its traceback."""
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return {"type": "refused", "expected": "a worker of ingestlab's class for the job", "got": got, "fix": fix}
-    return {"type": "failed", "got": words or "no word of its worker", "fix": "See the worker's log."}
 
 
 def read_names(client: redis.Redis) -> tuple[list[str], list[str]]:

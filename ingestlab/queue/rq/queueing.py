@@ -12,6 +12,7 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 from rq.results import Result
 
 from ingestlab.core.access import shown
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.messages import NotebookRequest, Request, subjects
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
@@ -36,7 +37,6 @@ end
 return 0
 """
 # The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
-WISH = ("the job to run to its end", "a wish to stop it", "`ingestlab retry` runs it again.")
 _STOP, _STARTED = "ingestlab_stop", "started_at"
 _ASK_TO_STOP = """
 local started = redis.call('HGET', KEYS[1], ARGV[2])
@@ -111,6 +111,11 @@ def _description(request: Request) -> str:
 def ask_to_stop(job: Job) -> bool:
     """Asks the worker that is at a job to stop it; False if none is at it."""
     return bool(job.connection.eval(_ASK_TO_STOP, 1, job.key, _STOP, _STARTED))
+
+
+def stopped() -> TerminalError:
+    """Return the error of a job that someone asked to stop."""
+    return TerminalError("Job was stopped on request", fix="`ingestlab retry` runs it again.", code="job_stopped")
 
 
 def asked_to_stop(job: Job) -> bool:

@@ -10,7 +10,6 @@ from rq.job import Job, JobStatus
 
 from ingestlab.core import jobs
 from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
-from ingestlab.queue.results import UNEXPECTED
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
 
 _STATUS: dict[JobStatus, jobs.JobStatus] = {
@@ -92,13 +91,14 @@ class RqJob:
     def error(self) -> IngestError:
         """Why it ended without a word of ours."""
         if self.status in ("canceled", "stopped"):
-            return TerminalError("the job to run", f"it was {self.status}", "Submit it again.")
-        return said(self.traceback() or "no word of its worker")
+            return TerminalError(f"Job was {self.status}", fix="Submit it again.", code="job_stopped")
+        return error_in(self.traceback())
 
 
-def said(words: str) -> IngestError:
-    """The error of a job that has left a traceback alone, or its last line."""
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
+def error_in(traceback: str) -> IngestError:
+    """Translate a traceback that RQ kept, or its last line; it may be empty."""
+    if REFUSAL in traceback:
+        fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
+        return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
+    lines = traceback.strip().splitlines() or ["no word of its worker"]
+    return TerminalError("Job failed", got=lines[-1], fix="See the worker's log; retry the run.", code="unforeseen")

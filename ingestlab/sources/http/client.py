@@ -164,16 +164,18 @@ class _Client:
                 url = self._allowed(at)
             except (TerminalError, ValueError) as error:
                 raise answers.bad_redirect(uri, guard.shown(target, self._settings.secret_parameters), error) from None
-        raise TerminalError(f"at most {REDIRECTS} redirects from {uri}", "one more", "Use the address it leads to.")
+        problem = f"{uri} redirects more than {REDIRECTS} times"
+        raise TerminalError(problem, fix="Use the address it leads to.", code="http_error")
 
     def _allowed(self, uri: str) -> URL:
         if not traits(guard.check(uri, self._settings)).host:
             got = guard.shown(uri, self._settings.secret_parameters)
-            raise TerminalError("an http or https URL with a host", got, "Use the address of the file.")
+            problem = f"Not an http or https URL with a host: {got}"
+            raise TerminalError(problem, fix="Use the address of the file.", code="uri_invalid")
         try:
             url = exact(uri)
         except ValueError as error:
-            raise TerminalError.wrap(error, "a URL", "Check its spelling.") from None
+            raise TerminalError.wrap(error, "Not a URL", "Check its spelling.", code="uri_invalid") from None
         guard.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
         return url
 
@@ -199,5 +201,5 @@ class _GuardedResolver(aiohttp.ThreadedResolver):
             try:
                 guard.check_address(address["host"], self._settings)
             except TerminalError as error:
-                raise TerminalError(error.expected, f"{error.got}, which is {host}", error.fix) from None
+                raise error.within(f"Host {host}") from None
         return found

@@ -46,6 +46,7 @@ class Snapshot:
     workers: tuple[Listener, ...] = ()
     history: History = field(default_factory=lambda: Rates().history())
     rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
+    codes: Mapping[str, int] = field(default_factory=dict)  # failed files by the error's code
     failed: int = 0  # files, in the last hour
     failures: tuple[Failure, ...] = ()  # newest first
     assumptions: tuple[Assumption, ...] = ()  # likewise
@@ -162,6 +163,7 @@ class Collector:
             workers=tuple(monitor.workers(worker_keys)),
             history=self._rates.history(),
             rules=self._endings.rules(now),
+            codes=self._endings.codes(now),
             failed=self._endings.failed(now),
             failures=self._endings.failures(),
             assumptions=self._endings.assumptions(),
