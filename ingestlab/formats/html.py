@@ -19,7 +19,7 @@ from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, mended, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
-from ingestlab.formats.common.excerpts import MAX_RAW
+from ingestlab.formats.common.excerpts import MAX_RAW, shorten
 from ingestlab.formats.common.linewise import check_encoding, whole
 from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
@@ -87,7 +87,7 @@ class Html:
         tree = self._tree(data, piece)
         found = {} if tree is None else _record(tree, piece)
         if not found.get("text"):
-            bad = (Bad(0, "empty", "text", found.get("title")),)
+            bad = (Bad(0, "empty", "text", shorten(found.get("title") or "") or None),)
             return Records(SCHEMA.empty_table(), np.empty(0, np.int64), bad, lambda _: {0: start}, facts)
         table = pa.Table.from_pylist([found], schema=SCHEMA)
         return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: start}, facts=facts)

@@ -392,7 +392,7 @@ def test_files_and_notebooks_do_not_wait_for_each_others_workers(desk):
         submit([(desk.folder / "x.csv").as_uri()], queue="notebooks", settings=desk.settings)
     command = [sys.executable, "-m", "ingestlab.queue.rq.worker", "ingest", "notebooks"]
     env = {**environment(), **environment_of(desk.settings)}
-    both = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    both = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert both.returncode == 1
     assert "run `ingestlab worker notebooks` beside the other workers" in both.stderr
 

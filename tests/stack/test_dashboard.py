@@ -398,7 +398,7 @@ def scheduler(folder: Path, **env: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(timeout=20) in (0, -15)
+        assert process.wait(timeout=PATIENCE) in (0, -15)
 
 
 def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):
