@@ -13,7 +13,7 @@ from ingestlab.engine.lookups import resolve
 from ingestlab.engine.plan import Target
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.reembed import declared
-from ingestlab.executors.dask import Cluster
+from ingestlab.interfaces import Executor
 from ingestlab.lake.commit import check_free
 from ingestlab.lake.log import live_parts
 from ingestlab.lake.table_schema import Schema, schema_of
@@ -78,7 +78,7 @@ def _check_collection(target: Target, services: Services) -> None:
 
 
 def wanted_by(
-    code: PipelineSource, pipeline: Pipeline, cluster: Cluster, kinds: Mapping[str, str] | None = None
+    code: PipelineSource, pipeline: Pipeline, cluster: Executor, kinds: Mapping[str, str] | None = None
 ) -> Collection:
     """The collection that a pipeline wants, as far as that can be said without rows.
 

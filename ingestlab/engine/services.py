@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ingestlab.core.settings import Settings
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Store
+from ingestlab.executors.choice import open_executor
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.storage.store import open_store
@@ -32,7 +32,7 @@ class Services:
     settings: Settings
     store: Store
     locks: Locks
-    cluster: Cluster
+    cluster: Executor
 
     @classmethod
     def create(cls, settings: Settings, locks: Locks | None = None) -> Services:
@@ -44,7 +44,7 @@ class Services:
         """
         store = open_store(settings.lake_url, settings.storage_options)
         own = locks or Locks(connect(settings.redis), settings.lake_url, settings.lock_ttl)
-        return cls(settings, store, own, Cluster(settings))
+        return cls(settings, store, own, open_executor(settings))
 
     @classmethod
     @contextmanager

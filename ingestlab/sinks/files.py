@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ingestlab.core.models import Manifest, Part
 from ingestlab.core.settings import Settings
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 
 
 class Files:
@@ -15,7 +14,7 @@ class Files:
 
     field: str
 
-    def __init__(self, settings: Settings, store: Store, cluster: Cluster) -> None:  # noqa: ARG002 - as all sinks
+    def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None:  # noqa: ARG002 - as all sinks
         self._store = store
 
     def prepare(self, manifest: Manifest) -> None:

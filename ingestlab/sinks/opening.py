@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from ingestlab.core.plugins import load, plugins
 from ingestlab.core.settings import Settings
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Sink, Store
+from ingestlab.interfaces import Executor, Sink, Store
 
 
-def open_sinks(settings: Settings, store: Store, cluster: Cluster) -> tuple[Sink, ...]:
+def open_sinks(settings: Settings, store: Store, cluster: Executor) -> tuple[Sink, ...]:
     """Make every sink that is built in or installed; all take part in every commit.
 
     Args:
