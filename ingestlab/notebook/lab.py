@@ -54,6 +54,14 @@ class Lab:
     Args:
         home: Home folder of the embedded stack; ``INGESTLAB_HOME``, or ``.ingestlab``.
         **overrides: Settings that beat the environment's, e.g. ``tenant="physics"``.
+
+    Examples:
+        >>> from ingestlab import Lab
+        >>> lab = Lab()
+        >>> lab.submit("data/alarm-*.csv").wait().state
+        'finished'
+        >>> lab.table("bts_alarms").pandas()["station_id"].nunique() > 1
+        True
     """
 
     def __init__(self, home: str | Path | None = None, **overrides: Any) -> None:

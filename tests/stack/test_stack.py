@@ -19,10 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from conftest import environment
 from distributed import Client
 from rq import Queue, Worker
-from support.workers import PATIENCE
+from support.workers import PATIENCE, environment
 
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
@@ -78,6 +77,7 @@ def state(home: Path) -> StackState:
     return found
 
 
+@pytest.mark.slow("a stack of its own")
 def test_every_part_serves_where_the_settings_say(home, state):
     found = load_settings(home=home)
     with redis.Redis.from_url(found.redis) as client:
@@ -90,6 +90,7 @@ def test_every_part_serves_where_the_settings_say(home, state):
     assert found.lake_url == str(home / "lake")
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_second_up_says_that_it_is_running(home, state, cli):
     done = cli("up", "--home", home)
     assert done.returncode == 0
@@ -98,6 +99,7 @@ def test_a_second_up_says_that_it_is_running(home, state, cli):
     assert running(home) == state
 
 
+@pytest.mark.slow("a stack of its own")
 def test_status_lists_the_parts(home, state, cli):
     done = cli("status", "--home", home, "--json")
     told = json.loads(done.stdout)
@@ -110,6 +112,7 @@ def test_status_lists_the_parts(home, state, cli):
     assert state.settings["dask_scheduler"] in cli("status", INGESTLAB_HOME=str(home)).stdout
 
 
+@pytest.mark.slow("a stack of its own")
 def test_the_secret_is_for_its_owner_only(home, state):
     secret = (home / "secret").read_text()
     for name in ("secret", "stack.json", "redis/valkey.conf"):
@@ -124,12 +127,14 @@ def test_the_secret_is_for_its_owner_only(home, state):
         client.ping()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_all_parts_listen_on_loopback_only(state):
     bound = [c.laddr.ip for p in family(state) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     assert len(bound) >= 5
     assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}  # gRPC writes IPv4 as IPv6 does
 
 
+@pytest.mark.slow("a stack of its own")
 def test_two_stacks_run_side_by_side(state, stack):
     with redis.Redis.from_url(state.settings["redis_url"]) as one, redis.Redis.from_url(stack.redis) as other:
         one.set("mark", "one")
@@ -137,6 +142,7 @@ def test_two_stacks_run_side_by_side(state, stack):
     assert state.settings["dask_scheduler"] != stack.dask_scheduler
 
 
+@pytest.mark.slow("a stack of its own")
 def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     with redis.Redis.from_url(state.settings["redis_url"]) as client:
         Queue("aside", connection=client).enqueue("os.getpid")
@@ -157,6 +163,7 @@ def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     assert f"{home / 'lake'} {state.settings['milvus_uri']}" in done.stdout
 
 
+@pytest.mark.slow("a stack of its own")
 def test_parts_that_die_are_started_again_in_their_places(home, state):
     names = ("redis", "dask", "samples", "milvus", "worker-1")
     processes = family(state)
@@ -184,6 +191,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((valkey.HOST, port)) == 0
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_worker_of_ones_own_joins_the_stack(home, state, tmp_path):
     command = [sys.executable, "-m", "ingestlab", "worker", "special", "--home", str(home)]
     with (
@@ -226,6 +234,7 @@ def test_a_stack_without_milvus_leaves_the_one_that_is_named(settings, monkeypat
     assert not services.Spec().counted().milvus
 
 
+@pytest.mark.slow("a stack of its own")
 def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "ingestlab", "up", "--workers", "1", "--dask-workers", "1", "--home", str(home)]
@@ -241,6 +250,7 @@ def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
     assert not (home / "stack.json").exists()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     wanted = settings(queue="work")
     home = wanted.home
@@ -281,6 +291,7 @@ def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     assert not (home / "stack.json").exists()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_two_ups_at_once_start_one_stack(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "ingestlab", "up", "-d", "--workers", "0", "--dask-workers", "1"]
@@ -301,6 +312,7 @@ def test_two_ups_at_once_start_one_stack(tmp_path):
         embedded.stop(home)
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_stack_that_is_tied_ends_with_its_starter(settings, tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from ingestlab.stack import start; "
