@@ -93,6 +93,9 @@ class FaultInjector:
         return guarded
 
 
+Fuse, Fragile = FaultInjector, Faulty  # as they were called
+
+
 class World:
     """A lake in a folder or elsewhere, source files in the folder, and a way to ingest them with an accident."""
 
