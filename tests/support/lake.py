@@ -93,9 +93,6 @@ class FaultInjector:
         return guarded
 
 
-Fuse, Fragile = FaultInjector, Faulty  # as they were called
-
-
 class World:
     """A lake in a folder or elsewhere, source files in the folder, and a way to ingest them with an accident."""
 
