@@ -307,7 +307,7 @@ def test_a_pickle_is_refused_unread(ready):
     pids, trap = ready.workers.pids(), Trap(ready.folder / "unpickled")
     stock = Queue("ingest", connection=ready.client)
     for job in (stock.enqueue("os.getpid", trap), stock.enqueue("os.getpid", meta={"x": trap})):
-        assert "UndecodableJobError: expected a job in JSON" in ended(ready.client, job).latest_result().exc_string
+        assert "UndecodableJobError: Job is not in JSON" in ended(ready.client, job).latest_result().exc_string
     assert not trap.path.exists()
     ready.good("after-pickle.csv")
     assert ready.workers.pids() == pids
