@@ -26,7 +26,7 @@ from ingestlab.interfaces import Bad, Records, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    r"""Reads text whose records are described by a regular expression with named groups.
+    r"""Read text whose records match a regular expression with named groups.
 
     A record is one line, or all lines from one that `start` matches up to the next such line; empty lines are
     none. Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules:
@@ -82,11 +82,11 @@ class Lines:
         )
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """Cuts a file before records into pieces of about `size` bytes, with exact row numbers."""
+        """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         return split_lines(file, store, size, self.encoding, self._starts if self.start else None)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one piece.
+        """Read one piece.
 
         Raises:
             TerminalError: It is empty, damaged, binary, or not in the declared encoding.
@@ -131,7 +131,7 @@ class Lines:
 
 
 class _Engine(NamedTuple):
-    """Who runs an expression, and the names of its groups."""
+    """Names of the groups, and Python's expression, or None for RE2."""
 
     names: tuple[str, ...]
     python: re.Pattern[str] | None  # None: RE2
@@ -183,7 +183,7 @@ def _anchored(pattern: str) -> str:
 
 
 def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
-    """The groups of each text; null where it does not match."""
+    """Match each text, giving its groups; null where it does not match."""
     names, python = _engine(pattern)
     if python is None:
         return pc.extract_regex(texts, pattern=_anchored(pattern))

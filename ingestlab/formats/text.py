@@ -20,7 +20,7 @@ _TITLE = 200  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Reads each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
+    """Read each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
 
     A file of white space alone is a :class:`~ingestlab.pipeline.pipeline.Bad` record with the rule ``empty``.
 
@@ -38,11 +38,11 @@ class Text:
         check_encoding(self.encoding)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """A text stays whole."""
+        """Keep a text whole."""
         return [whole(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one file.
+        """Read one file.
 
         Raises:
             TerminalError: It is empty, damaged, binary, too long, or not in the declared encoding.

@@ -22,7 +22,7 @@ _HELD = 64 << 20  # bytes in which a quoted field closes, where a file is cut
 
 
 def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None, names: int = 0) -> Spans:
-    """All records in `data[begin:end]`, which must begin with one; the damaged ones are listed as broken.
+    """Find all records in `data[begin:end]`; damaged ones are listed as broken.
 
     Args:
         data: The text.
@@ -40,7 +40,7 @@ def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None, 
 
 
 def careful_cuts(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, names: int) -> list[Cut]:
-    """As :func:`~ingestlab.formats.common.cutting.cut`, for any dialect and with damaged records."""
+    """Choose places to cut, for any dialect and with damaged records."""
     cuts: list[Cut] = []
     seen, multiple, offset, held = 0, 1, begin, b""
     for block, final in _marked_last(blocks):
@@ -56,7 +56,7 @@ def careful_cuts(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: in
 
 
 def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
-    """Clean records as pyarrow's parser takes them, with double quotes, and nothing between them."""
+    """Rewrite clean records for pyarrow's parser: double quotes, no blanks or comments between."""
     out = []
     delimiter = dialect.delimiter.encode()
     special = re.compile(rb'^"|^$|[\r\n]|' + re.escape(delimiter))
@@ -72,7 +72,7 @@ def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
 def _records(
     data: bytes, dialect: Dialect, begin: int, end: int, names: int, *, final: bool
 ) -> tuple[list[int], list[int], list[int], int]:
-    """Starts and ends of records, the numbers of the broken ones, and how far the data is used up."""
+    """Return starts, ends, broken numbers, and how much data is used up."""
     shape = shapes(dialect)
     starts: list[int] = []
     ends: list[int] = []
@@ -111,12 +111,12 @@ def _records(
 
 
 def _decided(data: bytes, at: int, end: int, dialect: Dialect) -> bool:
-    """Whether enough is there of a damaged record to know how far it reaches."""
+    """Tell whether enough of a damaged record is there to judge it."""
     return end - at > REACH and shapes(dialect).open.match(data, at, end) is None
 
 
 def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[int, bool]:
-    """Where the record at `at` ends, and whether it is damaged."""
+    """Return where the record at `at` ends, and whether it is damaged."""
     shape = shapes(dialect)
     clean = shape.clean.match(data, at, end)
     if clean is not None:
@@ -134,7 +134,7 @@ def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[
 
 
 def _fit(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> bool:
-    """Whether the lines in a part of the text are records of their own."""
+    """Tell whether the lines in a part of the text are records."""
     lines = re.split(rb"\r\n|\r|\n", data[at:end])
     return all(width(line, dialect) == names for line in lines if line)
 
@@ -146,7 +146,7 @@ def _loose_width(record: bytes, dialect: Dialect) -> int:
 
 
 def _settled_end(data: bytes, end: int) -> int:
-    """What lies before the last line end of a block: the meaning of its last bytes hangs on what follows them."""
+    """Return the offset after a block's last line end. What its last bytes mean hangs on what follows."""
     last = max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end - 1))
     return last + 1
 

@@ -9,11 +9,11 @@ from ingestlab.formats.common.bytes import Limits
 
 
 def check_size(size: int, name: str, most: int) -> None:
-    """Raises TerminalError for a file that is longer than its reader takes."""
+    """Raise TerminalError for a file longer than its reader takes."""
     if size > most:
         raise TerminalError(f"at most {most:,} bytes in {name}", f"{size:,}", "Raise the reader's max_bytes.")
 
 
 def capped(limits: Limits, most: int) -> Limits:
-    """Limits under which nothing expands to more than `most` bytes."""
+    """Cap what limits let expand at `most` bytes."""
     return replace(limits, max_expanded_bytes=min(limits.max_expanded_bytes, most))

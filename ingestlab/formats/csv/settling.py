@@ -30,7 +30,7 @@ Header = int | Literal["auto"] | None
 
 
 class Declared(Protocol):
-    """What a reader was told; see :class:`~ingestlab.formats.csv.reader.Csv`."""
+    """Options of a reader; see :class:`~ingestlab.formats.csv.reader.Csv`."""
 
     @property
     def columns(self) -> Mapping[str, Any] | None: ...  # noqa: D102
@@ -73,22 +73,22 @@ class Settled:
     facts: dict[str, str]
 
     def plain(self) -> dict[str, Any]:
-        """As data that travels with a piece."""
+        """Return plain data that travels with a piece."""
         return asdict(self) | {"names": list(self.names), "made": sorted(self.made)}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Settled:
-        """What :meth:`plain` gave."""
+        """Restore from :meth:`plain`."""
         said = {"dialect": Dialect(**data["dialect"]), "names": tuple(data["names"]), "made": frozenset(data["made"])}
         return cls(**{**data, **said})
 
     def place(self, data: bytes) -> Place:
-        """Where the header is in the text."""
+        """Locate the header in the text."""
         return locate(data, self.dialect, self.skip, self.nth)
 
 
 def sample(data: bytes) -> bytes:
-    """The begin of a text, up to the end of a line."""
+    """Return the beginning of a text, cut at a line end."""
     if len(data) <= SAMPLE:
         return data
     end = max(data.rfind(b"\n", 0, SAMPLE), data.rfind(b"\r", 0, SAMPLE))
@@ -96,7 +96,7 @@ def sample(data: bytes) -> bytes:
 
 
 def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialect], bool], *, all_: bool) -> Settled:
-    """Decides how a file is read.
+    """Decide how a file is read.
 
     Args:
         said: What the reader was told.
@@ -133,7 +133,7 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
 
 
 def settled_ahead(said: Declared, piece: Piece, store: Store, size: int, encoding: str | None) -> tuple[Settled, int]:
-    """What is decided for a file that is to be cut, from its begin, and at which byte its records begin."""
+    """Decide from its beginning how a file is cut. Also find where its records begin."""
     most = SAMPLE
     while True:
         raw = store.read(piece.path, 0, min(size, most))
@@ -153,7 +153,7 @@ def settled_ahead(said: Declared, piece: Piece, store: Store, size: int, encodin
 
 
 def paired(blocks: Iterable[bytes], dialect: Dialect) -> bool:
-    """Whether any field in some blocks of text is within quotes."""
+    """Tell whether any field in some blocks of text is within quotes."""
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or '"')
     pattern = re.compile(rf"(?:^|(?<=[{d}\r\n])){q}[^{q}]*+(?:{q}{q}[^{q}]*+)*+{q}(?=[{d}\r\n]|\Z)".encode())
     quote = (dialect.quote or '"').encode()
@@ -161,7 +161,7 @@ def paired(blocks: Iterable[bytes], dialect: Dialect) -> bool:
 
 
 def check_characters(delimiter: str | None, quote: str | None, escape: str | None, comment: str | None) -> None:
-    """Raises TerminalError for characters that cannot part, quote or escape text."""
+    """Raise TerminalError for characters that cannot part, quote or escape text."""
     for name, character in (("delimiter", delimiter), ("quote", quote), ("escape", escape)):
         if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
             raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
@@ -174,7 +174,7 @@ def check_characters(delimiter: str | None, quote: str | None, escape: str | Non
 
 
 def where_else(names: Iterable[str], text: bytes, settled: Settled) -> str:
-    """What to write where the declared columns are not in the header line; empty where nothing is known."""
+    """Suggest where the declared columns may be; empty where nothing is known."""
     wanted, dialect, at, line = set(names), settled.dialect, 0, 0
     while at < len(text) and line < _RECORDS:
         record = first_record(text, dialect, at)
@@ -191,7 +191,7 @@ def _paired_in(piece: Piece, store: Store, size: int, dialect: Dialect) -> bool:
 
 
 def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int | None, dict[str, str]]:
-    """Dialect, lines to skip and number of the header, as told or as found."""
+    """Return dialect, lines to skip, number of the header, and facts."""
     told = Dialect(
         said.delimiter or ",", said.quote, said.escape, initial_space=said.skip_initial_space, comment=said.comment
     )
@@ -217,13 +217,13 @@ def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int 
 
 
 def _nameless(looks: Sniffed, said: Declared) -> bool:
-    """Whether the columns get names of ours, since nothing is told and the file has none."""
+    """Tell whether columns are numbered, for want of any names."""
     told = said.header != "auto" or said.delimiter is not None or said.columns is not None
     return not told and looks.nth is None and looks.sure
 
 
 def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
-    """Raises TerminalError where text is not what the reader would take it for."""
+    """Raise TerminalError where text does not fit the declared options."""
     if not looks.found:
         raise TerminalError(
             f"one delimiter that parts most records of {file} alike",
@@ -282,7 +282,7 @@ def _fitting(
     file: str,
     facts: dict[str, str],
 ) -> tuple[Dialect, tuple[str, ...]]:
-    """Names that fit the records, and how many empty fields are beyond them; looks closely only where they differ."""
+    """Fit names and surplus empty fields to the records. Looks closely only where they differ."""
     first = _next(text, place.begin, dialect)
     if not first:
         return dialect, names
@@ -327,7 +327,7 @@ def _other_width(
 
 
 def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
-    """Raises TerminalError where one column holds another delimiter in most records."""
+    """Raise TerminalError where one column holds another delimiter in most records."""
     records = [dialect.delimiter.join(record) for record in _records(text, place.begin, dialect)]
     whole = [text[place.start : place.stop].decode(errors="replace"), *records] if place.stop > place.start else records
     other = other_in_most(records, dialect.delimiter) or unusual_delimiter(whole)

@@ -33,7 +33,7 @@ _MINUS_ZEROS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:[ \t]*+-0[,} \t\r\n]'
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the values of a column may be, all of them, and the shape of those that are nested."""
+    """Types that fit all values of a column. The shape is that of nested values."""
 
     looks: Looks = field(default_factory=Looks)
     shape: pa.DataType | None = None
@@ -47,7 +47,7 @@ class Found:
 
     @property
     def type(self) -> pa.DataType | None:
-        """The type that is chosen; None where the values have nothing in common."""
+        """Return the chosen type; None where the values have nothing in common."""
         kinds, simple = self.looks.kinds, self.looks.type
         if kinds is None or (kinds and not pa.types.is_string(simple)):
             return simple
@@ -57,7 +57,7 @@ class Found:
 
 
 def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) -> dict[str, Found]:
-    """What the columns of some records may be.
+    """Collect the types that fit the columns of some records.
 
     Args:
         text: The records.
@@ -80,12 +80,12 @@ def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) ->
 
 
 def joined(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
-    """What two pieces of a file have in common, by column."""
+    """Intersect the types of two pieces of a file, by column."""
     return {name: columns.get(name, Found()) | more.get(name, Found()) for name in {**columns, **more}}
 
 
 def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
-    """The names of the types of a file's columns.
+    """Name the types of a file's columns.
 
     Raises:
         TerminalError: The values of one have nothing in common.
@@ -99,7 +99,7 @@ def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
 
 
 def look_at(texts: pa.Array) -> Found:
-    """What a column may be whose values are JSON text, each as it stands."""
+    """Collect the types that fit a column of JSON texts."""
     words = texts.drop_null()
     if not len(words):
         return Found()
@@ -113,14 +113,14 @@ def look_at(texts: pa.Array) -> Found:
 
 
 def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """JSON text as values of a type; None for the one that is chosen, which is text where it is not a simple one."""
+    """Convert JSON text to a type. None for the one that is chosen, text where it is not a simple one."""
     if kind is None:
         kind = or_text(look_at(values).type)
     return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
 
 
 def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) -> Found:
-    """What a column may be; `signed` says whether it has `-0`, which no unsigned type takes."""
+    """Collect the types that fit a column. `signed` says whether it has `-0`, which no unsigned type takes."""
     kind = column.type
     if pa.types.is_nested(kind):
         return Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _plain(kind))
@@ -142,12 +142,12 @@ def _said(strings: pa.Array, timestamp_format: str | None = None) -> Found:
 
 
 def _also(low: int, high: int) -> list[str]:
-    """What else whole numbers may be."""
+    """List the other types that whole numbers fit."""
     return [*(["uint64"] if low >= 0 else []), *(["float64"] if max(-low, high) < EXACT else [])]
 
 
 def _numbers(words: pa.Array) -> Looks:
-    """What numbers may be, by their letters."""
+    """Collect the types that numbers fit, by their letters."""
     whole = look(words).kinds or frozenset()
     if whole & {"int64", "uint64"}:
         return Looks(whole | {_LETTERS})
@@ -156,14 +156,14 @@ def _numbers(words: pa.Array) -> Looks:
 
 
 def _given_back(number: str) -> bool:
-    """Whether a float64 has all the digits of a number."""
+    """Tell whether a float64 has all the digits of a number."""
     return Decimal(repr(float(number))) == Decimal(number) and (
         not number.lstrip("-").isdigit() or abs(int(number)) < EXACT
     )
 
 
 def _lost(text: bytes, schema: pa.Schema) -> set[str]:
-    """The columns in which floats may have cost some number its digits."""
+    """Find columns in which floats may have cost numbers their digits."""
     floats = {field.name for field in schema if _has(field.type, pa.types.is_floating)}
     if not floats:
         return set()
@@ -178,14 +178,14 @@ def _lost(text: bytes, schema: pa.Schema) -> set[str]:
 
 
 def _doubtful(numbers: list[bytes]) -> list[int]:
-    """The places of numbers that Arrow does not write as they were."""
+    """Find the numbers that Arrow does not write as they were."""
     words = pa.array(numbers, pa.binary()).cast(pa.string())
     places: list[int] = pc.indices_nonzero(pc.not_equal(words, words.cast(pa.float64()).cast(pa.string()))).to_pylist()
     return places
 
 
 def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
-    """The letters of the numbers in some columns; of nested columns, those alone that a float does not give back."""
+    """Collect the letters of numbers by column. Of nested columns only those beyond a float count."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
@@ -221,7 +221,7 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """A nested type in which times stay text."""
+    """Replace times in a nested type by text."""
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, _plain(field.type)) for field in kind])
     if pa.types.is_list(kind):
@@ -230,12 +230,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _nameless(kind: pa.DataType) -> bool:
-    """Whether some object in a nested type has no names, in the whole file."""
+    """Tell whether some object in a nested type has no names."""
     return (pa.types.is_struct(kind) and not kind.num_fields) or any(map(_nameless, _children(kind)))
 
 
 def _filled(kind: pa.DataType) -> pa.DataType:
-    """A nested type in which what has no value is text."""
+    """Replace types without values in a nested type by text."""
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, _filled(field.type)) for field in kind])
     if pa.types.is_list(kind):

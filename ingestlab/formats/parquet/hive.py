@@ -19,7 +19,7 @@ _QUOTED = ("file", "http", "https")  # schemes of which the path is quoted; keys
 
 
 def folder_values(uri: str) -> dict[str, str | None]:
-    """The values that folders say, by column: of the source's path, and of a member's in its archive."""
+    """Read the values in folder names, by column: of the source's path, and of an archive member's."""
     scheme, _, path, *_ = urlsplit(container(uri))
     path = unquote(path) if scheme in _QUOTED else path
     folders = [*path.split("/")[:-1], *(member_name(uri) or "").replace("\\", "/").split("/")[:-1]]
@@ -30,7 +30,7 @@ def folder_values(uri: str) -> dict[str, str | None]:
 def with_folders(
     records: Records, folders: Mapping[str, str | None], types: Mapping[str, pa.DataType], piece: Piece
 ) -> Records:
-    """Records with the columns that the folders of their file say.
+    """Add the columns that the folders of a file say.
 
     Args:
         records: Without these columns.
