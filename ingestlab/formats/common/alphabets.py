@@ -244,7 +244,7 @@ def _of_symbol(before: str, c: str, after: str, run: int) -> float:
 
 
 def _misplaced(before: str, c: str, after: str) -> bool:
-    """Tell whether a letter touches ASCII, or a vowel mark lacks its letter."""
+    """Tell whether a letter neighbours ASCII, or a mark stands alone."""
     stray = bool(unicodedata.combining(c)) and not before.isalpha() and c not in _TONES
     return stray or _ascii_letter(before) or _ascii_letter(after)
 

@@ -304,7 +304,7 @@ def refuse_wrapped(texts: pa.Array, numbers: pa.Array) -> None:
 
 
 def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:
-    """Tell whether the CSV parser needs format and type to agree on zones."""
+    """Tell whether the CSV parser reads a type by a format alone. The format then has a zone if the type has."""
     return (
         timestamp_format is not None
         and pa.types.is_timestamp(kind)

@@ -192,7 +192,7 @@ def _sound(sample: bytes, dialect: Dialect) -> int:
 
 
 def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int, str]:
-    """Return the header's number (0 or None), the usual width, and any doubt."""
+    """Return the header's number (0 or None), usual width, and any doubt."""
     rows = [record for _, record in records]
     width, _ = _mode(rows[1:] or rows)
     if not rows:
