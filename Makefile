@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
+# Two at a time, a file by one process: most tests wait for servers, of which each process starts its own.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
-.PHONY: help install demo lab notebooks test test-compose test-milvus test-torch lint bench lock clean
+.PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch lint bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,8 +29,14 @@ lab: install  ## Start the stack, and JupyterLab with the dashboard beside the f
 notebooks: install  ## Make the notebooks and their exercises of notebooks/src
 	$(BIN)/python notebooks/build.py
 
-test: install  ## Run all tests
-	$(BIN)/python -m pytest
+test: install  ## Run the quick tests: every part of the system, in five minutes
+	$(PYTEST) --part=quick
+
+test-rest: install  ## Run what `make test` leaves out: browsers, whole courses, long stories, all examples of each law
+	$(PYTEST) --part=rest
+
+test-all: install  ## Run all tests
+	$(PYTEST)
 
 test-torch: install $(TORCH)/.installed  ## Run the tests of models on torch (CPU), in an environment of their own
 	$(TORCH)/bin/python -c 'import torch; print("torch", torch.__version__)'

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import settings as hypothesis_settings
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
 from support.workers import Yard, environment, open_yard, until
@@ -23,10 +22,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.stack import valkey as server
 from ingestlab.stack.services import variables
 
-# CI tries the same examples each time, so that a submission is not judged by luck; everyone else tries new ones.
-hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    hypothesis_settings.load_profile("ci")
+pytest_plugins = ["support.selection"]
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = str(ROOT / "pipelines")

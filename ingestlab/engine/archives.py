@@ -16,7 +16,7 @@ from ingestlab.core.models import FetchedFile, SourceRecord, Tally
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.plan import Plan, Target, emptied
-from ingestlab.engine.progress import Story
+from ingestlab.engine.progress import ProgressTracker
 from ingestlab.formats.archive import Archive
 from ingestlab.interfaces import Store
 from ingestlab.lake.ledger import Ledger
@@ -56,9 +56,9 @@ def open_archives(
     ours: str | None,
     site: Site,
     ledger: Ledger,
-    story: Story,
+    progress: ProgressTracker,
 ) -> Contents:
-    """Takes members out of archives, if the pipeline reads such, and tells the story of those that failed.
+    """Takes members out of archives, if the pipeline reads such, and tells the progress of those that failed.
 
     Args:
         files: What was fetched.
@@ -67,7 +67,7 @@ def open_archives(
         ours: None, or the only run whose commits count as known content.
         site: Where the members go.
         ledger: Knows the members.
-        story: Is told of them.
+        progress: Is told of them.
     """
     reader = target.pipeline.reader
     if not isinstance(reader, Archive):
@@ -79,10 +79,10 @@ def open_archives(
         mine = ledger.known(target.tenant, target.table, list(one.members)) if one.members else {}
         known = {**known, **mine}
         if one.members:
-            story.expanded(file.uri, list(one.members))
+            progress.expanded(file.uri, list(one.members))
         errors = {uri: m for uri, m in one.members.items() if isinstance(m, TerminalError)}
         errors |= {file.uri: one.trouble} if one.trouble else {}
-        story.failed({uri: error.to_dict() for uri, error in errors.items()})
+        progress.failed({uri: error.to_dict() for uri, error in errors.items()})
         for uri, member in one.members.items():
             if isinstance(member, FetchedFile):
                 there = uri in mine and mine[uri].sha256 == member.sha256 and ours in (None, mine[uri].run)
@@ -90,13 +90,15 @@ def open_archives(
     return Contents(fresh, known, same, archives)
 
 
-def with_members(records: Sequence[SourceRecord], target: Target, ledger: Ledger, story: Story) -> list[SourceRecord]:
+def with_members(
+    records: Sequence[SourceRecord], target: Target, ledger: Ledger, progress: ProgressTracker
+) -> list[SourceRecord]:
     """Records of sources that are unchanged, the members of archives instead of the archives."""
     found: list[SourceRecord] = []
     for record in records:
         uris = [joined(head, record.uri) for head in record.members]
         if uris:
-            story.expanded(record.uri, uris)
+            progress.expanded(record.uri, uris)
             known = ledger.known(target.tenant, target.table, uris)
             found += [known[uri] for uri in uris]
         else:

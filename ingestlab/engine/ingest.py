@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from ingestlab.core.access import check, check_tenant, file_name
-from ingestlab.core.errors import (
-    BusySourceError,
-    IngestError,
-    LostLeaseError,
-    TerminalError,
-    TransientError,
-    of_the_system,
-)
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import (
     FetchedFile,
     IngestRequest,
@@ -33,10 +25,10 @@ from ingestlab.engine.commit import abandon, all_or_nothing, publish, recover
 from ingestlab.engine.common_types import settle_types
 from ingestlab.engine.drop_sources import without
 from ingestlab.engine.duplicates import without_doubles
-from ingestlab.engine.lookups import pinned
+from ingestlab.engine.lookups import resolve
 from ingestlab.engine.plan import Plan, Target, make_plan
-from ingestlab.engine.preflight import misfit
-from ingestlab.engine.progress import Story
+from ingestlab.engine.preflight import check_collection
+from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.schema_agreement import with_types
 from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
@@ -52,10 +44,6 @@ from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import Vectors
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import Site
-
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
-TRACEBACK = "run.log() and the worker's log have the whole traceback."
-log = logging.getLogger("ingestlab")
 
 
 @dataclass(frozen=True)
@@ -109,97 +97,77 @@ def ingest(
         report: Is told of every step.
         keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
     """
-    story = Story(request, report)
-    unforeseen: Exception | None = None
-    for target, sources in _by_target(request, context, story):
-        try:
-            _ingest_into(target, sources, request, context, story)
-        except (BusySourceError, LostLeaseError):
-            raise
-        except TransientError as error:
-            if not story.has_committed:
-                raise
-            story.unwritten(sources, error)
-        except Exception as error:
-            if not isinstance(error, TerminalError):
-                if of_the_system(error) or _of_redis(error):
-                    raise
-                log.exception("an error that nobody has foreseen")
-                unforeseen = error
-            failure = error if isinstance(error, TerminalError) else TerminalError.wrap(error, UNEXPECTED, TRACEBACK)
-            story.unwritten(sources, failure)
-        keep(story.so_far())
-    result = story.result()
-    if unforeseen is not None and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
-        raise unforeseen  # the job is told of with its traceback
-    return result
+    progress = ProgressTracker(request, report)
+    for target, sources in _by_target(request, context, progress):
+        with progress.failures_of(sources):
+            _ingest_into(target, sources, request, context, progress)
+        keep(progress.so_far())
+    return progress.result()
 
 
-def _of_redis(error: Exception) -> bool:
-    """Whether Redis does not answer; only the ledger knows its client."""
-    return type(error).__module__.partition(".")[0] == "redis"
-
-
-def _ingest_into(target: Target, sources: list[Source], request: IngestRequest, context: Context, story: Story) -> None:
+def _ingest_into(
+    target: Target, sources: list[Source], request: IngestRequest, context: Context, progress: ProgressTracker
+) -> None:
     """The same for the sources of one table."""
     store, ledger = context.store, context.ledger
     with ledger.lease() as lease:
         known = _prepare(target, sources, context, lease)
-        with story.stage("fetching"):
-            files = _fetch(target, sources, known, request, context, story)
-            ready = make_ready(target, context, [file.uri for file in files]) if files else target
-        if isinstance(ready, IngestError):
-            story.failed({file.uri: ready.to_dict() for file in files})
-            return
+        with progress.stage("fetching"):
+            files = _fetch(target, sources, known, request, context, progress)
+            ready = preflight(target, context, [file.uri for file in files]) if files else target
         if not files:
             return
-        with story.stage("fetching"):
-            contents = _open(ready, files, known, request, context, story)
+        with progress.stage("fetching"):
+            contents = _open(ready, files, known, request, context, progress)
         plan = make_plan(
             ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
         )
         lease.acquire([batch_lock(plan.batch)])
         try:
             with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
-                _process_and_publish(plan, contents, context, lease, story)
+                _process_and_publish(plan, contents, context, lease, progress)
         except Exception:
             if manifest := load_manifest(store, layout.manifest(target.tenant, target.table, plan.batch)):
-                story.committed(manifest)  # what was published is never told as failed
+                progress.committed(manifest)  # what was published is never told as failed
             raise
 
 
-def _process_and_publish(plan: Plan, contents: Contents, context: Context, lease: Lease, story: Story) -> None:
+def _process_and_publish(
+    plan: Plan, contents: Contents, context: Context, lease: Lease, progress: ProgressTracker
+) -> None:
     target, store, ledger = plan.target, context.store, context.ledger
-    with story.stage("processing"):
-        receipts = settle_types(plan, process_all(plan, context, story), context.cluster, context.settings)
+    with progress.stage("processing"):
+        receipts = settle_types(plan, process_all(plan, context, progress), context.cluster, context.settings)
         batch = recorded(assemble(plan, receipts), contents, plan, store)
         batch = _replace_earlier(plan, batch, contents.known, context, lease)
-    with story.stage("committing"):
-        story.failed(batch.errors)
+    with progress.stage("committing"):
+        progress.failed(batch.errors)
         if batch.records:
-            story.committed(publish(plan, batch, store, ledger, lease, context.vectors))
+            progress.committed(publish(plan, batch, store, ledger, lease, context.vectors))
         else:
             abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
 
 
-def make_ready(target: Target, context: Context, uris: Collection[str] = ()) -> Target | IngestError:
-    """A target with its references and the types of its table; or what is wrong with it, for all its files.
+def preflight(target: Target, context: Context, uris: Collection[str] = ()) -> Target:
+    """Give a target its references and the types of its table, before anything is processed.
 
     Args:
         target: As its pipeline declares it.
         context: The connections to use.
         uris: Sources whose earlier rows may go.
+
+    Raises:
+        IngestError: It cannot be written, its vectors have no place to go, or a reference cannot be had.
     """
     store, ledger = context.store, context.ledger
     typed = with_types(target, store, ledger, uris)
-    if isinstance(typed, IngestError):
-        return typed
-    return misfit(typed, store, ledger, context.cluster, context.vectors) or pinned(
-        typed, store, ledger, context.settings
-    )
+    check_collection(typed, store, ledger, context.cluster, context.vectors)
+    return resolve(typed, store, ledger, context.settings)
 
 
-def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterator[tuple[Target, list[Source]]]:
+def _by_target(
+    request: IngestRequest, context: Context, progress: ProgressTracker
+) -> Iterator[tuple[Target, list[Source]]]:
     """The sources of a request by the pipeline that takes them."""
     pipelines = Catalog.read(context.settings)
     groups: dict[PipelineSource, list[Source]] = {}
@@ -209,12 +177,12 @@ def _by_target(request: IngestRequest, context: Context, story: Story) -> Iterat
             check(source.address, context.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:
-            story.failed({source.uri: error.to_dict()})
+            progress.failed({source.uri: error.to_dict()})
     for code, sources in groups.items():
         try:
             pipeline = load(code)
         except TerminalError as error:
-            story.failed({s.uri: error.to_dict() for s in sources})
+            progress.failed({s.uri: error.to_dict() for s in sources})
             continue
         wants_replace = request.force or pipeline.write_disposition == "replace"
         yield (
@@ -252,9 +220,9 @@ def _fetch(
     known: dict[str, SourceRecord],
     request: IngestRequest,
     context: Context,
-    story: Story,
+    progress: ProgressTracker,
 ) -> list[FetchedFile]:
-    """Downloads what is new; the rest is told to the story."""
+    """Downloads what is new; the rest is told to the progress."""
     ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
     folder = layout.raw(target.tenant, target.source.name)
     got = fetch(
@@ -263,13 +231,13 @@ def _fetch(
         folder=folder,
         settings=context.settings,
         known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
-        progress=story.fetched,
-        failed=lambda one: story.failing({one.uri: one.error.to_dict()}),
+        progress=progress.fetched,
+        failed=lambda one: progress.failing({one.uri: one.error.to_dict()}),
         pages=isinstance(target.pipeline.reader, Html | Text),
     )
     same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
-    _tell_unchanged(with_members(same, target, context.ledger, story), target, request, context, story)
-    story.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
+    _tell_unchanged(with_members(same, target, context.ledger, progress), target, request, context, progress)
+    progress.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
     moved = [g for g in got if isinstance(g, Unchanged) and g.version and g.version != ours[g.uri].version]
     context.ledger.record(
         target.tenant, target.table, [ours[g.uri].model_copy(update={"version": g.version}) for g in moved]
@@ -283,29 +251,29 @@ def _open(
     known: dict[str, SourceRecord],
     request: IngestRequest,
     context: Context,
-    story: Story,
+    progress: ProgressTracker,
 ) -> Contents:
     """The members of archives, where the pipeline reads such, instead of the archives."""
     site = Site(context.store, layout.raw(target.tenant, target.source.name), context.settings)
     ours = request.run if request.force else None
-    contents = open_archives(files, target, known, ours, site, context.ledger, story)
-    _tell_unchanged(contents.same, target, request, context, story)
+    contents = open_archives(files, target, known, ours, site, context.ledger, progress)
+    _tell_unchanged(contents.same, target, request, context, progress)
     return contents
 
 
 def _tell_unchanged(
-    same: Sequence[SourceRecord], target: Target, request: IngestRequest, context: Context, story: Story
+    same: Sequence[SourceRecord], target: Target, request: IngestRequest, context: Context, progress: ProgressTracker
 ) -> None:
     """What the lake has already; what an earlier try of this run has committed, counts as its own."""
-    story.unchanged(same, target)
+    progress.unchanged(same, target)
     for batch in sorted({r.batch for r in same if r.run == request.run}):
         path = layout.manifest(target.tenant, target.table, batch)
-        story.committed_before(load_manifest(context.store, path))
+        progress.committed_before(load_manifest(context.store, path))
 
 
-def process_all(plan: Plan, context: Context, story: Story, task: Task = run) -> list[Receipt]:
+def process_all(plan: Plan, context: Context, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
     """One Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
-    receipts = Tasks(plan, context.cluster, story, task, job_of(plan, context.settings)).run()
+    receipts = Tasks(plan, context.cluster, progress, task, job_of(plan, context.settings)).run()
     return without_doubles(plan, receipts, context.store)
 
 

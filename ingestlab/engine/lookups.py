@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ingestlab.core.errors import IngestError, StorageError, TerminalError, TransientError
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord, Tally
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import bare
@@ -28,11 +28,16 @@ from ingestlab.sources.fetch import Failed, Unchanged, fetch
 _FIX = "A relative reference is beside the pipeline's file, or below INGESTLAB_REFERENCES."
 
 
-def pinned(target: Target, store: Store, ledger: Ledger, settings: Settings) -> Target | IngestError:
-    """A target with the references of its pipeline as they are now; or why one cannot be had.
+class LookupUnavailableError(TransientError):
+    """A reference cannot be had now: the trouble of the files that need it, and of no others."""
+
+
+def resolve(target: Target, store: Store, ledger: Ledger, settings: Settings) -> Target:
+    """Give a target the references of its pipeline as they are now.
 
     Raises:
-        StorageError: The lake cannot be written.
+        LookupUnavailableError: One of them cannot be had now.
+        TerminalError: One of them cannot be had at all, or the lake cannot be written.
     """
     if not target.pipeline.references:
         return target
@@ -41,12 +46,7 @@ def pinned(target: Target, store: Store, ledger: Ledger, settings: Settings) -> 
     whole = locate_all(target.pipeline, target.source, settings).values()
     uris = sorted({bare(uri, settings.secret_parameters) for uri in whole})
     known = {uri: record for uri, record in ledger.known(*where, uris).items() if _there(record, store)}
-    try:
-        files = bring(target.pipeline, target.source, store, folder, settings, known)
-    except StorageError:
-        raise
-    except IngestError as error:
-        return error
+    files = bring(target.pipeline, target.source, store, folder, settings, known)
     news = (_record(file, target.run) for file in files.values() if _is_news(file, known.get(file.uri)))
     ledger.record(*where, news)
     return replace(target, references=files)
@@ -123,7 +123,7 @@ def locate(uri: str, origin: str, settings: Settings) -> str:
 def _first(errors: Sequence[tuple[str, IngestError]], pipeline: Pipeline) -> IngestError:
     """The error that matters most: one that no retry mends comes before one that may pass."""
     name, error = min(errors, key=lambda found: isinstance(found[1], TransientError))
-    kind = TransientError if isinstance(error, TransientError) else TerminalError
+    kind = LookupUnavailableError if isinstance(error, TransientError) else TerminalError
     fix = error.fix if "://" in pipeline.references[name].uri else f"{error.fix} {_FIX}"
     return kind(f"the reference '{name}' of pipeline '{pipeline.name}': {error.expected}", error.got, fix)
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.engine.commit import check_free
 from ingestlab.engine.plan import Target
 from ingestlab.engine.task.reembed import declared
@@ -25,18 +24,20 @@ _known: dict[tuple[str, str], dict[str, Any]] = {}
 _knowing = threading.Lock()
 
 
-def misfit(target: Target, store: Store, ledger: Ledger, cluster: Cluster, vectors: Vectors) -> TerminalError | None:
-    """Why the vectors of a pipeline cannot go into its collection, if they cannot.
+def check_collection(target: Target, store: Store, ledger: Ledger, cluster: Cluster, vectors: Vectors) -> None:
+    """Check that the vectors of a pipeline may go into its collection.
 
     Raises:
         BusySourceError: The collection is being made anew.
         TransientError: The vector store or the cluster is away.
+        TerminalError: The collection holds others, or there is none to be had.
     """
     if target.pipeline.embedding is None:
-        return None
+        return
     check_free(target.pipeline.embedding.collection, ledger)
-    found = attempt(_fit, target, store, cluster, vectors)
-    return found if isinstance(found, TerminalError) else None
+    vectors.require()
+    wanted = wanted_by(target.source, target.pipeline, cluster)
+    vectors.check(wanted, lambda: manifests(store, target.tenant, target.table))
 
 
 def wanted_by(
@@ -67,9 +68,3 @@ def wanted_by(
             while len(_known) > KEPT:
                 del _known[next(iter(_known))]
     return Collection.from_dict(found)
-
-
-def _fit(target: Target, store: Store, cluster: Cluster, vectors: Vectors) -> None:
-    vectors.require()
-    wanted = wanted_by(target.source, target.pipeline, cluster)
-    vectors.check(wanted, lambda: manifests(store, target.tenant, target.table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,14 @@ from contextlib import contextmanager
 from itertools import islice
 
 from ingestlab.core.access import shown
-from ingestlab.core.errors import IngestError
+from ingestlab.core.errors import (
+    BusySourceError,
+    IngestError,
+    LostLeaseError,
+    TerminalError,
+    TransientError,
+    of_the_system,
+)
 from ingestlab.core.models import (
     FIRST_FAILURES,
     IngestRequest,
@@ -24,11 +32,16 @@ from ingestlab.core.models import (
     Status,
     Tally,
 )
+from ingestlab.engine.lookups import LookupUnavailableError
 from ingestlab.engine.plan import Target
 
+UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
+TRACEBACK = "run.log() and the worker's log have the whole traceback."
+log = logging.getLogger("ingestlab")
 
-class Story:
-    """Is told of everything that happens; `report` is told of the progress."""
+
+class ProgressTracker:
+    """Collect the outcomes of a request, and report its progress."""
 
     def __init__(self, request: IngestRequest, report: Callable[[Progress], None]) -> None:
         self._request, self._report = request, report
@@ -41,6 +54,32 @@ class Story:
         self._seconds: dict[str, float] = {}
         self._tables: set[str] = set()
         self._bytes = 0
+        self._unforeseen: Exception | None = None
+
+    @contextmanager
+    def failures_of(self, sources: Sequence[Source]) -> Iterator[None]:
+        """Turn what goes wrong with a table into failures of its sources, so that other tables go on.
+
+        Raises:
+            TransientError: The whole job has to begin again: it lost its turn, or a server is away and no table of
+                it is committed yet.
+        """
+        try:
+            yield
+        except (BusySourceError, LostLeaseError):
+            raise
+        except TransientError as error:
+            if not (self.has_committed or isinstance(error, LookupUnavailableError)):
+                raise
+            self.unwritten(sources, error)
+        except TerminalError as error:
+            self.unwritten(sources, error)
+        except Exception as error:
+            if of_the_system(error) or _of_redis(error):
+                raise
+            log.exception("an error that nobody has foreseen")
+            self._unforeseen = error
+            self.unwritten(sources, TerminalError.wrap(error, UNEXPECTED, TRACEBACK))
 
     @contextmanager
     def stage(self, state: State) -> Iterator[None]:
@@ -130,8 +169,15 @@ class Story:
         return self._result([uri for uri in self._expected() if uri in self._outcomes])
 
     def result(self) -> IngestResult:
-        """How the request ended; every source must have its outcome."""
-        return self._result(self._expected())
+        """Give the end of the request; every source must have its outcome.
+
+        Raises:
+            Exception: What nobody has foreseen has happened, and to all sources: the job is told of with its traceback.
+        """
+        result = self._result(self._expected())
+        if self._unforeseen and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
+            raise self._unforeseen
+        return result
 
     def _result(self, uris: Sequence[str]) -> IngestResult:
         return IngestResult(
@@ -164,6 +210,11 @@ class Story:
         first = tuple(islice(self._failing.values(), FIRST_FAILURES))
         self._progress = self._progress.model_copy(update={"failed": len(self._failing), "failures": first, **changes})
         self._report(self._progress)
+
+
+def _of_redis(error: Exception) -> bool:
+    """Tell whether Redis does not answer; only `lake` and `queue` know its client."""
+    return type(error).__module__.partition(".")[0] == "redis"
 
 
 def _failed(errors: Mapping[str, dict[str, str]]) -> dict[str, Outcome]:

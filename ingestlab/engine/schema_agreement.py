@@ -15,7 +15,7 @@ from pyarrow import DataType
 from pyarrow.types import is_nested
 
 from ingestlab.analytics.table_schema import Schema, of_manifest, schema_of
-from ingestlab.core.errors import BusySourceError, IngestError, TerminalError
+from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import Manifest
 from ingestlab.engine.plan import Target
 from ingestlab.engine.task.nameless import clash
@@ -27,14 +27,17 @@ from ingestlab.lake.log import live_parts, manifests
 PATIENCE = 60.0  # seconds that a commit waits for others of its table, which need a moment each
 
 
-def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[str] = ()) -> Target | IngestError:
-    """A target with the types of its table's columns; or why its parts cannot stand beside those that there are.
+def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[str] = ()) -> Target:
+    """Give a target the types of its table's columns.
 
     Args:
         target: Where rows are to go.
         store: The lake.
         ledger: Its index.
         uris: The sources of the job; parts of which it replaces all rows do not count.
+
+    Raises:
+        TerminalError: Its parts cannot stand beside those that there are.
     """
     found = _schema(target, store, ledger, uris)
     names = target.pipeline.folders
@@ -42,7 +45,7 @@ def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[st
         other = next(folders for folders in found.folders if folders != names)
         wanted = f"partition_by {_said(other)}, as the parts of table {target.table} have it"
         fix = f"`ingestlab rewrite {target.table}` brings all parts into the pipeline's folders; or leave it as it was."
-        return TerminalError(wanted, f"{_said(names)} in pipeline '{target.source.name}'", fix)
+        raise TerminalError(wanted, f"{_said(names)} in pipeline '{target.source.name}'", fix)
     return replace(target, types=found.wanted)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ingestlab.core.models import Partition, Receipt
 from ingestlab.core.settings import Settings
 from ingestlab.engine.plan import Plan
-from ingestlab.engine.progress import Story
+from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.task.isolated import run_apart, scattered
 from ingestlab.engine.task.process import Job
 from ingestlab.executors.dask import Cluster, CostlyError
@@ -49,14 +49,14 @@ class Tasks:
     Args:
         plan: What is to be done.
         cluster: Where.
-        story: Is told of every receipt.
+        progress: Is told of every receipt.
         task: What is done, importable on the workers.
         job: What all tasks are told.
     """
 
     plan: Plan
     cluster: Cluster
-    story: Story
+    progress: ProgressTracker
     task: Task
     job: Mapping[str, Any]
     receipts: list[Receipt] = field(default_factory=list)
@@ -100,9 +100,9 @@ class Tasks:
             return
         target = self.plan.target
         keys = [f"{target.table}-{target.run}-{self.plan.batch[:8]}-{name}" for name in names]
-        self.story.planned(len(calls))
+        self.progress.planned(len(calls))
         yield from self.cluster.map(function, calls, keys, target.pipeline.resources)
 
     def _take(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)
-        self.story.processed(receipt)
+        self.progress.processed(receipt)

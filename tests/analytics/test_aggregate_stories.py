@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.direct import compare
 from support.lake import Crash, Fragile, Fuse, Inline
+from support.selection import examples
 from test_replay import Mendable
 from typer.testing import CliRunner
 
@@ -266,7 +267,7 @@ ACTS = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     disposition=st.sampled_from(["append", "replace"]),
     story=st.lists(st.tuples(ACTS, st.one_of(st.none(), st.integers(1, 20)), st.booleans()), min_size=1, max_size=7),

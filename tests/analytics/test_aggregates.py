@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.direct import compare
+from support.selection import examples
 
 from ingestlab import Aggregate, Csv, Pipeline, TerminalError
 from ingestlab.analytics.aggregates.answers import answer, no_rows
@@ -275,7 +276,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), numbers=NUMBERS)
 def test_any_table_cut_anywhere_gives_what_pandas_says(
     data: st.DataObject, numbers: tuple[pa.DataType, list[Any]]

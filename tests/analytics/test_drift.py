@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import World
+from support.selection import examples
 
 from ingestlab import Csv, JsonLines, Lines, Parquet, Pipeline, TerminalError
 from ingestlab.analytics.lake import Lake
@@ -26,7 +27,7 @@ from ingestlab.lake.storage.store import open_store
 
 WORDS = ("evolve", "discard_row", "discard_value")
 Rows = Sequence[dict[str, Any]]
-SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def csv(rows: Rows) -> bytes:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fuse, Inline, World
+from support.selection import examples
 from test_replay import Mendable, filled
 
 from ingestlab.analytics.lake import Lake
@@ -179,7 +180,7 @@ SCHEMA = pa.schema(
 ROWS = st.lists(st.fixed_dictionaries(COLUMNS), max_size=70)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 70), max_size=5), seed=st.randoms(use_true_random=False))
 def test_any_pieces_merged_in_any_order_are_the_whole(rows, cuts, seed):
     table = pa.Table.from_pylist(rows, SCHEMA)
@@ -332,7 +333,7 @@ def now_agrees(world: World, *, read: int | None = 0) -> TableProfile:
 
 
 @pytest.mark.parametrize("disposition", ["append", "replace"])
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=STORY)
 def test_after_any_story_the_profile_is_that_of_the_table(tmp_path_factory, redis_url, disposition, story):
     world = World(tmp_path_factory.mktemp("story"), redis_url, disposition)

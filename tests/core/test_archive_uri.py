@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support.lake import Crash, Fragile, Fuse, Inline, World
 from support.packing import PACKERS, damaged, tarred, zipped
+from support.selection import examples
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.cli.show import files_table
@@ -295,7 +296,7 @@ def test_a_crash_at_any_step_keeps_one_version_of_every_row(tmp_path_factory, re
     assert crashes > 15
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(

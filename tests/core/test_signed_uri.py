@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.recording import CUT, Recorder, answer
 from support.servers import Server
-from support.workers import CONTENT, ONCE
+from support.workers import CONTENT, ONCE, until
 from test_fetch import one, quick
 
 from ingestlab.core.access import check, shown
@@ -214,8 +214,11 @@ def test_the_same_object_signed_anew_is_unchanged_and_nothing_has_its_signature(
         said = cli(*command, **env)
         assert S not in said.stdout + said.stderr
         assert one.id in said.stdout
+    listening = ready.workers.pids()
     ready.client.flushall()
     assert find_run(one.id, ready.settings).result().outcomes == result.outcomes
+    until(lambda: ready.workers.pids() == listening, 20, "the workers that Redis has lost to be back")
+    ready.good("plain-after-the-loss.csv")
 
 
 def test_a_lake_in_which_signatures_were_part_of_names_goes_on(redis_url):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fuse, World
+from support.selection import examples
 
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
 from ingestlab.lake.ledger import source_lock
@@ -134,7 +135,7 @@ def test_after_reconcile_alone_a_dead_commit_is_wholly_there_or_wholly_gone(tmp_
     assert ends == {0, 3}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(

@@ -9,6 +9,7 @@ import pyarrow  # noqa: ICN001 - pandera has the short name here, as in pipeline
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import Csv, Pipeline
 from ingestlab.core.errors import TerminalError
@@ -96,7 +97,7 @@ def plain(value: str | None) -> str | None:
         return value
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(cases())
 def test_screening_changes_nothing(case):
     frame, schema = case

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import PIPELINE, Crash, Fuse, World
+from support.selection import examples
 
 from ingestlab import TerminalError
 from ingestlab.core.errors import QualityError
@@ -173,7 +174,7 @@ def test_faults_add_up() -> None:
 NUMBERS = st.lists(st.sampled_from([1, 2, 13, 999, 1000]), min_size=1, max_size=120)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.lists(NUMBERS, min_size=1, max_size=4), cut=st.one_of(st.none(), st.integers(20, 300)))
 def test_a_file_is_published_wholly_or_not_at_all(tmp_path_factory, redis_url, files, cut) -> None:
     world = Gated(tmp_path_factory.mktemp("w"), redis_url, cut=cut)

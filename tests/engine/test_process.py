@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import FetchedFile, Partition, Piece, Receipt, Tally
@@ -69,7 +70,7 @@ def _as_wide_as_the_header(records: Sequence[tuple[str, int, tuple[str, str | No
 
 RECORDS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=12).filter(_as_wide_as_the_header)
 MANY = st.lists(st.sampled_from(KINDS), min_size=1, max_size=40).filter(_as_wide_as_the_header)
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Done(NamedTuple):

@@ -13,6 +13,7 @@ from distributed import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.selection import examples
 from support.servers import Server
 
 from ingestlab.analytics.lake import Lake
@@ -374,7 +375,7 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
     assert ends == {named([1, 2, 3]), named([4, 50])}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(

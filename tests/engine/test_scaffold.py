@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tuned
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import Settings, TerminalError
 from ingestlab.engine.dry_run import try_pipeline
@@ -261,7 +262,7 @@ CELLS = st.sampled_from(
 )
 
 
-@tuned(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tuned(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(CELLS, CELLS, st.integers(0, 5).map(str)), min_size=1, max_size=8), data=st.data())
 def test_whatever_the_cells_the_file_is_ingested(bare: Settings, tmp_path: Path, rows: list[Any], data) -> None:
     sink = io.StringIO()
@@ -282,7 +283,7 @@ VALUES = st.one_of(
 )
 
 
-@tuned(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tuned(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.fixed_dictionaries({"a": VALUES}, optional={"b": VALUES}), min_size=1, max_size=8))
 def test_whatever_the_json_the_file_is_ingested(bare: Settings, tmp_path: Path, rows: list[Any]) -> None:
     found, _ = look(bare, tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

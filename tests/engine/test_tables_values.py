@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.analytics.aggregates.answers import answer
 from ingestlab.analytics.aggregates.partials import concat, make, merge
@@ -131,7 +132,7 @@ def test_minus_zero_stands_in_no_dictionary_also_after_merges(
         assert by_name["v"].statistics.max == 2.0 or by_name["v"].statistics.min <= 0.0
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(st.text(alphabet="aB1 _-.\n\té٣", max_size=5) | st.none(), max_size=6),
     st.lists(

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.packing import MEMBERS, PACKERS, damaged, encrypted, tarred, zipped
+from support.selection import examples
 
 from ingestlab import Csv, JsonLines, Text
 from ingestlab.core.access import file_name, shown
@@ -282,7 +283,7 @@ def test_a_full_lake_is_no_members_fault(go, store, monkeypatch):
             go(PACKERS[kind](MEMBERS))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(PACKERS)), data=st.data())
 def test_a_damaged_archive_gives_whole_members_and_words(go, store, kind, data):
     whole = bytearray(PACKERS[kind](MEMBERS))

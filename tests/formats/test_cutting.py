@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common import cutting
@@ -107,7 +108,7 @@ def csv_files(draw: st.DrawFn) -> tuple[bytes, list[list[str]], Dialect]:
     return (bom + end.join(lines) + last).encode(), rows, Dialect(delimiter)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=CHAOS, step=st.integers(1, 9))
 def test_scanner_agrees_with_a_plain_state_machine_on_any_bytes_in_any_blocks(data: str, step: int) -> None:
     with small_steps(step):
@@ -117,7 +118,7 @@ def test_scanner_agrees_with_a_plain_state_machine_on_any_bytes_in_any_blocks(da
     assert found == machine(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(file=csv_files(), size=st.integers(1, 80), step=st.integers(1, 20))
 def test_any_cut_of_a_valid_file_gives_the_rows_that_were_written(
     store: Store, file: tuple[bytes, list[list[str]], Dialect], size: int, step: int
@@ -137,7 +138,7 @@ def test_any_cut_of_a_valid_file_gives_the_rows_that_were_written(
     assert all(p.rows.size for p in parts), "a piece without records"
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(data=CHAOS, size=st.integers(1, 40), step=st.integers(1, 20))
 @example(data='a"\r"\r""', size=1, step=1)  # an escaped pair is the last thing in an unclosed field
 @example(data="a\r", size=1, step=1)  # a lone CR ends the file
@@ -157,7 +158,7 @@ def test_any_cut_of_any_bytes_reads_like_the_whole(store: Store, data: str, size
     assert len(table) == len(rows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=CHAOS, block=st.integers(1, 30))
 def test_a_body_too_large_for_one_call_reads_like_the_whole(store: Store, data: str, block: int) -> None:
     reader = Csv(columns={"a": "string", "b": "int64"}, null_values=("",))
@@ -222,7 +223,7 @@ def test_an_unclosed_quote_costs_its_own_line_only() -> None:
     assert spans.broken == (0,)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(data=CHAOS)
 def test_whatever_is_broken_no_record_is_lost(data: str) -> None:
     spans = scan(data.encode(), Dialect())

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import Csv
 from ingestlab.core.errors import TerminalError, attempt
@@ -58,7 +59,7 @@ def meant(cell: str, kind: str) -> Any:
     return MEANINGS[kind](text) if kind in MEANINGS else cell
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("kind", TYPES)
 @given(st.lists(cells, min_size=1, max_size=6))
 def test_a_published_value_is_what_the_cell_says(tmp_path: Path, kind: str, column: list[str]) -> None:

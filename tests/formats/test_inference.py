@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.inference import choose, look, named, type_of
@@ -128,7 +129,7 @@ def read(folder: str, data: bytes, size: int, name: str = "a.csv") -> list[Recor
     return [Csv().read(piece, store) for piece in Csv().split(file, store, size)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(cells=CELLS, size=st.integers(16, 200))
 def test_every_published_value_gives_back_its_cell(tmp_path_factory, cells: list[str], size: int) -> None:
     folder = str(tmp_path_factory.getbasetemp() / "law")
@@ -143,7 +144,7 @@ def test_every_published_value_gives_back_its_cell(tmp_path_factory, cells: list
 NUMBERS = st.one_of(st.integers(-(10**40), 10**40).map(str), SHORT, POINTED, FLOATS)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(cells=st.lists(st.one_of(NUMBERS, st.just("null")), min_size=1, max_size=20), size=st.integers(16, 200))
 def test_no_number_of_json_loses_a_digit(tmp_path_factory, cells: list[str], size: int) -> None:
     store = LocalStore(str(tmp_path_factory.getbasetemp() / "json"))
@@ -161,7 +162,7 @@ def test_no_number_of_json_loses_a_digit(tmp_path_factory, cells: list[str], siz
     assert pa.concat_tables([p.table for p in pieces]).equals(whole.table)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(files=st.lists(CELLS, min_size=2, max_size=4))
 def test_a_file_is_read_alike_whatever_comes_with_it(tmp_path_factory, files: list[list[str]]) -> None:
     folder = str(tmp_path_factory.getbasetemp() / "packs")
@@ -175,7 +176,7 @@ def test_a_file_is_read_alike_whatever_comes_with_it(tmp_path_factory, files: li
         check(cells, found.table["v"].to_pylist(), found.table.schema.field("v").type)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(cells=st.lists(st.one_of(*KINDS), min_size=1, max_size=200), at=st.integers(0, 200))
 def test_what_is_known_of_two_halves_is_what_is_known_of_both(cells: list[str], at: int) -> None:
     halves = [pa.array(half, pa.string()) for half in (cells[:at], cells[at:])]

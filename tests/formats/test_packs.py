@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import Csv
 from ingestlab.core.errors import TerminalError
@@ -56,7 +57,7 @@ def alone(reader, piece, store):
         return error
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(st.sampled_from(sorted(FILES)), min_size=1, max_size=12))
 def test_together_is_as_alone(store, names):
     pieces = [Piece(uri=f"u{i}", path=name, name=name, sha256="") for i, name in enumerate(names)]

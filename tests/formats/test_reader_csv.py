@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
@@ -245,7 +246,7 @@ KINDS = ["int64", "uint8", "float64", "float32", "bool", "timestamp[s]", "timest
 KIND = st.sampled_from([*map(pa.type_for_alias, KINDS), pa.decimal128(9, 2), pa.timestamp("s", "UTC"), pa.time32("s")])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     cells=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=40), kinds=st.tuples(KIND, KIND), trusted=st.booleans()
 )

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import JsonLines
 from ingestlab.core.errors import TerminalError
@@ -274,7 +275,7 @@ OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "z", "é"]), VALUES, max_si
 JUNK = st.sampled_from(["null", "{", '{"a":1', "[]", '{"a":1}{}', '{"a":01}', "{'a':1}", '{"a":1,}', '{"a":Infinity}'])
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=examples(150), derandomize=True, deadline=None)
 @given(lines=st.lists(OBJECTS | JUNK, min_size=2, max_size=12))
 def test_the_records_are_those_that_python_finds(folder, lines):
     """Row by row, the judgement hangs on the record alone, and agrees with Python's parser."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab import Lines
 from ingestlab.core.models import FetchedFile, Piece
@@ -124,7 +125,7 @@ def test_undeclared_encodings_are_found_and_noted(folder, encoding):
     assert records.facts["encoding"] == (found if found.startswith("utf") else f"{found}, a guess")
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=examples(100), derandomize=True, deadline=None)
 @given(lines=st.lists(st.text(st.sampled_from("ab1 2-é\t"), max_size=9), max_size=9))
 def test_re2_and_python_find_the_same(folder, lines):
     pattern = r"(?P<word>[ab]+)(?: (?P<number>\d+))?.*"

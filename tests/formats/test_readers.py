@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.selection import examples
 
 import ingestlab
 from ingestlab import Csv, Html, Images, JsonLines, Lines, Parquet, Text
@@ -280,7 +281,12 @@ def test_a_file_cut_anywhere_is_told_or_read_in_part(case, store):
 
 
 @every
-@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(80),
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_damage_never_gets_further_than_its_file(case, store, data):
     """Whatever is done to a good file: records that keep the laws, or one error in our words."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.selection import examples
 from support.workers import ONCE
 
 from ingestlab.analytics.lake import Lake
@@ -150,7 +151,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
     assert crashes > 15
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(

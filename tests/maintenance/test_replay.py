@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.selection import examples
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError
@@ -287,7 +288,7 @@ STEPS = st.one_of(
 ACCIDENTS = st.one_of(st.none(), st.tuples(st.integers(1, 18), st.booleans()))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=st.lists(st.tuples(STEPS, ACCIDENTS), min_size=3, max_size=9))
 def test_any_story_keeps_every_row_once(tmp_path_factory, redis_url, story):
     """Every row of the present contents is published or rejected, however pipelines, files and replays change."""

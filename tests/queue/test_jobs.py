@@ -17,6 +17,7 @@ import redis
 from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
+from support.selection import examples
 from support.servers import Server
 from support.workers import CONTENT, ONCE, PLAIN, environment, until
 
@@ -163,7 +164,7 @@ def metas(settings: Settings, run) -> list[dict]:
     return [jobs[ref.id].meta for ref in run.record.jobs]
 
 
-@tries(max_examples=300, deadline=None)
+@tries(max_examples=examples(300), deadline=None)
 @given(sizes=st.lists(st.one_of(st.none(), st.integers(0, 60))), files=st.integers(1, 5), size=st.integers(1, 40))
 def test_packing_keeps_order_and_limits_and_loses_nothing(sizes, files, size):
     limits = Settings(_env_file=None, request_files=files, request_bytes=size)
@@ -228,7 +229,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_queued(quiet, tmp_path, asked,
     assert recent_runs(quiet) == []
 
 
-@tries(max_examples=50, deadline=None)
+@tries(max_examples=examples(50), deadline=None)
 @given(run=st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20))
 def test_a_job_is_named_by_what_is_asked_and_not_by_who_asks(run):
     base = IngestRequest(run="r", table="t", sources=(Source(uri="a", size=1, version="v"),))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.embedding_world import FIRST, SECOND, crash_then, maker
+from support.selection import examples
 
 from ingestlab.core.errors import TransientError
 from ingestlab.core.models import Again, IngestRequest, Source
@@ -182,7 +183,7 @@ def test_compaction_merges_their_files_and_leaves_the_store_alone(make):
     world.check(uris)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(
         st.tuples(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ingestlab.core.access import check_tenant, shown
-from ingestlab.core.errors import CollectionError, IngestError, StorageError, TerminalError
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.commit import abandon, all_or_nothing, publish
 from ingestlab.engine.common_types import settle_types
-from ingestlab.engine.ingest import Context, make_ready, process_all
+from ingestlab.engine.ingest import Context, preflight, process_all
 from ingestlab.engine.plan import Plan, Target
-from ingestlab.engine.progress import Story
+from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.task.replay import Mended, Mending, mend, run_again
 from ingestlab.lake.ledger import Lease, batch_lock
 from ingestlab.lake.log import live_vectors
@@ -38,36 +38,34 @@ def replay(request: IngestRequest, context: Context, report: Callable[[Progress]
         context: The connections to use.
         report: Is told of every step.
     """
-    story = Story(request, report)
+    progress = ProgressTracker(request, report)
     check_tenant(request.tenant, context.settings)
     with context.ledger.lease() as lease:
-        with story.stage("fetching"):
+        with progress.stage("fetching"):
             state = look_up(request, context, lease)
-            _tell_known(request, state, story)
-            story.fetched(len(request.sources), 0)
-        for target, uris in by_pipeline(request, state, context, story):
-            try:
-                _replay_into(target, uris, request, state, context, lease, story)
-            except (StorageError, CollectionError) as error:
-                story.unwritten([s for s in request.sources if s.uri in uris], error)
-    return story.result()
+            _tell_known(request, state, progress)
+            progress.fetched(len(request.sources), 0)
+        for target, uris in by_pipeline(request, state, context, progress):
+            with progress.failures_of([s for s in request.sources if s.uri in uris]):
+                _replay_into(target, uris, request, state, context, lease, progress)
+    return progress.result()
 
 
-def _tell_known(request: IngestRequest, state: State, story: Story) -> None:
+def _tell_known(request: IngestRequest, state: State, progress: ProgressTracker) -> None:
     """The outcomes that are certain already: nothing to replay, or done by an earlier try of this job."""
     for source in request.sources:
         if source.uri not in state.known:
             wanted = f"a source of table {request.table}"
             error = TerminalError(wanted, "one that was never committed", "Ingest it.")
-            story.failed({source.uri: error.to_dict()})
+            progress.failed({source.uri: error.to_dict()})
         elif source.uri not in state.wanted:
             outcome = _outcome(state.known[source.uri], Tally(), request.table, changed=False)
-            story.ended(outcome, source.uri)
+            progress.ended(outcome, source.uri)
     for manifest in done_before(request, state):
-        story.committed_before(manifest)
+        progress.committed_before(manifest)
         for record in manifest.sources:
             tally = _difference(record, _before(record, manifest, state.history))
-            story.ended(_outcome(record, tally, request.table, manifest.pipeline), record.uri)
+            progress.ended(_outcome(record, tally, request.table, manifest.pipeline), record.uri)
 
 
 def _replay_into(
@@ -77,33 +75,30 @@ def _replay_into(
     state: State,
     context: Context,
     lease: Lease,
-    story: Story,
+    progress: ProgressTracker,
 ) -> None:
     """The same for the sources of one pipeline."""
     store, ledger, where = context.store, context.ledger, (target.tenant, target.table)
-    ready = make_ready(target, context)
-    if isinstance(ready, IngestError):
-        story.failed(dict.fromkeys(uris, ready.to_dict()))
-        return
+    ready = preflight(target, context)
     plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, context)
     lease.acquire([batch_lock(plan.batch)])
     with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
-        with story.stage("processing"):
-            receipts = process_all(plan, context, story, run_again)
+        with progress.stage("processing"):
+            receipts = process_all(plan, context, progress, run_again)
             passed = assemble(plan, settle_types(plan, receipts, context.cluster, context.settings))
             mended = _mend(plan, passed, request, state, context)
-        with story.stage("committing"):
-            story.failed(passed.errors)
+        with progress.stage("committing"):
+            progress.failed(passed.errors)
             if any(m.changed for m in mended):
                 batch = _batch(passed, mended, state)
-                story.committed_before(publish(plan, batch, store, ledger, lease, context.vectors))
+                progress.committed_before(publish(plan, batch, store, ledger, lease, context.vectors))
             else:
                 abandon(*where, plan.batch, store, ledger, lease, context.vectors)
     changed = any(m.changed for m in mended)
     for record in passed.records:
         tally = _difference(_after(record, state), state.known[record.uri])
         outcome = _outcome(record, tally, target.table, target.source.name, changed=changed)
-        story.ended(outcome, record.uri)
+        progress.ended(outcome, record.uri)
 
 
 def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ingestlab.core.models import IngestRequest, Manifest, Part, SourceRecord
 from ingestlab.engine.commit import recover
 from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import Target
-from ingestlab.engine.progress import Story
+from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.task.replay import KEY, Origin, Selection, judging, read_rejects, rows_by_source
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -73,7 +73,7 @@ def done_before(request: IngestRequest, state: State) -> list[Manifest]:
 
 
 def by_pipeline(
-    request: IngestRequest, state: State, context: Context, story: Story
+    request: IngestRequest, state: State, context: Context, progress: ProgressTracker
 ) -> Iterator[tuple[Target, list[str]]]:
     """The sources with something to replay, by the pipeline that took them, as it is now."""
     catalog = Catalog.read(context.settings)
@@ -85,7 +85,7 @@ def by_pipeline(
         code = attempt(_code, names.get(record.batch, ""), record, request.table, catalog)
         trouble = code if isinstance(code, TerminalError) else _raw_trouble(record, context.store)
         if trouble:
-            story.failed({uri: trouble.to_dict()})
+            progress.failed({uri: trouble.to_dict()})
         elif isinstance(code, PipelineSource):
             groups.setdefault(code, []).append(uri)
     for code, uris in groups.items():
@@ -96,7 +96,7 @@ def by_pipeline(
         wanted = f"pipeline '{code.name}' to write to table {request.table}"
         fix = "Its file was changed: ingest the sources anew."
         elsewhere = pipeline if isinstance(pipeline, TerminalError) else TerminalError(wanted, pipeline.table, fix)
-        story.failed(dict.fromkeys(uris, elsewhere.to_dict()))
+        progress.failed(dict.fromkeys(uris, elsewhere.to_dict()))
 
 
 def _code(name: str, record: SourceRecord, table: str, catalog: Catalog) -> PipelineSource:

@@ -32,6 +32,7 @@ from ingestlab.lake import layout
 from ingestlab.lake.ledger import Ledger, connect
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.rq.job import IngestJob, bury
+from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.reporting import Reporter
 from ingestlab.queue.rq.results import UNEXPECTED, completed, kept_of
 from ingestlab.queue.rq.serializer import JobSerializer
@@ -77,7 +78,7 @@ class IngestWorker(RescuingWorker):
         settings = context(self.connection).settings
         _check_queues(self.queue_names(), settings)
         super().bootstrap(*args, **options)
-        self.connection.hset(self.key, "ingestlab", VERSION)  # so that `doctor` tells our class from others
+        self.connection.hset(self.key, OURS, VERSION)  # so that `doctor` tells our class from others
         self.beat, self.keep = settings.beat, settings.keep_jobs
         self.job_monitoring_interval = int(2 * self.beat)
         STOPPER.listen()
@@ -117,6 +118,10 @@ class IngestWorker(RescuingWorker):
     def _beat(self) -> None:
         for execution in list(self.executions.values()):
             self.maintain_heartbeats(execution.job, execution)
+        if not self.connection.hexists(self.key, OURS):  # Redis has lost it, with all else
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+            self.connection.hset(self.key, OURS, VERSION)
         self.heartbeat(self.worker_ttl + 60)
 
 

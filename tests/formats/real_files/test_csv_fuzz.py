@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
@@ -82,7 +83,7 @@ def put(store: Store, data: bytes, name: str) -> FetchedFile:
     return FetchedFile(uri=f"u:{name}", path=name, name=name, size=len(data), sha256="0" * 64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(table=tables(), dialect=DIALECTS, size=st.integers(0, 60))
 def test_told_how_it_is_written_every_cell_is_python_s(
     store: Store, table: list[list[str]], dialect: dict[str, Any], size: int
@@ -100,7 +101,7 @@ def test_told_how_it_is_written_every_cell_is_python_s(
     assert all(said[number] == table[0] for number in bad), "only the header again is rejected"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(table=tables(), dialect=DIALECTS, size=st.integers(0, 60))
 def test_told_nothing_every_cell_is_python_s_or_it_is_refused(
     store: Store, table: list[list[str]], dialect: dict[str, Any], size: int

@@ -81,6 +81,7 @@ def landed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         embedded.stop(wanted.home)
 
 
+@pytest.mark.slow("real files on a stack")
 @pytest.mark.timeout(400)  # the first one submits all
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_submitted(case: Case, landed: Landed):

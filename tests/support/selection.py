@@ -1,0 +1,81 @@
+"""Chooses which tests a command runs: `make test` the quick part, `make test-rest` what that leaves out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+from hypothesis import is_hypothesis_test, settings
+
+PROFILES = {"quick": 20, "all": 100}  # examples of a law that names no number; the others are scaled by `examples`
+SLOW_FIXTURES = {"browser": "in a browser"}  # what wants them is slow, marked or not
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def examples(number: int) -> int:
+    """Scale a law's number of examples to the chosen part."""
+    return max(2, number * settings().max_examples // PROFILES["all"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part",
+        choices=("quick", "rest", "all"),
+        default="all",
+        help="quick: without tests marked slow, and a fifth of each law's examples; rest: slow tests and whole laws",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the profile before any test module is imported.
+
+    CI tries the same examples each time, so that a submission is not judged by luck; everyone else tries new ones.
+    """
+    name = "quick" if config.getoption("part") == "quick" else "all"
+    fixed = bool(os.environ.get("CI"))
+    settings.register_profile(name, max_examples=PROFILES[name], derandomize=fixed, deadline=None)
+    settings.load_profile(name)
+    config.stash[LEFT_OUT] = Counter()
+
+
+def _slow(item: pytest.Item) -> str | None:
+    """Name the kind of a slow test; none for a quick one."""
+    if marker := item.get_closest_marker("slow"):
+        return str(marker.args[0])
+    return next((SLOW_FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in SLOW_FIXTURES), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part = config.getoption("part")
+    if part == "all":
+        return
+    chosen, others = [], []
+    for item in items:
+        slow = _slow(item)
+        if part == "quick":
+            (others if slow else chosen).append(item)
+            config.stash[LEFT_OUT].update([slow] if slow else ())
+        else:
+            (chosen if slow or is_hypothesis_test(getattr(item, "obj", None)) else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a worker of xdist to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[LEFT_OUT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left_out := config.stash[LEFT_OUT]:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in left_out.most_common())
+        terminalreporter.section("left out")
+        terminalreporter.line(f"{left_out.total()} slow tests ({kinds}), and four fifths of the examples of each law.")
+        terminalreporter.line("`make test-all` runs everything; `make test-rest` runs what was left out here.")
