@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from ingestlab import TerminalError, TransientError
 from ingestlab.analytics import aggregate_reader as summaries
-from ingestlab.analytics.aggregate_reader import Summaries
+from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.analytics.lake import Lake
 from ingestlab.cli import app
 from ingestlab.engine.commit import settle
@@ -106,7 +106,7 @@ class Tally(Mendable):
     def check_answers(self) -> None:
         table = self.lake.table("small").arrow()
         for name, aggregate in self.aggregates.items():
-            result = Summaries(self.store, self.settings, "default", "small").read(name)
+            result = AggregateReader(self.store, self.settings, "default", "small").read(name)
             compare(result, table, aggregate)
 
     def parts_without_states(self) -> list[tuple[str, str]]:

@@ -9,7 +9,18 @@ import pytest
 import ingestlab
 
 PACKAGE = Path(ingestlab.__file__).parent
-ROOMS = ["formats"]
+ROOMS = [
+    "analytics",
+    "cli",
+    "core",
+    "engine/scaffold",
+    "engine/task",
+    "formats",
+    "pipeline",
+    "stack/samples",
+    "teaching",
+]
+OTHERS = {"core/errors.py", "analytics/profiles/html.py"}  # not there yet
 WORDS = 12
 
 
@@ -19,7 +30,10 @@ def first_sentences(path: Path) -> dict[str, str]:
     return {place: re.split(r"(?<=[^.A-Z][.:!])\s", line)[0] for place, line in lines.items()}
 
 
-@pytest.mark.parametrize("path", sorted(p for room in ROOMS for p in (PACKAGE / room).rglob("*.py")), ids=str)
+FILES = sorted(p for room in ROOMS for p in (PACKAGE / room).rglob("*.py") if str(p.relative_to(PACKAGE)) not in OTHERS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_docstring_begins_with_a_short_sentence(path: Path) -> None:
     long = [f"{place}: {text}" for place, text in first_sentences(path).items() if len(text.split()) > WORDS]
     assert not long

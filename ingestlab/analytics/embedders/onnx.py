@@ -11,7 +11,7 @@ from ingestlab.core.extras import needed
 
 
 def session(path: Path, model: str) -> Any:
-    """A network ready to run, on a GPU where onnxruntime has one.
+    """Open a network, on a GPU where onnxruntime has one.
 
     It takes as many threads as ``OMP_NUM_THREADS`` says, which is one on Dask's workers, else all cores.
 

@@ -53,14 +53,14 @@ class Draft:
     plain: bool = False
 
     def without(self, column: str, rule: str) -> Draft:
-        """The same with one column's guess taken back."""
+        """Take back one column's guess."""
         if not any(seen.name == column for seen in self.columns):
             return replace(self, plain=True)
         return replace(self, columns=tuple(s.without(rule) if s.name == column else s for s in self.columns))
 
 
 def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
-    """What a file looks like; None if it has no columns."""
+    """Draft a pipeline from the look of a file. None if it has no columns."""
     piece = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
     head = store.read(file.path, 0, min(file.size, _HEAD))
     if head.startswith(b"PAR1"):
@@ -85,7 +85,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
 
 
 def _told(found: Draft, encoding: Encoding) -> Draft:
-    """A draft that says where its encoding is a guess."""
+    """Note in a draft that its encoding is a guess."""
     note = f"the encoding is {encoding.fact}: see whether its letters are right"
     return replace(found, notes=(*found.notes, note)) if encoding.guess else found
 
@@ -115,7 +115,7 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
 
 
 def _common_format(guesses: dict[str, Guess], notes: list[str]) -> str | None:
-    """The one format of times that a reader can have; columns of other formats become text."""
+    """Choose the one time format that a reader can have. Columns of others become text."""
     formats = Counter(guess.form for guess in guesses.values() if guess.times)
     if not formats:
         return None
@@ -140,7 +140,7 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
 
 
 def _json_column(name: str, values: pa.Array) -> Seen:
-    """A column of JSON text: of one simple type, or ``"json"``."""
+    """Describe a column of JSON text: of one simple type, or ``"json"``."""
     kind = look_at(values).type
     if kind is None or isinstance(kind, pa.JsonType):
         return Seen.of_values(name, "json", pa.nulls(len(values), pa.string()))
@@ -159,7 +159,7 @@ def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
 
 
 def _plain_name(name: str) -> str:
-    """A file's name without what packed it."""
+    """Strip a file's name of its compression suffix."""
     lower = name.lower()
     return next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
 
@@ -172,7 +172,7 @@ def _is_object(line: str) -> bool:
 
 
 def _is_document(data: bytes, encoding: str, name: str) -> bool:
-    """Whether a text is a whole JSON document with records."""
+    """Tell whether a text is a whole JSON document with records."""
     begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
     return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
 

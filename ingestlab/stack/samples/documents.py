@@ -48,7 +48,7 @@ QUESTIONS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DocumentSet:
-    """What was written, for the pipeline ``documents``.
+    """Files that were written for the pipeline ``documents``.
 
     Attributes:
         folder: Where the files lie.
@@ -62,7 +62,7 @@ class DocumentSet:
 
 
 def document_files(folder: Path | str) -> DocumentSet:
-    """Writes ``packages-a.jsonl``, …: name, version, summary, keywords, the type of the description, and itself.
+    """Write ``packages-a.jsonl``, … with the metadata of installed packages.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -96,5 +96,5 @@ def _record(name: str, package: Distribution) -> dict[str, Any]:
 
 
 def _normal(name: str) -> str:
-    """A package's name as registries compare it."""
+    """Normalize a package's name as registries do."""
     return re.sub(r"[-_.]+", "-", name).lower()
