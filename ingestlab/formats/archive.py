@@ -13,7 +13,7 @@ from ingestlab.core.archive_uri import member_name
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
-from ingestlab.formats.common.columns import listed
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.formats.common.linewise import whole
 from ingestlab.interfaces import DriftReader, PackReader, Reader, Records, SchemaDrift, Store
 

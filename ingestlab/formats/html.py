@@ -17,11 +17,10 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, mended, unpack
+from ingestlab.formats.common.bytes import Limits, capped, check_size, mended, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
 from ingestlab.formats.common.excerpts import MAX_RAW
 from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema(

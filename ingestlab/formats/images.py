@@ -19,9 +19,8 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, binary, load
+from ingestlab.formats.common.bytes import Limits, binary, capped, check_size, load
 from ingestlab.formats.common.linewise import whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
-from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared, listed
+from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared
 from ingestlab.formats.common.cutting import Ints, Spans
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
 from ingestlab.formats.common.mending import set_apart
 from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, hashed, marks_of, nulled
@@ -93,7 +93,7 @@ class Lines:
         """
         starts = self._starts if self.start else None
         data, spans, facts, damaged = load_lines(piece, store, self.encoding, self.limits, starts)
-        tables = [_empty(self.columns)]
+        tables = [pa.schema(list(_types(self.columns).items())).empty_table()]
         kept: list[Ints] = []
         bad: list[Bad] = []
         for first, part in blocks(spans):
@@ -173,9 +173,7 @@ class _Start:
         return np.flatnonzero(hits).astype(np.int64)
 
 
-@cache
-def _start(pattern: str) -> _Start:
-    return _Start(pattern)
+_start = cache(_Start)
 
 
 def _anchored(pattern: str) -> str:
@@ -194,10 +192,6 @@ def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
 
 def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
     return {name: kind for name, kind in columns.items() if isinstance(kind, pa.DataType)}
-
-
-def _empty(columns: Mapping[str, str | pa.DataType]) -> pa.Table:
-    return pa.schema(list(_types(columns).items())).empty_table()
 
 
 def _where(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], numbers: Ints) -> list[tuple[int, int]]:

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, load_text
+from ingestlab.formats.common.bytes import Limits, capped, check_size, load_text
 from ingestlab.formats.common.excerpts import MAX_RAW
 from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema([("title", pa.string()), ("text", pa.string()), ("characters", pa.int64())])

@@ -110,13 +110,9 @@ def _usual(
     def points(c: str) -> float:
         if c in known or (common is _KANJI and "\u3041" <= c <= "\u30fe"):
             return 1.0
-        return 0.6 if _lead(c, encoding) in leads else -1.0
+        return 0.6 if c.encode(encoding, errors="replace")[0] in leads else -1.0
 
     return cache(points)
-
-
-def _lead(c: str, encoding: str) -> int:
-    return c.encode(encoding, errors="replace")[0]
 
 
 _SHIFTED, _LEVEL_ONE = range(0x88, 0x98), range(0xB0, 0xD0)
@@ -204,17 +200,12 @@ def _fit(language: Language, around: Counter[str]) -> float:
     """Average the points of letters in runs beyond ASCII, with their neighbours."""
     total = weight = 0.0
     for run, times in around.items():
-        before, inner, after = _parted(run)
+        before, (inner, after) = run[0], (run[1:-1], run[-1]) if run[-1].isascii() else (run[1:], "\n")
         marks = [*pairwise((before, *inner)), (inner[-1], after)]
         points = sum(_points(language, marks[i][0], c, marks[i + 1][1], len(inner)) for i, c in enumerate(inner))
         total += points * times
         weight += len(inner) * times
     return total / weight if weight else 0.0
-
-
-def _parted(run: str) -> tuple[str, str, str]:
-    last = run[-1]
-    return (run[0], run[1:-1], last) if last.isascii() else (run[0], run[1:], "\n")
 
 
 def _points(language: Language, before: str, c: str, after: str, run: int) -> float:

@@ -62,12 +62,23 @@ class Limits:
     floor: int = 16 << 20
 
 
+def capped(limits: Limits, most: int) -> Limits:
+    """Cap what limits let expand at `most` bytes."""
+    return replace(limits, max_expanded_bytes=min(limits.max_expanded_bytes, most))
+
+
 class Text(NamedTuple):
     """Text of a piece as UTF-8, with facts and damage."""
 
     data: bytes
     facts: dict[str, str]
     damage: Damage | None = None  # what was no text, and is U+FFFD in `data`
+
+
+def check_size(size: int, name: str, most: int) -> None:
+    """Raise TerminalError for a file longer than its reader takes."""
+    if size > most:
+        raise TerminalError(f"at most {most:,} bytes in {name}", f"{size:,}", "Raise the reader's max_bytes.")
 
 
 def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:

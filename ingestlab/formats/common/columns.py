@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.times import has_zone, parse, plain_format
 from ingestlab.interfaces import Bad
 
@@ -136,12 +136,6 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         make = pa.list_ if types.is_list(kind) else pa.large_list
         plain = make(plain_type(kind.value_type))
     return plain
-
-
-def listed(names: Iterable[str]) -> str:
-    """List names for people to read, at most twenty."""
-    shown = [repr(shorten(name)) for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
 
 
 def castable(kind: pa.DataType) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -115,6 +116,14 @@ def fields(record: bytes, dialect: Dialect) -> list[bytes]:
         found.append(_text(match["plain"] if quoted is None else quoted, dialect, quoted=quoted is not None))
         if not match["more"]:
             return found
+        at = match.end()
+
+
+def records(text: bytes, dialect: Dialect, at: int = 0) -> Iterator[re.Match[bytes]]:
+    """Yield matches of the records from `at` on; group 1 is a record's own text."""
+    shape = shapes(dialect)
+    while match := shape.clean.match(text, at) or shape.undone.match(text, at):
+        yield match
         at = match.end()
 
 

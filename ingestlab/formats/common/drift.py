@@ -22,7 +22,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.formats.common.excerpts import shorten
-from ingestlab.formats.common.inference import EXACT, choose, or_text, type_of, type_text
+from ingestlab.formats.common.inference import inexact, look, or_text, type_of, type_text
 from ingestlab.interfaces import Bad, Records, SchemaDrift
 
 _NOTHING = "\0"  # stands for null: no text has it
@@ -213,7 +213,7 @@ def _widens(values: pa.Array, kind: pa.DataType, wider: pa.DataType, retype: Ret
         done = retype(values, wider)
     except pa.ArrowInvalid:
         return False
-    return not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and _inexact(done))
+    return not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and inexact(done))
 
 
 def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
@@ -225,10 +225,6 @@ def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
         yield from (pa.timestamp("s"), pa.timestamp("us"))
     if pa.types.is_timestamp(kind):
         yield pa.timestamp("us", kind.tz)
-
-
-def _inexact(values: pa.Array) -> bool:
-    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
 
 
 def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) -> pa.Array:
@@ -254,7 +250,7 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
         pa.ArrowInvalid: A value is not of this type.
     """
     if kind is None:
-        kind = or_text(choose(values, timestamp_format))
+        kind = or_text(look(values, timestamp_format).type)
     if not len(values) or pa.types.is_string(kind):
         return values.cast(kind)
     if strictly_timed(kind, timestamp_format):

@@ -77,7 +77,10 @@ def _records(
     starts: list[int] = []
     ends: list[int] = []
     broken: list[int] = []
-    at, usable = begin, end if final else _settled_end(data, end)
+    at, usable = (
+        begin,
+        end if final else 1 + max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end - 1)),
+    )  # the last bytes hang on what follows
     while at < usable:
         limit = min(data.find(b"\n", at + _PLAIN, usable) + 1 or usable, usable)
         plain = plain_scan(data, dialect, at, limit) if dialect.plain and limit < usable else None
@@ -99,7 +102,7 @@ def _records(
         at = blank.end() if blank else stop
         if at >= limit:
             continue
-        if not (final or usable - at > _HELD or _decided(data, at, usable, dialect)):
+        if not (final or usable - at > _HELD or (usable - at > REACH and shape.open.match(data, at, usable) is None)):
             break
         stop, damaged = _one(data, at, usable, dialect, names)
         if damaged:
@@ -108,11 +111,6 @@ def _records(
         ends.append(stop)
         at = stop
     return starts, ends, broken, at
-
-
-def _decided(data: bytes, at: int, end: int, dialect: Dialect) -> bool:
-    """Tell whether enough of a damaged record is there to judge it."""
-    return end - at > REACH and shapes(dialect).open.match(data, at, end) is None
 
 
 def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[int, bool]:
@@ -143,12 +141,6 @@ def _loose_width(record: bytes, dialect: Dialect) -> int:
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or "")
     one = rf"(?>{q}(?:[^{q}]|{q}(?!{d}|\Z))*+{q}(?={d}|\Z)|[^{d}]*+)"
     return len(re.findall(rf"{one}(?:{d}|\Z)".encode(), record)) - (not record.endswith(dialect.delimiter.encode()))
-
-
-def _settled_end(data: bytes, end: int) -> int:
-    """Return the offset after a block's last line end. What its last bytes mean hangs on what follows."""
-    last = max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end - 1))
-    return last + 1
 
 
 def _marked_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.formats.common.columns import convert, one_array
 from ingestlab.formats.common.excerpts import shorten
-from ingestlab.formats.common.inference import EXACT, Looks, look, named, type_of
+from ingestlab.formats.common.inference import Looks, inexact, look, named, type_of
 from ingestlab.formats.common.nulls import Marks, marks_in, nulled, textual
 from ingestlab.interfaces import Bad, Records
 
@@ -117,11 +116,6 @@ def check_exact(column: str, values: pa.Array | pa.ChunkedArray, own: str, file:
 def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
     """Return the type by which JSON is read: what is no text is kept as JSON."""
     return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
-
-
-def inexact(values: pa.Array | pa.ChunkedArray) -> bool:
-    """Tell whether integers that became floats may have lost digits."""
-    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
 
 
 def told(types: Mapping[str, pa.DataType]) -> str:

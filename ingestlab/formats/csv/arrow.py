@@ -85,16 +85,10 @@ def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
         if textual(plain[name]):
             values = pa.chunked_array([nulled(c, layout.nulls.get(name, ())) for c in column.chunks], plain[name])
         if values.type != kind:
-            values = _made(one_array(values), kind, layout.timestamp_format)
+            make = cast if strictly_timed(kind, layout.timestamp_format) else text_as
+            values = make(one_array(values), kind, layout.timestamp_format)
         columns.append(values)
     return pa.Table.from_arrays(columns, names=table.column_names), ragged  # setting them one by one is quadratic
-
-
-def _made(texts: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
-    """Convert texts as the parser would."""
-    if strictly_timed(kind, timestamp_format):
-        return cast(texts, kind, timestamp_format)
-    return text_as(texts, kind, timestamp_format)
 
 
 def _refuse_wrapped(table: pa.Table, body: Body, layout: Layout) -> None:
@@ -147,17 +141,13 @@ def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType], nulls: M
             newlines_in_values=True,
             invalid_row_handler=skip,
         ),
-        convert_options=_options(layout, types, nulls),
+        convert_options=ConvertOptions(
+            check_utf8=False,  # checked when the bytes were loaded
+            column_types=types,
+            include_columns=list(types),
+            null_values=nulls,
+            strings_can_be_null=False,  # which texts are null is said by column
+            timestamp_parsers=None if layout.timestamp_format is None else [layout.timestamp_format],
+        ),
     )
     return table, ragged
-
-
-def _options(layout: Layout, types: Mapping[str, pa.DataType], nulls: Marks) -> ConvertOptions:
-    return ConvertOptions(
-        check_utf8=False,  # checked when the bytes were loaded
-        column_types=types,
-        include_columns=list(types),
-        null_values=nulls,
-        strings_can_be_null=False,  # which texts are null is said by column
-        timestamp_parsers=None if layout.timestamp_format is None else [layout.timestamp_format],
-    )

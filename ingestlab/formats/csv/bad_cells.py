@@ -17,6 +17,7 @@ from ingestlab.formats.common.columns import convert as as_type
 from ingestlab.formats.common.columns import one_array, strictly_timed
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.arrow import Layout, convert
 from ingestlab.formats.csv.body import Body
 
@@ -133,8 +134,3 @@ def _halve(fails: Fails, low: int, high: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if fails(low, middle) is not None else (middle, high)
     return low
-
-
-def textual(kind: pa.DataType) -> bool:
-    """Tell whether every text is a value of a type."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
+from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _TALL = 64  # lines that one quoted field before the header may have
@@ -47,9 +47,8 @@ def locate(data: bytes, dialect: Dialect, skip: int = 0, nth: int | None = 0) ->
 
 def first_record(data: bytes, dialect: Dialect, at: int = 0) -> Place:
     """Locate the first record from `at` on. A quote that opens in it and never ends a field is plain text."""
-    shape = shapes(dialect)
-    found = shape.clean.match(data, at) or shape.undone.match(data, at)
-    return Place(len(data), len(data), len(data)) if found is None else Place(found.start(1), found.end(1), found.end())
+    match = next(records(data, dialect, at), None)
+    return Place(*[len(data)] * 3) if match is None else Place(match.start(1), match.end(1), match.end())
 
 
 def next_line(data: bytes, at: int, dialect: Dialect) -> int:

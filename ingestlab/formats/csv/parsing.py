@@ -16,8 +16,9 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.arrow import Layout, Ragged, convert
-from ingestlab.formats.csv.bad_cells import bad_cells, textual, wrong_by_looks
+from ingestlab.formats.csv.bad_cells import bad_cells, wrong_by_looks
 from ingestlab.formats.csv.body import Body
 from ingestlab.interfaces import Bad
 

@@ -33,7 +33,7 @@ from ingestlab.formats.common.linewise import check_encoding
 from ingestlab.formats.common.linewise import settle as settle_encoding
 from ingestlab.formats.common.linewise import whole as whole_file
 from ingestlab.formats.common.mending import set_apart
-from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled
+from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled, textual
 from ingestlab.formats.common.quoting import careful_cuts
 from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, settled
 from ingestlab.formats.csv.arrow import Layout, readable
@@ -312,21 +312,14 @@ class Csv:
         if first:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
-        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), _Raw(body, first, total))
+        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), partial(_raw, body, first, total))
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """Source text of records. Empty where the scanner and the parser count differently."""
-
-    body: Body
-    first: int
-    total: int
-
-    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        if len(self.body.spans.starts) != self.total:
-            return {}
-        return {i + self.first: t for i, t in self.body.texts(int(row) - self.first for row in rows).items()}
+def _raw(body: Body, first: int, total: int, rows: Iterable[int]) -> dict[int, str]:
+    """Return source texts of records; none where scanner and parser count differently."""
+    if len(body.spans.starts) != total:
+        return {}
+    return {i + first: text for i, text in body.texts(int(row) - first for row in rows).items()}
 
 
 def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
@@ -346,8 +339,7 @@ def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
     """List texts of more than `most` bytes."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type
-        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and column.nbytes > most:
+        if textual(column.type) and column.nbytes > most:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
             found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
     return found

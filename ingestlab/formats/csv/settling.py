@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
-from ingestlab.formats.common.columns import listed
 from ingestlab.formats.common.detection import detect
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.dialects import Dialect, fields, records
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.csv.evidence import kind_of
 from ingestlab.formats.csv.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
 from ingestlab.formats.csv.row_names import has_row_names
@@ -344,11 +344,4 @@ def _records(text: bytes, at: int, dialect: Dialect) -> list[list[str]]:
 
 
 def _texts(text: bytes, at: int, dialect: Dialect) -> list[bytes]:
-    shape, found = shapes(dialect), list[bytes]()
-    while len(found) < _RECORDS:
-        match = shape.clean.match(text, at) or shape.undone.match(text, at)
-        if match is None:
-            break
-        found.append(match[1])
-        at = match.end()
-    return found
+    return [match[1] for match in islice(records(text, dialect, at), _RECORDS)]

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
+from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
 from ingestlab.formats.csv.evidence import kind_of, surely_data
 from ingestlab.formats.csv.headers import next_line
 
@@ -139,15 +140,8 @@ def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
 
 def _split(sample: bytes, dialect: Dialect) -> list[tuple[int, Record]]:
     """Split a sample into its first records, each with its offset."""
-    shape, at = shapes(dialect), 0
-    found: list[tuple[int, Record]] = []
-    while len(found) < RECORDS:
-        match = shape.clean.match(sample, at) or shape.undone.match(sample, at)
-        if match is None:
-            break
-        found.append((match.start(1), [f.decode(errors="replace") for f in fields(match[1], dialect)]))
-        at = match.end()
-    return found
+    matches = islice(records(sample, dialect), RECORDS)
+    return [(m.start(1), [field.decode(errors="replace") for field in fields(m[1], dialect)]) for m in matches]
 
 
 def _mode(records: Sequence[Record]) -> tuple[int, float]:

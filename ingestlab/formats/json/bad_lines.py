@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.formats.common.columns import failing, listed
+from ingestlab.formats.common.columns import failing
 from ingestlab.formats.common.cutting import Ints
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import LINES, without
 from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.json.arrow import Shape, read_objects, refused

@@ -88,7 +88,10 @@ def document(data: bytes, name: str) -> Document | None:
 def may_be_document(first_line: bytes) -> bool:
     """Tell whether a text with this first line may be one document."""
     if first_line.startswith(b"{"):
-        return not _begins_whole(first_line)
+        with suppress(ValueError, RecursionError):
+            _DECODER.raw_decode(first_line.decode())
+            return False
+        return True
     return first_line.startswith(b"[")
 
 
@@ -138,13 +141,6 @@ def _is_whole(line: bytes) -> bool:
     with suppress(ValueError, RecursionError):
         text = line.decode()
         return _DECODER.raw_decode(text)[1] == len(text)
-    return False
-
-
-def _begins_whole(line: bytes) -> bool:
-    with suppress(ValueError, RecursionError):
-        _DECODER.raw_decode(line.decode())
-        return True
     return False
 
 

@@ -185,7 +185,10 @@ class JsonLines:
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """Parse the records of a piece as declared."""
-        parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
+        parts = [
+            self._finish(*self._parsed(lined.data, part, piece.first_row + first))
+            for first, part in blocks(lined.spans)
+        ]
         empty = pa.schema(list(self._shape.types.items())).empty_table()
         table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
@@ -242,10 +245,6 @@ class JsonLines:
     @property
     def _declared(self) -> Types:
         return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
-
-    def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
-        """Parse a block, with the number of its first record."""
-        return self._finish(*self._parsed(data, spans, first))
 
     def _parsed(
         self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.formats.common.columns import listed, one_array
+from ingestlab.formats.common.columns import one_array
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.formats.common.inference import EXACT, Looks, look, or_text, type_text
 from ingestlab.formats.json.arrow import Shape, json_as, read_objects
 
@@ -52,7 +53,7 @@ class Found:
         if kinds is None or (kinds and not pa.types.is_string(simple)):
             return simple
         if _NESTED in kinds and self.shape is not None and not _nameless(self.shape):
-            return _filled(self.shape)
+            return _as_text(self.shape, pa.types.is_null)  # what has no value
         return pa.string() if _TEXT in kinds else pa.json_() if kinds else None
 
 
@@ -123,7 +124,9 @@ def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) 
     """Collect the types that fit a column. `signed` says whether it has `-0`, which no unsigned type takes."""
     kind = column.type
     if pa.types.is_nested(kind):
-        return Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _plain(kind))
+        return (
+            Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _as_text(kind, pa.types.is_timestamp))
+        )
     if column.null_count == len(column):
         return Found()
     if pa.types.is_boolean(kind):
@@ -220,27 +223,18 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Replace times in a nested type by text."""
+def _as_text(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> pa.DataType:
+    """Replace some leaves of a nested type by text."""
     if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+        return pa.struct([(field.name, _as_text(field.type, test)) for field in kind])
     if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return pa.string() if pa.types.is_timestamp(kind) else kind
+        return pa.list_(_as_text(kind.value_type, test))
+    return pa.string() if test(kind) else kind
 
 
 def _nameless(kind: pa.DataType) -> bool:
     """Tell whether some object in a nested type has no names."""
     return (pa.types.is_struct(kind) and not kind.num_fields) or any(map(_nameless, _children(kind)))
-
-
-def _filled(kind: pa.DataType) -> pa.DataType:
-    """Replace types without values in a nested type by text."""
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _filled(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_filled(kind.value_type))
-    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _has(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:

@@ -18,6 +18,7 @@ from ingestlab.formats.common.bytes import binary
 from ingestlab.formats.common.columns import MAX_COLUMNS, plain_type
 from ingestlab.formats.common.compression import compression
 from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.parquet.footer import WIDTH, Group, row_groups
 from ingestlab.interfaces import Store
 from ingestlab.lake.storage.ranged import Ranged
@@ -101,22 +102,18 @@ def _open(
 
 def plain_size(column: pa.ChunkedArray) -> int:
     """Measure a column in bytes once its dictionaries are written out."""
-    return sum(_chunk_size(chunk) for chunk in column.chunks)
-
-
-def _chunk_size(chunk: pa.Array) -> int:
-    if not pa.types.is_dictionary(chunk.type):
-        return int(chunk.nbytes)
-    lengths = pc.binary_length(chunk.dictionary) if _textual(chunk.type.value_type) else None
-    if lengths is None:
-        return len(chunk) * WIDTH
-    times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
-    return int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
-
-
-def _textual(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
+    size = 0
+    for chunk in column.chunks:
+        kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else None
+        if kind is None:
+            size += chunk.nbytes
+        elif textual(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            lengths = pc.binary_length(chunk.dictionary)
+            times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
+            size += int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
+        else:
+            size += len(chunk) * WIDTH
+    return size
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from ingestlab.core.archive_uri import container, member_name
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
-from ingestlab.formats.common.columns import convert, listed
+from ingestlab.formats.common.columns import convert
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.interfaces import Records
 
 NULL = "__HIVE_DEFAULT_PARTITION__"  # stands for no value

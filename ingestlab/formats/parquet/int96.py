@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.columns import one_array
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.interfaces import Bad
 
@@ -87,9 +88,7 @@ def with_int96(
 
 
 def _column(file: pq.ParquetFile, name: str, groups: Sequence[int]) -> pa.Array:
-    column = file.read_row_groups(list(groups), columns=[name], use_threads=False)[name]
-    whole = column.combine_chunks()
-    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+    return one_array(file.read_row_groups(list(groups), columns=[name], use_threads=False)[name])
 
 
 def _misfits(seconds: pa.Array, micros: pa.Array, nanos: pa.Array) -> Iterator[_Misfits]:

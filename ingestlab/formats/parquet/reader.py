@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, TypeGuard
 
@@ -158,7 +159,7 @@ class Parquet:
 
     def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
         """Convert a table as declared, and apply its schema drift."""
-        raw = _Raw(found, piece.first_row)
+        raw = partial(_raw, found, piece.first_row)
         numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
         table, rows, bad = _in_range(found, numbers, wrong)
         types = self._types
@@ -216,21 +217,15 @@ class Parquet:
             )
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """Records as JSON text, by their numbers: Parquet has no text of its own."""
-
-    table: pa.Table
-    first: int
-
-    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        found = {}
-        for number in map(int, rows):
-            if 0 <= number - self.first < self.table.num_rows:
-                with suppress(OverflowError, ValueError):  # a time that Python cannot tell
-                    (row,) = self.table.slice(number - self.first, 1).to_pylist()
-                    found[number] = excerpt(json.dumps(row, default=str, ensure_ascii=False).encode())
-        return found
+def _raw(table: pa.Table, first: int, rows: Iterable[int]) -> dict[int, str]:
+    """Return records as JSON text by number: Parquet has no text of its own."""
+    texts = {}
+    for number in map(int, rows):
+        if 0 <= number - first < table.num_rows:
+            with suppress(OverflowError, ValueError):  # a time that Python cannot tell
+                (row,) = table.slice(number - first, 1).to_pylist()
+                texts[number] = excerpt(json.dumps(row, default=str, ensure_ascii=False).encode())
+    return texts
 
 
 def _in_range(table: pa.Table, rows: Ints, known: Sequence[Bad]) -> tuple[pa.Table, Ints, list[Bad]]:
