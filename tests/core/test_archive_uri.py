@@ -411,7 +411,7 @@ def test_an_archive_of_old_stays_unchanged_and_is_replaced_by_its_members(tmp_pa
     uri = world.send(text([1, 2, 13]))
     world.expected[uri] = [1, 2, 13]
     world.ingest([uri])
-    for path in world.store.walk(layout.manifests()):
+    for path in world.store.walk(layout.logs()):
         old = json.loads(world.store.read(path))
         for record in old["sources"]:
             del record["members"], record["whole"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
 from support.selection import examples
 from support.servers import Server
+from support.workers import PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError, TerminalError
@@ -563,7 +564,7 @@ def expected(folder: Path, months: Sequence[int]) -> pd.DataFrame:
 def february(stack: Settings) -> tuple[RunResult, pd.DataFrame]:
     """How the stack ingested a month, and what plain pandas makes of it."""
     uri = f"{stack.samples.rstrip('/')}/flights/flights-2013-02.csv"
-    result = submit([uri], pipeline="flights_weather", settings=stack).wait(60)
+    result = submit([uri], pipeline="flights_weather", settings=stack).wait(PATIENCE)
     assert result.count("committed") == 1, result.outcomes
     return result, expected(stack.home / "samples", [2])
 

@@ -20,7 +20,8 @@ from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.engine.ingest import Context, ingest
-from ingestlab.lake.log import manifests
+from ingestlab.lake import layout
+from ingestlab.lake.log import TransactionLog, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.rewrite import Rewritten, rewrite
 from ingestlab.notebook.tables import LabTable
@@ -500,7 +501,7 @@ def test_tables_of_earlier_versions_are_read_and_rewritten(shop: Shop) -> None:
 def _forget(shop: Shop, table: str = "p") -> None:
     for manifest in manifests(shop.store, "default", table):
         body = manifest.model_copy(update={"types": {}}).model_dump_json().encode()
-        shop.store.write(f"_ingestlab/manifests/default/{table}/{manifest.batch}.json", body)
+        shop.store.write(layout.entry("default", table, manifest.sequence), body)
     shop.ledger.forget_schema("default", table)
 
 
@@ -512,6 +513,6 @@ def _mix(shop: Shop) -> None:
             target = part.target.replace("/q/", "/p/")
             shop.store.move(part.target, target)
             parts.append(part.model_copy(update={"target": target}))
-        changed = {"types": {}, "table": "p", "parts": tuple(parts), "sequence": 99, "states": (), "profile": ()}
-        body = manifest.model_copy(update=changed).model_dump_json().encode()
-        shop.store.write(f"_ingestlab/manifests/default/p/{manifest.batch}.json", body)
+        changed = {"types": {}, "table": "p", "parts": tuple(parts), "states": (), "profile": ()}
+        log = TransactionLog(shop.store, "default", "p")
+        log.append(manifest.model_copy(update=changed), log.tip())

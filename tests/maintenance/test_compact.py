@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
 from support.selection import examples
-from support.workers import ONCE
+from support.workers import ONCE, PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
@@ -279,7 +279,7 @@ def test_on_a_real_cluster_while_workers_append(ready, cli):
     """The command, with tasks on Dask workers, and jobs that go on appending."""
     uris = [ready.file(f"small-{i}.csv") for i in range(8)]
     for uri in uris[:5]:
-        assert ready.submit(uri).wait(30).count("committed") == 1
+        assert ready.submit(uri).wait(PATIENCE).count("committed") == 1
     late = [ready.submit(uri) for uri in uris[5:]]
     before = Lake(ready.settings).table("plain")
     found = ready.settings
@@ -289,7 +289,7 @@ def test_on_a_real_cluster_while_workers_append(ready, cli):
     told = json.loads(done.stdout)
     assert told["commits"] == 1
     assert told["after"] < told["before"]
-    assert [run.wait(30).count("committed") for run in late] == [1, 1, 1]
+    assert [run.wait(PATIENCE).count("committed") for run in late] == [1, 1, 1]
     lab = Lab(home=found.home, redis_url=found.redis, lake=found.lake_url)
     lab.compact("plain")  # what came late
     after = Lake(ready.settings).table("plain")

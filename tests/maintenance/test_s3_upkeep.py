@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pytest
+from support.aggregates import Tally
 from support.lake import Crash, Fragile, Fuse, Inline
-from test_aggregate_stories import Tally
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError

@@ -61,7 +61,7 @@ class Inline:
 class Fragile:
     """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
 
-    CHANGES = frozenset({"write", "move", "delete", "record", "next_sequence"})
+    CHANGES = frozenset({"write", "move", "delete", "record", "create"})
 
     def __init__(self, inner: Any, fuse: Fuse) -> None:
         self._inner, self._fuse = inner, fuse

@@ -26,6 +26,8 @@ from ingestlab.stack.services import environment as environment_of
 from support.servers import Server
 
 ROOT = Path(__file__).parents[2]
+SLOWNESS = 4  # times what a step takes on an idle machine; nobody waits longer than it takes
+PATIENCE = 120.0  # seconds that a run may take on a busy machine
 CONTENT = b"n,word\n" + b"".join(b"%d,w%d\n" % (i, i) for i in range(100))
 ONCE = Counter(range(100))  # each of its rows once
 PLAIN = """
@@ -41,7 +43,8 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Waits until a condition holds, and gives what it gave."""
+    """Waits until a condition holds, for so many seconds of an idle machine; gives what it gave."""
+    seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -142,7 +145,7 @@ class Yard:
 
     def good(self, name: str) -> None:
         """A job that must go well: the workers are alive."""
-        assert self.submit(self.file(name)).wait(30).count("committed") == 1
+        assert self.submit(self.file(name)).wait(PATIENCE).count("committed") == 1
 
     def rows(self, uri: str, table: str = "plain", tenant: str = "default") -> Counter[int]:
         """How often each row of a source is published, as a reader that knows nothing of ingestlab finds it."""
