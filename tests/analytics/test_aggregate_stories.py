@@ -120,6 +120,7 @@ def steps(world, work, at, after):
     return False
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["append", "replace", "compact"])
 def test_a_crash_at_any_step_leaves_the_answers_right(tmp_path_factory, redis_url, kind, after):

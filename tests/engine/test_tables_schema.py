@@ -452,6 +452,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
     assert "string in column 'v'" in shop.refused({"a.csv": "id,v\n1,7\n"})
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_step_of_a_rewriting_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, redis_url: str, after: bool

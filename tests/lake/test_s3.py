@@ -269,6 +269,7 @@ def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_p
 FIRST, SECOND = [1, 2, 13, 4, 5000], [7, 8, 9, 13, 2000, 10]
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url, s3, bucket, after):
     crashes = 0

@@ -122,6 +122,7 @@ def test_a_table_must_be_there(world):
         compact("smal", Context(world.settings, world.store, world.ledger, Inline()))
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["compact", "ingest", "replace", "reconcile"])
 def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_url, monkeypatch, after, mend):
@@ -269,7 +270,7 @@ def test_rows_that_are_lost_on_the_way_end_it(world, monkeypatch):
 
 def test_old_manifests_stay_and_the_index_is_built_from_them(world):
     merge_small(world)
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert {o.status for o in world.ingest(sorted(world.expected), run="again").outcomes} == {"unchanged"}
     last = manifests(world.store, "default", "small")[-1]
     assert (last.kind, last.sources) == ("compact", ())

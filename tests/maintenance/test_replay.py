@@ -125,7 +125,7 @@ def test_a_replaced_content_has_no_rejects_any_more(tmp_path, redis_url):
 def test_a_replayed_source_is_known_as_before(world):
     world.mend(limit=2000)
     world.replay()
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert {o.status for o in world.ingest(sorted(world.expected), run="r5").outcomes} == {"unchanged"}
     world.ingest(sorted(world.expected), run="r6", force=True)
     world.check_all()
@@ -196,6 +196,7 @@ def test_replay_waits_for_its_sources(world):
             world.replay()
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["replay", "reconcile", "compact", "neighbour"])
 def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_url, after, mend):

@@ -70,6 +70,7 @@ def test_compaction(world, monkeypatch):
     check(world)
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_compaction_that_dies(world, after):
     """At every third step; tests of the local lake take them all."""

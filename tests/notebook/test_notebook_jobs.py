@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from support.workers import CONTENT, PATIENCE, PLAIN, ROOT, Workers, environment, environment_of, until
+from support.workers import CONTENT, PATIENCE, PLAIN, ROOT, Workers, environment, environment_of, open_gates, until
 from typer.testing import CliRunner
 
 from ingestlab import Lab, TerminalError
@@ -92,8 +92,14 @@ class Desk:
         assert self.submit("literals.ipynb").wait(PATIENCE).state == "finished"
 
 
+@pytest.fixture
+def desk(whole_desk: Desk) -> Iterator[Desk]:
+    yield whole_desk
+    open_gates(whole_desk.folder)
+
+
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def whole_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "pipelines").mkdir()
     (folder / "pipelines/plain.py").write_text(PLAIN)
@@ -171,6 +177,7 @@ def test_one_worker_for_files_and_one_for_notebooks_are_enough(desk):
     assert "1 executed" in shown
 
 
+@pytest.mark.slow("notebook jobs")
 @pytest.mark.parametrize(
     "value",
     [
@@ -209,6 +216,7 @@ def test_a_cell_that_fails_is_named_with_its_error_and_all_is_kept(desk):
     assert (remembered.record.queue, remembered.progress().state) == ("notebooks", "failed")
 
 
+@pytest.mark.slow("notebook jobs")
 def test_the_same_notebook_with_the_same_parameters_is_one_job(desk):
     gate = desk.gate("twice")
     first = desk.submit("gated.ipynb", gate=str(gate))
@@ -236,6 +244,7 @@ def test_the_same_notebook_with_the_same_parameters_is_one_job(desk):
 # Ended before its end
 
 
+@pytest.mark.slow("notebook jobs")
 def test_the_kernel_of_a_killed_worker_ends_and_another_worker_takes_over(desk):
     gate = desk.gate("killed")
     run = desk.submit("gated.ipynb", gate=str(gate))
@@ -249,6 +258,7 @@ def test_the_kernel_of_a_killed_worker_ends_and_another_worker_takes_over(desk):
     assert "behind the gate" in desk.kept(run)[1]
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_that_takes_too_long_is_ended_and_kept(desk):
     gate = desk.gate("late")
     desk.good()
@@ -269,6 +279,7 @@ def test_a_notebook_that_takes_too_long_is_ended_and_kept(desk):
     assert desk.notebooks.pids() == workers, "it is alive"
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_can_be_cancelled_while_it_runs_and_run_again(desk):
     gate = desk.gate("cancelled")
     run = desk.submit("gated.ipynb", gate=str(gate))
@@ -284,6 +295,7 @@ def test_a_notebook_can_be_cancelled_while_it_runs_and_run_again(desk):
     assert run.wait(PATIENCE).state == "finished", "the wish was about its first try"
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_kernel_that_dies_is_the_notebooks_failure(desk):
     run = desk.submit("dying.ipynb")
     error = run.wait(PATIENCE).outcomes[0].exception()
@@ -292,6 +304,7 @@ def test_a_kernel_that_dies_is_the_notebooks_failure(desk):
     assert "the kernel died" in desk.kept(run)[1]
 
 
+@pytest.mark.slow("notebook jobs")
 @pytest.mark.parametrize("seconds", [0, 0.3, 0.6])
 def test_who_stops_waiting_leaves_nothing_behind(seconds, tmp_path, monkeypatch):
     """Ctrl-C may come before there is a kernel, while it starts, and when it is at work."""
@@ -445,7 +458,6 @@ def test_nobody_who_listens_is_missed(desk):
     assert "run `ingestlab worker quiet`" in starving(nobody, "quiet")
 
 
-@pytest.mark.timeout(120)
 def test_the_embedded_stack_starts_a_worker_when_a_notebook_is_waiting(stack):
     lab = Lab(home=stack.home)
     assert "notebook-worker" not in embedded.running(stack.home).pids

@@ -20,6 +20,8 @@ from ingestlab.queue.rq.listeners import queues
 from ingestlab.stack.state import running
 from ingestlab.teaching import check
 
+pytestmark = pytest.mark.slow("a stack of its own")
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:

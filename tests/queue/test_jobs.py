@@ -443,6 +443,7 @@ def test_what_redis_has_accepted_outlives_its_kill(tmp_path):
             process.wait()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settings, tmp_path):
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/plain.py").write_text(PLAIN)

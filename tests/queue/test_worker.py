@@ -91,6 +91,7 @@ def test_a_worker_killed_while_dask_processes_is_replaced_at_once(ready):
     assert ready.rows(uri, "gated") == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_dask_worker_killed_in_the_middle_of_a_task_costs_nothing_but_its_time(ready, stack):
     folder = ready.folder / "dask"
     folder.mkdir()
@@ -238,6 +239,7 @@ def plain_worker(url: str, queue: str, **env: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow("processes killed")
 def test_a_plain_worker_refuses_a_job_and_ours_does_it_after_a_requeue(ready):
     uri = ready.file("requeued.csv")
     run = ready.submit(uri, queue="plainly", retry_delays=())
@@ -256,6 +258,7 @@ def test_a_plain_worker_refuses_a_job_and_ours_does_it_after_a_requeue(ready):
     assert ready.rows(uri) == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_plain_worker_leaves_a_jobs_retries_to_ours(ready, tmp_path):
     uri = ready.file("retried.csv")
     run = ready.submit(uri, queue="mixed")
@@ -432,6 +435,7 @@ def test_an_edited_pipeline_takes_effect_on_the_next_job_everywhere(ready, stack
     assert all("distributed" in " ".join(p.cmdline()) or p.parent() for p in map(psutil.Process, pids))
 
 
+@pytest.mark.slow("processes killed")
 def test_a_scheduler_that_is_away_or_dies_is_waited_for(ready, tmp_path):
     port = server.free_port()
     gate = tmp_path / "gate"

@@ -206,7 +206,7 @@ def test_one_attempt_is_one_attempt(server, store):
 def test_the_server_says_when_to_come_back(server, store):
     began = time.monotonic()
     failure(server.url("/status/503?after=1"), store, TransientError, fetch_attempts=2)
-    assert 1.0 <= time.monotonic() - began < 3.0
+    assert 1.0 <= time.monotonic() - began < 30
     assert len(server.log) == 2
 
 
@@ -549,7 +549,7 @@ def test_an_exception_from_a_signal_ends_the_fetch(server, store):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30, "before the silence that is allowed"
 
 
 def test_fetching_works_where_an_event_loop_runs(server, store):
