@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
+DOCS := .venv-docs# sees .venv, and adds mkdocs
 # Two at a time, a file by one process: most tests wait for servers, of which each process starts its own.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
-.PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch lint bench lock clean
+.PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch lint docs bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +65,17 @@ lint: install  ## Check style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(DOCS)/.installed  ## Build the documentation into dist/docs, and check its links
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --config-file docs/site/mkdocs.yml
+	$(DOCS)/bin/python docs/site/check.py dist/docs
+
+$(DOCS)/.installed: $(STAMP)
+	test -x $(DOCS)/bin/python || $(BIN)/python -m venv $(DOCS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(DOCS)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	touch $@
+
 bench: install $(PEERS)/.installed  ## Measure the speed, against others on the same work in the same run
 	$(BIN)/python benchmarks/run.py
 
@@ -78,4 +90,4 @@ lock: install  ## Write the versions that are installed into requirements.lock
 	mv requirements.lock.new requirements.lock
 
 clean:  ## Remove the environment and all caches
-	rm -rf .venv .venv-milvus $(TORCH) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-milvus $(TORCH) $(PEERS) $(DOCS) dist/docs .pytest_cache .mypy_cache .ruff_cache .hypothesis

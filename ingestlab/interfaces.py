@@ -33,6 +33,10 @@ class Store(Protocol):
         """Writes a file so that its name appears only when it is whole and on disk."""
         ...
 
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        """Writes a file unless one of this name exists, as the store decides; tells whether it did."""
+        ...
+
     def adopt(self, local: Path, path: str) -> None:
         """Moves a finished local file (from `scratch`) into the lake."""
         ...
@@ -59,6 +63,10 @@ class Store(Protocol):
 
     def walk(self, folder: str) -> Iterator[str]:
         """All files below a folder, sorted; none if it does not exist."""
+        ...
+
+    def children(self, folder: str) -> list[str]:
+        """The names of the files and folders right in a folder, sorted; none if it does not exist."""
         ...
 
     def scratch(self) -> Path:

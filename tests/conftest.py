@@ -15,7 +15,7 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
-from support.workers import Yard, environment, open_yard, until
+from support.workers import Yard, environment, open_gates, open_yard, until
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings
@@ -109,10 +109,11 @@ def yard(tmp_path_factory: pytest.TempPathFactory, stack: Settings) -> Iterator[
 
 
 @pytest.fixture
-def ready(yard: Yard) -> Yard:
+def ready(yard: Yard) -> Iterator[Yard]:
     """The yard with both of its workers at work."""
     yard.workers.have(2)
-    return yard
+    yield yard
+    open_gates(yard.folder)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import REJECTS
-from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.log import live_parts, manifests, tables_of
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -178,9 +178,7 @@ class Lake:
 
     def tables(self) -> list[Table]:
         """List the tables with something committed, by name."""
-        folder = layout.manifests(self.tenant)
-        names = sorted({p[len(folder) + 1 :].split("/")[0] for p in self._store.walk(folder)})
-        return [Table(self._store, self.tenant, name) for name in names]
+        return [Table(self._store, tenant, name) for tenant, name in tables_of(self._store) if tenant == self.tenant]
 
     def table(self, name: str) -> Table:
         """Open one table; raises TerminalError with the tables there are."""

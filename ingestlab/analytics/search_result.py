@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import re
-import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -21,6 +19,8 @@ from ingestlab.lake.log import manifests
 
 SIDE = 64  # pixels of a thumbnail's longer side; smaller pictures are shown larger
 MOST_BYTES = 32 << 20  # of a file that is looked at for its picture
+_IMAGE = "image\u200b"  # a name that no column of a table has
+_CELL = "white-space:nowrap;max-width:30em;overflow:hidden;text-overflow:ellipsis"  # long texts end in dots
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,14 @@ class SearchResult(pd.DataFrame):
 
     def _repr_html_(self) -> str | None:
         plain = pd.DataFrame(self)
-        if self._gallery is None or "source" not in self.columns:
+        most = pd.get_option("display.max_rows") if pd.get_option("display.notebook_repr_html") else None
+        if self._gallery is None or "source" not in self.columns or not most:
             return one_line(plain)
-        mark = secrets.token_hex(8)  # stands for the pictures until all else is escaped; long tables leave most out
-        plain.insert(
-            0, "image", pd.Series([f"{mark}-{i}" for i in range(len(self))], self.index), allow_duplicates=True
-        )
-        gallery, sources = self._gallery, self["source"].tolist()
-        return re.sub(rf"{mark}-(\d+)", lambda found: gallery.picture(sources[int(found[1])]), one_line(plain) or "")
+        rows = plain.head(most)
+        rows.insert(0, _IMAGE, rows["source"])
+        picture: Any = self._gallery.picture
+        shown = rows.style.format(escape="html").format(picture, subset=[_IMAGE])
+        for axis in (0, 1):
+            shown = shown.format_index(escape="html", axis=axis)
+        html: str = shown.set_table_styles([{"selector": "td", "props": _CELL}]).to_html()
+        return html

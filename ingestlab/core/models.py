@@ -268,7 +268,7 @@ class Manifest(Value):
     table: str
     pipeline: str
     code: str  # sha256 of the pipeline's source
-    sequence: int  # later commits have larger ones
+    sequence: int = 0  # its number in the table's log; of an intent, that of the last entry before it
     committed_at: str  # ISO 8601, UTC
     sources: tuple[SourceRecord, ...]
     parts: tuple[Part, ...]

@@ -41,62 +41,109 @@ class Settings(BaseSettings):
 
     # Where things are
     home: Path = Path(".ingestlab")
+    """Folder of the embedded stack."""
     redis_url: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_URL", "REDIS_URL"))
+    """Redis server; beats host, port and password."""
     redis_host: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_HOST", "REDIS_HOST"))
+    """Host of the Redis server."""
     redis_port: int = Field(default=6379, validation_alias=_env("INGESTLAB_REDIS_PORT", "REDIS_PORT"))
+    """Port of the Redis server."""
     redis_password: str | None = Field(
         default=None, validation_alias=_env("INGESTLAB_REDIS_PASSWORD", "REDIS_PASSWORD")
     )
+    """Password of the Redis server."""
     dask_scheduler: str | None = Field(
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
-    dask_dashboard: str | None = None  # the page's URL, where it differs from what the scheduler says
-    proxied_hosts: Words = ()  # whose pages the notebook's own server passes on to the browser, beside this machine's
+    """Address of the Dask scheduler; without one, each worker uses threads."""
+    dask_dashboard: str | None = None
+    """URL of the Dask dashboard, where it differs from the scheduler's answer."""
+    proxied_hosts: Words = ()
+    """Further hosts with pages that the notebook's server passes on to the browser, beside this machine."""
     milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
+    """Milvus server; without one, pipelines with embeddings are refused."""
     milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
-    samples: str | None = None  # base URL of the embedded file server
-    lake: str = ""  # any fsspec URL or path; empty means <home>/lake
-    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by protocol, for fsspec
-    pipelines: Words = ("pipelines",)  # folders with pipeline files
-    notebooks: Words = ("notebooks",)  # folders with the notebooks that jobs may run, on the machine of their worker
-    references: str = ""  # folder or URL of the references that are not beside their pipeline
+    """Token of the Milvus server, `user:password`."""
+    samples: str | None = None
+    """Base URL or bucket of the sample files."""
+    lake: str = ""
+    """Root of the lake: any fsspec URL or a folder; empty means `<home>/lake`."""
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """fsspec options by protocol, as JSON."""
+    pipelines: Words = ("pipelines",)
+    """Folders with pipeline files."""
+    notebooks: Words = ("notebooks",)
+    """Folders with the notebooks that jobs may run, on the machine of their worker."""
+    references: str = ""
+    """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
-    notebook_queue: str = "notebooks"  # of jobs that run notebooks: they wait for files, so no worker serves both
+    """Queue of ingestion jobs."""
+    notebook_queue: str = "notebooks"
+    """Queue of notebook jobs. They wait for ingestion jobs, so they need workers of their own."""
     tenant: str = "default"
+    """Tenant of requests that name none."""
     tenants: Words = ("default",)
+    """Tenants that may have tables."""
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
-    allow_hosts: Words = ("*",)  # shell patterns
+    """URL schemes that files may come from."""
+    allow_hosts: Words = ("*",)
+    """Hosts that files may come from, as shell patterns."""
     deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
-    secret_parameters: Words = ()  # of URLs, beside the usual (`X-Amz-*`, `sig`, `token` …); `-name`: it is none
-    file_roots: Words = ()  # folders that file sources may lie in; none named means any
+    """Networks that files may not come from."""
+    secret_parameters: Words = ()
+    """Further secret URL parameters, beside the usual ones (`X-Amz-*`, `sig`, `token` …); `-name` removes one."""
+    file_roots: Words = ()
+    """Folders that local files may come from; empty means any."""
 
     # How much at once
     request_files: int = Field(default=128, ge=1)
+    """Files per job, at most."""
     request_bytes: int = Field(default=64 * MB, ge=1)
+    """Bytes per job, about; a larger file is a job of its own."""
     partition_bytes: int = Field(default=32 * MB, ge=1024)
+    """Bytes per Dask task, about."""
     connections: int = Field(default=16, ge=1)
+    """Simultaneous downloads per worker."""
     max_file_bytes: int = 10 << 30
+    """Largest file that is downloaded."""
 
     # How long, how often
     connect_timeout: float = 10.0
-    read_timeout: float = 30.0  # longest silence on a connection
-    fetch_timeout: float = 900.0  # longest time for one file
-    min_speed: int = 1024  # bytes/s, averaged over read_timeout; below it a download is given up
+    """Seconds to connect to a server."""
+    read_timeout: float = 30.0
+    """Longest silence on a connection, in seconds."""
+    fetch_timeout: float = 900.0
+    """Longest time for one download, in seconds."""
+    min_speed: int = 1024
+    """Slowest download in bytes per second, averaged over `read_timeout`."""
     fetch_attempts: int = Field(default=4, ge=1)
-    fetch_delay: float = 0.2  # before the second attempt, doubled for each further one
-    milvus_timeout: float = 60.0  # for one call
-    milvus_attempts: int = Field(default=7, ge=1)  # while the server is away: within some twelve seconds
-    retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)  # of a whole job
+    """Attempts per download, while its server is away."""
+    fetch_delay: float = 0.2
+    """Seconds before the second attempt; doubled for each further one."""
+    milvus_timeout: float = 60.0
+    """Seconds for one call to Milvus."""
+    milvus_attempts: int = Field(default=7, ge=1)
+    """Attempts per call to Milvus while the server is away, within about twelve seconds."""
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)
+    """Seconds before each retry of a whole job."""
     job_timeout: int = 3600
-    task_timeout: float = Field(default=900.0, gt=0)  # for a step of a task: reading, cleaning, a batch of embedding
-    row_timeout: float = Field(default=10.0, gt=0)  # for one row, where the task it is in has taken too long
-    result_ttl: int = 3600  # that Redis knows of a job that went well: the lake has its record
-    failure_ttl: int = 7 * 86400  # and of one that failed
-    keep_jobs: int = Field(default=10_000, ge=1)  # so many ended jobs a queue, and so many runs, at most
-    lock_ttl: float = 20.0  # how long the locks of a dead job stand
-    beat: float = 5.0  # of an RQ worker's heart: see MISSED_BEATS
+    """Longest time for one job, in seconds."""
+    task_timeout: float = Field(default=900.0, gt=0)
+    """Longest step of a Dask task, in seconds: reading, cleaning, a batch of embedding, writing."""
+    row_timeout: float = Field(default=10.0, gt=0)
+    """Longest time for one row, in seconds, while the rows of a task that hung are tried."""
+    result_ttl: int = 3600
+    """Seconds that Redis keeps a finished job; the lake keeps its record."""
+    failure_ttl: int = 7 * 86400
+    """Seconds that Redis keeps a failed job."""
+    keep_jobs: int = Field(default=10_000, ge=1)
+    """Ended jobs per queue, and runs, that Redis keeps at most."""
+    lock_ttl: float = 20.0
+    """Seconds after which the locks of a dead job end."""
+    beat: float = 5.0
+    """Seconds between heartbeats of an RQ worker; three missed ones mean that it is dead."""
 
     @field_validator(
         *(

@@ -5,7 +5,8 @@ moment: with it a batch is finished by whoever finds its intent, without it the 
 step may be repeated. On a local lake all steps are renames of synced files; on an object store a rename is a copy.
 
 A job that was thought dead (its locks ran out while it slept) and wakes up in the middle checks its locks
-once more right before the manifest, so only a sleep between that check and the write could slip through.
+once more right before the log entry. Sleeps it after that check, the log refuses it: its entry would have a number
+that is taken, and what has come in between is compared with it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, collection_lock
-from ingestlab.lake.log import embedded, everything, load_manifest, manifests
+from ingestlab.lake.log import TransactionLog, embedded, everything, load_manifest, log_named, manifests
 from ingestlab.sinks.milvus.commit import Vectors
 
 
@@ -34,7 +35,7 @@ def publish(
 ) -> Manifest:
     """Makes a batch visible, all of it or nothing; a crash at any point is mended by :func:`recover`."""
     seen = Seen(loose=is_loose(plan.target.pipeline), nested=infers(plan.target.pipeline))
-    manifest = _manifest(plan, batch, ledger, lease)
+    manifest = _manifest(plan, batch, lease)
     commit_together([manifest], store, ledger, lease, vectors, seen)
     return manifest
 
@@ -75,10 +76,9 @@ def commit_together(
             _needed(vectors, manifest).add(manifest)
         for part in everything(manifest):
             store.move(part.staged, part.target)
-    with agreeing(group, store, ledger, seen):
+    with agreeing(group, store, ledger, seen) as append:
         lease.check()
-        for manifest in group:
-            store.write(layout.manifest(manifest.tenant, manifest.table, manifest.batch), _body(manifest))
+        append()
     for manifest in group:
         _finish(manifest, store, ledger, vectors)
 
@@ -86,7 +86,8 @@ def commit_together(
 def _announce(manifest: Manifest, store: Store, ledger: Ledger) -> None:
     """Writes an intent. The lock is looked at after it: who took the lock before sees the intent, or is seen."""
     path = layout.intent(manifest.tenant, manifest.table, manifest.batch)
-    store.write(path, _body(manifest))
+    tip = TransactionLog(store, manifest.tenant, manifest.table).tip()
+    store.write(path, manifest.model_copy(update={"sequence": tip}).model_dump_json().encode())
     if manifest.collection is None or manifest.kind == "reembed":
         return
     try:
@@ -101,10 +102,6 @@ def check_free(collection: str, ledger: Ledger) -> None:
     if ledger.held([collection_lock(collection)])[0]:
         wanted = f"collection '{collection}' to be free"
         raise BusySourceError(wanted, "`ingestlab reembed` or `reconcile` at work on it", "This job waits its turn.")
-
-
-def _body(manifest: Manifest) -> bytes:
-    return manifest.model_dump_json().encode()
 
 
 def abandon(
@@ -198,10 +195,7 @@ def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | No
     The caller holds the batch's lock.
     """
     path = layout.intent(intent.tenant, intent.table, intent.batch)
-    manifest = layout.manifest(intent.tenant, intent.table, intent.batch)
-    if intent.decided_by and store.exists(intent.decided_by):
-        store.write(manifest, _body(intent))
-    if store.exists(manifest):
+    if _committed(intent, store):
         _finish(intent, store, ledger, vectors)
         return f"finished {intent.batch}"
     if intent.collection is not None:
@@ -215,7 +209,22 @@ def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | No
     return f"rolled back {intent.batch}"
 
 
-def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifest:
+def _committed(intent: Manifest, store: Store) -> bool:
+    """Whether the log has the commit; where another table's log has decided it, it gets its entry here."""
+    log = TransactionLog(store, intent.tenant, intent.table)
+    if log.find(intent.batch, after=intent.sequence) is not None:
+        return True
+    if not intent.decided_by:
+        return False
+    leader, batch = log_named(store, intent.decided_by)
+    if leader.find(batch) is None:
+        return False
+    if log.find(intent.batch) is None:
+        log.append(intent, log.tip(), decided=True)
+    return True
+
+
+def _manifest(plan: Plan, batch: Batch, lease: Lease) -> Manifest:
     target = plan.target
     return Manifest(
         batch=plan.batch,
@@ -224,7 +233,6 @@ def _manifest(plan: Plan, batch: Batch, ledger: Ledger, lease: Lease) -> Manifes
         table=target.table,
         pipeline=target.source.name,
         code=target.source.sha256,
-        sequence=ledger.next_sequence(target.tenant, target.table),
         committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         sources=batch.records,
         parts=batch.parts,

@@ -38,7 +38,7 @@ from ingestlab.formats.text import Text
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
-from ingestlab.lake.log import live_parts, load_manifest, manifests
+from ingestlab.lake.log import TransactionLog, live_parts, manifests
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import Vectors
@@ -127,7 +127,7 @@ def _ingest_into(
             with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
                 _process_and_publish(plan, contents, context, lease, progress)
         except Exception:
-            if manifest := load_manifest(store, layout.manifest(target.tenant, target.table, plan.batch)):
+            if manifest := TransactionLog(store, target.tenant, target.table).find(plan.batch):
                 progress.committed(manifest)  # what was published is never told as failed
             raise
 
@@ -266,9 +266,9 @@ def _tell_unchanged(
 ) -> None:
     """What the lake has already; what an earlier try of this run has committed, counts as its own."""
     progress.unchanged(same, target)
+    log = TransactionLog(context.store, target.tenant, target.table)
     for batch in sorted({r.batch for r in same if r.run == request.run}):
-        path = layout.manifest(target.tenant, target.table, batch)
-        progress.committed_before(load_manifest(context.store, path))
+        progress.committed_before(log.find(batch))
 
 
 def process_all(plan: Plan, context: Context, progress: ProgressTracker, task: Task = run) -> list[Receipt]:

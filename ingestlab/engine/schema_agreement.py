@@ -7,9 +7,10 @@ something new: so it is either what the manifests say, or not there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pyarrow import DataType
 from pyarrow.types import is_nested
@@ -22,7 +23,7 @@ from ingestlab.engine.task.nameless import clash
 from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import parse_type, readable, same_but_for_case
 from ingestlab.lake.ledger import Ledger, schema_lock
-from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts, manifests
 
 PATIENCE = 60.0  # seconds that a commit waits for others of its table, which need a moment each
 
@@ -64,8 +65,10 @@ class _After:
 
 
 @contextmanager
-def agreeing(group: Sequence[Manifest], store: Store, ledger: Ledger, seen: Seen | None = None) -> Iterator[None]:
-    """Keeps the columns of some tables as they are, while manifests are written that agree with them.
+def agreeing(
+    group: Sequence[Manifest], store: Store, ledger: Ledger, seen: Seen | None = None
+) -> Iterator[Callable[[], None]]:
+    """Keeps the columns of some tables as they are, while entries are written that agree with them: by what it gives.
 
     Args:
         group: What is about to be written.
@@ -79,14 +82,23 @@ def agreeing(group: Sequence[Manifest], store: Store, ledger: Ledger, seen: Seen
     with_rows = [m for m in group if m.parts or m.replaced]
     with ledger.lease() as gate:
         gate.wait_for((schema_lock(m.tenant, m.table) for m in with_rows), PATIENCE)
+        tips = [TransactionLog(store, m.tenant, m.table).tip() for m in group]  # before the columns are looked up
         found = [(m.tenant, m.table, _after(m, seen, store, ledger)) for m in with_rows]
         for tenant, table, after in found:
             if after.changed:
                 ledger.forget_schema(tenant, table)
         gate.check()
-        yield
+        alone: set[tuple[str, str]] = set()  # tables into which nobody else has committed meanwhile
+
+        def append() -> None:
+            for i, (manifest, tip) in enumerate(zip(group, tips, strict=True)):
+                log = TransactionLog(store, manifest.tenant, manifest.table)
+                entry = log.append(manifest, tip, partial(_agree, manifest, seen), decided=i > 0)
+                alone.update({(log.tenant, log.table)} if entry.sequence == tip + 1 else ())
+
+        yield append
         for tenant, table, after in found:
-            if after.schema is not None:
+            if after.schema is not None and (tenant, table) in alone:
                 ledger.keep_schema(tenant, table, after.schema.to_json())
 
 
@@ -129,6 +141,12 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
         raise BusySourceError(wanted, got, "The job begins again.")
+
+
+def _agree(manifest: Manifest, seen: Seen | None, other: Manifest) -> None:
+    """Compare the columns of a commit with those of one that came in between: its writer did not wait for ours."""
+    if other.parts:
+        _check(manifest, of_manifest(manifest), of_manifest(other), seen)
 
 
 def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:

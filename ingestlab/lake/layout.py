@@ -86,13 +86,38 @@ def intent(tenant: str, name: str, batch: str) -> str:
     return f"{intents(tenant, name)}/{batch}.json"
 
 
+def logs(tenant: str = "", name: str = "") -> str:
+    """Folder of the logs: of all tables, or of one."""
+    return "/".join(p for p in (_OWN, "log", tenant, name) if p)
+
+
+def entries(tenant: str, name: str, number: int) -> str:
+    """Folder of the hundred entries of a table's log among which a number is."""
+    return f"{logs(tenant, name)}/{number // 100:08d}"
+
+
+def entry(tenant: str, name: str, number: int) -> str:
+    """File that makes a commit published."""
+    return f"{entries(tenant, name, number)}/{number:010d}.json"
+
+
+def checkpoints(tenant: str, name: str) -> str:
+    """Folder of the checkpoints of a table's log."""
+    return f"{logs(tenant, name)}/checkpoints"
+
+
+def checkpoint(tenant: str, name: str, number: int) -> str:
+    """File with all that is live after an entry."""
+    return f"{checkpoints(tenant, name)}/{number:010d}.parquet"
+
+
 def manifests(tenant: str = "", name: str = "") -> str:
-    """Folder of the manifests: of all tables, or of one."""
+    """Folder of the manifests that versions before 0.2 wrote: of all tables, or of one."""
     return "/".join(p for p in (_OWN, "manifests", tenant, name) if p)
 
 
 def manifest(tenant: str, name: str, batch: str) -> str:
-    """File that makes a batch published."""
+    """File that made a batch published before 0.2; since then, the name of a commit in `decided_by`."""
     return f"{manifests(tenant, name)}/{batch}.json"
 
 

@@ -193,10 +193,6 @@ class Ledger:
         if rows:
             self._client.hset(key, mapping=rows)
 
-    def next_sequence(self, tenant: str, table: str) -> int:
-        """A number larger than that of every commit of the table before."""
-        return int(self._client.incr(self._index(tenant, table) + ":seq"))
-
     def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[Manifest]]) -> bool:
         """Builds the index of a table from its manifests, unless it stands; True if it did.
 
@@ -242,7 +238,6 @@ class Ledger:
             pipe.delete(key)
             if rows:
                 pipe.hset(key, mapping=rows)
-            pipe.set(key + ":seq", ordered[-1].sequence if ordered else 0)
             pipe.execute()
 
     def _server(self) -> bytes:

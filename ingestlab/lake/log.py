@@ -1,21 +1,160 @@
-"""What the manifests of a table say: which commits there were, and which files live."""
+"""The log of a table: numbered entries, one a commit, of which each can be created once only.
+
+An entry is a :class:`Manifest` in a file named by its number. The store refuses to create a name twice (a link on
+a disk, a conditional put on an object store), so it alone decides the order of commits. Who commits reads the tip,
+and tries the next number; where another commit has it, that one is read, and if the two do not exclude each other
+the next number is tried. Redis has no say in it.
+
+    log = TransactionLog(store, tenant, table)
+    base = log.tip()                       # before the locks are checked for the last time
+    entry = log.append(manifest, base)     # the moment of the commit; raises if a later entry excludes it
+    log.find(batch, after=intent.sequence) # was that batch committed? An intent's `sequence` is the tip before it
+
+Versions before 0.2 wrote manifests without numbers, named by their batches. They are the beginning of the log;
+the first entry gets the number after the largest `sequence` of theirs.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.archive_uri import container
+from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
 from ingestlab.core.models import Manifest, Part
+from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 
 
+@dataclass(frozen=True)
+class TransactionLog:
+    """The log of one table.
+
+    Args:
+        store: The lake.
+        tenant: Whose table it is.
+        table: Its name.
+    """
+
+    store: Store
+    tenant: str
+    table: str
+
+    def tip(self) -> int:
+        """The number of the last entry; 0 if there is none."""
+        numbers = self._numbers()
+        return numbers[-1] if numbers else max((m.sequence for m in self._unnumbered()), default=0)
+
+    def append(
+        self,
+        manifest: Manifest,
+        base: int,
+        agree: Callable[[Manifest], None] = lambda _entry: None,
+        *,
+        decided: bool = False,
+    ) -> Manifest:
+        """Write a commit under the next free number.
+
+        Args:
+            manifest: The commit.
+            base: The tip that the commit has seen; every later entry is checked against it.
+            agree: Is given each of these entries, and raises if the commit may not follow it.
+            decided: Another table's entry has decided that the commit stands, whatever came in between.
+
+        Returns:
+            The manifest with its number.
+
+        Raises:
+            LostLeaseError: Another job has committed the batch, or sources or replaced files of it.
+            BusySourceError: The collection was made anew meanwhile.
+        """
+        number = base + 1
+        while True:
+            entry = manifest.model_copy(update={"sequence": number})
+            if self.store.create(layout.entry(self.tenant, self.table, number), entry.model_dump_json().encode()):
+                return entry
+            other = self._entry(number)
+            if (other.batch, other.owner) == (manifest.batch, manifest.owner):
+                return other  # the answer to an earlier try was lost
+            if not decided:
+                check_compatible(manifest, other)
+                agree(other)
+            number += 1
+
+    def find(self, batch: str, after: int = 0) -> Manifest | None:
+        """The commit of a batch, among the entries after a number; None if it was not committed.
+
+        The latest entries are looked at first. A manifest without number is found whatever the number.
+        """
+        paths = [layout.entry(self.tenant, self.table, number) for number in reversed(self._numbers(after))]
+        texts = zip(paths, self.store.read_files(paths), strict=True)
+        mine = (_parsed(self.store, path, text) for path, text in texts if text and batch.encode() in text)
+        entry = next((manifest for manifest in mine if manifest.batch == batch), None)
+        return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
+
+    def history(self) -> list[Manifest]:
+        """All commits that the lake remembers, oldest first."""
+        paths = [layout.entry(self.tenant, self.table, number) for number in self._numbers()]
+        return [*self._unnumbered(), *self._load(paths)]
+
+    def _entry(self, number: int) -> Manifest:
+        path = layout.entry(self.tenant, self.table, number)
+        return _parsed(self.store, path, self.store.read(path))
+
+    def _numbers(self, after: int = 0) -> list[int]:
+        """The numbers of the entries after one, ascending."""
+        names = self.store.children(layout.logs(self.tenant, self.table))
+        folders = [
+            f"{layout.logs(self.tenant, self.table)}/{n}" for n in names if n.isdigit() and int(n) >= after // 100
+        ]
+        files = [name.removesuffix(".json") for folder in folders for name in self.store.children(folder)]
+        return sorted(int(name) for name in files if name.isdigit() and int(name) > after)
+
+    def _unnumbered(self) -> list[Manifest]:
+        """The manifests that versions before 0.2 wrote, oldest first."""
+        folder = layout.manifests(self.tenant, self.table)
+        paths = [f"{folder}/{name}" for name in self.store.children(folder) if name.endswith(".json")]
+        return sorted(self._load(paths), key=lambda manifest: manifest.sequence)
+
+    def _load(self, paths: list[str]) -> Iterator[Manifest]:
+        texts = zip(paths, self.store.read_files(paths), strict=True)
+        return (_parsed(self.store, path, text) for path, text in texts if text is not None)
+
+
+def check_compatible(mine: Manifest, other: Manifest) -> None:
+    """Raise if a commit cannot follow one that it has not seen.
+
+    Raises:
+        LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
+        BusySourceError: One makes a collection anew that the other adds to.
+    """
+    sources = _locked(mine) & _locked(other)
+    if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
+        what = next(iter(sorted(sources)), f"batch {mine.batch}")
+        got = f"a commit of {what} by another job, entry {other.sequence} of table {mine.table}"
+        raise LostLeaseError("to hold the locks of all sources", got, "The job starts again from its sources.")
+    if "reembed" in (mine.kind, other.kind) and mine.collection and other.collection:
+        wanted = f"collection '{mine.collection['name']}' to be free"
+        raise BusySourceError(wanted, f"entry {other.sequence} of table {mine.table}", "This job waits its turn.")
+
+
+def _locked(manifest: Manifest) -> set[str]:
+    """The sources of a commit as they are locked: an archive and all its members are one."""
+    return {bare(container(record.uri)) for record in manifest.sources}
+
+
+def tables_of(store: Store) -> list[tuple[str, str]]:
+    """Tenant and name of every table with a commit, sorted."""
+    homes = (layout.logs(), layout.manifests())
+    found = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
+    return sorted(found)
+
+
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
-    """All manifests of a table, oldest first."""
-    paths = [path for path in store.walk(layout.manifests(tenant, table)) if path.endswith(".json")]
-    texts = zip(paths, store.read_files(paths), strict=True)
-    return sorted((_parsed(store, path, text) for path, text in texts if text is not None), key=lambda m: m.sequence)
+    """All commits of a table, oldest first."""
+    return TransactionLog(store, tenant, table).history()
 
 
 def load_manifest(store: Store, path: str) -> Manifest | None:
@@ -27,6 +166,12 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     return _parsed(store, path, text)
+
+
+def log_named(store: Store, path: str) -> tuple[TransactionLog, str]:
+    """The log and the batch that `decided_by` names."""
+    tenant, table, name = path.split("/")[-3:]
+    return TransactionLog(store, tenant, table), name.removesuffix(".json")
 
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:

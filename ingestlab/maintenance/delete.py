@@ -26,8 +26,7 @@ from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import emptied
 from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock, source_lock
-from ingestlab.lake.log import manifests, sorted_out
-from ingestlab.maintenance.reconcile import tables_of
+from ingestlab.lake.log import manifests, sorted_out, tables_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import latest
 
@@ -150,7 +149,7 @@ def _delete(uris: Sequence[str], where: tuple[str, str], context: Context) -> De
         with all_or_nothing(*where, batch, store, ledger, lease, vectors):
             code = _code(history[-1].pipeline, context)
             left = without(gone, batch, where, code, history, context.cluster, context.settings)
-            commit(_manifest(gone, batch, where, left, history, context, lease), store, ledger, lease, vectors)
+            commit(_manifest(gone, batch, where, left, history, lease), store, ledger, lease, vectors)
     counts = [_rows(old) - _rows(new) for old, new in zip(sorted_out(left.old, *where), _new(left), strict=True)]
     return Deleted(where[1], tuple(gone), *counts)
 
@@ -178,7 +177,6 @@ def _manifest(
     where: tuple[str, str],
     left: Left,
     history: Sequence[Manifest],
-    context: Context,
     lease: Lease,
 ) -> Manifest:
     now = datetime.now(UTC)
@@ -191,7 +189,6 @@ def _manifest(
         table=where[1],
         pipeline=last.pipeline,
         code=last.code,
-        sequence=context.ledger.next_sequence(*where),
         committed_at=now.isoformat(timespec="milliseconds"),
         sources=(*(emptied(uri, run, batch) for uri in gone), *_bereft(gone, history)),
         parts=left.rows,

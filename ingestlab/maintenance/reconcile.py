@@ -11,7 +11,7 @@ from ingestlab.engine.commit import settle
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Ledger, batch_lock, collection_lock, source_lock
-from ingestlab.lake.log import everything, live_parts, live_states, load_manifest, manifests
+from ingestlab.lake.log import everything, live_parts, live_states, load_manifest, manifests, tables_of
 from ingestlab.sinks.milvus.commit import Vectors, latest
 
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -130,10 +130,3 @@ def _intents(store: Store) -> Iterator[Manifest]:
 
 def _load_all(store: Store, paths: Iterable[str]) -> Iterator[Manifest]:
     return (m for path in list(paths) if (m := load_manifest(store, path)))
-
-
-def tables_of(store: Store) -> list[tuple[str, str]]:
-    """Tenant and name of every table that has a manifest, sorted."""
-    folder = layout.manifests()
-    steps = (p[len(folder) + 1 :].split("/") for p in store.walk(folder))
-    return sorted({(s[0], s[1]) for s in steps if len(s) > 2})

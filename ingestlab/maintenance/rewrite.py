@@ -220,7 +220,6 @@ class _Work:
             table=table,
             pipeline=last.pipeline,
             code=last.code,
-            sequence=self._context.ledger.next_sequence(tenant, table),
             committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             sources=(),
             parts=parts,

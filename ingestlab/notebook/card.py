@@ -15,6 +15,7 @@ from ingestlab import stack
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError
 from ingestlab.core.settings import Settings
+from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
 from ingestlab.queue.rq.listeners import QueueState, queues
@@ -71,19 +72,12 @@ class Card:
 
     def html(self) -> str:
         """The card as HTML."""
-        where = page.faint("embedded stack" if self.embedded else "servers of the settings")
+        rows = [
+            (name, value, note, note in ("does not answer", "cannot be read") or note.endswith("no worker"))
+            for name, value, note in self._rows()
+        ]
         pages = {"Ingest": self.ingest, "Dask dashboard": self.dashboard}
-        to = " &nbsp; ".join(page.link(address, name) for name, address in pages.items() if address)
-        rows: dict[str, str] = {}
-        for name, value, note in self._rows():
-            bad = note in ("does not answer", "cannot be read") or note.endswith("no worker")
-            mark = page.coloured("●", page.BAD if bad else page.GOOD) if note else ""
-            rows[name] = f"{page.code(value)} &nbsp;{mark} {page.faint(note)}"
-        return page.box(
-            page.title(f"<b>ingestlab</b> &nbsp;{where}", to),
-            page.facts(rows),
-            page.line(self.trouble, page.BAD) if self.trouble else "",
-        )
+        return render("notebook/templates/card.html", card=self, pages=pages, rows=rows)
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """Name, value, and what is to be said about it."""

@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 COLOURS = ("#3f87c6", "#d8823a", "#2f9e6e", "#b5619f", "#8a8d3b")  # one a line, readable on white and on black
 PANELS, BARS, ROWS = 3, 10, 10  # measures, groups and rows that are shown
 WIDTH = 7.2  # inches, as much as a notebook beside the dashboard has; a wider one is shrunk, and its letters with it
-_INK = "#010203"  # stands for the text's colour until the drawing is text
+_INK = "#808080"  # of lines, readable on white and on black; text, which matplotlib leaves black, takes the page's
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ingestlab",
     "font.family": "sans-serif",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
     "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
 }
 
 
@@ -136,11 +132,11 @@ def _short(value: float) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """The drawing as text that takes the colour of the text around it."""
+    """The drawing as SVG whose letters take the colour of the text around it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return "<div>" + text[text.index("<svg") :].replace(_INK, "currentColor") + "</div>"
+    return f"<div style='fill:currentColor'>{text[text.index('<svg') :]}</div>"
 
 
 def _is_number(column: pd.Series[Any]) -> bool:

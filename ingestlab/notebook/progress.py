@@ -15,11 +15,11 @@ from textwrap import shorten
 
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import FIRST_FAILURES, Outcome, Progress
+from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.queue.rq.results import RunResult
 
 _TELLING = ("retrying", "processing")  # states whose note says more
-_STAGES = ("queued", "fetching", "processing", "committing", "finished")
 _WINDOW = 5.0  # seconds over which a rate is taken
 _RULES = 4
 _LONGEST = 300  # characters of an error
@@ -60,18 +60,15 @@ class View:
     def html(self) -> str:
         """As HTML."""
         p = self.progress
-        ended = p.state in ("finished", "failed")
-        colour = page.BAD if p.state == "failed" else page.GOOD if ended else page.ACCENT
-        counts = [page.coloured(text, page.BAD) if text.endswith(" failed") else text for text in self._counts()]
-        files = f"{p.files_done:,} of {page.many(p.files, 'file')}" if not ended else page.many(p.files, "file")
-        stages = _stages(p, colour) if self.known else page.faint("not known")
-        return page.box(
-            page.title(stages, page.faint(" · ".join(self._times()))),
-            page.bar(1 - p.failed / max(1, p.files) if p.state == "finished" else 1.0 if ended else p.share, colour),
-            f"<div style='font-variant-numeric:tabular-nums'>{' · '.join([files, *counts])}</div>",
-            *(_failure(o) for o in self._failures()),
-            *(page.line(note, page.BAD if p.state == "retrying" and note == p.note else "") for note in self._notes()),
-            f"<div style='font-size:85%'>{page.faint('run')} {page.code(self.run)}</div>",
+        every = page.many(p.files, "file")
+        return render(
+            "notebook/templates/run.html",
+            view=self,
+            files=every if p.state in ("finished", "failed") else f"{p.files_done:,} of {every}",
+            counts=self._counts(),
+            times=self._times(),
+            failures=[_failure(outcome) for outcome in self._failures()],
+            notes=self._notes(),
         )
 
     def _failures(self) -> tuple[Outcome, ...]:
@@ -117,7 +114,7 @@ class Watcher:
         self._began = self._asked = time.monotonic()
         self._past: deque[tuple[float, Progress]] = deque()
         self._view = View(run, Progress())
-        self._screen = _screen()
+        self._screen = _screen(self._view)
 
     def __call__(self, progress: Progress) -> None:
         """Shows where the run is now."""
@@ -158,10 +155,10 @@ class Watcher:
         return rate, seconds * (1 - now.share) / now.share if moving and seconds > 1 else None
 
 
-def _screen() -> Callable[[View, bool], None]:
+def _screen(first: View) -> Callable[[View, bool], None]:
     """Where views are shown: a display of the notebook, a line of the terminal, or nowhere."""
     if page.shell() is not None:
-        handle = page.show(page.box("queued"), "queued")
+        handle = page.show(first.html(), "queued")
         return lambda view, _last: handle.update(page.bundle(view.html(), view.plain()), raw=True)
     if not sys.stdout.isatty():
         return lambda _view, _last: None
@@ -174,17 +171,6 @@ def _screen() -> Callable[[View, bool], None]:
     return write
 
 
-def _stages(p: Progress, colour: str) -> str:
-    """The way of a run, with the stage that it is in."""
-    if p.state in ("finished", "failed", "retrying"):
-        return f"<b style='color:{page.BAD if p.state == 'retrying' else colour}'>{p.state}</b>"
-    steps = [
-        f"<b style='color:{colour}'>{stage}</b>" if stage == p.state else f"<span style='opacity:.45'>{stage}</span>"
-        for stage in _STAGES[:-1]
-    ]
-    return " <span style='opacity:.45'>&rsaquo;</span> ".join(steps)
-
-
 def _elapsed(seconds: float | None) -> str:
     """What has passed: tenths tell short runs apart."""
     if seconds is None:
@@ -192,12 +178,11 @@ def _elapsed(seconds: float | None) -> str:
     return f"{max(0.1, seconds):.1f} s" if seconds < 9.95 else page.duration(seconds)
 
 
-def _failure(outcome: Outcome) -> str:
+def _failure(outcome: Outcome) -> tuple[str, str, str]:
+    """The file, why it failed, and what to do."""
     error = outcome.exception()
-    fix = getattr(error, "fix", "")
     why = shorten(f"expected {error.expected}; got {error.got}", _LONGEST, placeholder=" …") if error else ""
-    do = f"<div style='padding-left:1.3em'>{page.faint('→ ' + fix)}</div>" if fix else ""
-    return f"<div>{page.coloured('✗', page.BAD)} {page.code(label(outcome.uri))} {page.faint(why)}</div>{do}"
+    return label(outcome.uri), why, error.fix if error else ""
 
 
 def _ending(result: RunResult) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from textwrap import fill
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from ingestlab.analytics.lake import Table
 from ingestlab.core.errors import IngestError
+from ingestlab.core.templates import render
 from ingestlab.notebook import page
 
 _COLUMNS = 12  # that are shown; a table may have thousands
@@ -34,21 +34,13 @@ class LabTable(Table):
 
     def _repr_html_(self) -> str:
         schema = self._schema()
-        columns = [
-            f"{escape(field.name)} <span style='opacity:.6'>{escape(_type(field.type))}</span>"
-            for field in schema[:_COLUMNS]
-        ]
-        more = [page.faint(f"and {len(schema) - _COLUMNS} more")] if len(schema) > _COLUMNS else []
-        ways = " ".join(page.code(f".{name}()") for name in ("pandas", "dask", "polars", "duckdb"))
-        return page.box(
-            page.title(f"<b>{escape(self.name)}</b> &nbsp;{page.faint(self._size())}", ways),
-            page.facts(
-                {
-                    "columns": ", ".join([*columns, *more]),
-                    "last run": escape(self._last()),
-                    "path": page.code(self.path),
-                }
-            ),
+        return render(
+            "notebook/templates/table.html",
+            table=self,
+            size=self._size(),
+            columns=[(field.name, _type(field.type)) for field in schema[:_COLUMNS]],
+            more=len(schema) - _COLUMNS,
+            last=self._last(),
         )
 
     def _size(self) -> str:

@@ -111,7 +111,7 @@ class Embedding:
     run's rules as ``embedding:no text``. A row of which no vector can be made is a reject: the model raises for it
     (``embed:ValueError``), or gives NaN (``embed:nan``) or zeros, which have no direction (``embed:zero``, where
     vectors are normalised or compared by COSINE); so is one whose key is null or that of another row of its file
-    (``vector:key``), or whose text or payload no field can hold (``vector:too long``). See docs/embeddings.md.
+    (``vector:key``), or whose text or payload no field can hold (``vector:too long``): docs/reference/embeddings.md.
 
     Attributes:
         source: The column that holds the texts (or the bytes of images), or ``"file"``: the source file itself.

@@ -2,126 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.aggregates import ALL, BY_KIND, Tally
 from support.direct import compare
-from support.lake import Crash, Fragile, Fuse, Inline
+from support.lake import Crash, Fuse
 from support.selection import examples
-from test_replay import Mendable
 from typer.testing import CliRunner
 
 from ingestlab import TerminalError, TransientError
 from ingestlab.analytics import aggregate_reader as summaries
-from ingestlab.analytics.aggregate_reader import AggregateReader
-from ingestlab.analytics.lake import Lake
 from ingestlab.cli import app
 from ingestlab.engine.commit import settle
 from ingestlab.engine.dry_run import try_pipeline
-from ingestlab.engine.ingest import Context
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, live_states, load_manifest, manifests
-from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
-from ingestlab.pipeline.catalog import Catalog, load
 
 FIRST = [1, 2, 13, 4, 5000, 3700]
 SECOND = [7, 8, 9, 13, 2000, 10]
-START = """
-from ingestlab import Aggregate, Csv, Pipeline
-import pandera.pandas as pa
-
-def clean(df):
-    n = df["n"]
-    kind = n - n // 3 * 3
-    df = df.assign(
-        even=n // 2 * 2 == n,
-        kind=kind.mask(kind == 2),
-        x=(n / 7).mask(kind == 1),
-        at=(n * 1000).astype("timestamp[s][pyarrow]"),
-    )
-    return df[df["n"] != 13]
-
-Small = pa.DataFrameSchema({"n": pa.Column(checks=pa.Check.lt(1000))})
-
-PIPELINE = Pipeline(
-    reader=Csv(columns={"n": "int64", "word": "string"}),
-    clean=clean,
-    contract=Small,
-    partition_by="even",
-    max_reject_ratio=1,
-    write_disposition="DISPOSITION",
-    aggregates={AGGREGATES},
-)
-"""
-BY_KIND = """
-    "by_kind": Aggregate(
-        by=["kind", "even", "at:hour"],
-        measures={
-            "rows": "count", "known": ("x", "count"), "sum": ("n", "sum"), "total": ("x", "sum"), "mean": ("x", "mean"),
-            "least": ("word", "min"), "greatest": ("n", "max"), "spread": ("n", "std"), "words": ("word", "distinct"),
-            "middle": ("n", "median"), "first": ("word", "first", "at"), "last": ("x", "last", "at"),
-        },
-    ),
-"""
-ALL = '"all": Aggregate(measures={"rows": "count", "sum": ("n", "sum"), "words": ("word", "distinct")}),'
-
-
-class Tally(Mendable):
-    """A world whose pipeline has aggregates."""
-
-    def __init__(self, folder: Path, redis_url: str, disposition: str = "append", **options: Any) -> None:
-        super().__init__(folder, redis_url, disposition, **options)
-        self.disposition = disposition
-        self.declare(BY_KIND + ALL)
-
-    def declare(self, aggregates: str) -> None:
-        text = START.replace("DISPOSITION", self.disposition).replace("AGGREGATES", aggregates)
-        (self.folder / "pipelines" / "small.py").write_text(text)
-
-    @property
-    def lake(self) -> Lake:
-        return Lake(self.settings)
-
-    @property
-    def aggregates(self) -> dict[str, Any]:
-        return dict(load(Catalog.read(self.settings).named("small")).aggregates)
-
-    def compact(self, fuse: Fuse | None = None) -> None:
-        store, ledger = (Fragile(self.store, fuse), Fragile(self.ledger, fuse)) if fuse else (self.store, self.ledger)
-        compact("small", Context(self.settings, store, ledger, Inline()))  # type: ignore[arg-type]
-
-    def check(self, uris: Sequence[str]) -> None:
-        super().check(uris)
-        self.check_answers()
-        assert self.parts_without_states() == []
-
-    def check_answers(self) -> None:
-        table = self.lake.table("small").arrow()
-        for name, aggregate in self.aggregates.items():
-            result = AggregateReader(self.store, self.settings, "default", "small").read(name)
-            compare(result, table, aggregate)
-
-    def parts_without_states(self) -> list[tuple[str, str]]:
-        history = manifests(self.store, "default", "small")
-        have = {s.target for s in live_states(history)}
-        parts = [p.target for p in live_parts(history) if "__" not in p.target]
-        return [
-            (name, part)
-            for name, aggregate in self.aggregates.items()
-            for part in parts
-            if layout.states_of("default", "small", name, aggregate.code, part) not in have
-        ]
-
-    def state_files(self) -> list[str]:
-        return [p for p in self.store.walk("tables") if "__" in p and "__rejects" not in p]
 
 
 @pytest.fixture
@@ -217,6 +120,7 @@ def steps(world, work, at, after):
     return False
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["append", "replace", "compact"])
 def test_a_crash_at_any_step_leaves_the_answers_right(tmp_path_factory, redis_url, kind, after):

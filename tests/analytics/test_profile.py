@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, Fuse, Inline, World
+from support.replay import Mendable, filled
 from support.selection import examples
-from test_replay import Mendable, filled
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles import files as profiling
@@ -373,7 +373,7 @@ def test_parts_without_a_profile_are_read(world):
     first = manifests(world.store, "default", "small")[0]
     before = seen_in(world).now
     old = first.model_copy(update={"profile": ()}).model_dump_json().encode()
-    world.store.write(layout.manifest("default", "small", first.batch), old)
+    world.store.write(layout.entry("default", "small", first.sequence), old)
     found = now_agrees(world, read=2)
     assert {n: s["count"] for n, s in found.now["columns"].items()} == {
         n: s["count"] for n, s in before["columns"].items()

@@ -263,6 +263,21 @@ def test_a_notebook_shows_the_pictures_of_the_hits(pictures):
     assert "<b>" not in page
 
 
+def test_names_beside_pictures_are_escaped_and_long_tables_cut(pictures):
+    evil = "<script>alert(1)</script>"
+    hits = SearchResult.of(
+        pictures.rename(columns={"note": evil}).set_index(pictures["note"], drop=False), pictures._gallery
+    )
+    page = hits._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert not {"<script>", "<b>"} & set(page.split(">"))
+    assert evil not in page
+    with pd.option_context("display.max_rows", 1):
+        assert len(shown(hits._repr_html_())) == 1
+    with pd.option_context("display.notebook_repr_html", False):
+        assert hits._repr_html_() is None
+
+
 def test_hits_are_a_frame_whatever_is_done_with_them(pictures):
     two = pictures[pictures["note"].isin(["<b>", "c"])]
     assert isinstance(two, SearchResult)

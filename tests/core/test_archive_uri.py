@@ -275,6 +275,7 @@ def test_another_try_of_the_same_run_tells_the_same(world):
 # Crashes
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 def test_a_crash_at_any_step_keeps_one_version_of_every_row(tmp_path_factory, redis_url, after, mend):
@@ -393,7 +394,7 @@ def test_compact_profile_and_a_lost_index_go_on(world):
     world.ingest([world.pack(NEXT)], run="r2")
     world.ingest([world.pack(FIRST, "y.zip")], run="r3")
     compact("small", Context(world.settings, world.store, world.ledger, Inline()))
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert ends(world.ingest([world.pack(NEXT)], run="r4")) == dict.fromkeys(NEXT, "unchanged")
     world.ingest([world.pack({"d.csv": [7]})], run="r5")
     world.check_all()
@@ -411,13 +412,13 @@ def test_an_archive_of_old_stays_unchanged_and_is_replaced_by_its_members(tmp_pa
     uri = world.send(text([1, 2, 13]))
     world.expected[uri] = [1, 2, 13]
     world.ingest([uri])
-    for path in world.store.walk(layout.manifests()):
+    for path in world.store.walk(layout.logs()):
         old = json.loads(world.store.read(path))
         for record in old["sources"]:
             del record["members"], record["whole"]
         world.store.write(path, json.dumps(old).encode())
         assert Manifest.model_validate(old).sources[0].whole
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     world.edit(f"({CSV})", f'Archive(reader={CSV}, members="*.csv")')
     assert ends(world.ingest([uri], run="r2")) == {"x.zip": "unchanged"}
     assert [o.error["fix"][:18] for o in world.replay().outcomes] == ["Ingest the archive"]

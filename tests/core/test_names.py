@@ -7,7 +7,7 @@ import os
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from test_fetch import quick, record
+from support.fetching import quick, record
 
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import Source
@@ -95,7 +95,7 @@ def test_keys_of_s3(bucket, s3, asked, come, glob):
 
 
 def test_a_name_that_exists_brings_its_own_bytes(bucket, s3, tmp_path):
-    from test_fetch import get
+    from support.fetching import get
 
     settings, store = quick(storage_options={"s3": s3}), LocalStore(str(tmp_path))
     for key in ("a[1].csv", "what?.csv", "a*b.csv", "e?/[1].csv", "%41.csv", "#1.csv"):

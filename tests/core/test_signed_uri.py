@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fetching import one, quick
 from support.recording import CUT, Recorder, answer
 from support.servers import Server
-from support.workers import CONTENT, ONCE, until
-from test_fetch import one, quick
+from support.workers import CONTENT, ONCE, PATIENCE, until
 
 from ingestlab.core.access import check, shown
 from ingestlab.core.errors import TerminalError
@@ -196,11 +196,11 @@ def test_the_same_object_signed_anew_is_unchanged_and_nothing_has_its_signature(
         gone = files.url(f"/files/gone.csv?token={S}")
         packed = files.url(f"/files/p.tar?token={S}")
         one = ready.submit(first, bad, gone)
-        result = one.wait(30)
+        result = one.wait(PATIENCE)
         assert [o.status for o in result.outcomes] == ["committed", "committed", "failed"]
-        assert ready.submit(packed, pipeline="packed").wait(30).count("committed") == 1
-        assert ready.submit(packed + "anew", pipeline="packed").wait(30).count("unchanged") == 1
-        assert [o.status for o in ready.submit(again).wait(30).outcomes] == ["unchanged"]
+        assert ready.submit(packed, pipeline="packed").wait(PATIENCE).count("committed") == 1
+        assert ready.submit(packed + "anew", pipeline="packed").wait(PATIENCE).count("unchanged") == 1
+        assert [o.status for o in ready.submit(again).wait(PATIENCE).outcomes] == ["unchanged"]
     uri = files.url("/files/plain-s.csv?part=1")
     assert result.outcomes[0].uri == uri
     assert ready.rows(uri) == ONCE

@@ -56,7 +56,7 @@ def test_the_same_again_is_unchanged(world):
 def test_a_lost_index_is_built_again_from_the_manifests(world):
     uris = [world.put("a.csv", FIRST)]
     world.ingest(uris)
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert world.ingest(uris, run="r2").outcomes[0].status == "unchanged"
     world.check(uris)
 
@@ -78,6 +78,7 @@ def test_content_that_comes_back_is_appended_again(world):
     assert world.rows("small")[uri].total() == 3 + 4 + 3
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile", "both", "neighbour"])
 def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, redis_url, after, mend):
@@ -100,6 +101,7 @@ def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, 
     assert crashes > 8
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 def test_a_crash_while_replacing_keeps_one_version_of_every_row(tmp_path_factory, redis_url, after, mend):
@@ -195,16 +197,16 @@ def test_a_job_that_lost_its_locks_publishes_nothing(world):
         def guard(self, function):
             def guarded(*args, **options):
                 if args and str(args[0]).startswith("_ingestlab/intents"):
-                    for key in world.ledger._client.scan_iter("*lock:source*"):
-                        world.ledger._client.set(key, "another job")
+                    for key in world.redis.scan_iter("*lock:source*"):
+                        world.redis.set(key, "another job")
                 return function(*args, **options)
 
             return guarded
 
     with pytest.raises(LostLeaseError):
         world.ingest([uri], Thief())
-    for key in world.ledger._client.scan_iter("*lock:*"):
-        world.ledger._client.delete(key)
+    for key in world.redis.scan_iter("*lock:*"):
+        world.redis.delete(key)
     assert reconcile(world.store, world.ledger).settled
     assert world.rows("small")[uri].total() == 0
 

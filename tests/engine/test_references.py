@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.lake import Crash, Fragile, Fuse, Inline, World
 from support.selection import examples
 from support.servers import Server
+from support.workers import PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError, TerminalError
@@ -141,7 +142,7 @@ def test_the_reference_is_part_of_the_batch_so_that_no_part_of_another_comes_und
     batches = {m.batch for m in manifests(world.store, "default", "small")}
     for place in ("tables", "_ingestlab"):
         world.store.delete(place)
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     world.names([50])
     world.ingest([uri])
     assert not batches & {m.batch for m in manifests(world.store, "default", "small")}
@@ -170,7 +171,7 @@ def test_what_is_lost_is_downloaded_again(world, lost):
     if lost == "raw":
         world.store.delete("raw")
     else:
-        world.ledger._client.flushdb()
+        world.redis.flushdb()
     b = world.put("b.csv", SECOND)
     assert world.ingest([b], run="r2").outcomes[0].status == "committed"
     assert all(world.store.exists(f.path) for f in manifests(world.store, "default", "small")[-1].references.values())
@@ -342,6 +343,7 @@ def test_parameters_that_need_nothing_are_no_references(clean):
 # Crashes
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile"])
 @pytest.mark.parametrize("disposition", ["append", "replace"])
@@ -403,6 +405,7 @@ def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_
     world.check(sorted(world.expected))
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_replay_looks_rejects_up_in_the_mended_reference_whatever_dies(tmp_path_factory, redis_url, after):
     crashes = 0
@@ -515,6 +518,7 @@ def reads(client: Client) -> dict[str, int]:
     return client.run(count)
 
 
+@pytest.mark.slow("long work")
 def test_each_dask_worker_reads_a_reference_once_for_all_tasks(tmp_path, redis_url, stack):
     """On the stack's cluster, whose workers are processes: many partitions, two jobs, one read a process."""
     world = Looking(tmp_path, redis_url)
@@ -563,7 +567,7 @@ def expected(folder: Path, months: Sequence[int]) -> pd.DataFrame:
 def february(stack: Settings) -> tuple[RunResult, pd.DataFrame]:
     """How the stack ingested a month, and what plain pandas makes of it."""
     uri = f"{stack.samples.rstrip('/')}/flights/flights-2013-02.csv"
-    result = submit([uri], pipeline="flights_weather", settings=stack).wait(60)
+    result = submit([uri], pipeline="flights_weather", settings=stack).wait(PATIENCE)
     assert result.count("committed") == 1, result.outcomes
     return result, expected(stack.home / "samples", [2])
 

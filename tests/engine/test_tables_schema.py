@@ -20,7 +20,8 @@ from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.engine.ingest import Context, ingest
-from ingestlab.lake.log import manifests
+from ingestlab.lake import layout
+from ingestlab.lake.log import TransactionLog, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.rewrite import Rewritten, rewrite
 from ingestlab.notebook.tables import LabTable
@@ -451,6 +452,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
     assert "string in column 'v'" in shop.refused({"a.csv": "id,v\n1,7\n"})
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_step_of_a_rewriting_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, redis_url: str, after: bool
@@ -500,7 +502,7 @@ def test_tables_of_earlier_versions_are_read_and_rewritten(shop: Shop) -> None:
 def _forget(shop: Shop, table: str = "p") -> None:
     for manifest in manifests(shop.store, "default", table):
         body = manifest.model_copy(update={"types": {}}).model_dump_json().encode()
-        shop.store.write(f"_ingestlab/manifests/default/{table}/{manifest.batch}.json", body)
+        shop.store.write(layout.entry("default", table, manifest.sequence), body)
     shop.ledger.forget_schema("default", table)
 
 
@@ -512,6 +514,6 @@ def _mix(shop: Shop) -> None:
             target = part.target.replace("/q/", "/p/")
             shop.store.move(part.target, target)
             parts.append(part.model_copy(update={"target": target}))
-        changed = {"types": {}, "table": "p", "parts": tuple(parts), "sequence": 99, "states": (), "profile": ()}
-        body = manifest.model_copy(update=changed).model_dump_json().encode()
-        shop.store.write(f"_ingestlab/manifests/default/p/{manifest.batch}.json", body)
+        changed = {"types": {}, "table": "p", "parts": tuple(parts), "states": (), "profile": ()}
+        log = TransactionLog(shop.store, "default", "p")
+        log.append(manifest.model_copy(update=changed), log.tip())

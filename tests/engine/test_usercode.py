@@ -15,6 +15,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.queue import Run
 from ingestlab.queue.rq.job import DEATHS
 
+pytestmark = pytest.mark.slow("a stack of its own")
 HEAD = b"n,word\n"
 CODE = """
 import ctypes, os, time
@@ -45,11 +46,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     home = tmp_path_factory.mktemp("stack") / "home"
     try:
         settings = embedded.start(Settings(_env_file=None, home=home), workers=0, dask_workers=2, detach=False)
-        with open_yard(tmp_path_factory.mktemp("yard"), settings.dask_scheduler) as found:
+        with open_yard(
+            tmp_path_factory.mktemp("yard"), settings.dask_scheduler, task_timeout=4, row_timeout=1
+        ) as found:
             for name, touch in TOUCHES.items():
                 found.pipeline(name, CODE.format(touch=touch))
-            limits = {"INGESTLAB_TASK_TIMEOUT": "4", "INGESTLAB_ROW_TIMEOUT": "1"}
-            found.workers._env.update(limits)
             found.workers.have(2)
             yield found
     finally:
@@ -60,7 +61,6 @@ def rows(words: list[str]) -> bytes:
     return HEAD + "".join(f"{i},{word}\n" for i, word in enumerate(words)).encode()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", TOUCHES)
 def test_a_row_that_hangs_or_ends_the_process_is_rejected_and_its_neighbours_are_rows(place: Yard, name: str) -> None:
     good = place.file(f"{name}-good.csv", rows(["a"] * 20))
@@ -78,7 +78,6 @@ def test_a_row_that_hangs_or_ends_the_process_is_rejected_and_its_neighbours_are
     place.good(f"after-{name}.csv")
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("name", ["sleeps", "holds_the_lock"])
 def test_a_job_whose_task_hangs_ends_when_it_is_cancelled(place: Yard, name: str) -> None:
     place.pipeline("hangs", CODE.format(touch=TOUCHES[name]))
@@ -102,7 +101,6 @@ def _ended(run: Run, place: Yard) -> bool:
     return run.progress().state in ("finished", "failed")
 
 
-@pytest.mark.timeout(200)
 def test_a_job_that_ends_worker_after_worker_fails_with_its_story(place: Yard) -> None:
     place.pipeline("deadly", "import os\nos.getppid() and os.environ.get('INGESTLAB_BEAT') and os._exit(9)\n")
     run = place.submit(place.file("deadly.csv"), pipeline="deadly")

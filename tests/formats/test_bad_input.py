@@ -23,6 +23,7 @@ from ingestlab.queue.rq.results import JobRef, RunRecord
 from ingestlab.queue.rq.run import Run
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
 
+pytestmark = pytest.mark.slow("a stack of its own")
 TABLES = ("small", "other", "blocked")
 
 

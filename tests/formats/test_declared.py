@@ -1,4 +1,4 @@
-"""The law of declared values: what is published gives back the cell, up to the canonical forms in docs/text.md."""
+"""The law of declared values: a published value gives back its cell, up to the canonical forms of reference/text.md."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ CELLS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=3).flatmap(
 
 
 def canonical(value: object, cells: Sequence[str]) -> set[str]:
-    """The texts that a value may have been, in one of the ways that docs/types.md allows for the whole column."""
+    """The texts that a value may have been, in a way that docs/reference/types.md allows for the whole column."""
     if isinstance(value, bool):
         word = str(value)
         return {word, word.lower(), word.upper()}

@@ -297,9 +297,9 @@ def test_many_bad_records_are_found_in_seconds(store: Store, write: Write) -> No
     for i in range(0, 100_000, 50):
         lines[i] = LINE.replace(b"31.5", b"oops" if i % 100 else b"3.1.5")
     piece = write(HEADER + b"".join(lines))
-    began = time.perf_counter()
+    began = time.process_time()
     records = ALARMS.read(piece, store)
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15
     assert [b.row for b in records.bad] == list(range(0, 100_000, 50))
     assert records.table.num_rows == 98_000
     assert pc.all(pc.equal(records.table["value"], 31.5)).as_py()

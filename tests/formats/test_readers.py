@@ -111,7 +111,8 @@ CASES = {
     "images": Case(Images(), image, ".png", single=True),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-several = pytest.mark.parametrize("case", [c for c in CASES.values() if not c.single], ids=str)
+SEVERAL = {name: case for name, case in CASES.items() if not case.single}
+several = pytest.mark.parametrize("case", SEVERAL.values(), ids=SEVERAL)
 PNG = image(1)
 
 

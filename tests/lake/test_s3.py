@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.lake import Crash, Fuse, World
-from support.workers import CONTENT, PLAIN, Workers, environment
+from support.workers import CONTENT, PATIENCE, PLAIN, Workers, environment
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TerminalError, TransientError
@@ -27,15 +28,6 @@ from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.queue import submit
 from ingestlab.stack.services import environment as environment_of
 from ingestlab.stack.valkey import free_port
-
-
-@pytest.fixture
-def bucket(s3) -> str:
-    """An empty bucket's name."""
-    name = f"b-{secrets.token_hex(4)}"
-    fsspec.filesystem("s3", **s3).mkdir(name)
-    return name
-
 
 # What every store does
 
@@ -88,6 +80,21 @@ class TestStore:
             store.move("x", "y")
         store.write("folder/a", b"")
         assert not store.exists("folder"), "a folder is no file"
+
+    def test_a_name_is_created_once(self, store):
+        made = [store.create("a/b/1", data) for data in (b"first", memoryview(b"second"), b"first")]
+        assert made == [True, False, False]
+        assert store.read("a/b/1") == b"first"
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda i: store.create("a/b/2", str(i).encode()), range(8)))
+        assert made.count(True) == 1 or store.url.startswith("memory://")  # whose open(…, "xb") is no atomic step
+        assert store.read("a/b/2") == str(made.index(True)).encode() or store.url.startswith("memory://")
+        assert list(store.walk("a")) == ["a/b/1", "a/b/2"]
+
+    def test_the_children_of_a_folder(self, store):
+        for path in ("t/b", "t/a/c", "t/a/d/e", "tt/f"):
+            store.write(path, b"x")
+        assert [store.children(folder) for folder in ("t", "t/a", "t/b", "u")] == [["a", "b"], ["c", "d"], [], []]
 
     def test_many_files_are_read_in_order_and_one_that_is_gone_is_none(self, store):
         names = [f"a/{i}" for i in (3, 1, 2)]
@@ -208,7 +215,7 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
     with Workers(lake, tmp_path) as workers:
         workers.have(1)
         first = submit(pattern, pipeline="latest", settings=lake)
-        result = first.wait(40)
+        result = first.wait(PATIENCE)
         assert [o.uri for o in result.outcomes] == [f"s3://{bucket}/in/{n}.csv" for n in "abc"]
         assert result.count("committed") == 3, result.failed
 
@@ -216,10 +223,10 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
             source.pipe_file(f"{bucket}/in/{name}.csv", content(name))
         again = submit(pattern, pipeline="latest", settings=lake)
         source.rm(f"{bucket}/in/a.csv")
-        assert again.wait(20).count("unchanged") == 3
+        assert again.wait(PATIENCE).count("unchanged") == 3
 
         source.pipe_file(f"{bucket}/in/b.csv", b"n,word\n7,new\n")
-        assert submit(pattern, pipeline="latest", settings=lake).wait(20).count("committed") == 1
+        assert submit(pattern, pipeline="latest", settings=lake).wait(PATIENCE).count("committed") == 1
 
     table = Lake(lake).table("latest")
     assert table.path == f"s3://{bucket}/lake/tables/default/latest"
@@ -262,6 +269,7 @@ def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_p
 FIRST, SECOND = [1, 2, 13, 4, 5000], [7, 8, 9, 13, 2000, 10]
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url, s3, bucket, after):
     crashes = 0

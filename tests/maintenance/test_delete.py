@@ -116,6 +116,7 @@ def test_paths_and_patterns_mean_what_is_published(make):
     gone(world, c)
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize(("mend", "after"), [("again", False), ("again", True), ("reconcile", True), ("ingest", True)])
 def test_a_crash_at_any_step_leaves_all_or_nothing(make, mend, after):
     crashes = 0

@@ -111,6 +111,7 @@ def test_it_may_be_repeated(make):
     assert versions(world) == [1]
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize(("mend", "after"), [("again", False), ("again", True), ("reconcile", True), ("ingest", True)])
 def test_a_crash_at_any_step_leaves_the_old_vectors_or_the_new_ones(make, mend, after):
     crashes = 0
@@ -182,6 +183,7 @@ def test_tables_that_share_a_collection_are_done_together(make):
     assert world.reconcile().clean
 
 
+@pytest.mark.slow("crashes at every step")
 def test_a_crash_does_all_tables_of_a_collection_or_none(make):
     for at in range(1, 80):
         world, _ = two_tenants(make)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, Fragile, Fuse, Inline
+from support.replay import FIRST, Mendable, filled
 from support.selection import examples
+from support.workers import PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError
@@ -25,52 +27,10 @@ from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue import find_run
 from ingestlab.queue.rq.replays import submit_replay, with_rejects
 
-FIRST = [1, 2, 13, 4, 5000, 1500]
-SECOND = [7, 1001, 13, 2500, 10]
-
-
-class Mendable(World):
-    """A world whose pipeline can be mended: the contract's limit, and the number that `clean` drops."""
-
-    def mend(self, limit: int = 1000, dropped: int = 13) -> None:
-        path = Path(self.settings.pipelines[0]) / "small.py"
-        text = path.read_text()
-        before = text[text.index("lt(") :].split(")")[0], text[text.index("!= ") :].split("]")[0]
-        path.write_text(text.replace(before[0], f"lt({limit}").replace(before[1], f"!= {dropped}"))
-        self.passes = lambda n: n != dropped and n < limit
-
-    def replay(self, fuse: Fuse | None = None, *, run: str = "again", **wanted: str) -> IngestResult | None:
-        """Replays as a job would; None if there is nothing to ask for."""
-        found = with_rejects(manifests(self.store, "default", "small"), wanted.get("run_of"))
-        if not found:
-            return None
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-        request = IngestRequest(
-            run=run,
-            table="small",
-            sources=tuple(Source(uri=r.uri) for r in found),
-            replay=Again(rule=wanted.get("rule"), run=wanted.get("run_of")),
-        )
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)
-
-    def check_all(self) -> None:
-        self.check(sorted(self.expected))
-
-    def counts(self) -> Counter[str]:
-        return Counter(Lake(self.settings).rejects("small")["rule"])
-
 
 @pytest.fixture
 def world(tmp_path, redis_url):
     return filled(Mendable(tmp_path, redis_url))
-
-
-def filled(world: Mendable) -> Mendable:
-    world.ingest([world.put("a.csv", FIRST), world.put("b.csv", SECOND)], run="r0")
-    world.ingest([world.put("c.csv", [3, 13, 1200])], run="r1")
-    return world
 
 
 def outcomes(result: IngestResult | None) -> dict[str, str]:
@@ -165,7 +125,7 @@ def test_a_replaced_content_has_no_rejects_any_more(tmp_path, redis_url):
 def test_a_replayed_source_is_known_as_before(world):
     world.mend(limit=2000)
     world.replay()
-    world.ledger._client.flushdb()
+    world.redis.flushdb()
     assert {o.status for o in world.ingest(sorted(world.expected), run="r5").outcomes} == {"unchanged"}
     world.ingest(sorted(world.expected), run="r6", force=True)
     world.check_all()
@@ -236,6 +196,7 @@ def test_replay_waits_for_its_sources(world):
             world.replay()
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["replay", "reconcile", "compact", "neighbour"])
 def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_url, after, mend):
@@ -330,7 +291,7 @@ def test_through_real_workers(ready, cli):
     """Ingest, widen the contract, replay on the queue, and again: nothing to do."""
     uris = [ready.file(f"strict-{i}.csv", _hundred(i)) for i in range(3)]
     ready.pipeline("strict", STRICT.replace("LIMIT", "60"))
-    first = ready.submit(*uris, pipeline="strict").wait(30)
+    first = ready.submit(*uris, pipeline="strict").wait(PATIENCE)
     assert (first.tally.out, first.tally.rejected) == (180, 120)
     assert find_run(_replayed(ready), ready.settings).result().count("unchanged") == 3
     ready.pipeline("strict", STRICT.replace("LIMIT", "90"))
@@ -356,7 +317,7 @@ def _hundred(seed: int) -> bytes:
 def _replayed(yard) -> str:
     run = submit_replay("strict", settings=yard.settings)
     assert run is not None
-    run.wait(30)
+    run.wait(PATIENCE)
     return run.id
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pytest
+from support.aggregates import Tally
 from support.lake import Crash, Fragile, Fuse, Inline
-from test_aggregate_stories import Tally
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError
@@ -70,6 +70,7 @@ def test_compaction(world, monkeypatch):
     check(world)
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_compaction_that_dies(world, after):
     """At every third step; tests of the local lake take them all."""

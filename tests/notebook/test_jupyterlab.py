@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.browsing import chromium, screenshot
 from support.notebook import JupyterLab, open_lab
-from support.workers import until
+from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
@@ -83,7 +83,7 @@ def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_pa
     files.wait_for(timeout=30_000)
     before = files.inner_text()
     (tmp_path / "a.csv").write_text("n\n1\n2\n")
-    assert submit(str(tmp_path / "a.csv"), table="beside", settings=stack).wait(60).count("committed") == 1
+    assert submit(str(tmp_path / "a.csv"), table="beside", settings=stack).wait(PATIENCE).count("committed") == 1
     until(lambda: files.inner_text() != before or page.wait_for_timeout(200), 20, "a number that moves in the pane")
     assert page.frame_locator("iframe[src*='individual-task-stream']").locator("canvas").count()
     screenshot(page, "jupyterlab", tmp_path)

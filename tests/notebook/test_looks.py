@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from support.servers import Server
-from support.workers import ROOT
+from support.workers import PATIENCE, ROOT
 
 from ingestlab.core.models import Progress
 from ingestlab.core.plain_frame import PlainFrame, one_line
@@ -49,7 +49,7 @@ def test_rows_of_a_listing_are_not_broken():
 
 def test_the_list_of_runs_begins_with_what_one_looks_for(ready):
     run = ready.submit(ready.file("listed.csv"))
-    run.wait(30)
+    run.wait(PATIENCE)
     runs = Lab(home=ready.settings.home, redis_url=ready.settings.redis).runs()
     assert list(runs.columns[:7]) == ["run", "at", "state", "files", "rows", "rejected", "failed"]
     assert {"queue", "pipeline", "bytes", "partitions", "note"} < set(runs.columns)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from support.kernel import Kernel, kernel
 from support.servers import Server
-from support.workers import CONTENT, Yard, environment, environment_of, until
+from support.workers import CONTENT, PATIENCE, Yard, environment, environment_of, until
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import Outcome, Progress
@@ -135,7 +135,7 @@ def jupyter(tmp_path_factory):
         yield {"JUPYTER_RUNTIME_DIR": str(folder), "JPY_PARENT_PID": str(server.pid)}
     finally:
         server.kill()  # it has started nothing, and takes its time to say goodbye
-        server.wait(20)
+        server.wait(PATIENCE)
 
 
 def test_a_link_goes_through_the_jupyter_server_and_arrives(jupyter, monkeypatch, yard):
@@ -428,7 +428,7 @@ def test_the_same_cell_twice_does_nothing_twice_and_says_so(lab, yard):
     ],
 )
 def test_a_typo_is_answered_with_the_likeliest_name(lab, yard, name, ask):
-    lab.submit(yard.file("typo.csv"), pipeline="checked").wait(30)
+    lab.submit(yard.file("typo.csv"), pipeline="checked").wait(PATIENCE)
     with pytest.raises(TerminalError) as error:
         ask(lab)
     assert f"Did you mean '{name}'?" in error.value.fix
@@ -436,7 +436,7 @@ def test_a_typo_is_answered_with_the_likeliest_name(lab, yard, name, ask):
 
 def test_a_run_whose_id_is_mistyped_is_answered_with_the_likeliest(lab, yard):
     run = lab.submit(yard.file("id.csv"), pipeline="plain")
-    run.wait(30)
+    run.wait(PATIENCE)
     with pytest.raises(TerminalError, match=f"Did you mean '{run.id}'"):
         lab.run(run.id[:-1])
 

@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from support.workers import CONTENT, PLAIN, ROOT, Workers, environment, environment_of, until
+from support.workers import CONTENT, PATIENCE, PLAIN, ROOT, Workers, environment, environment_of, open_gates, until
 from typer.testing import CliRunner
 
 from ingestlab import Lab, TerminalError
@@ -89,11 +89,17 @@ class Desk:
 
     def good(self) -> None:
         """A notebook that must go well: the worker is alive."""
-        assert self.submit("literals.ipynb").wait(30).state == "finished"
+        assert self.submit("literals.ipynb").wait(PATIENCE).state == "finished"
+
+
+@pytest.fixture
+def desk(whole_desk: Desk) -> Iterator[Desk]:
+    yield whole_desk
+    open_gates(whole_desk.folder)
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def whole_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "pipelines").mkdir()
     (folder / "pipelines/plain.py").write_text(PLAIN)
@@ -171,6 +177,7 @@ def test_one_worker_for_files_and_one_for_notebooks_are_enough(desk):
     assert "1 executed" in shown
 
 
+@pytest.mark.slow("notebook jobs")
 @pytest.mark.parametrize(
     "value",
     [
@@ -182,7 +189,7 @@ def test_one_worker_for_files_and_one_for_notebooks_are_enough(desk):
 )
 def test_a_parameter_is_a_literal_and_never_code(desk, value):
     run = desk.submit("literals.ipynb", value=value)
-    assert run.wait(30).state == "finished"
+    assert run.wait(PATIENCE).state == "finished"
     notebook, _ = desk.kept(run)
     (output,) = (output for cell in notebook.cells for output in cell.get("outputs", []))
     assert json.loads(output.text) == value
@@ -191,7 +198,7 @@ def test_a_parameter_is_a_literal_and_never_code(desk, value):
 
 def test_a_cell_that_fails_is_named_with_its_error_and_all_is_kept(desk):
     run = desk.submit("week/failing.ipynb", zero=0)
-    result = run.wait(30)
+    result = run.wait(PATIENCE)
     assert result.state == "failed"
     error = result.outcomes[0].exception()
     assert error.expected == "cell [4] of week/failing.ipynb to run"
@@ -209,6 +216,7 @@ def test_a_cell_that_fails_is_named_with_its_error_and_all_is_kept(desk):
     assert (remembered.record.queue, remembered.progress().state) == ("notebooks", "failed")
 
 
+@pytest.mark.slow("notebook jobs")
 def test_the_same_notebook_with_the_same_parameters_is_one_job(desk):
     gate = desk.gate("twice")
     first = desk.submit("gated.ipynb", gate=str(gate))
@@ -226,16 +234,17 @@ def test_the_same_notebook_with_the_same_parameters_is_one_job(desk):
     assert entry.decode().startswith(job)
     until(lambda: desk.files.client.zscore(wip, entry) > before, 5, "a beat of its worker's heart")
     (gate / "open").touch()
-    assert first.wait(20).state == "finished"
+    assert first.wait(PATIENCE).state == "finished"
     assert len(list(gate.glob("began-*"))) == 1
     fresh = desk.submit("gated.ipynb", gate=str(gate))
     assert fresh.id != first.id, "what has ended makes room"
-    assert fresh.wait(20).state == "finished"
+    assert fresh.wait(PATIENCE).state == "finished"
 
 
 # Ended before its end
 
 
+@pytest.mark.slow("notebook jobs")
 def test_the_kernel_of_a_killed_worker_ends_and_another_worker_takes_over(desk):
     gate = desk.gate("killed")
     run = desk.submit("gated.ipynb", gate=str(gate))
@@ -245,10 +254,11 @@ def test_the_kernel_of_a_killed_worker_ends_and_another_worker_takes_over(desk):
     desk.notebooks.have(1)
     assert len(began(gate, 2)) == 2
     (gate / "open").touch()
-    assert run.wait(20).state == "finished"
+    assert run.wait(PATIENCE).state == "finished"
     assert "behind the gate" in desk.kept(run)[1]
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_that_takes_too_long_is_ended_and_kept(desk):
     gate = desk.gate("late")
     desk.good()
@@ -256,7 +266,7 @@ def test_a_notebook_that_takes_too_long_is_ended_and_kept(desk):
     hasty = desk.settings.model_copy(update={"job_timeout": 4})
     run = submit_notebook("gated.ipynb", {"gate": str(gate)}, settings=hasty)
     (kernel,) = began(gate)
-    result = run.wait(20)
+    result = run.wait(PATIENCE)
     error = result.outcomes[0].exception()
     assert error.expected == "a job of at most 4 s"
     assert "in cell [3] of gated.ipynb" in error.got
@@ -269,29 +279,32 @@ def test_a_notebook_that_takes_too_long_is_ended_and_kept(desk):
     assert desk.notebooks.pids() == workers, "it is alive"
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_can_be_cancelled_while_it_runs_and_run_again(desk):
     gate = desk.gate("cancelled")
     run = desk.submit("gated.ipynb", gate=str(gate))
     (kernel,) = began(gate)
     assert run.cancel() == 1
-    assert "a wish to stop it, in cell [3]" in str(run.wait(10).failed[0].exception())
+    assert "a wish to stop it, in cell [3]" in str(run.wait(PATIENCE).failed[0].exception())
     assert gone(kernel)
     assert "before the gate" in desk.kept(run)[1]
     assert run.cancel() == 0
     assert run.retry() == 1
     began(gate, 2)
     (gate / "open").touch()
-    assert run.wait(20).state == "finished", "the wish was about its first try"
+    assert run.wait(PATIENCE).state == "finished", "the wish was about its first try"
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_kernel_that_dies_is_the_notebooks_failure(desk):
     run = desk.submit("dying.ipynb")
-    error = run.wait(30).outcomes[0].exception()
+    error = run.wait(PATIENCE).outcomes[0].exception()
     assert error.expected == "cell [1] of dying.ipynb to run"
     assert "the kernel died" in error.got
     assert "the kernel died" in desk.kept(run)[1]
 
 
+@pytest.mark.slow("notebook jobs")
 @pytest.mark.parametrize("seconds", [0, 0.3, 0.6])
 def test_who_stops_waiting_leaves_nothing_behind(seconds, tmp_path, monkeypatch):
     """Ctrl-C may come before there is a kernel, while it starts, and when it is at work."""
@@ -393,7 +406,7 @@ def test_a_worker_that_is_asked_to_end_finishes_its_notebook(desk):
     time.sleep(0.5)  # it must not end in this time
     assert not gone(worker.pid)
     (gate / "open").touch()
-    assert run.wait(20).state == "finished"
+    assert run.wait(PATIENCE).state == "finished"
     until(lambda: not desk.notebooks.alive(), 10, "the worker's end")
 
 
@@ -406,7 +419,7 @@ def test_a_worker_without_jupyter_names_the_extra(desk, tmp_path):
     with Workers(desk.settings, tmp_path, queue="notebooks", PYTHONPATH=path) as bare:
         bare.have(1)
         run = submit_notebook("literals.ipynb", settings=desk.settings)
-        error = run.wait(20).failed[0].exception()
+        error = run.wait(PATIENCE).failed[0].exception()
     assert error.fix == "Install it with: pip install 'ingestlab[lab]'."
     assert fetch_job(desk.files.client, run.record.jobs[0].id).retries_left == 0
 
@@ -445,7 +458,6 @@ def test_nobody_who_listens_is_missed(desk):
     assert "run `ingestlab worker quiet`" in starving(nobody, "quiet")
 
 
-@pytest.mark.timeout(120)
 def test_the_embedded_stack_starts_a_worker_when_a_notebook_is_waiting(stack):
     lab = Lab(home=stack.home)
     assert "notebook-worker" not in embedded.running(stack.home).pids

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.servers import Server
-from support.workers import CONTENT, PLAIN, until
+from support.workers import CONTENT, PATIENCE, PLAIN, until
 
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError, TerminalError, TransientError
@@ -19,6 +19,8 @@ from ingestlab.notebook import Lab
 from ingestlab.queue.rq.listeners import queues
 from ingestlab.stack.state import running
 from ingestlab.teaching import check
+
+pytestmark = pytest.mark.slow("a stack of its own")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_a_worker_that_has_to_go_finishes_its_job(lab: Lab):
         lab.scale(workers=0)
         assert run.progress().state == "fetching"
         slow.release()
-        assert run.wait(30).count("committed") == 1
+        assert run.wait(PATIENCE).count("committed") == 1
     assert len(run.history()) == 3, "queued, begun once, finished"
     until(lambda: listening(lab) == 0, 20, "the worker to go")
     waiting = lab.submit(slow.url("/held/plain-last.csv"), pipeline="plain", force=True)

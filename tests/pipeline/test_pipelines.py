@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.shipped import Done, ingest, source
 
 from ingestlab.analytics.aggregates.answers import answer
 from ingestlab.analytics.aggregates.partials import make, merge
-from ingestlab.core.models import Partition, Piece, Receipt, Tally
-from ingestlab.engine.task import process
+from ingestlab.core.models import Tally
 from ingestlab.lake import layout
-from ingestlab.lake.storage.store import open_store
-from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.parquet import ParquetSink, read_part
+from ingestlab.pipeline.catalog import load
 from ingestlab.stack.samples import AlarmSet, FlightSet, alarm_files, flight_months
 
-PIPELINES = Path(__file__).parents[2] / "pipelines"
 ALARM_HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold\n"
 FLIGHT_HEADER = (
     "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,"
     "carrier,flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour\n"
 )
-
-
-class Done(NamedTuple):
-    """What the task made of some files."""
-
-    receipt: Receipt
-    table: pa.Table
-    rejects: pa.Table
-
-    @property
-    def tally(self) -> Tally:
-        """Of all files together."""
-        return sum(self.receipt.tallies.values(), Tally())
-
-
-def source(name: str) -> PipelineSource:
-    """A pipeline of this project."""
-    file = PIPELINES / f"{name}.py"
-    return PipelineSource(name=name, origin=str(file), text=file.read_text())
-
-
-def ingest(name: str, files: Sequence[Path], lake: Path) -> Done:
-    """Runs the task over files as one partition, and reads back what it staged."""
-    store = open_store(str(lake))
-    for file in files:
-        store.write(f"raw/{file.name}", file.read_bytes())
-    pieces = tuple(Piece(uri=f.as_uri(), path=f"raw/{f.name}", name=f.name, sha256="0" * 64) for f in files)
-    text = f"from dataclasses import replace\n{source(name).text}\nPIPELINE = replace(PIPELINE, max_reject_ratio=1)\n"
-    code = source(name).model_copy(update={"text": text})  # which takes files with nothing but bad rows
-    job = process.Job(run="r", batch="b", tenant="default", table=name, pipeline=code, lake=str(lake))
-    receipt = Receipt.from_dict(process.run(Partition(number=0, pieces=pieces).to_dict(), job.to_dict()))
-    assert not receipt.errors
-    read: list[pa.Table] = []
-    for table, parts in ((name, receipt.parts), (layout.rejects(name), receipt.rejects)):
-        folder = layout.table("default", table)
-        sink = ParquetSink(store, folder, layout.staging("b"))
-        for part in parts:
-            sink.publish(part)
-        tables = [read_part(store, folder, part) for part in parts]
-        read.append(pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({}))
-    return Done(receipt, *read)
 
 
 def aggregated(pipeline: str, name: str, done: Done) -> pd.DataFrame:

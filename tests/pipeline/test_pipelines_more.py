@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_pipelines import ingest
+from support.shipped import ingest
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Tally

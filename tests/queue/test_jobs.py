@@ -19,7 +19,7 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from support.selection import examples
 from support.servers import Server
-from support.workers import CONTENT, ONCE, PLAIN, environment, until
+from support.workers import CONTENT, ONCE, PATIENCE, PLAIN, environment, until
 
 from ingestlab import stack as embedded
 from ingestlab.analytics.lake import Lake
@@ -68,9 +68,9 @@ def test_the_same_submission_twice_while_it_runs_is_one_job_and_unchanged_afterw
         until(lambda: slow.log, 20, "a download that has begun")
         assert ready.submit(uri).id == first.id
         slow.release()
-        assert first.wait(20).count("committed") == 1
+        assert first.wait(PATIENCE).count("committed") == 1
         later = ready.submit(uri)
-        result = later.wait(20)
+        result = later.wait(PATIENCE)
     assert later.id != first.id
     assert [o.status for o in result.outcomes] == ["unchanged"]
     assert ready.rows(uri) == ONCE
@@ -84,10 +84,10 @@ def test_what_failed_is_queued_anew_when_it_is_submitted_again(ready):
     with Server({}) as files:
         uri = files.url("/files/late.csv")
         first = ready.submit(uri)
-        assert first.wait(20).state == "failed"
+        assert first.wait(PATIENCE).state == "failed"
         files.files["late.csv"] = CONTENT
         second = ready.submit(uri)
-        assert second.wait(20).count("committed") == 1
+        assert second.wait(PATIENCE).count("committed") == 1
     assert second.id != first.id
     assert second.record.jobs[0].id == first.record.jobs[0].id
     (failed,) = find_run(first.id, ready.settings).result().failed  # its job's place in Redis is taken
@@ -257,7 +257,7 @@ def test_files_of_two_pipelines_and_of_none_in_one_submission(ready):
     generic.append(ready.file("y.tsv", b"when\tmuch\twho\n2024-01-04\t3\tthey\n"))
     strange = ready.file("z.weird")
     run = ready.submit(*two, *generic, strange, pipeline=None)
-    result = run.wait(30)
+    result = run.wait(PATIENCE)
     assert len(run.record.jobs) == 1
     assert [(o.table, o.status) for o in result.outcomes] == [
         ("plain", "committed"),
@@ -276,14 +276,16 @@ def test_files_of_two_pipelines_and_of_none_in_one_submission(ready):
 def test_a_file_that_no_pipeline_matches_goes_to_the_table_that_is_named(ready):
     uri = ready.file("named.csv", ROWS)
     run = submit(uri, table="chosen", settings=ready.settings)
-    assert run.wait(20).tables == ("chosen",)
+    assert run.wait(PATIENCE).tables == ("chosen",)
     assert Lake(ready.settings).table("chosen").rows == 2
 
 
 def test_tenants_are_apart(ready):
     uri = ready.file("tenants.csv")
     for tenant in ("default", "acme"):
-        assert submit(uri, pipeline="plain", tenant=tenant, settings=ready.settings).wait(20).count("committed") == 1
+        assert (
+            submit(uri, pipeline="plain", tenant=tenant, settings=ready.settings).wait(PATIENCE).count("committed") == 1
+        )
     assert ready.rows(uri) == ready.rows(uri, tenant="acme") == ONCE
     folders = {Lake(ready.settings, tenant).table("plain").path for tenant in ("default", "acme")}
     assert len(folders) == 2
@@ -334,7 +336,7 @@ def show(settings: Settings, run: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_run_is_found_from_another_process_and_when_redis_has_forgotten_it(ready):
     run = ready.submit(ready.file("found.csv"))
-    known = run.wait(20)
+    known = run.wait(PATIENCE)
     done = show(ready.settings, run.id)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcomes"] == [o.to_dict() for o in known.outcomes]
@@ -357,12 +359,12 @@ def test_a_failed_run_is_retried_under_its_own_id(ready):
     with Server({"there.csv": CONTENT}) as files:
         there, late = files.url("/files/there.csv"), files.url("/files/late.csv")
         run = ready.submit(late)
-        assert run.wait(20).state == "failed"
+        assert run.wait(PATIENCE).state == "failed"
         files.files["late.csv"] = CONTENT
         assert run.retry() == 1
-        assert run.wait(20).count("committed") == 1
+        assert run.wait(PATIENCE).count("committed") == 1
         assert run.retry() == 0
-        assert ready.submit(there).wait(20).count("committed") == 1
+        assert ready.submit(there).wait(PATIENCE).count("committed") == 1
     assert find_run(run.id, ready.settings).result().count("committed") == 1
     assert ready.rows(late) == ONCE
 
@@ -371,25 +373,25 @@ def test_the_files_that_a_finished_job_left_behind_are_tried_again(ready):
     with Server({"a.csv": CONTENT}) as files:
         good, late = files.url("/files/a.csv"), files.url("/files/late2.csv")
         run = ready.submit(good, late)
-        assert [o.status for o in run.wait(20).outcomes] == ["committed", "failed"]
+        assert [o.status for o in run.wait(PATIENCE).outcomes] == ["committed", "failed"]
         files.files["late2.csv"] = CONTENT
         assert run.retry() == 1
-        assert run.wait(20).count("committed") == 2
+        assert run.wait(PATIENCE).count("committed") == 2
         assert run.retry() == 0
     assert (ready.rows(good), ready.rows(late)) == (ONCE, ONCE)
 
 
 def test_force_ingests_again_and_doubles_nothing(ready):
     uri = ready.file("forced.csv")
-    ready.submit(uri).wait(20)
+    ready.submit(uri).wait(PATIENCE)
     run = submit(uri, pipeline="plain", force=True, settings=ready.settings)
-    assert run.wait(20).count("committed") == 1
+    assert run.wait(PATIENCE).count("committed") == 1
     assert ready.rows(uri) == ONCE
     again = submit(uri, pipeline="plain", force=True, settings=ready.settings)
     assert again.id != run.id
-    assert again.wait(20).count("committed") == 1
+    assert again.wait(PATIENCE).count("committed") == 1
     assert ready.rows(uri) == ONCE
-    assert submit(uri, pipeline="plain", settings=ready.settings).wait(20).count("unchanged") == 1
+    assert submit(uri, pipeline="plain", settings=ready.settings).wait(PATIENCE).count("unchanged") == 1
 
 
 @pytest.mark.parametrize(
@@ -441,6 +443,7 @@ def test_what_redis_has_accepted_outlives_its_kill(tmp_path):
             process.wait()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settings, tmp_path):
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/plain.py").write_text(PLAIN)
@@ -455,7 +458,7 @@ def test_a_queued_job_survives_kill_9_of_the_whole_stack_and_is_then_done(settin
                 process.kill()
         psutil.wait_procs(parts, timeout=10)
         again = embedded.start(wanted, workers=1, dask_workers=1)
-        result = find_run(run.id, again).wait(40)
+        result = find_run(run.id, again).wait(PATIENCE)
     finally:
         embedded.stop(wanted.home)
     assert result.count("committed") == 1

@@ -7,7 +7,7 @@ import gc
 import pytest
 import redis
 from rq.registry import FinishedJobRegistry
-from support.workers import until
+from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.lake.ledger import connect
@@ -53,7 +53,7 @@ def test_an_address_that_is_none_is_said_each_time():
 def test_what_has_ended_is_kept_short_and_found_in_the_lake(ready):
     runs = [ready.submit(ready.file(f"plain-load-{i}.csv")) for i in range(6)]
     for run in runs:
-        assert run.wait(30).count("committed") == 1
+        assert run.wait(PATIENCE).count("committed") == 1
     jobs = [f"rq:job:{run.record.jobs[0].id}" for run in runs]
     # A run has ended a moment before RQ has written so.
     until(lambda: all(ready.client.ttl(key) > 0 for key in jobs), 10, "jobs that RQ keeps for a while")
@@ -74,7 +74,7 @@ def test_runs_that_redis_has_forgotten_are_listed_from_the_lake(ready):
     ready.client.delete("ingestlab:runs")  # those of other tests: few are dropped at a time
     old = [ready.submit(ready.file(f"plain-old-{i}.csv")) for i in range(3)]
     for run in old:
-        run.wait(30)
+        run.wait(PATIENCE)
         key = f"rq:job:{run.record.jobs[0].id}"
         until(lambda key=key: ready.client.ttl(key) > 0, 10, "a job that RQ keeps for a while")
     chosen = ready.settings.model_copy(update={"keep_jobs": 1})
@@ -82,7 +82,7 @@ def test_runs_that_redis_has_forgotten_are_listed_from_the_lake(ready):
         pass
     ready.client.delete(*(f"rq:job:{run.record.jobs[0].id}" for run in old))
     last = submit(ready.file("plain-new.csv"), pipeline="plain", settings=chosen)
-    last.wait(30)
+    last.wait(PATIENCE)
     assert not any(ready.client.exists(f"ingestlab:run:{run.id}") for run in old), "the newest alone is kept"
     assert ready.client.exists(f"ingestlab:run:{last.id}")
     found = recent_runs(ready.settings, 1000)
@@ -103,9 +103,9 @@ def test_a_run_that_waits_is_not_forgotten(settings, redis_url, tmp_path):
 def test_what_failed_and_was_forgotten_is_tried_again_by_the_lake_s_record(ready):
     path = ready.folder / "plain-later.csv"
     run = ready.submit(path.as_uri())
-    assert run.wait(30).state == "failed"
+    assert run.wait(PATIENCE).state == "failed"
     ready.client.delete(f"rq:job:{run.record.jobs[0].id}")
     path.write_text("n,word\n1,a\n")
     again = find_run(run.id, ready.settings)
     assert again.retry() == 1
-    assert again.wait(30).count("committed") == 1
+    assert again.wait(PATIENCE).count("committed") == 1

@@ -21,7 +21,7 @@ import redis
 from rq import Callback, Queue, Retry
 from rq.job import Job, JobStatus
 from support.servers import Server
-from support.workers import CONTENT, ONCE, Workers, Yard, environment, until
+from support.workers import CONTENT, ONCE, PATIENCE, Workers, Yard, environment, until
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError
@@ -71,7 +71,7 @@ def test_a_worker_killed_while_it_downloads_is_replaced_at_once(ready):
         ready.workers.at_work_on(run.record.jobs[0].id).kill()
         until(lambda: len(slow.log) == 2, 30, "another worker that downloads")
         slow.release()
-        assert run.wait(30).count("committed") == 1
+        assert run.wait(PATIENCE).count("committed") == 1
     assert len(slow.log) == 2
     assert ready.rows(uri) == ONCE
 
@@ -85,12 +85,13 @@ def test_a_worker_killed_while_dask_processes_is_replaced_at_once(ready):
     first.kill()
     until(lambda: ready.workers.at_work_on(run.record.jobs[0].id) != first, 30, "another worker at the job")
     (ready.folder / "open").touch()
-    result = run.wait(30)
+    result = run.wait(PATIENCE)
     assert result.count("committed") == 1
     assert result.tally.rows_in == 100
     assert ready.rows(uri, "gated") == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_dask_worker_killed_in_the_middle_of_a_task_costs_nothing_but_its_time(ready, stack):
     folder = ready.folder / "dask"
     folder.mkdir()
@@ -101,7 +102,7 @@ def test_a_dask_worker_killed_in_the_middle_of_a_task_costs_nothing_but_its_time
     os.kill(int(mark.name.removeprefix("began-")), signal.SIGKILL)
     until(lambda: len(list(folder.glob("began-*"))) == 2, 30, "the task on another worker")
     (folder / "open").touch()
-    assert run.wait(30).count("committed") == 1
+    assert run.wait(PATIENCE).count("committed") == 1
     assert ready.rows(uri, "gated2") == ONCE
     assert len(ready.client.xrange(f"rq:results:{run.record.jobs[0].id}")) == 1, "Dask redoes it: no retry of the job"
 
@@ -134,7 +135,7 @@ def test_the_heart_beats_while_the_worker_is_busy(ready):
         until(lambda: ready.client.zscore("rq:wip:ingest", entry) > until_when, 5, "a longer life")
         assert ready.workers.at_work_on(job).pid in ready.workers.pids()
         slow.release()
-        run.wait(20)
+        run.wait(PATIENCE)
 
 
 def meet(*calls: Callable[[], None]) -> None:
@@ -238,6 +239,7 @@ def plain_worker(url: str, queue: str, **env: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow("processes killed")
 def test_a_plain_worker_refuses_a_job_and_ours_does_it_after_a_requeue(ready):
     uri = ready.file("requeued.csv")
     run = ready.submit(uri, queue="plainly", retry_delays=())
@@ -256,6 +258,7 @@ def test_a_plain_worker_refuses_a_job_and_ours_does_it_after_a_requeue(ready):
     assert ready.rows(uri) == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_plain_worker_leaves_a_jobs_retries_to_ours(ready, tmp_path):
     uri = ready.file("retried.csv")
     run = ready.submit(uri, queue="mixed")
@@ -263,7 +266,7 @@ def test_a_plain_worker_leaves_a_jobs_retries_to_ours(ready, tmp_path):
     assert run.progress().state == "retrying"
     with Workers(ready.settings.model_copy(update={"queue": "mixed"}), tmp_path) as ours:
         ours.have(1)
-        assert run.wait(20).count("committed") == 1
+        assert run.wait(PATIENCE).count("committed") == 1
     assert ready.rows(uri) == ONCE
 
 
@@ -372,14 +375,14 @@ def test_trouble_that_passes_is_waited_for(ready):
     run = ready.submit(uri)
     note = until(lambda: (p := run.progress()).state == "retrying" and p.note, 20, "a retry")
     assert "503" in note
-    assert run.wait(20).count("committed") == 1
+    assert run.wait(PATIENCE).count("committed") == 1
     assert [r.status for r in ready.server.requests("/flaky/a.csv")] == [503, 503, 200]
     assert ready.rows(uri) == ONCE
 
 
 def test_trouble_that_stays_uses_up_the_retries(ready):
     run = ready.submit(ready.server.url("/status/503"), ready.file("neighbour.csv"), retry_delays=(0, 0))
-    result = run.wait(20)
+    result = run.wait(PATIENCE)
     assert len(ready.server.requests("/status/503")) == 3
     (failed,) = result.failed
     assert failed.error["kind"] == "transient"
@@ -387,13 +390,13 @@ def test_trouble_that_stays_uses_up_the_retries(ready):
     assert ready.rows(ready.file("neighbour.csv")) == ONCE, "the neighbour is committed in the first try, once"
     assert result.count("committed") == 1
 
-    alone = ready.submit(ready.server.url("/status/502"), retry_delays=(0,)).wait(20)
+    alone = ready.submit(ready.server.url("/status/502"), retry_delays=(0,)).wait(PATIENCE)
     assert (alone.state, alone.failed[0].error["kind"]) == ("failed", "transient")
     assert len(ready.server.requests("/status/502")) == 2
 
 
 def test_what_will_not_pass_is_not_tried_again(ready):
-    result = ready.submit(ready.server.url("/status/404")).wait(20)
+    result = ready.submit(ready.server.url("/status/404")).wait(PATIENCE)
     assert (result.state, result.failed[0].error["kind"]) == ("failed", "terminal")
     assert len(ready.server.requests("/status/404")) == 1
 
@@ -406,7 +409,7 @@ def test_a_busy_source_waits_its_turn(ready):
         waiting = next(run for run in runs if run.progress().state == "retrying")
         assert "shared.csv to be free" in waiting.progress().note
         slow.release()
-        results = [run.wait(30) for run in runs]
+        results = [run.wait(PATIENCE) for run in runs]
     assert sorted(r.count("committed") for r in results) == [1, 2]
     assert sorted(r.count("unchanged") for r in results) == [0, 1]
     for uri in (shared, a, b):
@@ -422,7 +425,7 @@ def test_an_edited_pipeline_takes_effect_on_the_next_job_everywhere(ready, stack
     for version in (1, 2, 3):
         ready.pipeline("edited", EDITED.replace("VERSION", str(version)))
         uris = [ready.file(f"edited-{version}-{i}.csv") for i in range(3)]
-        assert ready.submit(*uris, pipeline="edited").wait(20).count("committed") == 3
+        assert ready.submit(*uris, pipeline="edited").wait(PATIENCE).count("committed") == 3
     table = ds.dataset(Lake(ready.settings).table("edited").path).to_table()
     seen = set(zip(table["_source"].to_pylist(), table["version"].to_pylist(), strict=True))
     assert len(seen) == 9
@@ -432,6 +435,7 @@ def test_an_edited_pipeline_takes_effect_on_the_next_job_everywhere(ready, stack
     assert all("distributed" in " ".join(p.cmdline()) or p.parent() for p in map(psutil.Process, pids))
 
 
+@pytest.mark.slow("processes killed")
 def test_a_scheduler_that_is_away_or_dies_is_waited_for(ready, tmp_path):
     port = server.free_port()
     gate = tmp_path / "gate"
@@ -443,7 +447,7 @@ def test_a_scheduler_that_is_away_or_dies_is_waited_for(ready, tmp_path):
     with Workers(ready.settings.model_copy(update=changed), tmp_path) as workers:
         workers.have(1)
         lost = ready.submit(uri, pipeline="gated3", queue="remote", retry_delays=())
-        assert lost.wait(20).state == "failed"
+        assert lost.wait(PATIENCE).state == "failed"
         run = ready.submit(uri, pipeline="gated3", queue="remote", retry_delays=(1,) * 20)
         note = until(lambda: (p := run.progress()).state == "retrying" and p.note, 20, "a retry")
         assert f"expected a Dask scheduler at {address}" in note
@@ -453,7 +457,7 @@ def test_a_scheduler_that_is_away_or_dies_is_waited_for(ready, tmp_path):
         assert "expected Dask" in note
         (gate / "open").touch()
         with dask_cluster(port, tmp_path):
-            assert run.wait(30).count("committed") == 1
+            assert run.wait(PATIENCE).count("committed") == 1
     assert ready.rows(uri, "gated3") == ONCE
     (failed,) = find_run(lost.id, ready.settings).result().failed  # its place in Redis is taken: the lake remembers
     assert (failed.uri, failed.error["kind"]) == (uri, "transient")
@@ -477,7 +481,7 @@ def dask_cluster(port: int, folder: Path) -> Iterator[None]:
 
 
 def test_a_transient_error_survives_the_queue(ready):
-    result = ready.submit(ready.server.url("/status/500"), retry_delays=()).wait(20)
+    result = ready.submit(ready.server.url("/status/500"), retry_delays=()).wait(PATIENCE)
     assert isinstance(result.failed[0].exception(), TransientError)
 
 

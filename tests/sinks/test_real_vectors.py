@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
-from test_pipelines import ingest
+from support.shipped import ingest
+from support.workers import PATIENCE
 
 from ingestlab.analytics.embedders.registry import embed_all, load
 from ingestlab.core.errors import TerminalError
@@ -134,7 +135,7 @@ def lab(stack) -> Lab:
         found.submit(found.samples("weblogs"), pipeline="weblogs_search"),
     ]
     for run in runs:
-        result = run.wait(120)
+        result = run.wait(PATIENCE)
         assert not result.failed, result.failed[0].exception()
     return found
 

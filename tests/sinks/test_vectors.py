@@ -68,6 +68,7 @@ def test_force_makes_them_anew(make):
     assert set(world.db.fetch("words", Where(), ["run"])["run"].to_pylist()) == {"r2"}
 
 
+@pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mend", ["retry", "reconcile", "neighbour"])
 @pytest.mark.parametrize("disposition", ["append", "replace"])

@@ -130,7 +130,7 @@ def test_what_stands_for_no_value_is_null(find, only, found):
         ({"id": uuid.UUID(ID)}, [0]),
         ({"id": ID}, [0]),
     ],
-    ids=str,
+    ids=lambda value: str(value).split(" object at ")[0],  # an address would be another one in each process
 )
 def test_values_of_numpy_pandas_and_arrow_are_pythons(find, only, found):
     assert find(only) == found

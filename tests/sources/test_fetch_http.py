@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fetching import failure, one, record
 from support.recording import CUT, Recorder, answer
-from test_fetch import failure, one, record
 
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.engine.plan import file_of

@@ -75,7 +75,7 @@ def _status(url: str) -> int:
     return connection.getresponse().status
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow("a stack of its own")
 def test_the_benchmark_tells_how_long_lab_takes_and_which_part_works_for_it(tmp_path):
     found = begin._lab([begin._fresh(tmp_path / "home")])
     (told,) = found.details["rounds"]

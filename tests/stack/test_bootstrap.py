@@ -41,6 +41,7 @@ def lab(redis_url, s3, names, tmp_path, cli, monkeypatch) -> Lab:
     return Lab(tmp_path, redis_url=redis_url, lake=where["INGESTLAB_LAKE"], samples=where["INGESTLAB_SAMPLES"])
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_notebook_finds_samples_lake_and_parts_on_servers_of_ones_own(lab, names):
     files = lab.samples("bts")
     assert len(files) == 24

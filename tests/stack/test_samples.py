@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.workers import PATIENCE
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.stack.samples import alarm_files, ensure_samples, flight_months
@@ -149,6 +150,6 @@ def test_what_a_killed_maker_left_is_made_anew(tmp_path: Path) -> None:
 def test_two_processes_may_ask_at_once(tmp_path: Path) -> None:
     code = f"from ingestlab.stack.samples import ensure_samples; ensure_samples({str(tmp_path)!r})"
     crew = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
-    assert [one.wait(60) for one in crew] == [0, 0, 0]
+    assert [one.wait(PATIENCE) for one in crew] == [0, 0, 0]
     assert len(list((tmp_path / "bts").glob("alarm-*.csv"))) == 24
     assert len(list((tmp_path / "flights").glob("flights-*.csv"))) == 12

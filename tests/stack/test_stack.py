@@ -22,6 +22,7 @@ import redis
 from conftest import environment
 from distributed import Client
 from rq import Queue, Worker
+from support.workers import PATIENCE
 
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
@@ -196,7 +197,7 @@ def test_a_worker_of_ones_own_joins_the_stack(home, state, tmp_path):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         assert listeners(client, "special") == []
 
 
@@ -235,7 +236,7 @@ def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
         assert any("Stop it with Ctrl-C" in line for line in process.stdout)
         processes = family(running(home))
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert len(processes) >= 6
     assert living(processes, 0) == []
     assert not (home / "stack.json").exists()

@@ -21,7 +21,7 @@ from ingestlab.cli import app
 from ingestlab.core.models import IngestRequest, Outcome, Tally
 from ingestlab.core.settings import Settings
 from ingestlab.lake import layout
-from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.log import live_parts, manifests, tables_of
 from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import LabRun
 from ingestlab.queue.rq.queueing import enqueue, fetch_job, open_queue
@@ -108,14 +108,13 @@ class Bench:
 
     def published(self) -> dict[str, str]:
         """All files of tables and manifests, with their contents."""
-        paths = [*self.store.walk("tables"), *self.store.walk(layout.manifests())]
+        paths = [*self.store.walk("tables"), *self.store.walk(layout.logs())]
         contents = {p: (self.lake / p).read_bytes() for p in paths}
         return {p: hashlib.sha256(data).hexdigest() for p, data in contents.items() if data}
 
     def check(self) -> None:
         """The laws of a lake at rest: every part has a manifest, and nothing is half-done."""
-        tables = {tuple(p.split("/")[2:4]) for p in self.store.walk(layout.manifests())}
-        named = {part.target for where in tables for part in live_parts(manifests(self.store, *where))}
+        named = {part.target for where in tables_of(self.store) for part in live_parts(manifests(self.store, *where))}
         assert {p for p in self.store.walk("tables") if p.endswith(".parquet")} == named
         for folder in (layout.intents(), layout.stagings(), "_ingestlab/tmp"):
             assert list(self.store.walk(folder)) == []

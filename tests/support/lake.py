@@ -61,7 +61,7 @@ class Inline:
 class Fragile:
     """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
 
-    CHANGES = frozenset({"write", "move", "delete", "record", "next_sequence"})
+    CHANGES = frozenset({"write", "move", "delete", "record", "create"})
 
     def __init__(self, inner: Any, fuse: Fuse) -> None:
         self._inner, self._fuse = inner, fuse
@@ -110,7 +110,8 @@ class World:
             **settings,
         )
         self.store: Store = open_store(self.settings.lake_url, self.settings.storage_options)
-        self.ledger = Ledger(connect(redis_url), self.settings.lake_url, ttl=5)
+        self.redis = connect(redis_url)
+        self.ledger = Ledger(self.redis, self.settings.lake_url, ttl=5)
         self.expected: dict[str, list[int]] = {}
         self.passes: Callable[[int], bool] = lambda n: n != 13 and n < 1000
 

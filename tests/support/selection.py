@@ -46,6 +46,11 @@ def _slow(item: pytest.Item) -> str | None:
     return next((SLOW_FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in SLOW_FIXTURES), None)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name gzip streams without the time that is in them: processes that share the tests compare their names."""
+    return "gzip" if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     part = config.getoption("part")
     if part == "all":

@@ -26,6 +26,8 @@ from ingestlab.stack.services import environment as environment_of
 from support.servers import Server
 
 ROOT = Path(__file__).parents[2]
+SLOWNESS = 4  # times what a step takes on an idle machine; nobody waits longer than it takes
+PATIENCE = 120.0  # seconds that a run may take on a busy machine
 CONTENT = b"n,word\n" + b"".join(b"%d,w%d\n" % (i, i) for i in range(100))
 ONCE = Counter(range(100))  # each of its rows once
 PLAIN = """
@@ -41,12 +43,20 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Waits until a condition holds, and gives what it gave."""
+    """Waits until a condition holds, for so many seconds of an idle machine; gives what it gave."""
+    seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
     return value
+
+
+def open_gates(folder: Path) -> None:
+    """Lets everything go on that has come to a gate, so that a test that failed before it did so ends alone."""
+    for pattern in ("began-*", "*/began-*", "gates/*/began-*"):
+        for mark in folder.glob(pattern):
+            (mark.parent / "open").touch()
 
 
 class Workers:
@@ -142,7 +152,7 @@ class Yard:
 
     def good(self, name: str) -> None:
         """A job that must go well: the workers are alive."""
-        assert self.submit(self.file(name)).wait(30).count("committed") == 1
+        assert self.submit(self.file(name)).wait(PATIENCE).count("committed") == 1
 
     def rows(self, uri: str, table: str = "plain", tenant: str = "default") -> Counter[int]:
         """How often each row of a source is published, as a reader that knows nothing of ingestlab finds it."""
@@ -152,8 +162,8 @@ class Yard:
 
 
 @contextmanager
-def open_yard(folder: Path, dask: str | None) -> Iterator[Yard]:
-    """Opens a yard in a folder; its workers start when they are asked for."""
+def open_yard(folder: Path, dask: str | None, **limits: float) -> Iterator[Yard]:
+    """Opens a yard in a folder, with limits among its settings; its workers start when they are asked for."""
     (folder / "pipelines").mkdir()
     (folder / "pipelines/plain.py").write_text(PLAIN)
     (folder / "trap.py").write_text(f"def spring(*args):\n    open({str(folder / 'sprung')!r}, 'w').close()\n")
@@ -171,6 +181,7 @@ def open_yard(folder: Path, dask: str | None) -> Iterator[Yard]:
             fetch_attempts=1,
             fetch_delay=0.01,
             retry_delays=(1, 1),
+            **limits,
         )
         with Workers(settings, folder, PYTHONPATH=os.pathsep.join([str(ROOT), str(folder)])) as workers:
             yield Yard(workers, files, folder)

@@ -43,7 +43,6 @@ def watched(notebook: OpenNotebook) -> int:
     return sum("watch()" in cell["source"] for cell in notebook.code())
 
 
-@pytest.mark.timeout(180)
 def test_the_first_cell_shows_a_card_whose_links_lead_to_live_pages(lab, browser):
     notebook = lab.open(browser, "notebooks/00_start_here.ipynb")
     notebook.run_first()

@@ -24,8 +24,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
     """Open an image in RGB or grey, upright, on white where transparent.
 
-    However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: docs/formats.md has the
-    rules. Of several pages or frames it is the first.
+    However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: the rules are in
+    docs/reference/formats.md. Of several pages or frames it is the first.
 
     Raises:
         TerminalError: It is damaged, no image, or too large; or the extra ``images`` is not installed.

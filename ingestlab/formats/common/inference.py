@@ -1,7 +1,7 @@
 """The types that ingestlab chooses where none is declared: one set of rules for all formats, `check` and `new`.
 
 A type is chosen for a column only if its values give back every text of the column, up to the canonical forms that
-docs/types.md has in a table. What is known of a column is a small value that can be merged, so that a file is
+docs/reference/types.md has in a table. What is known of a column is a small value that can be merged, so that a file is
 looked at in pieces, and the answer does not depend on where it was cut.
 """
 

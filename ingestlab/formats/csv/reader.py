@@ -71,7 +71,7 @@ class Csv:
     Attributes:
         columns: Name to Arrow type, by pyarrow's name (``"int64"``, ``"timestamp[s]"``) or as a DataType, in
             the order that the table shall have; the file's order may differ. None has the types chosen, once
-            for the whole file, by the rules in docs/types.md: no text becomes a value that would not give it
+            for the whole file, by the rules in docs/reference/types.md: no text becomes a value that would not give it
             back. A column that is empty is string.
         delimiter: One ASCII character, ``"\t"`` for TSV; None to have it found, with quotes, header line and
             what else is not told.

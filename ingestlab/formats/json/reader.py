@@ -59,7 +59,7 @@ Parsed = tuple[pa.Table, Ints, list[Bad]]
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """Read one JSON object a line; empty lines are no records. docs/formats.md says what becomes of the rest.
+    """Read one JSON object a line; empty lines are no records. docs/reference/formats.md has all cases.
 
     A file that is one array of objects, or objects over several lines, is read as its records.
 
@@ -72,7 +72,7 @@ class JsonLines:
         columns: Name to Arrow type, as in :class:`~ingestlab.formats.csv.reader.Csv`. Nested values are declared as
             struct or list types, or as ``"json"``, which keeps the text of any value as it came (at about half
             the speed). A name that a record lacks is null. Numbers do not become text, nor text numbers. None
-            has the types chosen, once for the whole file, by the rules in docs/types.md: no digit is lost.
+            has the types chosen, once for the whole file, by the rules in docs/reference/types.md: no digit is lost.
         timestamp_format: For strptime; None for ISO 8601.
         encoding: Any text encoding that Python knows; None to have it detected.
         extra_columns: What to do with names that are not declared: leave them, or reject the record; if the

@@ -36,22 +36,31 @@ class LocalStore:
                 yield None
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        target = self._root + path
         temporary = f"{self.scratch()}/{uuid.uuid4().hex}"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            _replace(temporary, target)
+            _write_synced(temporary, data)
+            _replace(temporary, self._root + path)
         except OSError as error:
             with suppress(OSError):
                 os.unlink(temporary)
             raise storage_error(error, path) from error
+
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        temporary, target = f"{self.scratch()}/{uuid.uuid4().hex}", self._root + path
+        try:
+            _write_synced(temporary, data)
+            new = not os.path.isdir(os.path.dirname(target))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            _link(temporary, target, data)
+            self._sync_folders(os.path.dirname(path), above=new)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise storage_error(error, path) from error
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+        return True
 
     def adopt(self, local: Path, path: str) -> None:
         try:
@@ -93,6 +102,12 @@ class LocalStore:
         found = (os.path.join(where, name) for where, _, files in os.walk(base) for name in files)
         yield from sorted(path[len(self._root) :] for path in found)
 
+    def children(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._root + folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def scratch(self) -> Path:
         folder = Path(self._root, "_ingestlab", "tmp")
         try:
@@ -110,6 +125,16 @@ class LocalStore:
     def full(self, path: str) -> str:
         return self._root + path
 
+    def _sync_folders(self, folder: str, *, above: bool) -> None:
+        """Makes the names in a folder durable, and those of the folders that it lies in."""
+        steps = folder.split("/")
+        for depth in range(len(steps), 0 if above else len(steps) - 1, -1):
+            fd = os.open(self._root + "/".join(steps[:depth]), os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
     def _carry(self, local: Path, path: str) -> None:
         """Moves a file onto another file system, by a copy beside its place."""
         target = self._root + path
@@ -123,6 +148,28 @@ class LocalStore:
                 os.unlink(beside)
             raise storage_error(error, path) from error
         os.unlink(local)
+
+
+def _write_synced(path: str, data: bytes | memoryview) -> None:
+    """Writes a new file and waits until it is on disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _link(source: str, target: str, data: bytes | memoryview) -> None:
+    """Gives a file a second name, which must be new; where a disk has no links, writes it there."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        _write_synced(target, data)
 
 
 def _replace(source: str, target: str) -> None:

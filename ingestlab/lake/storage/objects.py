@@ -52,6 +52,16 @@ class ObjectStore:
         with self._reaching(path, writing=True):
             self.fs.pipe_file(self.root + path, bytes(data))
 
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        with self._reaching(path, writing=True):
+            try:
+                self.fs.pipe_file(self.root + path, bytes(data), mode="create")
+            except OSError as error:
+                if isinstance(error, FileExistsError) or self.exists(path):  # servers refuse in several words
+                    return False
+                raise
+        return True
+
     def adopt(self, local: Path, path: str) -> None:
         with self._reaching(path, writing=True):
             self.fs.put_file(str(local), self.root + path)
@@ -97,6 +107,17 @@ class ObjectStore:
             found = sorted(self.fs.find(self.root + folder))
         for path in found:
             yield path[len(self.root) :]
+
+    def children(self, folder: str) -> list[str]:
+        self.fs.invalidate_cache()
+        try:
+            with self._reaching(folder or self.url):
+                listed = self.fs.ls(self.root + folder, detail=False)
+        except FileNotFoundError:
+            return []
+        home = (self.root + folder).strip("/") + "/"
+        below = (name.strip("/") for name in listed)
+        return sorted({name.removeprefix(home) for name in below if name.startswith(home)})
 
     def scratch(self) -> Path:
         if self._scratch is None or not self._scratch.is_dir():

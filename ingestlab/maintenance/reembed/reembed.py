@@ -29,8 +29,8 @@ from ingestlab.engine.task.reembed import reembed as make_vectors
 from ingestlab.engine.task.vectors import agreed
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, batch_lock, collection_lock, rewrite_lock
-from ingestlab.lake.log import manifests
-from ingestlab.maintenance.reconcile import settle_dead, tables_of
+from ingestlab.lake.log import manifests, tables_of
+from ingestlab.maintenance.reconcile import settle_dead
 from ingestlab.maintenance.reembed.apart import told_apart
 from ingestlab.maintenance.reembed.survey import Survey, survey
 from ingestlab.pipeline.catalog import load
@@ -179,7 +179,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, context: Context, lease
             parts = [part for d in found for part in d.vectors]
             new = told_apart(parts, store)
             leader = layout.manifest(*surveys[0].where, surveys[0].batch) if group else ""
-            group.append(_manifest(s, new, collection, run, leader, context, lease))
+            group.append(_manifest(s, new, collection, run, leader, lease))
         commit_together(group, store, ledger, lease, vectors)
     return group
 
@@ -213,7 +213,7 @@ def _embed(s: Survey, run: str, context: Context) -> list[Done]:
 
 
 def _manifest(
-    s: Survey, new: Sequence[Part], collection: dict[str, Any], run: str, leader: str, context: Context, lease: Lease
+    s: Survey, new: Sequence[Part], collection: dict[str, Any], run: str, leader: str, lease: Lease
 ) -> Manifest:
     return Manifest(
         batch=s.batch,
@@ -222,7 +222,6 @@ def _manifest(
         table=s.where[1],
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,
-        sequence=context.ledger.next_sequence(*s.where),
         committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         sources=(),
         parts=(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from html import escape
 from typing import Any, Literal, get_args
 
 from rq.exceptions import DeserializationError
@@ -16,6 +15,7 @@ from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobErro
 from ingestlab.core.messages import NotebookRequest, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
 from ingestlab.core.settings import Settings
+from ingestlab.core.templates import render
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
@@ -81,8 +81,7 @@ class RunResult(Value):
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
         }
-        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items() if value)
-        return f"<table>{rows}</table>"
+        return render("queue/rq/templates/result.html", facts=facts)
 
 
 def overall(states: list[Progress]) -> State:

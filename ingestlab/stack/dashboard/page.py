@@ -47,15 +47,10 @@ CARD_STYLE = """
 :host { background: #ffffff; outline: 1px solid #d8dee4; outline-offset: -1px; border-radius: 8px; }
 @media (prefers-color-scheme: dark) { :host { background: #161b22; outline-color: #30363d; } }
 """
-COLUMNS = """
-:host { display: grid !important; grid-template-columns: repeat(MANY, minmax(0, 1fr)); align-items: stretch; }
-@media (max-width: 1150px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-@media (max-width: NARROW) { :host { grid-template-columns: minmax(0, 1fr); } }
+BUTTONS = f"""
+.bk-btn {{ font-size: 12px; padding: 3px 10px; color: {INK}; background: transparent; border-color: {INK}; }}
+.bk-btn.bk-active {{ color: white; background: #2f81f7; border-color: #2f81f7; }}
 """
-BUTTONS = """
-.bk-btn { font-size: 12px; padding: 3px 10px; color: INK; background: transparent; border-color: INK; }
-.bk-btn.bk-active { color: white; background: #2f81f7; border-color: #2f81f7; }
-""".replace("INK", INK)
 
 
 def ingest_doc(scheduler: Any, extra: dict[str, Any], doc: Document) -> None:
@@ -213,8 +208,14 @@ LEGEND = {
 
 
 def _columns(many: int, narrow: int) -> InlineStyleSheet:
-    """Puts children side by side: so many, two on a small screen, one on a narrow one (pixels)."""
-    return InlineStyleSheet(css=COLUMNS.replace("MANY", str(many)).replace("NARROW", f"{narrow}px"))
+    """Put children side by side: so many, two on a small screen, one on a narrow one (pixels)."""
+    return InlineStyleSheet(
+        css=f"""
+:host {{ display: grid !important; grid-template-columns: repeat({many}, minmax(0, 1fr)); align-items: stretch; }}
+@media (max-width: 1150px) {{ :host {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
+@media (max-width: {narrow}px) {{ :host {{ grid-template-columns: minmax(0, 1fr); }} }}
+"""
+    )
 
 
 def _dask(scheduler: Any) -> str:

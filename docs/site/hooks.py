@@ -1,0 +1,115 @@
+"""Make the pages on the command line and the settings of the code, when mkdocs builds the site.
+
+A page asks for a table by a comment: ``<!-- generated: cli -->`` or ``<!-- generated: settings -->``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from ingestlab.cli import app
+from ingestlab.core.settings import Settings
+
+MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_context: Any) -> str:
+    """Put what a page asks for in the place of its comment."""
+    return MARK.sub(lambda mark: {"cli": cli, "settings": settings}[mark[1]](), markdown)
+
+
+def cli() -> str:
+    """Describe every command: usage, what it does, arguments and options."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return "\n\n".join(_command(name, commands[name]) for name in sorted(commands))
+
+
+def _command(name: str, command: Any) -> str:
+    usage = " ".join(["ingestlab", name, *_usage(command.params)])
+    rows = [
+        (_spelling(p), _plain(p.help or ""), _default(p)) for p in command.params if not getattr(p, "hidden", False)
+    ]
+    table = _table(("argument or option", "meaning", "default"), rows) if rows else ""
+    return f"## `{name}`\n\n{_plain(command.help or '')}\n\n```console\n$ {usage}\n```\n\n{table}"
+
+
+def _usage(params: list[Any]) -> Iterator[str]:
+    for param in params:
+        if param.param_type_name == "argument":
+            word = _metavar(param) + ("..." if param.nargs == -1 else "")
+            yield word if param.required else f"[{word}]"
+    if any(param.param_type_name == "option" for param in params):
+        yield "[OPTIONS]"
+
+
+def _metavar(param: Any) -> str:
+    return str(param.metavar or param.name.upper()).strip("[]{}.…")
+
+
+def _spelling(param: Any) -> str:
+    if param.param_type_name == "argument":
+        return f"`{_metavar(param)}`"
+    value = "" if param.is_flag else f" {_metavar(param)}"
+    return ", ".join(f"`{name}{value}`" for name in (*reversed(param.opts), *param.secondary_opts))
+
+
+def _default(param: Any) -> str:
+    if param.required:
+        return "required"
+    return "" if callable(param.default) or param.default in {None, False, ()} else f"`{param.default}`"
+
+
+def settings() -> str:
+    """List every setting with its environment variables, its default and its meaning."""
+    meanings = _attribute_docstrings(Settings)
+    rows = [
+        (f"`{name}`", _variables(name), _value(field), meanings[name]) for name, field in Settings.model_fields.items()
+    ]
+    return _table(("setting", "environment variable", "default", "meaning"), rows)
+
+
+def _variables(name: str) -> str:
+    alias = Settings.model_fields[name].validation_alias
+    names = getattr(alias, "choices", [f"INGESTLAB_{name.upper()}"])
+    return ", ".join(f"`{variable}`" for variable in names)
+
+
+def _value(field: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    if default is None or default in ("", ()):
+        return ""
+    text = (
+        ",".join(f"{word:g}" if isinstance(word, float | int) else str(word) for word in default)
+        if isinstance(default, tuple)
+        else f"{default}"
+    )
+    return f"`{text}`"
+
+
+def _attribute_docstrings(model: type) -> dict[str, str]:
+    """The string below each attribute of a class, as pydantic and mkdocstrings read it."""
+    (body,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(body, ast.ClassDef)
+    pairs = zip(body.body, body.body[1:], strict=False)
+    return {
+        attribute.target.id: _plain(ast.literal_eval(text.value))
+        for attribute, text in pairs
+        if isinstance(attribute, ast.AnnAssign)
+        and isinstance(attribute.target, ast.Name)
+        and isinstance(text, ast.Expr)
+    }
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
