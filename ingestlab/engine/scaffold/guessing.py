@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.formats.common.drift import text_as
-from ingestlab.formats.common.inference import EXACT, look, named, type_of
+from ingestlab.formats.common.inference import EXACT, choose, named, type_of
 from ingestlab.formats.common.times import parse
 
 MARKS = ("", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan", "nil", "\\N", "-", "--", "?")
@@ -134,7 +134,7 @@ def guess_text(texts: pa.Array) -> Guess:
     marked = pc.is_in(texts, pa.array(MARKS))
     words = texts.filter(pc.invert(marked)).drop_null()
     marks = tuple(sorted(pc.unique(texts.filter(marked)).to_pylist()))
-    kind = look(words).type
+    kind = choose(words)
     if pa.types.is_null(kind):
         return Guess("string")
     if not pa.types.is_string(kind):

@@ -22,7 +22,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.formats.common.excerpts import shorten
-from ingestlab.formats.common.inference import inexact, look, or_text, type_of, type_text
+from ingestlab.formats.common.inference import choose, inexact, or_text, type_of, type_text
 from ingestlab.interfaces import Bad, Records, SchemaDrift
 
 _NOTHING = "\0"  # stands for null: no text has it
@@ -250,7 +250,7 @@ def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | 
         pa.ArrowInvalid: A value is not of this type.
     """
     if kind is None:
-        kind = or_text(look(values, timestamp_format).type)
+        kind = or_text(choose(values, timestamp_format))
     if not len(values) or pa.types.is_string(kind):
         return values.cast(kind)
     if strictly_timed(kind, timestamp_format):

@@ -145,6 +145,11 @@ def look(texts: pa.Array, timestamp_format: str | None = None, *, times_alone: b
     return next((found for test in tests if (found := test(words, timestamp_format)).kinds), _TEXT)
 
 
+def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:
+    """Choose the type of a column of texts, all of them."""
+    return look(texts, timestamp_format).type
+
+
 def or_text(kind: pa.DataType | None) -> pa.DataType:
     """Replace a missing or null type by text."""
     return pa.string() if kind is None or pa.types.is_null(kind) else kind
