@@ -48,7 +48,8 @@ def up(
         _card(state)
     elif detach:
         stack.start(settings, workers=workers, dask_workers=dask_workers, milvus=milvus)
-        _show(settings)
+        if state := stack.running(home_of(settings)):
+            _card(state)
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
         run(settings, Spec(workers=workers, dask_workers=dask_workers, milvus=milvus), _card)
@@ -142,11 +143,6 @@ def exports(settings: Settings) -> dict[str, str]:
         "INGESTLAB_REFERENCES": settings.references,
     }
     return {name: value for name, value in values.items() if value}
-
-
-def _show(settings: Settings) -> None:
-    if state := stack.running(home_of(settings)):
-        _card(state)
 
 
 def _card(state: stack.StackState) -> None:

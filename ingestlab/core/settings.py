@@ -239,7 +239,7 @@ def load_settings(**overrides: Any) -> Settings:
             return read(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
-        return read(**{**read_stack(settings), **_explicit(settings)})
+        return read(**{**read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
@@ -297,7 +297,3 @@ def _lives(process: dict[str, Any] | None) -> bool:
         return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _explicit(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.model_fields_set}

@@ -12,7 +12,7 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -73,8 +73,11 @@ class Catalog:
     def read(cls, settings: Settings) -> Catalog:
         """Read the folders of the settings, then entry points. The first name counts."""
         found: dict[str, PipelineSource] = {}
-        for source in [*_from_folders(settings), *_from_entry_points()]:
-            found.setdefault(source.name, source)
+        files = [file for folder in settings.pipelines for file in sorted(Path(folder).expanduser().glob("*.py"))]
+        named = [(file.stem, str(file)) for file in files if not file.name.startswith("_")]
+        for name, file in [*named, *_entry_point_files().items()]:
+            if name not in found:
+                found[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
         return cls(found, settings.pipelines)
 
     def named(self, name: str) -> PipelineSource:
@@ -190,18 +193,6 @@ def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, T
         broken[source] = error
         return False
     return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
-
-
-def _from_folders(settings: Settings) -> Iterator[PipelineSource]:
-    for folder in settings.pipelines:
-        for file in sorted(Path(folder).expanduser().glob("*.py")):
-            if not file.name.startswith("_"):
-                yield PipelineSource(name=file.stem, origin=str(file), text=_text(file))
-
-
-def _from_entry_points() -> Iterator[PipelineSource]:
-    for name, file in _entry_point_files().items():
-        yield PipelineSource(name=name, origin=file, text=_text(Path(file)))
 
 
 @cache

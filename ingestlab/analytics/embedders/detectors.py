@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,14 +56,13 @@ def detector(model: Model) -> Detect:
 
 def as_table(found: Iterable[Iterable[Found]]) -> pa.Table:
     """Build a table of objects of the schema DETECTIONS, the surest first."""
-    rows = [row for image, objects in enumerate(found) for row in _rows(image, objects)]
+    rows = [
+        {"image": image, "label": str(label), "confidence": float(confidence)}
+        | dict(zip(BOX, map(float, box), strict=True))
+        for image, objects in enumerate(found)
+        for label, confidence, box in sorted(objects, key=lambda item: -item[1])
+    ]
     return pa.Table.from_pylist(rows, schema=DETECTIONS)
-
-
-def _rows(image: int, objects: Iterable[Found]) -> Iterator[dict[str, Any]]:
-    for label, confidence, box in sorted(objects, key=lambda one: -one[1]):
-        sides = zip(BOX, map(float, box), strict=True)
-        yield {"image": image, "label": str(label), "confidence": float(confidence), **dict(sides)}
 
 
 def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> pa.Table:

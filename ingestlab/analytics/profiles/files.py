@@ -141,10 +141,9 @@ def _folded(found: Sequence[Profiled]) -> tuple[Profiled, ...]:
     size = -(-len(found) // room)
     if size <= 1:
         return tuple(found)
-    groups = (found[i : i + size] for i in range(0, len(found), size))
-    return tuple(_together(group) for group in groups)
-
-
-def _together(group: Sequence[Profiled]) -> Profiled:
-    targets = tuple(target for one in group for target in one.parts)
-    return Profiled(parts=targets, anew=group[0].anew, **merge(one.profile for one in group))
+    groups = [found[i : i + size] for i in range(0, len(found), size)]
+    targets = [tuple(target for one in group for target in one.parts) for group in groups]
+    return tuple(
+        Profiled(parts=parts, anew=group[0].anew, **merge(one.profile for one in group))
+        for group, parts in zip(groups, targets, strict=True)
+    )

@@ -13,6 +13,7 @@ from ingestlab.core.errors import attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.engine.scaffold.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.formats.common.bytes import binary, unpack
+from ingestlab.formats.common.columns import one_array
 from ingestlab.formats.common.detection import Encoding, by_mark, detect
 from ingestlab.formats.common.inference import named
 from ingestlab.formats.csv.reader import NULLS, Csv
@@ -100,7 +101,7 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
     reader = Csv(columns=dict.fromkeys(names, "string"), **how)
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
-    guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
+    guesses = {name: guess_text(one_array(table[name])) for name in table.column_names}
     marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
     if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
         options["null_values"] = unusual
@@ -110,7 +111,7 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
     if form:
         options["timestamp_format"] = form
     notes += [f"column {name} stays text: {guess.doubt}" for name, guess in guesses.items() if guess.doubt]
-    seen = [Seen.of(name, guess, _whole(table[name]), {*marks[name]}) for name, guess in guesses.items()]
+    seen = [Seen.of(name, guess, one_array(table[name]), {*marks[name]}) for name, guess in guesses.items()]
     return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
 
 
@@ -135,7 +136,7 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
     names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
     table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
     ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
-    seen = [_json_column(name, _whole(table[name])) for name in ordered]
+    seen = [_json_column(name, one_array(table[name])) for name in ordered]
     return Draft("JsonLines", options, tuple(seen), len(table))
 
 
@@ -155,7 +156,7 @@ def _json_column(name: str, values: pa.Array) -> Seen:
 def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
     reader = Parquet()
     table = reader.read(reader.split(file, store, most)[0], store).table
-    return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
+    return Draft("Parquet", {}, tuple(guess_values(n, one_array(table[n])) for n in table.column_names), len(table))
 
 
 def _plain_name(name: str) -> str:
@@ -175,8 +176,3 @@ def _is_document(data: bytes, encoding: str, name: str) -> bool:
     """Tell whether a text is a whole JSON document with records."""
     begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
     return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    chunks = column.chunks
-    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)

@@ -109,7 +109,7 @@ class Seen:
             different = pc.unique(valid)
             few = len(different) <= FEW and len(valid) >= OFTEN * len(different)
             members = tuple(sorted(different.to_pylist())) if few else ()
-            return replace(seen, members=members, unique=_unique(values, len(different)))
+            return replace(seen, members=members, unique=len(different) == len(values) > 1)
         if kind.startswith(("timestamp", "date")):
             days = pc.unique(pc.floor_temporal(valid, unit="day"))
             return replace(seen, days=len(days), months=len(pc.unique(pc.floor_temporal(valid, unit="month"))))
@@ -195,7 +195,3 @@ def _range(low: float, high: float) -> tuple[float, float]:
 
 def _short(number: float) -> float:
     return int(number) if number == int(number) else number
-
-
-def _unique(values: pa.Array, different: int) -> bool:
-    return different == len(values) > 1

@@ -82,7 +82,8 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
             raise
         first = error
     try:
-        faults = bisect_rows(size, lambda places: _try(work, places, size), fault_of(first))
+        trial = TRIAL.get() or (lambda task, *_: in_place(task))
+        faults = bisect_rows(size, lambda at: trial(lambda: work(at), len(at), size), fault_of(first))
     except NoRowError as why:
         raise TerminalError(first.expected, f"{first.got}; {why}", first.fix) from first.__cause__
     rest = np.setdiff1d(np.arange(size, dtype=np.int64), np.fromiter(faults, np.int64, len(faults)))
@@ -219,12 +220,6 @@ class _Search:
 
 def _and(places: Ints, more: Sequence[int]) -> Ints:
     return np.union1d(places, np.array(more, np.int64))
-
-
-def _try(work: Callable[[Ints | None], object], places: Ints, size: int) -> Fault | None:
-    """Try some work with these rows alone; None if it succeeds."""
-    trial = TRIAL.get()
-    return in_place(lambda: work(places)) if trial is None else trial(lambda: work(places), len(places), size)
 
 
 def in_place(work: Work) -> Fault | None:

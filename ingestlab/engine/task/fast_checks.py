@@ -205,7 +205,7 @@ def _bound(values: pa.ChunkedArray, bound: Any) -> pa.Scalar:
 
 
 def _compared(compare: Callable[..., Any], name: str) -> Callable[..., pa.ChunkedArray]:
-    return lambda values, **said: compare(values, _bound(values, said.pop(name)), **said)
+    return lambda values, **options: compare(values, _bound(values, options.pop(name)), **options)
 
 
 def _in_range(

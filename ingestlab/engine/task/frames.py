@@ -127,16 +127,15 @@ def filtered(frame: pd.DataFrame, keep: Bools) -> pd.DataFrame:
     if not frame.columns.is_unique:
         return frame[keep]
     mask = pa.array(keep)
-    columns = {name: _filtered(series.array, keep, mask) for name, series in frame.items()}
+    columns = {
+        name: pd.arrays.ArrowExtensionArray(pa.chunked_array(series.array.__arrow_array__()).filter(mask))
+        if isinstance(series.dtype, pd.ArrowDtype)
+        else series.array[keep]
+        for name, series in frame.items()
+    }
     rest = pd.DataFrame(columns, index=frame.index[keep], copy=False)
     rest.columns = frame.columns
     return rest
-
-
-def _filtered(values: Any, keep: Bools, mask: pa.Array) -> Any:
-    if not isinstance(values.dtype, pd.ArrowDtype):
-        return values[keep]
-    return pd.arrays.ArrowExtensionArray(pa.chunked_array(values.__arrow_array__()).filter(mask))
 
 
 def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:

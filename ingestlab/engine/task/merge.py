@@ -7,7 +7,7 @@ part that comes out. Parts whose columns have types that cannot be brought toget
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -79,16 +79,11 @@ def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
 def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
     """Stage the part that holds the rows of a family."""
     target = f"{family.parts[0].target.rsplit('/', 1)[0]}/{name}.parquet"
-    rows = _rows(family, store)
+    rows = (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
     tables = [_sorted(rows, spec.sort)] if spec.sort else row_groups(rows)
     sources = {uri for part in family.parts for uri in part.sources}
     part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store, family.bare)
     return Merged(part=part, replaced=tuple(p.target for p in family.parts))
-
-
-def _rows(family: _Family, store: Store) -> Iterator[pa.Table]:
-    """Yield the rows of all parts in order, under the family's columns."""
-    return (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -26,24 +26,16 @@ _UNLIKE = re.compile(r"[*+?}]\+|\[:|\{,|\[[^\]]*\[")  # possessive, POSIX classe
 Test = Callable[[str], bool]
 
 
-def matching(pattern: str | re.Pattern[str]) -> Test:
-    """Test whether a text begins with a match."""
-    found = re.compile(pattern).match
-    return lambda text: found(text) is not None
-
-
-def containing(pattern: str | re.Pattern[str]) -> Test:
-    """Test whether a text has a match somewhere."""
-    found = re.compile(pattern).search
-    return lambda text: found(text) is not None
-
-
 TESTS: dict[str, Callable[..., Test]] = {
-    "str_matches": matching,
-    "str_contains": containing,
+    "str_matches": lambda pattern: _found(re.compile(pattern).match),
+    "str_contains": lambda pattern: _found(re.compile(pattern).search),
     "str_startswith": lambda string: lambda text: text.startswith(string),
     "str_endswith": lambda string: lambda text: text.endswith(string),
 }
+
+
+def _found(find: Callable[[str], object]) -> Test:
+    return lambda text: find(text) is not None
 
 
 def ask(values: pa.ChunkedArray, test: Test) -> pa.ChunkedArray:

@@ -142,7 +142,7 @@ def _stage(
     staged = _Staged(parts=(), rejects=(), states=())
     try:
         for i, result in enumerate(results):
-            own = _name(name, i)
+            own = f"{name}-{i}" if i else name  # few tasks have more than one
             new = table.stage(own, result.table, pipeline.folders)
             staged["parts"] += tuple(new)
             staged["rejects"] += tuple(rejects.stage(own, result.rejects))
@@ -157,11 +157,6 @@ def _stage(
     except pa.ArrowNotImplementedError as error:
         return TerminalError.wrap(error, "columns that Parquet can hold")
     return staged
-
-
-def _name(name: str, number: int) -> str:
-    """Name a task's parts; few have more than one."""
-    return f"{name}-{number}" if number else name
 
 
 def _facts(loaded: Sequence[Loaded], vectored: Vectored) -> dict[str, dict[str, str]]:

@@ -102,13 +102,9 @@ def _faults(rejects: Iterable[pa.Table], uris: Iterable[str]) -> dict[str, Fault
         for uri, rule, column, value in zip(*(c.to_pylist() for c in some.columns), strict=True):
             rules[uri][rule_name(column, rule)] += 1
             if column is not None or value is not None:
-                values[uri][_value(column, value)] += 1
+                shown = "null" if value is None else repr(value)
+                values[uri][f"{shown} in {column}" if column else shown] += 1
     return {uri: Faults(rules=_sorted(rules[uri]), values=_sorted(values[uri], MOST_VALUES)) for uri in rules}
-
-
-def _value(column: str | None, value: str | None) -> str:
-    shown = "null" if value is None else repr(value)
-    return f"{shown} in {column}" if column else shown
 
 
 def _sorted(counts: Mapping[str, int], most: int | None = None) -> dict[str, int]:

@@ -98,7 +98,9 @@ def embed(
     Raises:
         TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
     """
-    collection = _collection(rows, embedding, made_by(embedding.model, embedding.kind, normalise=embedding.normalise))
+    check_columns(rows, embedding)
+    made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
+    collection = collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
     inputs = inputs_of(rows, embedding, pieces, site.store)
     columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
     key = _digest(columns, inputs, collection)
@@ -201,11 +203,6 @@ def check_columns(rows: pa.Table, embedding: Embedding) -> None:
         have = ", ".join(rows.column_names)
         wanted = f"the column '{missing[0]}', which the embedding uses"
         raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
-
-
-def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
-    check_columns(rows, embedding)
-    return collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
 
 
 def _columns(

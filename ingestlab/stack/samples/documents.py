@@ -72,7 +72,8 @@ def document_files(folder: Path | str) -> DocumentSet:
     found: dict[str, Distribution] = {}
     for one in distributions():
         if one.metadata["Name"]:  # what a broken installation leaves has none
-            found.setdefault(_normal(one.metadata["Name"]), one)  # the first is the one that is imported
+            name = re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()  # as registries compare names
+            found.setdefault(name, one)  # the first is the one that is imported
     letters: dict[str, list[str]] = defaultdict(list)
     for name in sorted(found):
         letters[name[0]].append(json.dumps(_record(name, found[name])) + "\n")
@@ -93,8 +94,3 @@ def _record(name: str, package: Distribution) -> dict[str, Any]:
         "type": kind or None,
         "description": about.get("Description") or about.get_payload() or None,
     }
-
-
-def _normal(name: str) -> str:
-    """Normalize a package's name as registries do."""
-    return re.sub(r"[-_.]+", "-", name).lower()
