@@ -17,11 +17,17 @@ from ingestlab.cli import app
 from ingestlab.core.settings import Settings
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+ROLE = re.compile(r":(?:func|class|meth|mod|data|attr|exc):<code>~?")
 
 
 def on_page_markdown(markdown: str, **_context: Any) -> str:
     """Put what a page asks for in the place of its comment."""
     return MARK.sub(lambda mark: {"cli": cli, "settings": settings}[mark[1]](), markdown)
+
+
+def on_page_content(html: str, **_context: Any) -> str:
+    """Show the names that docstrings mark as Sphinx does, such as :class:`Csv`, as plain code."""
+    return ROLE.sub(r"<code>", html)
 
 
 def cli() -> str:

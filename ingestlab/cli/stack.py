@@ -21,9 +21,9 @@ from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, many, out
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue.rq.listeners import queue_state
+from ingestlab.stack.control import run
 from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
-from ingestlab.stack.supervisor import run
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
 

@@ -33,7 +33,13 @@ Words = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """All settings; sizes in bytes, times in seconds."""
+    """All settings; sizes in bytes, times in seconds.
+
+    Examples:
+        >>> from ingestlab import Settings
+        >>> Settings(queue="night", tenants="physics, chemistry").tenants
+        ('physics', 'chemistry')
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="INGESTLAB_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
@@ -222,6 +228,11 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises:
         TerminalError: A value cannot be used; the text names the setting.
+
+    Examples:
+        >>> from ingestlab import load_settings
+        >>> load_settings(queue="night").queue
+        'night'
     """
     given = {k: v for k, v in overrides.items() if v is not None}
     root = _project_above()

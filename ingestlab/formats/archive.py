@@ -43,6 +43,11 @@ class Archive:
         column: The column that gets each row's member name; None for none.
         max_members: Most entries in an archive.
         limits: How far all members together may grow.
+
+    Examples:
+        >>> from ingestlab import Archive, Csv
+        >>> Archive(reader=Csv(), members="*.csv").members
+        '*.csv'
     """
 
     reader: Reader

@@ -48,6 +48,11 @@ class Lines:
         encoding: Any text encoding that Python knows; None to have it detected.
         max_record_bytes: Longest record.
         limits: How far a compressed file may grow.
+
+    Examples:
+        >>> from ingestlab import Lines
+        >>> list(Lines(pattern=r"(?P<level>\w+) (?P<message>.*)").columns)
+        ['level', 'message']
     """
 
     pattern: str = "(?P<line>.*)"

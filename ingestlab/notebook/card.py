@@ -62,7 +62,7 @@ class Card:
         return ""
 
     def plain(self) -> str:
-        """The card as text."""
+        """Give the card as text."""
         rows = [f"  {name:<10}{value}{' - ' + note if note else ''}" for name, value, note in self._rows()]
         if address := self.settings.dask_dashboard:
             rows.append(f"  {'dashboard':<10}{address}")
@@ -71,7 +71,7 @@ class Card:
         return "\n".join(["ingestlab", *rows])
 
     def html(self) -> str:
-        """The card as HTML."""
+        """Give the card as HTML."""
         rows = [
             (name, value, note, note in ("does not answer", "cannot be read") or note.endswith("no worker"))
             for name, value, note in self._rows()
@@ -101,7 +101,7 @@ class Card:
 
 
 def look(settings: Settings) -> Card:
-    """Asks everything at once how it is."""
+    """Ask everything at once how it is."""
     state = stack.running(home_of(settings))
     embedded = state is not None and state.serves(settings)
     with ThreadPoolExecutor(5) as pool:
@@ -127,7 +127,7 @@ def look(settings: Settings) -> Card:
 
 
 def _free(name: str, rows: list[tuple[str, str, str]]) -> str:
-    """The name in the first row that has it, nothing below it: rows of one name differ by spaces."""
+    """Blank a repeated row name. Rows of one name differ by spaces."""
     return name if all(row[0].strip() != name for row in rows) else " " * len(rows)
 
 
@@ -139,7 +139,7 @@ def _or_none(ask: Callable[[], T]) -> T | None:
 
 
 def _asked(dashboard: str, what: str) -> dict[str, Any]:
-    """What the scheduler says of itself on the dashboard's port."""
+    """Tell what the scheduler says of itself on the dashboard's port."""
     with urllib.request.urlopen(urljoin(dashboard, what), timeout=_SECONDS) as answer:  # noqa: S310
         return dict(json.load(answer))
 

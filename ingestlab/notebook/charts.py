@@ -50,7 +50,7 @@ class Summary(pd.DataFrame):
 
 
 def draw(frame: pd.DataFrame, keys: Sequence[str]) -> str:
-    """The measures of groups as inline SVG: lines over a time, else bars; empty where there is nothing to compare.
+    """Draw measures of groups as SVG. Lines over a time, else bars. Empty for none.
 
     Args:
         frame: One row for each group.
@@ -74,7 +74,7 @@ def draw(frame: pd.DataFrame, keys: Sequence[str]) -> str:
 
 
 def _lines(frame: pd.DataFrame, others: list[str], time: str | None, measures: list[str], axes: Any) -> None:
-    """One line for each of the largest groups, over the time."""
+    """Give one line for each of the largest groups, over the time."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - as above
 
     moment, first = str(time), measures[0]
@@ -93,7 +93,7 @@ def _lines(frame: pd.DataFrame, others: list[str], time: str | None, measures: l
 
 
 def _bars(frame: pd.DataFrame, others: list[str], time: str | None, measures: list[str], axes: Any) -> None:  # noqa: ARG001
-    """One bar for each of the largest groups, by the first measure."""
+    """Draw one bar for each of the largest groups."""
     values = frame.assign(**{m: frame[m].astype(float) for m in measures})
     top = values.nlargest(BARS, measures[0])[::-1]
     names = _names(top, others)
@@ -104,7 +104,7 @@ def _bars(frame: pd.DataFrame, others: list[str], time: str | None, measures: li
 
 
 def _names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[str]:
-    """What each group is called."""
+    """Tell what each group is called."""
     parts = [frame[key].astype("string").fillna("none").str.slice(0, 24) for key in keys]
     if not parts:
         return pd.Series("all", index=frame.index)
@@ -124,7 +124,7 @@ def _calm(axis: Axes, measure: str, grid: str) -> None:
 
 
 def _short(value: float) -> str:
-    """A number on an axis: ``0.5``, ``4,000``, ``20 k``, ``6 M``."""
+    """Give a number on an axis: ``0.5``, ``4,000``, ``20 k``, ``6 M``."""
     for least, one, unit in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
         if abs(value) >= least:
             return f"{value / one:,.6g}{unit}"
@@ -132,7 +132,7 @@ def _short(value: float) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """The drawing as SVG whose letters take the colour of the text around it."""
+    """Write the drawing as SVG. Letters take the page's colour."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

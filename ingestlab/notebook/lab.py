@@ -54,6 +54,14 @@ class Lab:
     Args:
         home: Home folder of the embedded stack; ``INGESTLAB_HOME``, or ``.ingestlab``.
         **overrides: Settings that beat the environment's, e.g. ``tenant="physics"``.
+
+    Examples:
+        >>> from ingestlab import Lab
+        >>> lab = Lab()
+        >>> lab.submit("data/alarm-*.csv").wait().state
+        'finished'
+        >>> lab.table("bts_alarms").pandas()["station_id"].nunique() > 1
+        True
     """
 
     def __init__(self, home: str | Path | None = None, **overrides: Any) -> None:
@@ -70,11 +78,11 @@ class Lab:
             fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
 
     def submit(self, uris: Uris, **options: Any) -> LabRun:
-        """Announces files on the queue; takes what :func:`ingestlab.submit` takes, and returns at once."""
+        """Announce files on the queue. Take what :func:`ingestlab.submit` takes, and return at once."""
         return LabRun.of(submit(uris, settings=self.settings, **options))
 
     def notebook(self, notebook: str | Path, /, **parameters: Any) -> LabRun:
-        """Has a worker run a notebook, and keep it with its outputs and as an HTML page; returns at once.
+        """Have a worker run a notebook and keep it. Return at once.
 
         ``run.result().kept`` says where it is kept, and which run it has made.
 
@@ -90,7 +98,7 @@ class Lab:
         return LabRun.of(submit_notebook(notebook, parameters, settings=self.settings))
 
     def run(self, run: str | None = None) -> LabRun:
-        """Re-attaches to a run, wherever it was started: a notebook whose kernel is gone, a terminal, a schedule.
+        """Re-attach to a run, wherever it was started: a notebook whose kernel is gone, a terminal, a schedule.
 
         Args:
             run: Its id; the latest run if not given.
@@ -103,7 +111,7 @@ class Lab:
         return LabRun.of(latest[0])
 
     def runs(self, limit: int = 20) -> pd.DataFrame:
-        """The latest runs, newest first; ``lab.run(id)`` takes one up again."""
+        """List the latest runs, newest first. ``lab.run(id)`` takes one up again."""
         found = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
         rows = [
             {"run": r.id, "at": pd.Timestamp(int(r.at), unit="s"), "queue": r.queue, "pipeline": r.pipeline}
@@ -114,24 +122,24 @@ class Lab:
         return PlainFrame(rows, columns=[*_FIRST, *more])
 
     def tables(self) -> pd.DataFrame:
-        """The published tables."""
+        """List the published tables."""
         rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
         return PlainFrame(rows, columns=["table", "rows", "parts", "bytes"])
 
     def table(self, name: str) -> LabTable:
-        """One table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
+        """Open a table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
         return LabTable.of(self._lake.table(name))
 
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
-        """The rows that were kept aside, each with its reason and its raw text."""
+        """Read the rejected rows, each with its reason and its raw text."""
         return self._lake.rejects(table, run=run, rule=rule)
 
     def profile(self, table: str, run: str | None = None) -> TableProfile:
-        """What a table's columns look like, and how the last run differs from those before: shows itself."""
+        """Profile a table: its columns, and how the last run differs from earlier ones."""
         return self._lake.profile(table, run)
 
     def aggregate(self, table: str, name: str) -> pd.DataFrame:
-        """An aggregate of a table, up to date: keys and measures, one row for each group, with a chart above."""
+        """Read an aggregate, up to date: keys and measures, a row a group, with a chart."""
         frame = self._lake.aggregate(table, name)
         summary = Summary(frame)
         summary.attrs = frame.attrs
@@ -145,7 +153,7 @@ class Lab:
         filter: Filter | None = None,  # noqa: A002 - what everyone calls it
         tenant: str | None = None,
     ) -> SearchResult:
-        """The rows of a collection nearest to a text or an image, best first; images are shown.
+        """Search a collection for the rows nearest to a text or image. Images are shown.
 
         Args:
             collection: Its name: the table's, if the pipeline's embedding gives no other.
@@ -158,13 +166,13 @@ class Lab:
         return search(collection, query, self.settings, limit=limit, only=filter, tenant=tenant)
 
     def replay(self, table: str, **options: Any) -> LabRun | None:
-        """Feeds rejects through the mended pipeline again; takes `rule`, `run`, `queue`; None if there are none."""
+        """Feed rejects through the mended pipeline again. Take `rule`, `run`, `queue`; None if there are none."""
         self._lake.table(table)  # names those there are, if it is none of them
         found = submit_replay(table, settings=self.settings, **options)
         return LabRun.of(found) if found else None
 
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
-        """Merges the small parts of a table and of its rejects, while ingestion goes on."""
+        """Merge small parts of a table and of its rejects. Ingestion goes on."""
         from ingestlab.engine.ingest import Context  # noqa: PLC0415
         from ingestlab.maintenance.compact import compact  # noqa: PLC0415 - slow to import, for this alone
 
@@ -172,7 +180,7 @@ class Lab:
             return compact(table, context, target=target_mb * MB, sort=sort)
 
     def rewrite(self, table: str, types: Mapping[str, str] | None = None) -> Rewritten:
-        """Brings all parts of a table to one schema and into the folders that its pipeline wants now, in one commit.
+        """Rewrite a table in one schema and the folders of its pipeline.
 
         Args:
             table: Its name.
@@ -185,7 +193,7 @@ class Lab:
             return rewrite(table, context, types=types)
 
     def reembed(self, table: str) -> Reembedded:
-        """Makes the vectors of a table anew, from the lake, as its pipeline wants them now; then searches find these.
+        """Embed a table again as its pipeline says now. Searches then find these vectors.
 
         Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
         """
@@ -196,7 +204,7 @@ class Lab:
             return reembed(table, context)
 
     def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
-        """Takes files out of a table, or of all tables: their rows, rejects, aggregates and vectors.
+        """Take files out of a table, or of all tables: their rows, rejects, aggregates and vectors.
 
         Args:
             uris: URIs as ``_source`` has them, paths or patterns; an archive's means its members.
@@ -209,16 +217,16 @@ class Lab:
             return delete(uris, context, table=table)
 
     def ls(self, *words: str) -> list[str]:
-        """Names of files in the lake, wherever it lies: those with one of the words in them, or all."""
+        """List files in the lake: those with one of the words in their names, or all."""
         store = open_store(self.settings.lake_url, self.settings.storage_options)
         return [name for name in store.walk("") if not words or any(word in name for word in words)]
 
     def check(self, pipeline: str, uri: str) -> Trial:
-        """Tries a pipeline on a sample of a file, in this kernel."""
+        """Try a pipeline on a sample of a file, in this kernel."""
         return try_pipeline(pipeline, uri, self.settings)
 
     def samples(self, folder: str) -> list[str]:
-        """URIs of the sample files of one kind: on the embedded file server, or where `ingestlab init` has put them.
+        """List sample files of one kind: on the embedded server, or where `ingestlab init` put them.
 
         Args:
             folder: ``"bts"``, ``"flights"``, ``"weblogs"``, ``"pages"``, ``"documents"``, ``"digits"`` or
@@ -238,7 +246,7 @@ class Lab:
         return [f"{base.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.iterdir())]
 
     def parts(self) -> PlainFrame:
-        """What the system is made of: the processes of the embedded stack, or servers and workers of your own."""
+        """List the embedded stack's processes, or your own servers and workers."""
         state = stack.running(home_of(self.settings))
         if state is not None and state.serves(self.settings):
             return PlainFrame([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
@@ -251,11 +259,11 @@ class Lab:
         return PlainFrame(rows)
 
     def stop(self) -> None:
-        """Stops the embedded stack of this home; what is queued and published stays."""
+        """Stop the embedded stack of this home. What is queued and published stays."""
         stack.stop(self.settings.home)
 
     def scale(self, workers: int | None = None, dask_workers: int | None = None) -> Lab:
-        """Changes how many workers the embedded stack has, and waits until the new ones are at work.
+        """Scale the embedded stack, and wait until new workers are ready.
 
         Args:
             workers: RQ workers: how many jobs run at once. One that has to go finishes its job first.

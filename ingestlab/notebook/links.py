@@ -22,7 +22,7 @@ _SECONDS = 1.0
 
 
 def reachable(url: str, environ: Mapping[str, str] | None = None, hosts: Sequence[str] = ()) -> str:
-    """The address under which a browser that shows this notebook finds a page.
+    """Give a page's address for the browser that shows this notebook.
 
     Args:
         url: The page, as this process sees it.
@@ -39,7 +39,7 @@ def reachable(url: str, environ: Mapping[str, str] | None = None, hosts: Sequenc
 
 
 def proxy_base(environ: Mapping[str, str]) -> str | None:
-    """Where the Jupyter server that has started this kernel is in its page's host, if it can pass pages on."""
+    """Give the base URL of this kernel's Jupyter server. None without a proxy."""
     server = _server(environ)
     if server is not None:
         return str(server["base_url"]) if _has_proxy(server) else None
@@ -48,7 +48,7 @@ def proxy_base(environ: Mapping[str, str]) -> str | None:
 
 
 def _server(environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """What our Jupyter server has written about itself."""
+    """Tell what our Jupyter server has written about itself."""
     try:
         from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415 - only notebooks have it
     except ImportError:
@@ -61,7 +61,7 @@ def _server(environ: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _has_proxy(server: Mapping[str, Any]) -> bool:
-    """Asks the server for a page of the extension: without it there is none, and whoever may not see it is told so."""
+    """Ask the server for a page of the extension: without it there is none, and whoever may not see it is told so."""
     address = urlsplit(server["url"])
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = kind(address.hostname or "127.0.0.1", address.port, timeout=_SECONDS)

@@ -28,7 +28,7 @@ def many(count: int, noun: str) -> str:
 
 
 def shell() -> Any | None:
-    """Give the IPython around this code if it has a kernel, so that displays can be updated; else None."""
+    """Give the IPython around this code. None without a kernel for displays."""
     try:
         from IPython.core.getipython import get_ipython  # noqa: PLC0415 - only notebooks have it
     except ImportError:
@@ -45,5 +45,5 @@ def show(html: str, plain: str) -> Any:
 
 
 def bundle(html: str, plain: str) -> dict[str, str]:
-    """Bundle the two forms of which every notebook front end can show one."""
+    """Bundle HTML and plain text, of which a front end shows one."""
     return {"text/html": html, "text/plain": plain}

@@ -72,7 +72,7 @@ class View:
         )
 
     def _failures(self) -> tuple[Outcome, ...]:
-        """The first of the files that have failed."""
+        """Give the first of the files that have failed."""
         return (self.result.failed if self.result else self.progress.failures)[:FIRST_FAILURES]
 
     def _counts(self) -> list[str]:
@@ -117,7 +117,7 @@ class Watcher:
         self._screen = _screen(self._view)
 
     def __call__(self, progress: Progress) -> None:
-        """Shows where the run is now."""
+        """Show where the run is now."""
         now = time.monotonic()
         progress = progress.model_copy(update={"share": max(progress.share, self._view.progress.share)})
         self._past.append((now, progress))
@@ -132,23 +132,23 @@ class Watcher:
         self.show(replace(self._view, progress=progress, seconds=seconds, rate=rate, left=left, note=note))
 
     def end(self, result: RunResult) -> None:
-        """Shows how it ended."""
+        """Show how it ended."""
         seconds = self._view.seconds or 0.0
         rows = self._view.progress.rows
         rate = rows / seconds if seconds > 0.5 and rows else None
         self.show(replace(self._view, result=result, rate=rate, left=None, note=""), last=True)
 
     def leave(self, note: str) -> None:
-        """Shows that nobody looks any more, and why."""
+        """Show that nobody looks any more, and why."""
         self.show(replace(self._view, left=None, rate=None, note=note, known=bool(self._past)), last=True)
 
     def show(self, view: View, *, last: bool = False) -> None:
-        """Puts a view on the screen."""
+        """Put a view on the screen."""
         self._view = view
         self._screen(view, last)
 
     def _speed(self, now: Progress, seconds: float) -> tuple[float | None, float | None]:
-        """Rows per second of late, and the seconds that are left if the rest goes as all of it went so far."""
+        """Estimate the current rows per second, and the seconds left."""
         (then, before), (here, _) = self._past[0], self._past[-1]
         rate = (now.rows - before.rows) / (here - then) if here - then > 0.5 and now.rows > before.rows else None
         moving = now.state not in ("queued", "retrying", "finished", "failed") and 0.05 < now.share < 1
@@ -156,7 +156,7 @@ class Watcher:
 
 
 def _screen(first: View) -> Callable[[View, bool], None]:
-    """Where views are shown: a display of the notebook, a line of the terminal, or nowhere."""
+    """Tell where views are shown: a display of the notebook, a line of the terminal, or nowhere."""
     if page.shell() is not None:
         handle = page.show(first.html(), "queued")
         return lambda view, _last: handle.update(page.bundle(view.html(), view.plain()), raw=True)
@@ -172,21 +172,21 @@ def _screen(first: View) -> Callable[[View, bool], None]:
 
 
 def _elapsed(seconds: float | None) -> str:
-    """What has passed: tenths tell short runs apart."""
+    """Tell what has passed: tenths tell short runs apart."""
     if seconds is None:
         return ""
     return f"{max(0.1, seconds):.1f} s" if seconds < 9.95 else page.duration(seconds)
 
 
 def _failure(outcome: Outcome) -> tuple[str, str, str]:
-    """The file, why it failed, and what to do."""
+    """Give the file, why it failed, and what to do."""
     error = outcome.exception()
     why = shorten(f"expected {error.expected}; got {error.got}", _LONGEST, placeholder=" …") if error else ""
     return label(outcome.uri), why, error.fix if error else ""
 
 
 def _ending(result: RunResult) -> list[str]:
-    """What is worth knowing of a run that has ended."""
+    """Tell what is worth knowing of a run that has ended."""
     rules = sorted(result.rules.items(), key=lambda item: -item[1])
     found = []
     if rules:

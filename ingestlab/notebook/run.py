@@ -35,11 +35,11 @@ class LabRun(Run):
 
     @classmethod
     def of(cls, run: Run) -> LabRun:
-        """The same run, with a face."""
+        """Give the same run, with a face."""
         return cls(run.record, run.settings, run.client)
 
     def watch(self, timeout: float | None = None) -> LabRun:
-        """Shows the progress in one place until the run has ended.
+        """Show the progress in one place until the run has ended.
 
         It may be interrupted, which the run does not notice, and be called again, from another notebook too.
 
@@ -69,7 +69,7 @@ class LabRun(Run):
         return PlainFrame([_file_row(result, i) for i in range(len(result.outcomes))])
 
     def rejects(self, rule: str | None = None) -> pd.DataFrame:
-        """The rows of this run that were kept aside, each with its table, its reason and its raw text.
+        """Read this run's rejected rows, each with table, reason and raw text.
 
         Args:
             rule: Only those that broke this one.
@@ -88,7 +88,7 @@ class LabRun(Run):
         return found[["table", *(name for name in found.columns if name != "table")]]
 
     def log(self) -> Log:
-        """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
+        """Tell what has happened, job by job: when queued, begun and done, by whom, and what failed."""
         return Log("\n".join([f"run {self.id}", *self.history()]))
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class LabRun(Run):
         return self._view().html()
 
     def _ipython_display_(self) -> None:
-        """Shows the run, unless `watch` does so in this very cell."""
+        """Show the run, unless `watch` does so in this very cell."""
         here = page.shell()
         if here is None:
             print(repr(self))  # noqa: T201 - as IPython in a terminal would
@@ -107,7 +107,7 @@ class LabRun(Run):
             page.show(view.html(), view.plain())
 
     def _view(self) -> View:
-        """The run at this moment; what is shown must not raise."""
+        """Give the run at this moment; what is shown must not raise."""
         try:
             progress = self.progress()
             result = self.result() if progress.state in ("finished", "failed") else None
@@ -118,7 +118,7 @@ class LabRun(Run):
 
 
 def starving(settings: Settings, queue: str) -> str:
-    """What keeps a queued job from being begun, if nobody is there to do it."""
+    """Explain why nobody starts a queued job. Empty if a worker listens."""
     found = queues(settings.model_copy(update={"queue": queue}))
     if not found or found[0].workers:
         return ""

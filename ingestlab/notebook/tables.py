@@ -21,7 +21,7 @@ class LabTable(Table):
 
     @classmethod
     def of(cls, table: Table) -> LabTable:
-        """The same table, with a face."""
+        """Give the same table, with a face."""
         return cls(table._store, table.tenant, table.name)  # noqa: SLF001 - it is the same
 
     def __repr__(self) -> str:
@@ -61,6 +61,6 @@ class LabTable(Table):
 
 
 def _type(of: pa.DataType) -> str:
-    """A column's type in a word or two, without how Arrow keeps it."""
+    """Name a column's type without how Arrow keeps it."""
     value = of.value_type if pa.types.is_dictionary(of) else of
     return str(value).removeprefix("large_")

@@ -110,6 +110,12 @@ class Aggregate:
 
     Raises:
         TerminalError: A measure is none of these.
+
+    Examples:
+        >>> from ingestlab import Aggregate
+        >>> by_hour = Aggregate(by=["station_id", "start_time:hour"], measures={"alarms": "count"})
+        >>> [key.name for key in by_hour.keys]
+        ['station_id', 'start_time_hour']
     """
 
     by: str | Sequence[str] = ()

@@ -133,6 +133,12 @@ class Embedding:
 
     Raises:
         TerminalError: One of these cannot be.
+
+    Examples:
+        >>> from ingestlab import Embedding, Split
+        >>> embedding = Embedding(source="text", model="wordllama", split=Split(size=800), key="name")
+        >>> embedding.metric
+        'COSINE'
     """
 
     source: str

@@ -53,6 +53,12 @@ class Pipeline:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
         description: One line for ``ingestlab pipelines``.
+
+    Examples:
+        >>> from ingestlab import Csv, Pipeline
+        >>> pipeline = Pipeline(reader=Csv(), matches=["orders-*.csv"], partition_by="day")
+        >>> pipeline.folders
+        ('day',)
     """
 
     reader: Reader

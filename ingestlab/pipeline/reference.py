@@ -25,6 +25,11 @@ class Reference:
             or if there is none, below ``INGESTLAB_REFERENCES``.
         reader: Its format, e.g. ``Csv(columns={...})``, any but `Archive`. A record that it cannot read fails the
             files of the job.
+
+    Examples:
+        >>> from ingestlab import Csv, Reference
+        >>> Reference("airports.csv", Csv(columns={"faa": "string"})).uri
+        'airports.csv'
     """
 
     uri: str

@@ -15,14 +15,14 @@ from typing import Any
 
 from ingestlab.core.errors import IngestError
 from ingestlab.core.settings import Settings
+from ingestlab.stack.control import run
 from ingestlab.stack.services import Spec
-from ingestlab.stack.supervisor import run
 
 log = logging.getLogger("ingestlab.stack")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a stack until a signal stops it; the exit code says whether it started."""
+    """Run a stack until a signal stops it. The exit code says whether it started."""
     parser = argparse.ArgumentParser(prog="python -m ingestlab.stack")
     parser.add_argument("spec", type=Spec.from_json)
     parser.add_argument("report", type=int)

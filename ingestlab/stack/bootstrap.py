@@ -12,7 +12,7 @@ from ingestlab.stack.samples import ensure_samples
 
 
 def make_place(url: str, settings: Settings) -> None:
-    """Makes the bucket or the folder that a URL begins with; one that is there is left as it is.
+    """Make the bucket or the folder that a URL begins with. One that is there is left as it is.
 
     Raises:
         IngestError: It cannot be made.
@@ -35,7 +35,7 @@ def make_place(url: str, settings: Settings) -> None:
 
 
 def put_samples(settings: Settings) -> list[str]:
-    """Copies the sets of samples that are not there yet to the object store that ``samples`` names; gives them.
+    """Copy missing sample sets to the object store that ``samples`` names. List them.
 
     A set's marker is written last, so that one whose copying was cut off is copied again.
 

@@ -22,7 +22,7 @@ LOOK_EVERY = 5.0  # seconds between two looks whether all workers are there
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Starts the cluster, writes its addresses to the ready file, and waits for the end."""
+    """Run the cluster until a signal. Write its addresses to the ready file."""
     args = _parser().parse_args(argv)
     calls: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -45,13 +45,13 @@ def main(argv: list[str] | None = None) -> None:
             if call is None:
                 cluster.scale(wanted)  # a worker whose nanny has ended with it is started anew
                 continue
-            wanted = json.loads(args.wish.read_text())["dask_workers"]
+            wanted = json.loads(args.scale_file.read_text())["dask_workers"]
             scale(cluster, wanted)
             write_private(args.ready, json.dumps(addresses))
 
 
 def _next(calls: SimpleQueue[int]) -> int | None:
-    """The next signal; None where there was none for a while."""
+    """Give the next signal; None where there was none for a while."""
     try:
         return calls.get(timeout=LOOK_EVERY)
     except Empty:
@@ -59,7 +59,7 @@ def _next(calls: SimpleQueue[int]) -> int | None:
 
 
 def scale(cluster: LocalCluster, workers: int) -> None:
-    """Starts or retires workers, and waits until there are so many; what a retired one held goes to others."""
+    """Scale, and wait for it. What a retired worker held goes to others."""
     cluster.scale(workers)
     cluster.sync(_settle, cluster)
 
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dashboard-port", type=int, default=0)
     parser.add_argument("--temp", type=Path, required=True, help="where workers spill to")
     parser.add_argument("--ready", type=Path, required=True, help="gets the addresses as JSON")
-    parser.add_argument("--wish", type=Path, help="says, when SIGUSR1 comes, how many workers are wanted")
+    parser.add_argument("--scale-file", type=Path, help="says, when SIGUSR1 comes, how many workers are wanted")
     return parser
 
 

@@ -1,22 +1,27 @@
-"""Starting and stopping a stack from another process: the CLI, a notebook, a test."""
+"""Running a stack in this process, and starting, scaling and stopping one in the background."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ingestlab.core.errors import IngestError, StackError, TerminalError
 from ingestlab.core.settings import Settings
-from ingestlab.stack.services import WORKER, Spec, environment
+from ingestlab.stack.services import WORKER, Service, Spec, choose_ports, environment, locate, services
 from ingestlab.stack.state import (
+    SCALE_FILE,
     SUPERVISOR,
-    WISH_FILE,
     StackState,
+    acquire,
     home_of,
     running,
     starting,
@@ -25,10 +30,12 @@ from ingestlab.stack.state import (
     wait,
     write_private,
 )
+from ingestlab.stack.supervisor import Supervisor
 
 STOP_SECONDS = 40.0  # more than the grace periods of all parts together
 SCALE_SECONDS = 30.0
 MOST = 16  # workers of a kind, or four a core
+log = logging.getLogger("ingestlab.stack")
 _children: dict[Path, subprocess.Popen[bytes]] = {}  # the supervisors that this process has started, by home
 
 
@@ -41,7 +48,7 @@ def start(
     milvus: bool = True,
     worker_command: tuple[str, ...] = WORKER,
 ) -> Settings:
-    """Starts a stack in the background, or finds the one that runs in this home, and waits until it serves.
+    """Start a stack in the background, or find the running one.
 
     Args:
         settings: Where (`home`, `lake`) and what; the stack brings its own servers.
@@ -66,7 +73,7 @@ def start(
 
 
 def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
-    """Stops the stack of a home, be it up or starting, and waits until all of it is gone.
+    """Stop the stack of a home, be it up or starting. Wait until all of it is gone.
 
     Args:
         home: Its home folder.
@@ -90,7 +97,7 @@ def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
 def scale(
     home: Path, *, workers: int | None = None, dask_workers: int | None = None, seconds: float = SCALE_SECONDS
 ) -> StackState:
-    """Changes how many workers a running stack has, and waits until the new ones are at work.
+    """Scale a running stack, and wait until new workers are at work.
 
     A worker that has to go finishes its job first, and is not waited for.
 
@@ -109,29 +116,66 @@ def scale(
     if state is None:
         raise StackError(f"a running stack in {home}", "none", "Start one with `ingestlab up`.")
     asked = {"workers": workers, "dask_workers": dask_workers}
-    wish = {**state.size, **{name: count for name, count in asked.items() if count is not None}}
-    for name, count in wish.items():
+    size = {**state.size, **{name: count for name, count in asked.items() if count is not None}}
+    for name, count in size.items():
         least, most = int(name == "dask_workers"), max(MOST, 4 * (os.cpu_count() or 1))
         if not least <= count <= most:
             raise TerminalError(f"{name} from {least} to {most}", str(count), "They share one machine.")
-    if wish != state.size:
-        write_private(home / WISH_FILE, json.dumps(wish))
+    if size != state.size:
+        write_private(home / SCALE_FILE, json.dumps(size))
         os.kill(state.pids[SUPERVISOR].pid, signal.SIGUSR1)
     deadline = time.monotonic() + seconds
-    while (now := running(home)) and now.size != wish and time.monotonic() < deadline:
+    while (now := running(home)) and now.size != size and time.monotonic() < deadline:
         time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
-    if now is None or now.size != wish:
+    if now is None or now.size != size:
         got = f"{now.size} after {seconds:.0f} s" if now else "the end of the stack"
-        raise StackError(f"a stack of {wish}", got, f"A leaving worker may be at its last job; see {home / 'logs'}.")
+        raise StackError(f"a stack of {size}", got, f"A leaving worker may be at its last job; see {home / 'logs'}.")
     return now
 
 
+def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) -> None:
+    """Run a stack until a signal. Call it in the main thread.
+
+    Args:
+        settings: Where and what; server addresses in them are not used, the stack has its own.
+        spec: How many of what.
+        on_ready: Called once when every part serves; at once, if a stack runs in this home already.
+
+    Raises:
+        StackError: A part does not start; those that did are stopped again.
+    """
+    home = home_of(settings)
+    lock = acquire(home)
+    if lock is None:
+        if (state := running(home)) is None:
+            raise StackError(f"a stack in {home}", "one that has just ended", "Start it again.")
+        on_ready(state)
+        return
+    with lock:
+        for name in sweep(home):
+            log.warning("ended %s, which a killed stack had left running", name)
+        for old in (home / "logs").glob("*.log"):
+            if old.stem != SUPERVISOR:  # that one is open already
+                old.replace(old.with_suffix(".log.1"))
+        ports = choose_ports(home)
+        counted = spec.counted()
+        located = locate(settings, counted, ports)
+
+        def plan(size: Mapping[str, int]) -> Sequence[Service]:
+            return services(
+                located, replace(counted, workers=size["workers"], dask_workers=size["dask_workers"]), ports
+            )
+
+        supervisor = Supervisor(located, services(located, counted, ports), counted.size(), plan)
+        asyncio.run(supervisor.live(on_ready, tied=spec.tied))
+
+
 def _launch(settings: Settings, spec: Spec) -> StackState:
-    """Starts a supervisor, and reads from a pipe how it went; its death closes the pipe."""
-    home, log = settings.home, settings.home / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start a supervisor, and read from a pipe how it went. Its death closes the pipe."""
+    home, log_file = settings.home, settings.home / "logs" / "supervisor.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
-    with os.fdopen(reader) as answer, log.open("wb") as output:
+    with os.fdopen(reader) as answer, log_file.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "ingestlab.stack", spec.to_json(), str(writer)],
             env=environment(settings),
@@ -155,11 +199,11 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
     if "error" in data:
         raise IngestError.from_dict(data["error"])
     got = f"an end with exit code {child.returncode}" if child.returncode else "a stop before it was ready"
-    raise StackError(f"the stack in {home} to start", got, f"See {log}.")
+    raise StackError(f"the stack in {home} to start", got, f"See {log_file}.")
 
 
 def _sweep(home: Path) -> bool:
-    """Clears what a dead supervisor has left; where a new one is at work already, it does that itself."""
+    """Clear what a dead supervisor has left. Where a new one is at work already, it does that itself."""
     lock = try_lock(home) if home.exists() else None
     if lock is None:
         return False

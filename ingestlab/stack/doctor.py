@@ -48,7 +48,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Looks at everything that the settings name; takes some seconds where servers do not answer."""
+    """Look at everything that the settings name. Take some seconds where servers do not answer."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _milvus, _lake, _pipelines)
     return [finding for check in checks for finding in check(settings)]
 
@@ -66,28 +66,20 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             yield from _append_only(persistence)
             yield from _workers(listeners(client, settings.queue), settings)
         except redis.AuthenticationError:
-            yield Finding(
-                "redis", "error", f"Redis at {shown} refuses the password.", "Correct REDIS_PASSWORD or REDIS_URL."
-            )
+            fix = "Correct REDIS_PASSWORD or REDIS_URL."
+            yield Finding("redis", "error", f"Redis at {shown} refuses the password.", fix)
         except redis.RedisError as error:
-            yield Finding(
-                "redis",
-                "error",
-                f"Redis at {shown} cannot be reached: {error}",
-                "Start it (`ingestlab up` for the embedded one), or correct REDIS_URL.",
-            )
+            fix = "Start it (`ingestlab up` for the embedded one), or correct REDIS_URL."
+            yield Finding("redis", "error", f"Redis at {shown} cannot be reached: {error}", fix)
 
 
 def _append_only(persistence: Mapping[str, Any]) -> Iterator[Finding]:
     if persistence.get("aof_enabled"):
         yield Finding("redis", "ok", "Redis keeps queued jobs in an append-only file.")
     else:
-        yield Finding(
-            "redis",
-            "warning",
-            "Redis has no append-only file: jobs that are queued when it dies are lost.",
-            "Set `appendonly yes` in its configuration.",
-        )
+        fix = "Set `appendonly yes` in its configuration."
+        text = "Redis has no append-only file: jobs that are queued when it dies are lost."
+        yield Finding("redis", "warning", text, fix)
 
 
 def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
@@ -95,40 +87,27 @@ def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
     ours = [worker for worker in found if worker.version]
     silent = [worker for worker in ours if worker.silence(now) > MISSED_BEATS * settings.beat]
     if not found:
-        yield Finding(
-            "workers",
-            "error",
-            f"No worker listens on the queue '{queue}': jobs will wait.",
-            "Start one with `ingestlab worker`, or a stack with `ingestlab up`.",
-        )
+        fix = "Start one with `ingestlab worker`, or a stack with `ingestlab up`."
+        yield Finding("workers", "error", f"No worker listens on the queue '{queue}': jobs will wait.", fix)
     if healthy := len(ours) - len(silent):
         yield Finding("workers", "ok", f"Workers that listen on the queue '{queue}': {healthy}.")
     for worker in silent:
-        yield Finding(
-            "workers",
-            "warning" if healthy else "error",
-            f"Worker {worker.name} on {worker.host} has been silent for {worker.silence(now):.0f} s.",
-            "If it hangs, kill it: another takes its job over. If it is dead, its entry goes within some minutes.",
-        )
+        fix = "If it hangs, kill it: another takes its job over. If it is dead, its entry goes within some minutes."
+        text = f"Worker {worker.name} on {worker.host} has been silent for {worker.silence(now):.0f} s."
+        yield Finding("workers", "warning" if healthy else "error", text, fix)
     for worker in found:
         if not worker.version:
-            yield Finding(
-                "workers",
-                "warning",
-                f"Worker {worker.name} on {worker.host} is a plain RQ worker, which cannot run these jobs.",
-                "Start it with RQ_WORKER_CLASS=ingestlab.worker.IngestWorker.",
-            )
+            fix = "Start it with RQ_WORKER_CLASS=ingestlab.worker.IngestWorker."
+            text = f"Worker {worker.name} on {worker.host} is a plain RQ worker, which cannot run these jobs."
+            yield Finding("workers", "warning", text, fix)
 
 
 def _dask(settings: Settings) -> Iterator[Finding]:
     address = settings.dask_scheduler
     if not address:
-        yield Finding(
-            "dask",
-            "warning",
-            "No Dask scheduler is named: every RQ worker processes its files on its own.",
-            "Set DASK_SCHEDULER_ADDRESS, or start a stack with `ingestlab up`.",
-        )
+        fix = "Set DASK_SCHEDULER_ADDRESS, or start a stack with `ingestlab up`."
+        text = "No Dask scheduler is named: every RQ worker processes its files on its own."
+        yield Finding("dask", "warning", text, fix)
         return
     try:
         with warnings.catch_warnings():
@@ -143,7 +122,7 @@ def _dask(settings: Settings) -> Iterator[Finding]:
 
 
 def _works_here(settings: Settings) -> bool:
-    """Whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
+    """Tell whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
     try:
         with redis.Redis.from_url(settings.redis, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
             found = listeners(client, settings.queue)
@@ -165,16 +144,11 @@ def _dask_workers(address: str, versions: dict[str, Any], level: Level) -> Itera
     if level == "warning":
         fix = "Submitting and reading is fine so; run no RQ worker here, and send no work of your own to Dask."
     for package, ours, theirs, where in skews:
-        yield Finding(
-            "dask",
-            level,
-            f"{package} is {ours} here and {theirs} on Dask worker {', '.join(where)}.",
-            fix,
-        )
+        yield Finding("dask", level, f"{package} is {ours} here and {theirs} on Dask worker {', '.join(where)}.", fix)
 
 
 def _skew(client: dict[str, Any], workers: dict[str, Any]) -> Iterator[tuple[str, str, str, list[str]]]:
-    """Yields (package, version here, version there, addresses) for every difference."""
+    """Yield (package, version here, version there, addresses) for every difference."""
     for package in COMPARED:
         ours, there = _version(client, package), {a: _version(w, package) for a, w in workers.items()}
         for theirs in sorted({v for v in there.values() if v != ours}):
@@ -219,12 +193,9 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
     found = Catalog.read(settings).sources
     folders = ", ".join(str(Path(folder).absolute()) for folder in settings.pipelines)
     if not found:
-        yield Finding(
-            "pipelines",
-            "warning",
-            f"No pipeline in {folders}: files are read as their format says, and nothing is checked.",
-            "Set INGESTLAB_PIPELINES to the folder that has them.",
-        )
+        fix = "Set INGESTLAB_PIPELINES to the folder that has them."
+        text = f"No pipeline in {folders}: files are read as their format says, and nothing is checked."
+        yield Finding("pipelines", "warning", text, fix)
     good = []
     for name, source in sorted(found.items()):
         try:
@@ -241,7 +212,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
 
 
 def _reads_text_as_it_is(reader: object) -> bool:
-    """Whether a reader has declared columns of text, of which it is not said which texts stand for no value."""
+    """Tell whether a reader declares text columns, but not which texts are null."""
     if not isinstance(reader, Csv) or reader.null_values is not None:
         return False
     return any(isinstance(kind, pa.DataType) and textual(kind) for kind in (reader.columns or {}).values())

@@ -45,7 +45,7 @@ class FileHandler:
             asyncio.get_running_loop().call_later(UNASKED, self._prepare)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Give the file, the listing of the folder, or an HTTP error that says what is wrong."""
+        """Answer with the file, the folder's listing, or an HTTP error."""
         if request.method not in ("GET", "HEAD"):
             raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
         path = self._inside(request.path)
@@ -61,7 +61,7 @@ class FileHandler:
         return _File(path)
 
     def _inside(self, name: str) -> Path:
-        """The path of a name; links are followed, but not out of the root."""
+        """Give the path of a name. Links are followed, but not out of the root."""
         if "\0" in name or not (path := Path(f"{self._root}/{name}").resolve()).is_relative_to(self._root):
             raise web.HTTPForbidden(text="Only what lies below the root of this server can be had.\n")
         if "/." in name:
@@ -73,7 +73,7 @@ class _File(web.FileResponse):
     """A file response that understands tags in If-Range, too: aiohttp looks at dates there alone."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Start the response; a range of another version than this is answered with the whole file."""
+        """Start the response. A range of another version than this is answered with the whole file."""
         tag = request.headers.get("If-Range", "")
         if tag.startswith(('"', "W/")) and tag != _tag(self._path.stat()):
             request = request.clone(headers={k: v for k, v in request.headers.items() if k.lower() != "range"})
@@ -85,7 +85,7 @@ def _tag(info: os.stat_result) -> str:
 
 
 def _folder(request: web.BaseRequest, folder: Path) -> web.Response:
-    """What is in a folder: a page with links, or with ``?format=json`` a list of dicts."""
+    """Tell what is in a folder: a page with links, or with ``?format=json`` a list of dicts."""
     if not request.path.endswith("/"):
         raise web.HTTPMovedPermanently(quote(request.path) + "/")  # else relative links go astray
     with os.scandir(folder) as scan:

@@ -32,7 +32,7 @@ WORKER = ("-m", "ingestlab.queue.rq.worker")
 
 
 def troubles(settings: Settings, first: int = 1) -> list[str]:
-    """What is wrong with the roles that run here, a sentence each; where none runs, that is one, too.
+    """List what is wrong with the roles that run here. None running is wrong, too.
 
     Args:
         settings: Where Redis is.
@@ -58,7 +58,7 @@ def _command_lines(first: psutil.Process) -> Iterator[list[str]]:
 
 
 def _worker(settings: Settings, queues: list[str]) -> list[str]:
-    """An RQ worker is well while Redis hears its heart."""
+    """Give an RQ worker is well while Redis hears its heart."""
     queue = (queues or [settings.queue])[0]
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
@@ -86,7 +86,7 @@ def _page(port: int, path: str) -> list[str]:
 
 
 def main() -> int:
-    """Prints what is wrong; gives the exit code."""
+    """Print what is wrong; give the exit code."""
     found = troubles(load_settings())
     for sentence in found:
         print(sentence)  # noqa: T201 - `docker inspect` shows it

@@ -26,7 +26,7 @@ LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, 
 
 
 def prepare(settings: Settings, notebook: str) -> dict[str, str]:
-    """Writes settings and workspace for JupyterLab; gives the environment by which it finds them.
+    """Write settings and workspace for JupyterLab. Give the environment by which it finds them.
 
     A workspace that is there already is kept, for somebody may have arranged it.
 
@@ -48,20 +48,20 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
 
 
 def pane_url(settings: Settings) -> str:
-    """The dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
+    """Give the dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
     page = (settings.dask_dashboard or "").removesuffix("/status")
     return proxied(page) if urlsplit(page).hostname in (HOST, *settings.proxied_hosts) else page
 
 
 def proxied(url: str) -> str:
-    """Where the server of a page is below a Jupyter server that passes it on."""
+    """Give a page's path below a Jupyter server that proxies it."""
     parts = urlsplit(url)
     host = "" if parts.hostname in LOOPBACK else f"{parts.hostname}:"
     return f"proxy/{host}{parts.port or 80}"
 
 
 def server_config(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What the Jupyter server is told: whose pages it may pass on."""
+    """Configure which hosts' pages the Jupyter server may pass on."""
     return {"ServerProxy": {"host_allowlist": [*LOOPBACK, *settings.proxied_hosts]}}
 
 
@@ -77,7 +77,7 @@ def overrides(dashboard: str) -> dict[str, dict[str, Any]]:
 
 
 def workspace(dashboard: str, notebook: str) -> dict[str, Any]:
-    """A workspace with a notebook at the left, and panes of the dashboard at the right."""
+    """Lay out a workspace: a notebook left, panes of the dashboard right."""
     left, panes = f"notebook:{notebook}", {f"{LAUNCHER}:/{_route(name)}": name for name in PANES}
     right = {
         "type": "split-area",
@@ -97,7 +97,7 @@ def workspace(dashboard: str, notebook: str) -> dict[str, Any]:
 
 
 def _point(file: Path, dashboard: str) -> None:
-    """Tells a workspace where the dashboard is this time."""
+    """Tell a workspace where the dashboard is this time."""
     try:
         found = json.loads(file.read_text())
         found["data"][LAUNCHER] = {"url": dashboard, "cluster": ""}
@@ -112,7 +112,7 @@ def _write(file: Path, data: Mapping[str, Any]) -> None:
 
 
 def _file_name(space: str) -> str:
-    """The file in which JupyterLab looks for a workspace of this name."""
+    """Name the file in which JupyterLab looks for this workspace."""
     return f"{space}-{hashlib.sha256(space.encode()).hexdigest()[:4]}.jupyterlab-workspace"
 
 

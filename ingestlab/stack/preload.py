@@ -20,7 +20,7 @@ _waiting: set[asyncio.Task[None]] = set()  # which nobody else holds on to
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by Dask while a worker starts."""
+    """Import in the background of a starting Dask worker, which calls this."""
     task = asyncio.create_task(_when_at_work(worker))
     _waiting.add(task)
     task.add_done_callback(_waiting.discard)
@@ -32,7 +32,7 @@ async def _when_at_work(worker: Any) -> None:
 
 
 def import_all(worker: str) -> None:
-    """Imports the modules one by one; the task that needs a broken one will say so itself."""
+    """Import the modules one by one. The task that needs a broken one will say so itself."""
     for name in MODULES:
         try:
             importlib.import_module(name)

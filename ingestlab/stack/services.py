@@ -1,6 +1,6 @@
-"""The parts of the embedded stack: how each is started, and how one sees that it is ready.
+"""The services of the embedded stack: how each is started, and how one sees that it is ready.
 
-Nothing is started here: a part is a value, and the supervisor gives it life.
+Nothing is started here: a service is a value, and the supervisor gives it life.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.retry import Retry
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.listeners import listeners
 from ingestlab.stack import milvus, valkey
-from ingestlab.stack.state import SERVER, WISH_FILE, home_of, write_private
+from ingestlab.stack.state import SCALE_FILE, SERVER, home_of, write_private
 
 DASK, MILVUS = "dask", "milvus"
 PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
@@ -59,36 +59,36 @@ class Spec:
 
     @staticmethod
     def from_json(text: str) -> Spec:
-        """The spec that :meth:`to_json` wrote."""
+        """Give the spec that :meth:`to_json` wrote."""
         data = json.loads(text)
         return Spec(**{**data, "worker_command": tuple(data["worker_command"])})
 
     def to_json(self) -> str:
-        """The spec as text, for a command line."""
+        """Give the spec as text, for a command line."""
         return json.dumps(asdict(self))
 
     def size(self) -> dict[str, int]:
-        """What can be changed while the stack runs."""
+        """Tell what can be changed while the stack runs."""
         return {"workers": self.workers, "dask_workers": self.dask_workers}
 
     def counted(self) -> Spec:
-        """The same with the number of Dask workers settled, and whether there is a Milvus."""
+        """Settle the number of Dask workers, and whether there is a Milvus."""
         dask_workers = self.dask_workers or min(4, len(_cores()))
         return replace(self, dask_workers=dask_workers, milvus=self.milvus and milvus.installed())
 
 
 @dataclass(frozen=True)
-class Part:
+class Service:
     """One child process of the stack.
 
     Args:
         name: Names its log, and its line in `status`.
         command: Program and arguments.
         env: Its whole environment.
-        ready: Told the process id, says whether the part serves now.
+        ready: Told the process id, says whether the service serves now.
         wave: When it is stopped: 0 first.
         grace: Seconds between being asked to end and being killed.
-        after: The part that must be ready before this one is started.
+        after: The service that must be ready before this one is started.
         sign: The file that it writes when it is ready; what an earlier life left there does not count.
         needed: Says whether there is work for it, without which it is not started; None: it is always started.
     """
@@ -105,7 +105,7 @@ class Part:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables that Settings reads, each with the field that it sets."""
+    """Map the environment variables of Settings to their fields."""
     found = {}
     for name, info in Settings.model_fields.items():
         alias = info.validation_alias
@@ -115,14 +115,14 @@ def variables() -> dict[str, str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment in which another process reads exactly these settings, whatever ``.env`` says."""
+    """Make an environment that gives another process these settings, whatever ``.env`` says."""
     values = {variable: getattr(settings, name) for variable, name in variables().items()}
     inherited = {name: value for name, value in os.environ.items() if name not in values}
     return {**inherited, **{name: _encode(value) for name, value in values.items() if value is not None}}
 
 
 def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings:
-    """The settings of a stack on these ports: addresses filled in, every path absolute."""
+    """Give the settings of a stack on these ports: addresses filled in, every path absolute."""
     home = home_of(settings)
     secret = valkey.password(home)
     changed: dict[str, Any] = {
@@ -146,7 +146,7 @@ def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings
 
 
 def choose_ports(home: Path) -> dict[str, int]:
-    """Free ports, those of the last time where they are still free, so that old addresses stay good."""
+    """Choose free ports. Last time's are taken first, so old addresses stay good."""
     file = home / "ports.json"
     last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
@@ -159,12 +159,12 @@ def choose_ports(home: Path) -> dict[str, int]:
     return ports
 
 
-def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Part, ...]:
-    """All parts of a stack whose settings are located; makes the folders that they live in."""
+def services(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Service, ...]:
+    """List all services of a stack with located settings. Make their folders."""
     home, env = settings.home, environment(settings)
     for folder in ("logs", "run", "dask", "samples"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    server = Part(
+    server = Service(
         name=SERVER,
         command=valkey.prepare(home / "redis", ports[SERVER], valkey.password(home)),
         env=env,
@@ -172,20 +172,20 @@ def parts(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[Par
         wave=2,
         grace=10.0,
     )
-    crew = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
-    crew.append(_notebook_worker(settings, spec, env))
+    workers = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
+    workers.append(_notebook_worker(settings, spec, env))
     vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
-    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *crew)
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *workers)
 
 
-def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Service:
     ready = home / "run" / "dask.json"
-    return Part(
+    return Service(
         name=DASK,
         command=(
             *(sys.executable, "-m", "ingestlab.stack.cluster", "--workers", str(spec.dask_workers)),
             *("--port", str(ports["dask"]), "--dashboard-port", str(ports["dashboard"])),
-            *("--temp", str(home / "dask"), "--ready", str(ready), "--wish", str(home / WISH_FILE)),
+            *("--temp", str(home / "dask"), "--ready", str(ready), "--scale-file", str(home / SCALE_FILE)),
         ),
         env={**env, **ONE_THREAD, **ONE_HEAP},
         ready=lambda _pid: ready.exists(),
@@ -194,8 +194,8 @@ def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, st
     )
 
 
-def _milvus(home: Path, port: int, env: dict[str, str]) -> Part:
-    return Part(
+def _milvus(home: Path, port: int, env: dict[str, str]) -> Service:
+    return Service(
         name=MILVUS,
         command=milvus.command(home / MILVUS, port),
         env={**env, **ONE_THREAD},
@@ -205,9 +205,9 @@ def _milvus(home: Path, port: int, env: dict[str, str]) -> Part:
     )
 
 
-def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
+def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Service:
     ready = home / "run" / "samples.url"
-    return Part(
+    return Service(
         name="samples",
         command=(
             *(sys.executable, "-m", "ingestlab.stack.files", "--root", str(home / "samples")),
@@ -220,8 +220,8 @@ def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Part:
     )
 
 
-def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
-    """The worker for notebooks, which most stacks never need."""
+def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Service:
+    """Give the worker for notebooks, which most stacks never need."""
     queue = settings.notebook_queue
     keys = [f"rq:{registry}:{queue}" for registry in ("queue", "wip", "scheduled")]
     client = redis.Redis.from_url(settings.redis, socket_timeout=1, retry=Retry(NoBackoff(), 0))
@@ -235,7 +235,7 @@ def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Par
     return replace(_worker("notebook-worker", queue, settings, spec, env), needed=needed)
 
 
-def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Part:
+def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str, str]) -> Service:
     def listens(pid: int) -> bool:
         try:
             with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
@@ -244,7 +244,7 @@ def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str
             return False
 
     command = (*spec.worker_command, queue)
-    return Part(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
+    return Service(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
 
 
 def _encode(value: Any) -> str:
@@ -254,7 +254,7 @@ def _encode(value: Any) -> str:
 
 
 def _cores() -> set[int]:
-    """The cores that this process may use, which in a container are fewer than the machine has."""
+    """Give the cores of this process. A container has fewer than its machine."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))

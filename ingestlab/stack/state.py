@@ -23,24 +23,24 @@ from ingestlab.core.models import Value
 from ingestlab.core.settings import STACK_FILE, Settings
 
 STARTING_FILE = "starting.json"  # the same as STACK_FILE, until every part is ready
-WISH_FILE = "scale.json"  # how many workers of each kind somebody has asked for
+SCALE_FILE = "scale.json"  # how many workers of each kind somebody has asked for
 SUPERVISOR = "supervisor"
 SERVER = "redis"  # the one part that gets the time to close its files
 
 
 class Proc(Value):
-    """One process, by its id and its time of birth (seconds since the epoch)."""
+    """One process: its id and time of birth (seconds since the epoch)."""
 
     pid: int
     created: float
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The process that has this id now; raises psutil.NoSuchProcess."""
+        """Give the process that has this id now; raises psutil.NoSuchProcess."""
         return cls(pid=pid, created=psutil.Process(pid).create_time())
 
     def find(self) -> psutil.Process | None:
-        """The living process, or None if it has ended (a zombie has)."""
+        """Find the living process. None if it has ended, as a zombie has."""
         with suppress(psutil.NoSuchProcess):
             found = psutil.Process(self.pid)
             if found.create_time() == self.created and not _ended(found):
@@ -64,21 +64,21 @@ class StackState(Value):
         return SUPERVISOR in self.pids and self.pids[SUPERVISOR].find() is not None
 
     def serves(self, settings: Settings) -> bool:
-        """Whether it is this stack that the settings lead to, not servers elsewhere."""
+        """Tell whether the settings lead to this stack, not elsewhere."""
         return self.settings.get("redis_url") == settings.redis
 
     def connect(self, settings: Settings) -> Settings:
-        """The settings with the addresses of this stack in them."""
+        """Give the settings with the addresses of this stack in them."""
         return Settings(**{**settings.model_dump(), **self.settings})
 
 
 def home_of(settings: Settings) -> Path:
-    """The home folder as an absolute path."""
+    """Give the home folder as an absolute path."""
     return settings.home.expanduser().resolve()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, and that appears whole or not at all."""
+    """Write a file for its owner alone, whole or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
@@ -86,26 +86,26 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_state(path: Path) -> StackState | None:
-    """The state in a file, or None where there is none that makes sense."""
+    """Read the state in a file. None if there is no valid one."""
     with suppress(FileNotFoundError, NotADirectoryError, json.JSONDecodeError, ValueError):
         return StackState.from_dict(json.loads(path.read_text()))
     return None
 
 
 def running(home: Path) -> StackState | None:
-    """The stack that runs in this home, or None; what a dead one left behind does not count."""
+    """Give the stack that runs in this home, or None. What a dead one left behind does not count."""
     state = read_state(home / STACK_FILE)
     return state if state and state.alive else None
 
 
 def starting(home: Path) -> StackState | None:
-    """The stack that is about to be up in this home, or None."""
+    """Read the state of a stack that is starting, or None."""
     state = read_state(home / STARTING_FILE)
     return state if state and state.alive else None
 
 
 def try_lock(home: Path) -> IO[str] | None:
-    """Becomes the one supervisor of a home: gives the held lock, to be kept open, or None if it is taken."""
+    """Lock a home for its one supervisor. None if it is taken; keep the lock open."""
     home.mkdir(parents=True, exist_ok=True)
     file = (home / "lock").open("a")  # the lock is held as long as this is open
     try:
@@ -131,7 +131,7 @@ def acquire(home: Path, seconds: float = 60.0) -> IO[str] | None:
 
 
 def sweep(home: Path) -> list[str]:
-    """Ends what a killed supervisor has left running, and forgets it; call it with the lock held.
+    """End what a killed supervisor has left running, and forget it. Call it with the lock held.
 
     Returns:
         The names of the parts that were still there.
@@ -146,7 +146,7 @@ def sweep(home: Path) -> list[str]:
 
 
 def end(procs: Mapping[str, Proc], grace: float = 5.0) -> None:
-    """Ends processes and their children: the server politely and last, the others at once."""
+    """End processes and their children: the server politely and last, the others at once."""
     others = [found for name, proc in procs.items() if name != SERVER and (found := proc.find())]
     _each(psutil.Process.kill, [*others, *(child for found in others for child in _children(found))], grace)
     if SERVER in procs and (server := procs[SERVER].find()):
@@ -154,7 +154,7 @@ def end(procs: Mapping[str, Proc], grace: float = 5.0) -> None:
 
 
 def wait(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Waits until processes have ended; gives those that have not.
+    """Wait until processes have ended; give those that have not.
 
     A zombie has ended, though its id stays until its parent asks for it, which in a container may be never.
     """

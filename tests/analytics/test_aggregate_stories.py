@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.aggregates import ALL, BY_KIND, Tally
 from support.direct import compare
-from support.lake import Crash, Fuse
+from support.lake import Crash, FaultInjector
 from support.selection import examples
 from typer.testing import CliRunner
 
@@ -114,7 +114,7 @@ def test_a_table_of_which_all_rows_were_rejected_has_no_groups(world):
 
 def steps(world, work, at, after):
     try:
-        work(Fuse(at, after=after))
+        work(FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -137,7 +137,7 @@ def test_a_crash_at_any_step_leaves_the_answers_right(tmp_path_factory, redis_ur
             uris = [a, b, world.put("c.csv", [1, 2, 3])] if kind == "append" else [a, b]
             world.put("a.csv", [21, 22, 13, 23]) if kind == "replace" else None
             wanted = uris if kind == "append" else [a]
-            crashed = steps(world, lambda fuse, w=world, u=wanted: w.ingest(u, fuse), at, after)
+            crashed = steps(world, lambda faults, w=world, u=wanted: w.ingest(u, faults), at, after)
         if not crashed:
             break
         crashes += 1
@@ -154,7 +154,7 @@ def test_a_commit_that_is_rolled_back_takes_its_states_with_it(tmp_path_factory,
     ends = set()
     for at in range(1, 40):
         world = Tally(tmp_path_factory.mktemp("w"), redis_url)
-        if not steps(world, lambda fuse, w=world: w.ingest([w.put("a.csv", FIRST)], fuse), at, after=True):
+        if not steps(world, lambda faults, w=world: w.ingest([w.put("a.csv", FIRST)], faults), at, after=True):
             break
         for path in list(world.store.walk(layout.intents())):
             settle(load_manifest(world.store, path), world.store, world.ledger)
@@ -180,19 +180,19 @@ def test_any_story_ends_with_the_right_answers(tmp_path_factory, redis_url, disp
     world = Tally(tmp_path_factory.mktemp("story"), redis_url, disposition)
     world.ingest([world.put("a.csv", FIRST)], run="first")
     for i, ((what, numbers), at, after) in enumerate(story):
-        fuse = Fuse(at, after=after) if at else None
+        faults = FaultInjector(at, after=after) if at else None
         try:
             if what == "compact":
-                world.compact(fuse)
+                world.compact(faults)
             elif what == "replay":
                 world.mend(limit=2000)
-                world.replay(fuse, run=f"r{i}")
+                world.replay(faults, run=f"r{i}")
             elif what == "force":
-                world.ingest(sorted(world.expected), fuse, run=f"r{i}", force=True)
+                world.ingest(sorted(world.expected), faults, run=f"r{i}", force=True)
             elif what == "change":
                 world.declare((BY_KIND + ALL).replace('("n", "sum")', '("n", "mean")'))
             else:
-                world.ingest([world.put(f"{what}.csv", numbers)], fuse, run=f"r{i}")
+                world.ingest([world.put(f"{what}.csv", numbers)], faults, run=f"r{i}")
         except Crash:
             continue
         world.check_answers()

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, World
 from support.replay import Mendable, filled
 from support.selection import examples
 
@@ -33,7 +33,6 @@ from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, profile
 from ingestlab.cli.profile import bar, spark
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, Part, Receipt
-from ingestlab.engine.ingest import Context
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, manifests
 from ingestlab.maintenance.compact import compact
@@ -340,7 +339,7 @@ def test_after_any_story_the_profile_is_that_of_the_table(tmp_path_factory, redi
     for i, (names, numbers, at, after) in enumerate(story):
         uris = [world.put(f"{name}.csv", [*numbers, k]) for k, name in enumerate(names)]
         try:
-            world.ingest(uris, Fuse(at, after=after) if at else None, run=f"r{i}", force=at == 16)
+            world.ingest(uris, FaultInjector(at, after=after) if at else None, run=f"r{i}", force=at == 16)
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
@@ -397,7 +396,7 @@ def test_rows_that_come_back_in_a_replay_are_of_its_run(tmp_path, redis_url):
 def test_compacted_parts_have_their_profile(world):
     for i in range(4):
         world.ingest([world.put(f"{i}.csv", [i, i + 1, i + 100])], run=f"r{i}")
-    context = Context(world.settings, world.store, world.ledger, Inline())  # type: ignore[arg-type]
+    context = world.context()  # type: ignore[arg-type]
     assert compact("small", context).commits
     found = now_agrees(world)
     assert [r.run for r in found.runs] == ["r0", "r1", "r2", "r3"], "a compaction brings no rows"

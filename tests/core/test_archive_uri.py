@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, Faulty, World
 from support.packing import PACKERS, damaged, tarred, zipped
 from support.selection import examples
 
@@ -21,7 +21,7 @@ from ingestlab.cli.show import files_table
 from ingestlab.core.archive_uri import head_of, member_name, member_uri
 from ingestlab.core.errors import BusySourceError, StorageError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Manifest, Source, Tally
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import source_lock
 from ingestlab.lake.log import manifests
@@ -79,14 +79,11 @@ class Packed(World):
     def check_all(self) -> None:
         self.check(sorted(self.expected))
 
-    def replay(self, fuse: Fuse | None = None) -> IngestResult:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)
+    def replay(self, faults: FaultInjector | None = None) -> IngestResult:
         found = with_rejects(manifests(self.store, "default", "small"))
         sources = tuple(Source(uri=r.uri) for r in found)
         request = IngestRequest(run="again", table="small", sources=sources, replay=Again())
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)
+        return replay(request, self.context(faults), lambda _progress: None)
 
 
 def text(numbers: Sequence[int]) -> bytes:
@@ -99,7 +96,7 @@ def ends(result: IngestResult) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def files_that_arrive_are_steps_too(monkeypatch):
-    monkeypatch.setattr(Fragile, "CHANGES", Fragile.CHANGES | {"adopt"})
+    monkeypatch.setattr(Faulty, "CHANGES", Faulty.CHANGES | {"adopt"})
 
 
 @pytest.fixture(params=["zip", "tgz"])
@@ -114,7 +111,7 @@ def appending(tmp_path, redis_url):
 
 def crash_then(world: World, uris: Sequence[str], at: int, *, after: bool) -> bool:
     try:
-        world.ingest(uris, Fuse(at, after=after))
+        world.ingest(uris, FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -320,7 +317,7 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
     for i, (archive, members, at, after) in enumerate(story):
         uri = world.pack(members, archive)
         try:
-            world.ingest([uri], Fuse(at, after=after) if at else None, run=f"r{i}")
+            world.ingest([uri], FaultInjector(at, after=after) if at else None, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted({(world.folder / "sources" / archive).as_uri() for archive, *_ in story}), run="last")
@@ -366,7 +363,7 @@ def test_a_replay_that_died_is_mended_by_the_next_job_of_the_archive(tmp_path_fa
         world.edit("lt(1000)", "lt(9999)")
         world.passes = lambda n: n != 13
         try:
-            world.replay(Fuse(at))
+            world.replay(FaultInjector(at))
             break
         except Crash:
             crashes += 1
@@ -393,7 +390,7 @@ def test_compact_profile_and_a_lost_index_go_on(world):
     world.ingest([world.pack(FIRST)])
     world.ingest([world.pack(NEXT)], run="r2")
     world.ingest([world.pack(FIRST, "y.zip")], run="r3")
-    compact("small", Context(world.settings, world.store, world.ledger, Inline()))
+    compact("small", world.context())
     world.redis.flushdb()
     assert ends(world.ingest([world.pack(NEXT)], run="r4")) == dict.fromkeys(NEXT, "unchanged")
     world.ingest([world.pack({"d.csv": [7]})], run="r5")
@@ -433,7 +430,7 @@ def test_an_archive_of_old_stays_unchanged_and_is_replaced_by_its_members(tmp_pa
 
 def test_files_are_counted_and_listed_by_member(world):
     progress = []
-    context = Context(world.settings, world.store, world.ledger, Inline())
+    context = world.context()
     uris = [world.pack({**FIRST, "bad.csv": b"x\n"}), world.pack(FIRST, "y.zip")]
     request = IngestRequest(run="r", pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris))
     result = ingest(request, context, progress.append)

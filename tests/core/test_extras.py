@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT
+from support.workers import ROOT
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed

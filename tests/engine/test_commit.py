@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fuse, World
+from support.lake import Crash, FaultInjector, World
 from support.selection import examples
 
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
@@ -25,14 +25,14 @@ def world(tmp_path, redis_url):
 
 def steps_of_a_commit(tmp_path_factory, redis_url, disposition="append") -> int:
     world = World(tmp_path_factory.mktemp("count"), redis_url, disposition)
-    fuse = Fuse()
-    world.ingest([world.put("a.csv", FIRST)], fuse)
-    return fuse.count
+    faults = FaultInjector()
+    world.ingest([world.put("a.csv", FIRST)], faults)
+    return faults.count
 
 
 def crash_then(world, uris, at, after):
     try:
-        world.ingest(uris, Fuse(at, after=after))
+        world.ingest(uris, FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -155,7 +155,7 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
     for i, (name, numbers, at, after) in enumerate(story):
         uri = world.put(f"{name}.csv", numbers)
         try:
-            world.ingest([uri], Fuse(at, after=after) if at else None, run=f"r{i}")
+            world.ingest([uri], FaultInjector(at, after=after) if at else None, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
@@ -193,7 +193,7 @@ def test_a_busy_source_makes_the_job_wait_its_turn(world):
 def test_a_job_that_lost_its_locks_publishes_nothing(world):
     uri = world.put("a.csv", FIRST)
 
-    class Thief(Fuse):
+    class Thief(FaultInjector):
         def guard(self, function):
             def guarded(*args, **options):
                 if args and str(args[0]).startswith("_ingestlab/intents"):

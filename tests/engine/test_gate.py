@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import PIPELINE, Crash, Fuse, World
+from support.lake import PIPELINE, Crash, FaultInjector, World
 from support.selection import examples
 
 from ingestlab import TerminalError
@@ -196,7 +196,7 @@ def test_a_crash_at_any_step_lets_nothing_of_a_bad_file_through(tmp_path_factory
         world = Gated(tmp_path_factory.mktemp("w"), redis_url, cut=cut)
         uris = [world.put("a.csv", GOOD), world.put("bad.csv", BAD * 3)]
         try:
-            world.ingest(uris, Fuse(at, after=after))
+            world.ingest(uris, FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:

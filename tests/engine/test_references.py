@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, Inline, World
 from support.selection import examples
 from support.servers import Server
 from support.workers import PATIENCE
@@ -70,12 +70,9 @@ class Looking(World):
         (self.folder / "pipelines/names.csv").write_bytes(named(numbers))
         self.passes = lambda n: n in numbers
 
-    def replay(self, uris: Sequence[str], fuse: Fuse | None = None, run: str = "again") -> IngestResult:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
+    def replay(self, uris: Sequence[str], faults: FaultInjector | None = None, run: str = "again") -> IngestResult:
         request = IngestRequest(run=run, table="small", sources=tuple(Source(uri=u) for u in uris), replay=Again())
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)  # type: ignore[arg-type]
+        return replay(request, self.context(faults), lambda _progress: None)  # type: ignore[arg-type]
 
 
 def named(numbers: Sequence[int]) -> bytes:
@@ -217,7 +214,7 @@ def test_a_reference_that_is_missing_fails_the_files_that_need_it_and_no_others(
     small.write_text(small.read_text().replace("    clean=clean", "    matches=['a*'], clean=clean"))
     uris = [world.put("a.csv", FIRST), world.put("plain.csv", FIRST)]
     request = IngestRequest(run="r", table="t", sources=tuple(Source(uri=u) for u in uris))
-    context = Context(world.settings, world.store, world.ledger, Inline())
+    context = world.context()
     result = ingest(request, context, lambda _progress: None)
     assert [o.status for o in result.outcomes] == ["failed", "committed"]
     text = str(result.outcomes[0].exception())
@@ -355,7 +352,7 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
         world.names([1, 2, 3])
         uris = [world.put("a.csv", FIRST), world.put("b.csv", SECOND)]
         try:
-            world.ingest(uris, Fuse(at, after=after))
+            world.ingest(uris, FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:
@@ -397,7 +394,7 @@ def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_
         world.names(sorted(names | {2}))  # a file of rejects alone would fail
         uri = world.put(f"{name}.csv", [2, *numbers])
         try:
-            world.ingest([uri], Fuse(at, after=after) if at else None, run=f"r{i}")
+            world.ingest([uri], FaultInjector(at, after=after) if at else None, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last", force=True)
@@ -416,7 +413,7 @@ def test_replay_looks_rejects_up_in_the_mended_reference_whatever_dies(tmp_path_
         world.ingest(uris)
         world.names([1, 2, 3, 50])
         try:
-            world.replay(uris, Fuse(at, after=after))
+            world.replay(uris, FaultInjector(at, after=after))
         except Crash:
             crashes += 1
             world.replay(uris)

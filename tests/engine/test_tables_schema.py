@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, World
 
 from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, manifests
 from ingestlab.maintenance.reconcile import reconcile
@@ -31,11 +31,6 @@ CARRIERS = 'Csv(columns={"carrier": "string", "v": "int64"})'
 
 class Shop(World):
     """A world in which a test edits its pipeline."""
-
-    def context(self, fuse: Fuse | None = None) -> Context:
-        store: Any = Fragile(self.store, fuse) if fuse else self.store
-        ledger: Any = Fragile(self.ledger, fuse) if fuse else self.ledger
-        return Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
 
     def pipeline(self, reader: str, more: str = "", code: str = "") -> None:
         text = f"from ingestlab import *\n{code}\nPIPELINE = Pipeline(reader={reader}, {more})\n"
@@ -67,8 +62,8 @@ class Shop(World):
     def table(self, name: str = "p") -> Table:
         return Lake(self.settings).table(name)
 
-    def rewrite(self, types: Mapping[str, str] | None = None, fuse: Fuse | None = None) -> Rewritten:
-        return rewrite("p", self.context(fuse), types=types)
+    def rewrite(self, types: Mapping[str, str] | None = None, faults: FaultInjector | None = None) -> Rewritten:
+        return rewrite("p", self.context(faults), types=types)
 
 
 @pytest.fixture
@@ -464,9 +459,9 @@ def test_a_crash_at_any_step_of_a_rewriting_loses_and_doubles_nothing(
         shop.pipeline(TIMES, "clean=clean", DAYS)
         shop.good({"a.csv": EARLY, "b.csv": LATE})
         shop.pipeline(TIMES, 'clean=clean, partition_by="day"', DAYS)
-        fuse = Fuse(step, after=after)
+        faults = FaultInjector(step, after=after)
         try:
-            shop.rewrite(fuse=fuse)
+            shop.rewrite(faults=faults)
             burnt = False
         except Crash:
             reconcile(shop.store, shop.ledger)

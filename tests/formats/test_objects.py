@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import PIPELINES
 from PIL import Image
 from support.pictures import PictureWorld, drawn, photographs
+from support.shipped import PIPELINES
 
 from ingestlab import Archive, Embedding, Images, Objects, Pipeline
 from ingestlab.analytics.embedders.detectors import DETECTIONS, detector

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed here: `make test-torch` runs these tests")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model that is not here must be missed at once
 
-from conftest import PIPELINES
 from support.pictures import PictureWorld, photographs
+from support.shipped import PIPELINES
 
 from ingestlab.sinks.milvus import commit as module
 from ingestlab.sinks.milvus.vectors import Where

@@ -15,7 +15,7 @@ import fsspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.lake import Crash, Fuse, World
+from support.lake import Crash, FaultInjector, World
 from support.workers import CONTENT, PATIENCE, PLAIN, Workers, environment
 
 from ingestlab.analytics.lake import Lake
@@ -280,7 +280,7 @@ def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url,
         world.ingest([a, b], run="r0")
         world.put("a.csv", [21, 22, 13, 23, 4000, 24])
         try:
-            world.ingest([a], Fuse(at, after=after))
+            world.ingest([a], FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, Inline, World
 from support.selection import examples
 from support.workers import ONCE, PATIENCE
 
@@ -51,11 +51,8 @@ def copy(template: World, folder: Path, redis_url: str) -> World:
     return world
 
 
-def merge_small(world: World, fuse: Fuse | None = None, **options) -> Compacted:
-    store, ledger = world.store, world.ledger
-    if fuse:
-        store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-    return compact("small", Context(world.settings, store, ledger, Inline()), **options)
+def merge_small(world: World, faults: FaultInjector | None = None, **options) -> Compacted:
+    return compact("small", world.context(faults), **options)
 
 
 def check(world: World) -> None:
@@ -119,7 +116,7 @@ def test_a_column_to_sort_by_must_be_there(world):
 
 def test_a_table_must_be_there(world):
     with pytest.raises(TerminalError, match="a table of tenant default"):
-        compact("smal", Context(world.settings, world.store, world.ledger, Inline()))
+        compact("smal", world.context())
 
 
 @pytest.mark.slow("crashes at every step")
@@ -132,7 +129,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
     for at in range(1, 60):
         world = copy(template, tmp_path_factory.mktemp("w"), redis_url)
         try:
-            merge_small(world, Fuse(at, after=after))
+            merge_small(world, FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:
@@ -169,12 +166,12 @@ def test_any_story_of_changes_and_compactions_and_crashes_ends_well(tmp_path_fac
     world = World(tmp_path_factory.mktemp("story"), redis_url, "replace")
     world.ingest([world.put("z.csv", [1, 13])], run="first")
     for i, (name, numbers, at, after) in enumerate(story):
-        fuse = Fuse(at, after=after) if at else None
+        faults = FaultInjector(at, after=after) if at else None
         try:
             if name == "-":
-                merge_small(world, fuse)
+                merge_small(world, faults)
             else:
-                world.ingest([world.put(f"{name}.csv", numbers)], fuse, run=f"r{i}")
+                world.ingest([world.put(f"{name}.csv", numbers)], faults, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
@@ -231,7 +228,7 @@ def test_a_reader_that_goes_by_the_manifests_sees_every_row_once_at_every_step(w
         table = Lake(world.settings).table("small")
         assert table.arrow().num_rows == table.rows == expected
 
-    class Watched(Fuse):
+    class Watched(FaultInjector):
         def guard(self, function):
             def watched(*args, **options):
                 look()

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from support.embedding_world import FIRST, SECOND, maker
-from support.lake import Crash, Fuse, World
+from support.lake import Crash, FaultInjector, World
 
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.core.errors import TerminalError, TransientError
@@ -123,7 +123,7 @@ def test_a_crash_at_any_step_leaves_all_or_nothing(make, mend, after):
     for at in range(1, 60):
         world, (a, b, c) = filled(make)
         try:
-            delete([a, c], world.context(Fuse(at, after=after)))
+            delete([a, c], world.context(FaultInjector(at, after=after)))
         except Crash:
             crashes += 1
         else:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.embedding_world import FIRST, SECOND, maker
-from support.lake import Crash, Fuse, Inline
+from support.lake import Crash, FaultInjector, Inline
 
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
@@ -41,13 +41,13 @@ def filled(make, disposition="append", **options):
     return world, uris
 
 
-def again(world, fuse=None, **options):
-    return reembed(options.pop("table", "small"), world.context(fuse), patience=1, **options)
+def again(world, faults=None, **options):
+    return reembed(options.pop("table", "small"), world.context(faults), patience=1, **options)
 
 
 def crashed(world, at, after) -> bool:
     try:
-        again(world, Fuse(at, after=after))
+        again(world, FaultInjector(at, after=after))
     except Crash:
         return True
     return False
@@ -330,7 +330,7 @@ def test_a_dead_commit_is_settled_first(make):
     world.edit(VERSION=1)
     c = world.put("c.csv", [31, 32])
     with pytest.raises(Crash):
-        world.ingest([c], Fuse(8, after=True), run="r5")
+        world.ingest([c], FaultInjector(8, after=True), run="r5")
     world.edit(VERSION=2)
     again(world)
     world.reconcile()

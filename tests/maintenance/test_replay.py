@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fragile, Fuse, Inline
+from support.lake import Crash, FaultInjector
 from support.replay import FIRST, Mendable, filled
 from support.selection import examples
 from support.workers import PATIENCE
@@ -17,7 +17,6 @@ from support.workers import PATIENCE
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import source_lock
 from ingestlab.lake.log import manifests
@@ -63,7 +62,7 @@ def test_jobs_of_one_run_tell_each_its_own(world):
     world.mend(limit=2000)
     for r in with_rejects(manifests(world.store, "default", "small")):
         request = IngestRequest(run="one", table="small", sources=(Source(uri=r.uri),), replay=Again())
-        result = replay(request, Context(world.settings, world.store, world.ledger, Inline()), lambda _progress: None)
+        result = replay(request, world.context(), lambda _progress: None)
         assert sum(result.rules.values()) == r.tally.rejected - 1
     world.check_all()
 
@@ -205,7 +204,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
         world = filled(Mendable(tmp_path_factory.mktemp("w"), redis_url, "replace"))
         world.mend(limit=2000)
         try:
-            world.replay(Fuse(at, after=after))
+            world.replay(FaultInjector(at, after=after))
         except Crash:
             crashes += 1
         else:
@@ -213,7 +212,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
         if mend == "reconcile":
             reconcile(world.store, world.ledger)
         elif mend == "compact":
-            compact("small", Context(world.settings, world.store, world.ledger, Inline()))
+            compact("small", world.context())
         elif mend == "neighbour":
             world.ingest([world.put("a.csv", [1, 1100, 2200, 13])], run="new")
         world.replay()
@@ -226,12 +225,12 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
 
 def test_a_job_that_died_after_its_commit_tells_what_it_did(world):
     world.mend(limit=2000)
-    first = Fuse()
+    first = FaultInjector()
     world.replay(first, run="count")
     again = filled(Mendable(world.folder / "again", world.settings.redis))
     again.mend(limit=2000)
     with pytest.raises(Crash):
-        again.replay(Fuse(first.count, after=True))
+        again.replay(FaultInjector(first.count, after=True))
     result = again.replay()
     assert set(outcomes(result).values()) == {"committed"}
     assert sum(o.tally.accepted for o in result.outcomes) == 3
@@ -256,17 +255,16 @@ def test_any_story_keeps_every_row_once(tmp_path_factory, redis_url, story):
     world = Mendable(tmp_path_factory.mktemp("story"), redis_url, "replace")
     world.ingest([world.put("z.csv", FIRST)], run="first")
     for i, ((what, how), accident) in enumerate(story):
-        fuse = Fuse(accident[0], after=accident[1]) if accident else None
+        faults = FaultInjector(accident[0], after=accident[1]) if accident else None
         try:
             if what == "mend":
                 world.mend(*how)
             elif what == "replay":
-                world.replay(fuse, run=f"r{i}")
+                world.replay(faults, run=f"r{i}")
             elif what == "compact":
-                store, ledger = (Fragile(x, fuse) if fuse else x for x in (world.store, world.ledger))
-                compact("small", Context(world.settings, store, ledger, Inline()))
+                compact("small", world.context(faults))
             else:
-                world.ingest([world.put(f"{what}.csv", how)], fuse, run=f"r{i}")
+                world.ingest([world.put(f"{what}.csv", how)], faults, run=f"r{i}")
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="all")

@@ -9,11 +9,10 @@ import fsspec
 import pandas as pd
 import pytest
 from support.aggregates import Tally
-from support.lake import Crash, Fragile, Fuse, Inline
+from support.lake import Crash, FaultInjector
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError
-from ingestlab.engine.ingest import Context
 from ingestlab.lake.storage.store import ObjectStore, open_store
 from ingestlab.maintenance import compact as compaction
 from ingestlab.maintenance.compact import Compacted, compact
@@ -38,11 +37,8 @@ def world(tmp_path, redis_url, place) -> Tally:
     return world
 
 
-def merge_small(world: Tally, fuse: Fuse | None = None) -> Compacted:
-    store, ledger = world.store, world.ledger
-    if fuse:
-        store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-    return compact("small", Context(world.settings, store, ledger, Inline()))  # type: ignore[arg-type]
+def merge_small(world: Tally, faults: FaultInjector | None = None) -> Compacted:
+    return compact("small", world.context(faults))  # type: ignore[arg-type]
 
 
 def frame(world: Tally) -> pd.DataFrame:
@@ -77,7 +73,7 @@ def test_compaction_that_dies(world, after):
     crashes = 0
     for at in range(2, 60, 3):
         try:
-            merge_small(world, Fuse(at, after=after))
+            merge_small(world, FaultInjector(at, after=after))
         except Crash:
             crashes += 1
             assert len(frame(world)) == 24, "readers see all rows in between"

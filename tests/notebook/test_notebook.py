@@ -138,6 +138,7 @@ def jupyter(tmp_path_factory):
         server.wait(PATIENCE)
 
 
+@pytest.mark.slow("long work")
 def test_a_link_goes_through_the_jupyter_server_and_arrives(jupyter, monkeypatch, yard):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", jupyter["JUPYTER_RUNTIME_DIR"])
     info = json.loads(Path(jupyter["JUPYTER_RUNTIME_DIR"], f"jpserver-{jupyter['JPY_PARENT_PID']}.json").read_text())

@@ -193,7 +193,7 @@ def test_the_tutorials_way_of_starting_a_worker(world):
     name = f"{project}-elsewhere"
     run = submit("s3://samples/weblogs/*.log", settings=world.settings.model_copy(update={"queue": "elsewhere"}))
     world.run(
-        "docker", "run", "-d", "--name", name, "--network", f"{project}_default", *flags, "ingestlab:0.1.0", "worker"
+        "docker", "run", "-d", "--name", name, "--network", f"{project}_default", *flags, "ingestlab:0.2.0", "worker"
     )
     try:
         assert not run.wait(60).failed

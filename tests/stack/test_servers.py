@@ -75,6 +75,7 @@ print([value for _, value in cluster.map(os.getpid, [()], ["pid"])])
 """
 
 
+@pytest.mark.slow("processes killed")
 @pytest.mark.parametrize("scheme", ["tcp", "tls"])
 def test_a_scheduler_and_a_dask_worker(tmp_path, scheme, request):
     more = dask_variables(request.getfixturevalue("certificate")) if scheme == "tls" else {}

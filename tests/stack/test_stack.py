@@ -19,17 +19,15 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from conftest import environment
 from distributed import Client
 from rq import Queue, Worker
-from support.workers import PATIENCE
+from support.workers import PATIENCE, environment
 
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue.rq.listeners import listeners
-from ingestlab.stack import crew, doctor, valkey
-from ingestlab.stack import services as parts
+from ingestlab.stack import doctor, services, supervisor, valkey
 from ingestlab.stack.state import SUPERVISOR, Proc, StackState, read_state, running, sweep
 
 GONE = 8.0  # seconds in which the children of a killed supervisor must have ended
@@ -79,6 +77,7 @@ def state(home: Path) -> StackState:
     return found
 
 
+@pytest.mark.slow("a stack of its own")
 def test_every_part_serves_where_the_settings_say(home, state):
     found = load_settings(home=home)
     with redis.Redis.from_url(found.redis) as client:
@@ -91,6 +90,7 @@ def test_every_part_serves_where_the_settings_say(home, state):
     assert found.lake_url == str(home / "lake")
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_second_up_says_that_it_is_running(home, state, cli):
     done = cli("up", "--home", home)
     assert done.returncode == 0
@@ -99,6 +99,7 @@ def test_a_second_up_says_that_it_is_running(home, state, cli):
     assert running(home) == state
 
 
+@pytest.mark.slow("a stack of its own")
 def test_status_lists_the_parts(home, state, cli):
     done = cli("status", "--home", home, "--json")
     told = json.loads(done.stdout)
@@ -111,6 +112,7 @@ def test_status_lists_the_parts(home, state, cli):
     assert state.settings["dask_scheduler"] in cli("status", INGESTLAB_HOME=str(home)).stdout
 
 
+@pytest.mark.slow("a stack of its own")
 def test_the_secret_is_for_its_owner_only(home, state):
     secret = (home / "secret").read_text()
     for name in ("secret", "stack.json", "redis/valkey.conf"):
@@ -125,12 +127,14 @@ def test_the_secret_is_for_its_owner_only(home, state):
         client.ping()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_all_parts_listen_on_loopback_only(state):
     bound = [c.laddr.ip for p in family(state) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     assert len(bound) >= 5
     assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}  # gRPC writes IPv4 as IPv6 does
 
 
+@pytest.mark.slow("a stack of its own")
 def test_two_stacks_run_side_by_side(state, stack):
     with redis.Redis.from_url(state.settings["redis_url"]) as one, redis.Redis.from_url(stack.redis) as other:
         one.set("mark", "one")
@@ -138,6 +142,7 @@ def test_two_stacks_run_side_by_side(state, stack):
     assert state.settings["dask_scheduler"] != stack.dask_scheduler
 
 
+@pytest.mark.slow("a stack of its own")
 def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     with redis.Redis.from_url(state.settings["redis_url"]) as client:
         Queue("aside", connection=client).enqueue("os.getpid")
@@ -158,6 +163,7 @@ def test_stock_rq_works_with_what_env_prints(home, state, tmp_path):
     assert f"{home / 'lake'} {state.settings['milvus_uri']}" in done.stdout
 
 
+@pytest.mark.slow("a stack of its own")
 def test_parts_that_die_are_started_again_in_their_places(home, state):
     names = ("redis", "dask", "samples", "milvus", "worker-1")
     processes = family(state)
@@ -185,6 +191,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((valkey.HOST, port)) == 0
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_worker_of_ones_own_joins_the_stack(home, state, tmp_path):
     command = [sys.executable, "-m", "ingestlab", "worker", "special", "--home", str(home)]
     with (
@@ -217,16 +224,17 @@ def test_a_milvus_that_does_not_answer_is_found_and_one_that_is_not_named_is_not
 def test_a_stack_without_milvus_leaves_the_one_that_is_named(settings, monkeypatch):
     elsewhere = settings(milvus_uri="http://elsewhere:19530", milvus_token="t")
     elsewhere.home.mkdir()
-    ports = dict.fromkeys(parts.PORTS, 1234)
-    own = parts.locate(elsewhere, parts.Spec().counted(), ports)
+    ports = dict.fromkeys(services.PORTS, 1234)
+    own = services.locate(elsewhere, services.Spec().counted(), ports)
     assert (own.milvus_uri, own.milvus_token) == ("http://127.0.0.1:1234", None)
-    without = parts.Spec(milvus=False).counted()
-    assert parts.locate(elsewhere, without, ports).milvus_uri == "http://elsewhere:19530"
-    assert "milvus" not in {p.name for p in parts.parts(own, without, ports)}
+    without = services.Spec(milvus=False).counted()
+    assert services.locate(elsewhere, without, ports).milvus_uri == "http://elsewhere:19530"
+    assert "milvus" not in {p.name for p in services.services(own, without, ports)}
     monkeypatch.setattr("ingestlab.stack.milvus.installed", lambda: False)
-    assert not parts.Spec().counted().milvus
+    assert not services.Spec().counted().milvus
 
 
+@pytest.mark.slow("a stack of its own")
 def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "ingestlab", "up", "--workers", "1", "--dask-workers", "1", "--home", str(home)]
@@ -242,6 +250,7 @@ def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
     assert not (home / "stack.json").exists()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     wanted = settings(queue="work")
     home = wanted.home
@@ -282,6 +291,7 @@ def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     assert not (home / "stack.json").exists()
 
 
+@pytest.mark.slow("a stack of its own")
 def test_two_ups_at_once_start_one_stack(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "ingestlab", "up", "-d", "--workers", "0", "--dask-workers", "1"]
@@ -302,6 +312,7 @@ def test_two_ups_at_once_start_one_stack(tmp_path):
         embedded.stop(home)
 
 
+@pytest.mark.slow("a stack of its own")
 def test_a_stack_that_is_tied_ends_with_its_starter(settings, tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from ingestlab.stack import start; "
@@ -330,15 +341,15 @@ def test_a_part_that_does_not_start_is_named_and_the_others_are_stopped(settings
 
 
 def test_a_part_that_dies_at_once_again_and_again_is_given_up(settings, monkeypatch):
-    monkeypatch.setattr(crew, "DELAYS", (0.0, 0.01))
+    monkeypatch.setattr(supervisor, "DELAYS", (0.0, 0.01))
     wanted = settings()
     (wanted.home / "logs").mkdir(parents=True)
     always = {"env": dict(os.environ), "ready": lambda _pid: True, "wave": 0}
-    good = parts.Part(name="good", command=("sleep", "60"), **always)
-    bad = parts.Part(name="bad", command=("false",), **always)
+    good = services.Service(name="good", command=("sleep", "60"), **always)
+    bad = services.Service(name="bad", command=("false",), **always)
 
     async def live() -> StackState:
-        task = asyncio.create_task(crew.Crew(wanted, [good, bad]).live(lambda _state: None))
+        task = asyncio.create_task(supervisor.Supervisor(wanted, [good, bad]).live(lambda _state: None))
         while not ((state := read_state(wanted.home / "stack.json")) and state.given_up):
             assert not task.done()
             await asyncio.sleep(0.02)
@@ -352,12 +363,12 @@ def test_a_part_that_dies_at_once_again_and_again_is_given_up(settings, monkeypa
 
 
 def test_a_port_that_is_taken_is_no_error(tmp_path):
-    first = parts.choose_ports(tmp_path)
-    assert parts.choose_ports(tmp_path) == first
+    first = services.choose_ports(tmp_path)
+    assert services.choose_ports(tmp_path) == first
     with socket.socket() as other:
         other.bind((valkey.HOST, first["dask"]))
         other.listen()
-        now = parts.choose_ports(tmp_path)
+        now = services.choose_ports(tmp_path)
     assert now["dask"] != first["dask"]
     assert now["redis"] == first["redis"]
     assert len(set(now.values())) == len(now)
@@ -378,7 +389,7 @@ def test_another_process_reads_the_same_settings(settings, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env={**environment(), **parts.environment(wanted)},
+        env={**environment(), **services.environment(wanted)},
         capture_output=True,
         text=True,
         check=True,

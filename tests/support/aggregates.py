@@ -8,13 +8,12 @@ from typing import Any
 
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.analytics.lake import Lake
-from ingestlab.engine.ingest import Context
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.pipeline.catalog import Catalog, load
 from support.direct import compare
-from support.lake import Fragile, Fuse, Inline
+from support.lake import FaultInjector
 from support.replay import Mendable
 
 START = """
@@ -77,9 +76,8 @@ class Tally(Mendable):
     def aggregates(self) -> dict[str, Any]:
         return dict(load(Catalog.read(self.settings).named("small")).aggregates)
 
-    def compact(self, fuse: Fuse | None = None) -> None:
-        store, ledger = (Fragile(self.store, fuse), Fragile(self.ledger, fuse)) if fuse else (self.store, self.ledger)
-        compact("small", Context(self.settings, store, ledger, Inline()))  # type: ignore[arg-type]
+    def compact(self, faults: FaultInjector | None = None) -> None:
+        compact("small", self.context(faults))
 
     def check(self, uris: Sequence[str]) -> None:
         super().check(uris)

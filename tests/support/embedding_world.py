@@ -15,7 +15,7 @@ from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.milvus import commit as module
 from ingestlab.sinks.milvus.memory import MemoryVectors
 from ingestlab.sinks.milvus.vectors import Where
-from support.lake import Crash, Fragile, Fuse, Inline, World
+from support.lake import Crash, FaultInjector, World
 
 PIPELINE = """
 from ingestlab import Csv, Embedding, Pipeline, Split
@@ -50,7 +50,7 @@ class VectorWorld(World):
     def __init__(self, folder, redis_url, disposition="append", **options):
         super().__init__(folder, redis_url, disposition, **{"milvus_uri": "memory://", **options})
         self.counter = folder / "embedded.txt"
-        self.db, self.fuse = MemoryVectors(), None
+        self.db, self.faults = MemoryVectors(), None
         self.edit(DISPOSITION=disposition)
 
     def edit(self, **words: Any) -> None:
@@ -59,21 +59,18 @@ class VectorWorld(World):
             text = text.replace(name, str(word))
         (self.folder / "pipelines/small.py").write_text(text)
 
-    def context(self, fuse: Fuse | None = None) -> Context:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)
-        self.fuse = fuse
-        return Context(self.settings, store, ledger, Inline())
+    def context(self, faults: FaultInjector | None = None) -> Context:
+        self.faults = faults
+        return super().context(faults)
 
     def connected(self, _settings: Any) -> Any:
-        return FragileDb(self.db, self.fuse) if self.fuse else self.db
+        return FragileDb(self.db, self.faults) if self.faults else self.db
 
-    def ingest(self, uris, fuse=None, *, run="r1", force=False):
+    def ingest(self, uris, faults=None, *, run="r1", force=False):
         request = IngestRequest(
             run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
         )
-        return ingest(request, self.context(fuse), lambda _progress: None)
+        return ingest(request, self.context(faults), lambda _progress: None)
 
     def reconcile(self):
         return reconcile(self.store, self.ledger, self.context().vectors)
@@ -111,12 +108,12 @@ class FragileDb:
 
     CHANGES = frozenset({"ensure", "build", "upsert", "delete", "switch", "drop"})
 
-    def __init__(self, inner, fuse):
-        self._inner, self._fuse = inner, fuse
+    def __init__(self, inner, faults):
+        self._inner, self._faults = inner, faults
 
     def __getattr__(self, name):
         value = getattr(self._inner, name)
-        return self._fuse.guard(value) if name in self.CHANGES else value
+        return self._faults.guard(value) if name in self.CHANGES else value
 
 
 def maker(folders: pytest.TempPathFactory, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -133,7 +130,7 @@ def maker(folders: pytest.TempPathFactory, redis_url: str, monkeypatch: pytest.M
 def crash_then(world, uris, at, after, **options) -> bool:
     """Ingests with a crash at change `at`; False if there were fewer."""
     try:
-        world.ingest(uris, Fuse(at, after=after), **options)
+        world.ingest(uris, FaultInjector(at, after=after), **options)
     except Crash:
         return True
     return False

@@ -58,23 +58,23 @@ class Inline:
             yield i, function(*call)
 
 
-class Fragile:
+class Faulty:
     """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
 
     CHANGES = frozenset({"write", "move", "delete", "record", "create"})
 
-    def __init__(self, inner: Any, fuse: Fuse) -> None:
-        self._inner, self._fuse = inner, fuse
+    def __init__(self, inner: Any, faults: FaultInjector) -> None:
+        self._inner, self._faults = inner, faults
 
     def __getattr__(self, name: str) -> Any:
         if name == "delete_files":  # a store may do some and then die
             return lambda paths: [self.delete(path) for path in paths]
         value = getattr(self._inner, name)
-        return self._fuse.guard(value) if name in self.CHANGES else value
+        return self._faults.guard(value) if name in self.CHANGES else value
 
 
-class Fuse:
-    """Counts changes; burns at number `at`."""
+class FaultInjector:
+    """Counts changes; the process dies at number `at`, before or after it is done."""
 
     def __init__(self, at: int | None = None, *, after: bool = False) -> None:
         self.count, self.at, self.after = 0, at, after
@@ -82,11 +82,11 @@ class Fuse:
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **options: Any) -> Any:
             self.count += 1
-            burns = self.count == self.at
-            if burns and not self.after:
+            dies = self.count == self.at
+            if dies and not self.after:
                 raise Crash
             result = function(*args, **options)
-            if burns:
+            if dies:
                 raise Crash
             return result
 
@@ -123,17 +123,19 @@ class World:
         self.expected[path.as_uri()] = list(numbers)
         return path.as_uri()
 
+    def context(self, faults: FaultInjector | None = None) -> Context:
+        """What a job works with, and dies of where the injector says so."""
+        store: Any = Faulty(self.store, faults) if faults else self.store
+        ledger: Any = Faulty(self.ledger, faults) if faults else self.ledger
+        return Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
+
     def ingest(
-        self, uris: Sequence[str], fuse: Fuse | None = None, *, run: str = "r1", force: bool = False
+        self, uris: Sequence[str], faults: FaultInjector | None = None, *, run: str = "r1", force: bool = False
     ) -> IngestResult:
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
-        context = Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
         request = IngestRequest(
             run=run, pipeline="small", table="t", sources=tuple(Source(uri=u) for u in uris), force=force
         )
-        return ingest(request, context, lambda _progress: None)
+        return ingest(request, self.context(faults), lambda _progress: None)
 
     def check(self, uris: Sequence[str]) -> None:
         """The invariants of the design, for a lake in which all of `uris` were asked for and nothing is at work."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.rq.replays import with_rejects
-from support.lake import Fragile, Fuse, Inline, World
+from support.lake import FaultInjector, World
 
 FIRST = [1, 2, 13, 4, 5000, 1500]
 SECOND = [7, 1001, 13, 2500, 10]
@@ -27,21 +26,18 @@ class Mendable(World):
         path.write_text(text.replace(before[0], f"lt({limit}").replace(before[1], f"!= {dropped}"))
         self.passes = lambda n: n != dropped and n < limit
 
-    def replay(self, fuse: Fuse | None = None, *, run: str = "again", **wanted: str) -> IngestResult | None:
+    def replay(self, faults: FaultInjector | None = None, *, run: str = "again", **wanted: str) -> IngestResult | None:
         """Replays as a job would; None if there is nothing to ask for."""
         found = with_rejects(manifests(self.store, "default", "small"), wanted.get("run_of"))
         if not found:
             return None
-        store, ledger = self.store, self.ledger
-        if fuse:
-            store, ledger = Fragile(store, fuse), Fragile(ledger, fuse)  # type: ignore[assignment]
         request = IngestRequest(
             run=run,
             table="small",
             sources=tuple(Source(uri=r.uri) for r in found),
             replay=Again(rule=wanted.get("rule"), run=wanted.get("run_of")),
         )
-        return replay(request, Context(self.settings, store, ledger, Inline()), lambda _progress: None)
+        return replay(request, self.context(faults), lambda _progress: None)
 
     def check_all(self) -> None:
         self.check(sorted(self.expected))

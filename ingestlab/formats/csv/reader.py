@@ -95,6 +95,12 @@ class Csv:
         max_columns: Most columns in a file.
         max_field_bytes: Longest text in a column of strings.
         limits: How far a compressed file may grow.
+
+    Examples:
+        >>> from ingestlab import Csv
+        >>> reader = Csv(columns={"id": "int64", "name": "string"}, delimiter=";")
+        >>> list(reader.columns)
+        ['id', 'name']
     """
 
     columns: Mapping[str, str | pa.DataType] | None = None

@@ -83,6 +83,11 @@ class JsonLines:
         max_depth: How deep objects and arrays may be nested.
         max_columns: Most columns where they are inferred.
         limits: How far a compressed file may grow.
+
+    Examples:
+        >>> from ingestlab import JsonLines
+        >>> JsonLines(columns={"id": "int64", "tags": "json"}).columns["id"]
+        DataType(int64)
     """
 
     columns: Mapping[str, str | pa.DataType] | None = None

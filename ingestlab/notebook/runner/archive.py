@@ -26,7 +26,7 @@ class Kept:
 
 
 def keep(name: str, notebook: NotebookNode, run: str, settings: Settings) -> Kept:
-    """Writes the notebook and its page to the lake, beside a run; a page shows what the notebook shows."""
+    """Write the notebook and its page to the lake, beside a run. A page shows what the notebook shows."""
     import nbformat  # noqa: PLC0415 - the extra `lab` has it
     from nbconvert import HTMLExporter  # noqa: PLC0415 - slow to import
 
@@ -39,7 +39,7 @@ def keep(name: str, notebook: NotebookNode, run: str, settings: Settings) -> Kep
 
 
 def run_made_by(notebook: NotebookNode) -> str:
-    """The run that a notebook says it has made; empty if it says nothing."""
+    """Give the run that a notebook says it has made. Empty if it says nothing."""
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     told = [o["data"][RUN]["run"] for o in outputs if RUN in o.get("data", {})]
     return str(told[-1]) if told else ""

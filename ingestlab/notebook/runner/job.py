@@ -20,12 +20,12 @@ LONGEST = 1000  # characters of a cell's error
 
 
 def notebook_job(payload: dict[str, Any]) -> Any:
-    """The function that jobs about notebooks call: a request as plain data in, a result as plain data out."""
+    """Give the function that jobs about notebooks call: a request as plain data in, a result as plain data out."""
     return carry_out(payload, NotebookRequest, run_notebook)
 
 
 def run_notebook(request: NotebookRequest, context: Context, report: Reporter) -> IngestResult:
-    """Runs a notebook of the worker's own, and keeps it with its page beside the run, however it ends.
+    """Run a notebook of the worker's own. Keep it beside the run, however it ends.
 
     Args:
         request: Which one, and the values of its parameters.
@@ -54,7 +54,7 @@ def run_notebook(request: NotebookRequest, context: Context, report: Reporter) -
 
 
 def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
-    """Runs the cells; gives the error that ended them, unless it is worth another try."""
+    """Run the cells. Give the error that ended them, unless it is worth another try."""
 
     def look() -> None:
         note = f"cell {max(1, session.begun)} of {session.total}"

@@ -22,7 +22,7 @@ START_SECONDS = 120  # for a kernel to answer, on a machine that is busy
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment of a kernel: the same settings, whose paths are right from any folder."""
+    """Give the environment of a kernel: the same settings, whose paths are right from any folder."""
     folders = {
         name: tuple(str(Path(folder).expanduser().resolve()) for folder in getattr(settings, name))
         for name in ("pipelines", "notebooks")
@@ -77,7 +77,7 @@ class Session:
         self._error: BaseException | None = None
 
     def run(self, look: Callable[[], None] = lambda: None) -> str:
-        """Runs all cells, or up to one that fails; gives its error as one line, empty if there was none.
+        """Run all cells, or up to one that fails. Give its error as one line, empty if there was none.
 
         Args:
             look: Called again and again while the notebook is at work; what it raises ends it.
@@ -95,7 +95,7 @@ class Session:
         return self._judged(self._error) if self._error else ""
 
     def explain(self, why: str) -> None:
-        """Shows why a cell did not come to its end, below it."""
+        """Show why a cell did not come to its end, below it."""
         if self._cell is not None:
             from nbformat.v4 import new_output  # noqa: PLC0415 - the extra `lab` has it
 
@@ -144,7 +144,7 @@ class Session:
                 await self._manager.shutdown_kernel(now=True)
 
     def _stop(self) -> None:
-        """Ends the kernel at once if it is still there."""
+        """End the kernel at once if it is still there."""
         self._stopped = True
         self._client.shutdown_kernel = "immediate"
         if self._loop and self._task and not self._ended.is_set():

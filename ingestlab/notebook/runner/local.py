@@ -32,7 +32,7 @@ class Executed:
 
 
 def execute(path: Path, parameters: Mapping[str, Any], settings: Settings, timeout: float | None = None) -> Executed:
-    """Runs a notebook in a kernel of its own, and keeps it and its page in the lake, also if a cell fails.
+    """Run a notebook in its own kernel. Keep it in the lake, also after an error.
 
     Args:
         path: The notebook; it stays as it is.

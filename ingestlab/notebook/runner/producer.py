@@ -23,7 +23,7 @@ def submit_notebook(
     tenant: str | None = None,
     settings: Settings | None = None,
 ) -> Run:
-    """Puts a notebook on the queue of notebooks, to be run by a worker; returns at once.
+    """Queue a notebook for a worker. Return at once.
 
     The same notebook with the same parameters is one job while it is queued or running: asking again gives the run
     that is at it. The executed notebook and its page are kept in the lake: ``run.result().kept`` says where.

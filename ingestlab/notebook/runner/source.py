@@ -16,7 +16,7 @@ PARAMETERS, INJECTED = "parameters", "injected-parameters"
 
 
 def find(name: str, settings: Settings) -> Path:
-    """The notebook of this name, which a job may run: it lies in a notebooks folder, and no link leads out of it.
+    """Give the notebook of this name, which a job may run: it lies in a notebooks folder, and no link leads out of it.
 
     Args:
         name: Its path below a notebooks folder.
@@ -37,7 +37,7 @@ def find(name: str, settings: Settings) -> Path:
 
 
 def name_of(path: str | Path, settings: Settings) -> str:
-    """What a job calls a notebook: its path below a notebooks folder.
+    """Tell what a job calls a notebook: its path below a notebooks folder.
 
     A producer that has no such folder leaves the check to the worker.
 
@@ -60,7 +60,7 @@ def name_of(path: str | Path, settings: Settings) -> str:
 
 
 def roots(settings: Settings) -> list[Path]:
-    """The notebooks folders that are there."""
+    """Give the notebooks folders that are there."""
     found = (Path(folder).expanduser().resolve() for folder in settings.notebooks)
     return [folder for folder in found if folder.is_dir()]
 
@@ -73,7 +73,7 @@ def _none(name: str, folders: list[Path]) -> TerminalError:
 
 
 def read(path: Path) -> NotebookNode:
-    """A notebook from its file.
+    """Give a notebook from its file.
 
     Raises:
         TerminalError: It is not there, or it is no notebook.
@@ -88,7 +88,7 @@ def read(path: Path) -> NotebookNode:
 
 
 def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
-    """The notebook with a cell that assigns the values, after the one with the defaults.
+    """Insert a cell that assigns the values after the defaults.
 
     Raises:
         TerminalError: No cell is tagged ``parameters`` or several are, or a name is not assigned in it.
@@ -116,13 +116,13 @@ def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> Notebo
 
 
 def _told(number: int, code: str) -> str:
-    """A cell as people find it: by its number from the top, and how it begins."""
+    """Give a cell as people find it: by its number from the top, and how it begins."""
     first = next((line.strip() for line in code.splitlines() if line.strip()), "empty")
     return f"cell {number} ({first[:60]})"
 
 
 def _assigned(code: str) -> list[str]:
-    """The names that a cell assigns: ``uri = ""``, ``uri: str = ""``."""
+    """Give the names that a cell assigns: ``uri = ""``, ``uri: str = ""``."""
     try:
         body = ast.parse(code).body
     except SyntaxError as error:

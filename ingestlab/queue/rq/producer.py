@@ -48,6 +48,12 @@ def submit(
     Raises:
         TerminalError: Something asked for is not allowed or not there; nothing was queued.
         TransientError: Redis cannot be reached.
+
+    Examples:
+        >>> from ingestlab import submit
+        >>> run = submit("data/alarm-*.csv", pipeline="bts_alarms")
+        >>> run.wait().state
+        'finished'
     """
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant

@@ -41,7 +41,15 @@ _RUNS = "ingestlab:runs"
 
 
 class Run:
-    """A submission: ask it where it is, wait for it, take its result."""
+    """A submission: ask it where it is, wait for it, take its result.
+
+    Examples:
+        >>> from ingestlab import submit
+        >>> run = submit("data/alarm-*.csv")
+        >>> result = run.wait()
+        >>> result.state, result.count("failed")
+        ('finished', 0)
+    """
 
     def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
         self.record, self.settings, self.client = record, settings, client

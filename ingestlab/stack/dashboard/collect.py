@@ -44,7 +44,7 @@ RESULTS = 8  # to be read at a time: they are large
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was found at one moment; with an error, what was found before it."""
+    """What was found at one moment. With an error, what was found before it."""
 
     at: float = 0.0
     server: str = ""  # without its password
@@ -73,7 +73,7 @@ class Snapshot:
 
 
 class Collector:
-    """Reads Redis in a thread of its own, so that the scheduler's event loop never waits.
+    """Read Redis in a thread. The scheduler's event loop never waits.
 
     Args:
         find: Gives the settings; asked again after each failure, since a stack may have moved.
@@ -93,7 +93,7 @@ class Collector:
         self._last = BACKLOG
 
     def latest(self) -> Snapshot:
-        """What was found last; never waits. If that is old, the thread is told to look again."""
+        """Tell what was found last; never waits. If that is old, the thread is told to look again."""
         with self._lock:
             idle = self._pending is None or self._pending.done()
             if idle and time.monotonic() - self._looked >= EVERY:
@@ -102,14 +102,14 @@ class Collector:
         return self._snapshot
 
     def close(self) -> None:
-        """Ends the thread and the connection; the next look opens both again."""
+        """End the thread and the connection; the next look opens both again."""
         with self._lock:
             self._thread.submit(self._forget)  # the connection is the thread's: it may be reading
             self._thread.shutdown(wait=False)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-page")
 
     def look(self) -> None:
-        """Reads everything once; what goes wrong is part of the snapshot."""
+        """Read everything once; what goes wrong is part of the snapshot."""
         before = time.thread_time()
         try:
             found = self._read(time.time())
@@ -175,7 +175,7 @@ class Collector:
         )
 
     def _follow(self, client: redis.Redis, queues: list[Queue], now: float) -> list[Job]:
-        """Counts what jobs have done since the last look; gives those that are at it."""
+        """Count what jobs have done since the last look. Give those that are at it."""
         current = {job for q in queues for job in (*q.at_work, *q.retrying)}
         ended = {job: score for q in queues for job, score in q.ended.items()}
         fresh = self._unread(ended)
@@ -191,7 +191,7 @@ class Collector:
         return [job for job in jobs if job.id in current]
 
     def _unread(self, ended: Mapping[str, float]) -> list[str]:
-        """The newest of the ended jobs that were not read yet; the others have their turn at the next looks."""
+        """Give the newest of the ended jobs that were not read yet. The others have their turn at the next looks."""
         new = [job for job, score in ended.items() if self._seen.get(job) != score]
         self._last = BACKLOG if len(new) >= LATEST else LATEST
         fresh = sorted(new, key=lambda job: -ended[job])[:JOBS]
@@ -208,7 +208,7 @@ class Collector:
 
 @functools.cache
 def shared() -> Collector:
-    """The one collector of this process."""
+    """Give the one collector of this process."""
     return Collector()
 
 

@@ -44,7 +44,7 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job in which something went wrong; `explained` once it is known what."""
+    """A job in which something went wrong. `explained` once it is known what."""
 
     job: Job
     at: float
@@ -55,14 +55,14 @@ class Ended:
 
 
 class Endings:
-    """The last jobs that ended with failures or rejects; of a job that ends again, only the last end counts."""
+    """The last jobs that ended with failures or rejects. Of a job that ends again, only the last end counts."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
         self._assumed: OrderedDict[str, tuple[Assumption, ...]] = OrderedDict()  # by job
 
     def note(self, job: Job) -> None:
-        """Takes note of a job that has ended; being told the same twice changes nothing."""
+        """Take note of a job that has ended. Being told the same twice changes nothing."""
         known = self._jobs.get(job.id)
         if job.ended is None or (known and known.at == job.ended):
             return
@@ -85,7 +85,7 @@ class Endings:
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
     def explain(self, job: str, result: Mapping[str, Any], words: str) -> None:
-        """Adds what a job's result says, or the last line of its traceback."""
+        """Add a job's result, or the last line of its traceback."""
         ended = self._jobs[job]
         failures = tuple(_of_files(ended.job, result.get("outcomes", ())))
         if not failures and ended.job.status != "finished":
@@ -93,17 +93,17 @@ class Endings:
         self._jobs[job] = replace(ended, failures=failures, rules=result.get("rules") or {}, explained=True)
 
     def failures(self) -> tuple[Failure, ...]:
-        """The newest failures first."""
+        """List failures, the newest first."""
         newest = sorted(self._jobs.values(), key=lambda ended: -ended.at)
         return tuple(failure for ended in newest for failure in ended.failures)[:SHOWN]
 
     def assumptions(self) -> tuple[Assumption, ...]:
-        """The newest first."""
+        """List assumptions, the newest first."""
         newest = sorted(self._assumed.values(), key=lambda found: -found[0].at)
         return tuple(one for found in newest for one in found)[:SHOWN]
 
     def _assume(self, job: Job) -> None:
-        """Takes note of what a job's meta says of assumptions."""
+        """Take note of what a job's meta says of assumptions."""
         told, run = job.meta.get("assumed"), str(job.meta.get("run", ""))
         pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
         if pairs:
@@ -117,7 +117,7 @@ class Endings:
         return sum(ended.files for ended in self._jobs.values() if ended.at > now - SPAN)
 
     def rules(self, now: float) -> dict[str, int]:
-        """Rejected rows by rule, of jobs that ended within the last :data:`SPAN` seconds; the commonest first."""
+        """Count rejected rows by rule over the last :data:`SPAN` seconds. The commonest first."""
         total: Counter[str] = Counter()
         for ended in self._jobs.values():
             if ended.rules and ended.at > now - SPAN:
@@ -126,7 +126,7 @@ class Endings:
 
 
 def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
-    """The failed files of a job, those that failed for the same reason together."""
+    """Group the failed files of a job by their reason."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
         if error := outcome.get("error"):

@@ -54,14 +54,14 @@ BUTTONS = f"""
 
 
 def ingest_doc(scheduler: Any, extra: dict[str, Any], doc: Document) -> None:
-    """The page with Dask's navigation bar around it."""
+    """Give the page with Dask's navigation bar around it."""
     pane_doc(scheduler, extra, doc)
     doc.template = env.get_template("simple.html")
     doc.template_variables.update(extra)
 
 
 def pane_doc(scheduler: Any, extra: dict[str, Any], doc: Document) -> None:  # noqa: ARG001 - Dask's signature
-    """The page alone, as it stands in a pane of JupyterLab."""
+    """Give the page alone, as it stands in a pane of JupyterLab."""
     page = IngestPage(shared(), lambda: _dask(scheduler))
     doc.title = "Dask: Ingest"
     doc.theme = BOKEH_THEME
@@ -94,7 +94,7 @@ class IngestPage:
         self.update()
 
     def update(self) -> None:
-        """Shows what is new; takes no time where nothing is."""
+        """Show what is new; take no time where nothing is."""
         snapshot = self._collector.latest()
         if snapshot is self._shown:
             return
@@ -106,7 +106,7 @@ class IngestPage:
         self._draw()
 
     def _draw(self) -> None:
-        """Gives the charts the bars of the chosen window."""
+        """Give the charts the bars of the chosen window."""
         snapshot = self._shown or self._collector.latest()
         width = list(WINDOWS.values())[self._window.active or 0]
         bins = snapshot.history.binned(width, BARS)

@@ -35,7 +35,7 @@ def header(snapshot: Snapshot) -> str:
 
 
 def notes(snapshot: Snapshot) -> str:
-    """Show what one should know before one reads the numbers, and what to do about it."""
+    """Show warnings, and what to do about them."""
     if isinstance(snapshot.error, IngestError):
         return macro(TEMPLATE, "trouble", error=snapshot.error)
     if not snapshot.at:
@@ -69,7 +69,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
 
 
 def queues(snapshot: Snapshot) -> str:
-    """Show every queue, and whose jobs wait there; then all jobs that Redis remembers, by state."""
+    """Show every queue, and whose jobs wait there. Then all jobs that Redis remembers, by state."""
     tenants = Counter[str]()
     for queue in snapshot.queues:
         tenants.update(queue.tenants)
@@ -91,14 +91,14 @@ def queues(snapshot: Snapshot) -> str:
 
 
 def jobs(snapshot: Snapshot) -> str:
-    """Show the jobs that are at work, and those that wait for their next try."""
+    """Show running jobs, and those that wait for a retry."""
     first = sorted(snapshot.jobs, key=lambda job: (job.status != "started", job.began or 0.0))
     rows = [_job(job) for job in first[:LISTED]]
     return macro(TEMPLATE, "jobs", rows=rows, left=len(snapshot.jobs) - len(rows))
 
 
 def workers(snapshot: Snapshot) -> str:
-    """Show who works on the queues, and since when one was not heard."""
+    """Show the workers, and for how long one has been silent."""
     rows = []
     for worker in snapshot.workers[: 2 * LISTED]:
         dot, word = ("busy", "busy") if worker.busy else ("ok", "idle")
@@ -119,17 +119,17 @@ def failures(snapshot: Snapshot) -> str:
 
 
 def assumptions(snapshot: Snapshot) -> str:
-    """Show what was assumed when files were read; nothing where all was declared."""
+    """Show what was assumed when files were read. Nothing where all was declared."""
     return macro(TEMPLATE, "assumptions", snapshot=snapshot, clock=_clock) if snapshot.assumptions else ""
 
 
 def doubtful(worker: Listener) -> bool:
-    """Whether a worker has been silent for too long to count on it."""
+    """Tell whether a worker has been silent for too long."""
     return _silence(worker) > (SILENT if worker.version else SILENT_STOCK)
 
 
 def short(value: float, unit: str = "") -> str:
-    """A number in about four characters: 0.4, 12, 3.4 k, 12 M."""
+    """Give a number in about four characters: 0.4, 12, 3.4 k, 12 M."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
@@ -166,6 +166,6 @@ def _silence(worker: Listener) -> float:
 
 
 def _clock(at: Any) -> str:
-    """A moment as the scheduler's clock shows it, with the day where it is another one."""
+    """Write a moment by the scheduler's clock. The day comes with others than today."""
     today = time.localtime(at)[:3] == time.localtime()[:3]
     return time.strftime("%H:%M:%S" if today else "%d %b %H:%M", time.localtime(at))

@@ -17,7 +17,7 @@ log = logging.getLogger("ingestlab.stack.dashboard")
 
 
 def register() -> bool:
-    """Adds the page to those that schedulers of this process will serve; says whether that went well."""
+    """Add the page to those that schedulers of this process will serve. Say whether that went well."""
     try:
         from distributed.dashboard import scheduler as dask_pages  # noqa: PLC0415 - needs bokeh
 

@@ -19,4 +19,4 @@ class Healthy(BaseHTTPRequestHandler):
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 Thread(target=ThreadingHTTPServer(("0.0.0.0", 9091), Healthy).serve_forever, daemon=True).start()
-run_server("/var/lib/milvus/lite", "0.0.0.0", 19530, 1)  # one thread: see ingestlab.stack.lite
+run_server("/var/lib/milvus/lite", "0.0.0.0", 19530, 1)  # one thread: see ingestlab.stack.milvus
