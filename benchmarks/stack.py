@@ -17,7 +17,7 @@ import measures
 import psutil
 
 from ingestlab import Settings, load_settings, submit
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 from ingestlab.stack import running, start, stop
 
 PATIENCE = 600.0  # seconds for one run
@@ -67,6 +67,12 @@ class Stack:
             seconds = time.perf_counter() - began
         used = self.cpu() - before
         return Timed(result, seconds, used, max(0.0, (measures.busy() - busy - used.total()) / seconds), peaks)
+
+    @contextmanager
+    def watched(self) -> Iterator[Mapping[str, int]]:
+        """Notes the largest memory of each process while the block runs."""
+        with _watched(self._processes()) as peaks:
+            yield peaks
 
     def cpu(self) -> Counter[str]:
         """Seconds of processor time that each part has used so far, Dask's children included."""

@@ -16,17 +16,18 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
-from ingestlab.core.access import check_tenant
+from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError, attempt
 from ingestlab.core.models import NAME, Manifest, Part, SourceRecord, digest
+from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.commit import all_or_nothing, commit, recover
 from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import emptied
 from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock, source_lock
-from ingestlab.lake.log import manifests, sorted_out, tables_of
+from ingestlab.lake.log import TransactionLog, manifests, sorted_out, tables_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import latest
 
@@ -123,8 +124,8 @@ def _matching(patterns: Iterable[str], there: Iterable[str]) -> dict[str, set[st
 
 def _plain(uri: str) -> str:
     """A URI as patterns are compared with it; of a local file its path."""
-    if uri.startswith("file://"):
-        return unquote("/" + uri.removeprefix("file://").partition("/")[2])
+    if "://" in uri and traits(scheme_of(uri)).local:
+        return unquote("/" + uri.split("://", 1)[1].partition("/")[2])
     return bare(uri) if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - as submit does
 
 
@@ -162,7 +163,7 @@ def _lock(uris: Sequence[str], where: tuple[str, str], context: Context, lease: 
     except BusySourceError as error:
         raise TransientError(error.expected, error.got, "Try again when it has ended.") from error
     recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)
 
 
 def _code(name: str, context: Context) -> PipelineSource | None:

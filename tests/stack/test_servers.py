@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from support.workers import environment, until
+from support.workers import PATIENCE, environment, until
 
 from ingestlab.core.settings import Settings
 from ingestlab.stack import health, valkey
@@ -93,7 +93,7 @@ def test_a_scheduler_and_a_dask_worker(tmp_path, scheme, request):
             env=environment(**more),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
         )
         (pid,) = [int(number) for number in done.stdout.strip("[]\n").split(",")]

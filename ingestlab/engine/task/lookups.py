@@ -16,7 +16,7 @@ from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import FetchedFile
 from ingestlab.core.settings import MB
 from ingestlab.engine.task.frames import wants_polars
-from ingestlab.interfaces import Reader, Store, pieces_of
+from ingestlab.interfaces import Format, Store, pieces_of
 from ingestlab.pipeline.pipeline import Pipeline
 
 MOST = 256 * MB  # of memory for all references of a process; the last one stays whatever its size
@@ -84,7 +84,7 @@ def bind_lookups(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile]
     return replace(pipeline, clean=informed, references={})
 
 
-def _read(reader: Reader, file: FetchedFile, name: str, store: Store) -> pa.Table:
+def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Table:
     """Read all records of a reference. One bad record fails it, or rows would miss their match."""
     wanted = f"a reference '{name}' that can be read ({file.name})"
     try:

@@ -120,7 +120,7 @@ def fields(record: bytes, dialect: Dialect) -> list[bytes]:
 
 
 def records(text: bytes, dialect: Dialect, at: int = 0) -> Iterator[re.Match[bytes]]:
-    """Yield matches of the records from `at` on; group 1 is a record's own text."""
+    """Yield matches of the records from `at` on. Group 1 is a record's own text."""
     shape = shapes(dialect)
     while match := shape.clean.match(text, at) or shape.undone.match(text, at):
         yield match

@@ -1,0 +1,68 @@
+"""The producer of replays: from a table to a run of queued requests for its rejects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import no_table
+from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, SourceRecord
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.log import manifests
+from ingestlab.lake.storage.store import open_store
+from ingestlab.queue.results import RunRecord
+from ingestlab.queue.run import Run
+from ingestlab.queue.submit import new_run, start
+from ingestlab.sources.expand import pack
+
+
+def submit_replay(
+    table: str,
+    *,
+    rule: str | None = None,
+    run: str | None = None,
+    queue: str | None = None,
+    tenant: str | None = None,
+    settings: Settings | None = None,
+) -> Run | None:
+    """Asks for rejects of a table to be fed through its pipeline again, as that is now; returns at once.
+
+    Args:
+        table: Its name.
+        rule: Only rejects of this rule, ``"less_than"`` or ``"value:less_than"``.
+        run: Only rejects that this run brought.
+        queue: Queue to put the requests on.
+        tenant: Whose table it is.
+        settings: As found by :func:`ingestlab.load_settings` if not given.
+
+    Returns:
+        The run to follow; None if no source of the table has rejects.
+
+    Raises:
+        TerminalError: There is no such table.
+        TransientError: Redis cannot be reached.
+    """
+    settings = settings or load_settings()
+    queue, tenant = queue or settings.queue, tenant or settings.tenant
+    check_tenant(tenant, settings)
+    store = open_store(settings.lake_url, settings.storage_options)
+    history = manifests(store, tenant, table) if re.fullmatch(NAME, table) else []
+    if not history:
+        raise no_table(table, tenant)
+    sources = [Source(uri=r.uri, size=r.size) for r in with_rejects(history, run)]
+    if not sources:
+        return None
+    new, wanted = new_run(), Again(rule=rule, run=run)
+    requests = [
+        IngestRequest(run=new, tenant=tenant, table=table, sources=tuple(group), replay=wanted)
+        for group in pack(sources, settings)
+    ]
+    record = RunRecord(id=new, queue=queue, tenant=tenant, pipeline=None, files=len(sources), jobs=())
+    return start(requests, record, settings)
+
+
+def with_rejects(history: Iterable[Manifest], run: str | None = None) -> list[SourceRecord]:
+    """The sources that have rejects, by their last records; those of one run if one is given."""
+    last = {record.uri: record for manifest in history for record in manifest.sources}
+    return [r for r in last.values() if r.tally.rejected and run in (None, r.run)]

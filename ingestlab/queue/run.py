@@ -1,0 +1,305 @@
+"""A submission and what becomes of it: read from Redis while it is there, from the lake's records after."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import redis
+
+from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
+from ingestlab.core.jobs import ENDED
+from ingestlab.core.messages import decode
+from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.interfaces import Job
+from ingestlab.lake.ledger import connect
+from ingestlab.queue.broker import broker
+from ingestlab.queue.results import (
+    JobRef,
+    RunRecord,
+    RunResult,
+    failed_result,
+    job_record,
+    overall,
+    progress_of,
+    record_from_lake,
+    runs_in_lake,
+    share_of,
+    unknown_result,
+)
+from ingestlab.queue.run_log import chronicle
+
+KEEP = 30 * 86400  # seconds that Redis remembers a run at most; the lake's records stay
+_AT_ONCE = 10  # runs that are looked at when one comes in beyond the number that is kept
+_RUNS = "ingestlab:runs"
+
+
+class Run:
+    """A submission: ask it where it is, wait for it, take its result.
+
+    Examples:
+        >>> from ingestlab import submit
+        >>> run = submit("data/alarm-*.csv")
+        >>> result = run.wait()
+        >>> result.state, result.count("failed")
+        ('finished', 0)
+    """
+
+    def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
+        self.record, self.settings, self.client = record, settings, client
+        self._queue = broker(settings, client)
+        self._forgotten: dict[str, IngestResult] = {}  # results of jobs that only the lake knows
+
+    @property
+    def id(self) -> str:
+        """Goes with every log line, Dask task, part, reject and manifest."""
+        return self.record.id
+
+    @classmethod
+    def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
+        """The run of this id; None if neither Redis nor the lake knows it."""
+        if not re.fullmatch(NAME, run):
+            return None
+        data = client.get(f"ingestlab:run:{run}")
+        record = RunRecord.model_validate_json(data) if data else record_from_lake(run, settings)
+        return cls(record, settings, client) if record else None
+
+    def save(self) -> None:
+        """Makes the run findable by its id."""
+        record = self.record.model_copy(update={"at": time.time()})
+        with self.client.pipeline() as pipe:
+            pipe.set(f"ingestlab:run:{self.id}", record.model_dump_json(), ex=KEEP)
+            pipe.zadd(_RUNS, {self.id: record.at})
+            pipe.zremrangebyscore(_RUNS, 0, record.at - KEEP)
+            pipe.zcard(_RUNS)
+            count = pipe.execute()[-1]
+        if count > self.settings.keep_jobs:
+            self._forget(count - self.settings.keep_jobs)
+
+    def _forget(self, surplus: int) -> None:
+        """Drops the oldest runs, a few for each new one, but for those of which Redis has jobs."""
+        oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
+        for run in oldest:
+            key = f"ingestlab:run:{run.decode()}"
+            data: Any = self.client.get(key)
+            if not data or not self._queue.any_known([j.id for j in RunRecord.model_validate_json(data).jobs]):
+                self.client.delete(key)
+                self.client.zrem(_RUNS, run)
+
+    def progress(self) -> Progress:
+        """Where the run is, all of its jobs together."""
+        with reaching(self.settings):
+            states = [self._job_progress(ref, job) for ref, job in self._jobs()]
+        counts = {
+            name: sum(getattr(p, name) for p in states)
+            for name in Progress.model_fields
+            if name not in ("state", "note", "share", "failures")
+        }
+        counts["files"] = max(counts["files"], self.record.files)  # more where archives are among them
+        notes = [p.note for p in states if p.note]
+        share = sum(share_of(p) * p.files for p in states) / max(1, sum(p.files for p in states))
+        failures = tuple(islice((o for p in states for o in p.failures), FIRST_FAILURES))
+        note = notes[0] if notes else ""
+        return Progress(state=overall(states), note=note, share=share, failures=failures, **counts)
+
+    def failures(self) -> tuple[Outcome, ...]:
+        """The sources that have failed so far; of a job that is still at work, the first of them."""
+        with reaching(self.settings):
+            found = [
+                self._job_result(ref, job).outcomes
+                if job is None or _ended(job) or "result" in job.meta
+                else self._job_progress(ref, job).failures
+                for ref, job in self._jobs()
+            ]
+        return tuple(outcome for outcomes in found for outcome in outcomes if outcome.status == "failed")
+
+    def history(self) -> list[str]:
+        """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
+        with reaching(self.settings):
+            jobs = [(job, self._job_result(ref, job) if _ended(job) else None) for ref, job in self._jobs()]
+        return [line for job, result in jobs for line in chronicle(job, result)]
+
+    def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
+        """Waits until all jobs have ended.
+
+        Args:
+            timeout: Seconds; None waits for as long as it takes.
+            watch: Is shown the progress several times a second.
+
+        Raises:
+            TransientError: The time is over; the run goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen: dict[str, str] = {}
+        pending = {ref.id: ref for ref in self.record.jobs}
+        look: Iterable[str] = pending
+        with reaching(self.settings):
+            while pending := self._without_ended(pending, look):
+                if watch:
+                    watch(self.progress())
+                left = 1e9 if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    state = self.progress().state
+                    problem = f"Run {self.id} did not end within {timeout} s"
+                    raise TransientError(problem, got=state, fix="It goes on.", code="run_not_ended")
+                look = self._queue.wait(pending, seen, min(left, 0.2 if watch else 1.0)) or pending
+        if watch:
+            watch(self.progress())
+        return self.result()
+
+    def result(self) -> RunResult:
+        """How the run ended.
+
+        Raises:
+            TransientError: It has not ended yet.
+        """
+        with reaching(self.settings):
+            jobs = list(self._jobs())
+            if any(not _ended(job) for _, job in jobs):
+                fix = "Wait for it: run.watch() or run.wait()."
+                problem = f"Run {self.id} has not ended"
+                raise TransientError(problem, got=self.progress().state, fix=fix, code="run_not_ended")
+            return self._add_up([self._job_result(ref, job) for ref, job in jobs])
+
+    def cancel(self) -> int:
+        """Takes the jobs that have not started from the queue, and has the others stopped; gives their number.
+
+        A job that is at work ends within seconds, as failed; what it has committed by then stays. One whose worker
+        does not answer ends when that is replaced.
+        """
+        with reaching(self.settings):
+            jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
+            return sum(self._queue.cancel(job) for job in sorted(jobs, key=lambda job: job.status == "running"))
+
+    def retry(self) -> int:
+        """Queues the jobs that failed, or that left some files behind, once more; gives their number.
+
+        Of a job that Redis has forgotten, the lake knows what it was asked; but not the signatures of URLs.
+        """
+        with reaching(self.settings):
+            ended = [(ref, job) for ref, job in self._jobs() if _ended(job)]
+            failed = [(ref, job) for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
+            return sum(self._again(ref, job) for ref, job in failed)
+
+    def _again(self, ref: JobRef, job: Job | None) -> bool:
+        """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
+        if job is not None and job.status == "failed":
+            self._queue.again(job)
+            return True
+        asked = job.request() if job is not None else (job_record(ref, self.settings) or {}).get("request")
+        if asked:
+            self._queue.publish(self.record.queue, decode(asked))
+            self._forgotten.pop(ref.id, None)
+        return bool(asked)
+
+    def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
+        """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
+        refs = self.record.jobs if refs is None else refs
+        jobs = self._queue.jobs([ref.id for ref in refs])
+        for ref in refs:
+            job = jobs.get(ref.id)
+            yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
+
+    def _job_progress(self, ref: JobRef, job: Job | None) -> Progress:
+        if job is None:
+            result = self._job_result(ref, job)
+            return progress_of(result)
+        known = Progress.from_dict(job.meta.get("progress", {"files": job.meta.get("files", 0)}))
+        if job.status == "finished" and (data := job.result()):
+            return progress_of(IngestResult.from_dict(data))
+        if job.status in ENDED:
+            return known.model_copy(update={"state": "failed"})
+        if job.status == "retrying":
+            return known.model_copy(update={"state": "retrying"})
+        return known if job.status == "running" else known.model_copy(update={"state": "queued"})
+
+    def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
+        if job is not None:
+            data = job.result()
+            return IngestResult.from_dict(data) if data else failed_result(ref, job)
+        if ref.id not in self._forgotten:
+            record = job_record(ref, self.settings)
+            if record is None:
+                return unknown_result(ref)
+            self._forgotten[ref.id] = IngestResult.from_dict(record["result"])
+        return self._forgotten[ref.id]
+
+    def _without_ended(self, pending: dict[str, JobRef], look: Iterable[str]) -> dict[str, JobRef]:
+        """`pending` less those of the jobs in `look` that have ended: to read them all each time takes long."""
+        ended = {ref.id for ref, job in self._jobs([pending[name] for name in look]) if _ended(job)}
+        return {name: ref for name, ref in pending.items() if name not in ended}
+
+    def _add_up(self, results: list[IngestResult]) -> RunResult:
+        outcomes = tuple(o for r in results for o in r.outcomes)
+        rules: Counter[str] = Counter()
+        seconds: Counter[str] = Counter()
+        for r in results:
+            rules.update(r.rules)
+            seconds.update(r.seconds)
+        return RunResult(
+            run=self.id,
+            state="failed" if all(o.status == "failed" for o in outcomes) else "finished",
+            outcomes=outcomes,
+            tally=sum((o.tally for o in outcomes if o.status == "committed"), Tally()),
+            rules=dict(rules),
+            parquet_bytes=sum(r.parquet_bytes for r in results),
+            tables=tuple(sorted({t for r in results for t in r.tables})),
+            seconds=dict(seconds),
+        )
+
+
+def find_run(run: str, settings: Settings | None = None) -> Run:
+    """Re-attaches to a run, started anywhere, by its id.
+
+    Raises:
+        TerminalError: Neither Redis nor the lake knows it.
+    """
+    settings = settings or load_settings()
+    with reaching(settings):
+        found = Run.load(run, settings, connect(settings.redis))
+    if found is None:
+        latest = [one.id for one in recent_runs(settings)]
+        fix = did_you_mean(run, latest, "Check the id.")
+        problem = f"'{run}' is not the id of a run, as `ingestlab runs` lists them"
+        raise TerminalError(problem, fix=fix, code="run_unknown")
+    return found
+
+
+def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
+    """The latest runs, newest first; where Redis knows of fewer than are wanted, the lake's records tell of more."""
+    settings = settings or load_settings()
+    with reaching(settings):
+        client = connect(settings.redis)
+        ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
+        if len(ids) < limit:
+            ids += islice((run for run in runs_in_lake(settings) if run not in set(ids)), limit - len(ids))
+        found = [run for i in ids if (run := Run.load(i, settings, client))]
+    return sorted(found, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """Says in our words that Redis does not answer."""
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        problem = f"Redis at {settings.redis_shown} does not let us in"
+        raise TerminalError.wrap(error, problem, "Check its password.", code="credentials_invalid") from None
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        fix = "Start the stack with `ingestlab up`, or in a notebook with Lab(); or check REDIS_URL."
+        problem = f"No answer from a Redis server at {settings.redis_shown}"
+        raise TransientError.wrap(error, problem, fix, code="redis_unavailable") from None
+
+
+def _names(answer: Any) -> list[str]:
+    return [name.decode() for name in answer]
+
+
+def _ended(job: Job | None) -> bool:
+    return job is None or job.status in ENDED

@@ -1,0 +1,67 @@
+"""What has happened to a job, as lines for people: from what broker and worker have noted on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import get_args
+
+from ingestlab.core.archive_uri import label
+from ingestlab.core.models import IngestResult, Outcome, Progress, Status
+from ingestlab.interfaces import Job
+
+
+def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
+    """The lines of one job, oldest first.
+
+    Args:
+        job: As the broker has it; None if it has been forgotten.
+        result: How it ended; None if it has not.
+    """
+    if job is not None:
+        yield f"{_clock(job.queued)}  queued      {job.description}"
+        if job.began:
+            yield f"{_clock(job.began)}  begun       by worker {(job.worker or 'unknown')[:12]}"
+        if result is None:
+            yield from _so_far(job)
+    if result is None:
+        return
+    counts = ", ".join(
+        f"{n:,} {status}" for status in get_args(Status) if (n := sum(o.status == status for o in result.outcomes))
+    )
+    took = f" in {sum(result.seconds.values()):.1f} s" if result.seconds else ""
+    state = job.status if job is not None else "finished"
+    yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
+    yield from _failures(result.outcomes)
+    if job is not None and (job.meta.get("error") or {}).get("code") == "unforeseen":
+        yield from _traceback(job)
+
+
+def _so_far(job: Job) -> Iterator[str]:
+    """Where a job is that has not ended, if it has been begun."""
+    p = Progress.from_dict(job.meta.get("progress", {}))
+    if p.state == "queued":
+        return
+    partitions = f", {p.partitions_done:,} of {p.partitions:,} partitions, {p.rows:,} rows" if p.partitions else ""
+    done = p.note or f"{p.files_done:,} of {p.files:,} files{partitions}"
+    yield f"{_clock(None)}  {p.state:<10}  {done}"
+    yield from _failures(p.failures)
+
+
+def _traceback(job: Job) -> Iterator[str]:
+    """The way to an error that nobody has foreseen, as the worker's log has it."""
+    text = job.traceback().partition("\nThe above exception")[0]
+    yield from (f"{_clock(None)}  {line}" for line in text.strip().splitlines())
+
+
+def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        if error := outcome.exception():
+            yield f"{_clock(None)}  failed      {label(outcome.uri)}: {error}"
+
+
+def _clock(moment: datetime | None) -> str:
+    """A time of day in this machine's zone; brokers' times are UTC, though they may not say so."""
+    if moment is None:
+        return " " * 8
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%H:%M:%S")

@@ -1,0 +1,112 @@
+"""The producer: from URIs to a run of queued requests."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from ingestlab.core.access import check_tenant
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.messages import Request, check_queue
+from ingestlab.core.models import NAME, IngestRequest
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.ledger import connect
+from ingestlab.pipeline.catalog import Catalog, check_syntax
+from ingestlab.queue.broker import broker
+from ingestlab.queue.results import JobRef, RunRecord
+from ingestlab.queue.run import Run, reaching
+from ingestlab.sources.expand import Uris, expand, pack, texts
+
+
+def submit(
+    uris: Uris,
+    *,
+    pipeline: str | None = None,
+    queue: str | None = None,
+    tenant: str | None = None,
+    table: str | None = None,
+    force: bool = False,
+    glob: bool = False,
+    settings: Settings | None = None,
+) -> Run:
+    """Announces files to be ingested; returns at once.
+
+    What is queued or running already is not queued again: asking for exactly that gives the run that is at it.
+
+    Args:
+        uris: http(s), file paths, s3:// or any other fsspec URL, one or several; patterns where there are listings.
+        pipeline: Its name; None finds the pipeline that matches each file's name.
+        queue: Queue to put the requests on.
+        tenant: Whose tables the rows go to.
+        table: Table for files that no pipeline matches; named after the queue if not given.
+        force: Ingests what is unchanged, too, and replaces its rows.
+        glob: Takes names with ``*``, ``?`` or ``[`` for patterns, though there may be a file of exactly that name.
+        settings: As found by :func:`ingestlab.load_settings` if not given.
+
+    Raises:
+        TerminalError: Something asked for is not allowed or not there; nothing was queued.
+        TransientError: Redis cannot be reached.
+
+    Examples:
+        >>> from ingestlab import submit
+        >>> run = submit("data/alarm-*.csv", pipeline="bts_alarms")
+        >>> run.wait().state
+        'finished'
+    """
+    settings = settings or load_settings()
+    queue, tenant = queue or settings.queue, tenant or settings.tenant
+    _check_names(settings, pipeline, queue, tenant, table)
+    sources = expand(texts(uris), settings, glob=glob)
+    if not sources:
+        raise TerminalError("No URI is given", fix="Name the files to ingest.", code="argument_invalid")
+    run = new_run()
+    requests = [
+        IngestRequest(
+            run=run, tenant=tenant, pipeline=pipeline, table=table or queue, sources=tuple(group), force=force
+        )
+        for group in pack(sources, settings)
+    ]
+    record = RunRecord(id=run, queue=queue, tenant=tenant, pipeline=pipeline, files=len(sources), jobs=())
+    return start(requests, record, settings)
+
+
+def new_run() -> str:
+    """The id of a new run: when, and something that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
+    """Queues the requests of a run, or joins the run that is at exactly these already."""
+    for request in requests:
+        check_queue(request, record.queue, settings)
+    with reaching(settings):
+        client = connect(settings.redis)
+        queue = broker(settings, client)
+        answers = [queue.publish(record.queue, request) for request in requests]
+        joined = queue.jobs([job for job, new in answers if not new])
+        owners = {job.id: str(job.meta.get("run", record.id)) for job in joined.values()}
+        jobs = tuple(JobRef(id=job, run=owners.get(job, record.id)) for job, _ in answers)
+        others = {ref.run for ref in jobs}
+        if record.id not in others and len(others) == 1:
+            same = Run.load(others.pop(), settings, client)
+            if same and {j.id for j in same.record.jobs} == {j.id for j in jobs}:
+                return same
+        run = Run(record.model_copy(update={"jobs": jobs}), settings, client)
+        run.save()
+    return run
+
+
+def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
+    for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
+        if not re.fullmatch(NAME, name):
+            raise TerminalError(
+                f"Not a {what} name of letters, digits, '.', '_' and '-': {name!r}",
+                fix="It becomes a folder's name.",
+                code="name_invalid",
+            )
+    check_tenant(tenant, settings)
+    pipelines = Catalog.read(settings)
+    if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
+        check_syntax(pipelines.named(pipeline))

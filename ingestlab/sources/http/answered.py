@@ -1,0 +1,88 @@
+"""What an answer says of the file that it brings: facts for its run, and whether it is that file at all."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import warnings
+from collections.abc import Mapping
+
+import aiohttp
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import TerminalError
+
+HEAD = 2048  # bytes by which a page is known
+_SAYS_NOTHING = ("application/octet-stream", "binary/octet-stream")
+_PAGE_NAMES = (".html", ".htm", ".xhtml", ".shtml", ".php", ".asp", ".aspx", ".jsp", "")
+_BEFORE = re.compile(r"(?:\s|<!--.*?-->|<\?xml.*?\?>)*", re.DOTALL)
+_PAGE = re.compile(r"<!doctype\s+html\b|<html\b", re.IGNORECASE)
+_PART = re.compile(r"<(?:head|body|title|meta|script|style|div|p|h1|table|form|link|center)\b", re.IGNORECASE)
+
+
+def facts_of(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """What the headers tell: type, charset, and the name under which the server would have it saved."""
+    facts: dict[str, str] = {}
+    if "Content-Type" in response.headers:
+        if response.content_type not in _SAYS_NOTHING:
+            facts["content_type"] = response.content_type[:100]
+        if known_charset(response.charset):
+            facts["charset"] = str(response.charset).lower()
+    if name := _filename(response):
+        facts["filename"] = guard.file_name(name)
+    return facts
+
+
+def known_charset(name: str | None) -> bool:
+    """Whether Python can read text in what a header calls its charset."""
+    try:
+        return bool(name) and codecs.lookup(str(name))._is_text_encoding  # noqa: SLF001 - there is no public name for it
+    except (LookupError, ValueError):
+        return False
+
+
+def check_page(head: bytes, facts: Mapping[str, str], uri: str) -> None:
+    """Refuses a web page that came where another file was announced.
+
+    Args:
+        head: The first bytes of the file.
+        facts: What :func:`facts_of` found.
+        uri: The source.
+
+    Raises:
+        TerminalError: It is a page: of a login, a proxy, an error that calls itself a success.
+    """
+    if is_page(head, html=facts.get("content_type") in ("text/html", "application/xhtml+xml")):
+        raise TerminalError(
+            f"{uri} gave a web page where {guard.file_name(uri)} was announced: a login page?",
+            fix="Open the address in a browser; use a signed URL, or the file's own address. Pages are read by Html().",
+            code="wrong_format",
+        )
+
+
+def is_page(head: bytes, *, html: bool) -> bool:
+    """Whether a file that begins so is a web page; `html` says that it was sent as one."""
+    text = _BEFORE.sub("", _text(head[:HEAD]), count=1)
+    return bool(_PAGE.match(text) or (html and _PART.match(text)))
+
+
+def page_name(uri: str) -> bool:
+    """Whether a source is called as pages are, so that a page is no surprise."""
+    return guard.suffixes(guard.file_name(uri)) in _PAGE_NAMES
+
+
+def _text(head: bytes) -> str:
+    marks = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+    for mark, encoding in marks:
+        if head.startswith(mark):
+            return head[len(mark) :].decode(encoding, "replace")
+    return head.decode("latin-1")
+
+
+def _filename(response: aiohttp.ClientResponse) -> str | None:
+    if "Content-Disposition" not in response.headers:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # aiohttp warns of headers that break the standard; they tell no name then
+        found = response.content_disposition
+    return found.filename if found else None
