@@ -18,18 +18,18 @@ _FIX = "Write header=None and the table's names as `columns` in a pipeline; or n
 
 
 def check_named(names: Collection[str], known: Collection[str], table: str) -> None:
-    """Raises TerminalError for columns that a table must not have beside its own."""
+    """Raise TerminalError for columns that a table must not have."""
     if clash(names, known):
         raise _refusal(f"columns of table {table} ({_shown(known)})", names)
 
 
 def apart(loaded: Sequence[Loaded]) -> dict[str, TerminalError]:
-    """The errors, by URI, of those among some pieces that must not be in a table with the others."""
+    """Find pieces that must not share a table, by URI."""
     return _apart((one.piece.uri, one.records.table.column_names) for one in loaded)
 
 
 def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:
-    """The same of whole tasks, each of which has what may stand together."""
+    """Find files of several tasks that must not share a table."""
     return _apart((uri, tuple(receipt.types)) for receipt in receipts for uri in receipt.tallies)
 
 
@@ -39,7 +39,7 @@ def _apart(found: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalEr
 
 
 def _other_case(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
-    """Those whose names differ by letter case alone from the ones of a file before."""
+    """Refuse files with names that differ by case from earlier ones."""
     known: dict[str, None] = {}
     errors = {}
     for uri, names in every:

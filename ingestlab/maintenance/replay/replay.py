@@ -20,7 +20,7 @@ from ingestlab.engine.plan import Plan, Target
 from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
-from ingestlab.engine.task.replay import Mended, Mending, mend, run_again
+from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
 from ingestlab.lake.log import live_vectors
 from ingestlab.lake.table import Transaction
 from ingestlab.maintenance.replay.plan import plan_again
@@ -83,7 +83,7 @@ def _replay_into(
     plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, services)
     with transaction.batch(plan.batch, progress.committed_before):
         progress.enter("processing")
-        passed = assemble(plan, process_all(plan, services, progress, run_again))
+        passed = assemble(plan, process_all(plan, services, progress, replay_task))
         mended = _mend(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)
@@ -104,7 +104,7 @@ def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]
     return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
 
 
-def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services) -> list[Mended]:
+def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services) -> list[RejectsUpdated]:
     """Makes the rejects of the sources that were read again as they are to be, one task a part.
 
     Raises:
@@ -114,7 +114,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
     chosen = selection(request, [state.known[uri] for uri in sorted(uris)])
     parts = [p for p in state.rejects if uris & set(p.sources)]
     work = [
-        Mending(
+        RejectsUpdate(
             part=part,
             selection=chosen,
             verdicts=tuple(v for v in passed.rejects if set(v.sources) & set(part.sources)),
@@ -124,7 +124,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
     ]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"mend-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
-    mended = [Mended.from_dict(m) for _, m in services.cluster.map(mend, calls, keys)]
+    mended = [RejectsUpdated.from_dict(m) for _, m in services.cluster.map(update_rejects, calls, keys)]
     total = sum((r.tally for r in passed.sources), Tally())
     found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
     if found != (total.rows_in, total.accepted):
@@ -136,7 +136,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
     return sorted(mended, key=lambda m: m.target)
 
 
-def _batch(passed: Batch, mended: Iterable[Mended], state: State) -> Batch:
+def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Batch:
     """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
     changed = [m for m in mended if m.changed]
     return passed.model_copy(
