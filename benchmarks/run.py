@@ -15,6 +15,7 @@ from pathlib import Path
 
 import begin
 import bigfile
+import commits
 import embedding
 import growth
 import partitions
@@ -35,8 +36,18 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "growth": growth.measure,
     "vectors": embedding.measure,
     "begin": begin.measure,
+    "log": commits.measure,
 }
-QUICK = {"files": 512, "rounds": 1, "single": 20, "tutorial": 100, "copies": 1, "partitions": 300, "texts": 5000}
+QUICK = {
+    "files": 512,
+    "rounds": 1,
+    "single": 20,
+    "tutorial": 100,
+    "copies": 1,
+    "partitions": 300,
+    "texts": 5000,
+    "commits": 200,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(found, machine, console)
     file = report.keep(found, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if (drawn := _draw(file)) is not None:
+    if options.only != ["log"] and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in found))
 
@@ -86,6 +97,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=lambda text: text.split(","), help="e.g. DuckDB,Polars; all if not given")
     parser.add_argument("--partitions", type=int, default=10_000, help="tiny ones, of one file")
     parser.add_argument("--texts", type=int, default=100_000, help="to embed and to search in")
+    parser.add_argument("--commits", type=int, default=20_000, help="in the table with a long log")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")
     parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="where the big files are kept")

@@ -68,6 +68,12 @@ class Stack:
         used = self.cpu() - before
         return Timed(result, seconds, used, max(0.0, (measures.busy() - busy - used.total()) / seconds), peaks)
 
+    @contextmanager
+    def watched(self) -> Iterator[Mapping[str, int]]:
+        """Notes the largest memory of each process while the block runs."""
+        with _watched(self._processes()) as peaks:
+            yield peaks
+
     def cpu(self) -> Counter[str]:
         """Seconds of processor time that each part has used so far, Dask's children included."""
         used: Counter[str] = Counter()

@@ -27,7 +27,8 @@ from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import REJECTS
-from ingestlab.lake.log import live_parts, manifests, tables_of
+from ingestlab.lake.log import TransactionLog, tables_of
+from ingestlab.lake.snapshot import Snapshot, parts_of
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -62,23 +63,33 @@ class Table:
 
     @cached_property
     def manifests(self) -> list[Manifest]:
-        """The commits that made the table, oldest first."""
-        return manifests(self._store, self.tenant, _base(self.name))
+        """The commits that made the table, oldest first, as far back as the log goes."""
+        return TransactionLog(self._store, self.tenant, _base(self.name)).history()
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        return TransactionLog(self._store, self.tenant, _base(self.name)).snapshot()
+
+    @cached_property
+    def _files(self) -> pa.Table:
+        """The live files of the table, as :attr:`Snapshot.files` has them."""
+        files = self._snapshot.files
+        return files.filter(pc.starts_with(files["key"], self.folder + "/"))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The Parquet files of the table."""
-        return tuple(p for p in live_parts(self.manifests) if p.target.startswith(self.folder + "/"))
+        return parts_of(self._files)
 
     @property
     def rows(self) -> int:
         """How many rows the table has."""
-        return sum(p.rows for p in self.parts)
+        return pc.sum(self._files["rows"]).as_py() or 0
 
     @property
     def bytes(self) -> int:
         """Bytes of its Parquet files."""
-        return sum(p.size for p in self.parts)
+        return pc.sum(self._files["size"]).as_py() or 0
 
     @property
     def path(self) -> str:
@@ -102,7 +113,7 @@ class Table:
         if _base(self.name) != self.name:
             names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
             return names.inspect(promote_options="permissive")
-        found = schema_of(self._store, (self.tenant, self.name), self.manifests)
+        found = schema_of(self._store, (self.tenant, self.name), self._snapshot.outline())
         kinds = exactly(found, self._store, self.parts)
         last = found.folder_columns
         return pa.schema(
@@ -129,7 +140,7 @@ class Table:
 
     def _reopen(self) -> None:
         """Forgets what was looked up."""
-        for name in ("manifests", "parts", "_columns", "_dataset"):
+        for name in ("manifests", "parts", "_snapshot", "_files", "_columns", "_dataset"):
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
@@ -164,7 +175,7 @@ class Table:
         return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
 
     def __repr__(self) -> str:
-        return f"<Table {self.name}: {self.rows:,} rows in {len(self.parts)} parts, {self.bytes:,} bytes>"
+        return f"<Table {self.name}: {self.rows:,} rows in {len(self._files)} parts, {self.bytes:,} bytes>"
 
 
 class Lake:
@@ -183,7 +194,7 @@ class Lake:
     def table(self, name: str) -> Table:
         """One table; raises TerminalError with the tables there are."""
         table = Table(self._store, self.tenant, name)
-        if not re.fullmatch(NAME, name) or not table.manifests:
+        if not re.fullmatch(NAME, name) or not TransactionLog(self._store, self.tenant, _base(name)).exists():
             names = [t.name for t in self.tables()]
             wanted = f"a table of tenant {self.tenant} ({', '.join(names) or 'none yet'})"
             fix = "`ingestlab tables` lists them." if names else "One is there when a run has published into it."

@@ -12,7 +12,7 @@ from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import Manifest
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts, manifests
 
 _TRIES = 3
 
@@ -34,7 +34,8 @@ def portray(store: Store, tenant: str, table: str, run: str | None = None) -> Ta
     for _ in range(_TRIES):
         history = manifests(store, tenant, table)
         try:
-            return _portray(store, layout.table(tenant, table), history, run)
+            past = TransactionLog(store, tenant, table).history()
+            return _portray(store, layout.table(tenant, table), history, run, past)
         except FileNotFoundError as error:  # a commit has replaced a part since its manifest was read
             if known == (now := {m.batch for m in manifests(store, tenant, table)}):
                 raise TerminalError.wrap(error, f"all parts of {table}", "`ingestlab reconcile` lists them.") from error
@@ -42,7 +43,9 @@ def portray(store: Store, tenant: str, table: str, run: str | None = None) -> Ta
     raise TransientError(f"the parts of {table} to stand still for a moment", "commits all the while", "Try again.")
 
 
-def _portray(store: Store, home: str, history: Sequence[Manifest], run: str | None) -> TableProfile:
+def _portray(
+    store: Store, home: str, history: Sequence[Manifest], run: str | None, past: Sequence[Manifest]
+) -> TableProfile:
     live = [part for part in live_parts(history) if part.target.startswith(f"{home}/")]
     found = list(believed(history, live))
     covered = {target for one in found for target in one.parts}
@@ -55,7 +58,7 @@ def _portray(store: Store, home: str, history: Sequence[Manifest], run: str | No
     return TableProfile(
         table=home.rsplit("/", 1)[1],
         now=merge([*(one.profile for one in found), *read.values()]),
-        runs=_runs(history, read, run),
+        runs=_runs(past, read, run),
         read=len(read),
     )
 

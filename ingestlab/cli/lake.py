@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.scaffold import show_proposal
-from ingestlab.cli.show import frame_table, side_by_side
+from ingestlab.cli.show import counting, frame_table, side_by_side
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import load_settings
 
@@ -96,7 +96,9 @@ def reconcile(home: Home = None, as_json: Json = False) -> None:
 
     settings = load_settings(home=home)
     with Context.opened(settings) as context:
-        report = mend(context.store, context.ledger, context.vectors if settings.milvus_uri else None)
+        vectors = context.vectors if settings.milvus_uri else None
+        with counting("tables") as watch:
+            report = mend(context.store, context.ledger, vectors, days=settings.log_days, watch=watch)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:

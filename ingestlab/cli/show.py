@@ -74,6 +74,16 @@ def watching(
         yield show
 
 
+@contextmanager
+def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar that goes away at the end; yields what is to be told: at what, how many are done, of how many."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"))
+    hidden = not out.is_terminal
+    with Bar(*columns, TextColumn(things), TimeElapsedColumn(), console=out, transient=True, disable=hidden) as bar:
+        task = bar.add_task("the lake", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
 def print_result(result: RunResult) -> None:
     """A run's result: counts, reasons, and the error of every file that failed."""
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))

@@ -146,6 +146,8 @@ class Settings(BaseSettings):
     """Seconds that Redis keeps a failed job."""
     keep_jobs: int = Field(default=10_000, ge=1)
     """Ended jobs per queue, and runs, that Redis keeps at most."""
+    log_days: float = Field(default=30.0, ge=0)
+    """Days for which commits are remembered of which nothing is live any more."""
     lock_ttl: float = 20.0
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0

@@ -11,9 +11,11 @@ that is taken, and what has come in between is compared with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import inf
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, JobStoppedError, TerminalError
@@ -28,6 +30,8 @@ from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, collection_lock
 from ingestlab.lake.log import TransactionLog, embedded, everything, load_manifest, log_named, manifests
 from ingestlab.sinks.milvus.commit import Vectors
+
+log = logging.getLogger("ingestlab")
 
 
 def publish(
@@ -81,6 +85,15 @@ def commit_together(
         append()
     for manifest in group:
         _finish(manifest, store, ledger, vectors)
+        _fold(TransactionLog(store, manifest.tenant, manifest.table), vectors)
+
+
+def _fold(own: TransactionLog, vectors: Vectors | None) -> None:
+    """Writes a checkpoint where one is due; the commit stands without it, and the next one tries again."""
+    try:
+        own.fold(vectors.settings.log_days if vectors else inf)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it does not undo the commit
+        log.warning("no checkpoint of table %s: %s", own.table, error)
 
 
 def _announce(manifest: Manifest, store: Store, ledger: Ledger) -> None:
@@ -211,16 +224,16 @@ def settle(intent: Manifest, store: Store, ledger: Ledger, vectors: Vectors | No
 
 def _committed(intent: Manifest, store: Store) -> bool:
     """Whether the log has the commit; where another table's log has decided it, it gets its entry here."""
-    log = TransactionLog(store, intent.tenant, intent.table)
-    if log.find(intent.batch, after=intent.sequence) is not None:
+    own = TransactionLog(store, intent.tenant, intent.table)
+    if own.find(intent.batch, after=intent.sequence) is not None:
         return True
     if not intent.decided_by:
         return False
     leader, batch = log_named(store, intent.decided_by)
-    if leader.find(batch) is None:
+    if leader.find(batch, after=0) is None:
         return False
-    if log.find(intent.batch) is None:
-        log.append(intent, log.tip(), decided=True)
+    if own.find(intent.batch, after=0) is None:
+        own.append(intent, own.tip(), decided=True)
     return True
 
 

@@ -38,7 +38,7 @@ from ingestlab.formats.text import Text
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
-from ingestlab.lake.log import TransactionLog, live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import Vectors
@@ -210,7 +210,7 @@ def _prepare(target: Target, sources: Sequence[Source], context: Context, lease:
     ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
     lease.acquire(source_lock(*where, uri) for uri in uris)
     recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)
     return ledger.known(*where, uris)
 
 
@@ -287,7 +287,11 @@ def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], c
         return batch
     where = (target.tenant, target.table)
     lease.acquire([rewrite_lock(*where)])
-    history = manifests(store, *where)
+    history = (
+        TransactionLog(store, *where)
+        .snapshot()
+        .about(lambda uri: ("?" in uri and bare(uri) in old_rows) or uri in old_rows)
+    )
     stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
     left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
     return left.added_to(batch, stale)

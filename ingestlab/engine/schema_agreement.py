@@ -23,7 +23,7 @@ from ingestlab.engine.task.nameless import clash
 from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import parse_type, readable, same_but_for_case
 from ingestlab.lake.ledger import Ledger, schema_lock
-from ingestlab.lake.log import TransactionLog, live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts
 
 PATIENCE = 60.0  # seconds that a commit waits for others of its table, which need a moment each
 
@@ -106,14 +106,19 @@ def _schema(target: Target, store: Store, ledger: Ledger, uris: Collection[str])
     where = (target.tenant, target.table)
     if not target.replace:
         return _known(where, store, ledger)
-    history, going = manifests(store, *where), set(uris)
-    gone = [part.target for part in live_parts(history) if part.sources and going.issuperset(part.sources)]
-    return schema_of(store, where, history, gone)
+    snapshot, going = TransactionLog(store, *where).snapshot(), set(uris)
+    parts = live_parts(snapshot.about(going.__contains__))
+    gone = [part.target for part in parts if part.sources and going.issuperset(part.sources)]
+    return schema_of(store, where, snapshot.outline(gone), gone)
 
 
 def _known(where: tuple[str, str], store: Store, ledger: Ledger) -> Schema:
     kept = ledger.schema(*where)
-    return Schema.from_json(kept) if kept else schema_of(store, where, manifests(store, *where))
+    return Schema.from_json(kept) if kept else schema_of(store, where, _outline(store, where))
+
+
+def _outline(store: Store, where: tuple[str, str], without: Collection[str] = ()) -> list[Manifest]:
+    return TransactionLog(store, *where).snapshot().outline(without)
 
 
 def _after(manifest: Manifest, seen: Seen | None, store: Store, ledger: Ledger) -> _After:
@@ -125,7 +130,8 @@ def _after(manifest: Manifest, seen: Seen | None, store: Store, ledger: Ledger) 
         both = known.joined(own)
         return _After(both, changed=both != known)
     if seen is not None:
-        _check(manifest, own, schema_of(store, where, manifests(store, *where), manifest.replaced), seen)
+        left = schema_of(store, where, _outline(store, where, manifest.replaced), manifest.replaced)
+        _check(manifest, own, left, seen)
     return _After(None, changed=True)
 
 

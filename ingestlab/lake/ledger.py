@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
-from ingestlab.core.models import Manifest, SourceRecord
+from ingestlab.core.models import SourceRecord
 from ingestlab.core.signed_uri import bare
 
 _FORM = 2  # of the index: one that an earlier version built is built anew
@@ -193,8 +193,8 @@ class Ledger:
         if rows:
             self._client.hset(key, mapping=rows)
 
-    def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[Manifest]]) -> bool:
-        """Builds the index of a table from its manifests, unless it stands; True if it did.
+    def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[SourceRecord]]) -> bool:
+        """Builds the index of a table from the records in its log, unless it stands; True if it did.
 
         Raises:
             TransientError: Another job has been building it for too long.
@@ -230,10 +230,13 @@ class Ledger:
         """Has the next one look it up in the manifests."""
         self._client.delete(self._index(tenant, table) + ":schema")
 
-    def _rebuild(self, key: str, manifests: Iterable[Manifest]) -> None:
-        ordered = sorted(manifests, key=lambda m: m.sequence)
-        sources = [s for m in ordered for s in m.sources]
-        rows: Any = _former(sources) | {s.uri: s.model_dump_json() for s in sources}
+    def _rebuild(self, key: str, sources: Iterable[SourceRecord]) -> None:
+        former: dict[str, str] = {}
+        rows: Any = {}
+        for source in sources:
+            rows[source.uri] = source.model_dump_json()
+            former |= _former([source])
+        rows = former | rows
         with self._client.pipeline(transaction=True) as pipe:
             pipe.delete(key)
             if rows:

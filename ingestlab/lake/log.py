@@ -10,6 +10,12 @@ the next number is tried. Redis has no say in it.
     entry = log.append(manifest, base)     # the moment of the commit; raises if a later entry excludes it
     log.find(batch, after=intent.sequence) # was that batch committed? An intent's `sequence` is the tip before it
 
+    log.snapshot()                         # what is live: the newest checkpoint and the entries after it
+    log.fold(days=30)                      # after a commit: writes a checkpoint where one is due
+
+Every hundred entries are folded into a checkpoint, which harms nothing if it fails: the next commit writes it.
+Entries that are folded and older than the retention are removed, but for those of which an intent still asks.
+
 Versions before 0.2 wrote manifests without numbers, named by their batches. They are the beginning of the log;
 the first entry gets the number after the largest `sequence` of theirs.
 """
@@ -19,13 +25,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
 
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
+from ingestlab.core.models import Manifest, Part, SourceRecord
 from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
+from ingestlab.lake.snapshot import Snapshot
+
+EVERY = 100  # entries that a checkpoint folds, at least
+KEPT = 10  # checkpoints: whoever has opened a table can still read it
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,51 @@ class TransactionLog:
 
     def tip(self) -> int:
         """The number of the last entry; 0 if there is none."""
-        numbers = self._numbers()
+        folded = self._folded()[-1:]
+        numbers = self._numbers(*folded) or folded
         return numbers[-1] if numbers else max((m.sequence for m in self._unnumbered()), default=0)
+
+    def exists(self) -> bool:
+        """Whether anything was ever committed."""
+        return bool(self.store.children(layout.logs(self.tenant, self.table)) or self._unnumbered_paths())
+
+    def snapshot(self) -> Snapshot:
+        """What is live now.
+
+        Raises:
+            TransientError: Checkpoints were removed as fast as they were looked up.
+        """
+        for _ in range(_TRIES):
+            number = next(iter(self._folded()[-1:]), 0)
+            numbers = self._numbers(number)
+            tail = list(self._load(numbers))
+            first = number + 1 if number else next(iter(numbers), 1)
+            if [entry.sequence for entry in tail] == list(range(first, first + len(tail))):
+                before = [] if number else self._unnumbered()
+                return Snapshot(self.store, (self.tenant, self.table), number, [*before, *tail])
+        wanted = f"the log of {self.table} to stand still for a moment"
+        raise TransientError(wanted, "commits all the while", "Try again.")
+
+    def records(self) -> Iterator[SourceRecord]:
+        """The records of the sources, the last of each last."""
+        return self.snapshot().records()
+
+    def fold(self, days: float = inf, *, expire: bool = False) -> None:
+        """Write a checkpoint if one is due; then remove what is folded and older than the retention.
+
+        Args:
+            days: The retention: how long commits are remembered of which nothing is live.
+            expire: Remove it even if no checkpoint is due.
+        """
+        folded = self._folded()
+        number = next(iter(folded[-1:]), 0)
+        numbers = self._numbers(number)
+        due = len(numbers) >= EVERY or (not number and bool(self._unnumbered_paths()))
+        if due:
+            self.snapshot().write()
+            self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
+        if (due or expire) and days < inf:
+            self._expire(number, datetime.now(UTC) - timedelta(days=days))
 
     def append(
         self,
@@ -83,11 +139,17 @@ class TransactionLog:
                 agree(other)
             number += 1
 
-    def find(self, batch: str, after: int = 0) -> Manifest | None:
-        """The commit of a batch, among the entries after a number; None if it was not committed.
+    def find(self, batch: str, after: int | None = None) -> Manifest | None:
+        """The commit of a batch; None if it was not committed.
 
-        The latest entries are looked at first. A manifest without number is found whatever the number.
+        Args:
+            batch: Its name.
+            after: Look through every entry after this number. Without it, only at what is live and at the latest
+                entries, which costs little.
         """
+        if after is None:
+            snapshot = self.snapshot()
+            return next((m for m in reversed(snapshot.tail) if m.batch == batch), None) or snapshot.find(batch)
         paths = [layout.entry(self.tenant, self.table, number) for number in reversed(self._numbers(after))]
         texts = zip(paths, self.store.read_files(paths), strict=True)
         mine = (_parsed(self.store, path, text) for path, text in texts if text and batch.encode() in text)
@@ -96,8 +158,7 @@ class TransactionLog:
 
     def history(self) -> list[Manifest]:
         """All commits that the lake remembers, oldest first."""
-        paths = [layout.entry(self.tenant, self.table, number) for number in self._numbers()]
-        return [*self._unnumbered(), *self._load(paths)]
+        return [*self._unnumbered(), *self._load(self._numbers())]
 
     def _entry(self, number: int) -> Manifest:
         path = layout.entry(self.tenant, self.table, number)
@@ -114,13 +175,42 @@ class TransactionLog:
 
     def _unnumbered(self) -> list[Manifest]:
         """The manifests that versions before 0.2 wrote, oldest first."""
-        folder = layout.manifests(self.tenant, self.table)
-        paths = [f"{folder}/{name}" for name in self.store.children(folder) if name.endswith(".json")]
-        return sorted(self._load(paths), key=lambda manifest: manifest.sequence)
+        return sorted(self._parse(self._unnumbered_paths()), key=lambda manifest: manifest.sequence)
 
-    def _load(self, paths: list[str]) -> Iterator[Manifest]:
+    def _unnumbered_paths(self) -> list[str]:
+        folder = layout.manifests(self.tenant, self.table)
+        return [f"{folder}/{name}" for name in self.store.children(folder) if name.endswith(".json")]
+
+    def _folded(self) -> list[int]:
+        """The numbers of the checkpoints, ascending."""
+        names = self.store.children(layout.checkpoints(self.tenant, self.table))
+        return sorted(int(name.partition(".")[0]) for name in names if name.endswith(".parquet"))
+
+    def _load(self, numbers: Iterable[int]) -> Iterator[Manifest]:
+        return self._parse([layout.entry(self.tenant, self.table, number) for number in numbers])
+
+    def _parse(self, paths: list[str]) -> Iterator[Manifest]:
         texts = zip(paths, self.store.read_files(paths), strict=True)
         return (_parsed(self.store, path, text) for path, text in texts if text is not None)
+
+    def _expire(self, before: int, limit: datetime) -> None:
+        """Removes entries up to one that are of before a time, whole folders of them."""
+        home = layout.logs(self.tenant, self.table)
+        for folder in [f"{home}/{name}" for name in self.store.children(home) if name.isdigit()]:
+            numbers = [int(name.removesuffix(".json")) for name in self.store.children(folder)]
+            last = next(self._load(sorted(numbers)[-1:]), None)
+            if last is not None and (last.sequence > before or datetime.fromisoformat(last.committed_at) > limit):
+                return
+            self._remove(numbers)
+
+    def _remove(self, numbers: list[int]) -> None:
+        """Removes entries, but for those of commits that have not ended; with the first ones, what came before."""
+        intents = [m for path in self.store.walk(layout.intents()) if (m := load_manifest(self.store, path))]
+        batches = {b for m in intents for b in (m.batch, m.decided_by.rpartition("/")[2].removesuffix(".json"))}
+        gone = [m.sequence for m in self._load(numbers) if m.batch not in batches]
+        self.store.delete_files(layout.entry(self.tenant, self.table, number) for number in gone)
+        before = (path for path in self._unnumbered_paths() if path.rpartition("/")[2][:-5] not in batches)
+        self.store.delete_files(before)
 
 
 def check_compatible(mine: Manifest, other: Manifest) -> None:
@@ -153,8 +243,8 @@ def tables_of(store: Store) -> list[tuple[str, str]]:
 
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
-    """All commits of a table, oldest first."""
-    return TransactionLog(store, tenant, table).history()
+    """The commits of a table of which anything is live, oldest first; the latest ones whole."""
+    return TransactionLog(store, tenant, table).snapshot().manifests()
 
 
 def load_manifest(store: Store, path: str) -> Manifest | None:

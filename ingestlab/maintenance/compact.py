@@ -24,7 +24,7 @@ from ingestlab.engine.task.merge import Merge, Merged, merge
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock
-from ingestlab.lake.log import live_parts, manifests, sorted_out, with_states
+from ingestlab.lake.log import TransactionLog, live_parts, manifests, sorted_out, with_states
 from ingestlab.pipeline.catalog import Catalog, load
 
 TARGET = 256 << 20  # bytes of a part
@@ -242,4 +242,4 @@ def hold(where: tuple[str, str], context: Context, lease: Lease) -> None:
         wanted = f"nobody else to replace parts of {where[1]}"
         raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
     recover(*where, (), store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: history_of(where, store))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)

@@ -26,7 +26,7 @@ from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import emptied
 from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock, source_lock
-from ingestlab.lake.log import manifests, sorted_out, tables_of
+from ingestlab.lake.log import TransactionLog, manifests, sorted_out, tables_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import latest
 
@@ -162,7 +162,7 @@ def _lock(uris: Sequence[str], where: tuple[str, str], context: Context, lease: 
     except BusySourceError as error:
         raise TransientError(error.expected, error.got, "Try again when it has ended.") from error
     recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)
 
 
 def _code(name: str, context: Context) -> PipelineSource | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
@@ -11,7 +12,7 @@ from ingestlab.engine.commit import settle
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Ledger, batch_lock, collection_lock, source_lock
-from ingestlab.lake.log import everything, live_parts, live_states, load_manifest, manifests, tables_of
+from ingestlab.lake.log import TransactionLog, everything, load_manifest, manifests, tables_of
 from ingestlab.sinks.milvus.commit import Vectors, latest
 
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -44,13 +45,22 @@ class Report:
         return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
 
 
-def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> Report:
-    """Settles dead commits, then compares all files of the lake, and all vectors, with its manifests.
+def reconcile(
+    store: Store,
+    ledger: Ledger,
+    vectors: Vectors | None = None,
+    *,
+    days: float = inf,
+    watch: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Report:
+    """Settles dead commits, then compares all files of the lake, and all vectors, with its log.
 
     Args:
         store: The lake.
         ledger: Its locks and index.
         vectors: Where the vectors of tables are searched; None leaves them as they are.
+        days: Commits of which nothing is live are forgotten after so many days.
+        watch: Is told what is being looked at, how many tables are done, and of how many.
     """
     settled, busy = settle_dead(store, ledger, vectors)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
@@ -58,9 +68,7 @@ def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> R
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
     open_targets = {p.target for i in _intents(store) for p in everything(i)}
     tables = tables_of(store)
-    histories = [manifests(store, *where) for where in tables]
-    live = {p.target for history in histories for p in live_parts(history)}
-    states = {p.target for history in histories for p in live_states(history)}
+    live, states = _named(tables, store, days, watch)
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
     abandoned = sorted({*_abandoned(store, ledger, layout.stagings()), *_abandoned(store, ledger, layout.embedded())})
     store.delete_files(orphans)
@@ -71,15 +79,33 @@ def reconcile(store: Store, ledger: Ledger, vectors: Vectors | None = None) -> R
         ledger.forget_index(*where)
     store.tidy(STALE)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
-    mended = [uri for where in tables for uri in _mend_vectors(*where, store, ledger, vectors)] if vectors else []
+    mended: list[str] = []
+    for done, where in enumerate(tables if vectors else ()):
+        watch(f"vectors of {where[1]}", done, len(tables))
+        mended += _mend_vectors(*where, store, ledger, vectors)
     return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(mended))
 
 
-def _mend_vectors(tenant: str, table: str, store: Store, ledger: Ledger, vectors: Vectors) -> Iterator[str]:
+def _named(
+    tables: Sequence[tuple[str, str]], store: Store, days: float, watch: Callable[[str, int, int], None]
+) -> tuple[set[str], set[str]]:
+    """The targets of all live files, and those of partial aggregates; folds the logs on the way."""
+    live: set[str] = set()
+    states: set[str] = set()
+    for done, where in enumerate(tables):
+        watch(f"{where[0]}/{where[1]}", done, len(tables))
+        log = TransactionLog(store, *where)
+        log.fold(days, expire=True)
+        for item, target in log.snapshot().targets():
+            (states if item == "states" else live).add(target)
+    return live, states
+
+
+def _mend_vectors(tenant: str, table: str, store: Store, ledger: Ledger, vectors: Vectors | None) -> Iterator[str]:
     """Makes the vectors of the table's sources what the lake has of them; those at work are left alone."""
     history = manifests(store, tenant, table)
     collection = latest(history)
-    if collection is None or ledger.held([collection_lock(collection.name)])[0]:
+    if vectors is None or collection is None or ledger.held([collection_lock(collection.name)])[0]:
         return
     for uri in vectors.strays(tenant, table, history):
         with ledger.lease() as lease:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestlab.lake.log import manifests
+from ingestlab.lake.log import TransactionLog
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue import Run
 from ingestlab.teaching.checks import Desk, NotYet, a, a_good_run, a_run, exercise, expect
@@ -35,7 +35,7 @@ def order(answer: Any, desk: Desk) -> str:
     expect(len(ids) == RUNS, f"there are {RUNS} runs, three of the night and the urgent one; you give {len(ids)}.")
     expect(len(set(ids)) == RUNS, "a run is there twice; give every run once.")
     store = open_store(desk.settings.lake_url, desk.settings.storage_options)
-    history = manifests(store, desk.settings.tenant, TABLE)
+    history = TransactionLog(store, desk.settings.tenant, TABLE).history()
     done = list(dict.fromkeys(m.run for m in history if m.run in ids))
     missing = set(ids) - set(done)
     expect(not missing, f"run {min(missing, default='')} has published nothing into {TABLE}.")

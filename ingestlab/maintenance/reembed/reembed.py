@@ -29,7 +29,7 @@ from ingestlab.engine.task.reembed import reembed as make_vectors
 from ingestlab.engine.task.vectors import agreed
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, batch_lock, collection_lock, rewrite_lock
-from ingestlab.lake.log import manifests, tables_of
+from ingestlab.lake.log import TransactionLog, manifests, tables_of
 from ingestlab.maintenance.reconcile import settle_dead
 from ingestlab.maintenance.reembed.apart import told_apart
 from ingestlab.maintenance.reembed.survey import Survey, survey
@@ -169,7 +169,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, context: Context, lease
     lease.acquire(batch_lock(s.batch) for s in surveys)
     with ExitStack() as stack:
         for s in surveys:
-            ledger.ensure_index(*s.where, lambda where=s.where: manifests(store, *where))  # type: ignore[misc]
+            ledger.ensure_index(*s.where, TransactionLog(store, *s.where).records)
             stack.enter_context(all_or_nothing(*s.where, s.batch, store, ledger, lease, vectors))
         done = [_embed(s, run, context) for s in surveys]
         told = agreed([d.collection for found in done for d in found if d.collection]) or wish.to_dict()

@@ -16,7 +16,7 @@ from ingestlab.engine.task.replay import KEY, Origin, Selection, judging, read_r
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, rewrite_lock, source_lock
-from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.log import TransactionLog, live_parts, manifests
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
 
@@ -46,7 +46,7 @@ def look_up(request: IngestRequest, context: Context, lease: Lease) -> State:
     uris = [s.uri for s in request.sources]
     lease.acquire([*(source_lock(*where, uri) for uri in uris), rewrite_lock(*where)])
     recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, lambda: manifests(store, *where))
+    ledger.ensure_index(*where, TransactionLog(store, *where).records)
     history = manifests(store, *where)
     known = ledger.known(*where, uris)
     folder = layout.table(request.tenant, layout.rejects(request.table)) + "/"

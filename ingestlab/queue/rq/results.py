@@ -194,5 +194,5 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
 
 def runs_in_lake(settings: Settings) -> list[str]:
     """The runs of which the lake has records, the newest first: their ids begin with the time."""
-    store, folder = open_store(settings.lake_url, settings.storage_options), layout.run_records()
-    return sorted({path[len(folder) + 1 :].split("/")[0] for path in store.walk(folder)}, reverse=True)
+    store = open_store(settings.lake_url, settings.storage_options)
+    return store.children(layout.run_records())[::-1]

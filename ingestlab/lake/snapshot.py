@@ -1,0 +1,319 @@
+"""What is live in a table after an entry of its log: folded into checkpoints, and read by parts.
+
+A checkpoint is a Parquet file with one row for each live thing, in three sections (row groups that are read only
+when they are asked for): commits and files; records of sources; profiles. A snapshot is the newest checkpoint and
+the entries after it. Replaced files, records of contents that no file has any more, and profiles of files that are
+gone are left out; commits of which nothing lives are too, but for the last one and the last one with vectors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestlab.core.models import Manifest, Part, SourceRecord
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.storage.ranged import Ranged
+
+FILES = ("parts", "rejects", "states", "vectors")
+_SECTIONS = ("core", "sources", "profile")
+_GROUPS = {"core": 1 << 16, "sources": 1 << 12, "profile": 1 << 8}  # rows of a row group
+_SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),  # of the entry
+        ("item", pa.string()),
+        ("key", pa.string()),  # a commit's batch, a file's target, a source's URI
+        ("uris", pa.list_(pa.string())),  # of a file: its sources; of a profile: the targets of its files
+        ("rows", pa.int64()),  # of a file; of a commit: 1 if it names a collection
+        ("size", pa.int64()),
+        ("text", pa.string()),  # all else, as JSON; of a file: where it was staged
+        ("ref", pa.dictionary(pa.int32(), pa.string())),  # of a commit: its columns' types; of a source: its batch
+    ]
+)
+_LISTS = {*FILES, "sources", "profile", "replaced", "types"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The live contents of a table.
+
+    Args:
+        store: The lake.
+        where: Tenant and table.
+        number: Of the checkpoint; 0 if there is none.
+        tail: The entries after it, oldest first.
+    """
+
+    store: Store
+    where: tuple[str, str]
+    number: int
+    tail: Sequence[Manifest]
+
+    def manifests(self) -> list[Manifest]:
+        """The commits of which something lives, with that alone; those of the tail as they were written."""
+        return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
+
+    def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
+        """The commits with files of some sources, those that share a profile with them, and the last one.
+
+        Args:
+            concerns: Is given URIs.
+        """
+        files = self.files
+        uris = {uri for uri in pc.unique(pc.list_flatten(files["uris"])).to_pylist() if concerns(uri)}
+        targets = set(_with_any(files, uris)["key"].to_pylist())
+        groups = self._section("profile", ("number", "uris"))
+        shared = _with_any(groups, targets)["uris"].to_pylist()
+        shared += [p.parts for m in self.tail for p in m.profile if not targets.isdisjoint(p.parts)]
+        targets = targets.union(*shared)
+        owners = files.filter(pc.is_in(files["key"], pa.array(sorted(targets), pa.string())))
+        profiles = _with_any(groups, targets)
+        numbers = {*owners["number"].to_pylist(), *profiles["number"].to_pylist(), *self._last()}
+        return [*self._some(numbers), *self.tail]
+
+    def outline(self, without: Collection[str] = ()) -> list[Manifest]:
+        """Commits that have one file for each set of types and of folders that there is, for who asks for columns.
+
+        Args:
+            without: Targets of files that do not count.
+        """
+        core = self._section("core")
+        files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
+        entries = core.filter(pc.equal(core["item"], "entry"))
+        codes = entries["ref"].combine_chunks()
+        owners = pc.index_in(files["number"], entries["number"].combine_chunks())
+        folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "")  # their names, without values
+        alike = pa.table(
+            {"types": codes.indices.take(owners), "folders": folders, "number": files["number"], "key": files["key"]}
+        )
+        groups = alike.group_by(["types", "folders"], use_threads=False)
+        first = groups.aggregate([("number", "first"), ("key", "first")]).to_pylist()
+        if any(codes.dictionary[group["types"]].as_py() == "{}" for group in first):
+            return self.manifests()  # written by a version that said nothing of types: all files are asked
+        shown = {group["key_first"] for group in first}
+        some = self._some({group["number_first"] for group in first} | self._last(), ("core",))
+        return [
+            *(m.model_copy(update={"parts": tuple(p for p in m.parts if p.target in shown)}) for m in some),
+            *self.tail,
+        ]
+
+    def find(self, batch: str) -> Manifest | None:
+        """What lives of the commit of a batch; None if it is not in the checkpoint."""
+        core = self._section("core")
+        mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
+        numbers = set(core.filter(mask)["number"].to_pylist())
+        return next(iter(self._some(numbers)), None) if numbers else None
+
+    @cached_property
+    def files(self) -> pa.Table:
+        """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
+        every = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
+        return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+
+    def records(self) -> Iterator[SourceRecord]:
+        """The records of the sources, oldest first."""
+        for text in self._section("sources")["text"]:
+            yield SourceRecord.model_validate_json(text.as_py())
+        yield from (record for manifest in self.tail for record in manifest.sources)
+
+    def targets(self) -> Iterator[tuple[str, str]]:
+        """What each live file is (of `FILES`), and its target."""
+        return zip(self.files["item"].to_pylist(), self.files["key"].to_pylist(), strict=True)
+
+    def write(self) -> None:
+        """Write the checkpoint after the last entry of the tail."""
+        number = self.tail[-1].sequence if self.tail else self.number
+        sections = self._folded()
+        groups = {name: -(-len(rows) // _GROUPS[name]) for name, rows in sections.items()}
+        schema = _SCHEMA.with_metadata({"sections": json.dumps(groups)})
+        buffer = pa.BufferOutputStream()
+        with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+            for name, rows in sections.items():
+                if len(rows):
+                    writer.write_table(rows.replace_schema_metadata(schema.metadata), row_group_size=_GROUPS[name])
+        self.store.write(layout.checkpoint(*self.where, number), memoryview(buffer.getvalue()))
+
+    def _folded(self) -> dict[str, pa.Table]:
+        """The sections of the next checkpoint."""
+        profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
+        sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
+        core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
+        files = self.files.filter(pc.equal(self.files["item"], "parts"))
+        profile, sources = _believed(profile, files), _last_records(sources, files)
+        entries = core.filter(pc.equal(core["item"], "entry"))
+        with_vectors = entries.filter(pc.greater(entries["rows"], 0))["number"].to_pylist()[-1:]
+        numbers = pa.chunked_array(
+            [
+                *(column for rows in (self.files, profile, sources) for column in rows["number"].chunks),
+                pa.array([*with_vectors, *entries["number"].to_pylist()[-1:]], pa.int64()),
+            ]
+        )
+        named = pc.or_(pc.is_in(entries["number"], numbers), pc.is_in(entries["key"], sources["ref"].cast(pa.string())))
+        core = pa.concat_tables([entries.filter(named), self.files]).sort_by("number")
+        return {"core": core.unify_dictionaries(), "sources": sources, "profile": profile}
+
+    @property
+    def _replaced(self) -> set[str]:
+        return {target for manifest in self.tail for target in manifest.replaced}
+
+    def _last(self) -> set[int]:
+        """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
+        core = self._section("core")
+        entries = core.filter(pc.equal(core["item"], "entry"))
+        with_vectors = entries.filter(pc.greater(entries["rows"], 0))
+        return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
+
+    def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
+        """What the checkpoint has of some entries."""
+        wanted = pa.array(sorted(numbers), pa.int64())
+        tables = [self._section(name, around=numbers) for name in sections]
+        return _restored(rows.filter(pc.is_in(rows["number"], wanted)) for rows in tables)
+
+    def _section(
+        self, name: str, columns: tuple[str, ...] | None = None, around: Collection[int] | None = None
+    ) -> pa.Table:
+        """A section of the checkpoint; of `around`, at least the rows of these entries."""
+        if not self.number:
+            return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
+        path = layout.checkpoint(*self.where, self.number)
+        checkpoint = _checkpoint(self.store, path, self.store.size(path))  # type: ignore[arg-type]  # by identity
+        return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
+
+
+class _Checkpoint:
+    """A checkpoint of a store; what is read whole is kept."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path = store, path
+        self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
+        self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
+        self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
+
+    def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
+        """A section, or some columns of it; only those of commits and files are kept whole, the others are large."""
+        key = (name, columns)
+        if key in self._kept:
+            return self._kept[key]
+        rows = self._read(self._groups(name), columns)
+        if name == "core" or columns is not None:
+            self._kept[key] = rows
+        return rows
+
+    def around(self, name: str, numbers: Collection[int]) -> pa.Table:
+        """The row groups of a section in which some entries are."""
+        if ("core", None) in self._kept and name == "core":
+            return self._kept["core", None]
+        ends = ((group, self._metadata.row_group(group).column(0).statistics) for group in self._groups(name))
+        return self._read([group for group, s in ends if any(s.min <= n <= s.max for n in numbers)], None)
+
+    def _groups(self, name: str) -> range:
+        start = sum(self._counts[other] for other in _SECTIONS[: _SECTIONS.index(name)])
+        return range(start, start + self._counts[name])
+
+    def _read(self, groups: Iterable[int], columns: tuple[str, ...] | None) -> pa.Table:
+        source = pa.PythonFile(Ranged(self._path, self._store))
+        file = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=["ref"], pre_buffer=True)
+        rows = file.read_row_groups(list(groups), columns=list(columns) if columns else None, use_threads=False)
+        return rows.replace_schema_metadata(None)
+
+
+@lru_cache(maxsize=4)
+def _checkpoint(store: Store, path: str, _size: int) -> _Checkpoint:
+    """A checkpoint never changes, so it is read once; the size tells a lake apart that was made anew."""
+    return _Checkpoint(store, path)
+
+
+def parts_of(files: pa.Table) -> tuple[Part, ...]:
+    """Rows of :attr:`Snapshot.files` as values."""
+    return tuple(
+        Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
+        for f in files.to_pylist()
+    )
+
+
+def _exploded(tail: Iterable[Manifest], section: str) -> pa.Table:
+    """Entries as rows of a section."""
+    rows = [row for manifest in tail for row in _rows(manifest, section)]
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _rows(manifest: Manifest, section: str) -> Iterator[dict[str, Any]]:
+    number = {"number": manifest.sequence}
+    if section == "sources":
+        for r in manifest.sources:
+            yield number | {"item": "sources", "key": r.uri, "text": r.model_dump_json(), "ref": r.batch}
+    elif section == "profile":
+        for p in manifest.profile:
+            yield number | {"item": "profile", "uris": p.parts, "text": p.model_dump_json(exclude={"parts"})}
+    else:
+        head, types = manifest.model_dump_json(exclude=_LISTS), json.dumps(manifest.types)
+        vectors = int(manifest.collection is not None)
+        yield number | {"item": "entry", "key": manifest.batch, "rows": vectors, "text": head, "ref": types}
+        for item in FILES:
+            for f in getattr(manifest, item):
+                fields = {"key": f.target, "uris": f.sources, "rows": f.rows, "size": f.size, "text": f.staged}
+                yield number | {"item": item, **fields}
+
+
+def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
+    """The commits of some rows, oldest first."""
+    made: dict[int, dict[str, Any]] = {}
+    for row in (row for rows in tables for row in rows.to_pylist()):
+        number, item = row["number"], row["item"]
+        if item == "entry":
+            made[number] = json.loads(row["text"]) | {"sequence": number, "types": json.loads(row["ref"])}
+            made[number] |= {name: [] for name in _LISTS - {"types"}}
+        elif item in FILES:
+            fields = {"target": row["key"], "sources": row["uris"], "staged": row["text"]}
+            made[number][item].append(fields | {"rows": row["rows"], "size": row["size"]})
+        else:
+            made[number][item].append(json.loads(row["text"]) | ({"parts": row["uris"]} if item == "profile" else {}))
+    return [Manifest.model_validate(made[number]) for number in sorted(made)]
+
+
+def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:
+    return files.filter(pc.invert(pc.is_in(files["key"], pa.array(sorted(targets), pa.string()))))
+
+
+def _with_any(rows: pa.Table, wanted: Collection[str]) -> pa.Table:
+    """The rows of which `uris` has one of some."""
+    lists = rows["uris"].combine_chunks()
+    hit = pc.is_in(pc.list_flatten(lists), pa.array(sorted(wanted), pa.string()))
+    return rows.take(pc.unique(pc.list_parent_indices(lists).filter(hit)))
+
+
+def _believed(profiles: pa.Table, files: pa.Table) -> pa.Table:
+    """The profiles of which all files live, the latest where two are of the same file."""
+    left, kept = set(files["key"].to_pylist()), []
+    for i, targets in reversed(list(enumerate(profiles["uris"].to_pylist()))):
+        if left.issuperset(targets):
+            left.difference_update(targets)
+            kept.append(i)
+    return profiles.take(pa.array(sorted(kept), pa.int64()))
+
+
+def _last_records(sources: pa.Table, files: pa.Table) -> pa.Table:
+    """The last record of each source, and earlier ones of contents that live."""
+    by_uri: dict[str, list[tuple[int, int]]] = {}
+    for i, (number, uri) in enumerate(zip(sources["number"].to_pylist(), sources["key"].to_pylist(), strict=True)):
+        by_uri.setdefault(uri, []).append((number, i))
+    several = {uri: places for uri, places in by_uri.items() if len(places) > 1}
+    owners: dict[str, list[int]] = {}
+    for row in _with_any(files.select(["number", "uris"]), several).to_pylist():
+        for uri in row["uris"]:
+            owners.setdefault(uri, []).append(row["number"])
+    kept = [places[-1][1] for places in by_uri.values()]
+    for uri, places in several.items():
+        for (number, i), (following, _) in pairwise(places):
+            if any(number <= owner < following for owner in owners.get(uri, ())):
+                kept.append(i)
+    return sources.take(pa.array(sorted(kept), pa.int64()))
