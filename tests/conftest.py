@@ -15,7 +15,7 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
-from support.workers import Yard, environment, open_gates, open_yard, until
+from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings
@@ -87,7 +87,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``ingestlab ARGS…`` as a process of its own in the test's folder; gives what it printed."""
 
-    def run(*args: str | Path, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str | Path, timeout: float = PATIENCE, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "ingestlab", *map(str, args)],
             cwd=tmp_path,

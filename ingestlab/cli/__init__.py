@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ingestlab.cli import aggregates, demo, jobs, lab, lake, notebook, profile, search, servers, stack, upkeep
+from ingestlab.cli import aggregates, demo, errors, jobs, lab, lake, notebook, profile, search, servers, stack, upkeep
 from ingestlab.cli import scaffold as propose
 from ingestlab.cli.common import Commands
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (stack, servers, lab, jobs, lake, search, profile, propose, aggregates, upkeep, notebook, demo):
+for module in (stack, servers, lab, jobs, lake, search, profile, propose, aggregates, upkeep, notebook, demo, errors):
     module.register(app)
 
 

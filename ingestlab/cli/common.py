@@ -39,8 +39,6 @@ def many(count: int, noun: str) -> str:
 
 
 def show_error(error: IngestError) -> None:
-    """Prints what was expected, what came, and what to do, to standard error."""
-    lines = (("expected", error.expected), ("got", error.got), ("do", error.fix))
-    for name, text in lines:
-        if text:
-            err.print(Text(f"{name:>8}  {text}", style="red"))
+    """Print the parts of an error to standard error."""
+    for name, text in [*error.lines(), ("code", error.code)]:
+        err.print(Text(f"{name:>8}  {text}", style="red"))

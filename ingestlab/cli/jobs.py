@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.show import COLOURS, files_table, print_result, watching
+from ingestlab.core.models import by_code
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -103,14 +104,16 @@ def _list(found: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> Non
     table = Table(box=None, padding=(0, 1), header_style="dim")
     queues = len({run.record.queue for run, _ in found}) > 1  # a narrow screen has no room for what is always the same
     numbers = ("files", "failed", "rows", "rejected")
-    for heading in ("run", "when", *["queue"] * queues, "state", *numbers):
+    failing = any(p.failures for _, p in found)
+    for heading in ("run", "when", *["queue"] * queues, "state", *numbers, *["errors"] * failing):
         justify: JustifyMethod = "right" if heading in numbers else "left"
         table.add_column(heading, justify=justify, no_wrap=heading in ("run", "when", "state"))
     for run, p in found:
         when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
         state = Text(p.state, style=COLOURS.get(p.state, ""))
         counts = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
-        table.add_row(run.id, when, *[run.record.queue] * queues, state, *counts)
+        codes = [", ".join(by_code(p.failures))] * failing
+        table.add_row(run.id, when, *[run.record.queue] * queues, state, *counts, *codes)
     out.print(table if found else none)
 
 

@@ -33,7 +33,7 @@ def pipelines(home: Home = None, as_json: Json = False) -> None:
             pipeline = load(source)
             rows.append((name, ", ".join(pipeline.matches), pipeline.table, pipeline.description))
         except TerminalError as error:
-            rows.append((name, "", "", f"does not load: {error.got}"))
+            rows.append((name, "", "", f"does not load: {error.reason}"))
     if as_json:
         keys = ("pipeline", "matches", "table", "description")
         out.print_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from ingestlab.cli.common import out
+from ingestlab.cli.common import many, out
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import Outcome, Progress, Status
@@ -24,10 +24,10 @@ from ingestlab.core.models import Outcome, Progress, Status
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     import pandas as pd
 
-    from ingestlab.queue.rq.results import RunResult
+    from ingestlab.queue.results import RunResult
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
-MOST_ERRORS = 10  # files whose errors are shown in full
+MOST_ERRORS = 10  # files whose errors are shown in full, all codes together
 _WHOLE = ("status", "rows", "published", "rejected", "encoding", "compression")  # columns that are never folded
 PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody listens
 
@@ -85,7 +85,7 @@ def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_result(result: RunResult) -> None:
-    """A run's result: counts, reasons, and the error of every file that failed."""
+    """A run's result: counts, reasons, and the first failures by the code of their error."""
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
     out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.state, COLOURS[result.state]), f": {counts}"))
     if result.tally.rows_in:
@@ -97,10 +97,14 @@ def print_result(result: RunResult) -> None:
         out.print(f"tables: {', '.join(result.tables)}")
     for name, where in result.kept.items():
         out.print(Text(f"its {name}: {where}"))
-    for outcome in result.failed[:MOST_ERRORS]:
-        print_failure(outcome)
-    if len(result.failed) > MOST_ERRORS:
-        out.print(f"… and {len(result.failed) - MOST_ERRORS} more failed files")
+    groups = result.by_code
+    most = max(1, MOST_ERRORS // max(1, len(groups)))
+    for code, outcomes in groups.items():
+        out.print(Text.assemble((code, "bold red"), f": {many(len(outcomes), 'file')}"))
+        for outcome in outcomes[:most]:
+            print_failure(outcome)
+        if len(outcomes) > most:
+            out.print(f"… and {len(outcomes) - most:,} more failed files of this kind")
 
 
 def files_table(result: RunResult) -> Table:
@@ -125,9 +129,8 @@ def print_failure(outcome: Outcome) -> None:
     out.print(Text.assemble(("✗ ", "red"), outcome.uri))
     error = outcome.exception()
     if isinstance(error, IngestError):
-        for name, text in (("expected", error.expected), ("got", error.got), ("do", error.fix)):
-            if text:
-                out.print(Text(f"  {name:>8}  {text}", style="dim"))
+        for name, text in error.lines():
+            out.print(Text(f"  {name:>8}  {text}", style="dim"))
 
 
 def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:

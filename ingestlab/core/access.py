@@ -17,6 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from ingestlab.core.archive_uri import container, head_of, joined, member_name
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import bare
 
@@ -26,8 +27,6 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST_PORT = re.compile(r"(\[[^@]*\]|[^@:]*)(:\d*)?")
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.ASCII)  # all that a system takes for IPv4
 _UNSAFE = re.compile(r"[^\w.\-+=@ ()]")
-_WEB = ("http", "https")
-_FILES = ("file", "s3", "gs", "gcs", "memory")  # whose names may have a question mark
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -47,14 +46,15 @@ def check(uri: str, settings: Settings) -> str:
     if scheme not in settings.schemes:
         allowed = ", ".join(settings.schemes)
         raise TerminalError(
-            f"a URI with one of the schemes {allowed}",
-            f"'{scheme}' in {shown(uri, secret)}",
-            "Check the spelling, or add the scheme to INGESTLAB_SCHEMES.",
+            f"Scheme '{scheme}' is not allowed in {shown(uri, secret)}",
+            expected=f"one of the schemes {allowed}",
+            fix="Check the spelling, or add the scheme to INGESTLAB_SCHEMES.",
+            code="scheme_not_allowed",
         )
     _check_text(uri, scheme, secret)
-    if scheme in _WEB:
+    if traits(scheme).host:
         check_host(_host(uri, secret), settings)
-    elif scheme == "file":
+    elif traits(scheme).local:
         local_path(uri, settings)
     return scheme
 
@@ -63,7 +63,8 @@ def check_tenant(tenant: str, settings: Settings) -> None:
     """Decides whether a tenant is known; raises TerminalError."""
     if tenant not in settings.tenants:
         known = ", ".join(settings.tenants)
-        raise TerminalError(f"one of the tenants {known}", f"'{tenant}'", "Add it to INGESTLAB_TENANTS.")
+        problem, fix = f"There is no tenant '{tenant}'", "Add it to INGESTLAB_TENANTS."
+        raise TerminalError(problem, expected=f"one of the tenants {known}", fix=fix, code="tenant_unknown")
 
 
 def check_host(host: str, settings: Settings) -> None:
@@ -88,7 +89,8 @@ def local_path(uri: str, settings: Settings) -> Path:
     if _SCHEME.match(uri):
         host, _, rest = uri.split("://", 1)[1].partition("/")
         if host not in ("", "localhost"):
-            raise TerminalError("a file URI with three slashes, file:///folder/file", uri, "Add the third slash.")
+            problem, expected = f"File URI names a host: {uri}", "three slashes, file:///folder/file"
+            raise TerminalError(problem, expected=expected, fix="Add the third slash.", code="uri_invalid")
         text = os.fsdecode(unquote_to_bytes("/" + rest))
     if not settings.file_roots:
         return Path(os.path.abspath(text))  # noqa: PTH100 - pathlib's would resolve links, one system call each
@@ -96,9 +98,10 @@ def local_path(uri: str, settings: Settings) -> Path:
     roots = [Path(root).expanduser().resolve() for root in settings.file_roots]
     if not any(path.is_relative_to(root) for root in roots):
         raise TerminalError(
-            f"a file in one of the folders {', '.join(map(str, roots))}",
-            uri if str(path) == text else f"{uri}, which is {path}",
-            "Move it there, or add its folder to INGESTLAB_FILE_ROOTS.",
+            f"File is outside of the allowed folders: {uri if str(path) == text else f'{uri}, which is {path}'}",
+            expected=f"one of the folders {', '.join(map(str, roots))}",
+            fix="Move it there, or add its folder to INGESTLAB_FILE_ROOTS.",
+            code="address_not_allowed",
         )
     return path
 
@@ -114,14 +117,14 @@ def shown(uri: str, secret: Sequence[str] = ()) -> str:
     """The URI as it may be printed and logged: without a user's name or password, without signature and tokens."""
     if (archive := container(uri)) != uri:
         return joined(head_of(uri), shown(archive, secret))
-    unknown = scheme_of(uri) not in _FILES
-    head, mark, rest = bare(uri, secret, whatever=unknown).partition("://")
+    maybe_secret = traits(scheme_of(uri)).host or not traits(scheme_of(uri)).known
+    head, mark, rest = bare(uri, secret, whatever=maybe_secret).partition("://")
     if not mark:
         return _CONTROL.sub("?", uri)
     authority, _path = _cut(rest)
     if "@" in authority:
         rest = "…@" + rest.rpartition("@")[2]
-    elif scheme_of(uri) in _WEB and not _HOST_PORT.fullmatch(authority):  # a password may hold a slash
+    elif traits(scheme_of(uri)).host and not _HOST_PORT.fullmatch(authority):  # a password may hold a slash
         rest = "…/" + rest.rpartition("/")[2].rpartition("@")[2]
     return _CONTROL.sub("?", f"{head}://{rest}")
 
@@ -153,24 +156,31 @@ def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
     authority, path = _cut(uri.partition("://")[2]) if "://" in uri else ("", uri)
     if "@" in authority:
         raise TerminalError(
-            "a URI without a user and password",
-            f"credentials in {shown(uri, secret)}",
-            "Use a signed URL, or give the credentials in INGESTLAB_STORAGE_OPTIONS.",
+            f"URI has credentials in it: {shown(uri, secret)}",
+            expected="a URI without a user and password",
+            fix="Use a signed URL, or give the credentials in INGESTLAB_STORAGE_OPTIONS.",
+            code="credentials_invalid",
         )
     path = _decoded(_path(path, scheme))
     if not uri.strip() or _CONTROL.search(uri + path) or _SURROGATE.search(uri):
-        raise TerminalError("a URI of printable characters", ascii(shown(uri, secret)), "Check how it was made.")
-    if "::" in uri and scheme not in _WEB:  # fsspec would open one filesystem through another, past these checks
-        raise TerminalError("a URI of one filesystem", f"'::' in {shown(uri, secret)}", "Name the file itself.")
+        raise _bad(f"Not a URI of printable characters: {shown(uri, secret)!a}", "Check how it was made.")
+    if "::" in uri and not traits(scheme).host:  # fsspec would open one filesystem through another, past these checks
+        raise _bad(f"Not a URI of one filesystem, since '::' is in {shown(uri, secret)}", "Name the file itself.")
     if ".." in re.split(r"[/\\]", path):
-        raise TerminalError("a URI without '..'", shown(uri, secret), "Write the path out.")
+        raise _bad(f"Not a URI without '..': {shown(uri, secret)}", "Write the path out.")
+
+
+def _bad(problem: str, fix: str) -> TerminalError:
+    return TerminalError(problem, fix=fix, code="uri_invalid")
 
 
 @lru_cache(maxsize=1024)  # thousands of files come from a few hosts
 def _check_host(host: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
     name = host.rstrip(".").lower()
     if not any(fnmatchcase(name, pattern.lower()) for pattern in allow):
-        raise TerminalError(f"a host that matches {', '.join(allow)}", f"'{host}'", "Add it to INGESTLAB_ALLOW_HOSTS.")
+        problem, expected = f"Host '{host}' is not allowed", f"a host that matches {', '.join(allow)}"
+        fix = "Add it to INGESTLAB_ALLOW_HOSTS."
+        raise TerminalError(problem, expected=expected, fix=fix, code="address_not_allowed")
     if ":" in name or _NUMBERS.fullmatch(name):
         _check_address(name, deny)  # an address never passes a resolver
 
@@ -179,11 +189,12 @@ def _check_address(address: str, deny: tuple[str, ...]) -> None:
     try:
         found: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:  # such as 2130706433, which the system would read as 127.0.0.1
-        expected = "an IP address as four numbers or as IPv6, or a name"
-        raise TerminalError(expected, f"'{address}'", "Write the address out.") from None
+        problem = f"'{address}' is not an IP address as four numbers or as IPv6, nor a name"
+        raise _bad(problem, "Write the address out.") from None
     if any(seen in network for seen in _meanings(found) for network in _networks(deny)):
-        expected, fix = f"an address outside {', '.join(deny)}", "Use another host, or change INGESTLAB_DENY_NETWORKS."
-        raise TerminalError(expected, address, fix)
+        problem, expected = f"Address {address} is not allowed", f"an address outside {', '.join(deny)}"
+        fix = "Use another host, or change INGESTLAB_DENY_NETWORKS."
+        raise TerminalError(problem, expected=expected, fix=fix, code="address_not_allowed")
 
 
 def _host(uri: str, secret: Sequence[str]) -> str:
@@ -194,7 +205,8 @@ def _host(uri: str, secret: Sequence[str]) -> str:
     except ValueError:
         host = None
     if not host or re.search(r"[\s\\%<>^`{|}]", host):
-        raise TerminalError("a URI with a host and, if any, a numeric port", shown(uri, secret), "Check its spelling.")
+        problem = f"Not a URI with a host and, if any, a numeric port: {shown(uri, secret)}"
+        raise _bad(problem, "Check its spelling.")
     return host
 
 
@@ -205,7 +217,7 @@ def _cut(rest: str) -> tuple[str, str]:
 
 def _path(rest: str, scheme: str) -> str:
     """What follows the host, without query and fragment where the scheme has them."""
-    return re.split(r"[?#]", rest)[0] if scheme in _WEB else rest
+    return re.split(r"[?#]", rest)[0] if traits(scheme).host else rest
 
 
 def _decoded(text: str) -> str:
@@ -235,4 +247,9 @@ def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         return tuple(ip_network(text) for text in texts)
     except ValueError as error:
-        raise TerminalError("networks such as 10.0.0.0/8 in INGESTLAB_DENY_NETWORKS", str(error)) from None
+        raise TerminalError(
+            "INGESTLAB_DENY_NETWORKS cannot be read",
+            expected="networks such as 10.0.0.0/8",
+            got=str(error),
+            code="setting_invalid",
+        ) from None

@@ -1,7 +1,7 @@
-"""The errors that ingestlab raises, in two kinds: worth a retry, or not.
+"""The errors that ingestlab raises: each with a code, each worth a retry or not.
 
-An error says three things: what was expected, what came, and what to do. It keeps them apart through
-pickle (Dask) and JSON (RQ, manifests, run records), so that every screen can show them its own way.
+A text begins with the problem, then says what was expected, what came, and what to do. The parts stay apart through
+pickle (Dask) and JSON (RQ, the log, run records), so that every screen can show them its own way.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+from ingestlab.core.error_codes import CODES as CODES  # noqa: PLC0414 - ingestlab.errors.CODES is public
+from ingestlab.core.error_codes import Code
 
 Kind = Literal["transient", "terminal"]
 UNFORESEEN = "The log of the Dask worker has the whole traceback."
@@ -24,48 +27,89 @@ class IngestError(Exception):
     """Base of everything that ingestlab raises on purpose.
 
     Args:
-        expected: What should have been there, e.g. ``"a CSV with the columns id, value"``.
-        got: What was there instead, e.g. ``"no column 'value'"``.
+        problem: What is wrong, as a clause without a full stop, e.g. ``"File not found: data/a.csv"``.
+        old: The form of version 0.1, ``TerminalError(expected, got, fix)``, which has no problem.
+        expected: What should have been there, e.g. ``"the columns id, value"``; empty if the problem says so.
+        got: What was there instead, e.g. ``"id alone"``; empty if the problem says so.
         fix: What the reader can do about it; empty if there is nothing to do.
+        code: What programs group by, a key of :data:`CODES`; the default is the class's.
+
+    Example:
+        >>> print(TerminalError("Columns missing in a.csv", expected="id, value", got="id", code="columns_missing"))
+        Columns missing in a.csv: expected id, value; got id
     """
 
     kind: Kind = "terminal"
+    code: Code = "unknown"
 
-    def __init__(self, expected: str, got: str, fix: str = "") -> None:
-        super().__init__(expected, got, fix)
-        self.expected, self.got, self.fix = expected, got, fix
+    def __init__(
+        self, problem: str, *old: str, expected: str = "", got: str = "", fix: str = "", code: Code | None = None
+    ) -> None:
+        super().__init__(problem, *old)
+        if old:
+            problem, expected, got, fix = "", problem, old[0], (*old[1:], fix)[0]
+        self.problem, self.expected, self.got, self.fix = problem, expected, got, fix
+        self.code = code or type(self).code
 
     def __str__(self) -> str:
-        text = f"expected {self.expected}; got {self.got}"
-        return f"{text}. {self.fix}" if self.fix else text
+        return ". ".join(text for text in (self.reason, self.fix) if text)
+
+    @property
+    def reason(self) -> str:
+        """Return the text without the advice."""
+        said = [f"expected {self.expected}"] if self.expected else []
+        if self.got:
+            said.append(f"got {self.got}" if said else self.got)
+        return ": ".join(text for text in (self.problem, "; ".join(said)) if text)
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: three lines rather than the way through our code; ``%tb`` shows no more either."""
-        lines = [("expected", self.expected), ("got", self.got), ("do", self.fix)]
-        return [f"{type(self).__name__}", *(f"{name:>8}  {text}" for name, text in lines if text)]
+        """Return what IPython shows: a few lines rather than the way through our code; ``%tb`` shows no more either."""
+        return [f"{type(self).__name__} ({self.code})", *(f"{name:>8}  {text}" for name, text in self.lines())]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the parts that are there, each with its label, for screens."""
+        parts = (("problem", self.problem), ("expected", self.expected), ("got", self.got), ("do", self.fix))
+        return [(name, text) for name, text in parts if text]
 
     def to_dict(self) -> dict[str, str]:
-        """The error as a plain dict, for messages between processes."""
+        """Return the error as a plain dict, for messages between processes."""
         return {
             "type": type(self).__name__,
             "kind": self.kind,
+            "code": self.code,
+            "problem": self.problem,
             "expected": self.expected,
             "got": self.got,
             "fix": self.fix,
         }
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> IngestError:
-        """The error that :meth:`to_dict` described; an unknown type comes back as its kind."""
+    def from_dict(data: Mapping[str, Any]) -> IngestError:
+        """Return the error that :meth:`to_dict` described, of any version.
+
+        Args:
+            data: An unknown type comes back as its kind, an unknown or missing code as the class's.
+        """
         base = TransientError if data.get("kind") == "transient" else TerminalError
-        found = _TYPES.get(str(data.get("type")), base)
-        return found(str(data["expected"]), str(data["got"]), str(data.get("fix", "")))
+        kind = _TYPES.get(str(data.get("type")), base)
+        code = data.get("code")
+        texts = {name: str(data.get(name) or "") for name in ("problem", "expected", "got", "fix")}
+        return kind(**texts, code=code if code in CODES else None)
 
     @classmethod
-    def wrap(cls, error: BaseException, expected: str, fix: str = "") -> Self:
-        """Puts a foreign exception in our words; its type and text become `got`."""
+    def wrap(cls, error: BaseException, problem: str, fix: str = "", *, code: Code | None = None) -> Self:
+        """Translate a foreign exception; its type and text become `got`."""
         text = words_of(error).removesuffix(".")
-        return cls(expected, f"{type(error).__name__}: {text}"[:2000], fix)
+        return cls(problem, got=f"{type(error).__name__}: {text}"[:2000], fix=fix, code=code)
+
+    def replace(self, **texts: str) -> Self:
+        """Return a copy with other texts, e.g. ``error.replace(fix="Try again.")``."""
+        known = {"problem": self.problem, "expected": self.expected, "got": self.got, "fix": self.fix}
+        return type(self)(**(known | texts), code=self.code)
+
+    def within(self, where: str) -> Self:
+        """Return a copy whose problem begins with where it arose, e.g. ``"Pipeline 'sales' does not load"``."""
+        return self.replace(problem=": ".join(text for text in (where, self.problem) if text))
 
 
 class TransientError(IngestError):
@@ -81,43 +125,55 @@ class TerminalError(IngestError):
 class BusySourceError(TransientError):
     """Another job holds the lock of a source; this one waits its turn."""
 
+    code: Code = "busy_source"
+
 
 class LostLeaseError(TransientError):
     """The job no longer holds its locks, so it must not publish."""
+
+    code: Code = "lease_lost"
 
 
 class UndecodableJobError(TerminalError):
     """A message on the queue that is not an ingest request in JSON."""
 
+    code: Code = "job_invalid"
+
 
 class QualityError(TerminalError):
     """More of a file's rows are rejected than its pipeline allows."""
+
+    code: Code = "quality_gate"
 
 
 class StorageError(TerminalError):
     """The lake cannot be written: no file's fault, and it stays so until someone acts."""
 
+    code: Code = "lake_unwritable"
+
 
 class CollectionError(TerminalError):
     """A collection holds vectors of another model, or other fields, than a pipeline wants."""
 
+    code: Code = "collection_conflict"
+
 
 class StackError(TerminalError):
     """The embedded stack, or a part of it, is not there or did not start."""
+
+    code: Code = "service_failed"
 
 
 class JobStoppedError(BaseException):
     """Ends the job that a thread is at, in whatever code it is: only the job's own end may catch it.
 
     Args:
-        expected: As of an error.
-        got: Likewise.
-        fix: Likewise.
+        error: Why the job ends.
     """
 
-    def __init__(self, expected: str, got: str, fix: str = "") -> None:
-        super().__init__(expected, got, fix)
-        self.error = TerminalError(expected, got, fix)
+    def __init__(self, error: TerminalError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 _CLASSES = (
@@ -132,6 +188,12 @@ _CLASSES = (
     StackError,
 )
 _TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}
+
+
+def no_table(table: str, tenant: str) -> TerminalError:
+    """Return the error for a table that a tenant does not have."""
+    problem = f"There is no table '{table}' of tenant {tenant}"
+    return TerminalError(problem, fix="`ingestlab tables` lists them.", code="table_unknown")
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
@@ -167,7 +229,7 @@ def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | T
         if of_the_system(error):
             raise
         log.exception("an error that nobody has foreseen")
-        return TerminalError.wrap(error, "a file that can be worked on", UNFORESEEN)
+        return TerminalError.wrap(error, "File cannot be processed", UNFORESEEN, code="unforeseen")
 
 
 def of_the_system(error: BaseException) -> bool:

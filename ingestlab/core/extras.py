@@ -22,5 +22,6 @@ def needed(module: str, extra: str, user: str) -> Any:
     try:
         return import_module(module)
     except (ImportError, OSError, RuntimeError) as error:  # compiled parts that do not fit fail in many ways
-        wanted = f"the package behind {user} ({module.partition('.')[0]})"
-        raise TerminalError.wrap(error, wanted, f"Install it with: pip install 'ingestlab[{extra}]'.") from error
+        problem = f"The package behind {user} ({module.partition('.')[0]}) is missing"
+        fix = f"Install it with: pip install 'ingestlab[{extra}]'."
+        raise TerminalError.wrap(error, problem, fix, code="package_missing") from error

@@ -53,9 +53,10 @@ class NotebookRequest(Value):
             first = error.errors()[0]
             where = ".".join(str(p) for p in first["loc"]) or "message"
             raise UndecodableJobError(
-                "a notebook by its path below the notebooks folder, such as run_pipeline.ipynb, with plain parameters",
-                f"{where}: {first['input']!r}"[:200] + f" ({first['msg']})",
-                "Enqueue with ingestlab.submit_notebook() or `ingestlab notebook --enqueue`.",
+                "Message is no request for a notebook",
+                expected="its path below the notebooks folder, such as run_pipeline.ipynb, with plain parameters",
+                got=f"{where}: {first['input']!r}"[:200] + f" ({first['msg']})",
+                fix="Enqueue with ingestlab.submit_notebook() or `ingestlab notebook --enqueue`.",
             ) from None
 
 
@@ -85,4 +86,5 @@ def check_queue(request: Request, queue: str, settings: Settings) -> None:
     if notebook != (queue == own):
         got = f"{'a notebook' if notebook else 'files'} on '{queue}'"
         fix = "Leave the queue out." if notebook else "Name another queue, or check QUEUE_NAME."
-        raise TerminalError(f"notebooks on the queue '{own}', and nothing else there", got, fix)
+        problem = f"Only notebooks belong on the queue '{own}', and all of them"
+        raise TerminalError(problem, got=got, fix=fix, code="argument_invalid")

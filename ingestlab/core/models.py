@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -114,9 +114,9 @@ class IngestRequest(Value):
         except ValidationError as error:
             first = error.errors()[0]
             got = f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}"
-            wanted = "an ingest request (run, tenant, pipeline, table, sources)"
             fix = "Enqueue with ingestlab.submit() or `ingestlab submit`."
-            raise UndecodableJobError(wanted, got, fix) from None
+            expected = "an ingest request (run, tenant, pipeline, table, sources)"
+            raise UndecodableJobError("Message is no request", expected=expected, got=got, fix=fix) from None
 
 
 class FetchedFile(Value):
@@ -311,6 +311,15 @@ class Outcome(Value):
     def exception(self) -> IngestError | None:
         """The error of a failed source."""
         return IngestError.from_dict(self.error) if self.error else None
+
+
+def by_code(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Return the outcomes that have an error, grouped by its code; the commonest first."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if error := outcome.exception():
+            groups.setdefault(error.code, []).append(outcome)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 class IngestResult(Value):

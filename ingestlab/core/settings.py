@@ -11,7 +11,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -62,6 +62,8 @@ class Settings(BaseSettings):
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
     """Address of the Dask scheduler; without one, each worker uses threads."""
+    executor: Literal["dask", "threads"] = "dask"
+    """What runs the tasks of a job: Dask, or threads of the worker itself, for tests and dry runs."""
     dask_dashboard: str | None = None
     """URL of the Dask dashboard, where it differs from the scheduler's answer."""
     proxied_hosts: Words = ()
@@ -84,6 +86,8 @@ class Settings(BaseSettings):
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
+    broker: str = "rq"
+    """Name of the plug-in that carries jobs from producers to workers."""
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
     """Queue of ingestion jobs."""
     notebook_queue: str = "notebooks"
@@ -185,9 +189,11 @@ class Settings(BaseSettings):
             secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
             return f"redis://{secret}{self.redis_host}:{self.redis_port}/0"
         raise TerminalError(
-            "a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
-            f"neither, with home {self.home}",
-            "Start one with `ingestlab up`, or set REDIS_URL.",
+            "No Redis server is named",
+            expected="a Redis server in REDIS_URL (or REDIS_HOST), or a running embedded stack",
+            got=f"neither, with home {self.home}",
+            fix="Start one with `ingestlab up`, or set REDIS_URL.",
+            code="setting_missing",
         )
 
     @property
@@ -256,10 +262,14 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
-        raise TerminalError(f"a usable value for the setting {name}", f"{first['input']!r}", first["msg"]) from None
+        problem, got = f"Not a usable value for the setting {name}", f"{first['input']!r}"
+        raise TerminalError(problem, got=got, fix=first["msg"], code="setting_invalid") from None
     except SettingsError as error:  # its text names the setting, and does not repeat the value
         raise TerminalError(
-            "settings that can be read", str(error), 'Write it as JSON, e.g. {"s3": {"key": "…"}}.'
+            "Settings cannot be read",
+            got=str(error),
+            fix='Write it as JSON, e.g. {"s3": {"key": "…"}}.',
+            code="setting_invalid",
         ) from None
 
 

@@ -35,7 +35,6 @@ from ingestlab.core.models import (
 from ingestlab.engine.lookups import LookupUnavailableError
 from ingestlab.engine.plan import Target
 
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 TRACEBACK = "run.log() and the worker's log have the whole traceback."
 log = logging.getLogger("ingestlab")
 
@@ -79,7 +78,7 @@ class ProgressTracker:
                 raise
             log.exception("an error that nobody has foreseen")
             self._unforeseen = error
-            self.unwritten(sources, TerminalError.wrap(error, UNEXPECTED, TRACEBACK))
+            self.unwritten(sources, TerminalError.wrap(error, "Job failed", TRACEBACK, code="unforeseen"))
 
     @contextmanager
     def stage(self, state: State) -> Iterator[None]:
@@ -175,7 +174,7 @@ class ProgressTracker:
             Exception: What nobody has foreseen has happened, and to all sources: the job is told of with its traceback.
         """
         result = self._result(self._expected())
-        if self._unforeseen and all(o.error and o.error["expected"] == UNEXPECTED for o in result.outcomes):
+        if self._unforeseen and all(o.error and o.error["code"] == "unforeseen" for o in result.outcomes):
             raise self._unforeseen
         return result
 

@@ -15,7 +15,7 @@ from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
 from ingestlab.formats.common.columns import listed
 from ingestlab.formats.common.linewise import whole
-from ingestlab.interfaces import DriftReader, PackReader, Reader, Records, SchemaDrift, Store
+from ingestlab.interfaces import DriftReader, Format, PackReader, Records, SchemaDrift, Store
 
 MAX_MEMBERS = 10_000
 
@@ -50,7 +50,7 @@ class Archive:
         '*.csv'
     """
 
-    reader: Reader
+    reader: Format
     members: str | Sequence[str] = "*"
     column: str | None = "member"
     max_members: int = MAX_MEMBERS
@@ -81,8 +81,8 @@ class Archive:
     def drifting(self, word: SchemaDrift) -> Archive:
         """The same reader under a pipeline's `schema_drift`."""
         if not isinstance(self.reader, DriftReader):
-            wanted = "a reader that knows schema_drift in Archive"
-            raise TerminalError(wanted, type(self.reader).__name__, "Leave schema_drift out.")
+            problem, got = "Not a reader that knows schema_drift in Archive", type(self.reader).__name__
+            raise TerminalError(problem, got=got, fix="Leave schema_drift out.", code="reader_invalid")
         return replace(self, reader=self.reader.drifting(word))
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
@@ -112,8 +112,9 @@ class Archive:
         if self.column is None:
             return records
         if self.column in records.table.column_names:
-            wanted = f"no column '{self.column}' in {piece.name}, which the member's name gets"
-            raise TerminalError(wanted, f"the columns {listed(records.table.column_names)}", "Set Archive's `column`.")
+            problem = f"There is a column '{self.column}' in {piece.name}, which the member's name gets"
+            got = f"the columns {listed(records.table.column_names)}"
+            raise TerminalError(problem, got=got, fix="Set Archive's `column`.", code="columns_conflict")
         names = pa.repeat(pa.scalar(member_name(piece.uri), pa.string()), len(records.table))
         return replace(records, table=records.table.append_column(self.column, names))
 
@@ -130,5 +131,6 @@ def _slashed(name: str) -> str:
 def _member(piece: Piece) -> Piece:
     if member_name(piece.uri) is None:  # committed by an earlier version, which read an archive as one source
         fix = "Ingest the archive anew, with --force."
-        raise TerminalError(f"a member of {piece.name}", "the archive as one source", fix)
+        problem = f"Not a member of {piece.name}, but the archive as one source"
+        raise TerminalError(problem, fix=fix, code="archive_invalid")
     return piece

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, mended, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
-from ingestlab.formats.common.excerpts import MAX_RAW
+from ingestlab.formats.common.excerpts import MAX_RAW, shorten
 from ingestlab.formats.common.linewise import check_encoding, whole
 from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
@@ -61,6 +61,7 @@ class Html:
         limits: How far a compressed file may grow.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".html", ".htm")
     encoding: str | None = None
     max_bytes: int = 8 << 20
     max_elements: int = 50_000
@@ -86,7 +87,7 @@ class Html:
         tree = self._tree(data, piece)
         found = {} if tree is None else _record(tree, piece)
         if not found.get("text"):
-            bad = (Bad(0, "empty", "text", found.get("title")),)
+            bad = (Bad(0, "empty", "text", shorten(found.get("title") or "") or None),)
             return Records(SCHEMA.empty_table(), np.empty(0, np.int64), bad, lambda _: {0: start}, facts)
         table = pa.Table.from_pylist([found], schema=SCHEMA)
         return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: start}, facts=facts)
@@ -108,9 +109,11 @@ class Html:
         for tag in _TAG.finditer(_SCRIPT.sub(rb"\1", data)):
             if tag.end() - tag.start() > MAX_TAG and len(_QUOTED.sub(b"", tag[0])) > MAX_TAG:
                 raise TerminalError(
-                    f"tags of at most {MAX_TAG:,} bytes in {piece.name}, quoted values apart",
-                    f"a longer one: {tag[0][:40].decode(errors='replace')}…",
-                    "See what the producer sent: no page has thousands of attributes.",
+                    f"{piece.name} has too long a tag",
+                    expected=f"tags of at most {MAX_TAG:,} bytes, quoted values apart",
+                    got=f"a longer one: {tag[0][:40].decode(errors='replace')}…",
+                    code="limit_exceeded",
+                    fix="See what the producer sent: no page has thousands of attributes.",
                 )
         lxml, etree = needed("lxml.html", "html", "Html"), needed("lxml.etree", "html", "Html")
         parser = lxml.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False)
@@ -121,7 +124,8 @@ class Html:
         count = sum(1 for _ in tree.iter())
         if count > self.max_elements:
             fix = "Raise the reader's max_elements if the page is meant."
-            raise TerminalError(f"at most {self.max_elements:,} elements in {piece.name}", f"{count:,}", fix)
+            problem, expected = f"{piece.name} is too large", f"at most {self.max_elements:,} elements"
+            raise TerminalError(problem, expected=expected, got=f"{count:,}", fix=fix, code="limit_exceeded")
         return tree
 
 
@@ -153,14 +157,14 @@ def _record(tree: Any, piece: Piece) -> dict[str, Any]:
 
 def _extract(tree: Any, piece: Piece) -> Any:
     trafilatura = needed("trafilatura", "html", "Html")
-    expected = f"{piece.name} to be a page that can be extracted"
+    problem = f"{piece.name} is not a page that can be extracted"
     dates = {"extensive_search": False, "original_date": True, "outputformat": "%Y-%m-%d"}
     try:
         return trafilatura.bare_extraction(
             tree, with_metadata=True, include_comments=False, date_extraction_params=dates
         )
     except Exception as error:  # a page may hold anything, and the extractor runs hundreds of rules over it
-        raise TerminalError.wrap(error, expected, "See what it holds.") from error
+        raise TerminalError.wrap(error, problem, "See what it holds.", code="bad_file") from error
 
 
 def _date(text: str | None) -> date | None:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,7 @@ class Images:
             pixels. They are published with the row, unless `clean` drops the column.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
     formats: Sequence[str] = FORMATS
     max_pixels: int = 100_000_000
     max_bytes: int = 256 << 20
@@ -77,7 +78,7 @@ class Images:
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", tuple(name.upper() for name in self.formats))
         if not self.formats:
-            raise TerminalError("formats of images", "none", f"E.g. {FORMATS}.")
+            raise TerminalError("No formats of images are given", fix=f"E.g. {FORMATS}.", code="reader_invalid")
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
         """An image stays whole."""
@@ -124,18 +125,21 @@ class Images:
         except TerminalError:
             raise
         except pillow.UnidentifiedImageError:
-            wanted, got = f"an image ({', '.join(self.formats)}) in {piece.name}", binary(data[:512]) or "none of these"
-            raise TerminalError(wanted, got, "See what the producer sent.") from None
+            problem = f"Not an image ({', '.join(self.formats)}) in {piece.name}"
+            got, fix = binary(data[:512]) or "none of these", "See what the producer sent."
+            raise TerminalError(problem, got=got, fix=fix, code="image_invalid") from None
         except pillow.DecompressionBombError as error:
-            raise TerminalError.wrap(error, f"at most {self.max_pixels:,} pixels in {piece.name}", _MORE) from error
+            problem = f"{piece.name} is too large: at most {self.max_pixels:,} pixels"
+            raise TerminalError.wrap(error, problem, _MORE, code="limit_exceeded") from error
         except Exception as error:  # decoders meet damage in many ways
-            wanted = f"{piece.name} to be a whole image ({', '.join(self.formats)})"
-            raise TerminalError.wrap(error, wanted, "Fetch it again from its producer.") from error
+            problem, fix = f"{piece.name} is not a whole image ({', '.join(self.formats)})", "Fetch it again."
+            raise TerminalError.wrap(error, problem, fix, code="image_invalid") from error
 
     def _check_pixels(self, width: int, height: int, piece: Piece) -> None:
         if width * height > self.max_pixels:
-            wanted = f"at most {self.max_pixels:,} pixels in {piece.name}"
-            raise TerminalError(wanted, f"{width:,} x {height:,}", _MORE)
+            problem, expected = f"{piece.name} is too large", f"at most {self.max_pixels:,} pixels"
+            got = f"{width:,} x {height:,}"
+            raise TerminalError(problem, expected=expected, got=got, fix=_MORE, code="limit_exceeded")
 
 
 _MORE = "Raise the reader's max_pixels if the image is meant."

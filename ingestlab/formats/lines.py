@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,8 @@ class Lines:
         ['level', 'message']
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".log",)
+    generic: ClassVar[str] = "encoding=None"
     pattern: str = "(?P<line>.*)"
     columns: Mapping[str, str | pa.DataType] = field(default_factory=dict)
     start: str | None = None
@@ -69,9 +71,10 @@ class Lines:
         unknown = [name for name in self.columns if name not in names]
         if unknown or not names:
             raise TerminalError(
-                f"named groups in the pattern{f' for the columns {listed(self.columns)}' if unknown else ''}",
-                listed(names) or "no named group",
-                "Write (?P<name>…) for every column.",
+                f"No named groups in the pattern{f' for the columns {listed(self.columns)}' if unknown else ''}",
+                got=listed(names) or "no named group",
+                code="reader_invalid",
+                fix="Write (?P<name>…) for every column.",
             )
         if self.start is not None:
             _start(self.start)
@@ -156,7 +159,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise TerminalError.wrap(error, "a regular expression", f"Mend {shorten(pattern)!r}.") from error
+        problem, fix = "Not a regular expression", f"Correct {shorten(pattern)!r}."
+        raise TerminalError.wrap(error, problem, fix, code="reader_invalid") from error
 
 
 class _Start:

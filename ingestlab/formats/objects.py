@@ -59,9 +59,11 @@ class Objects:
         finds = spell(self.model).scheme in DETECTORS if isinstance(self.model, str) else callable(self.model)
         if not finds:
             fix = f"E.g. 'ultralytics:yolo11n.pt'. Those that find objects: {', '.join(DETECTORS)}."
-            raise TerminalError("a model that finds objects, or a function", repr(self.model), fix)
+            problem = "Not a model that finds objects, or a function"
+            raise TerminalError(problem, got=repr(self.model), fix=fix, code="reader_invalid")
         if self.longest < 1:
-            raise TerminalError("at least 1 pixel as longest", repr(self.longest), "E.g. 256.")
+            problem = "Not at least 1 pixel as longest"
+            raise TerminalError(problem, got=repr(self.longest), fix="E.g. 256.", code="reader_invalid")
 
     @property
     def resources(self) -> dict[str, float]:
@@ -122,7 +124,8 @@ class Objects:
 
 def _told(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
     """Objects in words, by their numbers."""
-    some = {row: objects.select(["label", "confidence", *BOX]).slice(row, 1).to_pylist()[0] for row in rows}
+    known = objects.select(["label", "confidence", *BOX])
+    some = {row: known.slice(row, 1).to_pylist()[0] for row in rows if 0 <= row < len(known)}
     return {
         row: f"{one['label']} ({one['confidence']:.2f}) at " + ", ".join(f"{one[side]:.0f}" for side in BOX)
         for row, one in some.items()

@@ -17,7 +17,7 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.models import FIRST_FAILURES, Outcome, Progress
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 
 _TELLING = ("retrying", "processing")  # states whose note says more
 _WINDOW = 5.0  # seconds over which a rate is taken
@@ -181,7 +181,7 @@ def _elapsed(seconds: float | None) -> str:
 def _failure(outcome: Outcome) -> tuple[str, str, str]:
     """Give the file, why it failed, and what to do."""
     error = outcome.exception()
-    why = shorten(f"expected {error.expected}; got {error.got}", _LONGEST, placeholder=" …") if error else ""
+    why = shorten(error.reason, _LONGEST, placeholder=" …") if error else ""
     return label(outcome.uri), why, error.fix if error else ""
 
 
@@ -189,6 +189,8 @@ def _ending(result: RunResult) -> list[str]:
     """Tell what is worth knowing of a run that has ended."""
     rules = sorted(result.rules.items(), key=lambda item: -item[1])
     found = []
+    if codes := result.by_code:
+        found.append("failed by " + ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in codes.items()))
     if rules:
         more = ", …" if len(rules) > _RULES else ""
         found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)

@@ -85,15 +85,16 @@ def most_of(file: FetchedFile, limits: Limits) -> int:
 
 def too_many(archive: str, most: int, got: str = "more") -> TerminalError:
     """The error of an archive with too many entries."""
-    return TerminalError(f"at most {most:,} members in {archive}", got, "Raise max_members if they are meant.")
+    problem, fix = f"Too many members in {archive}", "Raise max_members if they are meant."
+    return TerminalError(problem, expected=f"at most {most:,} members", got=got, fix=fix, code="limit_exceeded")
 
 
 def bomb(archive: str, most: int) -> TerminalError:
     """The error of an archive that grows too far."""
     return TerminalError(
-        f"the members of {archive} to expand to at most {most:,} bytes",
-        "more than that, as a decompression bomb does",
-        "If the file is genuine, raise max_expanded_bytes or max_expansion in Archive's limits.",
+        f"Members of {archive} expand to more than {most:,} bytes, as a decompression bomb does",
+        fix="If the file is genuine, raise max_expanded_bytes or max_expansion in Archive's limits.",
+        code="limit_exceeded",
     )
 
 
@@ -119,7 +120,8 @@ def look_into(file: FetchedFile, store: Store, most: int, max_members: int) -> P
     if inside[257:262] != b"ustar":
         got = "an empty file (0 bytes)" if not head else binary(inside) or f"{inside[:8]!r}"
         got = f"{got}, in {kind}" if kind else got
-        raise TerminalError(f"a zip or tar archive in {file.name}", got, "See what the producer sent.")
+        problem = f"{file.name} is not a zip or tar archive"
+        raise TerminalError(problem, got=got, fix="See what the producer sent.", code="wrong_format")
     return Packed("tar", kind, _tar(stream))
 
 

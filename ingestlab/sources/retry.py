@@ -39,7 +39,8 @@ def _again(error: Exception) -> bool | float:
 def too_long(uri: str, limit: float, came: int) -> TransientError:
     """The error for a download that takes more than its time in all."""
     fix = "Try again when the server is less busy, or raise INGESTLAB_FETCH_TIMEOUT."
-    return TransientError(f"all of {uri} within {limit:g} s", f"{came:,} bytes", fix)
+    problem = f"{uri} did not arrive within {limit:g} s"
+    return TransientError(problem, got=f"{came:,} bytes", fix=fix, code="source_slow")
 
 
 class Pace:
@@ -61,8 +62,10 @@ class Pace:
             return
         if self._came < self._speed * self._waited:
             raise TransientError(
-                f"at least {self._speed:,} bytes/s from {self._uri}",
-                f"{self._came:,} bytes in {self._waited:.1f} s",
-                "Try again when the server is less busy, or lower INGESTLAB_MIN_SPEED.",
+                f"{self._uri} is too slow",
+                expected=f"at least {self._speed:,} bytes/s",
+                got=f"{self._came:,} bytes in {self._waited:.1f} s",
+                fix="Try again when the server is less busy, or lower INGESTLAB_MIN_SPEED.",
+                code="source_slow",
             )
         self._waited, self._came = 0.0, 0

@@ -92,9 +92,9 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _unmatched(file: FetchedFile, reader: Archive, others: Sequence[str]) -> TerminalError:
-    wanted = f"members of {file.name} that match {listed(reader.patterns)}"
+    problem = f"No members of {file.name} match {listed(reader.patterns)}"
     got = f"none ({len(others):,} others{': ' * bool(others)}{_few(others)})"
-    return TerminalError(wanted, got, "See what the producer packed.")
+    return TerminalError(problem, got=got, fix="See what the producer packed.", code="no_matches")
 
 
 class Unpacking:
@@ -148,7 +148,8 @@ class Unpacking:
     def _one(self, entry: Entry, packed: Packed) -> tuple[str, Member]:
         uri = member_uri(packed.kind, entry.name[:MAX_NAME], self._file.uri)
         if uri in self.members:
-            return uri, TerminalError(f"each member of {self._file.name} once", f"two of this name, {uri}", _ANEW)
+            problem = f"{self._file.name} has two members of this name: {uri}"
+            return uri, TerminalError(problem, fix=_ANEW, code="archive_invalid")
         return uri, attempt(self._alone if packed.kind == "zip" else self._land, entry, uri)
 
     def _alone(self, entry: Entry, uri: str) -> FetchedFile:
@@ -180,7 +181,8 @@ class Unpacking:
         return landed
 
     def _not_plain(self, entry: Entry, got: str) -> TerminalError:
-        return TerminalError(f"a plain file as {entry.name[:MAX_NAME]} in {self._file.name}", got, _ANEW)
+        problem = f"Not a plain file: {entry.name[:MAX_NAME]} in {self._file.name}"
+        return TerminalError(problem, got=got, fix=_ANEW, code="archive_invalid")
 
 
 class _LitterError(Exception):
@@ -197,7 +199,7 @@ def _archive(head: bytes) -> str | None:
 
 
 def _damaged(error: BaseException, name: str) -> TerminalError:
-    return TerminalError.wrap(error, f"{name} to be whole", "Fetch it again from its producer.")
+    return TerminalError.wrap(error, f"{name} is not whole", "Fetch it again from its producer.", code="bad_file")
 
 
 def first_member(file: FetchedFile, reader: Archive, store: Store, site: Site) -> FetchedFile:

@@ -16,12 +16,13 @@ import redis
 from distributed import Client
 
 from ingestlab.core.errors import IngestError
+from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
-from ingestlab.queue.rq.listeners import Listener, listeners
+from ingestlab.queue.broker import broker
 from ingestlab.sinks.milvus.vectors import open_vectors
 
 Level = Literal["ok", "warning", "error"]
@@ -57,14 +58,14 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     try:
         address, shown = settings.redis, settings.redis_shown
     except IngestError as error:
-        yield Finding("redis", "error", f"No Redis is named: got {error.got}.", error.fix)
+        yield Finding("redis", "error", f"{error.reason}.", error.fix)
         return
     with redis.Redis.from_url(address, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
         try:
             persistence = client.info("persistence")
             yield Finding("redis", "ok", f"Redis answers at {shown}.")
             yield from _append_only(persistence)
-            yield from _workers(listeners(client, settings.queue), settings)
+            yield from _workers(broker(settings, client).listeners(settings.queue), settings)
         except redis.AuthenticationError:
             fix = "Correct REDIS_PASSWORD or REDIS_URL."
             yield Finding("redis", "error", f"Redis at {shown} refuses the password.", fix)
@@ -125,7 +126,7 @@ def _works_here(settings: Settings) -> bool:
     """Tell whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
     try:
         with redis.Redis.from_url(settings.redis, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
-            found = listeners(client, settings.queue)
+            found = broker(settings, client).listeners(settings.queue)
     except (redis.RedisError, IngestError):
         return True
     return not found or any(worker.host == socket.gethostname() for worker in found)
@@ -171,7 +172,7 @@ def _milvus(settings: Settings) -> Iterator[Finding]:
         finally:
             store.close()
     except IngestError as error:
-        yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.got}.", error.fix)
+        yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.reason}.", error.fix)
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:
@@ -181,7 +182,7 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         store.write(name, b"can this be written?")
         store.delete(name)
     except IngestError as error:
-        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error.got}.", error.fix)
+        yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error.reason}.", error.fix)
     except Exception as error:  # noqa: BLE001 - an object store's client raises what it likes
         fix = "Check INGESTLAB_LAKE and INGESTLAB_STORAGE_OPTIONS."
         yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error!r}.", fix)
@@ -202,7 +203,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
             load(source)
             good.append(name)
         except IngestError as error:
-            yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.got}.", source.origin)
+            yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.reason}.", source.origin)
     if good:
         yield Finding("pipelines", "ok", f"Pipelines: {', '.join(good)}.")
     if texts := [name for name in good if _reads_text_as_it_is(load(found[name]).reader)]:

@@ -7,8 +7,8 @@ from typing import Any
 from ingestlab import stack
 from ingestlab.core.errors import StackError
 from ingestlab.lake.ledger import connect
-from ingestlab.queue.rq.listeners import listeners
-from ingestlab.queue.rq.run import reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.run import reaching
 from ingestlab.teaching.checks import Desk, a_good_run, a_number, exercise, expect, into
 
 TABLE = "weblogs"
@@ -23,7 +23,7 @@ def workers(answer: Any, desk: Desk) -> str:
     if parts is None and not (desk.settings.redis_url or desk.settings.redis_host):
         raise StackError("a running stack", f"none in {desk.settings.home}", "lab = Lab() starts it again.")
     with reaching(desk.settings), connect(desk.settings.redis) as client:
-        there = len(listeners(client, desk.settings.queue))
+        there = len(broker(desk.settings, client).listeners(desk.settings.queue))
     all_of_them = number == len(parts.pids) if parts else False
     expect(not all_of_them or number == there, f"{number:g} is all parts of the stack; only some of them are workers.")
     expect(number == there, f"{number:g} is not what Redis says; count the parts whose name begins with 'worker'.")

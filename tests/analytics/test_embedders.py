@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 from support.networks import write_image_model, write_text_model
+from support.workers import PATIENCE
 
 from ingestlab.analytics.embedders import registry as embedders
 from ingestlab.analytics.embedders.base import Loaded
@@ -94,7 +95,7 @@ def test_looking_at_the_names_loads_no_library():
         "import sys, ingestlab.analytics.embedders.registry;"
         "print(sorted({'wordllama', 'skimage', 'PIL', 'torch', 'onnxruntime', 'dask', 'pymilvus'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout == "[]\n"
 
 
@@ -229,7 +230,7 @@ def test_wordllama_leaves_logging_alone():
         "import logging; from ingestlab.analytics.embedders.registry import load; load('wordllama');"
         "print(logging.getLogger().handlers, logging.getLogger().level)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout == f"[] {logging.WARNING}\n"
 
 

@@ -73,8 +73,7 @@ def test_refuses_with_the_rule_that_forbids_it(uri, says):
     with pytest.raises(TerminalError) as caught:
         guard.check(uri, settings())
     assert says in str(caught.value)
-    assert caught.value.expected
-    assert caught.value.got
+    assert caught.value.code != "unknown"
     assert caught.value.fix
 
 
@@ -107,7 +106,7 @@ def test_shows_an_address_without_credentials_as_it_is():
 def test_hosts_must_match_a_pattern():
     some = settings(allow_hosts="*.example.org, localhost")
     assert guard.check("http://data.EXAMPLE.org./a.csv", some) == "http"
-    with pytest.raises(TerminalError, match=r"matches \*\.example\.org, localhost.*'example\.org\.evil\.net'"):
+    with pytest.raises(TerminalError, match=r"'example\.org\.evil\.net'.*matches \*\.example\.org, localhost"):
         guard.check("http://example.org.evil.net/a.csv", some)
 
 

@@ -28,9 +28,9 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
-from ingestlab.queue.rq.replays import with_rejects
-from ingestlab.queue.rq.results import progress_of
-from ingestlab.queue.rq.run import RunResult
+from ingestlab.queue.replays import with_rejects
+from ingestlab.queue.results import progress_of
+from ingestlab.queue.run import RunResult
 
 FIRST = {"a.csv": [1, 2, 13], "b/c.csv": [3, 5000], "d.csv": [7]}
 NEXT = {"a.csv": [1, 2, 13], "b/c.csv": [4, 13, 6000, 8], "e.csv": [9, 13]}  # a as it was, d gone, e new

@@ -72,7 +72,7 @@ def test_what_is_not_installed_is_named_with_its_extra(module):
     with pytest.raises(TerminalError) as caught:
         needed(module, "timm", "timm:resnet18")
     assert caught.value.fix == "Install it with: pip install 'ingestlab[timm]'."
-    assert "timm:resnet18" in caught.value.expected
+    assert "timm:resnet18" in caught.value.problem
 
 
 def test_extras_that_errors_name_are_there():

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 from rq.utils import import_attribute
-from support.workers import environment
+from support.workers import PATIENCE, environment
 
 from ingestlab._moved import MOVED
 from ingestlab.queue.rq.serializer import ALLOWED, WORKER_CLASS
@@ -38,6 +38,6 @@ def test_what_an_older_version_has_queued_is_found(name: str) -> None:
 def test_the_worker_runs_under_its_old_name(tmp_path) -> None:
     command = [sys.executable, "-m", "ingestlab.worker", "ingest"]
     done = subprocess.run(
-        command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert "set REDIS_URL" in done.stderr, "it looks for its Redis, and there is none"

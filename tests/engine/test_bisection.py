@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.core.errors import JobStoppedError
+from ingestlab.core.errors import JobStoppedError, TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.engine.task.culprits import CALLS, PROBES, ROWS_A_CALL, Fault, NoRowError, bisect_rows
 from ingestlab.engine.task.frames import Loaded
@@ -80,7 +80,7 @@ def is_unprintable(value: str) -> str:
 
 def stops_the_job(value: str) -> str:
     if value == "x":
-        raise JobStoppedError("a", "b")
+        raise JobStoppedError(TerminalError("a"))
     return value
 
 

@@ -32,7 +32,7 @@ from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.queue import submit
-from ingestlab.queue.rq.run import RunResult
+from ingestlab.queue.run import RunResult
 from ingestlab.stack.samples.flights import TABLES, flight_references
 
 PIPELINE = """
@@ -218,7 +218,7 @@ def test_a_reference_that_is_missing_fails_the_files_that_need_it_and_no_others(
     result = ingest(request, context, lambda _progress: None)
     assert [o.status for o in result.outcomes] == ["failed", "committed"]
     text = str(result.outcomes[0].exception())
-    for word in ("reference 'names' of pipeline 'small'", "names.csv", "nothing of that name", "INGESTLAB_REFERENCES"):
+    for word in ("reference 'names' of pipeline 'small'", "names.csv", "File not found", "INGESTLAB_REFERENCES"):
         assert word in text
     world.names(FIRST)
     assert world.ingest(uris[:1]).outcomes[0].status == "committed"

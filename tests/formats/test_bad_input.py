@@ -18,10 +18,10 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.ledger import Ledger, source_lock
 from ingestlab.queue import find_run, submit
+from ingestlab.queue.results import JobRef, RunRecord
 from ingestlab.queue.rq.queueing import open_queue
-from ingestlab.queue.rq.results import JobRef, RunRecord
-from ingestlab.queue.rq.run import Run
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
+from ingestlab.queue.run import Run
 
 pytestmark = pytest.mark.slow("a stack of its own")
 TABLES = ("small", "other", "blocked")
@@ -188,12 +188,13 @@ def test_what_may_not_be_is_refused_before_anything_is_queued(bench, name):
     with pytest.raises(TerminalError) as refusal:
         submit(uris, settings=bench.settings, **options)
     error = refusal.value
-    assert expected in error.expected
-    assert got in error.got
+    assert expected in error.reason
+    assert got in error.reason
+    assert error.code != "unknown"
     assert fix in error.fix
     page = bench.cli("submit", "--wait", *uris, *flags(options))
     assert page.exit_code == 1
-    lines = [f"expected  {error.expected}", f"     got  {error.got}", f"      do  {error.fix}"]
+    lines = [f"{name:>8}  {text}" for name, text in [*error.lines(), ("code", error.code)]]
     assert page.output.split("\n") == [*lines, ""]
     assert SECRET not in page.output + str(error)
     assert bench.queued() == before
@@ -208,7 +209,7 @@ def test_a_refusal_is_three_lines_in_a_terminal(bench, cli):
 def test_a_run_or_table_with_dots_in_its_name_is_not_looked_for(bench):
     with pytest.raises(TerminalError, match="the id of a run"):
         find_run("../manifests/default", bench.settings)
-    with pytest.raises(TerminalError, match="a table of tenant default"):
+    with pytest.raises(TerminalError, match="of tenant default"):
         Lake(bench.settings).table("../default/small")
     with pytest.raises(TerminalError, match="one of the tenants"):
         Lake(bench.settings, tenant="../default")

@@ -127,7 +127,7 @@ def test_what_is_no_picture_or_no_model_can_look_at_fails_alone(world, uris):
     more = world.store_all({"broken.png": drawn(PICTURES["a.png"])[:200], "fog.png": fog.getvalue()})
     result = world.run([uris["a.png"], *more.values(), uris["b.png"]])
     assert [o.status for o in result.outcomes] == ["committed", "failed", "failed", "committed"]
-    assert "to be a whole image" in str(result.outcomes[1].error)
+    assert "not a whole image" in str(result.outcomes[1].error)
     assert "fog" in str(result.outcomes[2].error)
     assert len(world.kept()) == len(world.table()) == 4
 
@@ -152,7 +152,7 @@ def test_large_objects_are_cropped_smaller_and_photographs_stay_jpeg():
 def test_a_function_that_gives_something_else_is_told_what_is_wanted(answer, complaint):
     with pytest.raises(TerminalError, match=complaint) as caught:
         detector(lambda _images: answer)([b"an image"])
-    assert "(label, confidence, (left, top, right, bottom))" in caught.value.expected
+    assert "(label, confidence, (left, top, right, bottom))" in caught.value.reason
 
 
 def test_a_function_that_finds_nothing_gives_no_rows():

@@ -181,7 +181,7 @@ def test_a_json_document_is_read_as_its_records(folder, data, rows, note):
 )
 def test_a_json_document_that_is_not_whole_is_refused(folder, data):
     """Its inner lines look like records, and are none."""
-    with pytest.raises(TerminalError, match="to be whole") as caught:
+    with pytest.raises(TerminalError, match="is not whole") as caught:
         read(folder, data)
     assert "jq -c" in caught.value.fix
 

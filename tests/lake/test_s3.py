@@ -257,10 +257,10 @@ def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_p
     run = submit(f"{tmp_path}/a.csv", pipeline="plain", settings=plain)
     command = [sys.executable, "-m", "rq.cli", "worker", "-b", plain.queue, "--url", plain.redis]
     environ["RQ_WORKER_CLASS"] = "ingestlab.worker.IngestWorker"
-    subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+    subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
     assert run.wait(1).count("committed") == 1
     show = [sys.executable, "-m", "ingestlab", "tables", "--json"]
-    done = subprocess.run(show, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(show, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert [t["rows"] for t in json.loads(done.stdout)] == [100]
 
 

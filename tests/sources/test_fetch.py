@@ -393,7 +393,7 @@ def test_local_things_that_are_no_files(store, tmp_path):
     assert "a directory" in failure(tmp_path.as_uri(), store, TerminalError)
     assert "a device, pipe or socket" in failure(str(tmp_path / "pipe"), store, TerminalError)
     assert "a device" in failure("/dev/zero", store, TerminalError)
-    assert "nothing of that name" in failure(str(tmp_path / "missing.csv"), store, TerminalError)
+    assert "File not found" in failure(str(tmp_path / "missing.csv"), store, TerminalError)
 
 
 def test_a_local_file_above_the_limit(store, tmp_path):

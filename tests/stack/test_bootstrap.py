@@ -11,6 +11,7 @@ import dask.dataframe as dd
 import fsspec
 import pandas as pd
 import pytest
+from support.workers import PATIENCE
 
 from ingestlab import Lab
 from ingestlab.core.errors import IngestError, TerminalError
@@ -33,7 +34,9 @@ def lab(redis_url, s3, names, tmp_path, cli, monkeypatch) -> Lab:
     options = json.dumps({"s3": s3})
     where = {"INGESTLAB_LAKE": f"s3://{lake}/deep/in/it", "INGESTLAB_SAMPLES": f"s3://{samples}"}
     for _ in range(2):
-        done = cli("init", "--samples", INGESTLAB_STORAGE_OPTIONS=options, REDIS_URL=redis_url, **where, timeout=100)
+        done = cli(
+            "init", "--samples", INGESTLAB_STORAGE_OPTIONS=options, REDIS_URL=redis_url, **where, timeout=PATIENCE
+        )
         assert done.returncode == 0, done.stderr
     assert "0 sets" in done.stdout, "the second time there is nothing to do"
     monkeypatch.setattr(fsspec.config, "conf", {})

@@ -26,8 +26,8 @@ from support.workers import PATIENCE, Yard, environment, until
 
 from ingestlab.core.settings import Settings
 from ingestlab.queue import submit
-from ingestlab.queue.rq.monitor import Queue
-from ingestlab.queue.rq.rates import MEASURES, SPAN, Rates
+from ingestlab.queue.monitor import Queue
+from ingestlab.queue.rates import MEASURES, SPAN, Rates
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
 from ingestlab.stack import valkey as server
 from ingestlab.stack.dashboard import panels, preload
@@ -197,7 +197,7 @@ def test_failures_are_listed_with_their_reason_and_cure(strict):
     wanted = {gone, "file:///no/such/folder/alone.csv"}
     found = seen(collector, lambda s: wanted <= {f.what for f in s.failures}, "both failures")
     by_file = {failure.what: failure for failure in found.failures}
-    assert by_file[gone].kind == "TerminalError"
+    assert by_file[gone].code == "not_found"
     assert "lost.csv" in by_file[gone].reason
     assert by_file[gone].fix
     assert by_file["file:///no/such/folder/alone.csv"].run == alone.id
@@ -398,7 +398,7 @@ def scheduler(folder: Path, **env: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(timeout=20) in (0, -15)
+        assert process.wait(timeout=PATIENCE) in (0, -15)
 
 
 def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):

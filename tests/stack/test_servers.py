@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from support.workers import environment, until
+from support.workers import PATIENCE, environment, until
 
 from ingestlab.core.settings import Settings
 from ingestlab.stack import health, valkey
@@ -88,12 +88,13 @@ def test_a_scheduler_and_a_dask_worker(tmp_path, scheme, request):
             tmp_path, "dask-worker", "--dashboard-address", "127.0.0.1:0", "--local-directory", str(tmp_path), **more
         ) as one,
     ):
+        until(lambda: health._page(page, "/health") == [], 60, "a scheduler")
         done = subprocess.run(
             [sys.executable, "-c", TASK],
             env=environment(**more),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
         )
         (pid,) = [int(number) for number in done.stdout.strip("[]\n").split(",")]

@@ -83,7 +83,7 @@ def test_every_part_serves_where_the_settings_say(home, state):
     with redis.Redis.from_url(found.redis) as client:
         assert client.info("persistence")["aof_enabled"] == 1
     with Client(found.dask_scheduler, timeout=5, set_as_default=False) as client:
-        assert client.submit(os.getpid).result(timeout=20) in {p.pid for p in family(state)}
+        assert client.submit(os.getpid).result(timeout=PATIENCE) in {p.pid for p in family(state)}
     for url in (found.dask_dashboard, found.samples):
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert answer.status == 200
@@ -302,7 +302,7 @@ def test_two_ups_at_once_start_one_stack(tmp_path):
         for _ in range(2)
     ]
     try:
-        said = [process.communicate(timeout=40)[0] for process in ups]
+        said = [process.communicate(timeout=PATIENCE)[0] for process in ups]
         assert [process.returncode for process in ups] == [0, 0]
         assert all(running(home).settings["dask_scheduler"] in text for text in said)
         commands = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]

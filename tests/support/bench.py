@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +18,16 @@ from rq.job import Job
 from typer.testing import CliRunner
 
 from ingestlab.cli import app
+from ingestlab.core.errors import IngestError
 from ingestlab.core.models import IngestRequest, Outcome, Tally
 from ingestlab.core.settings import Settings
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, manifests, tables_of
 from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import LabRun
+from ingestlab.queue.results import JobRef, RunRecord, RunResult
 from ingestlab.queue.rq.queueing import enqueue, fetch_job, open_queue
-from ingestlab.queue.rq.results import JobRef, RunRecord, RunResult
-from ingestlab.queue.rq.run import Run, find_run
+from ingestlab.queue.run import Run, find_run
 from support.bad_files import csv
 from support.servers import Server
 
@@ -179,20 +180,19 @@ class Seen:
         error = self.outcome(uri).error
         assert self.outcome(uri).status == "failed"
         assert error is not None
-        for wanted, said in ((expected, error["expected"]), (got, error["got"]), (fix, error["fix"])):
-            assert wanted in said, said
+        said = IngestError.from_dict(error)
+        assert said.code != "unknown"
+        for words, text in ((expected, said.reason), (got, said.reason), (fix, said.fix)):
+            assert words in text, text
         for page in (self.first, self.again):
             assert page.exit_code == 1
             assert readable(page.output)
-            _told(page.output.split(f"✗ {uri}\n")[1].splitlines()[:3], error)
+            lines = page.output.split(f"✗ {uri}\n")[1].splitlines()[: len(said.lines())]
+            assert [tuple(line.split(maxsplit=1)) for line in lines] == said.lines()
+            assert f"{said.code}: " in page.output
         files = LabRun.of(self.run).files.set_index("uri")
         assert files.loc[uri, "status"] == "failed"
-        assert all(error[part] in files.loc[uri, "error"] for part in ("expected", "got", "fix"))
-
-
-def _told(lines: Sequence[str], error: dict[str, str]) -> None:
-    expected = [("expected", error["expected"]), ("got", error["got"]), ("do", error["fix"])]
-    assert [tuple(line.split(maxsplit=1)) for line in lines] == expected
+        assert all(text in files.loc[uri, "error"] for _, text in said.lines())
 
 
 def _told_of(job: Job) -> str:

@@ -32,8 +32,8 @@ def failure(uri, store, kind, **given):
     assert isinstance(result, Failed), result
     assert type(result.error).kind == kind.kind
     assert isinstance(result.error, kind)
-    assert result.error.expected
-    assert result.error.got
+    assert result.error.problem
+    assert result.error.code != "unknown"
     assert result.error.fix
     assert list(store.walk("")) == []
     return str(result.error)

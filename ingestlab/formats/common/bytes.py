@@ -102,7 +102,10 @@ def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[by
         data = _expand(data, kind, piece.name, limits or Limits())
     if not data:
         raise TerminalError(
-            f"data in {piece.name}", "an empty file (0 bytes)", "See whether the producer had finished writing it."
+            f"There is no data in {piece.name}",
+            got="an empty file (0 bytes)",
+            fix="See whether the producer had finished writing it.",
+            code="bad_file",
         )
     return data, kind
 
@@ -170,7 +173,8 @@ def _refuse_other_mark(data: bytes, name: str, piece: Piece) -> None:
     marked = piece.start == 0 and data.startswith(codecs.BOM_UTF8) and ascii_based(name)
     if marked and not name.startswith("utf-8") and not _unmarked(data).isascii():
         fix = "Declare encoding='utf-8', or None to have it detected."
-        raise TerminalError(f"text in {name} in {piece.name}", "text that begins with the mark of UTF-8", fix)
+        problem, got = f"{piece.name} is not text in {name}", "text that begins with the mark of UTF-8"
+        raise TerminalError(problem, got=got, fix=fix, code="bad_encoding")
 
 
 def _unmarked(data: bytes) -> bytes:
@@ -197,9 +201,9 @@ def _expand(data: bytes, kind: Compression, name: str, limits: Limits) -> bytes:
 
 def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:
     return TerminalError(
-        f"{name} ({kind}, {size:,} bytes) to expand to at most {most:,} bytes",
-        "more than that, as a decompression bomb does",
-        "If the file is genuine, raise max_expanded_bytes or max_expansion in the reader's limits.",
+        f"{name} ({kind}, {size:,} bytes) expands to more than {most:,} bytes, as a decompression bomb does",
+        code="limit_exceeded",
+        fix="If the file is genuine, raise max_expanded_bytes or max_expansion in the reader's limits.",
     )
 
 
@@ -208,7 +212,8 @@ def _damaged(name: str, kind: Compression, size: int, error: BaseException) -> T
     what = f"a {'truncated' if cut else 'damaged'} one, after {size:,} good bytes ({error})"
     told = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
     hint = "" if told == kind else f" Its name says {told}."
-    return TerminalError(f"{name} to be a whole {kind} file", what, f"Fetch it again from its producer.{hint}")
+    fix = f"Fetch it again from its producer.{hint}"
+    return TerminalError(f"{name} is not a whole {kind} file", got=what, fix=fix, code="bad_file")
 
 
 def _refuse_binary(data: bytes, piece: Piece) -> None:
@@ -217,7 +222,8 @@ def _refuse_binary(data: bytes, piece: Piece) -> None:
         what = f"binary data (a NUL byte at offset {piece.start + at:,})"
     if what is not None:
         fix = "Declare its encoding, e.g. 'utf-16'." if "UTF-16" in what else "See what the producer sent."
-        raise TerminalError(f"text in {piece.name}", f"what looks like {what}", fix)
+        problem, got = f"There is no text in {piece.name}", f"what looks like {what}"
+        raise TerminalError(problem, got=got, fix=fix, code="wrong_format")
 
 
 def _decode(data: bytes, encoding: str, piece: Piece) -> str:
@@ -227,7 +233,8 @@ def _decode(data: bytes, encoding: str, piece: Piece) -> str:
         at = piece.start + error.start
         line = "" if piece.start else f", in line {data.count(10, 0, error.start) + 1:,}"
         raise TerminalError(
-            f"text in {encoding} in {piece.name}",
-            f"byte 0x{data[error.start]:02X} at offset {at:,}{line} ({error.reason})",
-            "Declare the encoding that the file is in, e.g. encoding='cp1252'; if it mixes several, have it repaired.",
+            f"{piece.name} is not text in {encoding}",
+            got=f"byte 0x{data[error.start]:02X} at offset {at:,}{line} ({error.reason})",
+            code="bad_encoding",
+            fix="Declare the encoding of the file, e.g. encoding='cp1252'; if it mixes several, have it repaired.",
         ) from None

@@ -34,7 +34,8 @@ def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.Da
         TerminalError: There is none, or one has a type that cannot be read from this format.
     """
     if not columns:
-        raise TerminalError("columns", "none at all", "Declare some, or leave `columns` out to have types inferred.")
+        fix = "Declare some, or leave `columns` out to have types inferred."
+        raise TerminalError("No columns are declared", got="none at all", fix=fix, code="reader_invalid")
     return {name: arrow_type(name, kind, readable, format_) for name, kind in columns.items()}
 
 
@@ -45,24 +46,30 @@ def check_format(timestamp_format: str | None) -> None:
     plain = plain_format(timestamp_format)
     if "%Z" in plain.replace("%%", ""):
         fix = "Names such as CST are several zones: have offsets written and use %z, or make times of text in `clean`."
-        raise TerminalError("a time format without names of zones", f"%Z in {timestamp_format!r}", fix)
+        problem, got = "A time format cannot have names of zones", f"%Z in {timestamp_format!r}"
+        raise TerminalError(problem, got=got, fix=fix, code="reader_invalid")
     with suppress(ValueError, OverflowError, pa.ArrowInvalid):
         text = _SAMPLE.strftime(plain)
         wanted = datetime.strptime(text, plain)  # noqa: DTZ007 - a zone is its matter
         if parse(pa.array([text]), timestamp_format, "us")[0].as_py() == wanted:
             return
-    raise TerminalError("a time format that strptime knows", repr(timestamp_format), "E.g. '%d/%m/%Y %H:%M:%S'.")
+    problem, fix = "Not a time format that strptime knows", "E.g. '%d/%m/%Y %H:%M:%S'."
+    raise TerminalError(problem, got=repr(timestamp_format), fix=fix, code="reader_invalid")
 
 
 def check_width(names: Sequence[str], file: str, most: int) -> None:
     """Raises TerminalError for too many columns, and for two of one name."""
     if len(names) > most:
         fix = "Raise the reader's max_columns if they are meant."
-        raise TerminalError(f"at most {most:,} columns in {file}", f"{len(names):,}", fix)
+        problem, expected = f"Too many columns in {file}", f"at most {most:,} columns"
+        raise TerminalError(problem, expected=expected, got=f"{len(names):,}", fix=fix, code="limit_exceeded")
     if len(set(names)) < len(names):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise TerminalError(
-            f"every column of {file} to have its own name", f"more than one {listed(twice)}", "Rename the columns."
+            f"Not every column of {file} has its own name",
+            got=f"more than one {listed(twice)}",
+            fix="Rename the columns.",
+            code="columns_conflict",
         )
 
 
@@ -71,7 +78,11 @@ def check_optional(optional: Iterable[str], columns: Iterable[str]) -> None:
     unknown = [name for name in optional if name not in columns]
     if unknown:
         raise TerminalError(
-            f"optional columns among those declared ({listed(columns)})", listed(unknown), "Declare them."
+            "Columns are optional and not declared",
+            expected=f"optional columns among those declared ({listed(columns)})",
+            got=listed(unknown),
+            fix="Declare them.",
+            code="reader_invalid",
         )
 
 
@@ -93,16 +104,20 @@ def check_extra(
     missing = [name for name in absent if name not in optional or len(absent) == len(columns)]
     if missing:
         raise TerminalError(
-            f"the columns {listed(columns)} in {file}",
-            f"no {listed(missing)} among {listed(names)}",
-            fix or "Correct the file, or the reader's columns.",
+            f"Columns are missing in {file}",
+            expected=f"the columns {listed(columns)}",
+            got=f"no {listed(missing)} among {listed(names)}",
+            code="columns_missing",
+            fix=fix or "Correct the file, or the reader's columns.",
         )
     extra = [name for name in names if name not in columns]
     if extra and not drop:
         raise TerminalError(
-            f"only the columns {listed(columns)} in {file}",
-            f"also {listed(extra)}",
-            DRIFTED,
+            f"Undeclared columns in {file}",
+            expected=f"only the columns {listed(columns)}",
+            got=f"also {listed(extra)}",
+            fix=DRIFTED,
+            code="columns_unexpected",
         )
 
 
@@ -246,9 +261,10 @@ def arrow_type(
         if readable(found):
             return found
     raise TerminalError(
-        f"a type that can be read from {format_} for the column {column!r}",
-        repr(kind) if isinstance(kind, str) else str(kind),
-        "E.g. 'int64', 'float64', 'bool', 'string', 'date32', 'timestamp[s]'.",
+        f"Not a type that can be read from {format_} for the column {column!r}",
+        got=repr(kind) if isinstance(kind, str) else str(kind),
+        code="reader_invalid",
+        fix="E.g. 'int64', 'float64', 'bool', 'string', 'date32', 'timestamp[s]'.",
     )
 
 

@@ -51,8 +51,9 @@ def told(reader: R, word: SchemaDrift) -> R:
         TerminalError: It infers all of its columns, so that none is unknown.
     """
     if reader.columns is None and word != "evolve":
-        wanted = f"a {type(reader).__name__} with declared columns, for schema_drift={word!r}"
-        raise TerminalError(wanted, "columns that are inferred", "Declare them, or use schema_drift='evolve'.")
+        problem = f"schema_drift={word!r} needs a {type(reader).__name__} with declared columns"
+        fix = "Declare them, or use schema_drift='evolve'."
+        raise TerminalError(problem, got="columns that are inferred", fix=fix, code="reader_invalid")
     told_one: R = replace(reader, drift=word)
     return told_one
 

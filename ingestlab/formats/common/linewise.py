@@ -62,7 +62,8 @@ def check_encoding(encoding: str | None) -> None:
     try:
         "".encode(encoding or "utf-8")  # also raises for codecs that are no text, such as 'hex'
     except LookupError:
-        raise TerminalError("an encoding that Python knows", repr(encoding), "E.g. 'utf-8', 'cp1252'.") from None
+        problem, fix = "Not an encoding that Python knows", "E.g. 'utf-8', 'cp1252'."
+        raise TerminalError(problem, got=repr(encoding), fix=fix, code="reader_invalid") from None
 
 
 def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits, starts: Starts | None = None) -> Lined:
@@ -78,7 +79,10 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
     spans = scan(data, LINES, 0, len(data))
     if not len(spans.starts) and not piece.start:
         raise TerminalError(
-            f"records in {piece.name}", "empty lines alone (0 records)", "See what the producer left out."
+            f"There are no records in {piece.name}",
+            got="empty lines alone (0 records)",
+            fix="See what the producer left out.",
+            code="no_rows",
         )
     if starts is not None:
         spans = joined(spans, _marked(data, spans, starts))
@@ -209,7 +213,8 @@ def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> It
 
 def _endless(name: str) -> TerminalError:
     return TerminalError(
-        f"records in {name} that fit into memory",
-        f"more than {MAX_TEXT:,} bytes with no place to cut",
-        "See whether the file has line ends; compressed text is cut by its producer.",
+        f"There are no records in {name} that fit into memory",
+        got=f"more than {MAX_TEXT:,} bytes with no place to cut",
+        code="limit_exceeded",
+        fix="See whether the file has line ends; compressed text is cut by its producer.",
     )

@@ -31,16 +31,19 @@ def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValue
     if said is None:
         return None
     if isinstance(said, str):
-        raise TerminalError("null_values as a list of texts", repr(said), f"Write [{said!r}].")
+        problem = "Not null_values as a list of texts"
+        raise TerminalError(problem, got=repr(said), fix=f"Write [{said!r}].", code="reader_invalid")
     if not isinstance(said, Mapping):
         return tuple(said)
     unknown = [] if columns is None else [name for name in said if name not in columns]
     if unknown:
         got = f"{listed(unknown)} among its null_values"
-        raise TerminalError(f"null_values of declared columns ({listed(columns or ())})", got, "Declare them.")
+        problem = f"Not null_values of declared columns ({listed(columns or ())})"
+        raise TerminalError(problem, got=got, fix="Declare them.", code="reader_invalid")
     for name, marks in said.items():
         if isinstance(marks, str):
-            raise TerminalError(f"null_values of {name!r} as a list of texts", repr(marks), f"Write [{marks!r}].")
+            problem = f"Not null_values of {name!r} as a list of texts"
+            raise TerminalError(problem, got=repr(marks), fix=f"Write [{marks!r}].", code="reader_invalid")
     return {name: tuple(marks) for name, marks in said.items()}
 
 

@@ -11,7 +11,8 @@ from ingestlab.formats.common.bytes import Limits
 def check_size(size: int, name: str, most: int) -> None:
     """Raises TerminalError for a file that is longer than its reader takes."""
     if size > most:
-        raise TerminalError(f"at most {most:,} bytes in {name}", f"{size:,}", "Raise the reader's max_bytes.")
+        problem, expected, fix = f"{name} is too large", f"at most {most:,} bytes", "Raise the reader's max_bytes."
+        raise TerminalError(problem, expected=expected, got=f"{size:,}", fix=fix, code="limit_exceeded")
 
 
 def capped(limits: Limits, most: int) -> Limits:

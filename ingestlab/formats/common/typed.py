@@ -138,9 +138,10 @@ def told_nulls(marks: Mapping[str, Sequence[str]]) -> str:
 
 def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> TerminalError:
     return TerminalError(
-        f"values that the table's type {named(table)} gives back, in the column {column!r} of {file}",
-        f"values that are only kept as {named(own)}",
-        "Submit the file to a table of its own; or declare the columns in a pipeline, "
+        f"The table's type {named(table)} does not give back the values in the column {column!r} of {file}",
+        got=f"values that are only kept as {named(own)}",
+        code="types_conflict",
+        fix="Submit the file to a table of its own; or declare the columns in a pipeline, "
         "and make the table anew with `ingestlab rewrite TABLE`.",
     )
 

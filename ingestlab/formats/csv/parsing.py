@@ -81,7 +81,8 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
     table, ragged = convert(body.without(broken), texts)
     plain = _account(table, ragged, broken, [], layout)
     if plain.total != len(body.spans.starts):
-        raise TerminalError.wrap(error, "records whose bounds are clear", "Repair the quotes in the file.") from error
+        problem = "The bounds of records are unclear"
+        raise TerminalError.wrap(error, problem, "Repair the quotes in the file.", code="bad_file") from error
     for suspects in (wrong_by_looks(table, layout), np.arange(len(plain.kept))):
         rows = plain.kept[suspects]
         cells = bad_cells(body.only(rows), layout, table.take(pa.array(suspects)))
@@ -93,7 +94,7 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
             error = again
             continue
         return Parsed(rest, kept, bad + plain.bad + wrong, plain.total)
-    raise TerminalError.wrap(error, "records that pyarrow can convert one by one") from error
+    raise TerminalError.wrap(error, "Records cannot be converted one by one", code="types_conflict") from error
 
 
 def _account(table: pa.Table, ragged: Ragged, cut: Ints, bad: list[Bad], layout: Layout) -> Parsed:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -103,6 +103,8 @@ class Csv:
         ['id', 'name']
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+    generic: ClassVar[str] = "delimiter=None, encoding=None"
     columns: Mapping[str, str | pa.DataType] | None = None
     delimiter: str | None = ","
     quote: str | None = '"'
@@ -126,7 +128,8 @@ class Csv:
             object.__setattr__(self, "delimiter", None)
         check_characters(self.delimiter, self.quote, self.escape, self.comment)
         if self.skip < 0 or (isinstance(self.header, int) and self.header < 0):
-            raise TerminalError("0 or more as skip and header", f"{self.skip} and {self.header}", "Count from 0.")
+            problem, got = "Not 0 or more as skip and header", f"{self.skip} and {self.header}"
+            raise TerminalError(problem, got=got, fix="Count from 0.", code="reader_invalid")
         check_encoding(self.encoding)
         check_format(self.timestamp_format)
         if self.columns is not None:

@@ -164,13 +164,17 @@ def check_characters(delimiter: str | None, quote: str | None, escape: str | Non
     """Raises TerminalError for characters that cannot part, quote or escape text."""
     for name, character in (("delimiter", delimiter), ("quote", quote), ("escape", escape)):
         if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
-            raise TerminalError(f"one ASCII character as {name}", repr(character), "See Csv's documentation.")
+            problem = f"Not one ASCII character as {name}"
+            raise TerminalError(problem, got=repr(character), fix="See Csv's documentation.", code="reader_invalid")
     if quote is not None and quote == delimiter:
-        raise TerminalError("a quote that is not the delimiter", repr(quote), "Use quote=None for no quoting.")
+        problem, fix = "The quote is the delimiter", "Use quote=None for no quoting."
+        raise TerminalError(problem, got=repr(quote), fix=fix, code="reader_invalid")
     if escape is not None and escape == delimiter:
-        raise TerminalError("an escape character that is not the delimiter", repr(escape), "E.g. escape='\\\\'.")
+        problem, fix = "The escape character is the delimiter", "E.g. escape='\\\\'."
+        raise TerminalError(problem, got=repr(escape), fix=fix, code="reader_invalid")
     if comment is not None and (not comment or "\n" in comment or "\r" in comment):
-        raise TerminalError("what a comment begins with", repr(comment), "E.g. comment='#'.")
+        problem, fix = "Not what a comment begins with", "E.g. comment='#'."
+        raise TerminalError(problem, got=repr(comment), fix=fix, code="reader_invalid")
 
 
 def where_else(names: Iterable[str], text: bytes, settled: Settled) -> str:
@@ -226,23 +230,27 @@ def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
     """Raises TerminalError where text is not what the reader would take it for."""
     if not looks.found:
         raise TerminalError(
-            f"one delimiter that parts most records of {file} alike",
-            "none among , ; tab and |",
-            "Write delimiter='…' in a pipeline, or repair the file.",
+            f"There is not one delimiter that parts most records of {file} alike",
+            got="none among , ; tab and |",
+            code="dialect_unclear",
+            fix="Write delimiter='…' in a pipeline, or repair the file.",
         )
     if looks.nth is None and not _nameless(looks, said):
         raise TerminalError(
-            f"a header in {file}",
-            f"a record that looks like data in line {said.skip + looks.skip + 1}",
-            "Write header=None for columns named in order by `columns`, else column_1 and so on; or header=0.",
+            f"There is no header in {file}",
+            got=f"a record that looks like data in line {said.skip + looks.skip + 1}",
+            code="dialect_unclear",
+            fix="Write header=None for columns named in order by `columns`, else column_1 and so on; or header=0.",
         )
     if looks.doubt:
-        raise TerminalError(f"a header in {file}", f"a header in doubt: {looks.doubt}", "Say it in a pipeline.")
+        problem, got = f"There is no clear header in {file}", f"a header in doubt: {looks.doubt}"
+        raise TerminalError(problem, got=got, fix="Say it in a pipeline.", code="dialect_unclear")
     if said.delimiter is not None and looks.skip:
         raise TerminalError(
-            f"a header in the first line of {file}",
-            "what looks like a title",
-            f"The header may be line {looks.skip + 1}: write skip={looks.skip}.",
+            f"There is no header in the first line of {file}",
+            got="what looks like a title",
+            code="dialect_unclear",
+            fix=f"The header may be line {looks.skip + 1}: write skip={looks.skip}.",
         )
 
 
@@ -315,13 +323,14 @@ def _fitting(
 def _other_width(
     names: tuple[str, ...], usual: int, times: int, count: int, dialect: Dialect, file: str, *, declared: bool
 ) -> TerminalError:
-    what = "columns" if declared else "a header"
+    what = "columns" if declared else "header"
     hint = next((f" The delimiter may be {c!r}: write delimiter={c!r}." for c in ",;\t|" if c in names[0]), "")
     return TerminalError(
-        f"{what} as wide as the records of {file}",
-        f"{len(names)} name{'s' if len(names) != 1 else ''} ({listed(names)}), "
+        f"The {what} {'are' if declared else 'is'} not as wide as the records of {file}",
+        got=f"{len(names)} name{'s' if len(names) != 1 else ''} ({listed(names)}), "
         f"but {usual} field{'s' if usual != 1 else ''} in {times:,} of {count:,} records",
-        f"Correct the header; or skip it, with skip=1, header=None and the right names as `columns`."
+        code="columns_missing" if len(names) > usual else "columns_unexpected",
+        fix=f"Correct the header; or skip it, with skip=1, header=None and the right names as `columns`."
         f"{hint if hint and dialect.delimiter not in hint else ''}",
     )
 
@@ -333,9 +342,10 @@ def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
     other = other_in_most(records, dialect.delimiter) or unusual_delimiter(whole)
     if other is not None:
         raise TerminalError(
-            f"columns in {file}",
-            f"one column that holds {other!r} in most records, e.g. {shorten(records[0])!r}",
-            f"Write delimiter={other!r}, or declare the column if it is one.",
+            f"There are no columns in {file}",
+            got=f"one column that holds {other!r} in most records, e.g. {shorten(records[0])!r}",
+            code="dialect_unclear",
+            fix=f"Write delimiter={other!r}, or declare the column if it is one.",
         )
 
 

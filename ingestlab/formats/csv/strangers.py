@@ -34,7 +34,8 @@ def check_header(header: str, names: Sequence[str], file: str) -> None:
         got, fix = "JSON", f"{fix} If it is what you want, name it .json or .jsonl, or read it with JsonLines()."
     else:
         return
-    raise TerminalError(f"delimited text in {file}", f"{got}, whose first line is no header: {text[:80]!r}", fix)
+    got = f"{got}, whose first line is no header: {text[:80]!r}"
+    raise TerminalError(f"There is no delimited text in {file}", got=got, fix=fix, code="wrong_format")
 
 
 def _whole(name: str) -> bool:

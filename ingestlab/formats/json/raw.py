@@ -73,8 +73,8 @@ def document(data: bytes, name: str) -> Document | None:
         return None  # of arrays, one a line, each is a bad record
     what = "one JSON array" if line.startswith(b"[") else "JSON objects over several lines"
     if len(data) > MAX_DOCUMENT:
-        wanted = f"at most {MAX_DOCUMENT:,} bytes in {name}, {what}"
-        raise TerminalError(wanted, f"{len(data):,}", _FIX)
+        problem, expected = f"{name}, {what}, is too large", f"at most {MAX_DOCUMENT:,} bytes"
+        raise TerminalError(problem, expected=expected, got=f"{len(data):,}", fix=_FIX, code="limit_exceeded")
     try:
         text = data.decode()
         at = _blank(text, 0)
@@ -82,7 +82,7 @@ def document(data: bytes, name: str) -> Document | None:
     except (ValueError, RecursionError) as error:
         if line.startswith(b"{") and _in_lines(data, _line_end(data, begin)):
             return None
-        raise TerminalError.wrap(error, f"{name}, {what}, to be whole", _FIX) from error
+        raise TerminalError.wrap(error, f"{name}, {what}, is not whole", _FIX, code="bad_file") from error
 
 
 def may_be_document(first_line: bytes) -> bool:

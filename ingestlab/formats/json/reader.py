@@ -7,7 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +90,8 @@ class JsonLines:
         DataType(int64)
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")  # one document says so itself
+    generic: ClassVar[str] = "encoding=None"
     columns: Mapping[str, str | pa.DataType] | None = None
     timestamp_format: str | None = None
     encoding: str | None = "utf-8"
@@ -142,8 +144,11 @@ class JsonLines:
         try:
             return self._read(lined, piece)
         except pa.ArrowException as error:
-            wanted = f"values in {piece.name} that the reader's columns can have"
-            raise TerminalError.wrap(error, wanted, "Declare the columns, e.g. as 'json'.") from error
+            problem, fix = (
+                f"Values in {piece.name} do not fit the reader's columns",
+                "Declare the columns, e.g. as 'json'.",
+            )
+            raise TerminalError.wrap(error, problem, fix, code="types_conflict") from error
 
     def _read(self, lined: Lined, piece: Piece) -> Records:
         if self.columns is None:
@@ -180,7 +185,7 @@ class JsonLines:
             return lined
         if not lined.data.strip():
             got, fix = "blanks alone (0 records)", "See what the producer left out."
-            raise TerminalError(f"records in {piece.name}", got, fix)
+            raise TerminalError(f"There are no records in {piece.name}", got=got, fix=fix, code="no_rows")
         found = document(lined.data, piece.name)
         if found is None:
             return lined
@@ -237,7 +242,7 @@ class JsonLines:
             columns = joined(columns, survey(text, table, self.timestamp_format))
         if not columns and count:
             got, fix = "empty objects alone", "See what the producer left out."
-            raise TerminalError(f"names in the objects of {piece.name}", got, fix)
+            raise TerminalError(f"There are no names in the objects of {piece.name}", got=got, fix=fix, code="no_rows")
         return columns
 
     @cached_property
@@ -302,17 +307,20 @@ class JsonLines:
         names = set(_NAME.findall(text))
         if len(names) > self.max_columns or len(names) * count > MAX_CELLS:
             raise TerminalError(
-                f"at most {self.max_columns:,} names, and {MAX_CELLS:,} values, to infer columns from",
-                f"{len(names):,} names in {count:,} records",
-                "Declare the columns that matter.",
+                "There are too many columns to infer",
+                expected=f"at most {self.max_columns:,} names, and {MAX_CELLS:,} values, to infer columns from",
+                got=f"{len(names):,} names in {count:,} records",
+                code="limit_exceeded",
+                fix="Declare the columns that matter.",
             )
 
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
-    wanted, fix = "values that fit one type in each column", "Declare the columns, e.g. as 'json'."
+    problem, fix = "Not all values fit one type in each column", "Declare the columns, e.g. as 'json'."
     if found := _CHANGED.search(str(error)):
-        return TerminalError(wanted, f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s", fix)
-    return TerminalError.wrap(error, wanted, fix)
+        got = f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s"
+        return TerminalError(problem, got=got, fix=fix, code="types_conflict")
+    return TerminalError.wrap(error, problem, fix, code="types_conflict")
 
 
 def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:

@@ -93,8 +93,8 @@ def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
     types = {name: found.type for name, found in columns.items()}
     mixed = [name for name, kind in types.items() if kind is None]
     if mixed:
-        wanted = f"values that fit one type in each column of {file}"
-        raise TerminalError(wanted, f"several kinds in {listed(mixed)}", "Declare the columns, e.g. as 'json'.")
+        problem, got = f"Not all values fit one type in each column of {file}", f"several kinds in {listed(mixed)}"
+        raise TerminalError(problem, got=got, fix="Declare the columns, e.g. as 'json'.", code="types_conflict")
     return {name: type_text(kind) for name, kind in types.items() if kind is not None}
 
 

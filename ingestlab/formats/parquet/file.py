@@ -82,7 +82,9 @@ def opened(piece: Piece, store: Store) -> Iterator[Opened]:
     except _BROKEN as error:
         encrypted = "encrypt" in str(error).lower() or "decrypt" in str(error).lower()
         fix = "Have it written without encryption." if encrypted else "Fetch it again from its producer."
-        raise TerminalError.wrap(error, f"{piece.name} to be a whole, plain Parquet file", fix) from error
+        raise TerminalError.wrap(
+            error, f"{piece.name} is not a whole, plain Parquet file", fix, code="bad_file"
+        ) from error
 
 
 def _open(
@@ -141,8 +143,11 @@ def _check_head(head: bytes, name: str) -> None:
     if head.startswith(b"PAR1"):
         return
     if head.startswith(b"PARE"):
-        raise TerminalError(f"plain Parquet in {name}", "an encrypted footer", "Have it written without encryption.")
+        problem, fix = f"{name} is not plain Parquet: an encrypted footer", "Have it written without encryption."
+        raise TerminalError(problem, fix=fix, code="bad_file")
     if not head:
-        raise TerminalError(f"data in {name}", "an empty file (0 bytes)", "See whether the producer had finished it.")
+        problem, fix = f"There is no data in {name}", "See whether the producer had finished it."
+        raise TerminalError(problem, got="an empty file (0 bytes)", fix=fix, code="bad_file")
     got = binary(head) or (f"a {kind} file" if (kind := compression(head)) else f"{head[:4]!r}")
-    raise TerminalError(f"a Parquet file in {name} (it begins with PAR1)", got, "See what the producer sent.")
+    problem, fix = f"Not a Parquet file in {name} (it begins with PAR1)", "See what the producer sent."
+    raise TerminalError(problem, got=got, fix=fix, code="wrong_format")

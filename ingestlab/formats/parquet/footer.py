@@ -46,7 +46,9 @@ def row_groups(path: str, store: Store, size: int) -> list[Group]:
     if not tail.endswith(b"PAR1") or length + _TAIL > size:
         raise ValueError("no Parquet footer at its end")
     if length > MAX_FOOTER:
-        raise TerminalError(f"a footer of at most {MAX_FOOTER:,} bytes", f"{length:,}", "Write fewer row groups.")
+        problem, expected = "The Parquet footer is too large", f"a footer of at most {MAX_FOOTER:,} bytes"
+        fix = "Write fewer row groups."
+        raise TerminalError(problem, expected=expected, got=f"{length:,}", fix=fix, code="limit_exceeded")
     data = store.read(path, size - _TAIL - length, size - _TAIL)
     try:
         groups = _Walker(data).struct().get(_FILE_GROUPS) or []
@@ -61,7 +63,7 @@ def _group(fields: dict[int, Any]) -> Group:
     for number, column in enumerate(fields[_GROUP_COLUMNS]):
         if _COLUMN_DATA not in column:
             fix = "Have it written without encryption."
-            raise TerminalError("columns that are not encrypted", "a column without metadata", fix)
+            raise TerminalError("A Parquet column without metadata is encrypted", fix=fix, code="bad_file")
         data = column[_COLUMN_DATA]
         memory += max(0, data[_UNCOMPRESSED], data[_VALUES] * WIDTH)
         if _DELTA_TEXT.intersection(data[_ENCODINGS]):

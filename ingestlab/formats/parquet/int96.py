@@ -75,8 +75,9 @@ def with_int96(
         for misfits in _misfits(seconds, micros, nanos):
             odd = misfits.far[unit] | (misfits.fine if unit == "us" else False)
             if odd.any() and not pa.types.is_timestamp(values.type):
-                wanted = f"times in {name!r} from the year 1 to 9999 in whole microseconds"
-                raise TerminalError(wanted, f"{int(odd.sum()):,} others", "Leave the column out, or correct it.")
+                problem = f"Not all times in {name!r} are from the year 1 to 9999 in whole microseconds"
+                got, fix = f"{int(odd.sum()):,} others", "Leave the column out, or correct it."
+                raise TerminalError(problem, got=got, fix=fix, code="values_invalid")
             bad += [
                 Bad(first + i, "range", name, _told(seconds[i], nanos[i], far=bool(misfits.far[unit][i])))
                 for i in np.flatnonzero(odd).tolist()

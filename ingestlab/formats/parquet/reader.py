@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, TypeGuard
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +60,7 @@ class Parquet:
             for a great many.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
     columns: Mapping[str, str | pa.DataType] | None = None
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"
@@ -133,7 +134,8 @@ class Parquet:
             return self._with_folders(folders, piece, store)
         with opened(piece, store) as source:
             if not source.names:
-                raise TerminalError(f"columns in {piece.name}", "none at all", "See what the producer left out.")
+                problem, fix = f"There are no columns in {piece.name}", "See what the producer left out."
+                raise TerminalError(problem, got="none at all", fix=fix, code="no_rows")
             check_width(source.names, piece.name, self.max_columns)
             if self.columns is not None:
                 drop = not refuses(self.drift, self.extra_columns)
@@ -173,8 +175,8 @@ class Parquet:
         try:
             return settle(loosely(frozenset()), self.drift, types, unknown, loosely, _cast)
         except pa.ArrowException as error:
-            wanted = f"types in {piece.name} that can become those declared"
-            raise TerminalError.wrap(error, wanted, "Correct the reader's columns.") from error
+            problem, fix = f"Types in {piece.name} cannot become those declared", "Correct the reader's columns."
+            raise TerminalError.wrap(error, problem, fix, code="types_conflict") from error
 
     def _table(self, source: Opened, piece: Piece) -> tuple[pa.Table, list[Bad]]:
         groups = source.groups
@@ -210,9 +212,11 @@ class Parquet:
     def _check_memory(self, size: int, piece: Piece) -> None:
         if size > self.max_group_bytes:
             raise TerminalError(
-                f"row groups of {piece.name} that take at most {self.max_group_bytes:,} bytes in memory",
-                f"about {size:,} bytes",
-                "Write smaller row groups, or raise the reader's max_group_bytes.",
+                f"Row groups of {piece.name} are too large",
+                expected=f"at most {self.max_group_bytes:,} bytes in memory",
+                got=f"about {size:,} bytes",
+                code="limit_exceeded",
+                fix="Write smaller row groups, or raise the reader's max_group_bytes.",
             )
 
 

@@ -13,6 +13,7 @@ from ingestlab.engine.ingest import Context
 from ingestlab.notebook.runner.archive import Kept, keep, run_made_by
 from ingestlab.notebook.runner.kernel import Session, environment_of
 from ingestlab.notebook.runner.source import find, read, with_parameters
+from ingestlab.queue.rq.queueing import stopped
 from ingestlab.queue.rq.reporting import Reporter
 from ingestlab.queue.rq.worker import carry_out, in_our_words
 
@@ -61,7 +62,7 @@ def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
         done = max(0, session.begun - 1)
         report(Progress(state="processing", files=1, partitions=session.total, partitions_done=done, note=note))
         if report.stopped():
-            raise TerminalError(f"{name} to run to its end", "a wish to stop it", "`ingestlab retry` runs it again.")
+            raise stopped()
 
     try:
         said = session.run(look)
@@ -70,11 +71,10 @@ def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
         if isinstance(failure, TransientError):
             raise
         session.explain(str(failure))
-        where = f", in cell [{session.begun}] of {name}" if session.begun else ""
-        return TerminalError(failure.expected, failure.got + where, failure.fix)
+        return failure.within(f"Cell [{session.begun}] of {name}" if session.begun else f"Notebook {name}")
     if not said:
         return None
-    return TerminalError(f"cell [{session.begun}] of {name} to run", said[:LONGEST])
+    return TerminalError(f"Cell [{session.begun}] of {name} failed", got=said[:LONGEST], code="notebook_failed")
 
 
 def _outcome(name: str, kept: Kept, made: str, error: IngestError | None) -> Outcome:
@@ -82,5 +82,4 @@ def _outcome(name: str, kept: Kept, made: str, error: IngestError | None) -> Out
     if error is None:
         return Outcome(uri=name, status="executed", facts=facts)
     fix = " ".join(text for text in (error.fix, f"All of it is in {kept.page}.") if text)
-    said = TerminalError(error.expected, error.got, fix)
-    return Outcome(uri=name, status="failed", facts=facts, error=said.to_dict())
+    return Outcome(uri=name, status="failed", facts=facts, error=error.replace(fix=fix).to_dict())

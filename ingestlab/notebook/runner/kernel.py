@@ -112,9 +112,11 @@ class Session:
             why = "DeadKernelError: the kernel died; was there memory enough?"
         elif isinstance(error, kernels.kernelspec.NoSuchKernel):
             fix = "Install it, or save the notebook with another; `jupyter kernelspec list` names those that are there."
-            raise TerminalError(f"the kernel '{self._name}', which the notebook names", "none", fix) from None
+            raise TerminalError(f"There is no kernel '{self._name}'", fix=fix, code="notebook_invalid") from None
         elif isinstance(error, RuntimeError):
-            raise TransientError.wrap(error, "a kernel to come up", "Is the machine very busy?") from error
+            raise TransientError.wrap(
+                error, "The kernel did not start", "Is the machine very busy?", code="kernel_failed"
+            ) from error
         else:
             raise error
         self.explain(why)

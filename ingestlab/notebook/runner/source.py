@@ -32,7 +32,7 @@ def find(name: str, settings: Settings) -> Path:
             if path.is_relative_to(folder):
                 return path
             fix = "Copy it there: no job follows a link out of the folder."
-            raise TerminalError(f"a notebook that lies in {folder} itself", f"'{name}', which is elsewhere", fix)
+            raise TerminalError(f"Notebook '{name}' is a link out of {folder}", fix=fix, code="notebook_not_found")
     raise _none(name, folders)
 
 
@@ -67,9 +67,9 @@ def roots(settings: Settings) -> list[Path]:
 
 def _none(name: str, folders: list[Path]) -> TerminalError:
     known = [path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.ipynb")]
-    where = ", ".join(map(str, folders)) or "a notebooks folder, of which there is none"
+    where = ", ".join(map(str, folders)) or "any notebooks folder, since there is none"
     fix = did_you_mean(name, known, "Put it there, or add its folder to INGESTLAB_NOTEBOOKS.")
-    return TerminalError(f"a notebook in {where}", f"'{name}'", fix)
+    return TerminalError(f"There is no notebook '{name}' in {where}", fix=fix, code="notebook_not_found")
 
 
 def read(path: Path) -> NotebookNode:
@@ -82,9 +82,11 @@ def read(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
-        raise TerminalError("a notebook", f"nothing at {path}", "Check the path.") from None
+        raise TerminalError(f"Notebook not found: {path}", fix="Check the path.", code="notebook_not_found") from None
     except nbformat.reader.NotJSONError:
-        raise TerminalError("a notebook, which is JSON", f"something else in {path}", "Check the path.") from None
+        raise TerminalError(
+            f"Not a notebook, since not JSON: {path}", fix="Check the path.", code="notebook_invalid"
+        ) from None
 
 
 def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
@@ -100,14 +102,16 @@ def with_parameters(notebook: NotebookNode, values: Mapping[str, Any]) -> Notebo
     if len(places) > 1:  # the later ones would assign their defaults over what was given
         got = " and ".join(_told(1 + notebook.cells.index(cells[i]), cells[i].source) for i in places)
         fix = "Put all defaults into one, or untag the others."
-        raise TerminalError("one cell with the tag 'parameters'", got, fix)
+        raise TerminalError("Several cells have the tag 'parameters'", got=got, fix=fix, code="notebook_invalid")
     if values:
         if not places:
-            raise TerminalError("a cell with the tag 'parameters'", "none", "Tag the cell that assigns the defaults.")
+            fix = "Tag the cell that assigns the defaults."
+            raise TerminalError("No cell has the tag 'parameters'", fix=fix, code="notebook_invalid")
         names = _assigned(cells[places[0]].source)
         for name in values:
             if name not in names:
-                raise TerminalError(f"a parameter of the notebook ({', '.join(names)})", f"'{name}'", "Check its name.")
+                problem = f"'{name}' is not a parameter of the notebook ({', '.join(names)})"
+                raise TerminalError(problem, fix="Check its name.", code="notebook_invalid")
         lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         cell = new_code_cell(f"# given\n{lines}", id=INJECTED, metadata={"tags": [INJECTED]})
         cells.insert(places[0] + 1, cell)
@@ -127,6 +131,8 @@ def _assigned(code: str) -> list[str]:
         body = ast.parse(code).body
     except SyntaxError as error:
         fix = "It is for plain assignments; magics go into another cell."
-        raise TerminalError.wrap(error, "Python in the cell with the tag 'parameters'", fix) from None
+        raise TerminalError.wrap(
+            error, "The cell with the tag 'parameters' is not Python", fix, code="notebook_invalid"
+        ) from None
     nodes = [t for n in body for t in (n.targets if isinstance(n, ast.Assign) else [getattr(n, "target", None)])]
     return [node.id for node in nodes if isinstance(node, ast.Name)]

@@ -11,9 +11,10 @@ from ingestlab.core import errors
 from ingestlab.core.access import shown
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import Progress
-from ingestlab.queue.rq.queueing import WISH, asked_to_stop
-from ingestlab.queue.rq.results import uris_of
+from ingestlab.queue.results import uris_of
+from ingestlab.queue.rq.queueing import asked_to_stop, stopped
 from ingestlab.queue.rq.serializer import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
+from ingestlab.queue.rq.view import RqJob
 
 DEATHS = 3  # so many workers may die at a job before the job is blamed
 SHOWN = 5  # files that its error names
@@ -51,8 +52,12 @@ class IngestJob(Job):
             self.retries_left = 0  # it will never be readable
             cause = error.__cause__
             if isinstance(cause, errors.UndecodableJobError):
-                raise UndecodableJobError(cause.expected, cause.got, cause.fix) from None
-            raise UndecodableJobError("a job in JSON: [function, null, args, kwargs]", f"{cause!r}"[:200]) from None
+                raise UndecodableJobError(cause.reason, fix=cause.fix) from None
+            problem = "Job is not in JSON"
+            got = f"{cause!r}"[:200]
+            raise UndecodableJobError(
+                problem, expected="a job in JSON: [function, null, args, kwargs]", got=got
+            ) from None
 
     def _execute(self) -> Any:
         name, args, kwargs = self.func_name, self.args, self.kwargs
@@ -61,7 +66,8 @@ class IngestJob(Job):
         self.retries_left = 0
         expected = f"a job that calls {JOB_FUNCTION} or {NOTEBOOK_FUNCTION} with one request"
         got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
-        raise UndecodableJobError(expected, got, "No other function is run. Enqueue with `ingestlab submit`.")
+        fix = "No other function is run. Enqueue with `ingestlab submit`."
+        raise UndecodableJobError("Job calls a function that is not allowed", expected=expected, got=got, fix=fix)
 
 
 def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
@@ -74,21 +80,21 @@ def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
         job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
         return
     job.retries_left = 0
-    error = errors.TerminalError(*WISH) if unwanted else _story(job, deaths)
+    error = stopped() if unwanted else _story(job, deaths)
     job.meta["error"] = error.to_dict()
     job.save_meta()  # type: ignore[no-untyped-call]
 
 
 def _story(job: IngestJob, deaths: int) -> errors.TerminalError:
     """What is known of a job that has ended its workers: where it was, and with which files."""
-    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(job)
+    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(RqJob(job))
     names = ", ".join(label(shown(uri)) for uri in uris[:SHOWN]) + (
         f" and {len(uris) - SHOWN:,} more" * (len(uris) > SHOWN)
     )
     done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
-    got = f"{deaths} that died (job abandoned: {deaths} workers died while running it"
     return errors.TerminalError(
-        "a worker that lives through the job",
-        f"{got}; the last stage was '{progress.state}', {done}; its files are {names})",
-        "See the workers' logs: was there memory enough? Submit the files one by one to find the one that does it.",
+        f"Job abandoned: {deaths} workers died while running it (out of memory?)",
+        got=f"the last stage was '{progress.state}', {done}; its files are {names}",
+        fix="See the worker logs. Submit the files one by one to find the one that does it.",
+        code="job_abandoned",
     )

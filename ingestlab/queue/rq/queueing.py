@@ -12,6 +12,7 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 from rq.results import Result
 
 from ingestlab.core.access import shown
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.messages import NotebookRequest, Request, subjects
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
@@ -36,7 +37,6 @@ end
 return 0
 """
 # The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
-WISH = ("the job to run to its end", "a wish to stop it", "`ingestlab retry` runs it again.")
 _STOP, _STARTED = "ingestlab_stop", "started_at"
 _ASK_TO_STOP = """
 local started = redis.call('HGET', KEYS[1], ARGV[2])
@@ -113,6 +113,11 @@ def ask_to_stop(job: Job) -> bool:
     return bool(job.connection.eval(_ASK_TO_STOP, 1, job.key, _STOP, _STARTED))
 
 
+def stopped() -> TerminalError:
+    """Return the error of a job that someone asked to stop."""
+    return TerminalError("Job was stopped on request", fix="`ingestlab retry` runs it again.", code="job_stopped")
+
+
 def asked_to_stop(job: Job) -> bool:
     """Whether somebody has asked so since the job was begun."""
     wish, started = job.connection.hmget(job.key, [_STOP, _STARTED])
@@ -131,12 +136,3 @@ def fetch_job(client: redis.Redis, job_id: str) -> Job | None:
         return Job.fetch(job_id, connection=client, serializer=JobSerializer)
     except NoSuchJobError:
         return None
-
-
-def job_result(job: Job) -> dict[str, Any] | None:
-    """The result of a job that has ended; of a failed one, what it left in its meta."""
-    if job.get_status(refresh=False) == JobStatus.FINISHED:
-        value = job.return_value(refresh=True)
-        return dict(value) if isinstance(value, dict) else None
-    kept = job.meta.get("result")
-    return dict(kept) if kept else None

@@ -39,5 +39,7 @@ class JobSerializer:
             return json.loads(data.removeprefix(NOTICE))
         except ValueError:
             raise UndecodableJobError(
-                "a job in JSON", f"bytes that start with {data[:12]!r}", "Enqueue with `ingestlab submit`, not pickle."
+                "Job is not in JSON",
+                got=f"bytes that start with {data[:12]!r}",
+                fix="Enqueue with `ingestlab submit`, not pickle.",
             ) from None

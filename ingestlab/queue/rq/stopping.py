@@ -16,9 +16,9 @@ from typing import Any
 
 from rq.timeouts import UnixSignalDeathPenalty
 
-from ingestlab.core.errors import JobStoppedError
+from ingestlab.core.errors import JobStoppedError, TerminalError
 from ingestlab.core.settings import MISSED_BEATS
-from ingestlab.queue.rq.queueing import WISH
+from ingestlab.queue.rq.queueing import stopped
 from ingestlab.queue.rq.reporting import Reporter
 
 COMMIT_SECONDS = 30.0  # that a commit may take after the wish to stop its job: a half one costs more
@@ -32,7 +32,8 @@ class TimeLimit(UnixSignalDeathPenalty):
     def handle_death_penalty(self, *_signal: Any) -> None:
         """Ends the job, in the main thread."""
         fix = "Ask for less at once, or set INGESTLAB_JOB_TIMEOUT where the job is submitted."
-        raise JobStoppedError(f"a job of at most {self._timeout} s", "one that was still at work then", fix)
+        problem = f"Job exceeded its time limit of {self._timeout} s"
+        raise JobStoppedError(TerminalError(problem, fix=fix, code="job_timeout"))
 
 
 class Stopper:
@@ -70,7 +71,7 @@ class Stopper:
 
     def _end(self, *_signal: Any) -> None:
         if self._report is not None:
-            raise JobStoppedError(*WISH)
+            raise JobStoppedError(stopped())
 
 
 STOPPER = Stopper()

@@ -31,10 +31,10 @@ from ingestlab.engine.ingest import Context, ingest
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Ledger, connect
 from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.results import completed, kept_of
 from ingestlab.queue.rq.job import IngestJob, bury
 from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.reporting import Reporter
-from ingestlab.queue.rq.results import UNEXPECTED, completed, kept_of
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.stopping import STOPPER, TimeLimit, beat_or_die
 from ingestlab.queue.rq.takeover import RescuingWorker
@@ -145,7 +145,7 @@ def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter]
     """
     job = get_current_job()
     if job is None:
-        raise TerminalError("to run inside an RQ job", "a direct call", "Use ingestlab.submit().")
+        raise TerminalError("Called outside an RQ job", fix="Use ingestlab.submit().", code="argument_invalid")
     here, progress, request = context(), Reporter(job), None
     try:
         request = kind.decode(payload)
@@ -210,7 +210,7 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
 
 def _record_failure(job: Job, request: Request, failure: IngestError, here: Context) -> None:
     """The record of a job that failed as a whole: the same error for all that it is about."""
-    known = kept_of(job) or IngestResult(run=request.run, job=job.id, outcomes=())
+    known = kept_of(job.meta) or IngestResult(run=request.run, job=job.id, outcomes=())
     result = completed(known, subjects(request), failure.to_dict())
     try:
         _record(job, request, result.to_dict(), here)
@@ -235,8 +235,10 @@ def in_our_words(error: BaseException) -> IngestError:
     if isinstance(error, JobStoppedError):
         return error.error
     if isinstance(error, redis.RedisError | OSError):
-        return TransientError.wrap(error, "Redis and the lake to answer", "`ingestlab doctor` tells more.")
-    return TerminalError.wrap(error, UNEXPECTED, "run.log() and the worker's log have the whole traceback.")
+        fix = "`ingestlab doctor` tells more."
+        return TransientError.wrap(error, "Redis or the lake does not answer", fix, code="redis_unavailable")
+    fix = "run.log() and the worker's log have the whole traceback."
+    return TerminalError.wrap(error, "Job failed", fix, code="unforeseen")
 
 
 def context(client: redis.Redis | None = None) -> Context:
@@ -253,9 +255,10 @@ def _check_queues(names: list[str], settings: Settings) -> None:
     """A worker at a notebook must not be the one whom its files wait for."""
     own = settings.notebook_queue
     if own == settings.queue or (own in names and len(names) > 1):
+        problem = f"Notebook queue {own} has no workers of its own"
         got = f"a worker of {', '.join(names)}, where QUEUE_NAME is {settings.queue}"
         fix = f"Leave QUEUE_NAME to the files' queue; run `ingestlab worker {own}` beside the other workers."
-        raise TerminalError(f"a queue for notebooks, {own}, with workers of its own", got, fix)
+        raise TerminalError(problem, got=got, fix=fix, code="setting_invalid")
 
 
 def _warm_up() -> None:
@@ -263,7 +266,7 @@ def _warm_up() -> None:
     try:
         import pandera.pandas  # noqa: F401, PLC0415
 
-        context().cluster.client()
+        context().cluster.connect()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 

@@ -8,26 +8,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestlab.core.access import shown
-from ingestlab.queue.rq.monitor import Job
-from ingestlab.queue.rq.rates import SPAN
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.queue.monitor import Job
+from ingestlab.queue.rates import SPAN
 
 KEPT = 2000  # jobs
 OF_ONE = 5  # failures of one job that are listed
 SHOWN = 20
+_SILENT = TerminalError("Job failed", got="no word of its worker", fix="See the worker's log.", code="unforeseen")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Files that failed for one reason."""
+    """Files of one job that failed with one code."""
 
     at: float
     run: str
     queue: str
     tenant: str
     what: str  # a file, or the job's description
-    more: int  # other files with the same reason
-    kind: str  # the error's class
+    more: int  # other files with the same code
+    code: str  # a key of errors.CODES
     reason: str
     fix: str
 
@@ -73,7 +74,7 @@ class Endings:
         self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
         result, error = job.meta.get("result"), job.meta.get("error")
         if job.status != "finished" and isinstance(result, dict):
-            self.explain(job.id, result, "")
+            self.explain(job.id, result, _SILENT.to_dict())
         elif job.status != "finished" and isinstance(error, dict):
             failures = (_failure(job, job.description, 0, error),)
             self._jobs[job.id] = replace(self._jobs[job.id], failures=failures, explained=True)
@@ -84,12 +85,12 @@ class Endings:
         """Jobs whose result must be read to know more, the newest first."""
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
-    def explain(self, job: str, result: Mapping[str, Any], words: str) -> None:
-        """Add a job's result, or the last line of its traceback."""
+    def explain(self, job: str, result: Mapping[str, Any], error: Mapping[str, Any]) -> None:
+        """Add a job's result, or the error that it has left."""
         ended = self._jobs[job]
         failures = tuple(_of_files(ended.job, result.get("outcomes", ())))
         if not failures and ended.job.status != "finished":
-            failures = (_failure(ended.job, ended.job.description, 0, _in_our_words(words)),)
+            failures = (_failure(ended.job, ended.job.description, 0, error),)
         self._jobs[job] = replace(ended, failures=failures, rules=result.get("rules") or {}, explained=True)
 
     def failures(self) -> tuple[Failure, ...]:
@@ -116,6 +117,14 @@ class Endings:
         """Files that failed in the last :data:`SPAN` seconds."""
         return sum(ended.files for ended in self._jobs.values() if ended.at > now - SPAN)
 
+    def codes(self, now: float) -> dict[str, int]:
+        """Files that failed within the last :data:`SPAN` seconds, by the error's code; the commonest first."""
+        total: Counter[str] = Counter()
+        for ended in self._jobs.values():
+            if ended.at > now - SPAN:
+                total.update({failure.code: failure.more + 1 for failure in ended.failures})
+        return dict(total.most_common())
+
     def rules(self, now: float) -> dict[str, int]:
         """Count rejected rows by rule over the last :data:`SPAN` seconds. The commonest first."""
         total: Counter[str] = Counter()
@@ -126,18 +135,18 @@ class Endings:
 
 
 def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
-    """Group the failed files of a job by their reason."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    """Group the failed files of a job by the code of their error."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
         if error := outcome.get("error"):
-            key = tuple(str(error.get(part, "")) for part in ("type", "expected", "got"))
-            groups.setdefault(key, []).append(outcome)
+            known = IngestError.from_dict(error)
+            groups.setdefault(str(known) if known.code == "unknown" else known.code, []).append(outcome)
     listed = list(groups.values())[:OF_ONE]
     return [_failure(job, shown(str(g[0]["uri"])), len(g) - 1, g[0]["error"]) for g in listed]
 
 
 def _failure(job: Job, what: str, more: int, error: Mapping[str, Any]) -> Failure:
-    got = str(error.get("got", ""))
+    known = IngestError.from_dict(error)
     return Failure(
         at=job.ended or 0.0,
         run=str(job.meta.get("run", "")),
@@ -145,15 +154,7 @@ def _failure(job: Job, what: str, more: int, error: Mapping[str, Any]) -> Failur
         tenant=str(job.meta.get("tenant", "")),
         what=what,
         more=more,
-        kind=str(error.get("type", "Error")),
-        reason=f"expected {error['expected']}; got {got}" if "expected" in error else got,
-        fix=str(error.get("fix", "")),
+        code=known.code,
+        reason=known.reason,
+        fix=known.fix,
     )
-
-
-def _in_our_words(words: str) -> dict[str, str]:
-    """Why a job ended that has left no error of ours."""
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return {"type": "refused", "expected": "a worker of ingestlab's class for the job", "got": got, "fix": fix}
-    return {"type": "failed", "got": words or "no word of its worker", "fix": "See the worker's log."}

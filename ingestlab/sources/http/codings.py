@@ -27,8 +27,13 @@ def codings(header: str, uri: str) -> tuple[str, ...]:
     names = tuple(name for word in header.split(",") if (name := word.strip().lower()) not in _SAME)
     unknown = [name for name in names if name not in _KNOWN]
     if unknown:
-        expected = f"{uri} as it is, or with Content-Encoding gzip, deflate, br or zstd"
-        raise TerminalError(expected, f"Content-Encoding '{header}'"[:200], "Ask the server's owner for one of these.")
+        raise TerminalError(
+            f"{uri} is in an encoding that cannot be decoded",
+            expected="Content-Encoding gzip, deflate, br or zstd, or none",
+            got=f"Content-Encoding '{header}'"[:200],
+            fix="Ask the server's owner for one of these.",
+            code="bad_encoding",
+        )
     return names
 
 
@@ -47,7 +52,8 @@ def decoded(stream: BinaryIO, names: Sequence[str], uri: str) -> Iterator[bytes]
             yield bytes(chunk)
     except (OSError, zlib.error, EOFError) as error:
         fix = "The connection broke or the server is at fault: submit the file again, or tell the server's owner."
-        raise TransientError.wrap(error, f"all of {uri} in Content-Encoding {', '.join(names)}", fix) from error
+        problem = f"{uri} broke off or is damaged in Content-Encoding {', '.join(names)}"
+        raise TransientError.wrap(error, problem, fix, code="source_unavailable") from error
 
 
 def _layer(stream: Any, name: str, uri: str) -> Any:
@@ -57,7 +63,8 @@ def _layer(stream: Any, name: str, uri: str) -> Any:
     beginning = _BEGINNINGS.get(name, b"")
     if head and not head.startswith(beginning):
         fix = "The server's headers are wrong: tell its owner."
-        raise TerminalError(f"{uri} in Content-Encoding {name}, as the server says", f"bytes {head!r}", fix)
+        problem = f"{uri} is not in Content-Encoding {name}, as the server says"
+        raise TerminalError(problem, got=f"bytes {head!r}", fix=fix, code="bad_encoding")
     if not head:
         return source
     return _Inflated(source) if name == "deflate" else pa.CompressedInputStream(source, _ARROW[name])

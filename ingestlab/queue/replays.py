@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 
 from ingestlab.core.access import check_tenant
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.errors import no_table
 from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, SourceRecord
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.log import manifests
 from ingestlab.lake.storage.store import open_store
-from ingestlab.queue.rq.producer import new_run, start
-from ingestlab.queue.rq.results import RunRecord
-from ingestlab.queue.rq.run import Run
+from ingestlab.queue.results import RunRecord
+from ingestlab.queue.run import Run
+from ingestlab.queue.submit import new_run, start
 from ingestlab.sources.expand import pack
 
 
@@ -49,7 +49,7 @@ def submit_replay(
     store = open_store(settings.lake_url, settings.storage_options)
     history = manifests(store, tenant, table) if re.fullmatch(NAME, table) else []
     if not history:
-        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+        raise no_table(table, tenant)
     sources = [Source(uri=r.uri, size=r.size) for r in with_rejects(history, run)]
     if not sources:
         return None

@@ -11,6 +11,7 @@ from http import HTTPStatus
 import aiohttp
 
 from ingestlab.core import access as guard
+from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import scrubbed
@@ -25,6 +26,7 @@ _FIX = {
     410: "The file was taken away for good: drop it from the request.",
     429: "The server is asked too often: lower INGESTLAB_CONNECTIONS.",
 }
+_CODES: dict[int, Code] = {401: "access_denied", 403: "access_denied", 404: "not_found", 410: "not_found"}
 _UP = "Check the address and that the server is up."
 _LATER = "The server is at fault: submit the file again later, or tell the server's owner."
 
@@ -32,14 +34,15 @@ _LATER = "The server is at fault: submit the file again later, or tell the serve
 def refused(response: aiohttp.ClientResponse, uri: str) -> IngestError:
     """The error for a status that is not success."""
     status = response.status
-    expected, got = f"the file {uri} (status 200)", f"status {status} {response.reason or ''}".strip()
+    problem = f"Server answers status {status} {response.reason or ''}".strip() + f" for {uri}"
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING:
-        return TerminalError(expected, got, _FIX.get(status, "Check that the address is that of a file."))
+        fix = _FIX.get(status, "Check that the address is that of a file.")
+        return TerminalError(problem, fix=fix, code=_CODES.get(status, "http_error"))
     fix = _FIX.get(status, _LATER)
     wait = retry_after(response.headers.get("Retry-After", ""))
     if wait is None:
-        return TransientError(expected, got, fix)
-    error = WaitError(expected, f"{got}, to be asked again in {wait:.0f} s", fix)
+        return TransientError(problem, fix=fix, code="http_unavailable")
+    error = WaitError(problem, got=f"to be asked again in {wait:.0f} s", fix=fix, code="http_unavailable")
     error.wait = wait
     return error
 
@@ -63,37 +66,41 @@ def broken(error: Exception, uri: str, came: int, size: int | None, settings: Se
     if isinstance(error, TimeoutError):
         return _silence(error, uri, came, settings)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return TerminalError.wrap(error, f"a trusted TLS connection for {uri}", "Check the server's certificate.")
+        return TerminalError.wrap(error, f"TLS fails for {uri}", "Check the server's certificate.", code="tls_failed")
     if isinstance(error, aiohttp.InvalidURL):
-        return TerminalError("a URL", guard.shown(uri), "Check its spelling.")
+        return TerminalError(f"Not a URL: {guard.shown(uri)}", fix="Check its spelling.", code="uri_invalid")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return TransientError.wrap(error, f"a connection for {uri}", _UP)
-    return TransientError.wrap(error, f"an HTTP answer from {uri}", _LATER)
+        return TransientError.wrap(error, f"No connection for {uri}", _UP, code="source_unavailable")
+    return TransientError.wrap(error, f"No HTTP answer from {uri}", _LATER, code="source_unavailable")
 
 
 def _silence(error: TimeoutError, uri: str, came: int, settings: Settings) -> TransientError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return TransientError(f"a connection for {uri}", f"none in {settings.connect_timeout:g} s", _UP)
-    got = f"{settings.read_timeout:g} s of silence after {came:,} bytes"
-    return TransientError(f"bytes from {uri}", got, "The server hangs: try later, or raise INGESTLAB_READ_TIMEOUT.")
+        problem = f"No connection for {uri} in {settings.connect_timeout:g} s"
+        return TransientError(problem, fix=_UP, code="source_unavailable")
+    problem = f"Server hangs: {settings.read_timeout:g} s of silence after {came:,} bytes from {uri}"
+    return TransientError(problem, fix="Try later, or raise INGESTLAB_READ_TIMEOUT.", code="source_slow")
 
 
 def short(uri: str, came: int, size: int | None) -> TransientError:
     """The error for a body that ended before, or after, it should."""
-    expected = f"{size:,} bytes from {uri}, as the server declared" if size is not None else f"all of {uri}"
+    expected = f"{size:,} bytes, as the server declared" if size is not None else ""
     fix = "The connection broke or the length is wrong: submit the file again, or tell the server's owner."
-    return TransientError(expected, f"{came:,} bytes and then the end", fix)
+    got = f"{came:,} bytes and then the end"
+    return TransientError(f"{uri} broke off", expected=expected, got=got, fix=fix, code="source_unavailable")
 
 
 def without_secrets(error: IngestError, addresses: Sequence[str], settings: Settings) -> IngestError:
     """The same error, where an answer or a library has repeated what must not be shown of an address."""
     secret = settings.secret_parameters
-    texts = [scrubbed(text, addresses, secret) for text in (error.expected, error.got, error.fix)]
-    return error if texts == [error.expected, error.got, error.fix] else type(error)(*texts)
+    said = {"problem": error.problem, "expected": error.expected, "got": error.got, "fix": error.fix}
+    texts = {name: scrubbed(text, addresses, secret) for name, text in said.items()}
+    return error if texts == said else error.replace(**texts)
 
 
 def bad_redirect(uri: str, target: str, error: Exception) -> TerminalError:
     """The error for a redirect to where we must not go."""
     if not target or not isinstance(error, IngestError):
-        return TerminalError(f"a redirect of {uri} to a URL", f"'{target}'", "Use the file's own address.")
-    return TerminalError(error.expected, f"{error.got}, where {uri} redirects to", error.fix)
+        problem = f"{uri} redirects to '{target}', which is no URL"
+        return TerminalError(problem, fix="Use the file's own address.", code="uri_invalid")
+    return TerminalError(f"{uri} redirects to where we must not go: {error.reason}", fix=error.fix, code=error.code)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from rq.exceptions import DeserializationError
-from rq.job import Job, JobStatus
-
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.messages import NotebookRequest, decode, subjects
-from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value
+from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
+from ingestlab.interfaces import Job
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-UNEXPECTED = "the job to run to its end"  # what an error of nobody's making is said to have come instead of
 _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
 
 
@@ -62,6 +58,11 @@ class RunResult(Value):
         return tuple(o for o in self.outcomes if o.status == "failed")
 
     @property
+    def by_code(self) -> dict[str, list[Outcome]]:
+        """Return the sources that failed, grouped by the error's code; the commonest first."""
+        return by_code(self.failed)
+
+    @property
     def kept(self) -> dict[str, str]:
         """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
@@ -77,11 +78,12 @@ class RunResult(Value):
             "run": f"{self.run} ({self.state})",
             "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
+            "failed by": ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in self.by_code.items()),
             "rejected by": ", ".join(f"{rule} {n:,}" for rule, n in self.rules.items()),
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
         }
-        return render("queue/rq/templates/result.html", facts=facts)
+        return render("queue/templates/result.html", facts=facts)
 
 
 def overall(states: list[Progress]) -> State:
@@ -119,13 +121,13 @@ def progress_of(result: IngestResult) -> Progress:
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
-    error = job.meta.get("error") or error_of(job).to_dict()
-    return completed(kept_of(job) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+    error = job.meta.get("error") or job.error().to_dict()
+    return completed(kept_of(job.meta) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
 
-def kept_of(job: Job) -> IngestResult | None:
-    """How some files of a job had ended, before it failed as a whole."""
-    kept = job.meta.get("kept")
+def kept_of(meta: Mapping[str, Any]) -> IngestResult | None:
+    """How some files of a job had ended, before it failed as a whole: from its meta."""
+    kept = meta.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
 
@@ -148,29 +150,16 @@ def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
 
 def unknown_result(ref: JobRef) -> IngestResult:
     """The outcome of a job that nobody remembers."""
-    error = TerminalError(f"a record of job {ref.id}", "none in Redis or the lake", "It was deleted.").to_dict()
+    error = TerminalError(f"Job {ref.id} has no record left in Redis or the lake", code="run_unknown").to_dict()
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
-        return subjects(decode(job.args[0]))
-    except (UndecodableJobError, DeserializationError, IndexError):
+        return subjects(decode(job.request()))
+    except UndecodableJobError:
         return ("?",)
-
-
-def error_of(job: Job) -> IngestError:
-    """Why a job ended without a word of its own: from what RQ has kept of it."""
-    status = job.get_status(refresh=False)
-    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError("the job to run", f"it was {status.value}", "Submit it again.")
-    latest = job.latest_result()
-    words = (latest.exc_string if latest else None) or "no word of its worker"
-    if REFUSAL in words:
-        got, fix = "a plain RQ worker, which refused it unread", f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("a worker of ingestlab's class for the job", got, fix)
-    return TerminalError(UNEXPECTED, words.strip().splitlines()[-1], "Retry the run.")
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:

@@ -54,9 +54,9 @@ def check_page(head: bytes, facts: Mapping[str, str], uri: str) -> None:
     """
     if is_page(head, html=facts.get("content_type") in ("text/html", "application/xhtml+xml")):
         raise TerminalError(
-            f"the file {guard.file_name(uri)} from {uri}",
-            f"a web page where {guard.file_name(uri)} was announced: a login page?",
-            "Open the address in a browser; use a signed URL, or the file's own address. Pages are read by Html().",
+            f"{uri} gave a web page where {guard.file_name(uri)} was announced: a login page?",
+            fix="Open the address in a browser; use a signed URL, or the file's own address. Pages are read by Html().",
+            code="wrong_format",
         )
 
 

@@ -1,0 +1,228 @@
+"""Sources on any filesystem that fsspec knows: local files, S3, Google Cloud Storage and the rest."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ingestlab.core import access as guard
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import FetchedFile, Source, SourceRecord
+from ingestlab.core.schemes import Scheme
+from ingestlab.core.settings import Settings
+from ingestlab.core.validators import listing_version
+from ingestlab.interfaces import RawFile, Unchanged
+from ingestlab.sources.blocking import BlockingSource
+from ingestlab.sources.listing import list_local, list_objects, magic
+from ingestlab.sources.raw_zone import BUFFER
+from ingestlab.sources.retry import Pace, too_long
+
+_BLOCK = 8 << 20  # bytes of one request to an object store
+_EXTRAS = {"gs": "gcs", "gcs": "gcs"}
+_OPTIONS = "INGESTLAB_STORAGE_OPTIONS"
+
+
+def connect(scheme: str, settings: Settings) -> Any:
+    """The filesystem of a scheme, with the options that the settings have for it.
+
+    Call it from one thread: fsspec keeps an instance, and its connections, for each thread that asks.
+
+    Raises:
+        TerminalError: Its package is not installed, or the options cannot be used.
+    """
+    try:
+        filesystem = fsspec.filesystem(scheme, **settings.storage_options.get(scheme, {}))
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        fix = f"pip install 'ingestlab[{extra}]'" if extra else "Install the package that it names."
+        problem = f"The package that reads {scheme}:// sources is missing"
+        raise TerminalError.wrap(error, problem, fix, code="package_missing") from None
+    except (TypeError, ValueError) as error:
+        problem = f"Options for {scheme}:// sources cannot be used"
+        raise TerminalError.wrap(error, problem, f"Check {_OPTIONS}.", code="setting_invalid") from error
+    filesystem.invalidate_cache()  # files may have changed since some listing in this process
+    return filesystem
+
+
+class FileSource(BlockingSource):
+    """Copy files into the lake; the access policy has let them pass."""
+
+    schemes: ClassVar[Mapping[str, Scheme]] = {
+        "file": Scheme(local=True, quoted=True),
+        **dict.fromkeys(("s3", "gs", "gcs", "memory"), Scheme()),
+    }
+
+    def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:
+        """List a folder, or name one file; an object is looked at only where its name could be a pattern."""
+        scheme = guard.scheme_of(uri)
+        if scheme == "file":
+            return list_local(uri, glob=glob)
+        if not magic(uri):
+            return [Source(uri=uri)]
+        filesystem = connect(scheme, settings)
+        try:
+            return list_objects(filesystem, uri, glob=glob)
+        except IngestError:
+            raise
+        except Exception as error:
+            raise in_our_words(error, uri) from error
+
+    def client(self, scheme: str, settings: Settings) -> Any:
+        """Connect to the filesystem of a scheme."""
+        return connect(scheme, settings)
+
+    def translate(self, error: Exception, uri: str) -> IngestError:
+        """Translate an error of any filesystem."""
+        return in_our_words(error, uri)
+
+    def copy(
+        self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings
+    ) -> FetchedFile | Unchanged:
+        """Copy one file; raises TransientError where it changes meanwhile."""
+        path = _path(client, source.uri, settings)
+        seen = Seen(source.size or 0, source.version)
+        big = seen.size > BUFFER and _unwraps(client)
+        if source.size is None or source.version is None or _local(client) or big:
+            seen = _look(client, path, source.uri)
+        if seen.version and known and known.version == seen.version:
+            return Unchanged(source.uri, seen.version)
+        landing.expect(seen.size)
+        if seen.wrapped:
+            _copy_unwrapped(client, path, landing)
+        else:
+            _copy(client, path, seen.size, landing, settings)
+        _compare(client, path, seen, landing)
+        return landing.settle(seen.version, known)
+
+
+def _path(filesystem: Any, uri: str, settings: Settings) -> str:
+    if _local(filesystem):
+        return str(guard.local_path(uri, settings))
+    return str(filesystem._strip_protocol(uri))  # noqa: SLF001 - fsspec has no public name for it
+
+
+def _copy(filesystem: Any, path: str, size: int, landing: RawFile, settings: Settings) -> None:
+    if size <= BUFFER and not _local(filesystem):  # one request in all
+        _take(filesystem.cat_file(path), landing)
+        return
+    pace, until = Pace(settings, landing.uri), time.monotonic() + settings.fetch_timeout
+    with filesystem.open(path, "rb", block_size=_BLOCK) as file:
+        asked = time.monotonic()
+        while chunk := file.read(BUFFER):
+            now = time.monotonic()
+            pace.add(now - asked, len(chunk))
+            if now > until:
+                raise too_long(landing.uri, settings.fetch_timeout, landing.size)
+            _take(chunk, landing)
+            asked = time.monotonic()
+
+
+def _copy_unwrapped(filesystem: Any, path: str, landing: RawFile) -> None:
+    """Copy an object that its server unpacks on the way: there are no ranges of it, and its size is not its own."""
+    with tempfile.TemporaryDirectory(dir=landing.scratch) as folder:
+        filesystem.get_file(path, f"{folder}/whole")
+        with Path(folder, "whole").open("rb") as file:
+            while chunk := file.read(BUFFER):
+                _take(chunk, landing)
+
+
+def _take(chunk: bytes, landing: RawFile) -> None:
+    if landing.feed(chunk):
+        landing.spill()
+
+
+def _compare(filesystem: Any, path: str, seen: Seen, landing: RawFile) -> None:
+    """See whether the file was being written while it was read."""
+    same = landing.size == seen.size
+    if _local(filesystem):
+        same = same and _look(filesystem, path, landing.uri) == seen
+    elif not same and _unwraps(filesystem):
+        filesystem.invalidate_cache()
+        now = _look(filesystem, path, landing.uri)
+        same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
+    if not same:
+        raise TransientError(
+            f"{landing.uri} is a file that changed while it was read",
+            expected=f"{seen.size:,} bytes",
+            got=f"{landing.size:,} bytes",
+            fix="Announce a file when it is finished, and submit this one again.",
+            code="source_changed",
+        )
+
+
+class Seen(NamedTuple):
+    """What a filesystem says of a file.
+
+    Attributes:
+        size: Bytes, as they are stored.
+        version: What tells this version.
+        wrapped: Whether it is stored as gzip and comes without it: Google Cloud Storage does so, where an object
+            has a Content-Encoding.
+        generation: Of the object, where it has one.
+    """
+
+    size: int
+    version: str | None
+    wrapped: bool = False
+    generation: str | None = None
+
+
+def _look(filesystem: Any, path: str, uri: str) -> Seen:
+    """What is there; raises TerminalError if it is something else than a file."""
+    info: Mapping[str, Any] = _stat(path) if _local(filesystem) else filesystem.info(path)
+    kind = info.get("type", "file")
+    if kind != "file":
+        raise _not_a_file(uri, "a directory" if kind == "directory" else "a device, pipe or socket")
+    wrapped = _unwraps(filesystem) and "gzip" in str(info.get("contentEncoding", "")).lower()
+    generation = str(info["generation"]) if "generation" in info else None
+    return Seen(int(info.get("size") or 0), listing_version(info), wrapped, generation)
+
+
+def _unwraps(filesystem: Any) -> bool:
+    """Whether what a listing says of sizes may not be what comes."""
+    protocol = filesystem.protocol
+    return bool({"gs", "gcs"} & {protocol, *(protocol if isinstance(protocol, list | tuple) else ())})
+
+
+def _stat(path: str) -> dict[str, Any]:
+    """A local file's entry with its time to the nanosecond, which fsspec rounds."""
+    found = Path(path).stat()
+    kind = "file" if stat.S_ISREG(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else "other"
+    return {"type": kind, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _local(filesystem: Any) -> bool:
+    return isinstance(filesystem, LocalFileSystem)
+
+
+def in_our_words(error: Exception, uri: str) -> IngestError:
+    """What a filesystem says of a file or folder, as one of our errors; each filesystem has its own."""
+    name = type(error).__name__
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        fix = "Check the address and who can see it."
+        return TerminalError(f"File not found: {uri}", fix=fix, code="not_found")
+    if isinstance(error, IsADirectoryError):
+        return _not_a_file(uri, "a directory")
+    if isinstance(error, PermissionError):
+        fix = f"Check who may read it, and {_OPTIONS}."
+        return TerminalError.wrap(error, f"Not allowed to read {uri}", fix, code="access_denied")
+    if "Credential" in name or "RefreshError" in name:
+        fix = f"Check {_OPTIONS} and the credentials in the environment."
+        return TerminalError.wrap(error, f"No usable credentials for {uri}", fix, code="credentials_invalid")
+    if isinstance(error, TypeError | ValueError | AttributeError):
+        problem = f"Options given cannot be used to read {uri}"
+        return TerminalError.wrap(error, problem, f"Check {_OPTIONS}.", code="setting_invalid")
+    fix = "Check that the storage is up, and submit the file again."
+    return TransientError.wrap(error, f"Cannot read {uri}", fix, code="source_unavailable")
+
+
+def _not_a_file(uri: str, got: str) -> TerminalError:
+    fix = "Name its files, or use a pattern such as folder/*.csv."
+    return TerminalError(f"Not a file: {uri}", got=got, fix=fix, code="not_found")
