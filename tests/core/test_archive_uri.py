@@ -372,7 +372,7 @@ def test_a_replay_that_died_is_mended_by_the_next_job_of_the_archive(tmp_path_fa
         reconcile(world.store, world.ledger)  # a batch that died before its intent leaves its staging
         world.check_all()
         assert ends(world.ingest([world.pack(NEXT)], run="r3")) == dict.fromkeys(NEXT, "unchanged")
-    assert crashes > 8
+    assert crashes >= 8
 
 
 def test_a_big_member_is_the_work_of_several_tasks(tmp_path, redis_url):
