@@ -100,7 +100,7 @@ def _numbers(home: Path, commits: int, options: argparse.Namespace) -> dict[str,
 def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float]]:
     settings = filled.running.settings
     with Services.opened(settings) as context:
-        context.locks.forget_index(TENANT, TABLE)
+        context.lake.index(TENANT, TABLE).forget()
         for name in ("adding", "replacing"):  # builds the index, and warms everything up
             filled.ingest(filled.file(f"f{min(2, commits - 1)}.csv", 4 + len(name)), name)
         with filled.running.watched() as peaks:
@@ -112,7 +112,7 @@ def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float
             }
         reports = []
         found["reconcile"] = [
-            _seconds(lambda: reports.append(reconcile(context.context().lake))) for _ in range(rounds)
+            _seconds(lambda: reports.append(reconcile(context.lake))) for _ in range(rounds)
         ]
         measures.check([r.clean for r in reports], [True] * rounds)
         live = len(Lake(settings).table(TABLE).parts)
