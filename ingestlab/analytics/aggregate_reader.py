@@ -67,7 +67,9 @@ class Summaries:
             except FileNotFoundError as error:  # a commit has just replaced the part: its manifest is there by now
                 gone = error
         fix = "Try again; if it stays so, `ingestlab reconcile` says what is missing."
-        raise TransientError.wrap(gone, f"the parts of {self._where[1]} to stay while they are read", fix)
+        raise TransientError.wrap(
+            gone, f"Data files of {self._where[1]} disappeared while they were read", fix, code="lake_busy"
+        )
 
     def write(self, name: str, to: str | None = None) -> str:
         """Writes an aggregate as one plain Parquet file, which appears when it is whole.
@@ -106,7 +108,13 @@ class Summaries:
         known = sorted({*declared, *states})
         have = ", ".join(known) or "it has none"
         fix = did_you_mean(name, known, "Declare it in the pipeline: Pipeline(aggregates={…}).")
-        raise TerminalError(f"an aggregate of table {self._where[1]} ({have})", f"'{name}'", fix)
+        raise TerminalError(
+            f"There is no aggregate '{name}'",
+            expected=f"an aggregate of table {self._where[1]} ({have})",
+            got=f"'{name}'",
+            fix=fix,
+            code="table_unknown",
+        )
 
     def _in_pipelines(self, history: Sequence[Manifest], broken: list[TerminalError]) -> dict[str, Aggregate]:
         """What the pipelines that made the table declare, the last one first; why others do not load is told."""

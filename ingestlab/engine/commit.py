@@ -114,7 +114,12 @@ def check_free(collection: str, ledger: Ledger) -> None:
     """Raises BusySourceError while all vectors of a collection are being made anew."""
     if ledger.held([collection_lock(collection)])[0]:
         wanted = f"collection '{collection}' to be free"
-        raise BusySourceError(wanted, "`ingestlab reembed` or `reconcile` at work on it", "This job waits its turn.")
+        raise BusySourceError(
+            "The collection is locked",
+            expected=wanted,
+            got="`ingestlab reembed` or `reconcile` at work on it",
+            fix="This job waits its turn.",
+        )
 
 
 def abandon(
@@ -278,5 +283,11 @@ def _finish(manifest: Manifest, store: Store, ledger: Ledger, vectors: Vectors |
 def _needed(vectors: Vectors | None, manifest: Manifest) -> Vectors:
     if vectors is None:
         wanted = f"the vector store of batch {manifest.batch} of table '{manifest.table}'"
-        raise TerminalError(wanted, "a caller without one", "This is a fault in ingestlab: please report it.")
+        raise TerminalError(
+            "A caller lacks what commit needs",
+            expected=wanted,
+            got="a caller without one",
+            fix="This is a fault in ingestlab: please report it.",
+            code="inconsistent",
+        )
     return vectors

@@ -46,7 +46,13 @@ def with_types(target: Target, store: Store, ledger: Ledger, uris: Collection[st
         other = next(folders for folders in found.folders if folders != names)
         wanted = f"partition_by {_said(other)}, as the parts of table {target.table} have it"
         fix = f"`ingestlab rewrite {target.table}` brings all parts into the pipeline's folders; or leave it as it was."
-        raise TerminalError(wanted, f"{_said(names)} in pipeline '{target.source.name}'", fix)
+        raise TerminalError(
+            "The pipeline does not fit the table",
+            expected=wanted,
+            got=f"{_said(names)} in pipeline '{target.source.name}'",
+            fix=fix,
+            code="columns_conflict",
+        )
     return replace(target, types=found.wanted)
 
 
@@ -146,7 +152,9 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
     if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
-        raise BusySourceError(wanted, got, "The job begins again.")
+        raise BusySourceError(
+            "The table's columns changed meanwhile", expected=wanted, got=got, fix="The job begins again."
+        )
 
 
 def _agree(manifest: Manifest, seen: Seen | None, other: Manifest) -> None:

@@ -33,7 +33,9 @@ class CostlyError(TransientError):
     def of(cls, errors: Mapping[int, KilledWorker]) -> CostlyError:
         """The error of the calls at these places."""
         fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
-        found = cls.wrap(next(iter(errors.values())), FINISHED, fix)
+        found = cls.wrap(
+            next(iter(errors.values())), "Dask workers died: a task has cost more than it may", fix, code="worker_lost"
+        )
         found.places = tuple(errors)
         return found
 
@@ -98,7 +100,9 @@ class Cluster:
             self._take_back(client, futures)
             raise
         except LOST as error:
-            raise TransientError.wrap(error, FINISHED, "See the Dask dashboard.") from error
+            raise TransientError.wrap(
+                error, "Dask workers did not finish the tasks", "See the Dask dashboard.", code="dask_unavailable"
+            ) from error
         finally:
             for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
                 future.release()
@@ -133,7 +137,10 @@ class Cluster:
             return Client(self._address, timeout=self._timeout, set_as_default=False, name="ingestlab")
         except (OSError, TimeoutError) as error:
             raise TransientError.wrap(
-                error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."
+                error,
+                f"No answer from a Dask scheduler at {self._address}",
+                "Start one, or check DASK_SCHEDULER_ADDRESS.",
+                code="dask_unavailable",
             ) from error
 
 

@@ -136,7 +136,13 @@ class _Work:
             had = sum(rows[target] for target in m.replaced)
             if m.part.rows != had:
                 fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
-                raise TerminalError(f"{had:,} rows in a merged part", f"{m.part.rows:,}", fix)
+                raise TerminalError(
+                    "A merged data file has another number of rows",
+                    expected=f"{had:,} rows in a merged part",
+                    got=f"{m.part.rows:,}",
+                    fix=fix,
+                    code="inconsistent",
+                )
         return done
 
     def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
@@ -229,7 +235,11 @@ def history_of(where: tuple[str, str], store: Store) -> list[Manifest]:
     found = manifests(store, *where)
     if not found:
         tenant, table = where
-        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+        raise TerminalError(
+            f"There is no table '{table}' of tenant {tenant}",
+            fix="`ingestlab tables` lists them.",
+            code="table_unknown",
+        )
     return found
 
 
@@ -240,6 +250,12 @@ def hold(where: tuple[str, str], context: Context, lease: Lease) -> None:
         lease.acquire([rewrite_lock(*where)])
     except BusySourceError as error:
         wanted = f"nobody else to replace parts of {where[1]}"
-        raise TransientError(wanted, "another job that does", "Try again when it has ended.") from error
+        raise TransientError(
+            "The table is being compacted",
+            expected=wanted,
+            got="another job that does",
+            fix="Try again when it has ended.",
+            code="busy_source",
+        ) from error
     recover(*where, (), store, ledger, lease, context.vectors)
     ledger.ensure_index(*where, TransactionLog(store, *where).records)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.archive_uri import container, head_of
-from ingestlab.core.errors import BusySourceError, TerminalError, TransientError, attempt
+from ingestlab.core.errors import BusySourceError, TerminalError, attempt
 from ingestlab.core.models import NAME, Manifest, Part, SourceRecord, digest
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.commit import all_or_nothing, commit, recover
@@ -83,7 +83,11 @@ def delete(
     for pattern in wanted:
         if not any(found[pattern] for found in chosen.values()):
             where = f"table {table}" if table else f"a table of tenant {tenant}"
-            raise TerminalError(f"sources of {where} that match {pattern}", "none", "Give URIs as `_source` has them.")
+            raise TerminalError(
+                f"There are no sources of {where} that match {pattern}",
+                fix="Give URIs as `_source` has them.",
+                code="no_matches",
+            )
     sets = {
         name: sorted({uri for found in by_pattern.values() for uri in found}) for name, by_pattern in chosen.items()
     }
@@ -95,7 +99,11 @@ def _tables(tenant: str, table: str | None, context: Context) -> Iterator[tuple[
     store = context.store
     names = [name for owner, name in tables_of(store) if owner == tenant and table in (None, name)]
     if table is not None and (not names or not re.fullmatch(NAME, table)):
-        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+        raise TerminalError(
+            f"There is no table '{table}' of tenant {tenant}",
+            fix="`ingestlab tables` lists them.",
+            code="table_unknown",
+        )
     return ((name, manifests(store, tenant, name)) for name in names)
 
 
@@ -160,7 +168,7 @@ def _lock(uris: Sequence[str], where: tuple[str, str], context: Context, lease: 
     try:
         lease.acquire([*(source_lock(*where, uri) for uri in uris), rewrite_lock(*where)])
     except BusySourceError as error:
-        raise TransientError(error.expected, error.got, "Try again when it has ended.") from error
+        raise error.replace(fix="Try again when it has ended.") from error
     recover(*where, uris, store, ledger, lease, context.vectors)
     ledger.ensure_index(*where, TransactionLog(store, *where).records)
 

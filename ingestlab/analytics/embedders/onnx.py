@@ -24,7 +24,9 @@ def session(path: Path, model: str) -> Any:
     try:
         return runtime.InferenceSession(str(path), options, providers=_providers(runtime))
     except Exception as error:  # its errors have no common class
-        raise TerminalError.wrap(error, f"an ONNX network in {path}", "Give the path of its .onnx file.") from error
+        raise TerminalError.wrap(
+            error, f"Not an ONNX network in {path}", "Give the path of its .onnx file.", code="model_unknown"
+        ) from error
 
 
 def _providers(runtime: Any) -> list[str]:

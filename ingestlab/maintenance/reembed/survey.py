@@ -67,7 +67,11 @@ def survey(tenant: str, table: str, store: Store, settings: Settings) -> Survey:
     """
     history = manifests(store, tenant, table)
     if not history:
-        raise TerminalError(f"a table of tenant {tenant}", f"'{table}'", "`ingestlab tables` lists them.")
+        raise TerminalError(
+            f"There is no table '{table}' of tenant {tenant}",
+            fix="`ingestlab tables` lists them.",
+            code="table_unknown",
+        )
     rows, _, old = sorted_out(live_parts(history), tenant, table)
     origins = _origins(history)
     names = {m.batch: m.pipeline for m in history}
@@ -75,7 +79,7 @@ def survey(tenant: str, table: str, store: Store, settings: Settings) -> Survey:
     codes = _wanting(dict.fromkeys(used or names.values()), history, table, Catalog.read(settings))
     if not codes:
         fix = "Declare one in its pipeline: Pipeline(embedding=Embedding(…))."
-        raise TerminalError(f"a pipeline of table {table} with an embedding", "none", fix)
+        raise TerminalError(f"No pipeline of table {table} has an embedding", fix=fix, code="embedding_invalid")
     tasks = [
         Task(part, codes[name], pieces)
         for part, pieces_by_name in _by_pipeline(rows, origins, names, codes)
@@ -106,7 +110,13 @@ def _wanting(
             found[name] = code
         elif name in made:
             wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
-            raise TerminalError(wanted, "none", "Declare one, or delete its sources: `ingestlab delete`.")
+            raise TerminalError(
+                "A pipeline has no embedding",
+                expected=wanted,
+                got="none",
+                fix="Declare one, or delete its sources: `ingestlab delete`.",
+                code="embedding_invalid",
+            )
     return found
 
 
