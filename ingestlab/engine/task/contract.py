@@ -141,9 +141,8 @@ class _Asker:
         except BaseException as error:  # noqa: BLE001 - a user's contract may raise anything, and must not end the process
             let_pass(error)
             cause = RaisedError(Fault.of(error, "check:"))
-            raise TerminalError.wrap(
-                error, "The contract raised", "Mend the contract.", code="contract_failed"
-            ) from cause
+            failure = TerminalError.wrap(error, "The contract raised", "Correct the contract.", code="contract_failed")
+            raise failure.replace(expected=self._wanted) from cause
         of_no_row = failures[~failures["index"].isin(frame.index)]
         if len(of_no_row):
             first = of_no_row.iloc[0]
