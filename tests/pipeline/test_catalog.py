@@ -199,7 +199,7 @@ def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shel
 def test_of_several_broken_pipelines_the_one_that_names_such_files_is_blamed(shelf: Shelf) -> None:
     mine = declared("matches=['orders-*.csv'], nonsense=1")
     found = shelf({"a_broken": "1 / 0", "orders": mine, "z_broken": "1 / 0"})
-    with pytest.raises(TerminalError, match="pipeline 'orders'"):
+    with pytest.raises(TerminalError, match="Pipeline 'orders'"):
         found.matching("Orders-7.csv", "inbox")
 
 
