@@ -20,7 +20,7 @@ from measures import Measure, check
 from stack import Stack, Timed, stack
 
 from ingestlab.analytics.lake import Lake
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 from ingestlab.stack.samples import AlarmSet, alarm_files
 
 PAUSE = 0.1  # seconds between two single files, so that the stack is idle again

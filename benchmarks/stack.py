@@ -17,7 +17,7 @@ import measures
 import psutil
 
 from ingestlab import Settings, load_settings, submit
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 from ingestlab.stack import running, start, stop
 
 PATIENCE = 600.0  # seconds for one run

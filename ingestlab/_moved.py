@@ -19,7 +19,7 @@ MOVED = {
     "ingestlab.errors": "ingestlab.core.errors",
     "ingestlab.jobs": "ingestlab.queue",
     "ingestlab.jobs.queueing": "ingestlab.queue.rq.queueing",
-    "ingestlab.jobs.run": "ingestlab.queue.rq.run",
+    "ingestlab.jobs.run": "ingestlab.queue.run",
     "ingestlab.propose": "ingestlab.engine.scaffold.propose",
     "ingestlab.search": "ingestlab.analytics.search",
     "ingestlab.settings": "ingestlab.core.settings",

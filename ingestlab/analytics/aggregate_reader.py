@@ -18,8 +18,10 @@ from ingestlab.analytics.aggregates.answers import answer, no_rows
 from ingestlab.analytics.aggregates.files import declaration, from_part
 from ingestlab.analytics.aggregates.partials import concat, merge
 from ingestlab.analytics.table_schema import schema_of
+from ingestlab.core.access import scheme_of
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean
 from ingestlab.core.models import Manifest, Part
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -87,11 +89,11 @@ class Summaries:
             path = layout.materialized(*self._where, name)
             self._store.write(path, buffer.getbuffer())
             return self._store.full(path)
-        if "://" in to and not to.startswith("file://"):
+        if not traits(scheme_of(to)).local:
             folder, _, file = to.rpartition("/")
             open_store(folder, self._settings.storage_options).write(file, buffer.getbuffer())
             return to
-        return _write_local(Path(to.removeprefix("file://")).expanduser().absolute(), buffer.getbuffer())
+        return _write_local(Path(to.partition("://")[2] or to).expanduser().absolute(), buffer.getbuffer())
 
     def _named(self, name: str, history: Sequence[Manifest]) -> Aggregate:
         """The declaration: the pipeline's, or else that of the last states."""

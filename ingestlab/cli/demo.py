@@ -20,7 +20,7 @@ from ingestlab.core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from ingestlab.queue import Run
-    from ingestlab.queue.rq.results import RunResult
+    from ingestlab.queue.results import RunResult
 
 HOME = Path(".ingestlab/demo")
 FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them

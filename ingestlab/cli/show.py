@@ -24,7 +24,7 @@ from ingestlab.core.models import Outcome, Progress, Status
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     import pandas as pd
 
-    from ingestlab.queue.rq.results import RunResult
+    from ingestlab.queue.results import RunResult
 
 COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
 MOST_ERRORS = 10  # files whose errors are shown in full, all codes together

@@ -20,7 +20,7 @@ from rich.text import Text
 from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, many, out
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.queue.rq.listeners import queue_state
+from ingestlab.queue.listeners import queue_summary
 from ingestlab.stack.control import run
 from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
@@ -76,11 +76,11 @@ def status(home: Home = None, as_json: Json = False) -> None:
     state = stack.running(folder)
     rows = _parts(state) if state else []
     if as_json:
-        queued = queue_state(Settings(**state.settings)) if state else None
+        queued = queue_summary(Settings(**state.settings)) if state else None
         out.print_json(json.dumps({"running": bool(state), "home": str(folder), "parts": rows, "queue": queued}))
     elif state:
         _card(state)
-        out.print(_table(rows, queue_state(Settings(**state.settings))))
+        out.print(_table(rows, queue_summary(Settings(**state.settings))))
     else:
         out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
     raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)

@@ -77,7 +77,7 @@ def replay(
     home: Home = None,
 ) -> None:
     """Feed rejects through the mended pipeline again: what passes now is published and leaves the rejects."""
-    from ingestlab.queue.rq.replays import submit_replay  # noqa: PLC0415 - likewise
+    from ingestlab.queue.replays import submit_replay  # noqa: PLC0415 - likewise
 
     found = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
     if found is None:

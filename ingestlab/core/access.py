@@ -17,6 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from ingestlab.core.archive_uri import container, head_of, joined, member_name
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import bare
 
@@ -26,8 +27,6 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST_PORT = re.compile(r"(\[[^@]*\]|[^@:]*)(:\d*)?")
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.ASCII)  # all that a system takes for IPv4
 _UNSAFE = re.compile(r"[^\w.\-+=@ ()]")
-_WEB = ("http", "https")
-_FILES = ("file", "s3", "gs", "gcs", "memory")  # whose names may have a question mark
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -53,9 +52,9 @@ def check(uri: str, settings: Settings) -> str:
             code="scheme_not_allowed",
         )
     _check_text(uri, scheme, secret)
-    if scheme in _WEB:
+    if traits(scheme).host:
         check_host(_host(uri, secret), settings)
-    elif scheme == "file":
+    elif traits(scheme).local:
         local_path(uri, settings)
     return scheme
 
@@ -118,14 +117,14 @@ def shown(uri: str, secret: Sequence[str] = ()) -> str:
     """The URI as it may be printed and logged: without a user's name or password, without signature and tokens."""
     if (archive := container(uri)) != uri:
         return joined(head_of(uri), shown(archive, secret))
-    unknown = scheme_of(uri) not in _FILES
-    head, mark, rest = bare(uri, secret, whatever=unknown).partition("://")
+    maybe_secret = traits(scheme_of(uri)).host or not traits(scheme_of(uri)).known
+    head, mark, rest = bare(uri, secret, whatever=maybe_secret).partition("://")
     if not mark:
         return _CONTROL.sub("?", uri)
     authority, _path = _cut(rest)
     if "@" in authority:
         rest = "…@" + rest.rpartition("@")[2]
-    elif scheme_of(uri) in _WEB and not _HOST_PORT.fullmatch(authority):  # a password may hold a slash
+    elif traits(scheme_of(uri)).host and not _HOST_PORT.fullmatch(authority):  # a password may hold a slash
         rest = "…/" + rest.rpartition("/")[2].rpartition("@")[2]
     return _CONTROL.sub("?", f"{head}://{rest}")
 
@@ -165,7 +164,7 @@ def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
     path = _decoded(_path(path, scheme))
     if not uri.strip() or _CONTROL.search(uri + path) or _SURROGATE.search(uri):
         raise _bad(f"Not a URI of printable characters: {shown(uri, secret)!a}", "Check how it was made.")
-    if "::" in uri and scheme not in _WEB:  # fsspec would open one filesystem through another, past these checks
+    if "::" in uri and not traits(scheme).host:  # fsspec would open one filesystem through another, past these checks
         raise _bad(f"Not a URI of one filesystem, since '::' is in {shown(uri, secret)}", "Name the file itself.")
     if ".." in re.split(r"[/\\]", path):
         raise _bad(f"Not a URI without '..': {shown(uri, secret)}", "Write the path out.")
@@ -218,7 +217,7 @@ def _cut(rest: str) -> tuple[str, str]:
 
 def _path(rest: str, scheme: str) -> str:
     """What follows the host, without query and fragment where the scheme has them."""
-    return re.split(r"[?#]", rest)[0] if scheme in _WEB else rest
+    return re.split(r"[?#]", rest)[0] if traits(scheme).host else rest
 
 
 def _decoded(text: str) -> str:

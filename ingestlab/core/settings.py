@@ -11,7 +11,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -62,6 +62,8 @@ class Settings(BaseSettings):
         default=None, validation_alias=_env("INGESTLAB_DASK_SCHEDULER", "DASK_SCHEDULER_ADDRESS")
     )
     """Address of the Dask scheduler; without one, each worker uses threads."""
+    executor: Literal["dask", "threads"] = "dask"
+    """What runs the tasks of a job: Dask, or threads of the worker itself, for tests and dry runs."""
     dask_dashboard: str | None = None
     """URL of the Dask dashboard, where it differs from the scheduler's answer."""
     proxied_hosts: Words = ()
@@ -84,6 +86,8 @@ class Settings(BaseSettings):
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
+    broker: str = "rq"
+    """Name of the plug-in that carries jobs from producers to workers."""
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
     """Queue of ingestion jobs."""
     notebook_queue: str = "notebooks"

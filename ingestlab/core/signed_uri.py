@@ -16,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from ingestlab.core.archive_uri import container, head_of, joined
+from ingestlab.core.schemes import traits
 
 ALWAYS = (
     *("x-amz-*", "x-goog-*", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid", "key-pair-id"),
@@ -40,7 +41,6 @@ _BESIDE = (  # names that are part of a signature where one of the first names s
 _MAYBE = ("key", "code", "auth", "sid", "session")  # a file's name, or a secret: by how the value looks
 _SECRET = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-~+/=]{16,}", re.ASCII)
 _MOMENT = re.compile(r"\d{9,}|\d{4}-\d\d-\d\dT.*", re.ASCII)
-_WEB = re.compile(r"https?://", re.IGNORECASE)
 _SHORT = 6  # characters; a shorter value would be found in many a word
 
 
@@ -63,13 +63,13 @@ def bare(uri: str, secret: Sequence[str] = (), *, whatever: bool = False) -> str
     """An address without its secrets; anything else in it stays to the byte, and what has none is the same.
 
     Args:
-        uri: Of a source; only those of http and https have parameters.
+        uri: Of a source; only those of web servers have parameters.
         secret: Names, or patterns, that are secret beside the usual ones; ``-name`` says that it is not.
         whatever: Of whatever scheme; for what is shown of an address that may not be used at all.
     """
     if (archive := container(uri)) != uri:
         return joined(head_of(uri), bare(archive, secret, whatever=whatever))
-    if not (whatever or _WEB.match(uri)) or ("?" not in uri and "#" not in uri):
+    if ("?" not in uri and "#" not in uri) or not (whatever or traits(uri.partition("://")[0].lower()).host):
         return uri
     address, mark, fragment = uri.partition("#")
     path, question, query = address.partition("?")

@@ -18,14 +18,14 @@ from ingestlab.core.settings import Settings
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.task.conform import MEND, Restage, infers, is_loose, restage
 from ingestlab.engine.task.nameless import apart_in
-from ingestlab.executors.dask import Cluster
+from ingestlab.interfaces import Executor
 from ingestlab.lake.arrow_schema import common_type, is_text, parse_type, readable, type_text
 from ingestlab.lake.log import with_state_keys
 
 _APART = "Submit the files one after the other, or those that differ to a table of their own; or declare the column."
 
 
-def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Cluster, settings: Settings) -> list[Receipt]:
+def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, settings: Settings) -> list[Receipt]:
     """The receipts of a batch with parts of one schema, as far as no value has to change for it.
 
     Under ``evolve`` a part that does not fit stays as it is. Else the files of its task fail, since nobody could read
@@ -128,7 +128,7 @@ def _settled(
 
 
 def _restated(
-    done: list[Receipt], before: Sequence[Receipt], plan: Plan, cluster: Cluster, settings: Settings
+    done: list[Receipt], before: Sequence[Receipt], plan: Plan, cluster: Executor, settings: Settings
 ) -> list[Receipt]:
     """Receipts with the partial aggregates of their new parts in place of those of the old ones."""
     changed = [i for i, receipt in enumerate(done) if receipt.parts and receipt.parts != before[i].parts]

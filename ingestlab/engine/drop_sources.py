@@ -12,7 +12,7 @@ from ingestlab.core.models import Manifest, Part, Profiled
 from ingestlab.core.settings import Settings
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.task.rewrite import rewrite
-from ingestlab.executors.dask import Cluster
+from ingestlab.interfaces import Executor
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import joined_types
 from ingestlab.lake.log import live_parts, sorted_out, with_states
@@ -69,7 +69,7 @@ def without(
     where: tuple[str, str],
     code: PipelineSource | None,
     history: Sequence[Manifest],
-    cluster: Cluster,
+    cluster: Executor,
     settings: Settings,
 ) -> Left:
     """Stages what is left of a table when some sources go, one Dask task a part. The caller holds its rewrite lock.

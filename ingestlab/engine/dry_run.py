@@ -12,6 +12,7 @@ import pyarrow as pa
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import FetchedFile, Partition, Receipt, Source, Tally
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings
 from ingestlab.engine.lookups import bring
 from ingestlab.engine.task.lookups import furnish
@@ -95,7 +96,7 @@ def try_source(
 
 def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False) -> tuple[Store, FetchedFile]:
     """A local file where it lies; anything else is downloaded first."""
-    if guard.check(uri, settings) == "file":
+    if traits(guard.check(uri, settings)).local:
         path = guard.local_path(uri, settings)
         if not path.is_file():
             raise TerminalError(f"File not found: nothing readable at {path}", fix="Check the path.", code="not_found")

@@ -32,10 +32,10 @@ from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.schema_agreement import with_types
 from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
-from ingestlab.executors.dask import Cluster
+from ingestlab.executors.choice import open_executor
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
 from ingestlab.lake.log import TransactionLog, live_parts
@@ -53,7 +53,7 @@ class Context:
     settings: Settings
     store: Store
     ledger: Ledger
-    cluster: Cluster
+    cluster: Executor
 
     @property
     def vectors(self) -> Vectors:
@@ -64,7 +64,7 @@ class Context:
     def create(cls, settings: Settings, ledger: Ledger) -> Context:
         """Opens the lake; the Dask client connects when it is first needed."""
         store = open_store(settings.lake_url, settings.storage_options)
-        return cls(settings, store, ledger, Cluster(settings))
+        return cls(settings, store, ledger, open_executor(settings))
 
     @classmethod
     @contextmanager

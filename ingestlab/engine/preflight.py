@@ -9,8 +9,7 @@ from typing import Any
 from ingestlab.engine.commit import check_free
 from ingestlab.engine.plan import Target
 from ingestlab.engine.task.reembed import declared
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.ledger import Ledger
 from ingestlab.lake.log import manifests
 from ingestlab.pipeline.catalog import PipelineSource
@@ -24,7 +23,7 @@ _known: dict[tuple[str, str], dict[str, Any]] = {}
 _knowing = threading.Lock()
 
 
-def check_collection(target: Target, store: Store, ledger: Ledger, cluster: Cluster, vectors: Vectors) -> None:
+def check_collection(target: Target, store: Store, ledger: Ledger, cluster: Executor, vectors: Vectors) -> None:
     """Check that the vectors of a pipeline may go into its collection.
 
     Raises:
@@ -41,7 +40,7 @@ def check_collection(target: Target, store: Store, ledger: Ledger, cluster: Clus
 
 
 def wanted_by(
-    code: PipelineSource, pipeline: Pipeline, cluster: Cluster, kinds: Mapping[str, str] | None = None
+    code: PipelineSource, pipeline: Pipeline, cluster: Executor, kinds: Mapping[str, str] | None = None
 ) -> Collection:
     """The collection that a pipeline wants, as far as that can be said without rows.
 

@@ -13,7 +13,7 @@ from ingestlab.engine.plan import Plan
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.task.isolated import run_apart, scattered
 from ingestlab.engine.task.process import Job
-from ingestlab.executors.dask import Cluster, CostlyError
+from ingestlab.interfaces import CostlyError, Executor
 
 log = logging.getLogger("ingestlab")
 Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
@@ -55,7 +55,7 @@ class Tasks:
     """
 
     plan: Plan
-    cluster: Cluster
+    cluster: Executor
     progress: ProgressTracker
     task: Task
     job: Mapping[str, Any]

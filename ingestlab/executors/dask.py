@@ -15,33 +15,17 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError
 
 from ingestlab.core.errors import JobStoppedError, TransientError
 from ingestlab.core.settings import Settings
+from ingestlab.interfaces import CostlyError
 
 log = logging.getLogger("ingestlab.executors.dask")
-FINISHED = "Dask workers to finish the tasks"
 PATIENCE = 3.0  # seconds that a task of a stopped job may still take
 
 # The cluster's fault, not the task's.
 LOST = (NoValidWorkerError, CommClosedError, CancelledError, TimeoutError)
 
 
-class CostlyError(TransientError):
-    """Some tasks have each cost more workers than one may."""
-
-    places: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, errors: Mapping[int, KilledWorker]) -> CostlyError:
-        """The error of the calls at these places."""
-        fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
-        found = cls.wrap(
-            next(iter(errors.values())), "Dask workers died: a task has cost more than it may", fix, code="worker_lost"
-        )
-        found.places = tuple(errors)
-        return found
-
-
 class Cluster:
-    """Runs tasks on the scheduler that the settings name, or on threads of this process if none is named.
+    """Run tasks on the scheduler that the settings name, or on one in this process; see the Executor protocol.
 
     The connection is made on first use, kept, and made again when it is lost.
     """
@@ -63,6 +47,10 @@ class Cluster:
                 self._client = self._connect()
             return self._client
 
+    def connect(self) -> None:
+        """Connect ahead of the first task."""
+        self.client()
+
     def map(
         self,
         function: Callable[..., Any],
@@ -70,19 +58,7 @@ class Cluster:
         keys: Sequence[str],
         resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        """Runs ``function(*call)`` for every call and yields (position, result) as they finish.
-
-        Args:
-            function: Importable on the workers.
-            calls: Arguments that are plain data.
-            keys: Names of the tasks, as the dashboard shows them.
-            resources: What a worker should declare to run them, e.g. ``{"GPU": 1}``; where none declares all of
-                it, any worker does.
-
-        Raises:
-            CostlyError: Some calls cost more workers than a call may; the others' results have been yielded by then.
-            TransientError: Dask workers were lost, or the scheduler was.
-        """
+        """Run ``function(*call)`` for every call and yield (position, result) as they finish."""
         client = self.client()
         futures: list[Any] = []
         costly: dict[int, KilledWorker] = {}
@@ -107,7 +83,7 @@ class Cluster:
             for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
                 future.release()
         if costly:
-            raise CostlyError.of(costly)
+            raise _costly(costly)
 
     def _take_back(self, client: Client, futures: Sequence[Any]) -> None:
         """Has the tasks of a stopped job end; a worker that holds on to one, and cannot be asked, is replaced."""
@@ -142,6 +118,15 @@ class Cluster:
                 "Start one, or check DASK_SCHEDULER_ADDRESS.",
                 code="dask_unavailable",
             ) from error
+
+
+def _costly(errors: Mapping[int, KilledWorker]) -> CostlyError:
+    fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
+    costly = CostlyError.wrap(
+        next(iter(errors.values())), "Dask workers died: a task has cost more than it may", fix, code="worker_lost"
+    )
+    costly.places = tuple(errors)
+    return costly
 
 
 def _holds(client: Client, worker: str, keys: set[Any]) -> bool:

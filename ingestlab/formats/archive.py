@@ -15,7 +15,7 @@ from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
 from ingestlab.formats.common.columns import listed
 from ingestlab.formats.common.linewise import whole
-from ingestlab.interfaces import DriftReader, PackReader, Reader, Records, SchemaDrift, Store
+from ingestlab.interfaces import DriftReader, Format, PackReader, Records, SchemaDrift, Store
 
 MAX_MEMBERS = 10_000
 
@@ -50,7 +50,7 @@ class Archive:
         '*.csv'
     """
 
-    reader: Reader
+    reader: Format
     members: str | Sequence[str] = "*"
     column: str | None = "member"
     max_members: int = MAX_MEMBERS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,7 @@ class Html:
         limits: How far a compressed file may grow.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".html", ".htm")
     encoding: str | None = None
     max_bytes: int = 8 << 20
     max_elements: int = 50_000

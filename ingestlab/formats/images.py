@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,7 @@ class Images:
             pixels. They are published with the row, unless `clean` drops the column.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
     formats: Sequence[str] = FORMATS
     max_pixels: int = 100_000_000
     max_bytes: int = 256 << 20

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,8 @@ class Lines:
         ['level', 'message']
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".log",)
+    generic: ClassVar[str] = "encoding=None"
     pattern: str = "(?P<line>.*)"
     columns: Mapping[str, str | pa.DataType] = field(default_factory=dict)
     start: str | None = None

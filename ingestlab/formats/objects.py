@@ -124,7 +124,8 @@ class Objects:
 
 def _told(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
     """Objects in words, by their numbers."""
-    some = {row: objects.select(["label", "confidence", *BOX]).slice(row, 1).to_pylist()[0] for row in rows}
+    known = objects.select(["label", "confidence", *BOX])
+    some = {row: known.slice(row, 1).to_pylist()[0] for row in rows if 0 <= row < len(known)}
     return {
         row: f"{one['label']} ({one['confidence']:.2f}) at " + ", ".join(f"{one[side]:.0f}" for side in BOX)
         for row, one in some.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ class Text:
         limits: How far a compressed file may grow.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     encoding: str | None = None
     max_bytes: int = 64 << 20
     limits: Limits = field(default_factory=Limits)

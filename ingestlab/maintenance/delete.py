@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
-from ingestlab.core.access import check_tenant
+from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import BusySourceError, TerminalError, attempt
 from ingestlab.core.models import NAME, Manifest, Part, SourceRecord, digest
+from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.commit import all_or_nothing, commit, recover
 from ingestlab.engine.drop_sources import Left, without
@@ -131,8 +132,8 @@ def _matching(patterns: Iterable[str], there: Iterable[str]) -> dict[str, set[st
 
 def _plain(uri: str) -> str:
     """A URI as patterns are compared with it; of a local file its path."""
-    if uri.startswith("file://"):
-        return unquote("/" + uri.removeprefix("file://").partition("/")[2])
+    if "://" in uri and traits(scheme_of(uri)).local:
+        return unquote("/" + uri.split("://", 1)[1].partition("/")[2])
     return bare(uri) if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - as submit does
 
 

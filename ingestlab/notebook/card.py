@@ -14,11 +14,12 @@ from urllib.parse import urljoin, urlsplit
 from ingestlab import stack
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError
+from ingestlab.core.jobs import QueueState
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
-from ingestlab.queue.rq.listeners import QueueState, queues
+from ingestlab.queue.listeners import queues
 from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer

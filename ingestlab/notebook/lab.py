@@ -18,6 +18,7 @@ from ingestlab.analytics.search_result import Hits
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Progress
 from ingestlab.core.plain_frame import Listing
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
 from ingestlab.lake.ledger import connect
@@ -27,9 +28,9 @@ from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
 from ingestlab.notebook.tables import LabTable
 from ingestlab.queue import find_run, recent_runs, submit
-from ingestlab.queue.rq.listeners import listeners
-from ingestlab.queue.rq.replays import submit_replay
-from ingestlab.queue.rq.run import reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.replays import submit_replay
+from ingestlab.queue.run import reaching
 from ingestlab.sinks.milvus.vectors import Filter
 from ingestlab.sources.expand import Uris, expand
 from ingestlab.stack.samples import ensure_samples
@@ -239,7 +240,7 @@ class Lab:
                 fix="Run `ingestlab up`.",
                 code="stack_not_running",
             )
-        if not base.startswith("http"):
+        if not traits(base.partition("://")[0]).host:
             return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
         files = ensure_samples(self.settings.home / "samples") / folder
         if not files.is_dir():
@@ -262,7 +263,7 @@ class Lab:
         servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
-            found = listeners(client, s.queue)
+            found = broker(s, client).listeners(s.queue)
         rows += [{"part": f"worker-{n}", "where": f"{one.host}, process {one.pid}"} for n, one in enumerate(found, 1)]
         return Listing(rows)
 

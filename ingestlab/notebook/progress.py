@@ -17,7 +17,7 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.models import FIRST_FAILURES, Outcome, Progress
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 
 _TELLING = ("retrying", "processing")  # states whose note says more
 _WINDOW = 5.0  # seconds over which a rate is taken

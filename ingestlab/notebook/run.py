@@ -15,8 +15,8 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.progress import View, Watcher
 from ingestlab.queue import Run
-from ingestlab.queue.rq.listeners import queues
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.listeners import queues
+from ingestlab.queue.results import RunResult
 
 
 class Log(str):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import linecache
+import logging
 import re
 import sys
 import traceback
@@ -23,28 +24,13 @@ from types import ModuleType
 from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
 from ingestlab.core.models import Value
+from ingestlab.core.plugins import load as load_plugin
+from ingestlab.core.plugins import plugins
 from ingestlab.core.settings import Settings
 from ingestlab.pipeline.pipeline import Pipeline
 
+log = logging.getLogger("ingestlab.pipeline.catalog")
 ENTRY_POINTS = "ingestlab.pipelines"
-_GENERIC = "from ingestlab import {name}, Pipeline\nPIPELINE = Pipeline(reader={name}({options}))\n"
-_IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
-_READERS = {
-    ".csv": ("Csv", "delimiter=None, encoding=None"),
-    ".tsv": ("Csv", "delimiter=None, encoding=None"),
-    ".jsonl": ("JsonLines", "encoding=None"),
-    ".ndjson": ("JsonLines", "encoding=None"),
-    ".json": ("JsonLines", "encoding=None"),  # which says how, if it is one document
-    ".parquet": ("Parquet", ""),
-    ".log": ("Lines", "encoding=None"),
-    ".txt": ("Text", ""),
-    ".html": ("Html", ""),
-    ".htm": ("Html", ""),
-    **dict.fromkeys(_IMAGES, ("Images", "")),
-}
-GENERIC = {  # for a file that no pipeline matches, by suffix: types are inferred, there is no contract
-    suffix: _GENERIC.format(name=name, options=options) for suffix, (name, options) in _READERS.items()
-}
 _MODULE = "ingestlab_pipeline_"  # what the names of the modules of pipelines start with
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -116,13 +102,15 @@ class Catalog:
 
 
 def generic(filename: str, table: str) -> PipelineSource:
-    """The pipeline for files that none matches: read as the format says, types inferred."""
-    stem = filename.lower()
-    for suffix in PACKED:
-        stem = stem.removesuffix(suffix)
-    for suffix, text in GENERIC.items():
-        if stem.endswith(suffix):
-            return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
+    """The pipeline for files that none matches: read as the format says, types inferred, no contract."""
+    suffix, kind = format_of(filename)
+    if kind:
+        imports = f"from ingestlab import {kind.__name__}, Pipeline"
+        if foreign(kind):
+            imports = f"from ingestlab import Pipeline\nfrom {kind.__module__} import {kind.__name__}"
+        reader = f"{kind.__name__}({getattr(kind, 'generic', '')})"
+        text = f"{imports}\nPIPELINE = Pipeline(reader={reader})\n"
+        return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
     if filename.lower().endswith(ARCHIVES):
         raise TerminalError(
             f"No pipeline matches the archive '{filename}'",
@@ -133,11 +121,40 @@ def generic(filename: str, table: str) -> PipelineSource:
         )
     raise TerminalError(
         f"No pipeline matches '{filename}'",
-        expected=f"a file that some pipeline matches, or a format known by its suffix ({', '.join(GENERIC)})",
+        expected=f"a file that some pipeline matches, or a format known by its suffix ({', '.join(formats())})",
         got=f"'{filename}'",
         fix="Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
         code="pipeline_unknown",
     )
+
+
+def format_of(filename: str) -> tuple[str, type | None]:
+    """The suffix of a file's name, without what packed it, and the format that declares it; None if none does."""
+    stem = filename.lower()
+    for suffix in PACKED:
+        stem = stem.removesuffix(suffix)
+    return max(
+        ((s, kind) for s, kind in formats().items() if stem.endswith(s)), key=lambda f: len(f[0]), default=("", None)
+    )
+
+
+def foreign(kind: type) -> bool:
+    """Whether a format is another package's."""
+    return not kind.__module__.startswith("ingestlab.")
+
+
+@cache
+def formats() -> dict[str, type]:
+    """The formats that read files which no pipeline matches, by the suffixes that they declare."""
+    known: dict[str, type] = {}
+    for name in plugins("formats"):
+        try:
+            kind = load_plugin("formats", name)
+        except TerminalError as error:  # one that is broken must not take the others along
+            log.warning("%s", error)
+        else:
+            known |= dict.fromkeys(getattr(kind, "suffixes", ()), kind)
+    return known
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME
-from ingestlab.interfaces import DriftReader, Reader, SchemaDrift
+from ingestlab.interfaces import DriftReader, Format, SchemaDrift
 from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.pipeline.reference import Reference, check_references
@@ -61,7 +61,7 @@ class Pipeline:
         ('day',)
     """
 
-    reader: Reader
+    reader: Format
     clean: Callable[..., Any] | None = None
     contract: Any = None
     table: str = ""
@@ -133,7 +133,7 @@ class Pipeline:
         return replace(self, name=name, table=table, reader=reader, embedding=embedding)
 
 
-def _told(reader: Reader, word: SchemaDrift | None, name: str) -> Reader:
+def _told(reader: Format, word: SchemaDrift | None, name: str) -> Format:
     """A reader under a pipeline's `schema_drift`."""
     if word is None:
         return reader

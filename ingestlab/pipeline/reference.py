@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ingestlab.core.errors import TerminalError
 
 if TYPE_CHECKING:
-    from ingestlab.interfaces import Reader
+    from ingestlab.interfaces import Format
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Reference:
     """
 
     uri: str
-    reader: Reader
+    reader: Format
 
 
 def check_references(references: Mapping[str, Reference], clean: Callable[..., Any] | None, pipeline: str) -> None:

@@ -1,1 +1,6 @@
-"""Downloads: one file a family of URI schemes."""
+"""Downloads: one file or package a family of URI schemes."""
+
+BUILT_IN = {
+    "http": "ingestlab.sources.http.source:HttpSource",
+    "filesystems": "ingestlab.sources.filesystems:FileSource",
+}

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import glob as patterns
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from ingestlab.core.access import check, shown
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Source
 from ingestlab.core.settings import Settings
-from ingestlab.core.validators import listing_version
+from ingestlab.sources.registry import source_of
 
 Uris = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-_MAGIC = "*?["
-_UNLISTED = ("http", "https")  # servers that serve files but no listings
 
 
 def texts(uris: Uris) -> list[str]:
@@ -48,7 +43,7 @@ def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> li
     """
     found: dict[str, Source] = {}
     for uri in uris:
-        for source in _expand_one(uri, check(uri, settings), settings, glob=glob):
+        for source in source_of(check(uri, settings)).discover(uri, settings, glob=glob):
             found.setdefault(source.uri, source)
     return list(found.values())
 
@@ -70,93 +65,3 @@ def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]
         weight += size
     if group:
         yield group
-
-
-def _expand_one(uri: str, scheme: str, settings: Settings, *, glob: bool) -> list[Source]:
-    if scheme == "file":
-        return _expand_local(uri, glob=glob)
-    if scheme in _UNLISTED:
-        return [Source(uri=uri).bared(settings.secret_parameters)]
-    return _expand_listed(uri, scheme, settings, glob=glob) if _magic(uri) else [Source(uri=uri)]
-
-
-def _expand_listed(uri: str, scheme: str, settings: Settings, *, glob: bool) -> list[Source]:
-    from ingestlab.sources.filesystem import connect, in_our_words  # noqa: PLC0415 - slow, and seldom needed here
-
-    fs = connect(scheme, settings)
-    path = str(fs._strip_protocol(uri))  # noqa: SLF001 - it has no public name
-    try:
-        if not glob and (named := _named(fs, path)):
-            return [Source(uri=uri, size=named.get("size"), version=listing_version(named))]
-        pattern = path if glob else _as_pattern(path, fs.isdir)
-        found = fs.glob(pattern, detail=True).values()
-    except Exception as error:
-        raise in_our_words(error, uri) from error
-    infos = sorted(_without_folders(found), key=lambda info: str(info["name"]))
-    if not infos:
-        raise _nothing(uri)
-    first = str(infos[0]["name"])
-    start = str(fs.unstrip_protocol(first)).removesuffix(first)  # asked once: of each name it takes its time
-    return [Source(uri=start + info["name"], size=info.get("size"), version=listing_version(info)) for info in infos]
-
-
-def _named(fs: Any, path: str) -> dict[str, Any] | None:
-    """The object of exactly this name, if there is one: a name comes before a pattern."""
-    try:
-        info: dict[str, Any] = fs.info(path)
-    except FileNotFoundError:
-        return None
-    return info if info.get("type") == "file" else None
-
-
-def _as_pattern(path: str, is_folder: Callable[[str], bool]) -> str:
-    """A path as a pattern, in which the folders that are really called so mean themselves."""
-    steps = path.split("/")
-    for place in range(len(steps) - 1):
-        if _magic(steps[place]) and not is_folder("/".join(steps[: place + 1])):
-            return "/".join([*map(patterns.escape, steps[:place]), *steps[place:]])
-    return "/".join([*map(patterns.escape, steps[:-1]), steps[-1]])
-
-
-def _without_folders(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The files of a listing, without the empty objects by which tools mark folders."""
-    infos = list(found)
-    folders = {str(info["name"]).rpartition("/")[0] for info in infos}
-    for info in infos:
-        name = str(info["name"])
-        marker = not info.get("size") and (name.endswith("_$folder$") or name in folders)
-        if info["type"] == "file" and not name.endswith("/") and not marker:
-            yield info
-
-
-def _expand_local(uri: str, *, glob: bool) -> list[Source]:
-    """Local files by the standard library, which lists thousands of files faster than a general layer."""
-    if "://" in uri:
-        uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
-    path = os.path.abspath(os.path.expanduser(uri))
-    if not _magic(path) or (not glob and os.path.exists(path)):
-        return [_local(path)]
-    pattern = path if glob else _as_pattern(path, os.path.isdir)
-    files = [p for p in sorted(patterns.glob(pattern, recursive=True)) if os.path.isfile(p)]
-    if not files:
-        raise _nothing(uri)
-    return [_local(p) for p in files]
-
-
-def _magic(text: str) -> bool:
-    return any(c in text for c in _MAGIC)
-
-
-def _local(path: str) -> Source:
-    uri = Path(path).as_uri()
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return Source(uri=uri)  # the worker, which may see another disk, says what is wrong
-    info = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    return Source(uri=uri, size=stat.st_size, version=listing_version(info))
-
-
-def _nothing(uri: str) -> TerminalError:
-    fix = "Check the pattern; quote it, so that no shell expands it."
-    return TerminalError(f"There are no files that match {uri}", fix=fix, code="no_matches")

@@ -7,23 +7,35 @@ stops its neighbours, but a lake that cannot be written ends it all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Store
-from ingestlab.sources.filesystem import FileSources, connect
-from ingestlab.sources.http import HttpSources
-from ingestlab.sources.outcome import Failed, Fetched, Unchanged
-from ingestlab.sources.raw_zone import LakeFaultError, Site
+from ingestlab.interfaces import Fetch, Store, Unchanged
+from ingestlab.sources.raw_zone import LakeFaultError, Landing, Site
+from ingestlab.sources.registry import source_of
 
 __all__ = ["Failed", "Fetched", "FetchedFile", "Unchanged", "fetch"]
 
 _TICK = 0.1  # seconds between two reports of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The source could not be had, and why."""
+
+    uri: str
+    error: IngestError
+
+
+Fetched = FetchedFile | Unchanged | Failed
 
 
 def fetch(
@@ -108,9 +120,11 @@ class _Meter:
 
     def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
         self._progress, self.files, self.bytes = progress, files, 0
+        self._lock = threading.Lock()
 
     def moved(self, size: int) -> None:
-        self.bytes += size
+        with self._lock:
+            self.bytes += size
 
     def report(self) -> None:
         if self._progress:
@@ -129,10 +143,9 @@ class _Crew:
     def __init__(
         self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
     ) -> None:
-        self._settings, self._meter, self._failed = settings, meter, failed or (lambda _source: None)
-        self._http = HttpSources(site, settings, meter.moved, pages=pages)
-        self._files = FileSources(site, settings, self._moved_in_thread)
-        self._filesystems: dict[str, Any] = {}
+        self._site, self._settings, self._meter, self._pages = site, settings, meter, pages
+        self._failed = failed or (lambda _source: None)
+        self._open: dict[str, Fetch] = {}  # by scheme
 
     async def work(
         self,
@@ -142,9 +155,8 @@ class _Crew:
         todo: Sequence[int],
     ) -> None:
         """Fills the gaps in `results`, whose places are in `todo`."""
-        self._loop = asyncio.get_running_loop()
         count = min(self._settings.connections, len(todo))
-        self._loop.set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="fetch"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="fetch"))
         queue = iter(todo)
 
         async def worker(places: Iterator[int]) -> None:
@@ -156,7 +168,8 @@ class _Crew:
                     self._failed(result)
 
         try:
-            async with self._http, asyncio.TaskGroup() as group:
+            async with AsyncExitStack() as opened, asyncio.TaskGroup() as group:
+                await self._open_all({guard.scheme_of(sources[place].uri) for place in todo}, opened)
                 workers = [group.create_task(worker(queue)) for _ in range(count)]
                 ticker = group.create_task(self._meter.tick())
                 await asyncio.wait(workers)
@@ -164,16 +177,21 @@ class _Crew:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
+    async def _open_all(self, schemes: Iterable[str], opened: AsyncExitStack) -> None:
+        """Opens each source that is asked for anything, once."""
+        serving = {scheme: source_of(scheme) for scheme in schemes}
+        fetches = {
+            source: await opened.enter_async_context(source.opened(self._land, self._settings, pages=self._pages))
+            for source in set(serving.values())
+        }
+        self._open = {scheme: fetches[source] for scheme, source in serving.items()}
+
+    def _land(self, uri: str) -> Landing:
+        return Landing(self._site, uri, self._meter.moved)
+
     async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
         try:
-            if guard.scheme_of(source.uri) in ("http", "https"):
-                return await self._http.get(source, known)
             scheme = guard.check(source.uri, self._settings)
-            if scheme not in self._filesystems:
-                self._filesystems[scheme] = connect(scheme, self._settings)
-            return await asyncio.to_thread(self._files.get, self._filesystems[scheme], source, known)
+            return await self._open[scheme](source, known)
         except IngestError as error:
             return Failed(source.uri, error)
-
-    def _moved_in_thread(self, size: int) -> None:
-        self._loop.call_soon_threadsafe(self._meter.moved, size)

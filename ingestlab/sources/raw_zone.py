@@ -6,20 +6,18 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import FetchedFile, SourceRecord
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Store, Unchanged
 from ingestlab.lake.storage.store import LocalStore, storage_error
-from ingestlab.sources.outcome import Unchanged
 
 _HEAD = 2048  # bytes by which a web page is known
 BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file is written in one go
@@ -45,8 +43,9 @@ class Site:
 class Landing:
     """Takes in the bytes of one source; leaves nothing behind unless they are kept."""
 
-    def __init__(self, site: Site, uri: str) -> None:
+    def __init__(self, site: Site, uri: str, moved: Callable[[int], None] | None = None) -> None:
         self.uri = uri
+        self._moved = moved
         self.size = 0
         self.head = b""  # the first bytes
         self.site = site
@@ -60,8 +59,13 @@ class Landing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.restart()
+
+    @property
+    def scratch(self) -> str:
+        """A folder for what is made of these bytes."""
+        return self.site.scratch
 
     @property
     def quick(self) -> bool:
@@ -76,6 +80,8 @@ class Landing:
     def feed(self, chunk: bytes) -> bool:
         """Takes bytes; True says that it is time for `spill`. Raises TerminalError above the size limit."""
         self.size += len(chunk)
+        if self._moved:
+            self._moved(len(chunk))
         if self.size > self.site.limit:
             raise self._too_big(f"more: stopped after {self.size:,} bytes")
         if len(self.head) < _HEAD:
@@ -100,6 +106,10 @@ class Landing:
             Path(self._path).unlink(missing_ok=True)
         self._fd, self._path = None, ""
         self.size, self.head, self._held, self._chunks, self._hash = 0, b"", 0, [], hashlib.sha256()
+
+    def another(self) -> Landing:
+        """A place for what is made of these bytes, which are not counted again."""
+        return Landing(self.site, self.uri)
 
     def reread(self) -> BinaryIO:
         """All that has come, from its beginning; nothing more may come. Raises LakeFaultError."""

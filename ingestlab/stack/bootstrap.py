@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 from ingestlab.core.errors import StorageError, TerminalError
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
-from ingestlab.sources.filesystem import connect, in_our_words
+from ingestlab.sources.filesystems import connect, in_our_words
 from ingestlab.stack.samples import ensure_samples
 
 
@@ -46,7 +47,7 @@ def put_samples(settings: Settings) -> list[str]:
     """
     base = (settings.samples or "").rstrip("/")
     scheme = base.partition("://")[0]
-    if scheme in ("", "http", "https"):
+    if not scheme or traits(scheme).host:
         fix = "Set INGESTLAB_SAMPLES, e.g. to s3://samples."
         raise TerminalError(
             "INGESTLAB_SAMPLES names no object store",

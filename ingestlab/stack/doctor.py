@@ -16,12 +16,13 @@ import redis
 from distributed import Client
 
 from ingestlab.core.errors import IngestError
+from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
-from ingestlab.queue.rq.listeners import Listener, listeners
+from ingestlab.queue.broker import broker
 from ingestlab.sinks.milvus.vectors import open_vectors
 
 Level = Literal["ok", "warning", "error"]
@@ -64,7 +65,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             persistence = client.info("persistence")
             yield Finding("redis", "ok", f"Redis answers at {shown}.")
             yield from _append_only(persistence)
-            yield from _workers(listeners(client, settings.queue), settings)
+            yield from _workers(broker(settings, client).listeners(settings.queue), settings)
         except redis.AuthenticationError:
             fix = "Correct REDIS_PASSWORD or REDIS_URL."
             yield Finding("redis", "error", f"Redis at {shown} refuses the password.", fix)
@@ -125,7 +126,7 @@ def _works_here(settings: Settings) -> bool:
     """Tell whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
     try:
         with redis.Redis.from_url(settings.redis, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
-            found = listeners(client, settings.queue)
+            found = broker(settings, client).listeners(settings.queue)
     except (redis.RedisError, IngestError):
         return True
     return not found or any(worker.host == socket.gethostname() for worker in found)

@@ -18,7 +18,7 @@ import redis
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
-from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.broker import broker
 
 PATIENCE = 3.0  # seconds that a server may take to answer
 
@@ -62,7 +62,7 @@ def _worker(settings: Settings, queues: list[str]) -> list[str]:
     queue = (queues or [settings.queue])[0]
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
-            mine = [one for one in listeners(client, queue) if one.host == socket.gethostname()]
+            mine = [one for one in broker(settings, client).listeners(queue) if one.host == socket.gethostname()]
     except redis.RedisError as error:
         return [f"Redis at {settings.redis_shown} does not answer: {error}"]
     except TerminalError as error:  # no Redis is named

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingestlab.core.settings import Settings
-from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.broker import broker
 from ingestlab.stack import milvus, valkey
 from ingestlab.stack.state import SCALE_FILE, SERVER, home_of, write_private
 
@@ -223,12 +223,11 @@ def _files(home: Path, ports: Mapping[str, int], env: dict[str, str]) -> Service
 def _notebook_worker(settings: Settings, spec: Spec, env: dict[str, str]) -> Service:
     """Give the worker for notebooks, which most stacks never need."""
     queue = settings.notebook_queue
-    keys = [f"rq:{registry}:{queue}" for registry in ("queue", "wip", "scheduled")]
     client = redis.Redis.from_url(settings.redis, socket_timeout=1, retry=Retry(NoBackoff(), 0))
 
     def needed() -> bool:
         try:
-            return bool(client.exists(*keys))
+            return broker(settings, client).is_needed(queue)
         except redis.RedisError:
             return False
 
@@ -239,7 +238,7 @@ def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str
     def listens(pid: int) -> bool:
         try:
             with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
-                return any(listener.pid == pid for listener in listeners(client, queue))
+                return any(listener.pid == pid for listener in broker(settings, client).listeners(queue))
         except redis.ConnectionError:
             return False
 

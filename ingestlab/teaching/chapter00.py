@@ -7,8 +7,8 @@ from typing import Any
 from ingestlab import stack
 from ingestlab.core.errors import StackError
 from ingestlab.lake.ledger import connect
-from ingestlab.queue.rq.listeners import listeners
-from ingestlab.queue.rq.run import reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.run import reaching
 from ingestlab.teaching.checks import Desk, a_good_run, a_number, exercise, expect, into
 
 TABLE = "weblogs"
@@ -27,7 +27,7 @@ def workers(answer: Any, desk: Desk) -> str:
             code="stack_not_running",
         )
     with reaching(desk.settings), connect(desk.settings.redis) as client:
-        there = len(listeners(client, desk.settings.queue))
+        there = len(broker(desk.settings, client).listeners(desk.settings.queue))
     all_of_them = number == len(parts.pids) if parts else False
     expect(not all_of_them or number == there, f"{number:g} is all parts of the stack; only some of them are workers.")
     expect(number == there, f"{number:g} is not what Redis says; count the parts whose name begins with 'worker'.")

@@ -15,7 +15,7 @@ import pandas as pd
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import Run
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 
 T = TypeVar("T")
 

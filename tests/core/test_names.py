@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import fsspec
@@ -14,8 +15,8 @@ from ingestlab.core.models import Source
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Unchanged
-from ingestlab.sources.filesystem import FileSources
-from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.filesystems import FileSource
+from ingestlab.sources.raw_zone import Landing, Site
 
 KEYS = [
     *("a[1].csv", "a1.csv", "what?.csv", "what1.csv", "a*b.csv", "aXb.csv", "[!x].csv", "y.csv"),
@@ -150,6 +151,23 @@ class Unwrapping(MemoryFileSystem):
         return {**super().info(path, **options), **told}
 
 
+class UnwrappingSource(FileSource):
+    """Files on one filesystem, whatever their scheme."""
+
+    def __init__(self, filesystem):
+        self.filesystem = filesystem
+
+    def client(self, scheme, settings):
+        return self.filesystem
+
+    def get(self, site, settings, source, known):
+        async def one():
+            async with self.opened(lambda uri: Landing(site, uri), settings, pages=False) as fetch:
+                return await fetch(source, known)
+
+        return asyncio.run(one())
+
+
 @pytest.mark.parametrize("size", [300, 3 << 20])
 @pytest.mark.parametrize("listed", [True, False])
 def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, listed):
@@ -158,21 +176,21 @@ def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, list
     fs.packed = size // 3
     fs.pipe_file("/bkt/a.csv", data)
     store = LocalStore(str(tmp_path))
-    sources = FileSources(Site(store, "raw", quick()), quick(), lambda _: None)
+    sources, here = UnwrappingSource(fs), (Site(store, "raw", quick()), quick())
     source = (
         Source(uri="memory://bkt/a.csv", size=size // 3, version="etag:e1")
         if listed
         else Source(uri="memory://bkt/a.csv")
     )
-    file = sources.get(fs, source, None)
+    file = sources.get(*here, source, None)
     assert store.read(file.path) == data
     assert (file.size, file.version) == (size, "etag:e1")
-    assert sources.get(fs, source, record(file)) == Unchanged("memory://bkt/a.csv", "etag:e1")
+    assert sources.get(*here, source, record(file)) == Unchanged("memory://bkt/a.csv", "etag:e1")
 
 
 def test_one_that_changes_meanwhile_is_an_error(tmp_path):
     fs = Unwrapping()
     fs.pipe_file("/bkt/late.csv", b"x" * 300)
-    sources = FileSources(Site(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1), lambda _: None)
+    here = Site(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1)
     with pytest.raises(TransientError, match="a file that changed"):
-        sources.get(fs, Source(uri="memory://bkt/late.csv"), None)
+        UnwrappingSource(fs).get(*here, Source(uri="memory://bkt/late.csv"), None)

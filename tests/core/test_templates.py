@@ -9,7 +9,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import macro, render
 from ingestlab.notebook.card import Card
 from ingestlab.notebook.progress import View
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 
 EVIL = "<script>alert('x')</script>&\""
 

@@ -11,7 +11,7 @@ from ingestlab.cli.show import files_table, frame_table
 from ingestlab.core.errors import QualityError
 from ingestlab.core.models import Outcome, Tally
 from ingestlab.notebook import _file_row
-from ingestlab.queue.rq.run import RunResult
+from ingestlab.queue.run import RunResult
 
 GOOD = Outcome(
     uri="http://host/files/a[1].csv.gz",

@@ -32,7 +32,7 @@ from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.queue import submit
-from ingestlab.queue.rq.run import RunResult
+from ingestlab.queue.run import RunResult
 from ingestlab.stack.samples.flights import TABLES, flight_references
 
 PIPELINE = """

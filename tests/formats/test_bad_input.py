@@ -18,10 +18,10 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.ledger import Ledger, source_lock
 from ingestlab.queue import find_run, submit
+from ingestlab.queue.results import JobRef, RunRecord
 from ingestlab.queue.rq.queueing import open_queue
-from ingestlab.queue.rq.results import JobRef, RunRecord
-from ingestlab.queue.rq.run import Run
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
+from ingestlab.queue.run import Run
 
 pytestmark = pytest.mark.slow("a stack of its own")
 TABLES = ("small", "other", "blocked")

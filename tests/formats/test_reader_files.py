@@ -19,7 +19,7 @@ from ingestlab import Html, Images, Parquet, Text
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.parquet.footer import row_groups
-from ingestlab.interfaces import Bad, Reader, Records
+from ingestlab.interfaces import Bad, Format, Records
 from ingestlab.lake.storage.store import LocalStore
 
 WORDS = "The stations raised many alarms in the night, and the engineers looked for the reason of them. "
@@ -30,12 +30,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-def read(folder: Path, reader: Reader, data: bytes) -> Records:
+def read(folder: Path, reader: Format, data: bytes) -> Records:
     (folder / "f").write_bytes(data)
     return reader.read(Piece(uri="u", path="f", name="f", sha256="ab"), LocalStore(str(folder)))
 
 
-def refused(folder: Path, reader: Reader, data: bytes) -> TerminalError:
+def refused(folder: Path, reader: Format, data: bytes) -> TerminalError:
     with pytest.raises(TerminalError) as caught:
         read(folder, reader, data)
     assert caught.value.fix

@@ -28,9 +28,9 @@ from ingestlab import Csv, Html, Images, JsonLines, Lines, Parquet, Text
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Partition, Piece
 from ingestlab.engine.task.process import Job, process
-from ingestlab.interfaces import Reader, Records, Store
+from ingestlab.interfaces import Format, Records, Store
 from ingestlab.lake.storage.store import LocalStore
-from ingestlab.pipeline.catalog import GENERIC, generic, load
+from ingestlab.pipeline.catalog import formats, generic, load
 from ingestlab.sinks.memory import MemorySink
 
 WORDS = ["station", "alarm", "battery", "voltage", "engineer", "night", "grid"]
@@ -84,7 +84,7 @@ def image(rows: int) -> bytes:
 class Case:
     """A reader, and how to make a good file for it."""
 
-    reader: Reader
+    reader: Format
     make: Callable[[int], bytes]
     suffix: str
     packed: bool = True  # whether it takes gzip
@@ -362,7 +362,7 @@ def test_a_wrong_declaration_is_told_at_once(make: Callable[[], Any], words):
         make()
 
 
-@pytest.mark.parametrize("suffix", GENERIC)
+@pytest.mark.parametrize("suffix", formats())
 def test_a_file_that_no_pipeline_takes_is_read_as_its_suffix_says(suffix, store):
     source = generic(f"some{suffix}", "some")
     assert type(load(source).reader).__name__ in source.text

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lake import Crash, Fragile, Fuse
+from support.lake import Crash, FaultInjector, Faulty
 
 from ingestlab.analytics.profiles.files import believed
 from ingestlab.analytics.table_schema import schema_of
@@ -141,7 +141,7 @@ def test_a_crash_while_folding_harms_nothing(tmp_path_factory, often, after):
         writer = Writer(tmp_path_factory.mktemp("lake"))
         for _ in range(7):
             writer.commit(["a"], replace=True)
-        fragile = TransactionLog(Fragile(writer.log.store, Fuse(at, after=after)), *WHERE)  # type: ignore[arg-type]
+        fragile = TransactionLog(Faulty(writer.log.store, FaultInjector(at, after=after)), *WHERE)  # type: ignore[arg-type]
         try:
             fragile.fold(days=0)
         except Crash:

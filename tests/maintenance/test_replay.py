@@ -24,7 +24,7 @@ from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue import find_run
-from ingestlab.queue.rq.replays import submit_replay, with_rejects
+from ingestlab.queue.replays import submit_replay, with_rejects
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabRun, links
 from ingestlab.notebook.charts import Summary, draw
 from ingestlab.notebook.progress import View
-from ingestlab.queue.rq.results import RunResult
+from ingestlab.queue.results import RunResult
 from ingestlab.stack.valkey import free_port
 
 CHECKED = """

@@ -304,6 +304,13 @@ def test_a_kernel_that_dies_is_the_notebooks_failure(desk):
     assert "the kernel died" in desk.kept(run)[1]
 
 
+def test_a_notebook_that_leaves_early_has_failed(tmp_path):
+    notebook = new_notebook(cells=[new_code_cell("import sys\nsys.exit(0)"), new_code_cell("print('behind')")])
+    session = Session(notebook, tmp_path, os.environ)
+    assert session.run() == "SystemExit: 0"  # papermill takes this for a success
+    assert session.begun == 1
+
+
 @pytest.mark.slow("notebook jobs")
 @pytest.mark.parametrize("seconds", [0, 0.3, 0.6])
 def test_who_stops_waiting_leaves_nothing_behind(seconds, tmp_path, monkeypatch):

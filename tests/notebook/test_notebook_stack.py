@@ -16,7 +16,7 @@ from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab
-from ingestlab.queue.rq.listeners import queues
+from ingestlab.queue.listeners import queues
 from ingestlab.stack.state import running
 from ingestlab.teaching import check
 

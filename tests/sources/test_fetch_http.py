@@ -20,9 +20,9 @@ from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
 from ingestlab.interfaces import pieces_of
 from ingestlab.lake.storage.store import LocalStore
-from ingestlab.sources.answered import is_page
 from ingestlab.sources.fetch import FetchedFile, Unchanged
-from ingestlab.sources.urls import exact, resolved
+from ingestlab.sources.http.answered import is_page
+from ingestlab.sources.http.urls import exact, resolved
 
 CSV = b"id,value\n" + b"1,2\n" * 20_000
 OTHER = b"id,value\n" + b"3,4\n" * 20_000

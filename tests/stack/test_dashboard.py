@@ -26,8 +26,8 @@ from support.workers import PATIENCE, Yard, environment, until
 
 from ingestlab.core.settings import Settings
 from ingestlab.queue import submit
-from ingestlab.queue.rq.monitor import Queue
-from ingestlab.queue.rq.rates import MEASURES, SPAN, Rates
+from ingestlab.queue.monitor import Queue
+from ingestlab.queue.rates import MEASURES, SPAN, Rates
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
 from ingestlab.stack import valkey as server
 from ingestlab.stack.dashboard import panels, preload

@@ -88,6 +88,7 @@ def test_a_scheduler_and_a_dask_worker(tmp_path, scheme, request):
             tmp_path, "dask-worker", "--dashboard-address", "127.0.0.1:0", "--local-directory", str(tmp_path), **more
         ) as one,
     ):
+        until(lambda: health._page(page, "/health") == [], 60, "a scheduler")
         done = subprocess.run(
             [sys.executable, "-c", TASK],
             env=environment(**more),

@@ -25,9 +25,9 @@ from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, manifests, tables_of
 from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import LabRun
+from ingestlab.queue.results import JobRef, RunRecord, RunResult
 from ingestlab.queue.rq.queueing import enqueue, fetch_job, open_queue
-from ingestlab.queue.rq.results import JobRef, RunRecord, RunResult
-from ingestlab.queue.rq.run import Run, find_run
+from ingestlab.queue.run import Run, find_run
 from support.bad_files import csv
 from support.servers import Server
 

@@ -9,7 +9,7 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.replay.replay import replay
-from ingestlab.queue.rq.replays import with_rejects
+from ingestlab.queue.replays import with_rejects
 from support.lake import FaultInjector, World
 
 FIRST = [1, 2, 13, 4, 5000, 1500]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from ingestlab.analytics.aggregates.partials import make
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import Part, Value
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.aggregate import Aggregate
@@ -26,7 +26,6 @@ from ingestlab.sinks.parquet import by_folder, staged_path, with_folders
 
 if TYPE_CHECKING:
     from ingestlab.core.settings import Settings
-    from ingestlab.executors.dask import Cluster
 
 _DECLARED = b"ingestlab.aggregate"  # in a file's metadata: the declaration, as JSON
 
@@ -104,7 +103,7 @@ def restate_all(
     batch: str,
     where: tuple[str, str],
     code: PipelineSource,
-    cluster: Cluster,
+    cluster: Executor,
     settings: Settings,
 ) -> list[Part]:
     """The states of staged parts that hold rows of others, one task a part; `where` is tenant and table."""

@@ -19,13 +19,12 @@ from ingestlab.analytics.profiles.kinds import Kind, parse
 from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.states import Profile, profile
 from ingestlab.core.models import Manifest, Part, Profiled, Receipt, Value
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.parquet import with_folders
 
 if TYPE_CHECKING:
     from ingestlab.core.settings import Settings
-    from ingestlab.executors.dask import Cluster
 
 MAX_STATES = 1_000  # of columns, in one manifest: about 600 kB
 
@@ -55,7 +54,7 @@ def reprofile(
     history: Sequence[Manifest],
     live: Iterable[Part],
     home: str,
-    cluster: Cluster,
+    cluster: Executor,
     settings: Settings,
     soon: Collection[str] = (),
 ) -> tuple[Profiled, ...]:

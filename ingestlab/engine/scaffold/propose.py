@@ -21,7 +21,7 @@ from ingestlab.engine.dry_run import Trial, open_file, try_source
 from ingestlab.engine.scaffold.formats import Draft, draft
 from ingestlab.engine.scaffold.writing import render
 from ingestlab.interfaces import Store
-from ingestlab.pipeline.catalog import PACKED, Catalog, PipelineSource, generic, load
+from ingestlab.pipeline.catalog import PACKED, Catalog, PipelineSource, foreign, format_of, generic, load
 
 MOST = 64 * MB  # bytes of a file that are looked at
 _TEXTS = ("generic.log", "generic.txt", "generic.html", "generic.htm")
@@ -61,7 +61,8 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
     with tempfile.TemporaryDirectory() as scratch:
         store, file = open_file(uri, settings, scratch)
         name = name or _name(file.name)
-        found = draft(store, file, MOST)
+        _, kind = format_of(file.name)
+        found = None if kind and foreign(kind) else draft(store, file, MOST)
         matches = _matches(file.name, name, settings)
         if found is None:
             code = generic(file.name, name)

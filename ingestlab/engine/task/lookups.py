@@ -16,7 +16,7 @@ from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import FetchedFile
 from ingestlab.core.settings import MB
 from ingestlab.engine.task.frames import wants_polars
-from ingestlab.interfaces import Reader, Store, pieces_of
+from ingestlab.interfaces import Format, Store, pieces_of
 from ingestlab.pipeline.pipeline import Pipeline
 
 MOST = 256 * MB  # of memory for all references of a process; the last one stays whatever its size
@@ -84,7 +84,7 @@ def furnish(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], sto
     return replace(pipeline, clean=informed, references={})
 
 
-def _read(reader: Reader, file: FetchedFile, name: str, store: Store) -> pa.Table:
+def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Table:
     """All records of a reference; one that cannot be read would make rows look as if it were missing."""
     wanted = f"a reference '{name}' that can be read ({file.name})"
     try:

@@ -18,7 +18,7 @@ from ingestlab.core.models import FetchedFile, Part, Partition, Piece, Value
 from ingestlab.engine.task.frames import Ints
 from ingestlab.engine.task.process import Job, process_with
 from ingestlab.engine.task.quality_gate import OPEN
-from ingestlab.interfaces import Reader, Records, Store
+from ingestlab.interfaces import Format, Records, Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
@@ -80,14 +80,14 @@ class Mended(Value):
 class OnlyWanted:
     """A reader that reads as another does, and keeps the records that are wanted."""
 
-    reader: Reader
+    reader: Format
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
-        """See :class:`ingestlab.pipeline.pipeline.Reader`."""
+        """See :class:`ingestlab.interfaces.Format`."""
         return self.reader.split(file, store, size)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """See :class:`ingestlab.pipeline.pipeline.Reader`.
+        """See :class:`ingestlab.interfaces.Format`.
 
         Raises:
             TerminalError: It finds another number of records than the first run did, so that a row's number

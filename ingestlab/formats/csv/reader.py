@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -103,6 +103,8 @@ class Csv:
         ['id', 'name']
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+    generic: ClassVar[str] = "delimiter=None, encoding=None"
     columns: Mapping[str, str | pa.DataType] | None = None
     delimiter: str | None = ","
     quote: str | None = '"'

@@ -7,7 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +90,8 @@ class JsonLines:
         DataType(int64)
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")  # one document says so itself
+    generic: ClassVar[str] = "encoding=None"
     columns: Mapping[str, str | pa.DataType] | None = None
     timestamp_format: str | None = None
     encoding: str | None = "utf-8"

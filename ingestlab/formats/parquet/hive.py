@@ -11,17 +11,17 @@ import pyarrow as pa
 from ingestlab.core.archive_uri import container, member_name
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
+from ingestlab.core.schemes import traits
 from ingestlab.formats.common.columns import convert, listed
 from ingestlab.interfaces import Records
 
 NULL = "__HIVE_DEFAULT_PARTITION__"  # stands for no value
-_QUOTED = ("file", "http", "https")  # schemes of which the path is quoted; keys of object stores are as they are
 
 
 def folder_values(uri: str) -> dict[str, str | None]:
     """The values that folders say, by column: of the source's path, and of a member's in its archive."""
-    scheme, _, path, *_ = urlsplit(container(uri))
-    path = unquote(path) if scheme in _QUOTED else path
+    name, _, path, *_ = urlsplit(container(uri))
+    path = unquote(path) if traits(name).quoted else path  # keys of object stores are as they are
     folders = [*path.split("/")[:-1], *(member_name(uri) or "").replace("\\", "/").split("/")[:-1]]
     pairs = (folder.partition("=") for folder in folders)
     return {unquote(name): None if value == NULL else unquote(value) for name, sign, value in pairs if name and sign}

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, TypeGuard
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +60,7 @@ class Parquet:
             for a great many.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
     columns: Mapping[str, str | pa.DataType] | None = None
     optional: Sequence[str] = ()
     extra_columns: Literal["fail", "drop"] = "fail"

@@ -11,9 +11,10 @@ from ingestlab.core import errors
 from ingestlab.core.access import shown
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import Progress
+from ingestlab.queue.results import uris_of
 from ingestlab.queue.rq.queueing import asked_to_stop, stopped
-from ingestlab.queue.rq.results import uris_of
 from ingestlab.queue.rq.serializer import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
+from ingestlab.queue.rq.view import RqJob
 
 DEATHS = 3  # so many workers may die at a job before the job is blamed
 SHOWN = 5  # files that its error names
@@ -86,7 +87,7 @@ def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
 
 def _story(job: IngestJob, deaths: int) -> errors.TerminalError:
     """What is known of a job that has ended its workers: where it was, and with which files."""
-    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(job)
+    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(RqJob(job))
     names = ", ".join(label(shown(uri)) for uri in uris[:SHOWN]) + (
         f" and {len(uris) - SHOWN:,} more" * (len(uris) > SHOWN)
     )

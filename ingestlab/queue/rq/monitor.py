@@ -6,19 +6,19 @@ import json
 import zlib
 from base64 import b64decode
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
 
 from ingestlab.core.errors import UndecodableJobError
-from ingestlab.queue.rq.listeners import Listener
+from ingestlab.core.jobs import Listener
+from ingestlab.queue.monitor import WORKERS, Job, Queue
+from ingestlab.queue.rq.listeners import read_listener
 from ingestlab.queue.rq.serializer import JobSerializer
+from ingestlab.queue.rq.view import error_in
 
-QUEUES = 24  # so many are shown
-WORKERS = 64
 AHEAD = 1000  # waiting jobs of a queue whose tenants are looked up
 LOOKUPS = 500  # tenants at a time
 KEPT = 50_000
@@ -26,55 +26,35 @@ JOB_FIELDS = ("status", "meta", "started_at", "ended_at", "origin", "description
 REGISTRIES = {"running": "wip", "retrying": "scheduled", "finished": "finished", "failed": "failed"}
 
 
-@dataclass(frozen=True)
-class Queue:
-    """A queue: how many jobs are in which state, and which ones are at work or have ended lately."""
+class RqMonitor:
+    """See :class:`ingestlab.queue.monitor.Monitor`."""
 
-    name: str
-    waiting: int
-    counts: Mapping[str, int]  # by state: running, retrying, finished, failed, canceled
-    ahead: tuple[str, ...]  # the first of those that wait
-    at_work: tuple[str, ...]
-    retrying: tuple[str, ...]
-    ended: Mapping[str, float]  # the last ones: what RQ sorts them by, which changes when a job ends again
-    tenants: Mapping[str, int] = field(default_factory=dict)  # waiting jobs, of those ahead
+    def __init__(self, client: redis.Redis) -> None:
+        self._client, self._tenants = client, Tenants()
 
+    def names(self) -> tuple[list[str], list[str]]:
+        """The names of all queues, and the keys of all workers."""
+        return read_names(self._client)
 
-@dataclass(frozen=True)
-class Job:
-    """What a job's hash says of it."""
+    def queues(self, names: Sequence[str], last: int) -> list[Queue]:
+        """The states of queues, with so many ended jobs each."""
+        return read_queues(self._client, names, last)
 
-    id: str
-    queue: str
-    status: str
-    began: float | None
-    ended: float | None
-    description: str
-    meta: Mapping[str, Any]
+    def jobs(self, ids: Iterable[str]) -> list[Job]:
+        """The jobs that are still there."""
+        return read_jobs(self._client, ids)
 
-    @property
-    def progress(self) -> Mapping[str, Any]:
-        """Where it is; empty if it has not begun."""
-        found = self.meta.get("progress")
-        return found if isinstance(found, dict) else {}
+    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """For each job, its return value, and the error that it has left."""
+        return [(value, error_in(words).to_dict()) for value, words in read_results(self._client, ids)]
 
-    @property
-    def files(self) -> int:
-        """How many files its request names."""
-        found = self.meta.get("files")
-        return found if isinstance(found, int) else 1
+    def workers(self, keys: Sequence[str]) -> list[Listener]:
+        """The workers that are registered."""
+        return read_workers(self._client, keys)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How much it has done, in the words of rates."""
-        return {"files": self.number("files_done")} | {
-            n: self.number(n) for n in ("rows", "rejected", "bytes", "failed")
-        }
-
-    def number(self, name: str) -> int:
-        """A number of its progress; 0 where it does not say, or says something else."""
-        found = self.progress.get(name)
-        return found if isinstance(found, int) else 0
+    def tenants(self, queues: Iterable[Queue]) -> dict[str, Counter[str]]:
+        """Waiting jobs by queue and tenant."""
+        return self._tenants.count(self._client, queues)
 
 
 def read_names(client: redis.Redis) -> tuple[list[str], list[str]]:
@@ -129,7 +109,7 @@ def read_workers(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
             pipe.hgetall(key)
         answers = pipe.execute()
     found = [
-        Listener.read(key.removeprefix("rq:worker:"), {_text(k): _text(v) for k, v in fields.items()})
+        read_listener(key.removeprefix("rq:worker:"), {_text(k): _text(v) for k, v in fields.items()})
         for key, fields in zip(keys, answers, strict=False)
         if fields and b"death" not in fields
     ]

@@ -136,12 +136,3 @@ def fetch_job(client: redis.Redis, job_id: str) -> Job | None:
         return Job.fetch(job_id, connection=client, serializer=JobSerializer)
     except NoSuchJobError:
         return None
-
-
-def job_result(job: Job) -> dict[str, Any] | None:
-    """The result of a job that has ended; of a failed one, what it left in its meta."""
-    if job.get_status(refresh=False) == JobStatus.FINISHED:
-        value = job.return_value(refresh=True)
-        return dict(value) if isinstance(value, dict) else None
-    kept = job.meta.get("result")
-    return dict(kept) if kept else None

@@ -31,10 +31,10 @@ from ingestlab.engine.ingest import Context, ingest
 from ingestlab.lake import layout
 from ingestlab.lake.ledger import Ledger, connect
 from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.results import completed, kept_of
 from ingestlab.queue.rq.job import IngestJob, bury
 from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.reporting import Reporter
-from ingestlab.queue.rq.results import completed, kept_of
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.stopping import STOPPER, TimeLimit, beat_or_die
 from ingestlab.queue.rq.takeover import RescuingWorker
@@ -210,7 +210,7 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
 
 def _record_failure(job: Job, request: Request, failure: IngestError, here: Context) -> None:
     """The record of a job that failed as a whole: the same error for all that it is about."""
-    known = kept_of(job) or IngestResult(run=request.run, job=job.id, outcomes=())
+    known = kept_of(job.meta) or IngestResult(run=request.run, job=job.id, outcomes=())
     result = completed(known, subjects(request), failure.to_dict())
     try:
         _record(job, request, result.to_dict(), here)
@@ -266,7 +266,7 @@ def _warm_up() -> None:
     try:
         import pandera.pandas  # noqa: F401, PLC0415
 
-        context().cluster.client()
+        context().cluster.connect()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 

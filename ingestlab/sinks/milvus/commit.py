@@ -24,8 +24,7 @@ import pyarrow.parquet as pq
 from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
-from ingestlab.executors.dask import Cluster
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.log import embedded, live_vectors
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.vector_rows import shortened
@@ -54,7 +53,7 @@ class Vectors:
 
     settings: Settings
     store: Store
-    cluster: Cluster
+    cluster: Executor
 
     def require(self) -> None:
         """Raises TerminalError if no vector store is named, or pymilvus is missing."""

@@ -15,20 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.queue.rq.listeners import Listener
-from ingestlab.queue.rq.monitor import (
-    QUEUES,
-    Job,
-    Queue,
-    Tenants,
-    read_jobs,
-    read_names,
-    read_queues,
-    read_results,
-    read_workers,
-)
-from ingestlab.queue.rq.rates import History, Rates
+from ingestlab.queue.broker import broker
+from ingestlab.queue.monitor import QUEUES, Job, Monitor, Queue
+from ingestlab.queue.rates import History, Rates
 from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
 
 log = logging.getLogger("ingestlab.stack.dashboard")
@@ -88,7 +79,8 @@ class Collector:
         self._snapshot = Snapshot()
         self._looked = 0.0
         self._client: redis.Redis | None = None
-        self._rates, self._endings, self._tenants = Rates(), Endings(), Tenants()
+        self._monitor: Monitor | None = None
+        self._rates, self._endings = Rates(), Endings()
         self._seen: dict[str, float] = {}  # ended jobs that were read, and what RQ sorted them by
         self._followed: set[str] = set()  # jobs that were at work last time
         self._last = BACKLOG
@@ -145,8 +137,8 @@ class Collector:
         self._forget()
         return replace(self._snapshot, error=error)
 
-    def _connect(self) -> redis.Redis:
-        if self._client is None:
+    def _connect(self) -> Monitor:
+        if self._monitor is None:
             settings = self._find()
             self._snapshot = replace(
                 self._snapshot,
@@ -155,22 +147,23 @@ class Collector:
                 samples=settings.samples or "",
             )
             self._client = _client(settings)
-        return self._client
+            self._monitor = broker(settings, self._client).monitor()
+        return self._monitor
 
     def _forget(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._monitor = self._client, None, None
         if client is not None:
             client.close()
 
     def _read(self, now: float) -> Snapshot:
-        client = self._connect()
-        names, worker_keys = read_names(client)
+        monitor = self._connect()
+        names, worker_keys = monitor.names()
         mine = self._snapshot.home_queue
         names = sorted(names, key=lambda name: name != mine)[:QUEUES]
-        queues = read_queues(client, names, self._last)
-        jobs = self._follow(client, queues, now)
-        self._explain(client)
-        tenants = self._tenants.count(client, queues)
+        queues = monitor.queues(names, self._last)
+        jobs = self._follow(monitor, queues, now)
+        self._explain(monitor)
+        tenants = monitor.tenants(queues)
         waiting, at_work = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
         self._rates.advance(now, waiting, at_work)
         return replace(
@@ -180,7 +173,7 @@ class Collector:
             tenants=tuple(dict.fromkeys((*self._snapshot.tenants, *(t for q in tenants.values() for t in sorted(q))))),
             queues=tuple(replace(q, tenants=dict(tenants[q.name])) for q in queues),
             jobs=tuple(jobs),
-            workers=tuple(read_workers(client, worker_keys)),
+            workers=tuple(monitor.workers(worker_keys)),
             history=self._rates.history(),
             rules=self._endings.rules(now),
             codes=self._endings.codes(now),
@@ -189,12 +182,12 @@ class Collector:
             assumptions=self._endings.assumptions(),
         )
 
-    def _follow(self, client: redis.Redis, queues: list[Queue], now: float) -> list[Job]:
+    def _follow(self, monitor: Monitor, queues: list[Queue], now: float) -> list[Job]:
         """Count what jobs have done since the last look. Give those that are at it."""
         current = {job for q in queues for job in (*q.at_work, *q.retrying)}
         ended = {job: score for q in queues for job, score in q.ended.items()}
         fresh = self._unread(ended)
-        jobs = read_jobs(client, sorted({*current, *self._followed, *fresh}))
+        jobs = monitor.jobs(sorted({*current, *self._followed, *fresh}))
         self._rates.advance(now)
         for job in jobs:
             over = job.id in ended
@@ -215,10 +208,10 @@ class Collector:
             del self._seen[next(iter(self._seen))]
         return fresh
 
-    def _explain(self, client: redis.Redis) -> None:
+    def _explain(self, monitor: Monitor) -> None:
         asked = self._endings.unexplained()[:RESULTS]
-        for job, (value, words) in zip(asked, read_results(client, asked), strict=True):
-            self._endings.explain(job, value, words)
+        for job, (value, error) in zip(asked, monitor.results(asked), strict=True):
+            self._endings.explain(job, value, error)
 
 
 @functools.cache

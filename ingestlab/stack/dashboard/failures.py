@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestlab.core.access import shown
-from ingestlab.core.errors import IngestError
-from ingestlab.queue.rq.monitor import Job
-from ingestlab.queue.rq.rates import SPAN
-from ingestlab.queue.rq.results import error_in
+from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.queue.monitor import Job
+from ingestlab.queue.rates import SPAN
 
 KEPT = 2000  # jobs
 OF_ONE = 5  # failures of one job that are listed
 SHOWN = 20
+_SILENT = TerminalError("Job failed", got="no word of its worker", fix="See the worker's log.", code="unforeseen")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Endings:
         self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
         result, error = job.meta.get("result"), job.meta.get("error")
         if job.status != "finished" and isinstance(result, dict):
-            self.explain(job.id, result, "")
+            self.explain(job.id, result, _SILENT.to_dict())
         elif job.status != "finished" and isinstance(error, dict):
             failures = (_failure(job, job.description, 0, error),)
             self._jobs[job.id] = replace(self._jobs[job.id], failures=failures, explained=True)
@@ -85,12 +85,12 @@ class Endings:
         """Jobs whose result must be read to know more, the newest first."""
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
-    def explain(self, job: str, result: Mapping[str, Any], words: str) -> None:
-        """Add a job's result, or the last line of its traceback."""
+    def explain(self, job: str, result: Mapping[str, Any], error: Mapping[str, Any]) -> None:
+        """Add a job's result, or the error that it has left."""
         ended = self._jobs[job]
         failures = tuple(_of_files(ended.job, result.get("outcomes", ())))
         if not failures and ended.job.status != "finished":
-            failures = (_failure(ended.job, ended.job.description, 0, error_in(words).to_dict()),)
+            failures = (_failure(ended.job, ended.job.description, 0, error),)
         self._jobs[job] = replace(ended, failures=failures, rules=result.get("rules") or {}, explained=True)
 
     def failures(self) -> tuple[Failure, ...]:

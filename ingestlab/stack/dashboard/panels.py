@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestlab.core.errors import IngestError
+from ingestlab.core.jobs import Listener
 from ingestlab.core.templates import macro
-from ingestlab.queue.rq.listeners import Listener
-from ingestlab.queue.rq.monitor import Job
+from ingestlab.queue.monitor import Job
 from ingestlab.stack.dashboard.collect import Snapshot
 
 RECENT = 5  # seconds over which a current rate is taken

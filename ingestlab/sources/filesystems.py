@@ -5,9 +5,9 @@ from __future__ import annotations
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -15,11 +15,14 @@ from fsspec.implementations.local import LocalFileSystem
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
+from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
 from ingestlab.core.validators import listing_version
-from ingestlab.sources.outcome import Unchanged
-from ingestlab.sources.raw_zone import BUFFER, LakeFaultError, Landing, Site
-from ingestlab.sources.retry import Pace, attempts, too_long
+from ingestlab.interfaces import RawFile, Unchanged
+from ingestlab.sources.blocking import BlockingSource
+from ingestlab.sources.listing import list_local, list_objects, magic
+from ingestlab.sources.raw_zone import BUFFER
+from ingestlab.sources.retry import Pace, too_long
 
 _BLOCK = 8 << 20  # bytes of one request to an object store
 _EXTRAS = {"gs": "gcs", "gcs": "gcs"}
@@ -48,99 +51,110 @@ def connect(scheme: str, settings: Settings) -> Any:
     return filesystem
 
 
-class FileSources:
-    """Copies files into the lake; each call blocks, so that many of them run in threads."""
+class FileSource(BlockingSource):
+    """Copy files into the lake; the access policy has let them pass."""
 
-    def __init__(self, site: Site, settings: Settings, moved: Callable[[int], None]) -> None:
-        self._site, self._settings, self._moved = site, settings, moved
+    schemes: ClassVar[Mapping[str, Scheme]] = {
+        "file": Scheme(local=True, quoted=True),
+        **dict.fromkeys(("s3", "gs", "gcs", "memory"), Scheme()),
+    }
 
-    def get(self, filesystem: Any, source: Source, known: SourceRecord | None) -> FetchedFile | Unchanged:
-        """Copies one file, in several attempts if need be; the guard has let it pass.
+    def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:
+        """List a folder, or name one file; an object is looked at only where its name could be a pattern."""
+        scheme = guard.scheme_of(uri)
+        if scheme == "file":
+            return list_local(uri, glob=glob)
+        if not magic(uri):
+            return [Source(uri=uri)]
+        filesystem = connect(scheme, settings)
+        try:
+            return list_objects(filesystem, uri, glob=glob)
+        except IngestError:
+            raise
+        except Exception as error:
+            raise in_our_words(error, uri) from error
 
-        Raises:
-            TerminalError: The source is refused, or refuses.
-            TransientError: The source could not be had in the attempts and the time that the settings give.
-            LakeFaultError: The lake cannot be written.
-        """
-        for attempt in attempts(self._settings):
-            announced = source if attempt.num == 1 else Source(uri=source.uri)  # a listing may be outdated by now
-            with attempt, Landing(self._site, source.uri) as landing:
-                try:
-                    return self._once(filesystem, announced, known, landing)
-                except (IngestError, LakeFaultError):
-                    raise
-                except Exception as error:  # each filesystem has its own kinds of errors
-                    raise in_our_words(error, source.uri) from error
-        raise AssertionError("stamina gives up by raising")
+    def client(self, scheme: str, settings: Settings) -> Any:
+        """Connect to the filesystem of a scheme."""
+        return connect(scheme, settings)
 
-    def _once(
-        self, filesystem: Any, source: Source, known: SourceRecord | None, landing: Landing
+    def translate(self, error: Exception, uri: str) -> IngestError:
+        """Translate an error of any filesystem."""
+        return in_our_words(error, uri)
+
+    def copy(
+        self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings
     ) -> FetchedFile | Unchanged:
-        path = self._path(filesystem, source.uri)
+        """Copy one file; raises TransientError where it changes meanwhile."""
+        path = _path(client, source.uri, settings)
         seen = Seen(source.size or 0, source.version)
-        big = seen.size > BUFFER and _unwraps(filesystem)
-        if source.size is None or source.version is None or _local(filesystem) or big:
-            seen = _look(filesystem, path, source.uri)
+        big = seen.size > BUFFER and _unwraps(client)
+        if source.size is None or source.version is None or _local(client) or big:
+            seen = _look(client, path, source.uri)
         if seen.version and known and known.version == seen.version:
             return Unchanged(source.uri, seen.version)
         landing.expect(seen.size)
         if seen.wrapped:
-            self._copy_unwrapped(filesystem, path, landing)
+            _copy_unwrapped(client, path, landing)
         else:
-            self._copy(filesystem, path, seen.size, landing)
-        self._compare(filesystem, path, seen, landing)
+            _copy(client, path, seen.size, landing, settings)
+        _compare(client, path, seen, landing)
         return landing.settle(seen.version, known)
 
-    def _path(self, filesystem: Any, uri: str) -> str:
-        if _local(filesystem):
-            return str(guard.local_path(uri, self._settings))
-        return str(filesystem._strip_protocol(uri))  # noqa: SLF001 - fsspec has no public name for it
 
-    def _copy(self, filesystem: Any, path: str, size: int, landing: Landing) -> None:
-        if size <= BUFFER and not _local(filesystem):  # one request in all
-            self._take(filesystem.cat_file(path), landing)
-            return
-        pace, until = Pace(self._settings, landing.uri), time.monotonic() + self._settings.fetch_timeout
-        with filesystem.open(path, "rb", block_size=_BLOCK) as file:
+def _path(filesystem: Any, uri: str, settings: Settings) -> str:
+    if _local(filesystem):
+        return str(guard.local_path(uri, settings))
+    return str(filesystem._strip_protocol(uri))  # noqa: SLF001 - fsspec has no public name for it
+
+
+def _copy(filesystem: Any, path: str, size: int, landing: RawFile, settings: Settings) -> None:
+    if size <= BUFFER and not _local(filesystem):  # one request in all
+        _take(filesystem.cat_file(path), landing)
+        return
+    pace, until = Pace(settings, landing.uri), time.monotonic() + settings.fetch_timeout
+    with filesystem.open(path, "rb", block_size=_BLOCK) as file:
+        asked = time.monotonic()
+        while chunk := file.read(BUFFER):
+            now = time.monotonic()
+            pace.add(now - asked, len(chunk))
+            if now > until:
+                raise too_long(landing.uri, settings.fetch_timeout, landing.size)
+            _take(chunk, landing)
             asked = time.monotonic()
+
+
+def _copy_unwrapped(filesystem: Any, path: str, landing: RawFile) -> None:
+    """Copy an object that its server unpacks on the way: there are no ranges of it, and its size is not its own."""
+    with tempfile.TemporaryDirectory(dir=landing.scratch) as folder:
+        filesystem.get_file(path, f"{folder}/whole")
+        with Path(folder, "whole").open("rb") as file:
             while chunk := file.read(BUFFER):
-                now = time.monotonic()
-                pace.add(now - asked, len(chunk))
-                if now > until:
-                    raise too_long(landing.uri, self._settings.fetch_timeout, landing.size)
-                self._take(chunk, landing)
-                asked = time.monotonic()
+                _take(chunk, landing)
 
-    def _copy_unwrapped(self, filesystem: Any, path: str, landing: Landing) -> None:
-        """An object that its server unpacks on the way: there are no ranges of it, and its size is not its own."""
-        with tempfile.TemporaryDirectory(dir=self._site.scratch) as folder:
-            filesystem.get_file(path, f"{folder}/whole")
-            with Path(folder, "whole").open("rb") as file:
-                while chunk := file.read(BUFFER):
-                    self._take(chunk, landing)
 
-    def _take(self, chunk: bytes, landing: Landing) -> None:
-        self._moved(len(chunk))
-        if landing.feed(chunk):
-            landing.spill()
+def _take(chunk: bytes, landing: RawFile) -> None:
+    if landing.feed(chunk):
+        landing.spill()
 
-    def _compare(self, filesystem: Any, path: str, seen: Seen, landing: Landing) -> None:
-        """Sees whether the file was being written while it was read."""
-        same = landing.size == seen.size
-        if _local(filesystem):
-            same = same and _look(filesystem, path, landing.uri) == seen
-        elif not same and _unwraps(filesystem):
-            filesystem.invalidate_cache()
-            now = _look(filesystem, path, landing.uri)
-            same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
-        if not same:
-            raise TransientError(
-                f"{landing.uri} is a file that changed while it was read",
-                expected=f"{seen.size:,} bytes",
-                got=f"{landing.size:,} bytes",
-                fix="Announce a file when it is finished, and submit this one again.",
-                code="source_changed",
-            )
+
+def _compare(filesystem: Any, path: str, seen: Seen, landing: RawFile) -> None:
+    """See whether the file was being written while it was read."""
+    same = landing.size == seen.size
+    if _local(filesystem):
+        same = same and _look(filesystem, path, landing.uri) == seen
+    elif not same and _unwraps(filesystem):
+        filesystem.invalidate_cache()
+        now = _look(filesystem, path, landing.uri)
+        same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
+    if not same:
+        raise TransientError(
+            f"{landing.uri} is a file that changed while it was read",
+            expected=f"{seen.size:,} bytes",
+            got=f"{landing.size:,} bytes",
+            fix="Announce a file when it is finished, and submit this one again.",
+            code="source_changed",
+        )
 
 
 class Seen(NamedTuple):

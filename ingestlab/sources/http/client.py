@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -16,55 +17,53 @@ from yarl import URL
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
-from ingestlab.sources import http_errors as answers
-from ingestlab.sources.download import AnotherVersionError, Download
-from ingestlab.sources.outcome import Unchanged
-from ingestlab.sources.raw_zone import Landing, Site
+from ingestlab.interfaces import Fetch, RawFile, Unchanged
+from ingestlab.sources.http import errors as answers
+from ingestlab.sources.http.download import AnotherVersionError, Download
+from ingestlab.sources.http.urls import exact, resolved
 from ingestlab.sources.retry import Pace, attempts, too_long
-from ingestlab.sources.urls import exact, resolved
 
 REDIRECTS = 5
-_WEB = ("http", "https")
 _MOVED = (301, 302, 303, 307, 308)
 _BUFFER = 1 << 17  # bytes; a connection reads ahead twice as many and, at the end, one read of asyncio's, 256 kB
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "ingestlab"}
 
 
-class HttpSources:
-    """Downloads over one pool of connections; use as an async context manager.
+@asynccontextmanager
+async def opened(landing: Callable[[str], RawFile], settings: Settings, *, pages: bool) -> AsyncIterator[Fetch]:
+    """Open a pool of connections that files are downloaded over.
 
     Args:
-        site: Where the files go.
+        landing: Gives the place in the raw zone for the bytes of a source, by its URI.
         settings: Limits and addresses.
-        moved: Called with the size of each chunk that arrives.
         pages: Whether web pages are what is wanted.
     """
+    timeout = aiohttp.ClientTimeout(
+        total=None,
+        connect=settings.connect_timeout,
+        sock_connect=settings.connect_timeout,
+        sock_read=settings.read_timeout,
+    )
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=settings.connections, resolver=_GuardedResolver(settings)),
+        timeout=timeout,
+        headers=_HEADERS,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_BUFFER,
+    ) as session:
+        yield _Client(session, landing, settings, pages=pages).get
 
-    def __init__(self, site: Site, settings: Settings, moved: Callable[[int], None], *, pages: bool) -> None:
-        self._site, self._settings, self._moved, self._pages = site, settings, moved, pages
 
-    async def __aenter__(self) -> Self:
-        settings = self._settings
-        timeout = aiohttp.ClientTimeout(
-            total=None,
-            connect=settings.connect_timeout,
-            sock_connect=settings.connect_timeout,
-            sock_read=settings.read_timeout,
-        )
-        connector = aiohttp.TCPConnector(limit=settings.connections, resolver=_GuardedResolver(settings))
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            headers=_HEADERS,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=_BUFFER,
-        )
-        return self
+class _Client:
+    """Downloads over one pool of connections."""
 
-    async def __aexit__(self, *_error: object) -> None:
-        await self._session.close()
+    def __init__(
+        self, session: aiohttp.ClientSession, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+    ) -> None:
+        self._session, self._landing, self._settings, self._pages = session, landing, settings, pages
 
     async def get(self, source: Source, known: SourceRecord | None) -> FetchedFile | Unchanged:
         """Downloads one file, in several attempts if need be.
@@ -75,7 +74,7 @@ class HttpSources:
             LakeFaultError: The lake cannot be written.
         """
         limit = self._settings.fetch_timeout
-        with Landing(self._site, source.uri) as landing:
+        with self._landing(source.uri) as landing:
             download = Download(source, known, landing, pages=self._pages)
             try:
                 async with asyncio.timeout(limit):
@@ -144,7 +143,6 @@ class HttpSources:
             if not chunk:
                 return
             pace.add(time.monotonic() - asked, len(chunk))
-            self._moved(len(chunk))
             if landing.feed(chunk):
                 await asyncio.to_thread(landing.spill)
 
@@ -161,7 +159,7 @@ class HttpSources:
             try:
                 at = resolved(at, target) if target else ""
                 download.asked.append(at)
-                if guard.scheme_of(at) in _WEB:
+                if traits(guard.scheme_of(at)).host:
                     exact(at)  # raises for what is no URL
                 url = self._allowed(at)
             except (TerminalError, ValueError) as error:
@@ -170,7 +168,7 @@ class HttpSources:
         raise TerminalError(problem, fix="Use the address it leads to.", code="http_error")
 
     def _allowed(self, uri: str) -> URL:
-        if guard.check(uri, self._settings) not in _WEB:
+        if not traits(guard.check(uri, self._settings)).host:
             got = guard.shown(uri, self._settings.secret_parameters)
             problem = f"Not an http or https URL with a host: {got}"
             raise TerminalError(problem, fix="Use the address of the file.", code="uri_invalid")

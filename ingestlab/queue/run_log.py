@@ -1,4 +1,4 @@
-"""What has happened to a job, as lines for people: from what RQ and the worker have noted on it."""
+"""What has happened to a job, as lines for people: from what broker and worker have noted on it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import get_args
 
-from rq.job import Job, JobStatus
-
 from ingestlab.core.archive_uri import label
 from ingestlab.core.models import IngestResult, Outcome, Progress, Status
+from ingestlab.interfaces import Job
 
 
 def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
     """The lines of one job, oldest first.
 
     Args:
-        job: As RQ has it; None if it has been forgotten.
+        job: As the broker has it; None if it has been forgotten.
         result: How it ended; None if it has not.
     """
     if job is not None:
-        yield f"{_clock(job.enqueued_at)}  queued      {job.description or job.id}"
-        if job.started_at:
-            yield f"{_clock(job.started_at)}  begun       by worker {(job.worker_name or 'unknown')[:12]}"
+        yield f"{_clock(job.queued)}  queued      {job.description}"
+        if job.began:
+            yield f"{_clock(job.began)}  begun       by worker {(job.worker or 'unknown')[:12]}"
         if result is None:
             yield from _so_far(job)
     if result is None:
@@ -31,8 +30,8 @@ def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
         f"{n:,} {status}" for status in get_args(Status) if (n := sum(o.status == status for o in result.outcomes))
     )
     took = f" in {sum(result.seconds.values()):.1f} s" if result.seconds else ""
-    state = job.get_status(refresh=False) if job is not None else JobStatus.FINISHED
-    yield f"{_clock(job.ended_at if job is not None else None)}  {state.value:<10}  {counts}{took}"
+    state = job.status if job is not None else "finished"
+    yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
     if job is not None and (job.meta.get("error") or {}).get("code") == "unforeseen":
         yield from _traceback(job)
@@ -51,9 +50,8 @@ def _so_far(job: Job) -> Iterator[str]:
 
 def _traceback(job: Job) -> Iterator[str]:
     """The way to an error that nobody has foreseen, as the worker's log has it."""
-    latest = job.latest_result()
-    text = (latest.exc_string if latest else None) or ""
-    yield from (f"{_clock(None)}  {line}" for line in text.partition("\nThe above exception")[0].strip().splitlines())
+    text = job.traceback().partition("\nThe above exception")[0]
+    yield from (f"{_clock(None)}  {line}" for line in text.strip().splitlines())
 
 
 def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -63,7 +61,7 @@ def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 def _clock(moment: datetime | None) -> str:
-    """A time of day in this machine's zone; RQ's times are UTC, though they may not say so."""
+    """A time of day in this machine's zone; brokers' times are UTC, though they may not say so."""
     if moment is None:
         return " " * 8
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%H:%M:%S")

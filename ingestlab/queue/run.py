@@ -11,16 +11,16 @@ from itertools import islice
 from typing import Any
 
 import redis
-from rq.job import Job, JobStatus
-from rq.results import Result
 
 from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
+from ingestlab.core.jobs import ENDED
 from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.interfaces import Job
 from ingestlab.lake.ledger import connect
-from ingestlab.queue.rq.queueing import ENDED, ask_to_stop, enqueue, fetch_jobs, job_result, open_queue
-from ingestlab.queue.rq.results import (
+from ingestlab.queue.broker import broker
+from ingestlab.queue.results import (
     JobRef,
     RunRecord,
     RunResult,
@@ -33,7 +33,7 @@ from ingestlab.queue.rq.results import (
     share_of,
     unknown_result,
 )
-from ingestlab.queue.rq.run_log import chronicle
+from ingestlab.queue.run_log import chronicle
 
 KEEP = 30 * 86400  # seconds that Redis remembers a run at most; the lake's records stay
 _AT_ONCE = 10  # runs that are looked at when one comes in beyond the number that is kept
@@ -53,6 +53,7 @@ class Run:
 
     def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
         self.record, self.settings, self.client = record, settings, client
+        self._queue = broker(settings, client)
         self._forgotten: dict[str, IngestResult] = {}  # results of jobs that only the lake knows
 
     @property
@@ -87,8 +88,7 @@ class Run:
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
             data: Any = self.client.get(key)
-            jobs = [Job.key_for(job.id) for job in RunRecord.model_validate_json(data).jobs] if data else []
-            if not jobs or not self.client.exists(*jobs):
+            if not data or not self._queue.any_known([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self.client.delete(key)
                 self.client.zrem(_RUNS, run)
 
@@ -148,7 +148,7 @@ class Run:
                     state = self.progress().state
                     problem = f"Run {self.id} did not end within {timeout} s"
                     raise TransientError(problem, got=state, fix="It goes on.", code="run_not_ended")
-                look = self._wait_for_results(pending, seen, min(left, 0.2 if watch else 1.0)) or pending
+                look = self._queue.wait(pending, seen, min(left, 0.2 if watch else 1.0)) or pending
         if watch:
             watch(self.progress())
         return self.result()
@@ -174,11 +174,8 @@ class Run:
         does not answer ends when that is replaced.
         """
         with reaching(self.settings):
-            jobs = [job for _, job in self._jobs() if job]
-            waiting = [job for job in jobs if job.get_status(refresh=False) in _WAITING]
-            for job in waiting:
-                job.cancel()
-            return len(waiting) + sum(ask_to_stop(job) for job in jobs if job not in waiting)
+            jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
+            return sum(self._queue.cancel(job) for job in sorted(jobs, key=lambda job: job.status == "running"))
 
     def retry(self) -> int:
         """Queues the jobs that failed, or that left some files behind, once more; gives their number.
@@ -192,21 +189,19 @@ class Run:
 
     def _again(self, ref: JobRef, job: Job | None) -> bool:
         """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
-        if job is not None and job.get_status(refresh=False) == JobStatus.FAILED:
-            job.meta.pop("deaths", None)
-            job.save_meta()
-            job.requeue()
+        if job is not None and job.status == "failed":
+            self._queue.again(job)
             return True
-        asked = job.args[0] if job is not None else (job_record(ref, self.settings) or {}).get("request")
+        asked = job.request() if job is not None else (job_record(ref, self.settings) or {}).get("request")
         if asked:
-            enqueue(self.client, open_queue(self.client, self.record.queue), decode(asked), self.settings)
+            self._queue.publish(self.record.queue, decode(asked))
             self._forgotten.pop(ref.id, None)
         return bool(asked)
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
         """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
         refs = self.record.jobs if refs is None else refs
-        jobs = fetch_jobs(self.client, [ref.id for ref in refs])
+        jobs = self._queue.jobs([ref.id for ref in refs])
         for ref in refs:
             job = jobs.get(ref.id)
             yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
@@ -216,18 +211,17 @@ class Run:
             result = self._job_result(ref, job)
             return progress_of(result)
         known = Progress.from_dict(job.meta.get("progress", {"files": job.meta.get("files", 0)}))
-        status = job.get_status(refresh=False)
-        if status == JobStatus.FINISHED and (data := job_result(job)):
+        if job.status == "finished" and (data := job.result()):
             return progress_of(IngestResult.from_dict(data))
-        if status in ENDED:
+        if job.status in ENDED:
             return known.model_copy(update={"state": "failed"})
-        if status == JobStatus.SCHEDULED:
+        if job.status == "retrying":
             return known.model_copy(update={"state": "retrying"})
-        return known if status == JobStatus.STARTED else known.model_copy(update={"state": "queued"})
+        return known if job.status == "running" else known.model_copy(update={"state": "queued"})
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
-            data = job_result(job)
+            data = job.result()
             return IngestResult.from_dict(data) if data else failed_result(ref, job)
         if ref.id not in self._forgotten:
             record = job_record(ref, self.settings)
@@ -240,15 +234,6 @@ class Run:
         """`pending` less those of the jobs in `look` that have ended: to read them all each time takes long."""
         ended = {ref.id for ref, job in self._jobs([pending[name] for name in look]) if _ended(job)}
         return {name: ref for name, ref in pending.items() if name not in ended}
-
-    def _wait_for_results(self, pending: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
-        """Sleeps on the result streams of the pending jobs, and gives the jobs that have a new result."""
-        names = {Result.get_key(job): job for job in pending}
-        streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
-        answer: Any = self.client.xread(streams, block=max(1, int(seconds * 1000)))
-        news = {names[key.decode()]: entries[-1][0].decode() for key, entries in answer or []}
-        seen.update(news)
-        return list(news)
 
     def _add_up(self, results: list[IngestResult]) -> RunResult:
         outcomes = tuple(o for r in results for o in r.outcomes)
@@ -267,9 +252,6 @@ class Run:
             tables=tuple(sorted({t for r in results for t in r.tables})),
             seconds=dict(seconds),
         )
-
-
-_WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
 
 
 def find_run(run: str, settings: Settings | None = None) -> Run:
@@ -320,4 +302,4 @@ def _names(answer: Any) -> list[str]:
 
 
 def _ended(job: Job | None) -> bool:
-    return job is None or job.get_status(refresh=False) in ENDED
+    return job is None or job.status in ENDED

@@ -9,10 +9,9 @@ import aiohttp
 
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.validators import conditions, header_version, strong_etag
-from ingestlab.sources.answered import check_page, facts_of, page_name
-from ingestlab.sources.codings import codings, decoded
-from ingestlab.sources.outcome import Unchanged
-from ingestlab.sources.raw_zone import Landing
+from ingestlab.interfaces import RawFile, Unchanged
+from ingestlab.sources.http.answered import check_page, facts_of, page_name
+from ingestlab.sources.http.codings import codings, decoded
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -31,7 +30,7 @@ class Download:
         pages: Whether it may be a web page.
     """
 
-    def __init__(self, source: Source, known: SourceRecord | None, landing: Landing, *, pages: bool) -> None:
+    def __init__(self, source: Source, known: SourceRecord | None, landing: RawFile, *, pages: bool) -> None:
         self.uri, self.known, self.landing = source.uri, known, landing
         self.asked = [source.address]  # all addresses on the way, with their secrets
         self.conditional = known is not None
@@ -87,7 +86,7 @@ class Download:
         if not self._codings or not self.landing.size:
             return self._keep(self.landing)
         self.distrust()  # if this fails, what came is of no use
-        with Landing(self.landing.site, self.uri) as plain, self.landing.reread() as stream:
+        with self.landing.another() as plain, self.landing.reread() as stream:
             for chunk in decoded(stream, self._codings, self.uri):
                 if plain.feed(chunk):
                     plain.spill()
@@ -98,7 +97,7 @@ class Download:
         """Whether `settle` is short enough for an event loop."""
         return self.landing.quick and not self._codings
 
-    def _keep(self, landing: Landing) -> FetchedFile | Unchanged:
+    def _keep(self, landing: RawFile) -> FetchedFile | Unchanged:
         if not self._pages:
             check_page(landing.head, self._facts, self.uri)
         return landing.settle(self._version, self.known, self._facts)

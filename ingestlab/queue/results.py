@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from rq.exceptions import DeserializationError
-from rq.job import Job, JobStatus
-
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
+from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.messages import NotebookRequest, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
+from ingestlab.interfaces import Job
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
@@ -86,7 +83,7 @@ class RunResult(Value):
             "tables": ", ".join(self.tables),
             **{f"its {name}": where for name, where in self.kept.items()},
         }
-        return render("queue/rq/templates/result.html", facts=facts)
+        return render("queue/templates/result.html", facts=facts)
 
 
 def overall(states: list[Progress]) -> State:
@@ -124,13 +121,13 @@ def progress_of(result: IngestResult) -> Progress:
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
-    error = job.meta.get("error") or error_of(job).to_dict()
-    return completed(kept_of(job) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+    error = job.meta.get("error") or job.error().to_dict()
+    return completed(kept_of(job.meta) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
 
-def kept_of(job: Job) -> IngestResult | None:
-    """How some files of a job had ended, before it failed as a whole."""
-    kept = job.meta.get("kept")
+def kept_of(meta: Mapping[str, Any]) -> IngestResult | None:
+    """How some files of a job had ended, before it failed as a whole: from its meta."""
+    kept = meta.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
 
@@ -160,27 +157,9 @@ def unknown_result(ref: JobRef) -> IngestResult:
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
-        return subjects(decode(job.args[0]))
-    except (UndecodableJobError, DeserializationError, IndexError):
+        return subjects(decode(job.request()))
+    except UndecodableJobError:
         return ("?",)
-
-
-def error_of(job: Job) -> IngestError:
-    """Why a job ended without a word of its own: from what RQ has kept of it."""
-    status = job.get_status(refresh=False)
-    if status in (JobStatus.CANCELED, JobStatus.STOPPED):
-        return TerminalError(f"Job was {status.value}", fix="Submit it again.", code="job_stopped")
-    latest = job.latest_result()
-    return error_in((latest.exc_string if latest else None) or "")
-
-
-def error_in(traceback: str) -> IngestError:
-    """Return what a traceback that RQ kept says; it may be empty."""
-    if REFUSAL in traceback:
-        fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
-        return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
-    lines = traceback.strip().splitlines() or ["no word of its worker"]
-    return TerminalError("Job failed", got=lines[-1], fix="See the worker's log; retry the run.", code="unforeseen")
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:

@@ -14,9 +14,9 @@ from ingestlab.core.models import NAME, IngestRequest
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.ledger import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
-from ingestlab.queue.rq.queueing import enqueue, fetch_jobs, open_queue
-from ingestlab.queue.rq.results import JobRef, RunRecord
-from ingestlab.queue.rq.run import Run, reaching
+from ingestlab.queue.broker import broker
+from ingestlab.queue.results import JobRef, RunRecord
+from ingestlab.queue.run import Run, reaching
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 
@@ -83,9 +83,9 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
         check_queue(request, record.queue, settings)
     with reaching(settings):
         client = connect(settings.redis)
-        rq_queue = open_queue(client, record.queue)
-        answers = [enqueue(client, rq_queue, request, settings) for request in requests]
-        joined = fetch_jobs(client, [job for job, new in answers if not new])
+        queue = broker(settings, client)
+        answers = [queue.publish(record.queue, request) for request in requests]
+        joined = queue.jobs([job for job, new in answers if not new])
         owners = {job.id: str(job.meta.get("run", record.id)) for job in joined.values()}
         jobs = tuple(JobRef(id=job, run=owners.get(job, record.id)) for job, _ in answers)
         others = {ref.run for ref in jobs}

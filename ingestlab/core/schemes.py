@@ -1,0 +1,59 @@
+"""What the URIs of each scheme are like, as the source that serves the scheme declares it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.plugins import load, plugins
+
+log = logging.getLogger("ingestlab.core.schemes")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What has to be known of URIs to check, show and name them.
+
+    Attributes:
+        host: They name a host, which is checked; ``?`` and ``#`` end their path, and their parameters may be secret.
+        local: They name files of the machine that reads them, which are checked.
+        quoted: Their path is percent-encoded.
+        known: Some source serves them.
+    """
+
+    host: bool = False
+    local: bool = False
+    quoted: bool = False
+    known: bool = True
+
+
+_UNKNOWN = Scheme(known=False)
+
+
+def traits(name: str) -> Scheme:
+    """Look up what URIs of a scheme are like; the name is in lower case."""
+    _source, found = served().get(name, (None, _UNKNOWN))
+    return found
+
+
+def source(name: str) -> Any:
+    """Look up the source that serves a scheme; None if there is none that names it."""
+    return served().get(name, (None, _UNKNOWN))[0]
+
+
+@cache
+def served() -> Mapping[str, tuple[Any, Scheme]]:
+    """Each scheme with its source; where two name the same, the one of another package serves it."""
+    served: dict[str, tuple[Any, Scheme]] = {}
+    for name in plugins("sources"):
+        try:
+            found = load("sources", name)()
+        except TerminalError as error:  # one that is broken must not take the others along
+            log.warning("%s", error)
+        else:
+            served |= {word: (found, like) for word, like in found.schemes.items()}
+    return served

@@ -1,0 +1,86 @@
+"""RQ as a queue: jobs, registries and workers in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+from rq.job import Job
+from rq.results import Result
+
+from ingestlab.core.jobs import Listener, QueueState
+from ingestlab.core.messages import Request
+from ingestlab.core.settings import Settings
+from ingestlab.queue.monitor import Monitor
+from ingestlab.queue.rq.listeners import is_needed, listeners, queue_names, queue_state
+from ingestlab.queue.rq.monitor import RqMonitor
+from ingestlab.queue.rq.queueing import ask_to_stop, enqueue, fetch_jobs, open_queue
+from ingestlab.queue.rq.view import RqJob
+
+
+class RqQueue:
+    """See :class:`ingestlab.interfaces.Queue`."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._settings, self._client = settings, client
+
+    def publish(self, queue: str, request: Request) -> tuple[str, bool]:
+        """Put a request on a queue, unless the same is queued or running."""
+        return enqueue(self._client, open_queue(self._client, queue), request, self._settings)
+
+    def jobs(self, ids: Sequence[str]) -> dict[str, RqJob]:
+        """Look up the jobs that Redis still has."""
+        return {name: RqJob(job) for name, job in fetch_jobs(self._client, list(ids)).items()}
+
+    def any_known(self, ids: Sequence[str]) -> bool:
+        """Whether Redis still has one of some jobs."""
+        return bool(ids and self._client.exists(*map(Job.key_for, ids)))
+
+    def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
+        """Sleep on the result streams of jobs, and give those that have a new result."""
+        names = {Result.get_key(job): job for job in ids}
+        streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
+        answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
+        news = {names[key.decode()]: entries[-1][0].decode() for key, entries in answer or []}
+        seen.update(news)
+        return list(news)
+
+    def cancel(self, job: RqJob) -> bool:
+        """Take a job from the queue, or ask its worker to stop it."""
+        if job.status in ("queued", "retrying"):
+            job.rq.cancel()
+            return True
+        return ask_to_stop(job.rq)
+
+    def again(self, job: RqJob) -> None:
+        """Queue a failed job once more, with its count of dead workers at zero."""
+        job.rq.meta.pop("deaths", None)
+        job.rq.save_meta()
+        job.rq.requeue()
+
+    def names(self) -> set[str]:
+        """Name all queues."""
+        return queue_names(self._client)
+
+    def state(self, queue: str) -> QueueState:
+        """Count what waits and runs on a queue, and who listens."""
+        return queue_state(self._client, queue)
+
+    def is_needed(self, queue: str) -> bool:
+        """Whether a worker would find something to do, now or later."""
+        return is_needed(self._client, queue)
+
+    def listeners(self, queue: str) -> list[Listener]:
+        """List the workers that listen on a queue."""
+        return listeners(self._client, queue)
+
+    def monitor(self) -> Monitor:
+        """Open what the dashboard reads."""
+        return RqMonitor(self._client)
+
+    def consume(self, queues: Sequence[str]) -> int:
+        """Work on queues until it is told to stop; gives the exit code of the process."""
+        from ingestlab.queue.rq.worker import main  # noqa: PLC0415 - pulls in the engine, which producers do not need
+
+        return main(list(queues), self._settings)

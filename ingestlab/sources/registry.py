@@ -1,0 +1,13 @@
+"""Which source serves a scheme."""
+
+from __future__ import annotations
+
+from ingestlab.core import schemes
+from ingestlab.core.plugins import load
+from ingestlab.interfaces import Source
+
+
+def source_of(scheme: str) -> Source:
+    """Find the source that serves a scheme; one that nobody names may be a filesystem that fsspec knows."""
+    source: Source = schemes.source(scheme) or load("sources", "filesystems")()
+    return source

@@ -1,0 +1,1 @@
+"""Plug-ins for ingestlab, one file each."""
