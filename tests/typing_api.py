@@ -26,7 +26,7 @@ from ingestlab import (
     submit,
     submit_notebook,
 )
-from ingestlab.analytics.search_result import Hits
+from ingestlab.analytics.search_result import SearchResult
 
 if TYPE_CHECKING:
     from ingestlab import Nonsense  # type: ignore[attr-defined]  # noqa: F401
@@ -107,7 +107,7 @@ def explore() -> None:
     assert_type(lab.aggregate("bts_alarms", "by_station_hour"), pd.DataFrame)
     assert_type(lab.profile("bts_alarms").frame(), pd.DataFrame)
     assert_type(lab.runs(limit=5), pd.DataFrame)
-    assert_type(lab.search("documents", "words", limit=5, filter={"year": [2020, 2021]}), Hits)
+    assert_type(lab.search("documents", "words", limit=5, filter={"year": [2020, 2021]}), SearchResult)
     assert_type(lab.check("bts_alarms", "file.csv").rules, dict[str, int])
 
 

@@ -35,8 +35,8 @@ _TRIES = 3
 _KEYS = "ingestlab.keys"  # in the schema of an aggregate
 
 
-class Summaries:
-    """The aggregates of one table.
+class AggregateReader:
+    """Reader of one table's aggregates.
 
     The declaration that counts is that of the pipeline file as it is now. Parts that were published before it
     was written, or changed, have no states of it: they are computed from the rows while reading, so that the
@@ -50,12 +50,12 @@ class Summaries:
         self._home = layout.table(tenant, table) + "/"
 
     def names(self) -> list[str]:
-        """The table's aggregates."""
+        """List the table's aggregates."""
         history = manifests(self._store, *self._where)
         return sorted({*self._in_pipelines(history, []), *_by_aggregate(history, self._home)})
 
     def read(self, name: str) -> pa.Table:
-        """An aggregate of all rows that are published now: keys and measures, one row for each group.
+        """Read an aggregate of all rows that are published now.
 
         Raises:
             TerminalError: There is no such aggregate, or it cannot be computed of earlier parts.
@@ -74,7 +74,7 @@ class Summaries:
         )
 
     def write(self, name: str, to: str | None = None) -> str:
-        """Writes an aggregate as one plain Parquet file, which appears when it is whole.
+        """Write an aggregate as one plain Parquet file. It appears when it is whole.
 
         Args:
             name: The aggregate.
@@ -96,7 +96,7 @@ class Summaries:
         return _write_local(Path(to.partition("://")[2] or to).expanduser().absolute(), buffer.getbuffer())
 
     def _named(self, name: str, history: Sequence[Manifest]) -> Aggregate:
-        """The declaration: the pipeline's, or else that of the last states."""
+        """Find the declaration: the pipeline's, or else that of the last partials."""
         broken: list[TerminalError] = []
         declared = self._in_pipelines(history, broken)
         if name in declared:
@@ -119,7 +119,7 @@ class Summaries:
         )
 
     def _in_pipelines(self, history: Sequence[Manifest], broken: list[TerminalError]) -> dict[str, Aggregate]:
-        """What the pipelines that made the table declare, the last one first; why others do not load is told."""
+        """Collect what the table's pipelines declare, the last one first. Those that do not load go to `broken`."""
         found: dict[str, Aggregate] = {}
         sources = Catalog.read(self._settings).sources
         for name in dict.fromkeys(m.pipeline for m in reversed(history)):
@@ -156,12 +156,12 @@ class Summaries:
 
 
 def keys_of(found: pa.Table) -> list[str]:
-    """The columns of an aggregate that are keys; the others are measures."""
+    """List an aggregate's key columns; the others are measures."""
     return list(json.loads((found.schema.metadata or {}).get(_KEYS.encode(), b"[]")))
 
 
 def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part]]:
-    """The states by the name of their aggregate, oldest first."""
+    """Group partial aggregates by name, oldest first."""
     found: dict[str, list[Part]] = {}
     start = layout.states(home.rstrip("/"), "")
     for state in live_states(history):
@@ -170,7 +170,7 @@ def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part
 
 
 def _typed(states: pa.Table, aggregate: Aggregate, kinds: dict[str, pa.DataType]) -> pa.Table:
-    """States with the keys that are folders in their types."""
+    """Convert keys that are folders to their types."""
     for i, key in enumerate(aggregate.keys):
         if key.column in kinds and not key.unit:
             states = states.set_column(i, key.name, states[key.name].cast(kinds[key.column]))

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from ingestlab.analytics.aggregate_reader import Summaries, keys_of
-from ingestlab.analytics.profile_reader import portray
+from ingestlab.analytics.aggregate_reader import AggregateReader, keys_of
+from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
 from ingestlab.analytics.table_schema import exactly, schema_of
 from ingestlab.core.access import check_tenant
@@ -43,7 +43,7 @@ _TRIES = 3  # to read the parts of a table before a commit replaces one of them
 
 
 class Table:
-    """The published rows of one table, as of the moment it was opened.
+    """Published rows of one table, as of the moment it was opened.
 
     Columns that only some parts have are null elsewhere; where the parts' types differ they are widened, and
     those that have nothing in common, or a value that the wider type has no room for, become text. Partition
@@ -63,7 +63,7 @@ class Table:
 
     @cached_property
     def manifests(self) -> list[Manifest]:
-        """The commits that made the table, oldest first, as far back as the log goes."""
+        """Return the commits that made the table, oldest first."""
         return TransactionLog(self._store, self.tenant, _base(self.name)).history()
 
     @cached_property
@@ -72,32 +72,32 @@ class Table:
 
     @cached_property
     def _files(self) -> pa.Table:
-        """The live files of the table, as :attr:`Snapshot.files` has them."""
+        """Return the live files of the table, as :attr:`Snapshot.files` has them."""
         files = self._snapshot.files
         return files.filter(pc.starts_with(files["key"], self.folder + "/"))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The Parquet files of the table."""
+        """Return the Parquet files of the table."""
         return parts_of(self._files)
 
     @property
     def rows(self) -> int:
-        """How many rows the table has."""
+        """Count the rows of the table."""
         return pc.sum(self._files["rows"]).as_py() or 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of its Parquet files."""
+        """Return the bytes of its Parquet files."""
         return pc.sum(self._files["size"]).as_py() or 0
 
     @property
     def path(self) -> str:
-        """The folder, as other tools take it."""
+        """Return the folder, as other tools take it."""
         return self._store.full(self.folder)
 
     def dataset(self) -> ds.Dataset:
-        """The table as a pyarrow dataset; without any part it has the columns that ingestlab adds to all tables."""
+        """Open the table as a pyarrow dataset. Without parts it has the columns that ingestlab adds to all."""
         return self._dataset
 
     @cached_property
@@ -109,7 +109,7 @@ class Table:
 
     @cached_property
     def _columns(self) -> pa.Schema:
-        """The columns as readers see them, those of folders last."""
+        """Return the columns as readers see them, those of folders last."""
         if _base(self.name) != self.name:
             names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
             return names.inspect(promote_options="permissive")
@@ -126,7 +126,7 @@ class Table:
         )
 
     def arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
-        """The rows as an Arrow table; `columns` and `where` are pushed down to the files.
+        """Read the rows as an Arrow table. `columns` and `where` are pushed down to the files.
 
         Where a commit has replaced parts since the table was opened, its rows are those of now.
         """
@@ -139,17 +139,17 @@ class Table:
         return self.dataset().to_table(columns=names, filter=where)
 
     def _reopen(self) -> None:
-        """Forgets what was looked up."""
+        """Forget what was looked up."""
         for name in ("manifests", "parts", "_snapshot", "_files", "_columns", "_dataset"):
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
-        """The rows as a pandas frame on Arrow memory."""
+        """Read the rows as a pandas frame on Arrow memory."""
         frame: pd.DataFrame = self.arrow(columns, where).to_pandas(types_mapper=pd.ArrowDtype)
         return frame
 
     def dask(self) -> dd.DataFrame:
-        """The rows as a Dask frame, one partition for each part."""
+        """Open the rows as a Dask frame, one partition for each part."""
         import dask.dataframe as dd  # noqa: PLC0415 - slow to import
 
         schema = self.dataset().schema
@@ -163,13 +163,13 @@ class Table:
         return frame
 
     def polars(self) -> pl.DataFrame:
-        """The rows as a Polars frame."""
+        """Read the rows as a Polars frame."""
         import polars as pl  # noqa: PLC0415 - optional
 
         return pl.DataFrame(self.arrow())
 
     def duckdb(self) -> duckdb.DuckDBPyRelation:
-        """The table as a DuckDB relation, read when it is asked."""
+        """Open the table as a DuckDB relation, read when it is asked."""
         import duckdb  # noqa: PLC0415 - optional
 
         return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
@@ -188,11 +188,11 @@ class Lake:
         self._settings = settings
 
     def tables(self) -> list[Table]:
-        """The tables with something committed, by name."""
+        """List the tables with something committed, by name."""
         return [Table(self._store, tenant, name) for tenant, name in tables_of(self._store) if tenant == self.tenant]
 
     def table(self, name: str) -> Table:
-        """One table; raises TerminalError with the tables there are."""
+        """Open one table; raises TerminalError with the tables there are."""
         table = Table(self._store, self.tenant, name)
         if not re.fullmatch(NAME, name) or not TransactionLog(self._store, self.tenant, _base(name)).exists():
             names = [t.name for t in self.tables()]
@@ -208,7 +208,7 @@ class Lake:
         return table
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
-        """The rows of a table that were kept aside: one for each, with its reason and its raw text."""
+        """Read the rows of a table that were kept aside. Each has its reason and its raw text."""
         self.table(name)
         where = None
         for column, value in (("run", run), ("rule", rule)):
@@ -218,7 +218,7 @@ class Lake:
         return Table(self._store, self.tenant, layout.rejects(name)).pandas(where=where)
 
     def profile(self, table: str, run: str | None = None) -> TableProfile:
-        """What a table's columns look like, and how the rows of its last run, or of `run`, differ from those before.
+        """Describe a table's columns, and compare a run with earlier ones.
 
         Raises:
             TerminalError: There is no such table, or the run published nothing into it.
@@ -231,44 +231,44 @@ class Lake:
                 fix="lab.rejects() shows what was kept aside.",
                 code="table_unknown",
             )
-        return portray(self._store, self.tenant, table, run)
+        return read_profile(self._store, self.tenant, table, run)
 
     def aggregates(self, table: str) -> list[str]:
-        """The names of a table's aggregates; raises TerminalError if it has none."""
-        names = self._summaries(table).names()
+        """List a table's aggregates; raises TerminalError if it has none."""
+        names = self._aggregate_reader(table).names()
         if not names:
             fix = "Declare one in the pipeline: Pipeline(aggregates={…})."
             raise TerminalError(f"There is no aggregate of table {table}", fix=fix, code="table_unknown")
         return names
 
     def aggregate(self, table: str, name: str) -> pd.DataFrame:
-        """An aggregate of all rows that are published now: keys and measures, one row for each group.
+        """Read an aggregate of all rows that are published now: one row for each group.
 
         Raises:
             TerminalError: There is no such table or aggregate.
         """
-        found = self._summaries(table).read(name)
+        found = self._aggregate_reader(table).read(name)
         frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
         frame.attrs["keys"] = keys_of(found)
         return frame
 
     def materialize(self, table: str, name: str, to: str | None = None) -> str:
-        """Writes an aggregate as one plain Parquet file for other tools, and says where.
+        """Write an aggregate as one plain Parquet file for other tools. Returns its place.
 
         Args:
             table: The table.
             name: Its aggregate.
             to: A file or URL; without it, ``aggregates/<tenant>/<table>/<name>.parquet`` in the lake.
         """
-        return self._summaries(table).write(name, to)
+        return self._aggregate_reader(table).write(name, to)
 
-    def _summaries(self, table: str) -> Summaries:
+    def _aggregate_reader(self, table: str) -> AggregateReader:
         self.table(table)
-        return Summaries(self._store, self._settings, self.tenant, table)
+        return AggregateReader(self._store, self._settings, self.tenant, table)
 
 
 def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
-    """A store as pyarrow sees it: its filesystem, and the lake's root in it."""
+    """Return a store's filesystem for pyarrow, and the lake's root in it."""
     if isinstance(store, ObjectStore):
         return pafs.PyFileSystem(pafs.FSSpecHandler(store.fs)), store.root
     assert isinstance(store, LocalStore)
@@ -276,12 +276,12 @@ def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
 
 
 def _base(name: str) -> str:
-    """The table that a table of rejects or vectors belongs to."""
+    """Name the table that a table of rejects or vectors belongs to."""
     return name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
 
 
 def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schema) -> ds.FileSystemDatasetFactory:
-    """What makes a dataset of parts, whose folders name the columns that a schema says."""
+    """Prepare a dataset of parts. Its schema's metadata says which columns folders name."""
     filesystem, root = _arrow_filesystem(store)
     names = (schema.metadata or {}).get(_FOLDERS, b"").decode().split(",")
     folders = ds.HivePartitioning(pa.schema([schema.field(name) for name in names if name]))
@@ -291,7 +291,7 @@ def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schem
 
 
 def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:
-    """One part as a frame: runs on Dask workers."""
+    """Read one part as a frame, on Dask workers."""
     factory = _factory(store, folder, [target], schema)
     frame: pd.DataFrame = factory.finish(schema).to_table().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -17,8 +17,8 @@ from ingestlab.lake.log import TransactionLog, live_parts, manifests
 _TRIES = 3
 
 
-def portray(store: Store, tenant: str, table: str, run: str | None = None) -> TableProfile:
-    """The profile of a table, and how one of its runs differs from those before it.
+def read_profile(store: Store, tenant: str, table: str, run: str | None = None) -> TableProfile:
+    """Read a table's profile, and compare a run with earlier ones.
 
     Args:
         store: The lake.
@@ -35,7 +35,7 @@ def portray(store: Store, tenant: str, table: str, run: str | None = None) -> Ta
         history = manifests(store, tenant, table)
         try:
             past = TransactionLog(store, tenant, table).history()
-            return _portray(store, layout.table(tenant, table), history, run, past)
+            return _read_profile(store, layout.table(tenant, table), history, run, past)
         except FileNotFoundError as error:  # a commit has replaced a part since its manifest was read
             if known == (now := {m.batch for m in manifests(store, tenant, table)}):
                 raise TerminalError.wrap(
@@ -48,7 +48,7 @@ def portray(store: Store, tenant: str, table: str, run: str | None = None) -> Ta
     raise TransientError(f"Table {table} kept changing while it was being read", fix="Try again.", code="lake_busy")
 
 
-def _portray(
+def _read_profile(
     store: Store, home: str, history: Sequence[Manifest], run: str | None, past: Sequence[Manifest]
 ) -> TableProfile:
     live = [part for part in live_parts(history) if part.target.startswith(f"{home}/")]
@@ -69,7 +69,7 @@ def _portray(
 
 
 def _runs(history: Sequence[Manifest], read: Mapping[str, Profile], run: str | None) -> tuple[RunProfile, ...]:
-    """What each run has published, in the order of their last commits, up to the given one."""
+    """Merge what each run has published, up to the given run. The order is that of their last commits."""
     made: dict[str, list[Profile]] = {}
     ended: dict[str, str] = {}
     for manifest in history:
@@ -91,7 +91,7 @@ def _runs(history: Sequence[Manifest], read: Mapping[str, Profile], run: str | N
 
 
 def _published(manifest: Manifest, read: Mapping[str, Profile]) -> list[Profile]:
-    """The profiles of the rows that a commit brought in; of one without profiles, as far as its parts were read."""
+    """List the profiles of a commit's rows. Without profiles they come from its parts, as far as these were read."""
     if manifest.kind == "compact":
         return []
     if manifest.profile:

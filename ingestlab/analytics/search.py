@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ingestlab.analytics.embedders.registry import Embedder, Vectors, embed_all, has_vector, made_by
 from ingestlab.analytics.embedders.registry import load as load_model
-from ingestlab.analytics.search_result import Gallery, Hits
+from ingestlab.analytics.search_result import Gallery, SearchResult
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
@@ -42,8 +42,8 @@ def search(
     limit: int = 10,
     only: Filter | None = None,
     tenant: str | None = None,
-) -> Hits:
-    """The rows of a collection that are nearest to a question, or to each of several.
+) -> SearchResult:
+    """Find the rows of a collection nearest to one or several questions.
 
     Args:
         collection: Its name.
@@ -88,13 +88,13 @@ def search(
         found += store.search(collection, vectors[start : start + step], limit, where, only)
     frame = _frame(found, made, embedder.kind, many=many)
     if embedder.kind == "text":
-        return Hits.of(frame, None)
+        return SearchResult.of(frame, None)
     tables = tuple(sorted({str(values["table"]) for hits in found for _, _, values in hits}))
-    return Hits.of(frame, Gallery(open_store(settings.lake_url, settings.storage_options), tenant, tables))
+    return SearchResult.of(frame, Gallery(open_store(settings.lake_url, settings.storage_options), tenant, tables))
 
 
 def _model_of(made: Collection, settings: Settings) -> Embedder:
-    """The model that made a collection: as a pipeline declares it, else by its name.
+    """Load a collection's model, as a pipeline declares it or by name.
 
     Raises:
         TerminalError: It cannot be had here, or is not what it was.
@@ -124,7 +124,7 @@ def _model_of(made: Collection, settings: Settings) -> Embedder:
 
 
 def _candidates(made: Collection, settings: Settings, broken: list[TerminalError]) -> Iterator[tuple[Model, Kind]]:
-    """What may be the model of a collection, the likeliest first; of other schemes than its own none is loaded."""
+    """Yield likely models of a collection, the likeliest first. None of another scheme is loaded."""
     scheme = made.fingerprint.model.partition("?")[0].partition(":")[0]
     for embedding in _declared(settings, broken):
         named = embedding.model if isinstance(embedding.model, str) else None
@@ -140,7 +140,7 @@ def _candidates(made: Collection, settings: Settings, broken: list[TerminalError
 
 
 def _declared(settings: Settings, broken: list[TerminalError]) -> Iterator[Embedding]:
-    """What the pipelines embed; those that do not load are told only if nothing else is found."""
+    """Yield the pipelines' embeddings. Those that do not load go to `broken`."""
     for source in Catalog.read(settings).sources.values():
         try:
             embedding = load(source).embedding
@@ -152,7 +152,7 @@ def _declared(settings: Settings, broken: list[TerminalError]) -> Iterator[Embed
 
 
 def _vectors(queries: list[Any], made: Collection, embedder: Embedder) -> Vectors:
-    """The vectors of questions, of shape (n, dim)."""
+    """Embed questions as vectors of shape (n, dim)."""
     values = [_value(query, embedder.kind, made.name) for query in queries]
     vectors = embed_all(embedder, values, normalise=made.fingerprint.normalised)
     if not (known := has_vector(vectors)).all():
@@ -169,7 +169,7 @@ def _vectors(queries: list[Any], made: Collection, embedder: Embedder) -> Vector
 
 
 def _value(query: Any, kind: Kind, name: str) -> str | bytes:
-    """A question as its model takes it."""
+    """Convert a question to its model's input."""
     if kind == "text":
         if isinstance(query, str):
             return query
@@ -204,7 +204,7 @@ def _value(query: Any, kind: Kind, name: str) -> str | bytes:
 
 
 def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:
-    """Hits as a frame on Arrow memory."""
+    """Build a frame of hits on Arrow memory."""
     rows = [(number, score, values) for number, hits in enumerate(found) for _, score, values in hits]
     columns: dict[str, pa.Array] = {"query": pa.array([n for n, _, _ in rows], pa.int64())} if many else {}
     columns["score"] = pa.array([score for _, score, _ in rows], pa.float64())
@@ -218,5 +218,5 @@ def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many
 
 
 def _shown(name: str) -> str:
-    """What a payload column is called among hits."""
+    """Name a payload column among hits."""
     return f"{name}_" if name in TAKEN else name

@@ -25,7 +25,7 @@ _CELL = "white-space:nowrap;max-width:30em;overflow:hidden;text-overflow:ellipsi
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of the files that a tenant's tables were made of, as the raw zone has them.
+    """Pictures of a tenant's source files, as the raw zone has them.
 
     Args:
         store: The lake.
@@ -38,7 +38,7 @@ class Gallery:
     tables: tuple[str, ...]
 
     def picture(self, uri: str) -> str:
-        """A thumbnail of a file as HTML; empty where there is none to be had."""
+        """Render a file's thumbnail as HTML; empty where there is none."""
         found = self._files.get(uri)
         if found is None or found.size > MOST_BYTES:
             return ""
@@ -55,24 +55,24 @@ class Gallery:
 
     @cached_property
     def _files(self) -> dict[str, SourceRecord]:
-        """What the lake knows of each source, the latest of each."""
+        """Map each source to its latest record in the lake."""
         history = [m for table in self.tables for m in manifests(self.store, self.tenant, table)]
         return {source.uri: source for manifest in history for source in manifest.sources}
 
 
-class Hits(pd.DataFrame):
-    """The rows that a search found, best first: a DataFrame like any other, but for the pictures in a notebook."""
+class SearchResult(pd.DataFrame):
+    """Rows that a search found, best first: a DataFrame with pictures in a notebook."""
 
     _metadata: ClassVar[list[str]] = ["_gallery"]
     _gallery: Gallery | None = None
 
     @property
-    def _constructor(self) -> type[Hits]:
-        return Hits
+    def _constructor(self) -> type[SearchResult]:
+        return SearchResult
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, gallery: Gallery | None) -> Hits:
-        """A frame as hits; with a gallery its column `source` is shown as pictures too."""
+    def of(cls, frame: pd.DataFrame, gallery: Gallery | None) -> SearchResult:
+        """Wrap a frame of hits. With a gallery, its column `source` is shown as pictures too."""
         hits = cls(frame)
         object.__setattr__(hits, "_gallery", gallery)  # pandas would take it for a column
         return hits

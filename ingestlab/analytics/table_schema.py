@@ -41,7 +41,7 @@ Types = Mapping[str, Collection[str]]  # of columns in some parts, mostly one, a
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of some parts.
+    """Columns of some parts.
 
     Attributes:
         types: Those that each column has, as text, in the order of their first appearance.
@@ -53,46 +53,46 @@ class Schema:
 
     @property
     def wanted(self) -> dict[str, str]:
-        """One type for each column, for new parts; a column of which only nulls are known has none."""
+        """Return one type for each column of new parts. Columns of nulls alone have none."""
         found = {name: common_type(map(parse_type, kinds)) for name, kinds in self.types.items()}
         return {name: type_text(kind) for name, kind in found.items() if not pa.types.is_null(kind)}
 
     @property
     def folder_columns(self) -> tuple[str, ...]:
-        """The columns that some folder names."""
+        """Return the columns that some folder names."""
         return tuple(dict.fromkeys(name for names in self.folders for name in names))
 
     def reading(self) -> dict[str, pa.DataType]:
-        """The types in which readers show the columns, those of folders last."""
+        """Return the types that readers see, those of folders last."""
         inside, last = self.types.keys() - {*self.folder_columns}, self.folder_columns
         names = [*(name for name in self.types if name in inside), *last]
         return {n: reading_type(map(parse_type, self.types.get(n, ("string",))), folder=n in last) for n in names}
 
     def joined(self, other: Schema) -> Schema:
-        """The columns of both."""
+        """Merge the columns of two schemas."""
         folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
         return Schema(joined_types(self.types, other.types), folders)
 
     def to_json(self) -> str:
-        """As text, for Redis."""
+        """Write the schema as text, for Redis."""
         return json.dumps({"types": self.types, "folders": self.folders})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Schema:
-        """The schema that :meth:`to_json` has written."""
+        """Restore from :meth:`to_json`."""
         data = json.loads(text)
         return cls({n: tuple(k) for n, k in data["types"].items()}, tuple(map(tuple, data["folders"])))
 
 
 def folders_of(target: str, home: str) -> tuple[str, ...]:
-    """The columns that the folders of a part name; `home` is the folder of its table."""
+    """Name the columns of a part's folders; `home` is its table's folder."""
     return tuple(step.partition("=")[0] for step in target.removeprefix(f"{home}/").split("/")[:-1])
 
 
 def schema_of(
     store: Store, where: tuple[str, str], history: Sequence[Manifest], without: Collection[str] = ()
 ) -> Schema:
-    """The columns of the parts of a table that live.
+    """Collect the columns of a table's live parts.
 
     Args:
         store: The lake.
@@ -110,21 +110,21 @@ def schema_of(
 
 
 def of_manifest(manifest: Manifest) -> Schema:
-    """The columns of the parts that a commit publishes."""
+    """Return the columns of the parts that a commit publishes."""
     home = layout.table(manifest.tenant, manifest.table)
     folders = dict.fromkeys(folders_of(part.target, home) for part in manifest.parts)
     return Schema({name: tuple(kinds) for name, kinds in manifest.types.items()}, tuple(folders))
 
 
 def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The types that rows of some parts may have; none if one of their manifests does not know."""
+    """Collect the types of rows in some parts. Empty if one of their manifests does not know."""
     wanted = set(targets)
     owners = [m for m in history if any(part.target in wanted for part in m.parts)]
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
 
 
 def read_types(store: Store, parts: Sequence[Part]) -> list[dict[str, tuple[str, ...]]]:
-    """The types of the columns that parts hold, by their footers."""
+    """Read the column types of parts from their footers."""
 
     def one(part: Part) -> dict[str, tuple[str, ...]]:
         schema = pq.read_schema(pa.PythonFile(Ranged(part.target, store)))
@@ -135,7 +135,7 @@ def read_types(store: Store, parts: Sequence[Part]) -> list[dict[str, tuple[str,
 
 
 def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa.DataType]:
-    """The types in which readers show the columns, without a value changing: text where one would.
+    """Choose types for readers without changing a value: text where one would change.
 
     Args:
         schema: Of the parts.
@@ -159,12 +159,12 @@ def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa
 
 
 def _certain(found: Iterable[str], wide: pa.DataType) -> bool:
-    """Whether every value of some types is one of a wider one."""
+    """Tell whether a wider type holds every value of some types."""
     return pa.types.is_string(wide) or all(holds(wide, parse_type(kind)) for kind in found)
 
 
 def _fits(file: pq.ParquetFile, name: str, kind: pa.DataType) -> bool:
-    """Whether the values of a part are of a type, as far as the least and the greatest tell."""
+    """Tell by minimum and maximum whether a part's values fit a type."""
     own = file.schema_arrow.field(name).type
     if holds(kind, own):
         return True
@@ -186,7 +186,7 @@ def _fits(file: pq.ParquetFile, name: str, kind: pa.DataType) -> bool:
 
 
 def _of_folders(parts: Sequence[Part], home: str, history: Sequence[Manifest]) -> Iterator[dict[str, tuple[str, ...]]]:
-    """The types of columns of folders, for parts whose manifest has none: whole numbers where all are, or text."""
+    """Infer types of folder columns, for parts without types in their manifest."""
     texts: dict[str, set[str]] = {}
     for part in parts:
         for step in part.target.removeprefix(f"{home}/").split("/")[:-1]:

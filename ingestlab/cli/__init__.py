@@ -21,5 +21,5 @@ for module in (stack, servers, lab, jobs, lake, search, profile, propose, aggreg
 
 
 def main() -> None:
-    """The console script `ingestlab`."""
+    """Run the console script `ingestlab`."""
     app()

@@ -12,7 +12,7 @@ from ingestlab.core.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     app.command()(materialize)
 
 
@@ -34,7 +34,7 @@ def materialize(
 
 
 def _place(to: str | None, name: str, *, several: bool) -> str | None:
-    """The file for an aggregate; `to` may be its folder."""
+    """Return the file for an aggregate; `to` may be its folder."""
     if to is None or not (several or to.endswith("/") or Path(to).is_dir()):
         return to
     return f"{to.rstrip('/')}/{name}.parquet"

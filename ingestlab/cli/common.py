@@ -22,10 +22,10 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Commands(TyperGroup):
-    """Commands whose IngestErrors end as three readable lines and exit code 1, without a traceback."""
+    """Commands that print an IngestError as three lines, with exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command that was asked for."""
+        """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
         except IngestError as error:
@@ -34,7 +34,7 @@ class Commands(TyperGroup):
 
 
 def many(count: int, noun: str) -> str:
-    """A number of things: ``1 file``, ``1,000 files``."""
+    """Count things: ``1 file``, ``1,000 files``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

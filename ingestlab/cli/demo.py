@@ -27,14 +27,14 @@ FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and th
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command of this module."""
+    """Add the command of this module."""
     app.command()(demo)
 
 
 def demo(
     home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
 ) -> None:
-    """Start a stack, ingest 24 alarm files and a year of flights over HTTP, show what came out, stop the stack."""
+    """Ingest alarm files and a year of flights on a temporary stack. Shows what came out."""
     from ingestlab.pipeline.catalog import Catalog  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue import submit as submit_uris  # noqa: PLC0415
 
@@ -54,7 +54,7 @@ def demo(
 
 
 def sample_uris(folder: str, settings: Settings) -> list[str]:
-    """The sample files of one kind, as the embedded file server serves them."""
+    """List sample files of one kind, as the file server serves them."""
     from ingestlab.stack.samples import ensure_samples  # noqa: PLC0415 - likewise
 
     if not settings.samples:

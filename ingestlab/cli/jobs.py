@@ -27,7 +27,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ing
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     for command in (submit, produce, show, watch, runs, failed, cancel, retry):
         app.command()(command)
 
@@ -67,7 +67,7 @@ def show(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Show where a run is or how it ended, with the error of every file that failed."""
+    """Show where a run is or how it ended. Every failed file is listed with its error."""
     found = _find(run, home)
     progress = found.progress()
     if wait or progress.state in ("finished", "failed"):
@@ -83,7 +83,7 @@ def show(
 
 
 def watch(run: RunId, as_json: Json = False, home: Home = None) -> None:
-    """Watch a run to its end; exit code 1 if a file fails."""
+    """Watch a run to its end. The exit code is 1 if a file fails."""
     follow(_find(run, home), as_json=as_json)
 
 
@@ -93,7 +93,7 @@ def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Js
 
 
 def failed(as_json: Json = False, home: Home = None) -> None:
-    """List the runs with jobs or files that failed; `ingestlab show` tells why, `ingestlab retry` tries again."""
+    """List the runs with jobs or files that failed. `ingestlab show` tells why, `ingestlab retry` tries again."""
     _list(_failed(home), "Nothing has failed.", as_json=as_json)
 
 
@@ -118,7 +118,7 @@ def _list(found: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> Non
 
 
 def cancel(run: RunId, home: Home = None) -> None:
-    """Stop a run: its jobs are taken from the queue, and one that is being done ends; what it has committed stays."""
+    """Stop a run. Its jobs are taken from the queue, and a running one ends; what it has committed stays."""
     out.print(f"Cancelled {many(_find(run, home).cancel(), 'job')}.")
 
 
@@ -157,7 +157,7 @@ def _find(run: str, home: Path | None) -> Run:
 
 
 def announce(run: Run, what: str, *, wait: bool, as_json: bool) -> None:
-    """Prints that a run has been queued, or watches it to its end."""
+    """Print that a run is queued, or watch it to its end."""
     if wait:
         follow(run, as_json=as_json)
     elif as_json:
@@ -168,7 +168,7 @@ def announce(run: Run, what: str, *, wait: bool, as_json: bool) -> None:
 
 
 def follow(run: Run, *, as_json: bool, files: bool = False) -> None:
-    """Watches a run to its end, and prints how it ended."""
+    """Watch a run to its end, and print how it ended."""
     if as_json:
         result = run.wait()
         out.print_json(result.model_dump_json())

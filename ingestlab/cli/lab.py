@@ -21,7 +21,7 @@ NOTEBOOK = Path("notebooks/00_start_here.ipynb")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command of this module."""
+    """Add the command of this module."""
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lab)
 
 

@@ -18,7 +18,7 @@ from ingestlab.core.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     for command in (pipelines, check, tables, reconcile):
         app.command()(command)
 
@@ -52,7 +52,7 @@ def check(
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,
 ) -> None:
-    """Try a pipeline on a sample of a file, here and now: clean rows and rejects side by side."""
+    """Try a pipeline on a sample of a file. Clean rows and rejects are shown side by side."""
     if file is None:
         show_proposal(pipeline, rows, home)
         return
@@ -90,7 +90,7 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 
 
 def reconcile(home: Home = None, as_json: Json = False) -> None:
-    """Compare the whole lake with its manifests and mend what crashes have left; exit code 1 if parts are missing."""
+    """Compare the lake with its manifests, and repair what crashes left. The exit code is 1 if parts are missing."""
     from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
     from ingestlab.maintenance.reconcile import reconcile as mend  # noqa: PLC0415
 

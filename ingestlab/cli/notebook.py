@@ -17,10 +17,10 @@ from ingestlab.core.settings import load_settings
 
 
 class _Pairs(TyperCommand):
-    """A command whose option ``-p`` takes two words, a name and a value, as papermill's does; or ``name=value``."""
+    """Command whose option ``-p`` takes a name and a value, as papermill's. Or ``name=value``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Makes one word of each pair, since typer's lists have one word for each option."""
+        """Join the words of each pair for typer's one-word options."""
         words, rest = [], iter(args)
         for word in rest:
             words.append(word)
@@ -31,7 +31,7 @@ class _Pairs(TyperCommand):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command of this module."""
+    """Add the command of this module."""
     app.command(cls=_Pairs)(notebook)
 
 
@@ -47,7 +47,7 @@ def notebook(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Run a notebook with parameters, and keep it with its outputs beside the run that it makes."""
+    """Run a notebook with parameters. It is kept with its outputs beside the run that it makes."""
     from ingestlab.notebook.runner import execute, submit_notebook  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     if wait and not enqueue:

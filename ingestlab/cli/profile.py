@@ -23,7 +23,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command of this module."""
+    """Add the command of this module."""
     app.command()(profile)
 
 
@@ -34,7 +34,7 @@ def profile(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Show the columns of a table: nulls, ranges, commonest values, and how the last run differs from those before."""
+    """Show a table's columns and their drift: nulls, ranges, commonest values, and how the last run differs."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     seen = Lake(load_settings(home=home), tenant).profile(table, run)
@@ -48,7 +48,7 @@ def profile(
 
 
 def spark(values: list[float | None]) -> str:
-    """Numbers as a line of blocks: ``▁▃█``; a gap where there is none."""
+    """Draw numbers as a line of blocks: ``▁▃█``; a gap where there is none."""
     known = [v for v in values if v is not None]
     if len(known) < 2:
         return ""
@@ -59,7 +59,7 @@ def spark(values: list[float | None]) -> str:
 
 
 def bar(part: float, width: int = 6) -> str:
-    """A share from 0 to 1 as a bar of blocks; what is more than nothing is seen."""
+    """Draw a share from 0 to 1 as blocks. More than nothing is seen."""
     eighths = min(8 * width, max(1 if part > 0 else 0, round(part * 8 * width)))
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).ljust(width)[:width]
 
@@ -76,7 +76,7 @@ def _headline(seen: TableProfile) -> Text:
 
 
 def _columns(seen: TableProfile) -> Table:
-    """One line a column; a narrow terminal gets fewer facts."""
+    """Build one line a column; a narrow terminal gets fewer facts."""
     wide = out.width >= _WIDE
     table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("column", no_wrap=True, overflow="ellipsis", max_width=24, min_width=12)
@@ -118,7 +118,7 @@ def _cells(seen: TableProfile, name: str, state: dict[str, Any], *, wide: bool) 
 
 
 def _plain(seen: TableProfile) -> dict[str, Any]:
-    """The profile as plain data: no NaN or infinity, which JSON lacks."""
+    """Convert the profile to plain data: no NaN or infinity, which JSON lacks."""
     frame = seen.frame().astype(object)
     columns = frame.where(frame.notna(), None).to_dict("records")
     columns = [{k: str(v) if v in (float("inf"), float("-inf")) else v for k, v in c.items()} for c in columns]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     app.command()(new)
 
 
@@ -29,7 +29,7 @@ def new(
     force: Annotated[bool, typer.Option("--force", help="Replace a pipeline of that name.")] = False,
     home: Home = None,
 ) -> None:
-    """Write a pipeline for files of one kind, from a look at one of them."""
+    """Write a pipeline for files of one kind, from one sample file."""
     from ingestlab.engine.scaffold.propose import propose, write  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     settings = load_settings(home=home)
@@ -41,7 +41,7 @@ def new(
 
 
 def show_proposal(file: str, rows: int, home: Path | None) -> None:
-    """Proposes a pipeline for a file, and shows it with what it makes of the file."""
+    """Propose a pipeline for a file, and show its effect on it."""
     from ingestlab.engine.scaffold.propose import propose  # noqa: PLC0415 - likewise
 
     settings = load_settings(home=home)

@@ -18,7 +18,7 @@ _OURS = ("score", "text", "source", "row", "chunk")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     app.command()(search)
 
 
@@ -34,7 +34,7 @@ def search(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Find the rows of a collection that are nearest to a text or an image."""
+    """Find the rows of a collection nearest to a text or image."""
     if (text is None) == (image is None):
         got = "neither" if text is None else "both"
         raise TerminalError(
@@ -58,7 +58,7 @@ def search(
 
 
 def _lines(hit: dict[Hashable, Any]) -> Text:
-    """A hit as it is shown: score, payload and place, and the beginning of its text below."""
+    """Show a hit: score, payload and place, and the beginning of its text below."""
     payload = "  ".join(f"{name} {_short(value)}" for name, value in hit.items() if name not in _OURS)
     place = f"{label(hit['source'])} row {hit['row']}"
     shown = Text.assemble((f"{hit['score']:.3f}", "bold"), f"  {payload}  ", (place, "dim"))
@@ -66,6 +66,6 @@ def _lines(hit: dict[Hashable, Any]) -> Text:
 
 
 def _short(value: Any, most: int = 60) -> str:
-    """A value in one line."""
+    """Write a value in one line."""
     text = "" if value is None else " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -19,7 +19,7 @@ _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     app.command(context_settings=_PASSED_ON)(scheduler)
     app.command("dask-worker", context_settings=_PASSED_ON)(dask_worker)
     app.command()(init)
@@ -48,7 +48,7 @@ def dask_worker(context: typer.Context) -> None:
 def init(
     samples: Annotated[bool, typer.Option(help="Put sample files where INGESTLAB_SAMPLES says, too.")] = False,
 ) -> None:
-    """Make the place of the lake, a bucket or a folder; harmless to repeat."""
+    """Create the lake's bucket or folder; harmless to repeat."""
     from ingestlab.stack.bootstrap import make_place, put_samples  # noqa: PLC0415 - fsspec is slow to import
 
     settings = load_settings()
@@ -60,7 +60,7 @@ def init(
 
 
 def _dask(role: str, *arguments: str, **variables: str) -> None:
-    """Becomes a `dask` command that is as calm as those of the embedded stack; `variables` join its environment."""
+    """Become a `dask` command with the settings of the embedded stack. `variables` join its environment."""
     calm = {f"DASK_{name.upper().replace('.', '__')}": str(value) for name, value in CALM.items()}
     here = {**calm, **environment(load_settings()), **ONE_THREAD, **variables}
     os.execve(sys.executable, [sys.executable, "-m", "dask", role, *arguments], here)  # noqa: S606 - no shell is wanted

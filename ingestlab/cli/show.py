@@ -36,7 +36,7 @@ PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody 
 def watching(
     files: int, dashboard: str | None = None, starving: Callable[[], str] = lambda: ""
 ) -> Iterator[Callable[[Progress], None]]:
-    """Progress that stays in place; yields what is to be told of it.
+    """Show live progress in place; yields the function to update it.
 
     Args:
         files: How many the run has.
@@ -76,7 +76,7 @@ def watching(
 
 @contextmanager
 def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar that goes away at the end; yields what is to be told: at what, how many are done, of how many."""
+    """Show a progress bar that goes away. Yields the function to update it."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"))
     hidden = not out.is_terminal
     with Bar(*columns, TextColumn(things), TimeElapsedColumn(), console=out, transient=True, disable=hidden) as bar:
@@ -85,7 +85,7 @@ def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_result(result: RunResult) -> None:
-    """A run's result: counts, reasons, and the first failures by the code of their error."""
+    """Print a run's counts, reasons, and first failures by code."""
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
     out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.state, COLOURS[result.state]), f": {counts}"))
     if result.tally.rows_in:
@@ -108,7 +108,7 @@ def print_result(result: RunResult) -> None:
 
 
 def files_table(result: RunResult) -> Table:
-    """How each file ended, and what its reader found out about it."""
+    """Tabulate how each file ended, and what its reader found out."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     facts = {name: [o.facts.get(name, "") for o in result.outcomes] for name in ("encoding", "compression")}
     facts["assumed"] = [o.assumed for o in result.outcomes]
@@ -125,7 +125,7 @@ def files_table(result: RunResult) -> Table:
 
 
 def print_failure(outcome: Outcome) -> None:
-    """Why a file failed, in three lines."""
+    """Print why a file failed, in three lines."""
     out.print(Text.assemble(("✗ ", "red"), outcome.uri))
     error = outcome.exception()
     if isinstance(error, IngestError):
@@ -134,7 +134,7 @@ def print_failure(outcome: Outcome) -> None:
 
 
 def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
-    """The first rows of a frame, with empty cells for nulls."""
+    """Tabulate a frame's first rows, with empty cells for nulls."""
     table = Table(title=title, box=box.SIMPLE, title_justify="left", header_style="bold", pad_edge=False)
     for column in frame.columns:
         table.add_column(Text(str(column)), overflow="ellipsis", no_wrap=True, max_width=28)
@@ -145,7 +145,7 @@ def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
 
 
 def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
-    """Two things beside each other where the terminal is wide enough, else one below the other."""
+    """Place two things side by side, or stacked on a narrow terminal."""
     if out.width < 160:
         return Group(left, right)
     grid = Table.grid(expand=True, padding=(0, 2))

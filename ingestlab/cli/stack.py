@@ -29,7 +29,7 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "r
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     for command in (up, down, scale, status, env, doctor, worker):
         app.command()(command)
 
@@ -48,7 +48,8 @@ def up(
         _card(state)
     elif detach:
         stack.start(settings, workers=workers, dask_workers=dask_workers, milvus=milvus)
-        _show(settings)
+        if state := stack.running(home_of(settings)):
+            _card(state)
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
         run(settings, Spec(workers=workers, dask_workers=dask_workers, milvus=milvus), _card)
@@ -65,13 +66,13 @@ def scale(
     dask_workers: Annotated[int | None, typer.Option(help="Dask processes.")] = None,
     home: Home = None,
 ) -> None:
-    """Change how many workers the running stack has; one that has to go finishes its job first."""
+    """Change how many workers the running stack has. One that has to go finishes its job first."""
     state = stack.scale(home_of(load_settings(home=home)), workers=workers, dask_workers=dask_workers)
     out.print(f"{many(state.size['workers'], 'RQ worker')}, {many(state.size['dask_workers'], 'Dask worker')}.")
 
 
 def status(home: Home = None, as_json: Json = False) -> None:
-    """Show what runs where; exit code 1 if no stack runs, or a part of it is gone."""
+    """Show what runs where. The exit code is 1 if no stack runs, or a part of it is gone."""
     folder = home_of(load_settings(home=home))
     state = stack.running(folder)
     rows = _parts(state) if state else []
@@ -96,7 +97,7 @@ def env(home: Home = None) -> None:
 
 
 def doctor(home: Home = None, as_json: Json = False) -> None:
-    """Say in plain words what is wrong; exit code 1 if anything is."""
+    """Say in plain words what is wrong. The exit code is 1 if anything is."""
     from ingestlab.stack.doctor import examine  # noqa: PLC0415 - Dask is slow to import, for this command alone
 
     findings = examine(load_settings(home=home))
@@ -121,7 +122,7 @@ def worker(
 
 
 def exports(settings: Settings) -> dict[str, str]:
-    """The environment variables by which ingestlab, stock `rq` and the tutorial's scripts find the servers."""
+    """Collect the environment variables by which other tools find the servers."""
     address = urlsplit(settings.redis)
     values = {
         "REDIS_URL": settings.redis,
@@ -144,13 +145,8 @@ def exports(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _show(settings: Settings) -> None:
-    if state := stack.running(home_of(settings)):
-        _card(state)
-
-
 def _card(state: stack.StackState) -> None:
-    """Prints where everything is, and how to stop it."""
+    """Print where everything is, and how to stop it."""
     found = Settings(**state.settings)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")

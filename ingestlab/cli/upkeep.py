@@ -17,7 +17,7 @@ Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this module."""
+    """Add the commands of this module."""
     for command in (compact, rewrite, replay, reembed, delete):
         app.command()(command)
 
@@ -30,7 +30,7 @@ def compact(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Merge the small parts of a table and of its rejects, while ingestion goes on."""
+    """Merge the small parts of a table and its rejects. Ingestion goes on meanwhile."""
     from ingestlab.engine.ingest import Context  # noqa: PLC0415
     from ingestlab.maintenance.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
 
@@ -49,7 +49,7 @@ def rewrite(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Bring all parts of a table to one schema and into the folders that its pipeline wants now."""
+    """Bring a table's parts to one schema and its pipeline's folders."""
     from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
     from ingestlab.maintenance.rewrite import rewrite as bring  # noqa: PLC0415
 
@@ -76,7 +76,7 @@ def replay(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Feed rejects through the mended pipeline again: what passes now is published and leaves the rejects."""
+    """Feed rejects through the repaired pipeline again. What passes now is published and leaves the rejects."""
     from ingestlab.queue.replays import submit_replay  # noqa: PLC0415 - likewise
 
     found = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
@@ -92,7 +92,7 @@ def replay(
 
 
 def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
-    """Make the vectors of a table anew, as its pipeline wants them now; until all are there, the old ones are found."""
+    """Recompute a table's vectors as its pipeline wants them now. Until all are there, the old ones are found."""
     from ingestlab.engine.ingest import Context  # noqa: PLC0415
     from ingestlab.maintenance.reembed.reembed import reembed as make  # noqa: PLC0415 - likewise
 
@@ -108,7 +108,7 @@ def delete(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested anew."""
+    """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested again."""
     from ingestlab.engine.ingest import Context  # noqa: PLC0415
     from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
 

@@ -31,7 +31,7 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 def check(uri: str, settings: Settings) -> str:
-    """Decides by its text alone whether a source may be fetched.
+    """Decide by its text alone whether a source may be fetched.
 
     Names are not resolved here: `check_address` is called with what they resolve to when it comes to
     connecting.
@@ -60,7 +60,7 @@ def check(uri: str, settings: Settings) -> str:
 
 
 def check_tenant(tenant: str, settings: Settings) -> None:
-    """Decides whether a tenant is known; raises TerminalError."""
+    """Decide whether a tenant is known; raises TerminalError."""
     if tenant not in settings.tenants:
         known = ", ".join(settings.tenants)
         problem, fix = f"There is no tenant '{tenant}'", "Add it to INGESTLAB_TENANTS."
@@ -68,17 +68,17 @@ def check_tenant(tenant: str, settings: Settings) -> None:
 
 
 def check_host(host: str, settings: Settings) -> None:
-    """Decides whether a host may be called, as far as its name tells; raises TerminalError."""
+    """Decide by its name whether a host may be called; raises TerminalError."""
     _check_host(host, settings.allow_hosts, settings.deny_networks)
 
 
 def check_address(address: str, settings: Settings) -> None:
-    """Decides whether an IP address may be connected to; raises TerminalError."""
+    """Decide whether an IP address may be connected to; raises TerminalError."""
     _check_address(address, settings.deny_networks)
 
 
 def local_path(uri: str, settings: Settings) -> Path:
-    """The file that a plain path or a file URI names, absolute.
+    """Return the absolute file of a plain path or file URI.
 
     Where the settings name folders, symbolic links are resolved, so that none leads out of them.
 
@@ -107,14 +107,14 @@ def local_path(uri: str, settings: Settings) -> Path:
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme of a URI in lower case; ``file`` for a plain path."""
+    """Return the scheme of a URI in lower case. ``file`` for a plain path."""
     if found := _SCHEME.match(uri):
         return found[1].lower()
     return uri.split("://", 1)[0] if "://" in uri else "file"
 
 
 def shown(uri: str, secret: Sequence[str] = ()) -> str:
-    """The URI as it may be printed and logged: without a user's name or password, without signature and tokens."""
+    """Return a URI for logs, without user, password, signature and tokens."""
     if (archive := container(uri)) != uri:
         return joined(head_of(uri), shown(archive, secret))
     maybe_secret = traits(scheme_of(uri)).host or not traits(scheme_of(uri)).known
@@ -130,7 +130,7 @@ def shown(uri: str, secret: Sequence[str] = ()) -> str:
 
 
 def file_name(uri: str) -> str:
-    """The source's own file name, safe to be used as one: no separators, no control characters, never ``..``."""
+    """Return a source's file name, safe to use: no separators, controls or ``..``."""
     inside = member_name(uri)
     path = uri if inside is None else inside
     if inside is None and "://" in uri:
@@ -141,7 +141,7 @@ def file_name(uri: str) -> str:
 
 
 def suffixes(name: str) -> str:
-    """The end of a file name that tells its format and compression, e.g. ``.csv.gz``; empty if it has none."""
+    """Return the suffixes of format and compression, e.g. ``.csv.gz``; empty if none."""
     stem, end = _suffix(name)
     return (_suffix(stem)[1] if end in _PACKED else "") + end
 
@@ -152,7 +152,7 @@ def _suffix(name: str) -> tuple[str, str]:
 
 
 def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
-    """What no URI may hold, whatever its scheme."""
+    """Refuse what no URI may hold, whatever its scheme."""
     authority, path = _cut(uri.partition("://")[2]) if "://" in uri else ("", uri)
     if "@" in authority:
         raise TerminalError(
@@ -198,7 +198,7 @@ def _check_address(address: str, deny: tuple[str, ...]) -> None:
 
 
 def _host(uri: str, secret: Sequence[str]) -> str:
-    """The host of an http(s) URI; anything that two parsers may read differently is refused."""
+    """Return a web address's host. What two parsers may read differently is refused."""
     try:
         parts = urlsplit(uri)
         host, _port = parts.hostname, parts.port
@@ -216,12 +216,12 @@ def _cut(rest: str) -> tuple[str, str]:
 
 
 def _path(rest: str, scheme: str) -> str:
-    """What follows the host, without query and fragment where the scheme has them."""
+    """Return what follows the host, without a web address's query and fragment."""
     return re.split(r"[?#]", rest)[0] if traits(scheme).host else rest
 
 
 def _decoded(text: str) -> str:
-    """Percent-decoded as often as any server on the way might do it."""
+    """Percent-decode as often as any server on the way might."""
     for _ in range(3):
         if "%" not in text:
             break
@@ -230,7 +230,7 @@ def _decoded(text: str) -> str:
 
 
 def _meanings(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """An address and those that it stands for: IPv4 wrapped in IPv6, and 0.0.0.0, which is this machine."""
+    """List what an address stands for: IPv4 wrapped in IPv6, or this machine as 0.0.0.0."""
     seen: list[IPv4Address | IPv6Address] = [address]
     if isinstance(address, IPv6Address):
         wrapped = [address.ipv4_mapped, address.sixtofour]

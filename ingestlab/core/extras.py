@@ -9,7 +9,7 @@ from ingestlab.core.errors import TerminalError
 
 
 def needed(module: str, extra: str, user: str) -> Any:
-    """A module of an optional package.
+    """Import a module of an optional package.
 
     Args:
         module: Its full name.

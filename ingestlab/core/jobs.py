@@ -28,11 +28,11 @@ class Listener:
 
     @property
     def gone(self) -> bool:
-        """Whether it ran on this machine and does no more; its entry stays for some minutes."""
+        """Tell whether it ran on this machine and has ended. Its entry stays for some minutes."""
         return self.host == socket.gethostname() and not psutil.pid_exists(self.pid)
 
     def silence(self, now: datetime) -> float:
-        """Seconds since its heart was last heard."""
+        """Return the seconds since its last heartbeat."""
         return (now - self.beat).total_seconds() if self.beat else float("inf")
 
 

@@ -19,7 +19,7 @@ NOTEBOOK = rf"^({_PART}/)*{_PART}\.ipynb$"
 
 
 class NotebookRequest(Value):
-    """What a producer puts on the queue of notebooks: the name of one, and values for its parameters."""
+    """Message on the queue of notebooks: one's name, and values for its parameters."""
 
     run: str = Field(pattern=NAME)
     tenant: str = Field("default", pattern=NAME)
@@ -37,12 +37,12 @@ class NotebookRequest(Value):
 
     @property
     def job_id(self) -> str:
-        """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
+        """Name the job by what is asked. Asking twice is one job; who asks when does not matter."""
         return "notebook-" + digest(self.model_dump(mode="json", exclude={"run"}))[:32]
 
     @classmethod
     def decode(cls, data: Any) -> Self:
-        """Reads a message from the queue.
+        """Read a message from the queue.
 
         Raises:
             UndecodableJobError: The message asks for something else, or for a notebook elsewhere.
@@ -64,20 +64,20 @@ Request = IngestRequest | NotebookRequest
 
 
 def decode(data: Any) -> Request:
-    """The request in a message, of whichever kind; raises UndecodableJobError."""
+    """Decode the request in a message, of either kind; raises UndecodableJobError."""
     notebook = isinstance(data, Mapping) and "notebook" in data
     return NotebookRequest.decode(data) if notebook else IngestRequest.decode(data)
 
 
 def subjects(request: Request) -> tuple[str, ...]:
-    """What the outcomes of a request are about, as it may be shown: its sources, or its notebook."""
+    """List what a request is about, for people: its sources, or its notebook."""
     if isinstance(request, NotebookRequest):
         return (request.notebook,)
     return tuple(shown(source.uri) for source in request.sources)
 
 
 def check_queue(request: Request, queue: str, settings: Settings) -> None:
-    """Keeps notebooks, which wait for files, and files from waiting for the same worker.
+    """Keep notebooks, which wait for files, on a queue of their own.
 
     Raises:
         TerminalError: It is not a queue for such a request.

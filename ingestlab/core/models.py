@@ -28,12 +28,12 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_dict(self) -> dict[str, Any]:
-        """The value as JSON-ready plain data."""
+        """Write the value as JSON-ready plain data."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The value that :meth:`to_dict` described."""
+        """Restore from :meth:`to_dict`."""
         return cls.model_validate(data)
 
 
@@ -47,11 +47,11 @@ class Source(Value):
 
     @property
     def address(self) -> str:
-        """Where the file is to be had; not to be shown or kept."""
+        """Return where the file is fetched; not to be shown or kept."""
         return self.signed or self.uri
 
     def bared(self, secret: Sequence[str] = ()) -> Self:
-        """The same with the secrets of its address apart; `secret` names more of them than the usual."""
+        """Set the secrets of the address apart. `secret` names more than the usual ones."""
         uri = bare(self.address, secret)
         return self if uri == self.uri else self.model_copy(update={"uri": uri, "signed": self.address})
 
@@ -60,14 +60,14 @@ _UNSIGNED: dict[str, Any] = {"sources": {"__all__": {"signed"}}}  # jobs are nam
 
 
 class Again(Value):
-    """Which rejects are wanted in a replay: those of a rule, of a run, or all."""
+    """Rejects to replay: those of a rule, of a run, or all."""
 
     rule: str | None = None  # "rule", or "column:rule" as results name it
     run: str | None = None
 
 
 class IngestRequest(Value):
-    """What a producer puts on the queue: some files, and what to do with them."""
+    """Message of a producer: some files, and what to do with them."""
 
     run: str = Field(pattern=NAME)
     tenant: str = Field("default", pattern=NAME)
@@ -80,7 +80,7 @@ class IngestRequest(Value):
     @field_validator("sources")
     @classmethod
     def _once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        """A source that a producer names twice would have its rows published twice."""
+        """Drop repeated sources, whose rows would be published twice."""
         first: dict[str, Source] = {}
         for source in sources:
             first.setdefault(source.uri, source)
@@ -88,23 +88,23 @@ class IngestRequest(Value):
 
     @property
     def job_id(self) -> str:
-        """Named by what is asked, so that asking twice is one job; who asks when does not matter."""
+        """Name the job by what is asked. Asking twice is one job; who asks when does not matter."""
         unsaid = _UNSIGNED | ({"run": True} if self.replay else {"run": True, "replay": True})
         return "ingest-" + digest(self.model_dump(mode="json", exclude=unsaid))[:32]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; without signatures where there are none, for workers that do not know of them."""
+        """Write plain data. Without signatures the field is left out, for workers that do not know it."""
         signed = any(source.signed for source in self.sources)
         return self.model_dump(mode="json", exclude=None if signed else _UNSIGNED)
 
     def bared(self, secret: Sequence[str] = ()) -> Self:
-        """The same with the secrets of addresses apart, as producers in other languages may not have put them."""
+        """Set the secrets of addresses apart. Producers in other languages may not have done so."""
         sources = tuple(source.bared(secret) for source in self.sources)
         return self if sources == self.sources else self.model_copy(update={"sources": self._once(sources)})
 
     @classmethod
     def decode(cls, data: Any) -> Self:
-        """Reads a message from the queue.
+        """Read a message from the queue.
 
         Raises:
             UndecodableJobError: The message is not an ingest request.
@@ -120,7 +120,7 @@ class IngestRequest(Value):
 
 
 class FetchedFile(Value):
-    """A downloaded file in the raw zone."""
+    """Downloaded file in the raw zone."""
 
     uri: str
     path: str  # in the raw zone, relative to the lake
@@ -132,19 +132,19 @@ class FetchedFile(Value):
 
     @property
     def charset(self) -> str | None:
-        """The encoding that an HTTP header names, where Python knows it: a hint where none is declared."""
+        """Return the HTTP header's encoding, a hint where none is declared."""
         return self.facts.get("charset")
 
 
 class Wanted(Value):
-    """Which records of a piece are wanted."""
+    """Records of a piece that are wanted."""
 
     rows: tuple[int, ...]  # numbers in the file, ascending
     until: int | None = None  # how many records the file had up to the end of this piece, where that is known
 
 
 class Piece(Value):
-    """Some whole records of one file: the bytes from `start` to `stop`, or all of it."""
+    """Whole records of one file: the bytes from `start` to `stop`, or all of it."""
 
     uri: str
     path: str
@@ -158,14 +158,14 @@ class Piece(Value):
 
 
 class Partition(Value):
-    """The work of one Dask task: one piece of a big file, or many small files whole."""
+    """Work of one Dask task: one piece of a big file, or many small files whole."""
 
     number: int
     pieces: tuple[Piece, ...]
 
 
 class Part(Value):
-    """One Parquet file: where it is staged, and where in the lake it goes (both relative to the lake)."""
+    """One Parquet file: where it is staged, and its target, both relative to the lake."""
 
     target: str
     staged: str
@@ -175,7 +175,7 @@ class Part(Value):
 
 
 class Tally(Value):
-    """Source rows: all that came in are accepted or rejected. `out` counts published rows."""
+    """Counts of source rows: all are accepted or rejected. `out` counts published rows."""
 
     rows_in: int = 0
     accepted: int = 0
@@ -192,12 +192,12 @@ class Tally(Value):
 
     @property
     def balanced(self) -> bool:
-        """Whether every source row is accounted for."""
+        """Tell whether every source row is accounted for."""
         return self.rows_in == self.accepted + self.rejected
 
 
 class Faults(Value):
-    """What was wrong with the rejected rows of a file, or of a piece of it: counts, of which few are kept."""
+    """Counts of what was wrong with a file's rejected rows."""
 
     rules: dict[str, int] = Field(default_factory=dict)  # rows by "column:rule"
     values: dict[str, int] = Field(default_factory=dict)  # rows by the value that was wrong
@@ -209,7 +209,7 @@ class Faults(Value):
 
 
 class Profiled(Value):
-    """The profile of the rows of some parts: :mod:`ingestlab.analytics.profiles.states` says what it is made of."""
+    """Profile of some parts' rows; see :mod:`ingestlab.analytics.profiles.states`."""
 
     parts: tuple[str, ...]  # their targets; it is good as long as no commit replaces one of them
     rows: int
@@ -219,12 +219,12 @@ class Profiled(Value):
 
     @property
     def profile(self) -> dict[str, Any]:
-        """The profile alone."""
+        """Return the profile alone."""
         return {"rows": self.rows, "columns": self.columns, "omitted": self.omitted}
 
 
 class Receipt(Value):
-    """What a Dask task gives back: names and counts, never data."""
+    """Answer of a Dask task: names and counts, never data."""
 
     number: int
     parts: tuple[Part, ...] = ()
@@ -260,7 +260,7 @@ class SourceRecord(Value):
 
 
 class Manifest(Value):
-    """The record of one commit: with it the parts are published, without it they are not."""
+    """Record of one commit: with it the parts are published, without it not."""
 
     batch: str
     run: str
@@ -304,17 +304,17 @@ class Outcome(Value):
 
     @property
     def assumed(self) -> str:
-        """What its reader took for granted, or found out, beside encoding and compression: ``header line 3``."""
+        """Describe what the reader assumed or found out: ``header line 3``."""
         told = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
         return "; ".join(f"{name}: {text}" for name, text in told.items())
 
     def exception(self) -> IngestError | None:
-        """The error of a failed source."""
+        """Return the error of a failed source."""
         return IngestError.from_dict(self.error) if self.error else None
 
 
 def by_code(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Return the outcomes that have an error, grouped by its code; the commonest first."""
+    """Group outcomes with errors by code, the commonest first."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if error := outcome.exception():
@@ -323,7 +323,7 @@ def by_code(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 
 class IngestResult(Value):
-    """How one request ended: an outcome for each source, and what was published."""
+    """Result of one request: an outcome for each source, and what was published."""
 
     run: str
     job: str
@@ -335,7 +335,7 @@ class IngestResult(Value):
 
 
 class Progress(Value):
-    """Where a job is; kept on the RQ job, shown alike by notebook, CLI and dashboard."""
+    """Progress of a job, kept on the RQ job for all displays."""
 
     state: State = "queued"
     files: int = 0
@@ -352,5 +352,5 @@ class Progress(Value):
 
 
 def digest(data: Any) -> str:
-    """A stable sha256 of plain data."""
+    """Hash plain data by a stable sha256."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

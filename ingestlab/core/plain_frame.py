@@ -9,8 +9,8 @@ import pandas as pd
 _CELL = "<td style='white-space:nowrap'>"  # notebooks break names at each hyphen else
 
 
-class Listing(pd.DataFrame):
-    """A DataFrame like any other, but that its rows are not broken into lines."""
+class PlainFrame(pd.DataFrame):
+    """DataFrame that shows its rows unbroken in a notebook."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -21,7 +21,7 @@ class Listing(pd.DataFrame):
 
 
 def one_line(frame: pd.DataFrame) -> str | None:
-    """A frame as HTML, as pandas shows it, with unbroken rows; None where pandas is told to show no HTML."""
+    """Render a frame as pandas does, with unbroken rows. None where pandas shows no HTML."""
     plain: Any = frame
     text: str | None = plain._repr_html_()
     return text.replace("<td>", _CELL) if text else None

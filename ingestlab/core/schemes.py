@@ -16,7 +16,7 @@ log = logging.getLogger("ingestlab.core.schemes")
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What has to be known of URIs to check, show and name them.
+    """Facts by which URIs of a scheme are checked, shown and named.
 
     Attributes:
         host: They name a host, which is checked; ``?`` and ``#`` end their path, and their parameters may be secret.
@@ -35,19 +35,19 @@ _UNKNOWN = Scheme(known=False)
 
 
 def traits(name: str) -> Scheme:
-    """Look up what URIs of a scheme are like; the name is in lower case."""
+    """Look up what URIs of a scheme, in lower case, are like."""
     _source, found = served().get(name, (None, _UNKNOWN))
     return found
 
 
 def source(name: str) -> Any:
-    """Look up the source that serves a scheme; None if there is none that names it."""
+    """Look up the source that serves a scheme; None if none does."""
     return served().get(name, (None, _UNKNOWN))[0]
 
 
 @cache
 def served() -> Mapping[str, tuple[Any, Scheme]]:
-    """Each scheme with its source; where two name the same, the one of another package serves it."""
+    """Map each scheme to its source. Where two name the same, another package's serves it."""
     served: dict[str, tuple[Any, Scheme]] = {}
     for name in plugins("sources"):
         try:

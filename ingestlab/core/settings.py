@@ -33,7 +33,7 @@ Words = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set; sizes in bytes, times in seconds.
+    """All settings; sizes in bytes, times in seconds.
 
     Examples:
         >>> from ingestlab import Settings
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """The Redis URL to connect to; raises if none is set and no stack is running."""
+        """Return the Redis URL; raises if none is set or running."""
         if self.redis_url:
             return self.redis_url
         if self.redis_host:
@@ -198,35 +198,35 @@ class Settings(BaseSettings):
 
     @property
     def redis_shown(self) -> str:
-        """The Redis address without its password, for people and logs."""
+        """Return the Redis address without its password, for people and logs."""
         parts = urlsplit(self.redis)
         return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
 
     @property
     def milvus_shown(self) -> str:
-        """The Milvus address without its password, for people and logs."""
+        """Return the Milvus address without its password, for people and logs."""
         parts = urlsplit(self.milvus_uri or "")
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     @property
     def lake_url(self) -> str:
-        """The lake's root: a URL, or an absolute path for a local folder."""
+        """Return the lake's root: a URL, or an absolute path for a local folder."""
         if "://" in self.lake:
             return self.lake.rstrip("/")
         return str((Path(self.lake) if self.lake else self.home / "lake").expanduser().resolve())
 
     @property
     def reference_base(self) -> str:
-        """Where relative references are looked for that are not beside their pipeline; the stack serves samples."""
+        """Return the base of relative references that are not beside their pipeline."""
         return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
 
     def stack_file(self) -> Path:
-        """Where the embedded stack of this home writes its addresses."""
+        """Return where the embedded stack of this home writes its addresses."""
         return self.home / STACK_FILE
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Reads the settings, and fills what they leave open from the running stack of their home.
+    """Read the settings, and fill gaps from their home's running stack.
 
     Where `home` is an argument and a stack runs there, its addresses beat the environment's. Below a folder
     with pipelines, the default home and pipelines are that folder's.
@@ -258,7 +258,7 @@ def load_settings(**overrides: Any) -> Settings:
             return read(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
-        return read(**{**read_stack(settings), **_explicit(settings)})
+        return read(**{**read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
@@ -274,20 +274,20 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _folders_in(root: Path | None, settings: Settings) -> dict[str, Any]:
-    """Home, pipelines and notebooks of a project, where they are left to their defaults."""
+    """Return home, pipelines and notebooks of a project, where they are defaults."""
     folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
     found = {"home": root / ".ingestlab", **folders} if root else {}
     return {name: value for name, value in found.items() if name not in settings.model_fields_set}
 
 
 def _env_file(root: Path | None) -> Path:
-    """The `.env` of the working folder, or else of the project around it."""
+    """Return the working folder's `.env`, or the project's."""
     here = Path(".env")
     return root / ".env" if root and not here.exists() else here
 
 
 def _project_above() -> Path | None:
-    """The project that the working folder lies in; None if it is one itself, or lies in none of this user's.
+    """Find the project around the working folder. None if it is one itself.
 
     A notebook's kernel works in the notebook's folder, and means the project around it.
     """
@@ -303,7 +303,7 @@ def _is_project(folder: Path) -> bool:
 
 
 def read_stack(settings: Settings) -> dict[str, Any]:
-    """The settings that the embedded stack of this home has written; empty where none is up."""
+    """Read the settings that this home's embedded stack has written. Empty without one."""
     try:
         data = json.loads(settings.stack_file().read_text())
     except (FileNotFoundError, NotADirectoryError):
@@ -312,7 +312,7 @@ def read_stack(settings: Settings) -> dict[str, Any]:
 
 
 def _lives(process: dict[str, Any] | None) -> bool:
-    """Whether the process that wrote the file still runs: a killed one could not take the file away."""
+    """Tell whether the process that wrote the file still runs. A killed one could not take the file away."""
     if process is None:
         return False
     try:
@@ -320,7 +320,3 @@ def _lives(process: dict[str, Any] | None) -> bool:
         return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _explicit(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.model_fields_set}

@@ -45,7 +45,7 @@ _SHORT = 6  # characters; a shorter value would be found in many a word
 
 
 class _Parameter(NamedTuple):
-    """One parameter of a query, as it stands there, with what parts it from the one before."""
+    """One parameter of a query as written, with the separator before it."""
 
     before: str
     text: str
@@ -60,7 +60,7 @@ class _Parameter(NamedTuple):
 
 
 def bare(uri: str, secret: Sequence[str] = (), *, whatever: bool = False) -> str:
-    """An address without its secrets; anything else in it stays to the byte, and what has none is the same.
+    """Strip an address of its secrets. Anything else in it stays to the byte.
 
     Args:
         uri: Of a source; only those of web servers have parameters.
@@ -80,7 +80,7 @@ def bare(uri: str, secret: Sequence[str] = (), *, whatever: bool = False) -> str
 
 
 def scrubbed(text: str, addresses: Iterable[str], secret: Sequence[str] = ()) -> str:
-    """A text without the secrets of some addresses, in whatever form a library has repeated them."""
+    """Strip a text of addresses' secrets, however a library repeats them."""
     for address in addresses:
         text = text.replace(address, bare(address, secret))
         for value in _secrets(address, tuple(secret)):
@@ -89,7 +89,7 @@ def scrubbed(text: str, addresses: Iterable[str], secret: Sequence[str] = ()) ->
 
 
 def _secrets(uri: str, secret: tuple[str, ...]) -> list[str]:
-    """What must not be repeated, the longest first."""
+    """List what must not be repeated, the longest first."""
     found: set[str] = set()
     for query in uri.partition("?")[2].split("#"):
         gone = _secret_ones(_parameters(query), secret)
@@ -116,7 +116,7 @@ def _parameters(query: str) -> list[_Parameter]:
 
 
 def _secret_ones(parameters: Sequence[_Parameter], secret: tuple[str, ...]) -> Iterator[_Parameter]:
-    """Those that are secret, or are part of a signature."""
+    """Yield parameters that are secret, or part of a signature."""
     names = {one.name for one in parameters}
     more = tuple(name.lower() for name in secret if not name.startswith("-"))
     not_so = tuple(name[1:].lower() for name in secret if name.startswith("-"))
@@ -136,6 +136,6 @@ def _is(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _masked(one: _Parameter) -> _Parameter:
-    """A parameter whose value may tell one file from another, and must not be read."""
+    """Mask a secret value that may tell files apart."""
     name = one.text.partition("=")[0]
     return one._replace(text=f"{name}=~{hashlib.sha256(one.value.encode('utf-8', 'replace')).hexdigest()[:12]}")

@@ -17,7 +17,7 @@ _TIME_KEYS = ("mtime_ns", "mtime", "LastModified", "last_modified", "updated", "
 
 
 def listing_version(info: Mapping[str, Any]) -> str | None:
-    """The version of a file by what fsspec's ``info`` or a detailed listing says of it.
+    """Read a file's version from fsspec's ``info`` or a detailed listing.
 
     Args:
         info: One file's entry, as the filesystem gave it.
@@ -34,7 +34,7 @@ def listing_version(info: Mapping[str, Any]) -> str | None:
 
 
 def header_version(headers: Mapping[str, str]) -> str | None:
-    """The version of a file by the headers of an HTTP response; None if they tell none."""
+    """Read the version of a file from HTTP headers. None if they tell none."""
     if tag := headers.get("ETag"):
         return f"{_ETAG}{tag}"
     time = headers.get("Last-Modified")
@@ -42,7 +42,7 @@ def header_version(headers: Mapping[str, str]) -> str | None:
 
 
 def conditions(version: str | None) -> dict[str, str]:
-    """The HTTP headers that ask for a file only if it is no longer of this version."""
+    """Build the HTTP headers that ask for a changed file only."""
     if version and version.startswith(_ETAG):
         return {"If-None-Match": version.removeprefix(_ETAG)}
     if version and version.startswith(_MODIFIED):
@@ -51,7 +51,7 @@ def conditions(version: str | None) -> dict[str, str]:
 
 
 def strong_etag(version: str | None) -> str | None:
-    """The ETag in a version if it vouches for every byte: only then may a download be continued."""
+    """Return a version's ETag if it vouches for every byte. Only then may a download be continued."""
     tag = (version or "").removeprefix(_ETAG)
     return tag if version and version.startswith(_ETAG) and tag.startswith('"') else None
 

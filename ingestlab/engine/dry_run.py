@@ -15,7 +15,7 @@ from ingestlab.core.models import FetchedFile, Partition, Receipt, Source, Tally
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings
 from ingestlab.engine.lookups import bring
-from ingestlab.engine.task.lookups import furnish
+from ingestlab.engine.task.lookups import bind_lookups
 from ingestlab.engine.task.process import Job, process
 from ingestlab.engine.task.quality_gate import OPEN
 from ingestlab.formats.archive import Archive
@@ -67,7 +67,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
         store, file = open_file(uri, settings, scratch, pages=pages)
         beside = LocalStore(scratch)
         references = bring(load(code), code, beside, "references", settings)
-        pipeline = furnish(load(code), code.sha256, references, beside)
+        pipeline = bind_lookups(load(code), code.sha256, references, beside)
         if isinstance(pipeline.reader, Archive):
             file = first_member(file, pipeline.reader, store, Site(beside, "members", settings))
             store = beside

@@ -13,7 +13,7 @@ from ingestlab.core.archive_uri import member_name
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
-from ingestlab.formats.common.columns import listed
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.formats.common.linewise import whole
 from ingestlab.interfaces import DriftReader, Format, PackReader, Records, SchemaDrift, Store
 
@@ -22,7 +22,7 @@ MAX_MEMBERS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """Reads the members of zip and tar archives (the latter also as .tar.gz, .bz2, .xz or .zst).
+    """Read the members of zip and tar archives. Tar may be compressed (.tar.gz, .bz2, .xz, .zst).
 
     Each member is a source of its own, such as ``zip://day1/a.csv::https://host/x.zip``: it is committed, unchanged
     or failed by itself, its rows have its URI as their `_source` and are numbered in it, and a big one is read by
@@ -62,11 +62,11 @@ class Archive:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """`members` as a tuple."""
+        """Return `members` as a tuple."""
         return (self.members,) if isinstance(self.members, str) else tuple(self.members)
 
     def takes(self, name: str) -> bool:
-        """Whether a member of this name is to be read."""
+        """Tell whether a member of this name is to be read."""
         path = _slashed(name)
         base = path.rsplit("/", 1)[-1]
         return any(
@@ -75,22 +75,22 @@ class Archive:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What `reader` would like of a Dask worker."""
+        """Return the Dask resources that `reader` asks for."""
         return dict(getattr(self.reader, "resources", {}))
 
     def drifting(self, word: SchemaDrift) -> Archive:
-        """The same reader under a pipeline's `schema_drift`."""
+        """Return a copy under a pipeline's `schema_drift`."""
         if not isinstance(self.reader, DriftReader):
             problem, got = "Not a reader that knows schema_drift in Archive", type(self.reader).__name__
             raise TerminalError(problem, got=got, fix="Leave schema_drift out.", code="reader_invalid")
         return replace(self, reader=self.reader.drifting(word))
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
-        """Cuts a member as its reader does."""
+        """Cut a member as its reader does."""
         return [whole(file)] if member_name(file.uri) is None else self.reader.split(file, store, size)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads a member, or a piece of it.
+        """Read a member, or a piece of it.
 
         Raises:
             TerminalError: It is not what `reader` reads, or has a column of the name that `column` says.
@@ -98,7 +98,7 @@ class Archive:
         return self._named(self.reader.read(_member(piece), store), piece)
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
-        """See :class:`ingestlab.pipeline.pipeline.PackReader`."""
+        """Read pieces together; see :class:`ingestlab.pipeline.pipeline.PackReader`."""
         if not isinstance(self.reader, PackReader) or any(member_name(p.uri) is None for p in pieces):
             return [attempt(self.read, piece, store) for piece in pieces]
         found = self.reader.read_all(pieces, store)
@@ -108,7 +108,7 @@ class Archive:
         ]
 
     def _named(self, records: Records, piece: Piece) -> Records:
-        """Records with the column that says which member they are from."""
+        """Add the column with the member's name."""
         if self.column is None:
             return records
         if self.column in records.table.column_names:
@@ -120,7 +120,7 @@ class Archive:
 
 
 def _slashed(name: str) -> str:
-    """A name as patterns are compared.
+    """Normalize a name as patterns are compared.
 
     Archives that were made on Windows may have its slashes and its cases, those of macOS letters in parts, and a tar
     of a whole folder begins all names with ``./``.

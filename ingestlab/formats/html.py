@@ -17,11 +17,10 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, mended, unpack
+from ingestlab.formats.common.bytes import Limits, capped, check_size, mended, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
 from ingestlab.formats.common.excerpts import MAX_RAW, shorten
 from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema(
@@ -46,7 +45,7 @@ _HEAD = 4096  # bytes in which browsers too look for the encoding
 
 @dataclass(frozen=True, kw_only=True)
 class Html:
-    """Reads each page as one record.
+    """Read each page as one record.
 
     Columns: ``title``, ``text`` (the main text), ``links`` (targets as written, each once, without those inside
     the page), ``language`` (as the page declares it, ``en``), ``published`` (a date, where the page tells it)
@@ -71,11 +70,11 @@ class Html:
         check_encoding(self.encoding)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """A page stays whole."""
+        """Keep a page whole."""
         return [whole(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one page.
+        """Read one page.
 
         Raises:
             TerminalError: It is empty, damaged, binary, too large, or not in the declared encoding; or the
@@ -105,7 +104,7 @@ class Html:
         return done, facts
 
     def _tree(self, data: bytes, piece: Piece) -> Any:
-        """The page's elements; None where there are none."""
+        """Parse the page's elements; None where there are none."""
         for tag in _TAG.finditer(_SCRIPT.sub(rb"\1", data)):
             if tag.end() - tag.start() > MAX_TAG and len(_QUOTED.sub(b"", tag[0])) > MAX_TAG:
                 raise TerminalError(
@@ -130,7 +129,7 @@ class Html:
 
 
 def _encoding(data: bytes, charset: str | None) -> Encoding:
-    """UTF-8 where it fits; else what the server or, after it, the page says, if all of the page is in it."""
+    """Choose UTF-8 where it fits. Else take what the server or the page declares, else what is detected."""
     said = _CHARSET.search(data[:_HEAD])
     hints = [charset, said[1].decode().lower() if said else None]
     plain = by_mark(data) or mostly_utf8(data)
@@ -139,7 +138,7 @@ def _encoding(data: bytes, charset: str | None) -> Encoding:
 
 
 def _record(tree: Any, piece: Piece) -> dict[str, Any]:
-    """The columns of a page; the tree is used up."""
+    """Extract the columns of a page; the tree is used up."""
     title = " ".join("".join(tree.xpath("//head/title[1]//text()")).split())
     language = str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "").strip().lower()
     links = [str(href).strip() for href in tree.xpath("//a/@href")]

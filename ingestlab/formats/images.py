@@ -19,9 +19,8 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, binary, load
+from ingestlab.formats.common.bytes import Limits, binary, capped, check_size, load
 from ingestlab.formats.common.linewise import whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(
@@ -45,7 +44,7 @@ _TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An image as its file has it, and what it is: `width`, `height`, `format`, `mode` and `captured`."""
+    """Image as its file has it. The facts are `width`, `height`, `format`, `mode` and `captured`."""
 
     data: bytes
     facts: dict[str, Any]
@@ -54,7 +53,7 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Reads each image as one record.
+    """Read each image as one record.
 
     Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
     ``mode`` (Pillow's, e.g. ``RGB``), ``captured`` (the camera's clock, no zone; null where it does not say),
@@ -81,11 +80,11 @@ class Images:
             raise TerminalError("No formats of images are given", fix=f"E.g. {FORMATS}.", code="reader_invalid")
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """An image stays whole."""
+        """Keep an image whole."""
         return [whole(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one image.
+        """Read one image.
 
         Raises:
             TerminalError: It is empty, no image of these formats, truncated, damaged, or too large; or the
@@ -102,7 +101,7 @@ class Images:
         return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: text}, facts=told)
 
     def open(self, piece: Piece, store: Store) -> Opened:
-        """The bytes of an image that was decoded, and the columns that tell what it is.
+        """Decode an image. Returns its bytes, and the columns that describe it.
 
         Raises:
             TerminalError: What :meth:`read` raises.
@@ -159,7 +158,7 @@ def _facts(image: Any, exif: Any) -> dict[str, Any]:
 
 
 def _time(value: Any) -> datetime | None:
-    """EXIF's way of writing a time; cameras without a clock write zeros or blanks."""
+    """Parse EXIF's way of writing a time. Cameras without a clock write zeros or blanks."""
     if not isinstance(value, str) or not (found := _TIME.match(value)):
         return None
     try:

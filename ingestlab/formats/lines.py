@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
-from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared, listed
+from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared
 from ingestlab.formats.common.cutting import Ints, Spans
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
 from ingestlab.formats.common.mending import set_apart
 from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, hashed, marks_of, nulled
@@ -26,7 +26,7 @@ from ingestlab.interfaces import Bad, Records, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    r"""Reads text whose records are described by a regular expression with named groups.
+    r"""Read text whose records match a regular expression with named groups.
 
     A record is one line, or all lines from one that `start` matches up to the next such line; empty lines are
     none. Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules:
@@ -90,18 +90,18 @@ class Lines:
         )
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """Cuts a file before records into pieces of about `size` bytes, with exact row numbers."""
+        """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         return split_lines(file, store, size, self.encoding, self._starts if self.start else None)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one piece.
+        """Read one piece.
 
         Raises:
             TerminalError: It is empty, damaged, binary, or not in the declared encoding.
         """
         starts = self._starts if self.start else None
         data, spans, facts, damaged = load_lines(piece, store, self.encoding, self.limits, starts)
-        tables = [_empty(self.columns)]
+        tables = [pa.schema(list(_types(self.columns).items())).empty_table()]
         kept: list[Ints] = []
         bad: list[Bad] = []
         for first, part in blocks(spans):
@@ -139,7 +139,7 @@ class Lines:
 
 
 class _Engine(NamedTuple):
-    """Who runs an expression, and the names of its groups."""
+    """Names of the groups, and Python's expression, or None for RE2."""
 
     names: tuple[str, ...]
     python: re.Pattern[str] | None  # None: RE2
@@ -182,9 +182,7 @@ class _Start:
         return np.flatnonzero(hits).astype(np.int64)
 
 
-@cache
-def _start(pattern: str) -> _Start:
-    return _Start(pattern)
+_start = cache(_Start)
 
 
 def _anchored(pattern: str) -> str:
@@ -192,7 +190,7 @@ def _anchored(pattern: str) -> str:
 
 
 def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
-    """The groups of each text; null where it does not match."""
+    """Match each text, giving its groups; null where it does not match."""
     names, python = _engine(pattern)
     if python is None:
         return pc.extract_regex(texts, pattern=_anchored(pattern))
@@ -203,10 +201,6 @@ def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
 
 def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
     return {name: kind for name, kind in columns.items() if isinstance(kind, pa.DataType)}
-
-
-def _empty(columns: Mapping[str, str | pa.DataType]) -> pa.Table:
-    return pa.schema(list(_types(columns).items())).empty_table()
 
 
 def _where(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], numbers: Ints) -> list[tuple[int, int]]:

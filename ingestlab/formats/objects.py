@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """Reads each object that a model finds in an image as one record, the surest first.
+    """Read each object that a model finds as one record.
 
     Columns: ``label`` (what it is) and ``confidence`` (0 to 1), its box ``left``, ``top``, ``right`` and ``bottom``
     in pixels of the image as it is meant to be seen, ``crop`` (that piece of the image, as the bytes of an image
@@ -67,15 +67,15 @@ class Objects:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What the model would like of a Dask worker."""
+        """Return the Dask resources that the model asks for."""
         return resources_of(self.model)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """An image stays whole."""
+        """Keep an image whole."""
         return self.images.split(file, store, size)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads the objects in one image.
+        """Read the objects in one image.
 
         Raises:
             TerminalError: It is no image that `images` takes; or the model is not installed, or fails.
@@ -86,7 +86,7 @@ class Objects:
         return found
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
-        """See :class:`ingestlab.pipeline.pipeline.PackReader`: the model sees several images at a time."""
+        """Read several images at a time; see :class:`ingestlab.pipeline.pipeline.PackReader`."""
         opened = [attempt(self.images.open, piece, store) for piece in pieces]
         found = iter(self._find([image.data for image in opened if isinstance(image, Opened)]))
         return [
@@ -95,7 +95,7 @@ class Objects:
         ]
 
     def _find(self, images: Sequence[bytes]) -> list[pa.Table | TerminalError]:
-        """The objects of each image, or the error that the model makes of it."""
+        """Find the objects of each image, or the model's error for it."""
         if not images:
             return []
         find = attempt(detector, self.model)
@@ -123,7 +123,7 @@ class Objects:
 
 
 def _told(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
-    """Objects in words, by their numbers."""
+    """Describe objects, by their numbers."""
     known = objects.select(["label", "confidence", *BOX])
     some = {row: known.slice(row, 1).to_pylist()[0] for row in rows if 0 <= row < len(known)}
     return {

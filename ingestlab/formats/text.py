@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, load_text
+from ingestlab.formats.common.bytes import Limits, capped, check_size, load_text
 from ingestlab.formats.common.excerpts import MAX_RAW
 from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.formats.common.single import capped, check_size
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema([("title", pa.string()), ("text", pa.string()), ("characters", pa.int64())])
@@ -21,7 +20,7 @@ _TITLE = 200  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Reads each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
+    """Read each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
 
     A file of white space alone is a :class:`~ingestlab.pipeline.pipeline.Bad` record with the rule ``empty``.
 
@@ -40,11 +39,11 @@ class Text:
         check_encoding(self.encoding)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """A text stays whole."""
+        """Keep a text whole."""
         return [whole(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one file.
+        """Read one file.
 
         Raises:
             TerminalError: It is empty, damaged, binary, too long, or not in the declared encoding.

@@ -14,10 +14,10 @@ from ingestlab import stack
 from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles.report import TableProfile
 from ingestlab.analytics.search import search
-from ingestlab.analytics.search_result import Hits
+from ingestlab.analytics.search_result import SearchResult
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Progress
-from ingestlab.core.plain_frame import Listing
+from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
@@ -120,12 +120,12 @@ class Lab:
             for r, p in found
         ]
         more = [name for name in ("queue", "pipeline", *Progress.model_fields) if name not in (*_FIRST, "failures")]
-        return Listing(rows, columns=[*_FIRST, *more])
+        return PlainFrame(rows, columns=[*_FIRST, *more])
 
     def tables(self) -> pd.DataFrame:
         """List the published tables."""
         rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
-        return Listing(rows, columns=["table", "rows", "parts", "bytes"])
+        return PlainFrame(rows, columns=["table", "rows", "parts", "bytes"])
 
     def table(self, name: str) -> LabTable:
         """Open a table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
@@ -153,7 +153,7 @@ class Lab:
         limit: int = 10,
         filter: Filter | None = None,  # noqa: A002 - what everyone calls it
         tenant: str | None = None,
-    ) -> Hits:
+    ) -> SearchResult:
         """Search a collection for the rows nearest to a text or image. Images are shown.
 
         Args:
@@ -254,18 +254,18 @@ class Lab:
             )
         return [f"{base.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.iterdir())]
 
-    def parts(self) -> Listing:
+    def parts(self) -> PlainFrame:
         """List the embedded stack's processes, or your own servers and workers."""
         state = stack.running(home_of(self.settings))
         if state is not None and state.serves(self.settings):
-            return Listing([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
+            return PlainFrame([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
         s = self.settings
         servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
             found = broker(s, client).listeners(s.queue)
         rows += [{"part": f"worker-{n}", "where": f"{one.host}, process {one.pid}"} for n, one in enumerate(found, 1)]
-        return Listing(rows)
+        return PlainFrame(rows)
 
     def stop(self) -> None:
         """Stop the embedded stack of this home. What is queued and published stays."""

@@ -10,7 +10,7 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError, TransientError
 from ingestlab.core.models import Progress
-from ingestlab.core.plain_frame import Listing
+from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.progress import View, Watcher
@@ -66,7 +66,7 @@ class LabRun(Run):
     def files(self) -> pd.DataFrame:
         """How each file ended."""
         result = self.result()
-        return Listing([_file_row(result, i) for i in range(len(result.outcomes))])
+        return PlainFrame([_file_row(result, i) for i in range(len(result.outcomes))])
 
     def rejects(self, rule: str | None = None) -> pd.DataFrame:
         """Read this run's rejected rows, each with table, reason and raw text.

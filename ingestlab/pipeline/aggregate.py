@@ -35,20 +35,20 @@ _STATES: Mapping[str, tuple[StateKind, ...]] = {
 
 @dataclass(frozen=True)
 class Key:
-    """A column to group by, as it is or cut down to a unit of time."""
+    """Column to group by, or its unit of time."""
 
     column: str
     unit: Unit | None = None
 
     @property
     def name(self) -> str:
-        """Its name in the result."""
+        """Return its name in the result."""
         return f"{self.column}_{self.unit}" if self.unit else self.column
 
 
 @dataclass(frozen=True)
 class State:
-    """Something that can be computed of a group, and merged with the same of another part."""
+    """Partial aggregate of a group that merges with that of another part."""
 
     kind: StateKind
     column: str = ""
@@ -56,7 +56,7 @@ class State:
 
     @property
     def name(self) -> str:
-        """Its column among the states; the names of several start with it."""
+        """Return its column among the partials. The names of several start with it."""
         return f"{self.kind}({self.column} by {self.time})" if self.time else f"{self.kind}({self.column})"
 
 
@@ -71,7 +71,7 @@ class Measure:
 
     @property
     def states(self) -> tuple[State, ...]:
-        """What it is made of."""
+        """Return the partials that it is made of."""
         if not self.column:
             return (State("rows"),)
         if self.kind in ("first", "last"):
@@ -79,7 +79,7 @@ class Measure:
         return tuple(State(kind, self.column) for kind in _STATES.get(self.kind, (self.kind,)))  # type: ignore[arg-type]
 
     def state(self, kind: StateKind) -> State:
-        """The one of this kind."""
+        """Return the partial of this kind."""
         return next(s for s in self.states if s.kind == kind)
 
 
@@ -141,44 +141,44 @@ class Aggregate:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """`by`, understood."""
+        """Parse `by`."""
         return tuple(map(_key, (self.by,) if isinstance(self.by, str) else self.by))
 
     @cached_property
     def answers(self) -> tuple[Measure, ...]:
-        """`measures`, understood."""
+        """Parse `measures`."""
         return tuple(_measure(name, declared) for name, declared in self.measures.items())
 
     @cached_property
     def states(self) -> tuple[State, ...]:
-        """What must be kept of each part, each once."""
+        """Return the partials to keep of each part, each once."""
         return tuple(dict.fromkeys(state for measure in self.answers for state in measure.states))
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the table that are needed."""
+        """Return the columns of the table that are needed."""
         used = [*(key.column for key in self.keys), *(c for s in self.states for c in (s.column, s.time))]
         origin = ORIGIN if any(s.time for s in self.states) else ()
         return tuple(dict.fromkeys([*filter(None, used), *origin]))
 
     @cached_property
     def code(self) -> str:
-        """Hash of what the states mean: equal codes have states that can be merged, whatever the measures' names."""
+        """Hash what the partials mean. Those of equal codes can be merged, whatever the measures' names."""
         keys = [[key.column, key.unit] for key in self.keys]
         return digest([FORMAT, keys, sorted(state.name for state in self.states)])[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """The declaration as plain data."""
+        """Write the declaration as plain data."""
         return {"by": [self.by] if isinstance(self.by, str) else list(self.by), "measures": dict(self.measures)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Aggregate:
-        """The aggregate that :meth:`to_dict` described."""
+        """Restore from :meth:`to_dict`."""
         return cls(by=tuple(data["by"]), measures=data["measures"])
 
 
 def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str], pipeline: str) -> None:
-    """Whether a pipeline can have these aggregates.
+    """Check that a pipeline can have these aggregates.
 
     Raises:
         TerminalError: A name cannot be a folder's, or a column of `partition_by` is asked for more than its value.
@@ -206,10 +206,10 @@ def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str]
         used = {key.column for key in aggregate.keys if key.unit} | {
             column for state in aggregate.states for column in (state.column, state.time)
         }
-        if homeless := sorted(used & set(folders)):
+        if misused := sorted(used & set(folders)):
             raise TerminalError(
                 "A column of partition_by is measured",
-                expected=f"{where} to group by '{homeless[0]}' as it is, or to leave it alone",
+                expected=f"{where} to group by '{misused[0]}' as it is, or to leave it alone",
                 got="a measure or a unit of time of it",
                 fix="A column of partition_by is a folder's name in the table; let clean add it under another name.",
                 code="aggregate_invalid",
@@ -233,7 +233,7 @@ def _key(text: str) -> Key:
 
 
 def _measure(name: str, declared: Any) -> Measure:
-    """One measure; the only place that knows how they are written."""
+    """Parse one measure; the only place that knows how they are written."""
     match declared:
         case "count":
             return Measure(name, "count")

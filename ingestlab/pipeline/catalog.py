@@ -13,7 +13,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -37,7 +37,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".ta
 
 
 class PipelineSource(Value):
-    """The text of a pipeline, and where it came from."""
+    """Text of a pipeline, and where it came from."""
 
     name: str
     origin: str
@@ -45,27 +45,30 @@ class PipelineSource(Value):
 
     @property
     def sha256(self) -> str:
-        """Hash of the code: part of every run's provenance."""
+        """Hash the code: part of every run's provenance."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The pipelines that there are at one moment, by name."""
+    """Pipelines that there are at one moment, by name."""
 
     sources: Mapping[str, PipelineSource]
     folders: tuple[str, ...]
 
     @classmethod
     def read(cls, settings: Settings) -> Catalog:
-        """Reads the folders of the settings, then the entry points; the first of a name counts."""
+        """Read the folders of the settings, then entry points. The first name counts."""
         found: dict[str, PipelineSource] = {}
-        for source in [*_from_folders(settings), *_from_entry_points()]:
-            found.setdefault(source.name, source)
+        files = [file for folder in settings.pipelines for file in sorted(Path(folder).expanduser().glob("*.py"))]
+        named = [(file.stem, str(file)) for file in files if not file.name.startswith("_")]
+        for name, file in [*named, *_entry_point_files().items()]:
+            if name not in found:
+                found[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
         return cls(found, settings.pipelines)
 
     def named(self, name: str) -> PipelineSource:
-        """The pipeline of this name; raises TerminalError with the names there are."""
+        """Find a pipeline by name; raises TerminalError with the names there are."""
         if name not in self.sources:
             have = ", ".join(sorted(self.sources)) or "there is none"
             raise TerminalError(
@@ -78,7 +81,7 @@ class Catalog:
         return self.sources[name]
 
     def matching(self, filename: str, table: str) -> PipelineSource:
-        """The pipeline whose patterns match a file's name, else the generic one of its format.
+        """Find the pipeline that matches a file's name, else a generic one.
 
         Raises:
             TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
@@ -102,7 +105,7 @@ class Catalog:
 
 
 def generic(filename: str, table: str) -> PipelineSource:
-    """The pipeline for files that none matches: read as the format says, types inferred, no contract."""
+    """Make the pipeline for files that none matches. They are read as the format says, types inferred."""
     suffix, kind = format_of(filename)
     if kind:
         imports = f"from ingestlab import {kind.__name__}, Pipeline"
@@ -129,7 +132,7 @@ def generic(filename: str, table: str) -> PipelineSource:
 
 
 def format_of(filename: str) -> tuple[str, type | None]:
-    """The suffix of a file's name, without what packed it, and the format that declares it; None if none does."""
+    """Find a file name's suffix without compression, and its format, if any."""
     stem = filename.lower()
     for suffix in PACKED:
         stem = stem.removesuffix(suffix)
@@ -139,13 +142,13 @@ def format_of(filename: str) -> tuple[str, type | None]:
 
 
 def foreign(kind: type) -> bool:
-    """Whether a format is another package's."""
+    """Tell whether a format is another package's."""
     return not kind.__module__.startswith("ingestlab.")
 
 
 @cache
 def formats() -> dict[str, type]:
-    """The formats that read files which no pipeline matches, by the suffixes that they declare."""
+    """List the formats of files that no pipeline matches, by suffix."""
     known: dict[str, type] = {}
     for name in plugins("formats"):
         try:
@@ -159,7 +162,7 @@ def formats() -> dict[str, type]:
 
 @lru_cache(maxsize=64)
 def load(source: PipelineSource) -> Pipeline:
-    """Runs a pipeline's text as a module and gives its ``PIPELINE``, named and checked.
+    """Run a pipeline's text as a module. Returns its ``PIPELINE``, named and checked.
 
     Raises:
         TerminalError: The text does not run, or declares no pipeline.
@@ -187,7 +190,7 @@ def load(source: PipelineSource) -> Pipeline:
 
 
 def check_syntax(source: PipelineSource) -> None:
-    """Reads a pipeline's text without running it; raises TerminalError if it is no Python."""
+    """Parse a pipeline's text without running it. Raises TerminalError if it is no Python."""
     try:
         compile(source.text, f"<{source.origin} {source.sha256[:8]}>", "exec")
     except (SyntaxError, ValueError) as error:  # the latter: a null byte
@@ -195,7 +198,7 @@ def check_syntax(source: PipelineSource) -> None:
 
 
 def blame(error: BaseException, problem: str, fix: str, code: Code = "pipeline_invalid") -> TerminalError:
-    """An exception from a pipeline's code in our words, with the line of the file that it came from."""
+    """Translate an exception from a pipeline's code, naming its line."""
     lines = [
         (str(frame.f_globals.get("__file__")), number)
         for frame, number in traceback.walk_tb(error.__traceback__)
@@ -213,7 +216,7 @@ def blame(error: BaseException, problem: str, fix: str, code: Code = "pipeline_i
 
 
 def _names(source: PipelineSource, filename: str) -> bool:
-    """Whether the text of a pipeline that does not load has a pattern for a file's name."""
+    """Tell whether a broken pipeline has a pattern for a file."""
     texts = re.findall(r"""["']([^"'\n]*[*?.][^"'\n]*)["']""", source.text)
     return any(fnmatchcase(filename.lower(), text.lower()) for text in texts)
 
@@ -227,26 +230,14 @@ def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, T
     return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
 
 
-def _from_folders(settings: Settings) -> Iterator[PipelineSource]:
-    for folder in settings.pipelines:
-        for file in sorted(Path(folder).expanduser().glob("*.py")):
-            if not file.name.startswith("_"):
-                yield PipelineSource(name=file.stem, origin=str(file), text=_text(file))
-
-
-def _from_entry_points() -> Iterator[PipelineSource]:
-    for name, file in _entry_point_files().items():
-        yield PipelineSource(name=name, origin=file, text=_text(Path(file)))
-
-
 @cache
 def _entry_point_files() -> dict[str, str]:
-    """Looking through all installed packages takes milliseconds, so it is done once a process."""
+    """Look through all installed packages once a process, since it takes milliseconds."""
     return {point.name: _file_of(point.module) for point in entry_points(group=ENTRY_POINTS)}
 
 
 def _file_of(module: str) -> str:
-    """The file of an installed module; of one that is not there its name, which is reported when it is read."""
+    """Find the file of an installed module. One that is missing gives its name, reported when it is read."""
     try:
         spec = importlib.util.find_spec(module)
     except ImportError:
@@ -255,7 +246,7 @@ def _file_of(module: str) -> str:
 
 
 def _text(file: Path) -> str:
-    """The text of a pipeline; of a file that cannot be read a text that says so when it is run."""
+    """Read a pipeline's text. An unreadable file gives a text that says so when it is run."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

@@ -41,7 +41,7 @@ DETECTORS = ("ultralytics",)  # of KINDS, those that also find objects
 
 @dataclass(frozen=True)
 class Spelling:
-    """A model's name, understood."""
+    """Parsed name of a model."""
 
     scheme: str
     target: str = ""
@@ -49,7 +49,7 @@ class Spelling:
 
 
 def spell(model: str) -> Spelling:
-    """Understands ``scheme:target?option=value``.
+    """Parse ``scheme:target?option=value``.
 
     Raises:
         TerminalError: The scheme is unknown, a target is missing or too much, or the options are no options.
@@ -90,7 +90,7 @@ def spell(model: str) -> Spelling:
 
 
 def resources_of(model: Model) -> dict[str, float]:
-    """What a model would like of a Dask worker; a cluster that has none of it can do without."""
+    """Return the Dask resources that a model asks for. Clusters may lack them."""
     if isinstance(model, str):
         return {"GPU": 1} if spell(model).scheme in _ON_TORCH else {}
     return dict(getattr(model, "resources", {}))
@@ -98,7 +98,7 @@ def resources_of(model: Model) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How a long text becomes chunks, each with a vector of its own.
+    """Rule that cuts a long text into chunks with own vectors.
 
     Attributes:
         size: Most characters of the text in one chunk; the prefix comes on top.
@@ -129,7 +129,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """Which vectors go with the rows of a table.
+    """Vectors that go with the rows of a table.
 
     A row whose text is null or blank, or whose file is empty, is published without a vector, and counted among the
     run's rules as ``embedding:no text``. A row of which no vector can be made is a reject: the model raises for it
@@ -194,26 +194,26 @@ class Embedding:
 
     @property
     def kind(self) -> Kind:
-        """What the model takes: texts or the bytes of images."""
+        """Return what the model takes: texts or the bytes of images."""
         if isinstance(self.model, str):
             return KINDS[spell(self.model).scheme]
         return getattr(self.model, "kind", None) or ("image" if self.source == FILE else "text")
 
     @property
     def resources(self) -> dict[str, float]:
-        """What the model would like of a Dask worker; see :func:`resources_of`."""
+        """Return the Dask resources that the model asks for; see :func:`resources_of`."""
         return resources_of(self.model)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the table that are needed."""
+        """Return the columns of the table that are needed."""
         source = () if self.source == FILE else (self.source,)
         prefix = self.split.prefix if self.split else ()
         return tuple(dict.fromkeys([*source, *prefix, *self.key, *self.payload]))
 
     @property
     def inputs(self) -> str:
-        """What of a row the model is given, in words."""
+        """Describe what of a row the model is given."""
         if self.source == FILE:
             return "whole files"
         if not self.split:
@@ -223,7 +223,7 @@ class Embedding:
         return f"column {self.source} in chunks of {self.split.size} characters{overlap}{after}"
 
     def named(self, table: str) -> Embedding:
-        """The same with a collection: the declared one, or the table's name with ``_`` for what Milvus forbids."""
+        """Name the collection: as declared, or after the table, with ``_`` for what Milvus forbids."""
         name = self.collection or re.sub(r"\W", "_", table, flags=re.ASCII)
         return replace(self, collection=name if re.match(r"[A-Za-z_]", name) else f"_{name}")
 
@@ -310,7 +310,7 @@ _SEE = "See the documentation of ingestlab.Embedding."
 
 
 def _columns(names: str | Sequence[str], what: str) -> tuple[str, ...]:
-    """Column names as a tuple, each once."""
+    """Return column names as a tuple, each once."""
     given = (names,) if isinstance(names, str) else tuple(names)
     if not all(isinstance(name, str) and name for name in given):
         raise TerminalError(

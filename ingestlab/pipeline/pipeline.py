@@ -20,7 +20,7 @@ WriteDisposition = Literal["append", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """How the files of one kind become rows of one table.
+    """Declaration of how files of one kind become rows of a table.
 
     Attributes:
         reader: The format, e.g. ``Csv(columns={...})``.
@@ -78,19 +78,19 @@ class Pipeline:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """`partition_by` as a tuple."""
+        """Return `partition_by` as a tuple."""
         return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
 
     @property
     def resources(self) -> dict[str, float]:
-        """What its reader and its embedding would like of a Dask worker; they take turns in a task."""
+        """Return the Dask resources of reader and embedding. The two take turns in a task."""
         wanted: dict[str, float] = dict(getattr(self.reader, "resources", {}))
         for name, count in (self.embedding.resources if self.embedding else {}).items():
             wanted[name] = max(count, wanted.get(name, 0))
         return wanted
 
     def named(self, name: str) -> Pipeline:
-        """The pipeline under the name of its file.
+        """Name the pipeline after its file, and check it.
 
         Raises:
             TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
@@ -134,7 +134,7 @@ class Pipeline:
 
 
 def _told(reader: Format, word: SchemaDrift | None, name: str) -> Format:
-    """A reader under a pipeline's `schema_drift`."""
+    """Put a reader under a pipeline's `schema_drift`."""
     if word is None:
         return reader
     if word not in get_args(SchemaDrift):

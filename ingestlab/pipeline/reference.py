@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """A small table, e.g. of airports, that `clean` gets beside its frame.
+    """Small table, e.g. of airports, that `clean` gets beside its frame.
 
     A job looks once which content the table has now, and all of its tasks see that one. Each process that works
     on them reads it once, and keeps it in memory.
@@ -37,7 +37,7 @@ class Reference:
 
 
 def check_references(references: Mapping[str, Reference], clean: Callable[..., Any] | None, pipeline: str) -> None:
-    """Whether the references of a pipeline are what its `clean` takes beside the frame.
+    """Check that a pipeline's references match the parameters of its `clean`.
 
     Raises:
         TerminalError: A parameter has no reference, or a reference no parameter.
@@ -86,7 +86,7 @@ def check_references(references: Mapping[str, Reference], clean: Callable[..., A
 
 
 def _parameters(clean: Callable[..., Any] | None) -> tuple[list[str], list[str], bool]:
-    """The names that a function takes beside its frame, those that it needs, and whether it takes any other."""
+    """List parameters beside the frame, required ones, and whether any is taken."""
     try:
         found = list(inspect.signature(clean).parameters.values())[1:] if clean else []
     except (TypeError, ValueError):  # not callable, which shows when it is called; or a built-in that tells nothing

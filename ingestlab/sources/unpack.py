@@ -11,8 +11,7 @@ from ingestlab.core.errors import IngestError, TerminalError, attempt
 from ingestlab.core.models import FetchedFile
 from ingestlab.formats.archive import Archive
 from ingestlab.formats.common.bytes import binary
-from ingestlab.formats.common.columns import listed
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.interfaces import Store
 from ingestlab.sources.packed import (
     BROKEN,

@@ -22,7 +22,7 @@ CHAPTERS = tuple(f"{number:02}" for number in range(9))
 
 
 def check(exercise: str, answer: Any) -> None:
-    """Says whether an exercise is solved.
+    """Check whether an exercise is solved.
 
     Args:
         exercise: Its number, e.g. ``"02.1"``.

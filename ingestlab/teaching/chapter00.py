@@ -17,7 +17,7 @@ SECOND = "access-2017-10-24.log"
 
 @exercise("00.1")
 def workers(answer: Any, desk: Desk) -> str:
-    """The number of RQ workers on the queue."""
+    """Accept the number of RQ workers on the queue."""
     number = a_number(answer, "how many RQ workers there are")
     parts = stack.running(desk.settings.home)
     if parts is None and not (desk.settings.redis_url or desk.settings.redis_host):
@@ -36,7 +36,7 @@ def workers(answer: Any, desk: Desk) -> str:
 
 @exercise("00.2")
 def second_file(answer: Any, _desk: Desk) -> str:
-    """A run of the second log file, and of it alone."""
+    """Accept a run of the second log file alone."""
     result = a_good_run(answer)
     into(TABLE, result)
     names = [o.uri.rpartition("/")[2] for o in result.outcomes]
@@ -48,7 +48,7 @@ def second_file(answer: Any, _desk: Desk) -> str:
 
 @exercise("00.3")
 def table_rows(answer: Any, desk: Desk) -> str:
-    """The rows of the table of log lines."""
+    """Accept the row count of the table of log lines."""
     number = a_number(answer, "the number of rows of the table")
     table = desk.lake.table(TABLE)
     with_rejects = table.rows + len(desk.lake.rejects(TABLE))

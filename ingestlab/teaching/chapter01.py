@@ -14,7 +14,7 @@ TABLE = "bts_alarms"
 
 @exercise("01.1")
 def own_run(answer: Any, desk: Desk) -> str:
-    """A run of one alarm file other than the first; its rows are in the table or among the rejects."""
+    """Accept a run of one alarm file other than the first. Its rows are in the table or among the rejects."""
     result = a_good_run(answer)
     expect(len(result.outcomes) == 1, f"submit one file; this run is about {len(result.outcomes)}.")
     into(TABLE, result)
@@ -28,7 +28,7 @@ def own_run(answer: Any, desk: Desk) -> str:
 
 @exercise("01.2")
 def by_rule(answer: Any, desk: Desk) -> str:
-    """Rejected rows by rule, the commonest first."""
+    """Accept rejected rows by rule, the commonest first."""
     counts = a(answer, pd.Series, "a pandas Series with one number for each rule, as value_counts() gives it")
     rejects = desk.lake.rejects(TABLE)
     truth = rejects["rule"].value_counts()
@@ -49,7 +49,7 @@ def by_rule(answer: Any, desk: Desk) -> str:
 
 @exercise("01.3")
 def line_of_a_reject(answer: Any, desk: Desk) -> str:
-    """A line of a source file, found by what a reject says of it."""
+    """Accept a line of a source file, found through a reject."""
     line = a(answer, str, "the line, a str").rstrip("\r\n")
     expect(line, "that is an empty line.")
     expect("\n" not in line, f"that is {line.count(chr(10)) + 1} lines; which of them is it?")

@@ -15,7 +15,7 @@ RUNS = 4  # three of the night, and an urgent one
 
 @exercise("02.1")
 def packed(answer: Any, desk: Desk) -> str:
-    """A run of more files than one request takes."""
+    """Accept a run of more files than one request takes."""
     one_each = isinstance(answer, list) and len(answer) > 0 and all(isinstance(one, Run) for one in answer)
     expect(not one_each, "those are many runs; give all paths to one lab.submit(), which packs them.")
     result = a_good_run(answer)
@@ -28,7 +28,7 @@ def packed(answer: Any, desk: Desk) -> str:
 
 @exercise("02.2")
 def order(answer: Any, desk: Desk) -> str:
-    """The ids of some runs, in the order in which they were published."""
+    """Accept the ids of some runs in the order of publication."""
     runs = a(answer, (list, tuple), "a list of runs")
     expect(all(isinstance(one, Run | str) for one in runs), "give the runs themselves, or their ids.")
     ids = [one.id if isinstance(one, Run) else str(one) for one in runs]
@@ -47,7 +47,7 @@ def order(answer: Any, desk: Desk) -> str:
 
 @exercise("02.3")
 def cured(answer: Any, _desk: Desk) -> str:
-    """A run that failed, and was retried with success."""
+    """Accept a run that failed, and was retried with success."""
     expect(not isinstance(answer, int), "that is the number of jobs that retry() has queued; your answer is the run.")
     result = a_good_run(answer)
     expect(len(result.outcomes) > 1, "take the run that failed, not a new one.")

@@ -15,7 +15,7 @@ TABLE = "my_alarms"
 
 
 def _sample() -> pd.DataFrame:
-    """Three alarms: one with a placeholder, one that is open; the index is no range, as in a partition."""
+    """Make three alarms, with a placeholder and an open end. The index is no range, as in a partition."""
     times = pd.array(["2017-10-23 12:00:00"] * 3, dtype="timestamp[s][pyarrow]")
     ends = pd.array(["2017-10-23 12:00:30", None, "2017-10-23 12:02:00"], dtype="timestamp[s][pyarrow]")
     values = pd.array([241.0, 999_999.0, 28.5], dtype="double[pyarrow]")
@@ -24,7 +24,7 @@ def _sample() -> pd.DataFrame:
 
 @exercise("03.1")
 def pure_function(answer: Any, _desk: Desk) -> str:
-    """A `clean` that empties 999999, adds `duration_s`, keeps the index and leaves its argument alone."""
+    """Accept a pure `clean` that empties 999999 and adds `duration_s`."""
     expect(callable(answer), "give the function itself, without brackets: check('03.1', clean).")
     given, before = _sample(), _sample()
     made = _cleaned(answer, given)
@@ -56,7 +56,7 @@ def _check_seconds(durations: pd.Series[Any]) -> None:
 
 @exercise("03.2")
 def replayed(answer: Any, desk: Desk) -> str:
-    """A replay after which no grid voltage is rejected any more, and nothing is there twice."""
+    """Accept a replay that clears the rejected grid voltages, with nothing twice."""
     run = a(answer, Run, "a run, as lab.replay() gives it (it gives None if there was nothing to replay)")
     a_good_run(run)
     table, left = desk.lake.table(TABLE), desk.lake.rejects(TABLE)

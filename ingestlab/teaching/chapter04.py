@@ -18,7 +18,7 @@ CUTS = ([5000], [10], [1, 400, 9000])  # where 10,000 numbers are cut
 
 @exercise("04.1")
 def busiest(answer: Any, desk: Desk) -> str:
-    """The carrier with the most flights, and their number."""
+    """Accept the carrier with the most flights, and their number."""
     carrier, number = a_pair(answer, "a pair such as ('AA', 1234)")
     carrier = a(carrier, str, "the carrier's name first, such as 'AA'")
     counts = desk.lake.table("flights").pandas(["carrier"])["carrier"].value_counts()
@@ -32,7 +32,7 @@ def busiest(answer: Any, desk: Desk) -> str:
 
 @exercise("04.2")
 def deviation(answer: Any, _desk: Desk) -> str:
-    """A state of numbers, and what makes their standard deviation of several states."""
+    """Accept a mergeable state of numbers, and what makes their standard deviation."""
     state, finish = a_pair(answer, "the pair (state, finish)")
     expect(callable(state) and callable(finish), "both of the pair are functions, without brackets.")
     values = np.random.default_rng().normal(20, 5, 10_000)
@@ -52,7 +52,7 @@ def deviation(answer: Any, _desk: Desk) -> str:
 
 
 def _size(state: Any) -> int:
-    """Bytes of a state on its way to another machine."""
+    """Measure a state in bytes on its way to another machine."""
     expect(state is not None, "your state() gives nothing back; does it end with return?")
     try:
         return len(pickle.dumps(state))
@@ -66,7 +66,7 @@ def _finished(state: Callable[[Any], Any], finish: Callable[[Any], Any], pieces:
 
 @exercise("04.3")
 def medians(answer: Any, _desk: Desk) -> str:
-    """Two lists of one length, whose medians do not tell the median of both."""
+    """Accept two equally long lists. Their medians must not tell the median of both."""
     one, other = (_numbers(half) for half in a_pair(answer, "a pair of lists of numbers"))
     expect(len(one) == len(other) > 0, f"the lists have {len(one)} and {len(other)} numbers; make them equally long.")
     both, mean = statistics.median(one + other), (statistics.median(one) + statistics.median(other)) / 2

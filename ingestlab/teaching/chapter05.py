@@ -11,7 +11,7 @@ TABLE = "slow_alarms"
 
 @exercise("05.1")
 def nothing_twice(answer: Any, desk: Desk) -> str:
-    """How often the most frequent source row occurs."""
+    """Accept how often the most frequent source row occurs."""
     number = a_number(answer, "how often the most frequent pair occurs")
     rows = desk.lake.table(TABLE).pandas(["_source", "_row"])
     expect(not doubled(rows), f"{doubled(rows)} source rows are published twice: that must never be. Please report it.")
@@ -22,7 +22,7 @@ def nothing_twice(answer: Any, desk: Desk) -> str:
 
 @exercise("05.2")
 def replaced(answer: Any, desk: Desk) -> str:
-    """A run that replaced the rows of one file that had grown, and left the others alone."""
+    """Accept a run that replaced the rows of one grown file alone."""
     result = a_good_run(answer)
     run, states = a_run(answer), {o.uri: o for o in result.outcomes}
     into(TABLE, result)
@@ -43,7 +43,7 @@ def replaced(answer: Any, desk: Desk) -> str:
 
 @exercise("05.3")
 def folder(answer: Any, desk: Desk) -> str:
-    """Rows in the folder, read without manifests."""
+    """Accept the row count of the folder, read without manifests."""
     number = a_number(answer, "a number of rows")
     rows = desk.lake.table(TABLE).rows
     way = "more" if rows > number else "fewer"

@@ -17,7 +17,7 @@ QUESTION, FAILED = "an upload of data", 500  # the first status of a server's ow
 
 @exercise("06.1")
 def own_question(answer: Any, desk: Desk) -> str:
-    """A question in one's own words, and the package that is found by it."""
+    """Accept a question in one's own words, and the package found."""
     question, name = a_pair(answer, "the pair (question, name)")
     question, name = a(question, str, "the question as text"), a(name, str, "the name as text")
     names = set(desk.lake.table("documents").pandas(["name"])["name"])
@@ -36,7 +36,7 @@ def own_question(answer: Any, desk: Desk) -> str:
 
 @exercise("06.2")
 def filtered(answer: Any, desk: Desk) -> str:
-    """The ten nearest of the requests that failed by the server's fault."""
+    """Accept the ten nearest requests that failed by the server's fault."""
     hits = a(answer, pd.DataFrame, "what lab.search() gives")
     expect({"score", "status"} <= set(hits), "the hits have no score and status; search the collection weblogs_search.")
     good = int((hits["status"] < FAILED).sum())

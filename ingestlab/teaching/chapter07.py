@@ -16,7 +16,7 @@ UNCHANGED = "this run found its file unchanged and did nothing; use force=True."
 
 @exercise("07.1")
 def rate(answer: Any, _desk: Desk) -> str:
-    """Rows a second of a run, all stages counted."""
+    """Accept the rows per second of a run, all stages counted."""
     run, number = a_pair(answer, "the pair of the run and its rows per second")
     result, number = a_good_run(run), a_number(number, "rows per second")
     seconds, rows = sum(result.seconds.values()), result.tally.rows_in
@@ -31,7 +31,7 @@ def rate(answer: Any, _desk: Desk) -> str:
 
 @exercise("07.2")
 def partitions(answer: Any, desk: Desk) -> str:
-    """A run that made eight parts or more of its one file."""
+    """Accept a run that made eight parts or more of one file."""
     result = a_good_run(answer)
     run = a_run(answer)
     into(TABLE, result)
@@ -46,7 +46,7 @@ def partitions(answer: Any, desk: Desk) -> str:
 
 @exercise("07.3")
 def growth(answer: Any, _desk: Desk) -> str:
-    """How many times as large as its file a frame is."""
+    """Accept how many times as large as its file a frame is."""
     path, ratio = a_pair(answer, "the pair of the file's path and the ratio")
     path, ratio = Path(str(a(path, (str, Path), "the file's path first"))), a_number(ratio, "the ratio")
     expect(path.is_file() and path.stat().st_size, f"there is no file {path} with anything in it.")

@@ -18,7 +18,7 @@ BOUNDS = {"wind_speed": 150, "humid": 100, "hour": 23}
 
 @exercise("08.1")
 def contract(answer: Any, desk: Desk) -> str:
-    """A trial whose contract rejects the impossible and little else."""
+    """Accept a dry run whose contract rejects the impossible and little else."""
     trial = a(answer, Trial, "what lab.check() gives")
     expect(set(BOUNDS) <= set(trial.rows), f"those are no rows of the weather; try {NAME!r} on its file.")
     expect(load(Catalog.read(desk.settings).named(NAME)).contract is not None, "the pipeline has lost its contract.")
@@ -35,7 +35,7 @@ def contract(answer: Any, desk: Desk) -> str:
 
 @exercise("08.2")
 def published(answer: Any, desk: Desk) -> str:
-    """A run that has published the weather in few parts, every row once."""
+    """Accept a run that published the weather in few parts. Every row is there once."""
     result = a_good_run(answer)
     outcome = result.outcomes[0]
     expect(outcome.table == NAME, f"the rows are in the table {outcome.table}; submit with pipeline={NAME!r}.")
@@ -53,7 +53,7 @@ def published(answer: Any, desk: Desk) -> str:
 
 @exercise("08.3")
 def summarised(answer: Any, desk: Desk) -> str:
-    """An aggregate by airport and month that says what the rows say."""
+    """Accept an aggregate by airport and month that matches the rows."""
     frame = a(answer, pd.DataFrame, "a frame, as lab.aggregate() gives it")
     wanted = ["origin", "month", "hours", "mean_temp", "worst_wind"]
     missing = [name for name in wanted if name not in frame]

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):  # noqa: N818 - it is no error: work is to be done
-    """An exercise that is not solved yet; a notebook shows the text alone, without a traceback."""
+    """Raised for an unsolved exercise. A notebook shows the text without a traceback."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
         return [f"✘ {self}"]
@@ -29,18 +29,18 @@ class NotYet(Exception):  # noqa: N818 - it is no error: work is to be done
 
 @dataclass(frozen=True)
 class Desk:
-    """What a check looks at beside the answer: the student's own settings and lake."""
+    """Context of a check beside the answer: the student's settings and lake."""
 
     settings: Settings
 
     @classmethod
     def of(cls, answer: Any) -> Self:
-        """The desk of whoever gives this answer: a run knows its settings, else they are found as Lab does it."""
+        """Build the context of an answer. A run knows its settings, else they are found as Lab does it."""
         return cls(answer.settings if isinstance(answer, Run) else load_settings())
 
     @cached_property
     def lake(self) -> Lake:
-        """The student's tables."""
+        """Open the student's tables."""
         return Lake(self.settings)
 
 
@@ -49,7 +49,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def exercise(number: str) -> Callable[[Check], Check]:
-    """Registers a check: told the answer and the desk, it gives a word of praise, or raises NotYet."""
+    """Register a check. It takes the answer and the desk, and returns praise or raises NotYet."""
 
     def register(check: Check) -> Check:
         CHECKS[number] = check
@@ -59,33 +59,33 @@ def exercise(number: str) -> Callable[[Check], Check]:
 
 
 def expect(condition: object, text: str) -> None:
-    """Raises NotYet with this text unless the condition holds."""
+    """Raise NotYet with this text unless the condition holds."""
     if not condition:
         raise NotYet(text)
 
 
 def a(answer: Any, kind: type[T] | tuple[type[T], ...], words: str) -> T:
-    """The answer, if it is of this kind; `words` say which is meant, e.g. ``"a run, as lab.submit() gives it"``."""
+    """Require an answer of a kind. `words` say which is meant, e.g. ``"a run, as lab.submit() gives it"``."""
     expect(isinstance(answer, kind), f"expected {words}; got {_kind(answer)}.")
     return answer  # type: ignore[no-any-return]
 
 
 def a_pair(answer: Any, words: str) -> tuple[Any, Any]:
-    """The two halves of the answer; `words` say what they are, e.g. ``"a pair such as ('AA', 1234)"``."""
+    """Split the answer into two. `words` say what they are, e.g. ``"a pair such as ('AA', 1234)"``."""
     good = isinstance(answer, tuple | list) and len(answer) == 2
     expect(good, f"expected {words}; got {_kind(answer)}.")
     return answer[0], answer[1]
 
 
 def a_number(answer: Any, words: str) -> float:
-    """The answer as a number; numpy's count, truth values do not."""
+    """Convert the answer to a number; numpy's count, truth values do not."""
     good = pd.api.types.is_number(answer) and not isinstance(answer, bool | np.bool_ | complex)
     expect(good, f"expected {words}, a number; got {_kind(answer)}.")
     return float(answer)
 
 
 def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the student's own function gives; whatever it raises is said in a sentence."""
+    """Call the student's own function. Whatever it raises is said in a sentence."""
     try:
         return function(*arguments)
     except Exception as error:  # it may be any function
@@ -94,13 +94,13 @@ def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def a_run(answer: Any) -> Run:
-    """The answer, if it is a run."""
+    """Require the answer to be a run."""
     expect(not isinstance(answer, RunResult), "that is the run's result; your answer is the run itself.")
     return a(answer, Run, "a run, as lab.submit() gives it")
 
 
 def an_ended_run(answer: Any) -> RunResult:
-    """The result of a run that has come to its end."""
+    """Return the result of a run that has come to its end."""
     run = a_run(answer)
     state = run.progress().state
     expect(state in ("finished", "failed"), f"the run is still {state}; wait for it with run.watch().")
@@ -108,7 +108,7 @@ def an_ended_run(answer: Any) -> RunResult:
 
 
 def a_good_run(answer: Any) -> RunResult:
-    """The result of a run all of whose files are in their table, and whose rows are all accounted for."""
+    """Return the result of a run without failed files or lost rows."""
     result = an_ended_run(answer)
     if result.failed:
         why = shorten(str(result.failed[0].exception()), 180, placeholder=" …")
@@ -120,19 +120,19 @@ def a_good_run(answer: Any) -> RunResult:
 
 
 def doubled(frame: pd.DataFrame, source: str = "_source", row: str = "_row") -> int:
-    """How many source rows are there more than once."""
+    """Count the source rows that are there more than once."""
     counts = Counter(zip(frame[source], frame[row], strict=True))
     return sum(n > 1 for n in counts.values())
 
 
 def into(table: str, result: RunResult) -> None:
-    """Raises NotYet unless all rows of a run went into this table."""
+    """Raise NotYet unless all rows of a run went into this table."""
     others = sorted({o.table for o in result.outcomes} - {table})
     expect(not others, f"its rows are in the table {', '.join(others)}, and not in {table}.")
 
 
 def _kind(answer: Any) -> str:
-    """What an answer is, in a few words."""
+    """Describe an answer in a few words."""
     if answer is ... or answer is None:
         return "nothing yet"
     if isinstance(answer, Run):

@@ -13,14 +13,14 @@ FIX = 'Run the cells above first: menu Run, "Run All Above Selected Cell". A res
 
 
 def explain_missing_names() -> None:
-    """In a notebook, from here on: a name that no cell has given a value is told in three lines, with what to do."""
+    """Explain names without value in a notebook, with a fix."""
     shell = page.shell()
     if shell is not None:
         shell.set_custom_exc((NameError,), _show)
 
 
 def missing(error: NameError, known: dict[str, Any]) -> IngestError:
-    """The error in our words.
+    """Translate a NameError.
 
     Args:
         error: As Python raised it.
@@ -34,7 +34,7 @@ def missing(error: NameError, known: dict[str, Any]) -> IngestError:
 
 
 def _show(shell: Any, kind: type[NameError], error: NameError, trace: TracebackType, tb_offset: int | None) -> None:
-    """IPython calls this instead of showing a NameError; one from code that is no cell's is shown as ever."""
+    """Show a NameError of a cell. IPython calls this; other errors are shown as ever."""
     *_, (frame, _line) = traceback.walk_tb(trace)
     if kind is NameError and frame.f_globals is shell.user_ns:  # a local one has no cell to blame
         _, *lines = missing(error, shell.user_ns)._render_traceback_()

@@ -25,20 +25,20 @@ GRACE = 10.0  # seconds for it to end when it is asked
 
 
 class OwnWorker:
-    """A worker process; it ends with the kernel at the latest."""
+    """Worker process that ends with the kernel at the latest."""
 
     def __init__(self, process: subprocess.Popen[bytes], queues: tuple[str, ...]) -> None:
         self.process, self.queues = process, queues
         atexit.register(self.kill)
 
     def kill(self) -> None:
-        """Ends it at once, in the middle of whatever it does: the signal KILL, as from the power switch."""
+        """Kill it at once, whatever it does, as from the power switch."""
         self.process.kill()
         self.process.wait()
         atexit.unregister(self.kill)
 
     def stop(self) -> None:
-        """Lets it finish what it is at, then ends it."""
+        """Let it finish its job, then end it."""
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE)
@@ -50,7 +50,7 @@ class OwnWorker:
 
 
 def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
-    """Starts a worker beside those of the stack, and waits until it listens.
+    """Start a worker beside the stack's, and wait until it listens.
 
     Args:
         queues: The queues that it serves, the most urgent first.
@@ -84,7 +84,7 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
 
 @contextmanager
 def _not_interrupted() -> Iterator[list[int]]:
-    """Notes interrupts for later: one that hits while a process is made would leave it to nobody."""
+    """Defer interrupts. One that hits while a process is made would leave it to nobody."""
     found: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield found

@@ -22,7 +22,7 @@ from support.workers import PATIENCE
 from ingestlab.analytics.embedders import registry as embedders
 from ingestlab.analytics.embedders.base import Loaded
 from ingestlab.analytics.embedders.images import crop, opened
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.analytics.embedders.registry import canary, embed_all, fingerprint, has_vector, load
 from ingestlab.analytics.embedders.splitting import join, split, split_all
 from ingestlab.core.errors import TerminalError
@@ -203,7 +203,7 @@ def test_a_function_says_itself_who_it_is():
 
 
 def test_the_canary_image_is_a_picture_for_everyone():
-    image = Image.open(io.BytesIO(CANARIES["image"]))
+    image = Image.open(io.BytesIO(PROBES["image"]))
     assert (image.size, image.mode) == ((64, 64), "RGB")
     assert image.getpixel((40, 24)) == (250, 240, 30)
 
@@ -283,14 +283,14 @@ def test_hog_puts_digits_beside_their_like():
 def test_hog_has_one_length_for_images_of_all_sizes_and_modes():
     hog = load("hog")
     noise = np.random.default_rng(0).integers(0, 255, (70, 33, 4), dtype=np.uint8)
-    images = [CANARIES["image"], png(noise), png(noise[..., 0]), png(noise[..., :3])]
+    images = [PROBES["image"], png(noise), png(noise[..., 0]), png(noise[..., :3])]
     vectors = embed_all(hog, images)
     assert (vectors.shape, hog.dim) == ((4, 900), 900)
     assert has_vector(vectors).all()
     assert not has_vector(embed_all(hog, [grey(90), b"", None])).any()  # one colour has no edges
 
 
-@pytest.mark.parametrize("data", [b"no image", CANARIES["image"][:300], b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+@pytest.mark.parametrize("data", [b"no image", PROBES["image"][:300], b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_what_is_no_image_is_refused(data):
     with pytest.raises(TerminalError, match="image"):
         embed_all(load("hog"), [data])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ingestlab.analytics.embedders.registry import embed_all, fingerprint, load
 from ingestlab.analytics.search import search
-from ingestlab.analytics.search_result import Hits
+from ingestlab.analytics.search_result import SearchResult
 from ingestlab.cli import app
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, SourceRecord, Tally
@@ -81,7 +81,7 @@ class Shelf:
         self.store.upsert(name, pa.table(rows))
         return name
 
-    def search(self, *args, **named) -> Hits:
+    def search(self, *args, **named) -> SearchResult:
         return search(*args, self.settings, **named)
 
 
@@ -232,8 +232,8 @@ def record(uri: str, raw: str, size: int) -> SourceRecord:
 
 
 @pytest.fixture
-def pictures(shelf) -> Hits:
-    """Hits whose files lie in the raw zone, but for one that is gone and one that is no image."""
+def pictures(shelf) -> SearchResult:
+    """SearchResult whose files lie in the raw zone, but for one that is gone and one that is no image."""
     store = open_store(shelf.settings.lake_url)
     for i, data in enumerate((png(2), png(9, (400, 300)), b"no image")):
         store.write(f"raw/{i}.png", data)
@@ -265,7 +265,9 @@ def test_a_notebook_shows_the_pictures_of_the_hits(pictures):
 
 def test_names_beside_pictures_are_escaped_and_long_tables_cut(pictures):
     evil = "<script>alert(1)</script>"
-    hits = Hits.of(pictures.rename(columns={"note": evil}).set_index(pictures["note"], drop=False), pictures._gallery)
+    hits = SearchResult.of(
+        pictures.rename(columns={"note": evil}).set_index(pictures["note"], drop=False), pictures._gallery
+    )
     page = hits._repr_html_()
     assert "&lt;script&gt;" in page
     assert not {"<script>", "<b>"} & set(page.split(">"))
@@ -278,7 +280,7 @@ def test_names_beside_pictures_are_escaped_and_long_tables_cut(pictures):
 
 def test_hits_are_a_frame_whatever_is_done_with_them(pictures):
     two = pictures[pictures["note"].isin(["<b>", "c"])]
-    assert isinstance(two, Hits)
+    assert isinstance(two, SearchResult)
     assert len(shown(two._repr_html_())) == 1
     assert len(shown(pickle.loads(pickle.dumps(pictures))._repr_html_())) == 2
     assert shown(pictures[["score", "note"]]._repr_html_()) == []

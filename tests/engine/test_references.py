@@ -24,7 +24,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.engine.ingest import Context, ingest
 from ingestlab.engine.lookups import locate
-from ingestlab.engine.task.lookups import SHELF, Shelf
+from ingestlab.engine.task.lookups import LOOKUPS, LookupCache
 from ingestlab.executors.dask import Cluster
 from ingestlab.lake.log import manifests
 from ingestlab.lake.storage.store import open_store
@@ -437,7 +437,7 @@ def test_replay_without_its_reference_changes_nothing(world):
 
 
 def test_a_shelf_reads_once_however_many_threads_ask():
-    shelf, table = Shelf(), pa.table({"n": [1, 2]})
+    shelf, table = LookupCache(), pa.table({"n": [1, 2]})
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: shelf.take(("p", "names", "1"), lambda: table), range(100)))
     assert shelf.reads == 1
@@ -446,7 +446,7 @@ def test_a_shelf_reads_once_however_many_threads_ask():
 
 def test_a_shelf_that_is_full_lets_the_one_go_that_was_used_longest_ago():
     table = pa.table({"n": list(range(1000))})  # 8,000 bytes
-    shelf = Shelf(most=20_000)
+    shelf = LookupCache(most=20_000)
     for content in ("1", "2", "1", "3", "1"):
         shelf.take(("p", "names", content), lambda: table)
     assert shelf.reads == 3
@@ -455,19 +455,19 @@ def test_a_shelf_that_is_full_lets_the_one_go_that_was_used_longest_ago():
 
 
 def test_a_reference_larger_than_the_shelf_is_kept_until_another_comes():
-    shelf = Shelf(most=1)
+    shelf = LookupCache(most=1)
     for _ in range(3):
         shelf.take(("p", "names", "1"), lambda: pa.table({"n": [1]}))
     assert shelf.reads == 1
 
 
 def test_what_clean_does_to_a_reference_is_not_seen_by_the_next_task(world):
-    before = SHELF.reads
+    before = LOOKUPS.reads
     uris = [world.put(f"{name}.csv", FIRST) for name in "ab"]
     for uri in uris:  # each a job; the reference is spoilt in the first
         world.ingest([uri])
     world.check(uris)
-    assert SHELF.reads <= before + 1, "kept from job to job"
+    assert LOOKUPS.reads <= before + 1, "kept from job to job"
     assert set(Lake(world.settings).table("small").pandas(["name"])["name"]) == {f"name-{n}" for n in (1, 2, 3, 4)}
 
 
@@ -475,9 +475,9 @@ def test_an_edited_reader_reads_the_same_content_anew(world):
     world.ingest([world.put("a.csv", FIRST)])
     path = world.folder / "pipelines/small.py"
     path.write_text(path.read_text().replace('"name": "string"', '"name": "large_string"'))
-    before = SHELF.reads
+    before = LOOKUPS.reads
     world.ingest([world.put("b.csv", FIRST)], run="r2")
-    assert SHELF.reads == before + 1
+    assert LOOKUPS.reads == before + 1
 
 
 def test_a_polars_clean_gets_polars_frames(world):
@@ -508,9 +508,9 @@ def reads(client: Client) -> dict[str, int]:
     """How often each worker of a cluster has read a reference; the function travels by its text."""
 
     def count() -> int:
-        from ingestlab.engine.task.lookups import SHELF
+        from ingestlab.engine.task.lookups import LOOKUPS
 
-        return SHELF.reads
+        return LOOKUPS.reads
 
     return client.run(count)
 

@@ -9,7 +9,7 @@ import pytest
 from support.embedding_world import FIRST, SECOND, maker
 from support.lake import Crash, FaultInjector, World
 
-from ingestlab.analytics.aggregate_reader import Summaries
+from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import Context, ingest
@@ -46,7 +46,7 @@ def gone(world, *uris):
 
 
 def sums(world) -> dict[bool, tuple[int, int]]:
-    rows = Summaries(world.store, world.settings, "default", "small").read("sums").to_pylist()
+    rows = AggregateReader(world.store, world.settings, "default", "small").read("sums").to_pylist()
     return {row["even"] == "True": (row["n"], row["rows"]) for row in rows}
 
 

@@ -13,7 +13,7 @@ from support.servers import Server
 from support.workers import PATIENCE, ROOT
 
 from ingestlab.core.models import Progress
-from ingestlab.core.plain_frame import Listing, one_line
+from ingestlab.core.plain_frame import PlainFrame, one_line
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabTable
 from ingestlab.notebook.charts import draw
@@ -39,7 +39,7 @@ def test_the_card_of_a_scheduler_without_the_page_does_not(settings, redis_url):
 
 
 def test_rows_of_a_listing_are_not_broken():
-    listing = Listing({"file": ["alarm-2017-10-23-00.csv"], "error": [None]})
+    listing = PlainFrame({"file": ["alarm-2017-10-23-00.csv"], "error": [None]})
     assert listing._repr_html_().count("<td style='white-space:nowrap'>") == 2
     assert type(listing[["file"]]) is pd.DataFrame, "what is made of it is for its maker to show"
     assert listing._repr_html_() == one_line(pd.DataFrame(listing))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ingestlab.analytics.aggregate_reader import Summaries
+from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.analytics.lake import Lake
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, live_states, manifests
@@ -87,7 +87,7 @@ class Tally(Mendable):
     def check_answers(self) -> None:
         table = self.lake.table("small").arrow()
         for name, aggregate in self.aggregates.items():
-            result = Summaries(self.store, self.settings, "default", "small").read(name)
+            result = AggregateReader(self.store, self.settings, "default", "small").read(name)
             compare(result, table, aggregate)
 
     def parts_without_states(self) -> list[tuple[str, str]]:

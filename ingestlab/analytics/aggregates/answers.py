@@ -11,7 +11,7 @@ from ingestlab.pipeline.aggregate import Aggregate, Measure
 
 
 def answer(states: pa.Table, aggregate: Aggregate) -> pa.Table:
-    """The result: key columns and measures, one row for each group, nulls last.
+    """Compute key columns and measures, one row for each group, nulls last.
 
     Args:
         states: Each group once, as :func:`ingestlab.analytics.aggregates.partials.merge` gives them.
@@ -25,7 +25,7 @@ def answer(states: pa.Table, aggregate: Aggregate) -> pa.Table:
 
 
 def no_rows(aggregate: Aggregate) -> pa.Table:
-    """The result for a table without rows, whose types nobody knows."""
+    """Build the result for a table without rows, with unknown types."""
     names = [*(key.name for key in aggregate.keys), *(m.name for m in aggregate.answers)]
     return pa.table({name: pa.nulls(0) for name in names})
 
@@ -48,13 +48,13 @@ def _column(measure: Measure, states: pa.Table) -> pa.ChunkedArray | pa.Array:
 
 
 def _at_least(least: int, measure: Measure, states: pa.Table) -> pa.ChunkedArray:
-    """How many values each group has; null where they are too few to answer."""
+    """Count the values of each group; null where they are too few."""
     size = states[measure.state("count").name]
     return pc.if_else(pc.greater_equal(size, least), size, pa.scalar(None, size.type))
 
 
 def _shortest(total: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whole sums as int64, where all fit."""
+    """Convert whole sums to int64, where all fit."""
     if not pa.types.is_decimal(total.type) or total.type.scale != 0:
         return total
     fits = np.iinfo(np.int64)

@@ -31,7 +31,7 @@ _DECLARED = b"ingestlab.aggregate"  # in a file's metadata: the declaration, as 
 
 
 class Work(Value):
-    """What one task needs, to compute the states of a part that no pipeline has just made."""
+    """Work of one task: the partial aggregates of an existing part."""
 
     part: Part
     batch: str
@@ -41,13 +41,13 @@ class Work(Value):
 
 
 class States:
-    """Stages the states of one table's parts below `staging`."""
+    """Writer that stages one table's partial aggregates below `staging`."""
 
     def __init__(self, store: Store, tenant: str, table: str, staging: str) -> None:
         self._store, self._where, self._staging = store, (tenant, table), staging
 
     def stage(self, name: str, aggregate: Aggregate, part: Part, states: pa.Table) -> Part:
-        """Writes the states of one part."""
+        """Write the partial aggregates of one part."""
         target = layout.states_of(*self._where, name, aggregate.code, part.target)
         staged = staged_path(self._staging, target)
         buffer = io.BytesIO()
@@ -60,7 +60,7 @@ class States:
 def compute(
     rows: pa.Table, parts: Iterable[Part], aggregates: Mapping[str, Aggregate], folders: Sequence[str]
 ) -> list[tuple[str, Aggregate, Part, pa.Table]]:
-    """The states of parts that were just staged, from the rows that went in.
+    """Compute partial aggregates of parts that were just staged, from their rows.
 
     Args:
         rows: The rows of all of them.
@@ -82,7 +82,7 @@ def compute(
 
 
 def restate(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """A Dask task: computes the states of a staged part from its rows, and stages them.
+    """Compute and stage a staged part's partial aggregates, as a Dask task.
 
     The rows may be older than the declaration, and have a column of a type that it cannot be of. Then the part
     has no states of that aggregate, and whoever reads it is told.
@@ -106,7 +106,7 @@ def restate_all(
     cluster: Executor,
     settings: Settings,
 ) -> list[Part]:
-    """The states of staged parts that hold rows of others, one task a part; `where` is tenant and table."""
+    """Compute partial aggregates of staged parts, one task a part. `where` is tenant and table."""
     if not load(code).aggregates:
         return []
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
@@ -116,7 +116,7 @@ def restate_all(
 
 
 def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:
-    """The states of a part, from its rows.
+    """Compute the partial aggregates of a part from its rows.
 
     Args:
         store: The lake.
@@ -131,7 +131,7 @@ def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Ta
 
 
 def declaration(table: pa.Table) -> Aggregate:
-    """The aggregate as it was declared when these states were written."""
+    """Read the aggregate as it was declared when these partials were written."""
     return Aggregate.from_dict(json.loads(table.schema.metadata[_DECLARED]))
 
 
@@ -150,13 +150,13 @@ def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
 
 
 def _folders_of(part: Part, depth: int) -> str:
-    """The folders below its table in which a part lies."""
+    """Return the folders below its table in which a part lies."""
     steps = part.target.split("/")[:-1]
     return "/".join(steps[len(steps) - depth :])
 
 
 def _ordered(states: pa.Table, aggregate: Aggregate) -> pa.Table:
-    """The keys, then the states, and no folders that are no keys."""
+    """Select the keys, then the partials, without other folders."""
     keys = [key.name for key in aggregate.keys]
     rest = [name for name in states.column_names if name not in keys and "(" in name]
     return states.select([*keys, *rest])

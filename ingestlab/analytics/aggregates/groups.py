@@ -20,7 +20,7 @@ _TOP = 1 << 63
 
 @dataclass(frozen=True)
 class Groups:
-    """`ids[i]` is the group of row `i`, from 0; every group has a row. `keys` has one row for each group."""
+    """Group numbers of rows: `ids[i]` is that of row `i`, from 0. `keys` has one row for each group."""
 
     ids: Ints
     count: int
@@ -28,7 +28,7 @@ class Groups:
 
 
 def group(keys: Mapping[str, pa.Array], rows: int) -> Groups:
-    """Groups rows by the values of some columns, null being one; without columns all rows are one group."""
+    """Group rows by some columns, null being a value. Without columns all rows are one group."""
     ids, count = np.zeros(rows, np.int64), min(rows, 1)
     for name, values in keys.items():
         codes, size = _coded(name, values)
@@ -39,7 +39,7 @@ def group(keys: Mapping[str, pa.Array], rows: int) -> Groups:
 
 
 def joined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column in one piece; a dictionary column stays one."""
+    """Combine a column into one array; a dictionary column stays one."""
     if isinstance(column, pa.ChunkedArray):
         shared = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
         column = shared.combine_chunks()
@@ -47,7 +47,7 @@ def joined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The same with NaN as null, and no dictionary but of texts, which it makes faster."""
+    """Combine a column, with NaN as null. Only texts keep a dictionary, which makes them faster."""
     values = joined(column)
     if pa.types.is_dictionary(values.type) and not pa.types.is_string(values.type.value_type):
         values = decoded(values)
@@ -61,12 +61,12 @@ def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def decoded(values: pa.Array) -> pa.Array:
-    """The values themselves, where a dictionary stands for them."""
+    """Replace a dictionary array by its values."""
     return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def key_values(column: pa.Array, unit: Unit | None, name: str) -> pa.Array:
-    """What rows are grouped by: the values, with -0.0 as 0.0, or the beginning of their unit of time.
+    """Prepare grouping values: -0.0 becomes 0.0, times the beginning of their unit.
 
     Raises:
         TerminalError: The column holds no times.
@@ -96,7 +96,7 @@ def key_values(column: pa.Array, unit: Unit | None, name: str) -> pa.Array:
 
 
 def _coded(name: str, values: pa.Array) -> tuple[Ints, int]:
-    """A number below the second of the results for each value, equal for equal values."""
+    """Code values as numbers, equal for equal values. Also returns a bound above all codes."""
     try:
         if pa.types.is_dictionary(values.type):
             nothing = len(values.dictionary)
@@ -117,7 +117,7 @@ def _coded(name: str, values: pa.Array) -> tuple[Ints, int]:
 
 
 def _near(values: pa.Array) -> tuple[Ints, int] | None:
-    """Codes of whole numbers that are close together, several times faster than any hashing."""
+    """Code whole numbers that are close together. This is several times faster than hashing."""
     ends = pc.min_max(values)
     low, high = ends["min"].as_py() or 0, ends["max"].as_py() or 0
     nothing = high - low + 1
@@ -130,7 +130,7 @@ def _near(values: pa.Array) -> tuple[Ints, int] | None:
 
 
 def _dense(numbers: Ints, span: int) -> tuple[Ints, int]:
-    """The same numbers without gaps; `span` is above all of them."""
+    """Renumber without gaps; `span` is above all numbers."""
     if span > max(_ROOM, 4 * len(numbers)):
         encoded = pa.array(numbers).dictionary_encode()
         return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)
@@ -140,13 +140,13 @@ def _dense(numbers: Ints, span: int) -> tuple[Ints, int]:
 
 
 def by_group(ids: Ints) -> Ints:
-    """The rows in the order of their groups."""
+    """Sort rows by their groups."""
     small = ids.astype(np.uint16) if len(ids) and ids.max() < _ROOM else ids  # numpy sorts short ones in one go
     return np.argsort(small, kind="stable")
 
 
 def pairs_of(ids: Ints, codes: Ints, size: int) -> tuple[Ints, Ints]:
-    """The different pairs of group and code, ascending; `size` is above all codes."""
+    """List the different pairs of group and code, ascending. `size` is above all codes."""
     numbers = ids * size + codes
     span = int(numbers.max()) + 1 if len(numbers) else 0
     if span > max(_ROOM, 32 * len(numbers)):
@@ -159,6 +159,6 @@ def pairs_of(ids: Ints, codes: Ints, size: int) -> tuple[Ints, Ints]:
 
 
 def codes_of(values: pa.Array) -> tuple[Ints, pa.Array]:
-    """Numbers for values without nulls, and what they stand for."""
+    """Code values without nulls. Also returns what the codes stand for."""
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary

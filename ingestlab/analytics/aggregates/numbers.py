@@ -20,7 +20,7 @@ _DIGITS = 38
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether sums make sense; a column without any value is of no type, and passes."""
+    """Tell whether sums make sense. A column without any value has no type, and passes."""
     return bool(
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
@@ -32,7 +32,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class Values:
-    """The values of a column that are not null: `ids` are their groups, of which there are `count`."""
+    """Values of a column without nulls: `ids` are their groups, of which there are `count`."""
 
     values: pa.Array
     ids: Ints
@@ -40,7 +40,7 @@ class Values:
 
     @classmethod
     def of(cls, column: pa.Array, groups: Groups) -> Values:
-        """A whole column without its nulls."""
+        """Select the valid values of a whole column."""
         if not column.null_count:
             return cls(column, groups.ids, groups.count)
         known = column.is_valid().to_numpy(zero_copy_only=False)
@@ -48,7 +48,7 @@ class Values:
 
     @cached_property
     def floats(self) -> Floats:
-        """Numbers as float64, rounded where they have more digits."""
+        """Return numbers as float64, rounded where they have more digits."""
         values = self.values.cast(pa.uint8()) if pa.types.is_boolean(self.values.type) else self.values
         if pa.types.is_decimal(values.type) or pa.types.is_null(values.type):
             values = values.cast(pa.float64())
@@ -57,12 +57,12 @@ class Values:
 
     @cached_property
     def sizes(self) -> Ints:
-        """How many there are of each group."""
+        """Count the values of each group."""
         return np.bincount(self.ids, minlength=self.count).astype(np.int64)
 
 
 def extremes(x: Values, which: Literal["min", "max"]) -> pa.Array:
-    """The least or greatest value of each group; null for a group without values."""
+    """Find the minimum or maximum of each group. Null for an empty group."""
     kind = x.values.type
     if pa.types.is_null(kind):
         return pa.nulls(x.count)
@@ -72,7 +72,7 @@ def extremes(x: Values, which: Literal["min", "max"]) -> pa.Array:
 
 
 def sums(x: Values) -> pa.Array:
-    """The sum of each group: float64 of floats, decimal(38, scale) of all else; 0 for a group without values.
+    """Sum each group: float64 of floats, else decimal(38, scale); 0 for an empty group.
 
     Raises:
         TerminalError: A sum has more than 38 digits.
@@ -94,7 +94,7 @@ def sums(x: Values) -> pa.Array:
 
 
 def moments(x: Values) -> tuple[Floats, Floats]:
-    """The mean and the sum of squared deviations of each group; 0 for a group without values."""
+    """Compute each group's mean and sum of squared deviations. 0 for an empty group."""
     size = np.maximum(1, x.sizes)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = _careful(x) / size
@@ -105,7 +105,7 @@ def moments(x: Values) -> tuple[Floats, Floats]:
 
 
 def merge_moments(sizes: Ints, means: Floats, squares: Floats, groups: Groups) -> tuple[Floats, Floats]:
-    """The moments of groups by those of their parts: Chan's formula for any number of parts."""
+    """Merge the moments of any number of parts by Chan's formula."""
 
     def total(x: Floats) -> Floats:
         return np.bincount(groups.ids, weights=x, minlength=groups.count).astype(np.float64)
@@ -121,7 +121,7 @@ def merge_moments(sizes: Ints, means: Floats, squares: Floats, groups: Groups) -
 
 
 def _careful(x: Values) -> Floats:
-    """Sums of floats, with what rounding has lost put back as far as one more pass finds it."""
+    """Sum floats, and correct rounding by one more pass."""
     total = np.bincount(x.ids, weights=x.floats, minlength=x.count)
     with np.errstate(invalid="ignore", over="ignore"):
         middle = total / np.maximum(1, x.sizes)
@@ -130,7 +130,7 @@ def _careful(x: Values) -> Floats:
 
 
 def _grouped(values: pa.Array, x: Values, function: str) -> pa.Array:
-    """Arrow's own function on the values of each group; null for a group without any."""
+    """Apply Arrow's own function to each group; null for an empty group."""
     table = pa.table({"group": x.ids, "x": values}).group_by("group", use_threads=False).aggregate([("x", function)])
     place = np.full(x.count, len(table), np.int64)
     place[table["group"].to_numpy()] = np.arange(len(table))
@@ -138,7 +138,7 @@ def _grouped(values: pa.Array, x: Values, function: str) -> pa.Array:
 
 
 def _finite(x: Floats) -> Floats:
-    """What cannot be told, because a value is infinite, corrects nothing."""
+    """Replace what is not finite by 0: it corrects nothing."""
     return np.where(np.isfinite(x), x, 0)
 
 

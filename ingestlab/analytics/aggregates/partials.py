@@ -33,7 +33,7 @@ _SIMPLE: dict[str, tuple[Callable[[Values], pa.Array], Callable[[pa.Array, Group
 
 
 def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> pa.Table:
-    """The states of the groups of some rows.
+    """Compute the partial aggregates of rows by group.
 
     Args:
         table: The rows; a column that they lack is null.
@@ -65,7 +65,7 @@ def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> 
 
 
 def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
-    """The states of groups by those of their parts, in no particular order.
+    """Merge the partial aggregates of groups, in no particular order.
 
     Raises:
         TerminalError: A sum has more than 38 digits.
@@ -88,7 +88,7 @@ def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of states under each other; types are widened, and those that have nothing in common become text."""
+    """Concatenate tables of partials. Types are widened; those with nothing in common become text."""
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -150,7 +150,7 @@ def _named(state: State, found: tuple[Floats, Floats]) -> Columns:
 
 
 def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
-    """The value at each group's first or last time, with what is needed to compare it with those of other parts."""
+    """Pick the value at each group's first or last time. What later merges compare comes along."""
     values, times, sources, numbers = columns
     known = np.flatnonzero(
         values.is_valid().to_numpy(zero_copy_only=False) & times.is_valid().to_numpy(zero_copy_only=False)
@@ -169,7 +169,7 @@ def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
 
 
 def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
-    """Which of the times are the least or greatest of their group."""
+    """Find the times that are the first or last of their group."""
     if pa.types.is_null(times.type):
         return np.zeros(0, np.int64)
     if not (pa.types.is_temporal(times.type) or is_number(times.type)):
@@ -188,14 +188,14 @@ def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
 
 
 def _ranks(values: pa.Array, chosen: Ints) -> Ints:
-    """The order of some of the values, equal ones being equal."""
+    """Rank some of the values; equal ones rank equal."""
     some = decoded(values.take(pa.array(chosen)))
     ranks: Ints = pc.rank(some, sort_keys="ascending", tiebreaker="min").to_numpy().astype(np.int64)
     return ranks
 
 
 def _together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Columns under each other, as text where a value has no room in the type that would hold the others."""
+    """Concatenate columns, as text where the common type is too narrow."""
     kind = _common([column.type for column in columns])
     try:
         done = [column.cast(kind) for column in columns]

@@ -28,7 +28,7 @@ _WIDEST = 1 << 63
 
 
 def distinct(x: Values) -> pa.Array:
-    """A HyperLogLog sketch of the values of each group; null for a group without values."""
+    """Sketch the values of each group by HyperLogLog. Null for an empty group."""
     import datasketches as ds  # noqa: PLC0415 - only who asks for sketches pays for them
 
     codes, dictionary = codes_of(x.values)
@@ -47,7 +47,7 @@ def distinct(x: Values) -> pa.Array:
 
 
 def merge_distinct(sketches: pa.Array, groups: Groups) -> pa.Array:
-    """The sketches of groups by those of their parts."""
+    """Merge HyperLogLog sketches by group."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
     def one(parts: list[bytes]) -> bytes:
@@ -60,7 +60,7 @@ def merge_distinct(sketches: pa.Array, groups: Groups) -> pa.Array:
 
 
 def estimates(sketches: pa.Array) -> pa.Array:
-    """How many different values each sketch has seen, about."""
+    """Estimate how many different values each sketch has seen."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
     found = [round(ds.hll_sketch.deserialize(s).get_estimate()) if s else 0 for s in sketches.to_pylist()]
@@ -68,7 +68,7 @@ def estimates(sketches: pa.Array) -> pa.Array:
 
 
 def quantiles(x: Values) -> pa.Array:
-    """A KLL sketch of the numbers of each group; null for a group without any.
+    """Sketch the numbers of each group by KLL; null without any.
 
     Large groups get other bytes each time they are sketched: which numbers are kept is drawn by chance.
     """
@@ -84,7 +84,7 @@ def quantiles(x: Values) -> pa.Array:
 
 
 def merge_quantiles(sketches: pa.Array, groups: Groups) -> pa.Array:
-    """The sketches of groups by those of their parts."""
+    """Merge KLL sketches by group."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
     def one(parts: list[bytes]) -> bytes:
@@ -97,7 +97,7 @@ def merge_quantiles(sketches: pa.Array, groups: Groups) -> pa.Array:
 
 
 def quantile(sketches: pa.Array, share: float) -> pa.Array:
-    """The number below or at which about a share of each sketch's numbers lie."""
+    """Return each sketch's quantile for a share."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
     found = [
@@ -118,13 +118,13 @@ def _merge(sketches: pa.Array, groups: Groups, one: Callable[[list[bytes]], byte
 
 
 def _by_group(ids: Ints, values: Any) -> Iterator[tuple[int, Any]]:
-    """For each group, its values; `ids` ascend."""
+    """Yield each group's values; `ids` ascend."""
     for start, stop in pairwise([*np.flatnonzero(np.diff(ids, prepend=-1)).tolist(), len(ids)]):
         yield int(ids[start]), values[start:stop]
 
 
 def _plain(value: Any) -> int | float | str:
-    """A value as a sketch takes it: equal values of different types or units, such as 1 and 1.0, are one."""
+    """Convert a value for sketches. Equal values of different types or units, such as 1 and 1.0, are one."""
     match value:
         case int() | float() | Decimal():
             return _number(value)

@@ -22,7 +22,7 @@ _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 class Embedder(Protocol):
-    """A loaded model.
+    """Loaded model.
 
     Attributes:
         name: Which model, the same on every machine.
@@ -44,13 +44,13 @@ class Embedder(Protocol):
     def batch(self) -> int: ...  # noqa: D102
 
     def embed(self, batch: Sequence[Any]) -> Vectors:
-        """Vectors of a batch: float32 of shape (n, dim). Thread-safe; says nothing of empty input."""
+        """Embed a batch as float32 of shape (n, dim). Thread-safe; says nothing of empty input."""
         ...
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The Embedder that the modules of this package make."""
+    """Embedder that the modules of this package make."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ class Loaded:
     run: Run
 
     def embed(self, batch: Sequence[Any]) -> Vectors:
-        """Vectors of a batch, checked.
+        """Embed a batch, and check the result.
 
         Raises:
             TerminalError: The model failed, or gave something else than `dim` numbers for each.
@@ -69,13 +69,13 @@ class Loaded:
 
 
 class ShapeError(TerminalError):
-    """A model that gives something else than a vector for each input: no input's fault."""
+    """Raised where a model does not give one vector per input. No input is at fault."""
 
     code: Code = "model_failed"
 
 
 def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
-    """What a model makes of a batch, as float32 of shape (n, dim), whatever dim is; all of it must be finite."""
+    """Run a model, and require finite float32 of shape (n, dim)."""
     vectors = shaped(run, batch, name)
     if not np.isfinite(vectors).all():
         wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
@@ -90,7 +90,7 @@ def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
 
 
 def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
-    """What a model makes of a batch, as float32 of shape (n, dim); any length of vectors if `dim` is None."""
+    """Run a model, and require float32 of shape (n, dim). Any dim if None."""
     wanted = f"{len(batch)} vectors of {dim or 'some'} finite numbers from '{name}'"
     try:
         with np.errstate(over="ignore"):  # infinity is told
@@ -116,7 +116,7 @@ def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) ->
 
 
 def chosen(model: Spelling, **defaults: Any) -> dict[str, Any]:
-    """The options of a model, each of the type of its default.
+    """Parse a model's options, each by the type of its default.
 
     Raises:
         TerminalError: It has no such option, or the option no such value.
@@ -134,7 +134,7 @@ def chosen(model: Spelling, **defaults: Any) -> dict[str, Any]:
 
 
 def title(model: Spelling, *unsaid: str) -> str:
-    """The name of a model that is the same on every machine: files go by their own names, options are told.
+    """Name a model alike on every machine. Files go by their own names, options are told.
 
     Args:
         model: As it was spelled.
@@ -163,7 +163,7 @@ def _typed(model: Spelling, name: str, default: Any) -> Any:
 
 
 def weights_version(pieces: Iterable[bytes | memoryview]) -> str:
-    """Names weights by their content."""
+    """Name weights by their content."""
     found = hashlib.sha256()
     for piece in pieces:
         found.update(piece)
@@ -171,7 +171,7 @@ def weights_version(pieces: Iterable[bytes | memoryview]) -> str:
 
 
 def file_version(*paths: Path) -> str:
-    """Names weights by the content of their files."""
+    """Name weights by the content of their files."""
     found = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,15 +29,15 @@ Detect = Callable[[Sequence[bytes]], pa.Table]
 
 @runtime_checkable
 class Detector(Embedder, Protocol):
-    """A model that also finds objects in images."""
+    """Model that also finds objects in images."""
 
     def detect(self, images: Sequence[bytes]) -> pa.Table:
-        """What is found in images, given as bytes: of the schema DETECTIONS, by image, the surest first."""
+        """Find objects in images, given as bytes. The schema is DETECTIONS, by image, the surest first."""
         ...
 
 
 def detector(model: Model) -> Detect:
-    """What finds objects in images: a model, loaded, or a function of the user's.
+    """Load what finds objects in images: a model or a user's function.
 
     The function takes a list of images as bytes, and gives for each a list of its objects: label, confidence,
     and box (left, top, right, bottom, in pixels).
@@ -61,19 +61,18 @@ def detector(model: Model) -> Detect:
 
 
 def as_table(found: Iterable[Iterable[Found]]) -> pa.Table:
-    """Objects of images as a table of the schema DETECTIONS; in each image the surest first."""
-    rows = [row for image, objects in enumerate(found) for row in _rows(image, objects)]
+    """Build a table of objects of the schema DETECTIONS, the surest first."""
+    rows = [
+        {"image": image, "label": str(label), "confidence": float(confidence)}
+        | dict(zip(BOX, map(float, box), strict=True))
+        for image, objects in enumerate(found)
+        for label, confidence, box in sorted(objects, key=lambda item: -item[1])
+    ]
     return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
 
-def _rows(image: int, objects: Iterable[Found]) -> Iterator[dict[str, Any]]:
-    for label, confidence, box in sorted(objects, key=lambda one: -one[1]):
-        sides = zip(BOX, map(float, box), strict=True)
-        yield {"image": image, "label": str(label), "confidence": float(confidence), **dict(sides)}
-
-
 def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> pa.Table:
-    """What a function finds, checked."""
+    """Call a user's function, and check what it finds."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     wanted = f"for each of {len(images)} images a list of (label, confidence, (left, top, right, bottom)) from '{name}'"
     try:

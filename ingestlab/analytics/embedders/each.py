@@ -25,7 +25,7 @@ SHORT, LONG = 1e-15, 1e18  # lengths whose squares single precision can hold
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an input has no vector.
+    """Reason why an input has no vector.
 
     Attributes:
         rule: ``"nan"``, ``"infinity"``, ``"zero"``, or the name of what the model raised.
@@ -40,7 +40,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Each:
-    """Vectors of shape (n, dim), NaN where there is none; and why, by place, for those that had to have one."""
+    """Vectors of shape (n, dim), NaN where missing, and faults by place."""
 
     vectors: Vectors
     faults: Mapping[int, Fault]
@@ -55,7 +55,7 @@ def embed_each(
     directed: bool = True,
     alive: Callable[[], None] = lambda: None,
 ) -> Each:
-    """Vectors of texts, or of images as bytes; None, blank and empty ones have none, and that is no fault.
+    """Embed texts, or images as bytes. None, blank and empty ones have no vector, and that is no fault.
 
     Args:
         embedder: A model.
@@ -100,13 +100,13 @@ def embed_each(
 
 
 def excerpt(value: str | bytes) -> str:
-    """An input as errors show it."""
+    """Show an input in an error."""
     return repr(value[:EXCERPT]) if isinstance(value, str) else f"{len(value):,} bytes"
 
 
 @dataclass
 class _Asker:
-    """Asks a model; where it raises, the inputs are halved until those to blame are alone."""
+    """Client of a model. Where it raises, inputs are halved until those to blame are alone."""
 
     embedder: Embedder
     values: Sequence[Any]
@@ -116,7 +116,7 @@ class _Asker:
     again: int = MOST_RAISED  # inputs that it may be asked for once more
 
     def fill(self, rows: list[int]) -> None:
-        """Sets the vectors of some rows, or their faults."""
+        """Set the vectors of some rows, or their faults."""
         try:
             self.vectors[rows] = self.embedder.embed([self.values[i] for i in rows])
         except ShapeError:
@@ -133,7 +133,7 @@ class _Asker:
             self._ask_again(rows)
 
     def _ask_again(self, rows: Sequence[int]) -> None:
-        """Asks for each that got no numbers by itself: a model may have spoilt a batch for one of its inputs."""
+        """Retry rows without numbers one by one. A model may have spoilt a batch for one of its inputs."""
         odd = [row for row in rows if not np.isfinite(self.vectors[row]).all()] if len(rows) > 1 else []
         for row in odd[: self.again]:
             self.again -= 1
@@ -149,7 +149,7 @@ class _Asker:
 
 
 def _judged(vectors: Vectors, *, normalise: bool, directed: bool) -> tuple[Vectors, dict[int, str]]:
-    """Vectors as they are kept, NaN where there is none, and the rule that these break, by place."""
+    """Normalize vectors, NaN where missing, and list broken rules by place."""
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(vectors, axis=1)
     odd = ~((lengths > SHORT) & (lengths < LONG))
@@ -172,12 +172,12 @@ def _judged(vectors: Vectors, *, normalise: bool, directed: bool) -> tuple[Vecto
 
 
 def says_something(value: str | bytes | None) -> bool:
-    """Whether there is anything to make a vector of."""
+    """Tell whether there is anything to make a vector of."""
     return bool(value) and not (isinstance(value, str) and value.isspace())
 
 
 def _batches(rows: list[int], values: Sequence[Any], most: int, kind: Kind) -> Iterator[list[int]]:
-    """Cuts rows, shortest first, so that no batch of texts is more than BATCH_CHARACTERS when padded."""
+    """Cut rows, shortest first, into batches of at most BATCH_CHARACTERS when padded."""
     room = BATCH_CHARACTERS if kind == "text" else math.inf
     batch: list[int] = []
     for row in rows:

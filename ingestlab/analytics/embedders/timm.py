@@ -11,7 +11,7 @@ from typing import Any
 
 from ingestlab.analytics.embedders.base import Loaded, check, chosen, title
 from ingestlab.analytics.embedders.images import opened
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.analytics.embedders.torch_utils import device, seeded, state_version, with_vision
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
@@ -21,7 +21,7 @@ BATCH = 32
 
 
 def build(model: Spelling) -> Loaded:
-    """Makes the model and loads its weights.
+    """Build the model and load its weights.
 
     Raises:
         TerminalError: The extra ``timm`` is not installed, it knows no such model, or the weights cannot be had.
@@ -46,7 +46,7 @@ def build(model: Spelling) -> Loaded:
 
 
 def of_network(name: str, network: Any) -> Loaded:
-    """A network of timm's without its last layer as an Embedder; images are prepared as it was trained."""
+    """Wrap a timm network without its last layer. Images are prepared as it was trained."""
     torch, data, where = needed("torch", "timm", name), needed("timm.data", "timm", name), device()
     prepare = data.create_transform(**data.resolve_model_data_config(network), is_training=False)
     network = network.eval().to(where)
@@ -56,5 +56,5 @@ def of_network(name: str, network: Any) -> Loaded:
             tensors = torch.stack([prepare(opened(image)) for image in batch])
             return network(tensors.to(where)).float().cpu().numpy()
 
-    dim = check(run, [CANARIES["image"]], name).shape[1]
+    dim = check(run, [PROBES["image"]], name).shape[1]
     return Loaded(name, state_version(network.state_dict()), dim, "image", BATCH, run)

@@ -18,13 +18,13 @@ _declared: list[Any] = []  # torch forgets declarations that nobody holds
 
 
 def device() -> str:
-    """``"cuda"`` when torch sees a GPU, else ``"cpu"``."""
+    """Return ``"cuda"`` when torch sees a GPU, else ``"cpu"``."""
     return "cuda" if needed("torch", "timm", "torch").cuda.is_available() else "cpu"
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random weights made in here are always the same; torch's generator goes on as if nothing had been."""
+    """Make random weights reproducible inside. Torch's generator goes on unchanged afterwards."""
     torch = needed("torch", "timm", "torch")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -32,7 +32,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def state_version(state: Mapping[str, Any]) -> str:
-    """Names the weights of a torch module by their content; takes its ``state_dict()``."""
+    """Name the weights of a torch module, by its ``state_dict()``."""
     torch = needed("torch", "timm", "torch")
 
     def pieces() -> Iterator[bytes]:
@@ -44,7 +44,7 @@ def state_version(state: Mapping[str, Any]) -> str:
 
 
 def with_vision(module: str, extra: str, model: str) -> Any:
-    """A module that needs torchvision, also where torchvision's compiled part does not fit the installed torch.
+    """Import a module that needs torchvision, even an unfit one.
 
     That is so wherever a CPU build of torch meets the usual torchvision, which is compiled for CUDA: it then
     asks for operators that are not there when it is imported. Models need none of them, so they are declared
@@ -64,7 +64,7 @@ def with_vision(module: str, extra: str, model: str) -> Any:
 
 
 def _missing_operator() -> str | None:
-    """What torchvision lacks to be imported, if that is one of its own compiled operators."""
+    """Name the compiled operator that torchvision lacks to be imported, if any."""
     try:
         import_module("torchvision")
     except ImportError:

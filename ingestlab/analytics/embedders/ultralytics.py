@@ -24,7 +24,7 @@ import pyarrow as pa
 from ingestlab.analytics.embedders.base import Loaded, check, chosen, title
 from ingestlab.analytics.embedders.detectors import Found, as_table
 from ingestlab.analytics.embedders.images import opened
-from ingestlab.analytics.embedders.probes import CANARIES
+from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.analytics.embedders.torch_utils import device, seeded, state_version, with_vision
 from ingestlab.core.errors import TerminalError, let_pass
 from ingestlab.core.extras import needed
@@ -35,12 +35,12 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Yolo(Loaded):
-    """An Embedder that also detects."""
+    """Embedder that also detects."""
 
     find: Any = None
 
     def detect(self, images: Sequence[bytes]) -> pa.Table:
-        """What is found in images.
+        """Find objects in images.
 
         Args:
             images: The bytes of image files.
@@ -56,7 +56,7 @@ class Yolo(Loaded):
 
 
 def build(model: Spelling) -> Yolo:
-    """Loads the model.
+    """Load the model.
 
     Raises:
         TerminalError: The extra ``ultralytics`` is not installed, or the weights cannot be had.
@@ -85,7 +85,7 @@ def build(model: Spelling) -> Yolo:
         with alone:
             return network.predict(list(map(opened, batch)), embed=None, **common, **bounds)
 
-    dim = check(run, [CANARIES["image"]], name).shape[1]
+    dim = check(run, [PROBES["image"]], name).shape[1]
     return Yolo(name, state_version(network.model.state_dict()), dim, "image", BATCH, run, find)
 
 
@@ -96,7 +96,7 @@ def _objects(found: Any) -> Iterator[Found]:
 
 
 def _imported(name: str) -> Any:
-    """The package, without its habits of sending statistics and of installing what it misses."""
+    """Import the package without its statistics and its installing of packages."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     library = with_vision("ultralytics", "ultralytics", name)
     needed("ultralytics.utils.events", "ultralytics", name).events.enabled = False

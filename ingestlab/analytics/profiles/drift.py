@@ -30,19 +30,19 @@ _FEW = 5  # rows
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a column has moved, and what is most different: ``"nulls 0 % → 12 %"``."""
+    """Distance that a column has moved, and what differs most: ``"nulls 0 % → 12 %"``."""
 
     score: float = 0.0
     what: str = ""
 
     @property
     def moved(self) -> bool:
-        """Whether it is worth a look."""
+        """Tell whether it is worth a look."""
         return self.score > MOVED
 
 
 def drifts(earlier: Profile, last: Profile) -> dict[str, Drift]:
-    """The drift of each column that either has."""
+    """Measure the drift of each column that either profile has."""
     if not earlier["rows"] or not last["rows"]:
         return {}
     names = {**earlier["columns"], **last["columns"]}
@@ -50,7 +50,7 @@ def drifts(earlier: Profile, last: Profile) -> dict[str, Drift]:
 
 
 def share(part: float, whole: float) -> str:
-    """A share as people read it."""
+    """Write a share for people."""
     value = part / whole if whole else 0.0
     if 0 < value < 0.001:
         return "< 0.1 %"
@@ -58,7 +58,7 @@ def share(part: float, whole: float) -> str:
 
 
 def top_of(state: State) -> list[tuple[object, int]]:
-    """The commonest values with their counts: at most these, and exactly these for values that always were common."""
+    """Return the commonest values with counts: upper bounds, exact for values that always were common."""
     slack = state.get("slack", 0)
     return [(value, count + slack) for value, count in state.get("top", ())]
 
@@ -84,7 +84,7 @@ def _nulls(old: State, new: State, before: int, after: int) -> Drift:
 
 
 def _values(old: State, new: State) -> Drift:
-    """A value's share lies between what was counted and what may have been missed: alike if the two overlap."""
+    """Compare shares of values. Each lies between its count and what may have been missed, and overlaps are alike."""
     if "top" not in old or "top" not in new:
         return Drift()
     before, after = old["count"], new["count"]
@@ -116,7 +116,7 @@ def _means(old: State, new: State) -> Drift:
 
 
 def _psi(pairs: Iterable[tuple[float, float]], before: int, after: int) -> float:
-    """The index of some shares and of all the rest; a share of 0 counts as half a row."""
+    """Compute the index of some shares and the rest. 0 counts as half a row."""
     enough = _FEW / min(before, after)
     shares = [(p, q) for p, q in pairs if max(p, q) >= enough]
     rest = [max(0.0, 1 - sum(side)) for side in zip(*shares, strict=True)] if shares else [1.0, 1.0]

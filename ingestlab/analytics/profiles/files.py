@@ -30,7 +30,7 @@ MAX_STATES = 1_000  # of columns, in one manifest: about 600 kB
 
 
 class Work(Value):
-    """What one task needs, to profile a part that lies at `path`, and will be `name` in its table."""
+    """Work of one task: a part at `path`, which will be `name` in its table."""
 
     path: str
     name: str
@@ -38,13 +38,13 @@ class Work(Value):
 
 
 def of_receipts(receipts: Iterable[Receipt]) -> tuple[Profiled, ...]:
-    """The profiles for a manifest: of each task, or of tasks together where they would be too many."""
+    """Collect profiles for a manifest: of each task, or merged where there are many."""
     found = [Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in receipts if r.parts and r.profile]
     return _folded(found)
 
 
 def of_tables(tables: Sequence[pa.Table]) -> Profile:
-    """The profile of what one task publishes."""
+    """Profile what one task publishes."""
     return profile(tables[0]) if len(tables) == 1 else merge(profile(table) for table in tables)
 
 
@@ -58,7 +58,7 @@ def reprofile(
     settings: Settings,
     soon: Collection[str] = (),
 ) -> tuple[Profiled, ...]:
-    """The profiles that a commit needs because it replaces parts: one task a part.
+    """Compute the profiles that a commit needs because it replaces parts.
 
     Args:
         parts: Staged parts that hold rows of earlier ones.
@@ -77,18 +77,18 @@ def reprofile(
     work = [Work(path=path, name=target.removeprefix(f"{home}/"), kinds=kinds) for target, path in where.items()]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"profile-{path}" for path in where.values()]
-    done = dict(cluster.map(read_profile, calls, keys))
+    done = dict(cluster.map(profile_part, calls, keys))
     return _folded([Profiled(parts=(target,), anew=True, **done[i]) for i, target in enumerate(where)])
 
 
-def read_profile(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
-    """A Dask task: the profile of a part, from its rows."""
+def profile_part(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
+    """Profile a part from its rows, as a Dask task."""
     spec = Work.from_dict(work)
     return profile_of(open_store(lake, options), spec.path, spec.name, spec.kinds)
 
 
 def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> Profile:
-    """The profile of a part, a row group at a time.
+    """Profile a part, a row group at a time.
 
     Args:
         store: The lake.
@@ -102,7 +102,7 @@ def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> 
 
 
 def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Profiled]:
-    """The profiles whose parts all live, the latest where two are of the same part."""
+    """Yield the profiles of live parts alone, the latest of each part."""
     left = {part.target for part in live}
     for manifest in reversed(history):
         for one in manifest.profile:
@@ -112,7 +112,7 @@ def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Prof
 
 
 def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
-    """What the partition columns were when they were last published: folders' names are text."""
+    """Recall the last published kinds of partition columns: folders' names are text."""
     steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
     names = {step.partition("=")[0] for step in steps if "=" in step}
     kinds: dict[str, Kind] = {}
@@ -122,7 +122,7 @@ def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
 
 
 def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
-    """Rows of a part with the columns that the folders of `name` stand for; arguments as in :func:`profile_of`."""
+    """Add the columns that the folders of `name` stand for; see :func:`profile_of`."""
     table = with_folders(rows, name)
     for column in table.column_names[rows.num_columns :]:
         values = table[column].combine_chunks()
@@ -135,15 +135,14 @@ def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Tab
 
 
 def _folded(found: Sequence[Profiled]) -> tuple[Profiled, ...]:
-    """Neighbours together, so that there are at most 1,000 states of columns."""
+    """Merge neighbours, so that there are at most 1,000 column states."""
     room = max(1, MAX_STATES // max((len(one.columns) for one in found), default=1))
     size = -(-len(found) // room)
     if size <= 1:
         return tuple(found)
-    groups = (found[i : i + size] for i in range(0, len(found), size))
-    return tuple(_together(group) for group in groups)
-
-
-def _together(group: Sequence[Profiled]) -> Profiled:
-    targets = tuple(target for one in group for target in one.parts)
-    return Profiled(parts=targets, anew=group[0].anew, **merge(one.profile for one in group))
+    groups = [found[i : i + size] for i in range(0, len(found), size)]
+    targets = [tuple(target for one in group for target in one.parts) for group in groups]
+    return tuple(
+        Profiled(parts=parts, anew=group[0].anew, **merge(one.profile for one in group))
+        for group, parts in zip(groups, targets, strict=True)
+    )

@@ -44,7 +44,7 @@ _READ: dict[str, pa.DataType] = {
 
 
 def kind_of(type_: pa.DataType) -> Kind:
-    """The kind of an Arrow type; lists, structs and the like are "other"."""
+    """Classify an Arrow type; lists, structs and the like are "other"."""
     if pt.is_integer(type_):
         return "int"
     if pt.is_decimal(type_):
@@ -58,7 +58,7 @@ def kind_of(type_: pa.DataType) -> Kind:
 
 
 def common(one: Kind, other: Kind) -> Kind:
-    """The kind of a column that is of one kind here and of another there."""
+    """Choose the kind of a column that has two kinds."""
     if one == other:
         return one
     if "null" in (one, other):
@@ -69,7 +69,7 @@ def common(one: Kind, other: Kind) -> Kind:
 
 
 def integers(array: pa.Array, kind: Kind) -> pa.Array:
-    """Booleans and times as integers; others as they are."""
+    """Convert booleans and times to integers; others stay."""
     if kind == "bool":
         return array.cast(pa.int8())
     if kind not in TIMES:
@@ -78,14 +78,14 @@ def integers(array: pa.Array, kind: Kind) -> pa.Array:
 
 
 def unit(type_: pa.DataType) -> int:
-    """What to multiply the integers of a type with: gives nanoseconds for times, and is 1 for others."""
+    """Return the factor from a time type's integers to nanoseconds. 1 for others."""
     if pt.is_date(type_):
         return _DAY if type_.bit_width == 32 else _NANOS["ms"]
     return _NANOS[type_.unit] if pt.is_temporal(type_) else 1
 
 
 def to_json(value: Any, kind: Kind) -> Any:
-    """A plain Python value as a profile keeps it; times are numbers of nanoseconds already."""
+    """Convert a plain value for a profile; times are nanoseconds already."""
     if kind == "bool":
         return bool(value)
     if kind == "float":
@@ -97,24 +97,24 @@ def to_json(value: Any, kind: Kind) -> Any:
 
 
 def from_json(value: Any, kind: Kind) -> Any:
-    """A kept value as a Python value that compares as the column does."""
+    """Restore a kept value, comparable as in the column."""
     if kind == "float":
         return float(value)
     return Decimal(str(value)) if kind == "decimal" else value
 
 
 def recode(value: Any, old: Kind, new: Kind) -> Any:
-    """A kept value of one kind as one of a kind that holds it."""
+    """Convert a kept value to a kind that holds it."""
     return value if old == new else to_json(from_json(value, new), new)
 
 
 def clip(text: str) -> str:
-    """A text, or its beginning with an ellipsis: of two texts the smaller one stays the smaller one."""
+    """Clip a text with an ellipsis. Of two texts the smaller one stays smaller."""
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
 
 
 def to_text(value: Any, kind: Kind) -> str:
-    """A kept value, or a mean of values, as people read it; means of times to the second."""
+    """Write a kept value or a mean for people. Means of times to the second."""
     if value is None:
         return ""
     if kind in TIMES and isinstance(value, float):
@@ -131,7 +131,7 @@ def to_text(value: Any, kind: Kind) -> str:
 
 
 def to_value(value: Any, kind: Kind) -> Any:
-    """A kept value, or a mean of values, for a frame: numbers as numbers, times as text."""
+    """Convert a kept value or a mean for a frame: numbers stay, times become text."""
     if value is None or kind in ("text", "bytes"):
         return value
     if kind in TIMES:
@@ -149,7 +149,7 @@ def _time_to_text(nanos: int, kind: Kind) -> str:
 
 
 def parse(values: pa.Array, kind: Kind | None) -> pa.Array:
-    """Texts, such as folders' names, as a column of a kind; as integers if all look so and no kind is known."""
+    """Parse texts such as folders' names by kind. Integers if all look so."""
     different = pc.unique(values).to_pylist()
     if kind is None:
         kind = "int" if all(re.fullmatch(r"-?\d{1,9}", text) for text in different) else "text"

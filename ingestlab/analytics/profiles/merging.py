@@ -15,7 +15,7 @@ from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, Profile, State
 
 
 def merge(profiles: Iterable[Profile]) -> Profile:
-    """The profile of all rows together; the order matters to the last bits of floats' sums only."""
+    """Merge profiles. The order matters to the last bits of floats' sums only."""
     found = list(profiles)
     states: dict[str, list[State]] = {}
     for one in found:
@@ -33,7 +33,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
 
 
 def merge_states(states: Sequence[State]) -> State:
-    """The state of all values of a column together."""
+    """Merge the states of a column."""
     if len(states) == 1:
         return states[0]
     full = [state for state in states if state["count"]]
@@ -52,18 +52,18 @@ def merge_states(states: Sequence[State]) -> State:
 
 
 def mean(state: State) -> float | None:
-    """The mean of a column's finite numbers, of times in nanoseconds; None where there are none."""
+    """Return the mean of finite numbers, times in nanoseconds; None without any."""
     return _number(state["sum"]) / _numbers(state) if "sum" in state else None
 
 
 def deviation(state: State) -> float | None:
-    """The standard deviation of a column's finite numbers, with ddof=1; None where there are less than two."""
+    """Return the standard deviation of finite numbers (ddof=1). None for fewer than two."""
     size = _numbers(state)
     return math.sqrt(_number(state["m2"]) / (size - 1)) if "m2" in state and size > 1 else None
 
 
 def distinct(state: State) -> int:
-    """How many different values a column has, NaN aside: exact up to 24, else within the error of the sketch."""
+    """Estimate how many different values a column has, NaN aside. Exact up to 24."""
     if "hll" in state:
         return round(sketches.estimate(sketches.unpack(state["hll"])))
     return len(state.get("top", ()))
@@ -77,7 +77,7 @@ def _kind(states: Sequence[State]) -> Kind:
 
 
 def _numbers(state: State) -> int:
-    """How many finite numbers a column has."""
+    """Count a column's finite numbers."""
     return int(state["count"] - state.get("nan", 0) - state.get("inf", 0))
 
 
@@ -86,7 +86,7 @@ def _number(kept: Any) -> Any:
 
 
 def _recoded(state: State, kind: Kind) -> State:
-    """A state as one of a column of another kind; of kinds that do not go together only the count is left."""
+    """Convert a state to another kind. Kinds that do not go together leave only the count."""
     old: Kind = state["kind"]
     if old == kind:
         return state
@@ -97,7 +97,7 @@ def _recoded(state: State, kind: Kind) -> State:
 
 
 def _sums(states: Sequence[State]) -> State:
-    """Sums add up, and so do squared deviations with those of the means from their common one."""
+    """Add sums and squared deviations, with those of the means."""
     found = [(_numbers(s), _number(s["sum"]), _number(s["m2"])) for s in states if "sum" in s]
     if not found:
         return {}
@@ -109,7 +109,7 @@ def _sums(states: Sequence[State]) -> State:
 
 
 def _tops(states: Sequence[State]) -> State:
-    """The summaries' counts together; what does not fit takes its share from all, by Misra and Gries' rule."""
+    """Merge counts of common values by Misra and Gries' rule."""
     if not any("top" in state for state in states):
         return {}
     counts: dict[Any, int] = {}
@@ -124,7 +124,7 @@ def _tops(states: Sequence[State]) -> State:
 
 
 def _sketch(states: Sequence[State], known: Sequence[State]) -> State:
-    """The sketches together; none is needed where the commonest values are all there are."""
+    """Merge sketches; none is needed where the commonest values are all."""
     kept = [sketches.unpack(state["hll"]) for state in states if "hll" in state]
     values: dict[Kind, set[Any]] = {}
     for state in states:
@@ -137,7 +137,7 @@ def _sketch(states: Sequence[State], known: Sequence[State]) -> State:
 
 
 def _hashes(values: list[Any], kind: Kind) -> sketches.Hashes:
-    """The hashes of kept values, none of which was cut."""
+    """Hash kept values, none of which was cut."""
     if kind == "text":
         return sketches.hash_texts(pa.array(values, pa.string()))
     if kind in ("float", "decimal"):

@@ -19,7 +19,7 @@ SHOWN = 20  # runs that are plotted
 
 @dataclass(frozen=True)
 class RunProfile:
-    """What one run has published, whatever has become of it."""
+    """Profile of what one run has published, whatever has become of it."""
 
     run: str
     at: str  # of its last commit: ISO 8601, UTC
@@ -28,7 +28,7 @@ class RunProfile:
 
 @dataclass(frozen=True)
 class TableProfile:
-    """The rows that a table has, by column, and how the rows of the last run differ from those before.
+    """Profile of a table's rows, and how the last run differs.
 
     Rows, nulls, min, max and mean are exact; `distinct` is up to 24, and then an estimate with a standard error
     of 4.6 %; the counts of the commonest values are right to a 25th of the column, mostly far better.
@@ -48,27 +48,27 @@ class TableProfile:
 
     @property
     def last(self) -> RunProfile:
-        """The run that is compared with all before it."""
+        """Return the run that is compared with all before it."""
         return self.runs[-1]
 
     @cached_property
     def earlier(self) -> Profile:
-        """What all runs before the last have published together."""
+        """Merge what all runs before the last have published."""
         return merge(one.profile for one in self.runs[:-1])
 
     @cached_property
     def drift(self) -> dict[str, Drift]:
-        """How far each column of the last run is from the earlier ones; empty without earlier rows."""
+        """Measure each column of the last run against earlier ones. Empty without earlier rows."""
         return drifts(self.earlier, self.last.profile) if self.runs else {}
 
     @property
     def moved(self) -> list[str]:
-        """The columns that have moved, the farthest first."""
+        """List the columns that have moved, the farthest first."""
         found = sorted(self.drift.items(), key=lambda item: -item[1].score)
         return [name for name, drift in found if drift.moved]
 
     def frame(self) -> pd.DataFrame:
-        """One row a column: what the table has now, and how far the last run has moved."""
+        """Tabulate each column: its measures now, and how far the last run has moved."""
         rows = []
         for name, state in self.now["columns"].items():
             drift = self.drift.get(name, Drift())
@@ -77,7 +77,7 @@ class TableProfile:
         return pd.DataFrame(rows, columns=["column", *_MEASURES, "drift", "moved", "what"])
 
     def compare(self) -> pd.DataFrame:
-        """One row a column: each measure of the earlier runs beside that of the last, those that moved most first."""
+        """Tabulate each column's measures, earlier and last, those that moved most first."""
         rows = []
         for name, drift in sorted(self.drift.items(), key=lambda item: -item[1].score):
             sides = {"earlier": self.earlier, "last": self.last.profile}
@@ -87,7 +87,7 @@ class TableProfile:
         return pd.DataFrame(rows)
 
     def history(self, column: str) -> list[float | None]:
-        """One number for each of the last 20 runs: means of numbers, else the share of the commonest value."""
+        """List a number for each of the last 20 runs: the mean, else the share of the commonest value."""
         now = self.now["columns"][column]
         return [_pulse(_state(one.profile, column), now) for one in self.runs[-SHOWN:]]
 
@@ -103,7 +103,7 @@ _MEASURES = ("kind", "nulls", "null_share", "distinct", "min", "max", "mean", "s
 
 
 def top_text(state: State, most: int = 3) -> str:
-    """The commonest values and their shares in one line."""
+    """Write the commonest values and their shares in one line."""
     return ", ".join(f"{to_text(v, state['kind'])} {share(n, state['count'])}" for v, n in top_of(state)[:most])
 
 

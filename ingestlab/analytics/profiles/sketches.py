@@ -30,7 +30,7 @@ Registers = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def hash_numbers(values: np.ndarray[Any, Any]) -> Hashes:
-    """Stable hashes of integers or floats; a float that is whole hashes like the integer."""
+    """Hash integers or floats stably; a whole float hashes like the integer."""
     if values.dtype.kind != "f":
         return _mix(values.astype(np.int64, copy=False).view(np.uint64))
     floats = values.astype(np.float64, copy=False)
@@ -41,7 +41,7 @@ def hash_numbers(values: np.ndarray[Any, Any]) -> Hashes:
 
 
 def hash_texts(values: pa.Array) -> Hashes:
-    """Stable hashes of texts or bytes without nulls, eight bytes of all values at a time."""
+    """Hash texts or bytes without nulls stably, eight bytes at a time."""
     array = values.cast(pa.large_binary())
     _, ends, data = array.buffers()
     size = len(array)
@@ -62,7 +62,7 @@ def hash_texts(values: pa.Array) -> Hashes:
 
 
 def registers(hashes: Hashes) -> Registers:
-    """The sketch of some hashes."""
+    """Build the sketch of some hashes."""
     kept = np.zeros(_SIZE, dtype=np.uint8)
     _, exponents = np.frexp((hashes & np.uint64((1 << _RANK_BITS) - 1)).astype(np.float64))
     ranks = (_RANK_BITS + 1 - exponents).astype(np.uint8)
@@ -71,7 +71,7 @@ def registers(hashes: Hashes) -> Registers:
 
 
 def estimate(kept: Registers) -> float:
-    """How many different hashes a sketch has seen.
+    """Estimate how many different hashes a sketch has seen.
 
     Otmar Ertl's estimator of 2017: right over the whole range, with no tables and no switch between formulas.
     """
@@ -84,17 +84,17 @@ def estimate(kept: Registers) -> float:
 
 
 def pack(kept: Registers) -> str:
-    """A sketch as text of some hundred characters."""
+    """Write a sketch as text of some hundred characters."""
     return base64.b64encode(zlib.compress(kept.tobytes(), 1)).decode()
 
 
 def unpack(text: str) -> Registers:
-    """The sketch that :func:`pack` wrote."""
+    """Restore a sketch from :func:`pack`."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
 
 
 def _mix(words: Hashes) -> Hashes:
-    """Spreads every bit of the input over all bits: the finisher of SplitMix64."""
+    """Spread every input bit over all bits: the finisher of SplitMix64."""
     mixed = words + _ODD
     for shift, mixer in zip((30, 27), _MIXERS, strict=True):
         mixed ^= mixed >> np.uint64(shift)
@@ -104,7 +104,7 @@ def _mix(words: Hashes) -> Hashes:
 
 
 def _sigma(share: float) -> float:
-    """The part of the registers that have seen nothing."""
+    """Sum the part of the registers that have seen nothing."""
     if share == 1:
         return math.inf
     total, before, weight = share, -1.0, 1.0
@@ -117,7 +117,7 @@ def _sigma(share: float) -> float:
 
 
 def _tau(share: float) -> float:
-    """The part of the registers that are full."""
+    """Sum the part of the registers that are full."""
     if share in (0, 1):
         return 0.0
     total, before, weight = 1 - share, -1.0, 1.0

@@ -38,14 +38,14 @@ _MAX_RANGE = 65_536  # of integers that are counted by their place
 
 
 def profile(table: pa.Table) -> Profile:
-    """The profile of some rows; only the first 500 columns have one, `omitted` counts the others."""
+    """Profile some rows; the first 500 columns alone, `omitted` counts the others."""
     names = [name for name in table.column_names if name not in NOT_DATA]
     columns = {name: _state_or_count(table[name]) for name in names[:MAX_COLUMNS]}
     return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
 
 
 def _state_or_count(column: pa.ChunkedArray) -> State:
-    """The state of a column; of one that cannot be described how many values it has: a profile fails no file."""
+    """Describe a column, or only count one that cannot be described. A profile fails no file."""
     try:
         return column_state(column)
     except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
@@ -53,7 +53,7 @@ def _state_or_count(column: pa.ChunkedArray) -> State:
 
 
 def column_state(column: pa.ChunkedArray) -> State:
-    """The state of one column."""
+    """Describe one column."""
     array = _one_array(column)
     type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     kind = kind_of(type_)
@@ -67,7 +67,7 @@ def column_state(column: pa.ChunkedArray) -> State:
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, without what wraps its values."""
+    """Combine a column into one plain array."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     if pa.types.is_dictionary(column.type):
@@ -82,7 +82,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _count(array: pa.Array, kind: Kind) -> tuple[pa.Array, Counts]:
-    """The different values, booleans and times as integers, and how often each comes.
+    """Count the different values, booleans and times as integers.
 
     Where that would take too long: all values, and None.
     """
@@ -102,7 +102,7 @@ def _count(array: pa.Array, kind: Kind) -> tuple[pa.Array, Counts]:
 
 
 def _count_small(array: pa.Array, least: int, greatest: int) -> tuple[pa.Array, Numbers]:
-    """Counts integers of a small range by their place: four times as fast as by a hash table."""
+    """Count integers of a small range by place. This is four times as fast as by a hash table."""
     nulls = array.null_count
     numbers = (array.fill_null(least) if nulls else array).to_numpy()
     counts = np.zeros(greatest - least + 1, np.int64)
@@ -120,7 +120,7 @@ def _count_any(array: pa.Array) -> tuple[pa.Array, Numbers]:
 
 
 def _chosen(rows: int, size: int) -> pa.Array:
-    """The rows of a sample, the same ones every time: a task that runs twice writes the same state."""
+    """Choose the rows of a sample, always the same. A task that runs twice writes the same state."""
     return pa.array(np.random.default_rng(rows).integers(0, rows, size))
 
 
@@ -155,7 +155,7 @@ def _describe_numbers(values: pa.Array, counts: Counts, kind: Kind, factor: int)
 
 
 def _ends(values: pa.Array, numbers: Numbers, kind: Kind, factor: int) -> State:
-    """The least and the greatest; of decimals as they are."""
+    """Find minimum and maximum; decimals stay decimals."""
     if kind == "decimal":
         least, greatest = pc.min_max(values).as_py().values()
     else:
@@ -164,7 +164,7 @@ def _ends(values: pa.Array, numbers: Numbers, kind: Kind, factor: int) -> State:
 
 
 def _sums(numbers: Numbers, counts: Counts, kind: Kind, factor: int) -> State:
-    """The sum of the finite numbers, exact for integers, and of their squared deviations from their mean."""
+    """Sum finite numbers, exactly for integers, and their squared deviations."""
     state: State = {}
     if kind == "float":
         finite = np.isfinite(numbers)
@@ -187,7 +187,7 @@ def _sums(numbers: Numbers, counts: Counts, kind: Kind, factor: int) -> State:
 
 
 def _exact_sum(numbers: Numbers, counts: Counts) -> int:
-    """A sum of integers that may be larger than any of 64 bits."""
+    """Sum integers beyond 64 bits."""
     if numbers.dtype.itemsize < 8:
         return _total(numbers.astype(np.int64), counts)
     high, low = (numbers >> 32).astype(np.int64), (numbers & numbers.dtype.type(0xFFFFFFFF)).astype(np.int64)
@@ -199,7 +199,7 @@ def _total(numbers: Numbers, counts: Counts) -> int:
 
 
 def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
-    """The commonest values, as a Misra-Gries summary."""
+    """Summarize the commonest values by Misra and Gries."""
     if kind == "bytes":
         return {}
     scale = 1.0
@@ -218,6 +218,6 @@ def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
 
 
 def _largest(counts: Numbers, size: int) -> Numbers:
-    """The places of the largest counts, the largest first."""
+    """Find the places of the largest counts, the largest first."""
     found = np.argpartition(-counts, size)[:size]
     return found[np.argsort(-counts[found], kind="stable")]

@@ -13,6 +13,7 @@ from ingestlab.core.errors import attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.engine.scaffold.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.formats.common.bytes import binary, unpack
+from ingestlab.formats.common.columns import one_array
 from ingestlab.formats.common.detection import Encoding, by_mark, detect
 from ingestlab.formats.common.inference import named
 from ingestlab.formats.csv.reader import NULLS, Csv
@@ -53,14 +54,14 @@ class Draft:
     plain: bool = False
 
     def without(self, column: str, rule: str) -> Draft:
-        """The same with one column's guess taken back."""
+        """Take back one column's guess."""
         if not any(seen.name == column for seen in self.columns):
             return replace(self, plain=True)
         return replace(self, columns=tuple(s.without(rule) if s.name == column else s for s in self.columns))
 
 
 def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
-    """What a file looks like; None if it has no columns."""
+    """Draft a pipeline from the look of a file. None if it has no columns."""
     piece = Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256)
     head = store.read(file.path, 0, min(file.size, _HEAD))
     if head.startswith(b"PAR1"):
@@ -85,7 +86,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
 
 
 def _told(found: Draft, encoding: Encoding) -> Draft:
-    """A draft that says where its encoding is a guess."""
+    """Note in a draft that its encoding is a guess."""
     note = f"the encoding is {encoding.fact}: see whether its letters are right"
     return replace(found, notes=(*found.notes, note)) if encoding.guess else found
 
@@ -100,7 +101,7 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
     reader = Csv(columns=dict.fromkeys(names, "string"), **how)
     records = reader.read(reader.split(file, store, most)[0], store)
     table = records.table.combine_chunks()
-    guesses = {name: guess_text(_whole(table[name])) for name in table.column_names}
+    guesses = {name: guess_text(one_array(table[name])) for name in table.column_names}
     marks = {name: tuple(sorted({*NULLS, *guess.marks})) for name, guess in guesses.items()}
     if unusual := {name: texts for name, texts in marks.items() if len(texts) > len(NULLS)}:
         options["null_values"] = unusual
@@ -110,12 +111,12 @@ def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniff
     if form:
         options["timestamp_format"] = form
     notes += [f"column {name} stays text: {guess.doubt}" for name, guess in guesses.items() if guess.doubt]
-    seen = [Seen.of(name, guess, _whole(table[name]), {*marks[name]}) for name, guess in guesses.items()]
+    seen = [Seen.of(name, guess, one_array(table[name]), {*marks[name]}) for name, guess in guesses.items()]
     return Draft("Csv", options, tuple(seen), len(table), tuple(notes))
 
 
 def _common_format(guesses: dict[str, Guess], notes: list[str]) -> str | None:
-    """The one format of times that a reader can have; columns of other formats become text."""
+    """Choose the one time format that a reader can have. Columns of others become text."""
     formats = Counter(guess.form for guess in guesses.values() if guess.times)
     if not formats:
         return None
@@ -135,12 +136,12 @@ def _json_lines(store: Store, file: FetchedFile, most: int, encoding: str) -> Dr
     names = unknown_names(lined.data, lined.spans, (), plain_reader.max_record_bytes, plain_reader.max_depth)
     table = JsonLines(columns=dict.fromkeys(names, "json"), encoding=encoding).read(piece, store).table
     ordered = sorted(names, key=lambda name: lined.data.find(json.dumps(name, ensure_ascii=False).encode()))
-    seen = [_json_column(name, _whole(table[name])) for name in ordered]
+    seen = [_json_column(name, one_array(table[name])) for name in ordered]
     return Draft("JsonLines", options, tuple(seen), len(table))
 
 
 def _json_column(name: str, values: pa.Array) -> Seen:
-    """A column of JSON text: of one simple type, or ``"json"``."""
+    """Describe a column of JSON text: of one simple type, or ``"json"``."""
     kind = look_at(values).type
     if kind is None or isinstance(kind, pa.JsonType):
         return Seen.of_values(name, "json", pa.nulls(len(values), pa.string()))
@@ -155,11 +156,11 @@ def _json_column(name: str, values: pa.Array) -> Seen:
 def _parquet(store: Store, file: FetchedFile, most: int) -> Draft:
     reader = Parquet()
     table = reader.read(reader.split(file, store, most)[0], store).table
-    return Draft("Parquet", {}, tuple(guess_values(n, _whole(table[n])) for n in table.column_names), len(table))
+    return Draft("Parquet", {}, tuple(guess_values(n, one_array(table[n])) for n in table.column_names), len(table))
 
 
 def _plain_name(name: str) -> str:
-    """A file's name without what packed it."""
+    """Strip a file's name of its compression suffix."""
     lower = name.lower()
     return next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
 
@@ -172,11 +173,6 @@ def _is_object(line: str) -> bool:
 
 
 def _is_document(data: bytes, encoding: str, name: str) -> bool:
-    """Whether a text is a whole JSON document with records."""
+    """Tell whether a text is a whole JSON document with records."""
     begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
     return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    chunks = column.chunks
-    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)

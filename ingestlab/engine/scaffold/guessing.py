@@ -46,7 +46,7 @@ _ID = re.compile(r"(?i)(?:^|_)(?:id|key|uuid|guid|nr|no)$")
 
 @dataclass(frozen=True)
 class Guess:
-    """A column's type by pyarrow's name, the format of its times, and the texts that stand for nothing in it.
+    """Type of a column by pyarrow's name, time format, and null markers.
 
     `doubt` says why it is text although it may be more.
     """
@@ -58,13 +58,13 @@ class Guess:
 
     @property
     def times(self) -> bool:
-        """Whether these are times or days."""
+        """Tell whether these are times or dates."""
         return self.kind.startswith(("timestamp", "date"))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of a column.
+    """Facts known of a column.
 
     Attributes:
         name: Its name.
@@ -92,7 +92,7 @@ class Seen:
 
     @classmethod
     def of(cls, name: str, guess: Guess, texts: pa.Array, nulls: AbstractSet[str]) -> Seen:
-        """A column of text, under a guess."""
+        """Describe a column of text, under a guess."""
         none = pc.is_in(texts, pa.array(sorted(nulls if guess.kind != "string" else {""}), pa.string()))
         words = pc.if_else(none, pa.scalar(None, pa.string()), texts)
         values = words if guess.kind == "string" else text_as(words, type_of(guess.kind), guess.form)
@@ -100,7 +100,7 @@ class Seen:
 
     @classmethod
     def of_values(cls, name: str, kind: str, values: pa.Array) -> Seen:
-        """A column of values."""
+        """Describe a column of values."""
         valid = values.drop_null()
         seen = cls(name, kind, nullable=len(valid) < len(values) or not len(values))
         if not len(valid):
@@ -109,14 +109,14 @@ class Seen:
             different = pc.unique(valid)
             few = len(different) <= FEW and len(valid) >= OFTEN * len(different)
             members = tuple(sorted(different.to_pylist())) if few else ()
-            return replace(seen, members=members, unique=_unique(values, len(different)))
+            return replace(seen, members=members, unique=len(different) == len(values) > 1)
         if kind.startswith(("timestamp", "date")):
             days = pc.unique(pc.floor_temporal(valid, unit="day"))
             return replace(seen, days=len(days), months=len(pc.unique(pc.floor_temporal(valid, unit="month"))))
         return _numeric(seen, valid) if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) else seen
 
     def without(self, rule: str) -> Seen:
-        """The same after a row broke `rule`."""
+        """Relax the contract after a row broke `rule`."""
         if rule == "type":
             return Seen(self.name, "string", nullable=True)
         if rule == "not_nullable":
@@ -125,12 +125,12 @@ class Seen:
 
     @property
     def is_id(self) -> bool:
-        """Whether it is called as identifiers are."""
+        """Tell whether it is named as identifiers are."""
         return _ID.search(self.name) is not None
 
 
 def guess_text(texts: pa.Array) -> Guess:
-    """The type that all texts of a column have, but for those that stand for nothing; in text, nothing does."""
+    """Guess the type of a column's texts, null markers apart. Text itself has none."""
     marked = pc.is_in(texts, pa.array(MARKS))
     words = texts.filter(pc.invert(marked)).drop_null()
     marks = tuple(sorted(pc.unique(texts.filter(marked)).to_pylist()))
@@ -154,14 +154,14 @@ def _is_time(words: pa.Array, form: str, looks: str) -> bool:
 
 
 def _offsets(words: pa.Array) -> str:
-    """What is said of times whose zones differ."""
+    """Describe times whose zones differ."""
     if not pc.all(pc.match_substring_regex(words, _ZONED_TIME)).as_py():
         return ""
     return 'its times are of several zones: declare timestamp("us", "UTC") to have them as instants'
 
 
 def guess_values(name: str, values: pa.Array) -> Seen:
-    """A column that has a type already; one that cannot be written by its name is of kind "json"."""
+    """Describe a typed column. One that cannot be written by its name is of kind "json"."""
     return Seen.of_values(name, named(values.type), values)
 
 
@@ -185,7 +185,7 @@ def _numeric(seen: Seen, valid: pa.Array) -> Seen:
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
-    """A range with some slack, in round numbers; what is never negative stays so."""
+    """Widen a range to round numbers; what is never negative stays so."""
     slack = max(1, _SLACK * (high - low))
     step = 10.0 ** max(0, math.floor(math.log10(slack)))
     bottom = math.floor((low - slack) / step) * step
@@ -195,7 +195,3 @@ def _range(low: float, high: float) -> tuple[float, float]:
 
 def _short(number: float) -> float:
     return int(number) if number == int(number) else number
-
-
-def _unique(values: pa.Array, different: int) -> bool:
-    return different == len(values) > 1

@@ -32,7 +32,7 @@ _STRUCTURE = ("columns", "quote", "json", "record_size", "field_size", "range") 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A pipeline as text, and what it makes of the file that it was made from.
+    """Pipeline as text, tried on the file that it was made from.
 
     Attributes:
         name: What the pipeline is to be called.
@@ -48,7 +48,7 @@ class Proposal:
 
 
 def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
-    """Looks at a file (of a large one at its first 64 MB) and proposes a pipeline for its kind.
+    """Draft a pipeline from a file, reading at most 64 MB.
 
     Args:
         uri: A file of any kind that could be submitted.
@@ -76,7 +76,7 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
 
 
 def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Path:
-    """Writes a proposal to the first folder of pipelines.
+    """Write a proposal to the first folder of pipelines.
 
     Raises:
         TerminalError: There is a pipeline of that name already, and `force` is not set.
@@ -107,7 +107,7 @@ def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Pat
 
 
 def _mended(found: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
-    """Tries a draft on its file, and takes back what does not hold, until all rows pass."""
+    """Try a draft on its file, relaxing it until all rows pass."""
     notes = list(found.notes)
     for tries in count():
         text = render(found, file.name, matches)
@@ -131,7 +131,7 @@ def _mended(found: Draft, name: str, matches: str | None, store: Store, file: Fe
 
 
 def _another(proposal: Proposal, file: FetchedFile, store: Store) -> Proposal:
-    """What to propose where the best draft rejects much: text, if the file is called so.
+    """Propose text for a rejected draft, if the file is named so.
 
     Raises:
         TerminalError: Nothing takes the file.
@@ -145,7 +145,7 @@ def _another(proposal: Proposal, file: FetchedFile, store: Store) -> Proposal:
 
 
 def _believed(proposal: Proposal, file: FetchedFile) -> Proposal:
-    """The proposal; raises TerminalError where it rejects most of its own file."""
+    """Return the proposal. Raises TerminalError where it rejects most of its own file."""
     if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
         raise TerminalError(
             f"No pipeline can be proposed for {file.name}",
@@ -158,7 +158,7 @@ def _believed(proposal: Proposal, file: FetchedFile) -> Proposal:
 
 
 def _unhelpable(trial: Trial) -> Iterator[str]:
-    """What is said first where a proposal does not take its file whole, or was not tried on all of it."""
+    """Yield warnings of rejected records, and of a file not read whole."""
     yield from _broken(trial)
     if not trial.whole:
         yield (
@@ -178,20 +178,20 @@ def _broken(trial: Trial) -> Iterator[str]:
 
 
 def _name(filename: str) -> str:
-    """A pipeline's name after a file: ``alarm-2017-10-23-vn.csv.gz`` is ``alarm``."""
+    """Name a pipeline after a file: ``alarm-2017-10-23-vn.csv.gz`` is ``alarm``."""
     words = re.split(r"[\W_]*\d", _stem(filename)[0])[0]
     return re.sub(r"\W+", "_", words, flags=re.ASCII).strip("_")[:80] or "files"
 
 
 def _stem(filename: str) -> tuple[str, str]:
-    """A file's name and its suffix, without what packed it."""
+    """Split a file's name into stem and suffix, without compression."""
     plain = next((filename[: -len(s)] for s in PACKED if filename.lower().endswith(s)), filename)
     stem, dot, suffix = plain.rpartition(".")
     return (stem, dot + suffix) if stem else (plain, "")
 
 
 def _matches(filename: str, name: str, settings: Settings) -> str | None:
-    """A pattern for files of the same kind: runs of digits may differ; None if another pipeline takes the file."""
+    """Make a pattern for files of this kind: digits may differ. None if another pipeline takes the file."""
     for other, source in Catalog.read(settings).sources.items():
         declared = attempt(load, source)  # one that does not load takes nothing
         patterns = () if isinstance(declared, TerminalError) else declared.matches

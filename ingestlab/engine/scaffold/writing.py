@@ -15,7 +15,7 @@ _NAMED = re.compile(r"u?int\d+|float\d+|bool|string|date32|json|(?:timestamp|tim
 
 
 def render(draft: Draft, filename: str, matches: str | None) -> str:
-    """The text of a pipeline's file.
+    """Write the text of a pipeline's file.
 
     Args:
         draft: What is known of the file.
@@ -116,7 +116,7 @@ def _pipeline(
 
 
 def _kind(kind: str) -> str | None:
-    """A type as it is declared; None for one that has no short name."""
+    """Write a type as it is declared; None without a short name."""
     zoned = _ZONED.fullmatch(kind)
     if zoned:
         return f"timestamp({_literal(zoned[1])}, {_literal(zoned[2])})"
@@ -124,7 +124,7 @@ def _kind(kind: str) -> str | None:
 
 
 def _folder(draft: Draft) -> tuple[str, str] | None:
-    """A column to partition by and how it is made: the day or the month of the first column of times."""
+    """Choose a column to partition by: the day or month of the first time column."""
     taken = {s.name for s in draft.columns}
     for seen in draft.columns:
         if not seen.days or seen.nullable:
@@ -162,5 +162,5 @@ def _option(value: object) -> str:
 
 
 def _comment(text: str) -> str:
-    """A text that ends neither a comment nor a docstring."""
+    """Escape a text that must end neither a comment nor a docstring."""
     return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', "'")

@@ -46,18 +46,18 @@ MEND = "`ingestlab rewrite {table}` brings the table to other types; or let clea
 
 
 def is_loose(pipeline: Pipeline) -> bool:
-    """Whether columns of a pipeline may be of another type in each part."""
+    """Tell whether columns may be of another type in each part."""
     return pipeline.schema_drift == "evolve"
 
 
 def infers(pipeline: Pipeline) -> bool:
-    """Whether a pipeline's reader chooses the types: then numbers may become text, and objects are as they come."""
+    """Tell whether a pipeline's reader chooses the types. Then numbers may become text, and objects vary."""
     reader = getattr(pipeline.reader, "reader", pipeline.reader)  # an archive's
     return hasattr(reader, "columns") and reader.columns is None
 
 
 def wanting(pieces: Sequence[Piece], types: Mapping[str, str]) -> list[Piece]:
-    """Pieces whose readers know which columns are text in the table, so that these keep the letters of their cells."""
+    """Tell readers which columns are text in the table. These keep the letters of their cells."""
     texts = {name: kind for name, kind in types.items() if is_text(parse_type(kind))}
     if not texts:
         return list(pieces)
@@ -66,14 +66,14 @@ def wanting(pieces: Sequence[Piece], types: Mapping[str, str]) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Conformed:
-    """Rows in the types of their table; `discarded` counts, by column, the values that had to go."""
+    """Rows in their table's types, and the values discarded by column."""
 
     checked: Checked
     discarded: Mapping[str, int]
 
 
 def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> Conformed:
-    """Rows as their table has them.
+    """Bring rows to the types of their table.
 
     Args:
         checked: What a pipeline has made.
@@ -118,13 +118,13 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
 
 
 def _with_more_names(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Objects or lists in a type that holds those of the table as well; None if there is none."""
+    """Convert objects or lists to a type that holds the table's too. None if there is none."""
     wide = common_type((kind, values.type))
     return fit(values, wide) if pa.types.is_nested(wide) and holds(wide, kind) else None
 
 
 def _mend(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -> str:
-    """How a table gets a type that takes a column of a file as well."""
+    """Suggest how a table gets a type that takes a file's column."""
     both = common_type([kind, values.type])
     if not readable((kind, values.type)):
         return 'Submit the file to a table of its own; or declare the column, e.g. as "json".'
@@ -134,7 +134,7 @@ def _mend(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -
 
 
 def _check_names(table: pa.Table, pipeline: Pipeline, types: Mapping[str, str]) -> None:
-    """Columns that differ by case alone are one for DuckDB and Spark."""
+    """Refuse columns that differ by case alone: DuckDB and Spark take them for one."""
     alike = same_but_for_case([*table.column_names, *pipeline.folders], [*ADDED, *types])
     if alike:
         wanted = f"columns of table {pipeline.table} that differ by more than letter case"
@@ -149,7 +149,7 @@ def _check_names(table: pa.Table, pipeline: Pipeline, types: Mapping[str, str]) 
 
 
 def _complete(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
-    """A table with all columns that there are in its order, those that it lacks as nulls."""
+    """Order a table's columns, and add missing ones as nulls."""
     for name, kind in types.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, parse_type(kind)))
@@ -157,7 +157,7 @@ def _complete(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
 
 
 def _fitting(values: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Values of a type, null where they cannot be, and which these are."""
+    """Convert values to a type. Those that cannot be are null, and masked."""
     wrong = np.zeros(len(values), np.bool_)
     wrong[failing(lambda low, high: fit(values.slice(low, high - low), kind) is None, 0, len(values))] = True
     known = pa.chunked_array([pa.array(values.combine_chunks().to_pylist(), values.type, mask=wrong)])
@@ -167,13 +167,13 @@ def _fitting(values: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArra
 
 
 def _misfit(values: pa.ChunkedArray, kind: pa.DataType) -> str:
-    """The first value that is not of a type."""
+    """Describe the first value that is not of a type."""
     some = failing(lambda low, high: fit(values.slice(low, high - low), kind) is None, 0, min(len(values), 10_000))
     return repr(str(values[some[0]].as_py()))[:80] if some else "one far behind"
 
 
 def _without(checked: Checked, reasons: Mapping[int, Reason]) -> Checked:
-    """Rows without those that have a reason."""
+    """Drop rows that have a reason."""
     if not reasons:
         return checked
     keep = ~np.isin(checked.index, list(reasons))
@@ -182,7 +182,7 @@ def _without(checked: Checked, reasons: Mapping[int, Reason]) -> Checked:
 
 
 class Restage(Value):
-    """A staged or published part, and the types that its columns are to have in another one.
+    """Staged or published part, and the column types to give it.
 
     Attributes:
         part: Where it lies is its `staged`.
@@ -199,7 +199,7 @@ class Restage(Value):
 
 
 def restage(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A Dask task: stages a part anew in other types; ``{"part": …}``, or ``{"misfit": column, "value": text}``."""
+    """Stage a part in other types, as a Dask task. Gives ``{"part": …}``, or ``{"misfit": column, "value": text}``."""
     spec, store = Restage.from_dict(work), open_store(lake, options)
     try:
         return {"part": _restage(spec, store).to_dict()}
@@ -208,7 +208,7 @@ def restage(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
 
 
 class MisfitError(Exception):
-    """A value of a column is not of its new type."""
+    """Raised where a column's value is not of its new type."""
 
     def __init__(self, column: str, value: str) -> None:
         super().__init__(column, value)
@@ -228,7 +228,7 @@ def _restage(spec: Restage, store: Store) -> Part:
 
 
 def retyped(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table in other types; raises MisfitError where a value would change."""
+    """Convert a table to a schema. Raises MisfitError where a value would change."""
     columns = []
     for field in schema:
         if field.name not in table.column_names:
@@ -243,7 +243,7 @@ def retyped(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Texts as values that give back the very texts; None if they do not."""
+    """Parse texts as values that give back the very texts. None if they do not."""
     if not is_text(texts.type):
         return None
     try:
@@ -255,5 +255,5 @@ def _parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None
 
 
 def typed(tables: Iterable[pa.Table]) -> dict[str, tuple[str, ...]]:
-    """The types of the columns of what one task publishes."""
+    """Collect the column types of what one task publishes."""
     return joined_types(*({n: (kind,) for n, kind in types_of(t.schema).items()} for t in tables if t.num_rows))

@@ -27,7 +27,7 @@ _ROOM = 1_000  # checks of one column
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a source row does not go on."""
+    """Reason why a source row does not go on."""
 
     rule: str
     column: str | None = None
@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The rows that break one rule, by index, with the values that do; `rank` is its place in the contract."""
+    """Rows that break one rule, by index, with the bad values. `rank` is the rule's place in the contract."""
 
     rank: int
     rule: str
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """The rows that keep a pipeline's contract, and for the others the first rule that each breaks.
+    """Split rows into those that keep the contract, and reasons for others. Each has the first rule that it breaks.
 
     Raises:
         TerminalError: The contract cannot be applied, or what it fails is no row.
@@ -60,7 +60,7 @@ def apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFram
 
 
 def _screened(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """The same, where pandera has to be asked about some rules at most."""
+    """Apply the contract where pandera has to judge some rules at most."""
     verdicts = ask(frame, screened.rest)[1] if screened.rest_has_a_say else []
     for found in screened.findings:
         shown = None if found.number == NOT_NULL else _shown(frame[found.column].iloc[found.rows])
@@ -75,7 +75,7 @@ def _screened(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.
 
 
 def _until_kept(frame: pd.DataFrame, ask: _Asker, question: Question | None) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """Asks again without the rows that failed: a check that looks at several rows may fail others now."""
+    """Ask again without the failed rows. A check that looks at several rows may fail others now."""
     reasons: dict[int, Reason] = {}
     passed, verdicts = ask(frame, question)
     while verdicts:
@@ -86,7 +86,7 @@ def _until_kept(frame: pd.DataFrame, ask: _Asker, question: Question | None) -> 
 
 
 def lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
-    """The indexes that are gone, in order; far faster than numpy's functions on sets."""
+    """List the missing indexes, in order. This is far faster than numpy's functions on sets."""
     if before.equals(after):
         return []
     gone: list[int] = before[~before.isin(after)].unique().tolist()
@@ -94,7 +94,7 @@ def lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
 
 
 def _without(frame: pd.DataFrame, reasons: Mapping[int, Reason]) -> pd.DataFrame:
-    """The rows whose index has no reason; looked up in a table, since the indexes of a task are near each other."""
+    """Drop rows by index. They are looked up in a table, since the indexes of a task are near each other."""
     if not reasons:
         return frame
     index = frame.index.to_numpy(np.int64)
@@ -105,7 +105,7 @@ def _without(frame: pd.DataFrame, reasons: Mapping[int, Reason]) -> pd.DataFrame
 
 
 class _Asker:
-    """Asks pandera which rows of a frame fail some checks of a pipeline's contract."""
+    """Client of pandera for some checks of a pipeline's contract."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         from pandera.pandas import DataFrameModel, DataFrameSchema  # noqa: PLC0415 - slow, and not all have a contract
@@ -123,11 +123,11 @@ class _Asker:
             self._places = {name: i for i, name in enumerate(contract.columns)}
 
     def rank(self, column: Any, number: int) -> int:
-        """The place of a column's rule among all rules of the contract."""
+        """Return the place of a column's rule in the contract."""
         return self._places[column] * _ROOM + number + 1
 
     def __call__(self, frame: pd.DataFrame, question: Question | None) -> tuple[pd.DataFrame, list[Verdict]]:
-        """What the contract makes of a frame, and which rows fail which rules."""
+        """Validate a frame, and list which rows fail which rules."""
         from pandera.errors import SchemaErrors  # noqa: PLC0415 - likewise
 
         if question and question.only_checks and (verdicts := self._one_by_one(frame, question)) is not None:
@@ -158,7 +158,7 @@ class _Asker:
         return frame, list(self._verdicts(failures, question))
 
     def _one_by_one(self, frame: pd.DataFrame, question: Question) -> list[Verdict] | None:
-        """What each check says by itself: pandera's report on many failures takes longer than all checks.
+        """Run each check by itself: pandera's report on many failures takes longer.
 
         None where anything but a check's own answer would count.
         """
@@ -179,7 +179,7 @@ class _Asker:
         return verdicts
 
     def _verdicts(self, failures: pd.DataFrame, question: Question | None) -> Iterator[Verdict]:
-        """Those of single columns in the order of the contract, after those of the whole frame."""
+        """Yield verdicts in the contract's order, after those on the whole frame."""
         for _, group in failures.groupby(["check", "column"], sort=False, dropna=False):
             first = group.iloc[0]
             column, check = first["column"], first["check_number"]
@@ -192,7 +192,7 @@ class _Asker:
 
 
 def _raised_by(errors: SchemaErrors) -> RaisedError | None:
-    """The first exception that a check of a contract has raised; pandera keeps its text alone, `Name(text)`."""
+    """Return the first exception that a check has raised. Pandera keeps its text alone, `Name(text)`."""
     from pandera.errors import SchemaErrorReason  # noqa: PLC0415 - slow, and not all have a contract
     from pandera.pandas import Column  # noqa: PLC0415 - likewise
 
@@ -206,7 +206,7 @@ def _raised_by(errors: SchemaErrors) -> RaisedError | None:
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> dict[int, Reason]:
-    """For each row that fails, the first rule that it breaks."""
+    """Map each failing row to the first rule that it breaks."""
     reasons: dict[int, Reason] = {}
     order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].rank, i), reverse=True)
     for one in (verdicts[i] for i in order):
@@ -223,5 +223,5 @@ def _shown(values: pd.Series[Any]) -> list[str | None]:
 
 
 def _rule(check: str) -> str:
-    """The name of a check without its arguments: ``in_range(0, 100)`` is ``in_range``."""
+    """Name a check without its arguments: ``in_range(0, 100)`` is ``in_range``."""
     return check.split("(", 1)[0]

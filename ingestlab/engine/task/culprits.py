@@ -24,7 +24,7 @@ LONGEST = 200  # characters of an exception's text that are kept
 
 @dataclass(frozen=True)
 class Fault:
-    """How code of others has failed.
+    """Failure of foreign code.
 
     Attributes:
         rule: The name of the exception; before it that of the check, where one has raised it.
@@ -38,13 +38,13 @@ class Fault:
 
     @classmethod
     def of(cls, error: BaseException, rule: str = "", column: str | None = None) -> Fault:
-        """An exception as it was raised."""
+        """Describe an exception as it was raised."""
         text = words_of(error)[:LONGEST] or None
         return cls(f"{rule}{type(error).__name__}", text, column)
 
 
 class RaisedError(Exception):
-    """The cause of a TerminalError where code of others has raised something: which fault that was."""
+    """Cause of a TerminalError where foreign code has raised something."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.rule}: {fault.text}")
@@ -52,7 +52,7 @@ class RaisedError(Exception):
 
 
 class NoRowError(Exception):
-    """No rows can be named that would mend it if they went; the text says why."""
+    """Raised where no rows can be blamed; the text says why."""
 
 
 Work = Callable[[], object]
@@ -61,7 +61,7 @@ TRIAL: ContextVar[Trial | None] = ContextVar("trial", default=None)  # None: cod
 
 
 def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = True) -> tuple[T, dict[int, Fault]]:
-    """Does some work on rows; if it raises, finds the rows that make it, and does it once more without these.
+    """Work on rows. If it raises, find the bad rows, and work on the others.
 
     Args:
         size: How many rows there are.
@@ -82,7 +82,8 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
             raise
         first = error
     try:
-        faults = bisect_rows(size, lambda places: _try(work, places, size), fault_of(first))
+        trial = TRIAL.get() or (lambda task, *_: in_place(task))
+        faults = bisect_rows(size, lambda at: trial(lambda: work(at), len(at), size), fault_of(first))
     except NoRowError as why:
         raise first.replace(got=f"{first.got}; {why}") from first.__cause__
     rest = np.setdiff1d(np.arange(size, dtype=np.int64), np.fromiter(faults, np.int64, len(faults)))
@@ -90,7 +91,7 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
 
 
 def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
-    """The work on all rows, which is tried elsewhere first where it may end this process."""
+    """Work on all rows. It is tried elsewhere first where it may end this process."""
     trial = TRIAL.get()
     if trial is not None and (fault := trial(lambda: work(None), size, size)):
         got = f"{fault.rule}: {fault.text}"
@@ -106,7 +107,7 @@ def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
 
 
 def fault_of(error: TerminalError) -> Fault | None:
-    """What other people's code has raised, if that is the cause of an error."""
+    """Return the fault of foreign code that caused an error, if any."""
     cause = error.__cause__
     if isinstance(cause, RaisedError):
         return cause.fault
@@ -114,7 +115,7 @@ def fault_of(error: TerminalError) -> Fault | None:
 
 
 def bisect_rows(size: int, fails: Callable[[Ints], Fault | None], first: Fault | None = None) -> dict[int, Fault]:
-    """The places of the rows that make something fail, each with how it fails by itself.
+    """Find the rows that make something fail, each with its own fault.
 
     Args:
         size: How many rows; all of them together are known to fail.
@@ -144,7 +145,7 @@ class _Span(NamedTuple):
 
 
 class _Search:
-    """One search; what was tried is remembered for single rows."""
+    """Search for bad rows. What was tried is remembered for single rows."""
 
     def __init__(self, fails: Callable[[Ints], Fault | None], calls: int) -> None:
         self._fails, self._left = fails, calls
@@ -152,7 +153,7 @@ class _Search:
         self.found: dict[int, Fault] = {}
 
     def look(self, start: int, stop: int) -> Fault | None:
-        """How the rows of a span fail together."""
+        """Try the rows of a span together."""
         alone = stop - start == 1
         if alone and start in self._single:
             return self._single[start]
@@ -169,7 +170,7 @@ class _Search:
         return self._fails(places)
 
     def within(self, start: int, stop: int) -> dict[int, Fault]:
-        """The rows that fail in a span that does; the first ones first, so that a bounded search knows how many."""
+        """Find the bad rows of a failing span. The first come first, so that a bounded search knows how many."""
         spans = [_Span(start, stop, "fails")]
         while spans:
             span = spans.pop()
@@ -185,7 +186,7 @@ class _Search:
         return self.found
 
     def amid_others(self, size: int, *, sure: bool) -> dict[int, Fault]:
-        """Those found that fail beside all good rows, too: the others only miss what the rest of the file has.
+        """Keep the rows that fail beside all good ones, too. The others only miss what the rest of the file has.
 
         All are tried, by halves, and the innocent join the good ones; where it is rather sure that there are none,
         only if one of a few is innocent.
@@ -224,18 +225,11 @@ class _Search:
 
 
 def _and(places: Ints, more: Sequence[int]) -> Ints:
-    """Some places, and more of them."""
     return np.union1d(places, np.array(more, np.int64))
 
 
-def _try(work: Callable[[Ints | None], object], places: Ints, size: int) -> Fault | None:
-    """How some work fails with these rows alone; None if it does not."""
-    trial = TRIAL.get()
-    return in_place(lambda: work(places)) if trial is None else trial(lambda: work(places), len(places), size)
-
-
 def in_place(work: Work) -> Fault | None:
-    """How some work fails in this process; None if it does not."""
+    """Try some work in this process; None if it succeeds."""
     try:
         work()
     except TerminalError as error:

@@ -20,14 +20,14 @@ _expendable = False
 
 
 def expendable() -> None:
-    """Says that this process may be ended whatever it is."""
+    """Declare that this process may be ended in any case."""
     global _expendable  # noqa: PLW0603 - a process is one thing or the other
     _expendable = True
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """What is done inside has so much time, counted anew with every :func:`alive`; then the process ends."""
+    """Give a block so much time, restarted by :func:`alive`. Then the process ends."""
     if not (_expendable or _under_nanny()):
         yield
         return
@@ -42,7 +42,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def alive(more: float = 0.0) -> None:
-    """A task has come to its next step: it has its time again, and some seconds more where it waits for others."""
+    """Restart a task's clock at its next step. Waits get `more` seconds."""
     me = threading.get_ident()
     if me in _ends:
         _set(me, _ends[me][1], more)
@@ -55,7 +55,7 @@ def _set(me: int, seconds: float, more: float = 0.0) -> None:
 
 
 def _arm() -> None:
-    """There is one such thread a process: it waits for whose time ends first."""
+    """Set the one thread of this process to the earliest deadline."""
     if _ends:
         left = min(end for end, _ in _ends.values()) - time.monotonic()
         faulthandler.dump_traceback_later(max(0.01, left), exit=True)
@@ -64,7 +64,7 @@ def _arm() -> None:
 
 
 def _under_nanny() -> bool:
-    """Whether this is a task of a Dask worker that its nanny would start again."""
+    """Tell whether this is a Dask task under a nanny."""
     if "distributed" not in sys.modules:
         return False
     from distributed import get_worker  # noqa: PLC0415 - slow, and `check` has no need of it

@@ -29,7 +29,7 @@ FACT, TOLD = "no vector", 10  # rows of a piece that its fact names
 
 @dataclass(frozen=True)
 class Vectored:
-    """The rows of a task with their vectors.
+    """Rows of a task with their vectors.
 
     Attributes:
         results: What is published and what is kept aside, without the files that failed.
@@ -43,13 +43,13 @@ class Vectored:
 
     @property
     def rules(self) -> dict[str, int]:
-        """How many rows have no vector."""
+        """Count the rows without a vector."""
         count = sum(len(one.silent) for one in self.embedded)
         return {SILENT: count} if count else {}
 
     @property
     def facts(self) -> dict[str, dict[str, str]]:
-        """Which rows have no vector, by URI."""
+        """List the rows without a vector, by URI."""
         rows: dict[str, list[int]] = {}
         for uri, row in (place for one in self.embedded for place in one.silent):
             rows.setdefault(uri, []).append(row)
@@ -59,7 +59,7 @@ class Vectored:
 def with_vectors(
     loaded: Sequence[Loaded], results: Sequence[Result], name: str, pipeline: Pipeline, job: Job, store: Store
 ) -> Vectored:
-    """Embeds the rows of a task.
+    """Embed the rows of a task.
 
     A row that can have no vector is a reject. A file whose rows cannot be embedded at all fails, and one that has
     too many rejects now; they are taken out, and the others embedded anew.
@@ -88,7 +88,7 @@ def with_vectors(
 def _culprits(
     loaded: Sequence[Loaded], name: str, pipeline: Pipeline, job: Job, store: Store
 ) -> dict[str, IngestError]:
-    """The files that cannot be embedded by themselves; none where they do only together what none does alone."""
+    """Find the files that cannot be embedded by themselves. None where they fail only together."""
     found: dict[str, IngestError] = {}
     for one in loaded:
         alone, _ = transform([one], pipeline, job)
@@ -101,7 +101,7 @@ def _culprits(
 def _embed_all(
     loaded: Sequence[Loaded], results: Sequence[Result], name: str, pipeline: Pipeline, job: Job, store: Store
 ) -> tuple[list[Result], list[vectors.Embedded]]:
-    """The results without the rows that can have no vector, and the vectors of the others."""
+    """Embed results, less the rows that can have no vector."""
     embedding = pipeline.embedding
     assert embedding is not None
     site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
@@ -123,7 +123,7 @@ def _embed_all(
 
 
 def _taken(job: Job, pieces: Mapping[str, Piece], store: Store) -> frozenset[str]:
-    """The primary keys of vectors that the lake has of some sources."""
+    """Read the primary keys of vectors that some sources already have."""
     found: set[str] = set()
     for path in job.taken:
         rows = pq.read_table(pa.BufferReader(store.read(path)), columns=["pk", "source"])
@@ -132,7 +132,7 @@ def _taken(job: Job, pieces: Mapping[str, Piece], store: Store) -> frozenset[str
 
 
 def _without(result: Result, odd: Mapping[Place, Reason], loaded: Sequence[Loaded], job: Job) -> Result:
-    """A result in which some source rows are rejects instead."""
+    """Turn some source rows of a result into rejects."""
     if not odd:
         return result
     keep = np.ones(result.table.num_rows, np.bool_)
@@ -159,7 +159,7 @@ def _moved(tally: Tally, rows: int, out: int) -> Tally:
 
 
 def _listed(rows: Sequence[int]) -> str:
-    """Some row numbers as people read them."""
+    """List row numbers for people to read."""
     shown = ", ".join(map(str, rows[:TOLD]))
     more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
     return f"{'row' if len(rows) == 1 else 'rows'} {shown}{more} (no text)"

@@ -36,7 +36,7 @@ NOT_NULL = -1  # the number of the rule that comes before a column's checks
 
 @dataclass(frozen=True)
 class Question:
-    """Some checks of a contract; `numbers[column][i]` is the place of check `i` among all of its column."""
+    """Some checks of a contract. `numbers[column][i]` is the place of check `i` among all of its column."""
 
     schema: DataFrameSchema
     numbers: Mapping[str, tuple[int, ...]]
@@ -44,13 +44,13 @@ class Question:
 
     @property
     def checks(self) -> list[Check]:
-        """All checks of columns."""
+        """Return all checks of columns."""
         return [check for column in self.schema.columns.values() for check in column.checks]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The rows that break one rule.
+    """Rows that break one rule.
 
     Attributes:
         column: Whose rule it is.
@@ -67,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Screened:
-    """What a look at a frame has found.
+    """Findings of the fast checks, and what is left to pandera.
 
     Attributes:
         findings: Of the checks that were screened.
@@ -81,19 +81,19 @@ class Screened:
 
     @property
     def rest_has_a_say(self) -> bool:
-        """Whether `rest` checks anything: values, their type, or that a column is there."""
+        """Tell whether `rest` checks anything: values, their type, or a column's presence."""
         columns = self.rest.schema.columns.values()
         of_values = any(c.dtype is not None or c.unique or not c.nullable for c in columns)
         return not self.complete or of_values or bool(self.rest.checks)
 
     @property
     def rest_compares_rows(self) -> bool:
-        """Whether `rest` may look at several rows at once, so that its answer depends on which there are."""
+        """Tell whether `rest` may compare rows. Its answer then depends on which there are."""
         return any(c.unique for c in self.rest.schema.columns.values()) or any(c.native for c in self.rest.checks)
 
 
 def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
-    """Looks for rows that break a contract; None where pandera has to see them all."""
+    """Find rows that break a contract. None where pandera has to see all."""
     if not _only_checks_columns(schema) or not frame.columns.is_unique:
         return None
     findings: list[Finding] = []
@@ -110,12 +110,12 @@ def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
 
 
 def rule_of(check: Check) -> str:
-    """What pandera calls a check in its reports."""
+    """Return pandera's name of a check in reports."""
     return str(check.error if check.error is not None else check.name)
 
 
 def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
-    """The values that fail a check of any kind, as pandera finds them; None where it would do more than that."""
+    """Return values that fail a check, as pandera finds them. None where it would do more than that."""
     from pandera.api.hypotheses import Hypothesis  # noqa: PLC0415 - slow, and not all have a contract
 
     more = check.groupby or check.raise_warning or check.n_failure_cases or isinstance(check, Hypothesis)
@@ -133,7 +133,7 @@ def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
 
 
 def _only_checks_columns(schema: DataFrameSchema) -> bool:
-    """Whether a contract does nothing but check columns one by one, and changes no value."""
+    """Tell whether a contract only checks single columns, and changes no value."""
     whole = (schema.checks, schema.parsers, schema.index, schema.unique, schema.dtype, schema.strict, schema.ordered)
     actions = (schema.coerce, schema.drop_invalid_rows, schema.add_missing_columns, schema.unique_column_names)
     return not any((*whole, *actions)) and not any(
@@ -143,7 +143,7 @@ def _only_checks_columns(schema: DataFrameSchema) -> bool:
 
 
 def _screen(series: pd.Series[Any], column: Column) -> dict[int, Finding] | None:
-    """What the rules of a column find, by number; None if it cannot be screened, and no number for other rules."""
+    """Check a column, by number of its rules. None if that is not possible here, and no number for other rules."""
     kind = series.dtype.pyarrow_dtype if isinstance(series.dtype, pd.ArrowDtype) else pa.null()
     if not _is_any(kind, *_NUMBERS, *_TEXTS, *_TIMES):
         return None
@@ -158,7 +158,7 @@ def _screen(series: pd.Series[Any], column: Column) -> dict[int, Finding] | None
 
 
 def _nulls(series: pd.Series[Any], values: pa.ChunkedArray) -> Ints:
-    """The rows without a value; whether NaN is one is for pandas to say."""
+    """Find the rows without a value. Whether NaN is one is for pandas to say."""
     if not values.null_count and not pa.types.is_floating(values.type):
         return _NOTHING
     found: Ints = np.flatnonzero(series.isna().to_numpy())
@@ -166,7 +166,7 @@ def _nulls(series: pd.Series[Any], values: pa.ChunkedArray) -> Ints:
 
 
 def _failing(passes: pa.ChunkedArray, nulls: Ints) -> Ints:
-    """The rows that do not pass; nulls are not asked."""
+    """Find the rows that do not pass, nulls apart."""
     if pc.all(passes, skip_nulls=True, min_count=0).as_py():
         return _NOTHING
     fails = ~pc.fill_null(passes, fill_value=True).to_numpy()
@@ -176,7 +176,7 @@ def _failing(passes: pa.ChunkedArray, nulls: Ints) -> Ints:
 
 
 def _passes(values: pa.ChunkedArray, check: Check) -> pa.ChunkedArray | None:
-    """Which values pass a check of pandera's own; None where Arrow might see it in another way."""
+    """Evaluate one of pandera's own checks; None where Arrow might differ."""
     usual = not (check.native or check.element_wise or check.groupby or check.raise_warning or check.n_failure_cases)
     test = _TESTS.get(check.registry_name or "")
     if not usual or not check.ignore_na or test is None:
@@ -188,11 +188,11 @@ def _passes(values: pa.ChunkedArray, check: Check) -> pa.ChunkedArray | None:
 
 
 class _UnlikeError(Exception):
-    """A bound is of another kind than the values."""
+    """Raised where a bound is of another kind than the values."""
 
 
 def _bound(values: pa.ChunkedArray, bound: Any) -> pa.Scalar:
-    """A bound that Arrow compares with the values as pandas does."""
+    """Convert a bound so that Arrow compares as pandas does."""
     kinds = (
         (_NUMBERS, (int, float, np.integer, np.floating)),
         (_TEXTS, (str,)),
@@ -205,7 +205,7 @@ def _bound(values: pa.ChunkedArray, bound: Any) -> pa.Scalar:
 
 
 def _compared(compare: Callable[..., Any], name: str) -> Callable[..., pa.ChunkedArray]:
-    return lambda values, **said: compare(values, _bound(values, said.pop(name)), **said)
+    return lambda values, **options: compare(values, _bound(values, options.pop(name)), **options)
 
 
 def _in_range(
@@ -264,7 +264,7 @@ def _is_any(kind: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
 
 
 def _without(column: Column, screened: Collection[int] | None) -> tuple[Column, tuple[int, ...]]:
-    """A column with the checks that were not screened, and their numbers."""
+    """Return a column with the checks left to pandera, and their numbers."""
     others = tuple(n for n in range(len(column.checks)) if n not in (screened or ()))
     rest = copy.copy(column)
     rest.checks = [column.checks[n] for n in others]

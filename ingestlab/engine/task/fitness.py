@@ -29,7 +29,7 @@ def misfits(
     pieces: Mapping[str, Piece] | None = None,
     where: tuple[str, str] = ("", ""),
 ) -> dict[Place, Reason]:
-    """The source rows of which some row has a bad key, or payload that its field cannot hold.
+    """Find source rows with a bad key or payload beyond its field.
 
     Args:
         rows: The rows, with `_source` and `_row`.
@@ -57,7 +57,7 @@ def misfits(
 
 
 def _surely_good(rows: pa.Table, embedding: Embedding) -> bool:
-    """Whether all keys differ, at a glance; False where each has to be looked at."""
+    """Tell whether all keys differ, at a glance. False where each has to be looked at."""
     columns = [plain(rows[name]) for name in embedding.key]
     if any(column.null_count or not _is_plain(column.type) for column in columns):
         return False
@@ -73,18 +73,18 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def joined(key: Sequence[Any]) -> str:
-    """A key as one text, different for different keys."""
+    """Write a key as one text, different for different keys."""
     texts = [str(value) for value in key]
     return texts[0] if len(texts) == 1 else _JOIN.join(text.translate(_ESCAPED) for text in texts)
 
 
 def with_content(content: str, key: str) -> str:
-    """The key of a row of one of several contents of a source."""
+    """Prefix a row's key with one of several contents of a source."""
     return f"{content}:{key}"
 
 
 def _records(rows: pa.Table, embedding: Embedding) -> Iterator[tuple[tuple[str, int], list[tuple[Any, ...]]]]:
-    """The source rows in the order of their files, each with the keys of the rows that `clean` made of it."""
+    """Yield source rows in order, with the keys of their rows."""
     columns = [plain(rows[name]).to_pylist() for name in embedding.key]
     places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
     keys = list(zip(*columns, strict=True))
@@ -96,7 +96,7 @@ def _records(rows: pa.Table, embedding: Embedding) -> Iterator[tuple[tuple[str, 
 def _trouble(
     keys: Sequence[tuple[Any, ...]], uri: str, holders: Mapping[tuple[str, str], int], embedding: Embedding
 ) -> str:
-    """What is wrong with the keys of a source row; empty if they are good."""
+    """Describe what is wrong with a source row's keys, if anything."""
     for key in keys:
         for name, value in zip(embedding.key, key, strict=True):
             if value is None or value != value:  # noqa: PLR0124 - NaN is no key
@@ -121,7 +121,7 @@ def _told(key: Sequence[Any]) -> str:
 
 
 def _payload(rows: pa.Table, embedding: Embedding) -> Iterator[tuple[Place, Reason]]:
-    """The rows of which a payload value is more than its field can hold."""
+    """Yield the rows with a payload value larger than its field."""
     for name in embedding.payload:
         values = plain(rows[name])
         if Column.of(rows.schema.field(name)).kind == "text" and name not in embedding.truncate:

@@ -34,13 +34,13 @@ GRACE = 5.0  # seconds
 
 
 def scattered(work: Partition) -> list[Partition]:
-    """A partition for each piece of one."""
+    """Make a partition of each piece."""
     start = (work.number + 1) * APART
     return [Partition(number=start + i, pieces=(piece,)) for i, piece in enumerate(work.pieces)]
 
 
 def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The Dask task: as the task of this name (``module:function``) for each file of a partition by itself.
+    """Run a task (``module:function``) for each file of a partition in children. This is a Dask task.
 
     The file at which a child dies, or ends too late, has failed; another child goes on with the next one.
     """
@@ -66,7 +66,7 @@ def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list
 def _in_child(
     task: str, parts: Sequence[Partition], job: dict[str, Any], limits: Job
 ) -> tuple[list[dict[str, Any]], str]:
-    """The receipts that one child gave, and what became of it."""
+    """Run one child. Returns its receipts, and how it ended."""
     read, write = os.pipe()
     command = [sys.executable, "-m", "ingestlab.engine.task.isolated", str(write)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[write], start_new_session=True)  # noqa: S603
@@ -97,7 +97,7 @@ def _in_child(
 
 
 def _end_of(child: subprocess.Popen[bytes]) -> int:
-    """How a child has ended that writes no more; one that has not is killed."""
+    """Return a child's exit code, killing it if it lives."""
     try:
         return child.wait(GRACE)
     except subprocess.TimeoutExpired:
@@ -106,7 +106,7 @@ def _end_of(child: subprocess.Popen[bytes]) -> int:
 
 
 class Forked:
-    """Tries other people's code in forks of this process, each of which has its time.
+    """Runner of other people's code in forks, each with a deadline.
 
     Args:
         row_timeout: Seconds for one row.
@@ -118,7 +118,7 @@ class Forked:
         self._left = self._most = SEARCH[0] * self._all + SEARCH[1] * self._row
 
     def __call__(self, work: Work, rows: int, size: int) -> Fault | None:
-        """How some work on so many rows of `size` fails; None if it does not."""
+        """Try some work on so many rows of `size`. None if it succeeds."""
         limit = min(max(rows, 1) * self._row, self._row + self._all * rows / max(size, 1))
         if self._left <= 0:
             got = f"rows that take too long, and more of them than are found within {self._most:g} s"
@@ -167,7 +167,7 @@ def _named(code: int) -> str:
 
 
 def main() -> None:
-    """Does what standard input says."""
+    """Run the work that standard input describes."""
     expendable()
     said = json.load(sys.stdin)
     task, job = resolve_name(said["task"]), said["job"]

@@ -11,7 +11,7 @@ from ingestlab.pipeline.catalog import PipelineSource
 
 
 class Job(Value):
-    """What all tasks of a batch share."""
+    """Settings that all tasks of a batch share."""
 
     run: str
     batch: str

@@ -24,8 +24,8 @@ MOST = 256 * MB  # of memory for all references of a process; the last one stays
 Key = tuple[str, str, str]  # hash of the pipeline, which says how it is read; name; hash of the content
 
 
-class Shelf:
-    """Tables that this process has read; those not used for longest go first.
+class LookupCache:
+    """Tables that this process has read. Those not used for longest go first.
 
     Attributes:
         reads: How often a table was read since the process started.
@@ -37,7 +37,7 @@ class Shelf:
         self._tables: OrderedDict[Key, pa.Table] = OrderedDict()
 
     def take(self, key: Key, read: Callable[[], pa.Table]) -> pa.Table:
-        """The table of this key; threads that want it at once wait while one of them reads it."""
+        """Return the table of a key. One thread reads it, while others wait."""
         with self._lock:
             if key not in self._tables:
                 self.reads += 1
@@ -49,11 +49,11 @@ class Shelf:
             return found
 
 
-SHELF = Shelf()
+LOOKUPS = LookupCache()
 
 
-def furnish(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], store: Store) -> Pipeline:
-    """A pipeline whose `clean` needs only its frame: it has its references.
+def bind_lookups(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], store: Store) -> Pipeline:
+    """Bind a pipeline's reference tables to its `clean`.
 
     Every call gets frames of its own on the shared memory of Arrow, which nothing can change: what `clean` does
     to one is not seen by the next task.
@@ -72,7 +72,7 @@ def furnish(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], sto
     if not pipeline.references or clean is None:
         return pipeline
     tables = {
-        name: SHELF.take((code, name, files[name].sha256), partial(_read, reference.reader, files[name], name, store))
+        name: LOOKUPS.take((code, name, files[name].sha256), partial(_read, reference.reader, files[name], name, store))
         for name, reference in pipeline.references.items()
     }
     make = _polars_frame if wants_polars(clean) else _frame
@@ -85,7 +85,7 @@ def furnish(pipeline: Pipeline, code: str, files: Mapping[str, FetchedFile], sto
 
 
 def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Table:
-    """All records of a reference; one that cannot be read would make rows look as if it were missing."""
+    """Read all records of a reference. One bad record fails it, or rows would miss their match."""
     wanted = f"a reference '{name}' that can be read ({file.name})"
     try:
         found = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]

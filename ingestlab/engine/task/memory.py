@@ -15,7 +15,7 @@ _LARGE = 32 << 20  # bytes of a block that is got and given back by itself; the 
 
 @cache
 def keep_freed() -> None:
-    """Lets glibc keep what tasks free, for the next task.
+    """Let glibc keep what tasks free, for the next task.
 
     Dask has its workers give back all but 64 kB at once. A task that reads 32 MB then touches 90,000 fresh
     pages, which takes it a third of its time again.

@@ -7,7 +7,7 @@ part that comes out. Parts whose columns have types that cannot be brought toget
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from ingestlab.lake.storage.store import open_store
 
 
 class Merge(Value):
-    """What one task does: `parts` of one folder become one, or one for each kind of columns among them."""
+    """Parts of one folder to merge, by kind of columns."""
 
     batch: str
     number: int
@@ -32,7 +32,7 @@ class Merge(Value):
 
 
 class Merged(Value):
-    """A staged part, and the targets of those whose rows it holds."""
+    """Staged part, and the targets of the parts that it replaces."""
 
     part: Part
     replaced: tuple[str, ...]
@@ -48,7 +48,7 @@ class _Family:
 
 
 def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, object]]) -> list[dict[str, object]]:
-    """The Dask task: a :class:`Merge` as a plain dict; what it staged, each a :class:`Merged` as a plain dict.
+    """Merge parts, as a Dask task. It takes a :class:`Merge` and gives :class:`Merged` values, as plain dicts.
 
     Raises:
         TerminalError: A part that a manifest names is gone, or there is no such column to sort by.
@@ -61,7 +61,7 @@ def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, objec
 
 
 def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
-    """Each part with the first others that it goes together with."""
+    """Group each part with the first others that it goes together with."""
     families: list[_Family] = []
     for part in parts:
         opened = open_part(part, store)
@@ -77,18 +77,13 @@ def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
 
 
 def _write(family: _Family, name: str, spec: Merge, store: Store) -> Merged:
-    """Stages the part that holds the rows of a family."""
+    """Stage the part that holds the rows of a family."""
     target = f"{family.parts[0].target.rsplit('/', 1)[0]}/{name}.parquet"
-    rows = _rows(family, store)
+    rows = (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
     tables = [_sorted(rows, spec.sort)] if spec.sort else row_groups(rows)
     sources = {uri for part in family.parts for uri in part.sources}
     part = write_part(tables, family.schema, target, sources, layout.staging(spec.batch), store, family.bare)
     return Merged(part=part, replaced=tuple(p.target for p in family.parts))
-
-
-def _rows(family: _Family, store: Store) -> Iterator[pa.Table]:
-    """The rows of all parts, in their order, under the columns of the family."""
-    return (_conform(table, family.schema) for part in family.parts for table in batches(open_part(part, store)))
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -117,5 +112,5 @@ def _sorted(tables: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as Arrow can sort it."""
+    """Decode a column that Arrow could not sort."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

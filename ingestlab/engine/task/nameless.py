@@ -17,28 +17,28 @@ _FIX = "Write header=None and the table's names as `columns` in a pipeline; or n
 
 
 def numbered(names: Collection[str]) -> bool:
-    """Whether all columns are named ``column_1`` and so on."""
+    """Tell whether all columns are named ``column_1`` and so on."""
     return "column_1" in names and set(names) == {f"column_{i}" for i in range(1, len(names) + 1)}
 
 
 def clash(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether one of two files or tables has numbers for names and the other has not just these."""
+    """Tell whether just one of two files or tables has numbered columns."""
     return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)
 
 
 def check_named(names: Collection[str], known: Collection[str], table: str) -> None:
-    """Raises TerminalError for columns that a table must not have beside its own."""
+    """Raise TerminalError for columns that a table must not have."""
     if clash(names, known):
         raise _refusal(f"columns of table {table} ({_shown(known)})", names)
 
 
 def apart(loaded: Sequence[Loaded]) -> dict[str, TerminalError]:
-    """The errors, by URI, of those among some pieces that must not be in a table with the others."""
+    """Find pieces that must not share a table, by URI."""
     return _apart((one.piece.uri, one.records.table.column_names) for one in loaded)
 
 
 def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:
-    """The same of whole tasks, each of which has what may stand together."""
+    """Find files of several tasks that must not share a table."""
     return _apart((uri, tuple(receipt.types)) for receipt in receipts for uri in receipt.tallies)
 
 
@@ -48,7 +48,7 @@ def _apart(found: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalEr
 
 
 def _other_case(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
-    """Those whose names differ by letter case alone from the ones of a file before."""
+    """Refuse files with names that differ by case from earlier ones."""
     known: dict[str, None] = {}
     errors = {}
     for uri, names in every:

@@ -27,7 +27,7 @@ _SMALL = 16 << 20  # bytes up to which a part is read in one go
 
 
 def open_part(part: Part, store: Store) -> pq.ParquetFile:
-    """A published part.
+    """Open a published part.
 
     Raises:
         TerminalError: It is gone.
@@ -48,7 +48,7 @@ def open_part(part: Part, store: Store) -> pq.ParquetFile:
 
 
 def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
-    """The columns of floats that some part has without a dictionary, since they hold -0.0."""
+    """Find float columns stored without dictionary, since they hold -0.0."""
     found = set()
     for file in opened:
         floats = {field.name for field in file.schema_arrow if pa.types.is_floating(field.type)}
@@ -60,12 +60,12 @@ def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
 
 
 def batches(opened: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The rows of a part, some at a time."""
+    """Yield the rows of a part, some at a time."""
     return (pa.Table.from_batches([batch]) for batch in opened.iter_batches(BATCH))
 
 
 def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Collects rows until they make a row group."""
+    """Collect rows until they make a row group."""
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
@@ -81,7 +81,7 @@ def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table in one piece, with one dictionary a column."""
+    """Concatenate tables to one chunk, with one dictionary a column."""
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
@@ -94,7 +94,7 @@ def write_part(
     store: Store,
     bare: Iterable[str] = (),
 ) -> Part:
-    """Stages a part, by way of a local file.
+    """Stage a part, by way of a local file.
 
     Args:
         tables: Its row groups, in order.
@@ -119,7 +119,7 @@ def write_part(
 
 
 def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, bare: Collection[str]) -> int:
-    """Writes a Parquet file to disk; the number of its rows."""
+    """Write a Parquet file to disk, and count its rows."""
     rows = 0
     with path.open("wb") as file:
         with pq.ParquetWriter(file, schema, **encoding(schema, bare)) as writer:
@@ -132,5 +132,5 @@ def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, bare: Coll
 
 
 def _bytes(table: pa.Table) -> int:
-    """Bytes of the rows; a dictionary, which many batches may share, does not count."""
+    """Measure rows in bytes, without dictionaries, which many batches may share."""
     return int(sum(c.nbytes for c in table.columns if not pa.types.is_dictionary(c.type)) + 4 * table.num_rows)

@@ -20,7 +20,7 @@ from ingestlab.engine.task.deadline import alive, within
 from ingestlab.engine.task.embedded import Vectored, with_vectors
 from ingestlab.engine.task.frames import Loaded
 from ingestlab.engine.task.job import Job
-from ingestlab.engine.task.lookups import furnish
+from ingestlab.engine.task.lookups import bind_lookups
 from ingestlab.engine.task.memory import keep_freed
 from ingestlab.engine.task.nameless import apart
 from ingestlab.engine.task.rows import Result, count_rules, pass_gate, tallies_of
@@ -35,21 +35,21 @@ __all__ = ["Job", "process", "process_with", "run"]
 
 
 def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """The Dask task: a partition and its job as plain dicts, a receipt as a plain dict."""
+    """Process a partition, as a Dask task on plain dicts. Returns a receipt."""
     keep_freed()
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
 
 
 def blamed(work: Partition, error: IngestError) -> Receipt:
-    """The receipt of a task that failed: the error of all its files, until each is asked by itself."""
+    """Give all files of a task one error. Each is tried alone later."""
     errors = {piece.uri: error.to_dict() for piece in work.pieces}
     return Receipt(number=work.number, errors=errors, shared=len(errors) > 1)
 
 
 def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
-    """Processes a partition into the staging folder of its batch; bad references are the error of all its files."""
-    ready = attempt(furnish, pipeline, spec.pipeline.sha256, spec.references, store)
+    """Process a partition into its batch's staging folder. Bad references are the error of all its files."""
+    ready = attempt(bind_lookups, pipeline, spec.pipeline.sha256, spec.references, store)
     if isinstance(ready, TerminalError):
         return Receipt(number=work.number, errors={piece.uri: ready.to_dict() for piece in work.pieces})
     staging = layout.staging(spec.batch)
@@ -68,7 +68,7 @@ def process(
     rejects: Sink,
     states: States | None = None,
 ) -> Receipt:
-    """Reads, cleans, checks and stages one partition.
+    """Read, clean, check and stage one partition.
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
     foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
@@ -122,7 +122,7 @@ def _process(
 
 
 class _Staged(TypedDict):
-    """The files of one task."""
+    """Files of one task."""
 
     parts: tuple[Part, ...]
     rejects: tuple[Part, ...]
@@ -138,11 +138,11 @@ def _stage(
     states: States | None,
     clock: _Clock,
 ) -> _Staged | IngestError:
-    """Writes the results, or says why their rows do not fit the table's folders, or Parquet."""
+    """Write the results, or return why their rows do not fit."""
     staged = _Staged(parts=(), rejects=(), states=())
     try:
         for i, result in enumerate(results):
-            own = _name(name, i)
+            own = f"{name}-{i}" if i else name  # few tasks have more than one
             new = table.stage(own, result.table, pipeline.folders)
             staged["parts"] += tuple(new)
             staged["rejects"] += tuple(rejects.stage(own, result.rejects))
@@ -159,13 +159,8 @@ def _stage(
     return staged
 
 
-def _name(name: str, number: int) -> str:
-    """The name of a task's parts; few have more than one."""
-    return f"{name}-{number}" if number else name
-
-
 def _facts(loaded: Sequence[Loaded], vectored: Vectored) -> dict[str, dict[str, str]]:
-    """What was found out about each file, by URI."""
+    """Merge the facts of each file, by URI."""
     told = {one.piece.uri: {**one.records.facts, **vectored.facts.get(one.piece.uri, {})} for one in loaded}
     return {uri: facts for uri, facts in told.items() if facts}
 

@@ -29,7 +29,7 @@ def refused(
     most: float | None,
     pipeline: str,
 ) -> dict[str, QualityError]:
-    """The errors, by URI, of those files among some pieces that are whole and too bad.
+    """Judge whole files among some pieces. Returns errors of those that are too bad, by URI.
 
     Args:
         pieces: What was processed.
@@ -47,7 +47,7 @@ def refused(
 def carried(
     pieces: Sequence[Piece], tallies: Mapping[str, Tally], rejects: Iterable[pa.Table], most: float | None
 ) -> dict[str, Faults]:
-    """What the receipt of a task must say of files that are cut into pieces, so that they can be judged later."""
+    """Collect what receipts need to judge files that are cut."""
     cut = {p.uri for p in pieces if not _whole(p) and (most is not None or _exceeds(tallies.get(p.uri, Tally()), most))}
     return _faults(rejects, cut) if cut else {}
 
@@ -55,7 +55,7 @@ def carried(
 def judged(
     receipts: Sequence[Receipt], names: Mapping[str, str], most: float | None, pipeline: str
 ) -> dict[str, dict[str, str]]:
-    """The errors, by URI, of cut files that are too bad.
+    """Judge files that were cut. Returns errors of those that are too bad, by URI.
 
     Args:
         receipts: Those of all tasks of a batch.
@@ -74,7 +74,7 @@ def judged(
 
 
 def rule_name(column: str | None, rule: str) -> str:
-    """How a rule is called in counts: ``column:rule``."""
+    """Name a rule for counts: ``column:rule``."""
     return f"{column}:{rule}" if column else rule
 
 
@@ -89,7 +89,7 @@ def _exceeds(tally: Tally, most: float | None) -> bool:
 
 
 def _left_out(faults: Faults) -> bool:
-    """Whether there is nothing but rows that `clean` has left out."""
+    """Tell whether all faults are rows that `clean` has left out."""
     return set(faults.rules) == {LEFT_OUT}
 
 
@@ -102,17 +102,13 @@ def _faults(rejects: Iterable[pa.Table], uris: Iterable[str]) -> dict[str, Fault
         for uri, rule, column, value in zip(*(c.to_pylist() for c in some.columns), strict=True):
             rules[uri][rule_name(column, rule)] += 1
             if column is not None or value is not None:
-                values[uri][_value(column, value)] += 1
+                shown = "null" if value is None else repr(value)
+                values[uri][f"{shown} in {column}" if column else shown] += 1
     return {uri: Faults(rules=_sorted(rules[uri]), values=_sorted(values[uri], MOST_VALUES)) for uri in rules}
 
 
-def _value(column: str | None, value: str | None) -> str:
-    shown = "null" if value is None else repr(value)
-    return f"{shown} in {column}" if column else shown
-
-
 def _sorted(counts: Mapping[str, int], most: int | None = None) -> dict[str, int]:
-    """The commonest first; those equally common by name, so that the same file fails in the same words."""
+    """Sort the commonest first, ties by name. So the same file fails in the same words."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most])
 
 

@@ -27,7 +27,7 @@ _KINDS = {"decimal": "float"} | {kind: kind for kind in ("int", "float", "bool")
 
 
 class Work(Value):
-    """What one task does: the vectors of some sources' rows in one part.
+    """Work of one task: the vectors of some sources' rows in one part.
 
     Args:
         number: Of the task, in its batch.
@@ -53,7 +53,7 @@ class Work(Value):
 
 
 class Done(Value):
-    """What a task has staged, and the collection that it is for; None if there was no row."""
+    """Staged vectors of a task, and their collection. None if there was no row."""
 
     number: int
     vectors: tuple[Part, ...]
@@ -61,7 +61,7 @@ class Done(Value):
 
 
 def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The Dask task: a :class:`Work` as a plain dict, a :class:`Done` as a plain dict.
+    """Embed published rows, as a Dask task. It takes a :class:`Work` and gives a :class:`Done`, as plain dicts.
 
     Memory holds a row group at a time. Each makes a file of vectors; those of an earlier try are taken as they are.
 
@@ -94,7 +94,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
 
 
 def _refuse(found: Embedded, part: str) -> None:
-    """Raises TerminalError for a published row of which no vector can be made; zeros alone say nothing of it."""
+    """Raise TerminalError for a published row that can have no vector. Zeros alone say nothing of it."""
     for (uri, row), why in found.faults.items():
         if why.rule != "embed:zero":
             wanted, got = f"a vector of every row of {part}", f"{why.rule} for row {row} of {uri}: {why.value}"
@@ -108,7 +108,7 @@ def _refuse(found: Embedded, part: str) -> None:
 
 
 def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """A Dask task: the collection that a pipeline wants, as far as that can be said without rows.
+    """Describe a pipeline's collection without rows, as a Dask task.
 
     Args:
         pipeline: A :class:`PipelineSource` as a plain dict.
@@ -125,7 +125,7 @@ def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, An
 
 
 def _groups(opened: pq.ParquetFile, embedding: Embedding) -> Iterator[pa.Table]:
-    """The columns that are needed, a row group at a time; all rows where a file's first one must be found."""
+    """Read the needed columns by row group. All at once where a file's first row must be found."""
     wanted = ("_source", "_row", *embedding.columns)
     columns = [name for name in dict.fromkeys(wanted) if name in opened.schema_arrow.names]
     if embedding.source == FILE:
@@ -136,7 +136,7 @@ def _groups(opened: pq.ParquetFile, embedding: Embedding) -> Iterator[pa.Table]:
 
 
 def _rows(rows: pa.Table, spec: Work, embedding: Embedding) -> pa.Table:
-    """The rows of the sources that are meant, with the columns of folders, and null for those of other parts."""
+    """Select rows of the wanted sources. Columns of folders are added, and null ones of other parts."""
     rows = rows.filter(pc.is_in(plain(rows["_source"]), pa.array(list(spec.pieces), pa.string())))
     path = spec.part.target.removeprefix(f"{layout.table(spec.tenant, spec.table)}/")
     rows = typed_folders(rows, path, spec.kinds)

@@ -20,7 +20,7 @@ from ingestlab.sinks.parquet import ParquetSink, with_folders
 
 
 class Refold(Value):
-    """A published part, and how it is to be.
+    """Published part, and its new form.
 
     Attributes:
         part: It.
@@ -40,7 +40,7 @@ class Refold(Value):
 
 
 class Refolded(Value):
-    """The staged parts; or the column that has a value that is not of its new type, and the value."""
+    """Staged parts, or a column and its value that does not fit."""
 
     parts: tuple[Part, ...] = ()
     misfit: str = ""
@@ -48,7 +48,7 @@ class Refolded(Value):
 
 
 def refold(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The Dask task: a :class:`Refold` as a plain dict, a :class:`Refolded` as a plain dict."""
+    """Write a part in other types and folders, as a Dask task. Takes a :class:`Refold`, gives a :class:`Refolded`."""
     spec = Refold.from_dict(work)
     try:
         return _refold(spec, open_store(lake, options)).to_dict()

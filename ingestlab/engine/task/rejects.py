@@ -18,7 +18,7 @@ Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numb
 
 
 def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
-    """One row of the table of rejects for every source row that was not readable or did not pass."""
+    """Build the rejects of a frame: rows that were unreadable or did not pass."""
     found: list[Rejected] = []
     for one in frame.loaded:
         if one.broken:
@@ -32,7 +32,7 @@ def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
 
 
 def kept_aside(found: Sequence[Rejected], table: str, run: str) -> pa.Table:
-    """Rejects of several pieces: their row numbers, and the reason of each."""
+    """Build rejects from row numbers of several pieces, and their reasons."""
     columns: dict[str, list[Any]] = {name: [] for name in REJECTS.names}
     for one, rows, reasons in found:
         raw, size = one.records.raw(rows), len(rows)

@@ -30,20 +30,20 @@ VERDICT = ["rule", "column", "value", "raw"]  # what a reject says that another 
 
 
 class Origin(Value):
-    """The content of a source, and the run that ingested it: a table that appends may have rejects of others."""
+    """Content of a source, and the run that ingested it: a table may have rejects of others."""
 
     sha256: str
     run: str
 
 
 class Selection(Value):
-    """Which rejects are replayed: those of some sources, by URI, and of a rule if one is given."""
+    """Rejects to replay: those of some sources, by URI, and of a rule if one is given."""
 
     origins: dict[str, Origin]
     rule: str | None = None  # "rule" or "column:rule"
 
     def mask(self, rejects: pa.Table) -> pa.Array:
-        """For each reject whether it is one of them."""
+        """Mark the rejects that are selected."""
         uris = list(self.origins)
         place = pc.index_in(rejects["source"], value_set=pa.array(uris, pa.string()))
         mask = pc.is_valid(place)
@@ -57,8 +57,8 @@ class Selection(Value):
         return pc.fill_null(mask, False)
 
 
-class Mending(Value):
-    """One task: a part of rejects, and the staged parts that say which of its rows are rejected again."""
+class RejectsUpdate(Value):
+    """Part of rejects, and staged parts with the rows rejected again."""
 
     part: Part
     selection: Selection
@@ -66,8 +66,8 @@ class Mending(Value):
     batch: str
 
 
-class Mended(Value):
-    """What became of a part: how many rows are chosen, how many of them go, and what is left if anything changed."""
+class RejectsUpdated(Value):
+    """Outcome for a part: rows chosen, rows gone, and the rest if anything changed."""
 
     target: str
     chosen: int
@@ -77,8 +77,8 @@ class Mended(Value):
 
 
 @dataclass(frozen=True)
-class OnlyWanted:
-    """A reader that reads as another does, and keeps the records that are wanted."""
+class WantedRecords:
+    """Reader that keeps the wanted records of another one."""
 
     reader: Format
 
@@ -112,14 +112,14 @@ class OnlyWanted:
         return replace(found, table=found.table.filter(pa.array(keep)), rows=found.rows[keep], bad=bad, discarded={})
 
 
-def run_again(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """The Dask task: as :func:`ingestlab.engine.task.process.run` for the wanted records of a partition alone.
+def replay_task(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Process the wanted records of a partition alone, as a Dask task.
 
     A piece of which nothing is wanted is read to see that the reader still finds the same records.
     """
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     store, pipeline = open_store(spec.lake, spec.storage_options), judging(load(spec.pipeline))
-    reader = OnlyWanted(pipeline.reader)
+    reader = WantedRecords(pipeline.reader)
     errors = {}
     for piece in work.pieces:
         if piece.wanted and not piece.wanted.rows:
@@ -132,17 +132,17 @@ def run_again(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def judging(pipeline: Pipeline) -> Pipeline:
-    """A pipeline without its quality gate: rejects that are rejected again are no worse a file."""
+    """Lift a pipeline's quality gate: rejects rejected again are no worse a file."""
     return replace(pipeline, max_reject_ratio=OPEN)
 
 
-def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A Dask task: a part of rejects without the rows that pass now, and with new reasons for the others.
+def update_rejects(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Update a part of rejects by new verdicts, as a Dask task. Rows that pass now go.
 
-    Takes a :class:`Mending` and gives a :class:`Mended`, both as plain dicts. The part itself stays; what is
-    left of it is staged, under a name of the new batch. A reject keeps its run, which is the one that brought it.
+    Takes a :class:`RejectsUpdate` and gives a :class:`RejectsUpdated`, both as plain dicts. The part itself stays;
+    what is left of it is staged, under a name of the new batch. A reject keeps its own run.
     """
-    spec, store = Mending.from_dict(work), open_store(lake, options)
+    spec, store = RejectsUpdate.from_dict(work), open_store(lake, options)
     old = read_rejects(store, spec.part.target)
     mask = spec.selection.mask(old)
     chosen = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
@@ -156,7 +156,7 @@ def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) ->
         folder = spec.part.target.rsplit("/", 1)[0]
         name = f"{spec.batch}-r{hashlib.sha256(spec.part.target.encode()).hexdigest()[:16]}"
         left = ParquetSink(store, folder, layout.staging(spec.batch)).stage(name, new)
-    return Mended(
+    return RejectsUpdated(
         target=spec.part.target,
         chosen=len(chosen),
         gone=len(gone),
@@ -166,12 +166,12 @@ def mend(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) ->
 
 
 def read_rejects(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part of rejects, staged or published."""
+    """Read a part of rejects, staged or published."""
     return pq.read_table(io.BytesIO(store.read(path)), columns=columns, partitioning=None)
 
 
 def rows_by_source(rejects: Iterable[pa.Table]) -> Mapping[str, tuple[int, ...]]:
-    """The rejected rows of each source, ascending."""
+    """List the rejected rows of each source, ascending."""
     found: dict[str, list[int]] = {}
     for table in rejects:
         for uri, row in zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True):
@@ -180,7 +180,7 @@ def rows_by_source(rejects: Iterable[pa.Table]) -> Mapping[str, tuple[int, ...]]
 
 
 def _places(rows: pa.Table, among: pa.Table) -> Ints:
-    """For each row its place among others, by source and number; -1 if it is not there."""
+    """Find each row among others by source and number; -1 if missing."""
     right = among.to_pandas().reset_index(names="at")
     merged = rows.to_pandas().merge(right, how="left", on=KEY)["at"]
     places: Ints = merged.fillna(-1).to_numpy(dtype=np.int64)
@@ -188,7 +188,7 @@ def _places(rows: pa.Table, among: pa.Table) -> Ints:
 
 
 def _judged(old: pa.Table, again: pa.Table, rows: Ints, places: Ints) -> pa.Table:
-    """Rejects in which `rows` have the reasons that they have at `places` of `again`; a raw text is never lost."""
+    """Give `rows` of rejects the reasons at `places` of `again`. A raw text is never lost."""
     index = np.arange(old.num_rows)
     index[rows] = old.num_rows + places
     for name in VERDICT:

@@ -18,7 +18,7 @@ from ingestlab.sinks.parquet import without_sources
 def rewrite(
     part: dict[str, Any], uris: list[str], batch: str, lake: str, options: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """A Dask task: stages what is left of a part when some sources go; None if that is nothing.
+    """Stage a part without some sources' rows, as a Dask task. None if none are left.
 
     The part itself stays. What is left goes to the same folder, under a name of the new batch.
 

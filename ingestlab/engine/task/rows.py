@@ -24,7 +24,7 @@ from ingestlab.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of some pieces: to publish, and to keep aside."""
+    """Rows of some pieces, to publish and to keep aside."""
 
     table: pa.Table
     rejects: pa.Table
@@ -33,7 +33,7 @@ class Result:
 
 
 def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
-    """Transforms the pieces without the files that are too bad, on whose rows nothing of the others may depend."""
+    """Transform pieces without the files that are too bad. Nothing of the others may depend on their rows."""
     most, pieces = pipeline.max_reject_ratio, [one.piece for one in loaded]
     results, errors = transform(loaded, pipeline, job)
     while failed := gate.refused(pieces, tallies_of(results), (r.rejects for r in results), most, pipeline.name):
@@ -44,7 +44,7 @@ def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
 
 
 def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
-    """All pieces in one go; if that fails, each by itself, so that only the culprits fail."""
+    """Transform all pieces at once. If that fails each is tried alone, so that only the culprits fail."""
     if not loaded:
         return [], {}
     groups = families(loaded)
@@ -66,7 +66,7 @@ def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
 def _transform_each(
     groups: Iterable[Sequence[Loaded]], pipeline: Pipeline, job: Job
 ) -> tuple[list[Result], dict[str, IngestError]]:
-    """Some pieces after others; the results go together where their columns do."""
+    """Transform groups in turn; the results are merged where their columns fit."""
     results: list[Result] = []
     errors: dict[str, IngestError] = {}
     for group in groups:
@@ -84,7 +84,7 @@ def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) 
 
 
 def _published(frame: Frame, checked: Checked) -> pa.Table:
-    """The rows that passed, each with its source and row number."""
+    """Add source and row number to the rows that passed."""
     pieces = frame.pieces_of(checked.index)
     uris = pa.array([one.piece.uri for one in frame.loaded], pa.string())
     source = pa.DictionaryArray.from_arrays(pa.array(pieces.astype(np.int32)), uris)
@@ -93,7 +93,7 @@ def _published(frame: Frame, checked: Checked) -> pa.Table:
 
 
 def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
-    """Counts by URI; accepted and rejected are counted apart, so that a lost row shows."""
+    """Count rows by URI, accepted and rejected ones apart. So a lost row shows."""
     pieces, size = frame.pieces_of, len(frame.loaded)
     out = np.bincount(pieces(checked.index), minlength=size)
     accepted = np.bincount(pieces(distinct(checked.index)), minlength=size)
@@ -111,7 +111,7 @@ def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
 
 
 def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
-    """Adds results to those whose columns they fit; types that were inferred may fit none."""
+    """Add results to those that they fit; inferred types may fit none."""
     merged = list(results)
     for new in more:
         for i, old in enumerate(merged):
@@ -129,12 +129,12 @@ def _merge(results: Sequence[Result], more: Iterable[Result]) -> list[Result]:
 
 
 def tallies_of(results: Iterable[Result]) -> dict[str, Tally]:
-    """The counts of all results, by URI."""
+    """Collect the counts of all results, by URI."""
     return {uri: tally for result in results for uri, tally in result.tallies.items()}
 
 
 def count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str, int]:
-    """Rejected rows by rule, and the values that were discarded from rows that go on."""
+    """Count rejected rows by rule, and values discarded from other rows."""
     counts: Counter[str] = Counter()
     for result in results:
         groups = result.rejects.group_by(["column", "rule"], use_threads=False).aggregate([([], "count_all")])

@@ -25,7 +25,7 @@ ADDED = ("_source", INDEX)  # to every published row
 
 @dataclass(frozen=True)
 class Checked:
-    """What cleaning and the contract made of a frame: rows to publish, and reasons by index."""
+    """Outcome of cleaning and contract: rows to publish, and reasons by index."""
 
     table: pa.Table
     index: Ints
@@ -33,7 +33,7 @@ class Checked:
 
 
 def check(frame: Frame, pipeline: Pipeline) -> Checked:
-    """Runs a pipeline's `clean` and `contract` over a frame.
+    """Run a pipeline's `clean` and `contract` over a frame.
 
     Every index of `frame` comes back either in the result's index (once or more) or in its reasons. Rows that make
     user code raise are rejected where the frame is of one file; of several, each has to be asked by itself.
@@ -50,11 +50,11 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
         passed, broken = _keep_contract(cleaned, pipeline, search=alone)
         _check_index(passed, given, f"the contract of '{pipeline.name}'")
         reasons |= broken
-    return _without_homeless(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+    return _reject_null_partition_keys(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
 
 
 def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> tuple[pd.DataFrame, dict[int, Reason]]:
-    """Applies the contract, without the rows that make a check raise."""
+    """Apply the contract, without the rows that make a check raise."""
     (passed, broken), faults = run_or_find(
         len(frame), lambda rows: apply_contract(frame if rows is None else frame.iloc[rows], pipeline), search=search
     )
@@ -65,28 +65,28 @@ def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> 
 
 
 def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, Reason]:
-    """The rows that make user code raise, by index: the rule is named by the exception, the value is its text."""
+    """Map rows that make user code raise to reasons. The exception names the rule, its text is the value."""
     return {int(index[place]): Reason(prefix + one.rule, one.column, one.text) for place, one in faults.items()}
 
 
-def _without_homeless(checked: Checked, folders: Sequence[str]) -> Checked:
-    """Rejects rows that are null where a folder's name is wanted: pandas and Dask cannot read a folder for null.
+def _reject_null_partition_keys(checked: Checked, folders: Sequence[str]) -> Checked:
+    """Reject rows with null partition keys. Pandas and Dask cannot read such folders back.
 
     So are NaN, the empty text (null for Spark and Polars) and the text that is Hive's word for null.
     """
     table, index = checked.table, checked.index
-    homeless: dict[int, Reason] = {}
+    null_keys: dict[int, Reason] = {}
     for column in folders:
         if column in table.column_names:
-            homeless = _homeless(table[column], index, column) | homeless
-    if not homeless:
+            null_keys = _null_partition_keys(table[column], index, column) | null_keys
+    if not null_keys:
         return checked
-    keep = ~np.isin(index, list(homeless))
-    return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | homeless)
+    keep = ~np.isin(index, list(null_keys))
+    return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | null_keys)
 
 
-def _homeless(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
-    """The rows whose value no folder can be named by, with the reason."""
+def _null_partition_keys(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
+    """Find the rows with a value that can name no folder."""
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     found: dict[int, Reason] = {}
     if values.null_count or pa.types.is_floating(kind):
@@ -100,7 +100,7 @@ def _homeless(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Re
 
 
 def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
-    """A new index without gaps would look right, and give rows to the wrong source rows: its name tells it apart."""
+    """Raise TerminalError for a changed index. One without gaps would look right, so its name tells."""
     if result.index.name != INDEX:
         got = "rows that it has numbered anew"
     elif unknown := lost(result.index, given):
@@ -199,7 +199,7 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
 
 
 def _holds_objects(kind: Any) -> bool:
-    """Whether a Polars type holds Python objects, by itself or further in."""
+    """Tell whether a Polars type holds Python objects, even nested."""
     inner = [field.dtype for field in getattr(kind, "fields", ())]
     inner += filter(None, [getattr(kind, "inner", None)])
     return bool(kind.base_type().__name__ == "Object" or any(map(_holds_objects, inner)))

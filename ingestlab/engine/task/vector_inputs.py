@@ -20,7 +20,7 @@ from ingestlab.sinks.milvus.vector_rows import plain
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model gets: `values[i]` belongs to row `rows[i]` of the table, as its chunk `chunks[i]`.
+    """Inputs of a model: `values[i]` belongs to row `rows[i]`, as its chunk `chunks[i]`.
 
     Of each row in `wanted` there should be one at least.
     """
@@ -32,12 +32,12 @@ class Inputs:
 
     @property
     def saying(self) -> list[int]:
-        """The places of values that there is something in."""
+        """List the places of values that are not blank."""
         return [i for i, value in enumerate(self.values) if says_something(value)]
 
 
 def inputs_of(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece], store: Store) -> Inputs:
-    """The texts or images of rows; a source file has one image, which goes with its first row."""
+    """Collect the texts or images of rows. A source file has one image, which goes with its first row."""
     if embedding.source == FILE:
         uris = rows["_source"].to_pylist()
         firsts = list({uri: i for i, uri in reversed(list(enumerate(uris)))}.values())[::-1]
@@ -55,7 +55,7 @@ def inputs_of(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece],
 
 
 def _check_type(kind: pa.DataType, embedding: Embedding) -> None:
-    """Raises TerminalError for a column of which a model of this kind can make nothing."""
+    """Raise TerminalError for a column that a model cannot use."""
     data = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     if pa.types.is_null(kind) or (data if embedding.kind == "image" else not data and not pa.types.is_nested(kind)):
         return

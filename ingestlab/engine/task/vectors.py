@@ -39,7 +39,7 @@ _FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as
 
 @dataclass(frozen=True)
 class Site:
-    """Where the vectors of a task go: into which lake, for which tenant's table, in which run and batch."""
+    """Destination of a task's vectors: lake, tenant, table, run and batch."""
 
     store: Store
     tenant: str
@@ -48,14 +48,14 @@ class Site:
     batch: str
 
     def part(self, name: str) -> tuple[str, str]:
-        """Where a file of vectors waits, and where it is published."""
+        """Return where a file of vectors waits, and where it is published."""
         staged = f"{layout.embedded(self.batch)}/{name}.part"
         return staged, f"{layout.table(self.tenant, layout.vectors(self.table))}/{name}.parquet"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The vectors of a part, with what goes along.
+    """Vectors of a part, with what goes along.
 
     Attributes:
         name: Of the part.
@@ -72,7 +72,7 @@ class Embedded:
     silent: Sequence[Place] = ()
 
     def without(self, places: Some[Place]) -> Embedded:
-        """The same without the vectors of some source rows."""
+        """Drop the vectors of some source rows."""
         if not places:
             return self
         columns = (self.table[name].to_pylist() for name in ("source", "row"))
@@ -84,7 +84,7 @@ class Embedded:
 def embed(
     rows: pa.Table, name: str, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
 ) -> Embedded:
-    """The vectors of the rows of a part; those that an earlier try has staged are taken as they are.
+    """Embed the rows of a part. Vectors that an earlier try has staged are taken as they are.
 
     Args:
         rows: The rows, with `_source` and `_row`.
@@ -98,7 +98,9 @@ def embed(
     Raises:
         TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
     """
-    collection = _collection(rows, embedding, made_by(embedding.model, embedding.kind, normalise=embedding.normalise))
+    check_columns(rows, embedding)
+    made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
+    collection = collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
     inputs = inputs_of(rows, embedding, pieces, site.store)
     columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
     key = _digest(columns, inputs, collection)
@@ -112,7 +114,7 @@ def embed(
 def _made(
     columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes
 ) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
-    """The vectors, beside their columns; and the source row, rule and value of each input that has none."""
+    """Compute vectors beside their columns, and list inputs that have none."""
     embedder = load(embedding.model, embedding.kind)
     directed = embedding.metric == "COSINE"
     each = embed_each(
@@ -140,7 +142,7 @@ def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int,
 
 
 def stage(found: Embedded, site: Site) -> list[Part]:
-    """Stages vectors; a part, if there are any."""
+    """Stage vectors as a part, if there are any."""
     staged, target = site.part(found.name)
     data = as_parquet(found.table)
     site.store.write(staged, data)
@@ -150,7 +152,7 @@ def stage(found: Embedded, site: Site) -> list[Part]:
 
 
 def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The collection that serves all parts of a batch: kinds that parts do not share become wider.
+    """Choose the collection for all parts of a batch. Differing kinds become wider.
 
     Args:
         told: Those of the parts, as plain data.
@@ -176,7 +178,7 @@ def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def collection_of(embedding: Embedding, made: Mapping[str, Any], payload: Sequence[Column]) -> Collection:
-    """The collection that an embedding wants.
+    """Describe the collection that an embedding wants.
 
     Args:
         embedding: It says everything but the rest.
@@ -201,7 +203,7 @@ def _wider(columns: Sequence[Column]) -> Column:
 
 
 def check_columns(rows: pa.Table, embedding: Embedding) -> None:
-    """Raises TerminalError if rows lack a column that their embedding uses."""
+    """Raise TerminalError if rows lack a column that their embedding uses."""
     missing = [name for name in embedding.columns if name not in rows.column_names]
     if missing:
         have = ", ".join(rows.column_names)
@@ -215,15 +217,10 @@ def check_columns(rows: pa.Table, embedding: Embedding) -> None:
         )
 
 
-def _collection(rows: pa.Table, embedding: Embedding, made: Mapping[str, Any]) -> Collection:
-    check_columns(rows, embedding)
-    return collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
-
-
 def _columns(
     rows: pa.Table, inputs: Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
 ) -> pa.Table:
-    """Everything of the vectors' rows but the vectors."""
+    """Build everything of the vectors' rows but the vectors."""
     chosen = rows.take(pa.array(inputs.rows))
     sources, numbers = plain(chosen["_source"]).to_pylist(), chosen["_row"]
     contents = [pieces[uri].sha256 for uri in sources]
@@ -247,7 +244,7 @@ def _columns(
 
 
 def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.object_]]:
-    """What tells each row from the others of its source: the declared key, or its number.
+    """Tell each row from the others of its source: by declared key, or number.
 
     Copies that `clean` makes of a row are numbered, and so are rows with one key that are published already:
     contents of a source that were appended, and merged since.
@@ -263,7 +260,7 @@ def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.o
 
 
 def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
-    """Names what a model gets and what goes with its answer."""
+    """Digest a model's inputs, and what goes with its answer."""
     found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
     for value in inputs.values:
         data = b"\0" if value is None else value if isinstance(value, bytes) else value.encode()
@@ -277,7 +274,7 @@ def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
 
 
 def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, list[tuple[str, int, str, str]]] | None:
-    """What an earlier try of the same task has left."""
+    """Read what an earlier try of this task has staged."""
     try:
         data = store.read(staged)
     except FileNotFoundError:
@@ -288,7 +285,7 @@ def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, lis
 
 
 def as_parquet(table: pa.Table) -> memoryview:
-    """Vectors as the bytes of a file."""
+    """Write vectors as the bytes of a file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=["source", "sha256"])
     return buffer.getbuffer()

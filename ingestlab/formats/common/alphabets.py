@@ -52,7 +52,7 @@ _TRADITIONAL = (
 
 
 class Language(NamedTuple):
-    """The letters of a language, or of some that share theirs, beyond ASCII."""
+    """Letters of a language beyond ASCII, or of several that share theirs."""
 
     letters: frozenset[str]
     common: frozenset[str]  # the others count less: a text in a wrong alphabet has rare letters everywhere
@@ -93,7 +93,7 @@ _THAI = (_other("านรอกเงมยลวดทสตะปบคหแ
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoding, who wrote in it, and by how much it must fit better than a commoner one."""
+    """Encoding, its languages, and its handicap against commoner ones."""
 
     encoding: str
     languages: tuple[Language, ...] = ()
@@ -104,19 +104,15 @@ class Candidate:
 def _usual(
     encoding: str, common: str, leads: range, marks: str = "、。，！？：；（）「」・ー々"
 ) -> Callable[[str], float]:
-    """Everyday characters count one, others of the half of a set that is in use less, the rest against it."""
+    """Score characters: everyday ones 1, others in use 0.6, the rest -1."""
     known = frozenset(common + marks)
 
     def points(c: str) -> float:
         if c in known or (common is _KANJI and "\u3041" <= c <= "\u30fe"):
             return 1.0
-        return 0.6 if _lead(c, encoding) in leads else -1.0
+        return 0.6 if c.encode(encoding, errors="replace")[0] in leads else -1.0
 
     return cache(points)
-
-
-def _lead(c: str, encoding: str) -> int:
-    return c.encode(encoding, errors="replace")[0]
 
 
 _SHIFTED, _LEVEL_ONE = range(0x88, 0x98), range(0xB0, 0xD0)
@@ -153,7 +149,7 @@ CANDIDATES = (
 
 
 def likeliest(sample: bytes) -> str | None:
-    """The encoding that fits some text best; None where none does.
+    """Choose the encoding that fits some text best; None where none does.
 
     Args:
         sample: Lines that are not ASCII, and not UTF-8.
@@ -167,7 +163,7 @@ def likeliest(sample: bytes) -> str | None:
 
 
 def _score(candidate: Candidate, sample: bytes) -> float | None:
-    """How well a sample fits, 1 at the most; None where it cannot be read so, but for an odd byte or two."""
+    """Score how well a sample fits, at most 1. None where it cannot be read so, but for an odd byte or two."""
     text = sample.decode(candidate.encoding, errors="replace")
     odd = text.count("\ufffd")
     high = len(sample) - len(sample.decode("ascii", errors="ignore"))
@@ -201,20 +197,15 @@ def _of_letters(candidate: Candidate, text: str) -> float:
 
 
 def _fit(language: Language, around: Counter[str]) -> float:
-    """The mean over the letters of runs beyond ASCII, each told with the characters before and after it."""
+    """Average the points of letters in runs beyond ASCII, with their neighbours."""
     total = weight = 0.0
     for run, times in around.items():
-        before, inner, after = _parted(run)
+        before, (inner, after) = run[0], (run[1:-1], run[-1]) if run[-1].isascii() else (run[1:], "\n")
         marks = [*pairwise((before, *inner)), (inner[-1], after)]
         points = sum(_points(language, marks[i][0], c, marks[i + 1][1], len(inner)) for i, c in enumerate(inner))
         total += points * times
         weight += len(inner) * times
     return total / weight if weight else 0.0
-
-
-def _parted(run: str) -> tuple[str, str, str]:
-    last = run[-1]
-    return (run[0], run[1:-1], last) if last.isascii() else (run[0], run[1:], "\n")
 
 
 def _points(language: Language, before: str, c: str, after: str, run: int) -> float:
@@ -237,14 +228,14 @@ def _points(language: Language, before: str, c: str, after: str, run: int) -> fl
 
 
 def _of_symbol(before: str, c: str, after: str, run: int) -> float:
-    """A character that is no letter of a language."""
+    """Score a character that is no letter of a language."""
     inside = before.isalpha() and after.isalpha() and c not in "’·–—"
     opens = c in _OPENING and before.isalpha()
     return -1.0 if c not in _SYMBOLS or run > _LATIN_RUN or inside or opens else 0.9
 
 
 def _misplaced(before: str, c: str, after: str) -> bool:
-    """A letter of another script beside an ASCII one, or a vowel's mark without its letter."""
+    """Tell whether a letter neighbours ASCII, or a mark stands alone."""
     stray = bool(unicodedata.combining(c)) and not before.isalpha() and c not in _TONES
     return stray or _ascii_letter(before) or _ascii_letter(after)
 

@@ -62,16 +62,28 @@ class Limits:
     floor: int = 16 << 20
 
 
+def capped(limits: Limits, most: int) -> Limits:
+    """Cap what limits let expand at `most` bytes."""
+    return replace(limits, max_expanded_bytes=min(limits.max_expanded_bytes, most))
+
+
 class Text(NamedTuple):
-    """The text of a piece as UTF-8, and what was found out on the way to it."""
+    """Text of a piece as UTF-8, with facts and damage."""
 
     data: bytes
     facts: dict[str, str]
     damage: Damage | None = None  # what was no text, and is U+FFFD in `data`
 
 
+def check_size(size: int, name: str, most: int) -> None:
+    """Raise TerminalError for a file longer than its reader takes."""
+    if size > most:
+        problem, expected, fix = f"{name} is too large", f"at most {most:,} bytes", "Raise the reader's max_bytes."
+        raise TerminalError(problem, expected=expected, got=f"{size:,}", fix=fix, code="limit_exceeded")
+
+
 def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits | None = None) -> Text:
-    """The text of a piece, its encoding that of the whole file where none is given.
+    """Load a piece as UTF-8. Where no encoding is given the file's is detected.
 
     Raises:
         TerminalError: What :func:`load` and :func:`mended` raise.
@@ -86,7 +98,7 @@ def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits |
 
 
 def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
-    """The bytes of a piece; of a whole compressed file, what it holds.
+    """Load the bytes of a piece; a whole compressed file is decompressed.
 
     Raises:
         TerminalError: The file is empty, damaged, or grows beyond `limits`.
@@ -95,7 +107,7 @@ def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
 
 
 def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[bytes, Compression | None]:
-    """As :func:`load`, and how the bytes were compressed."""
+    """Load the bytes of a piece, and tell how they were compressed."""
     data = store.read(piece.path, piece.start, piece.stop)
     kind = compression(data) if piece.start == 0 and piece.stop is None else None
     if kind:
@@ -111,7 +123,7 @@ def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[by
 
 
 def binary(head: bytes) -> str | None:
-    """What a file that begins with `head` looks like, where that is not text."""
+    """Name what a file that begins with `head` is, unless text."""
     for signature, what in _SIGNATURES.items():
         if head.startswith(signature):
             return what
@@ -119,7 +131,7 @@ def binary(head: bytes) -> str | None:
 
 
 def text(data: bytes, encoding: str, piece: Piece) -> bytes:
-    """Checks that bytes are text in `encoding`, and gives the text as UTF-8 without a byte order mark.
+    """Check bytes against an encoding, and return UTF-8 without a mark.
 
     Args:
         data: What :func:`load` gave for `piece`; offsets in errors count from the file's first byte.
@@ -147,7 +159,7 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
 
 
 def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
-    """As :func:`text`, but what single bytes are no text is told rather than raised.
+    """Decode as :func:`text` does, with damaged bytes replaced and reported.
 
     Raises:
         TerminalError: It is no text at all; where there is too much damage is for the reader to say.
@@ -165,7 +177,7 @@ def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | No
 
 
 def ascii_based(encoding: str) -> bool:
-    """Whether every ASCII byte stands for itself, wherever it is: such text can be cut at its line ends."""
+    """Tell whether every ASCII byte stands for itself. Such text can be cut at its line ends."""
     return _ASCII_BASED.fullmatch(codecs.lookup(encoding).name.replace("-sig", "")) is not None
 
 
@@ -178,7 +190,7 @@ def _refuse_other_mark(data: bytes, name: str, piece: Piece) -> None:
 
 
 def _unmarked(data: bytes) -> bytes:
-    """UTF-8 without its byte order marks: files that were put together may have several."""
+    """Strip byte order marks of UTF-8; joined files may have several."""
     while data.startswith(codecs.BOM_UTF8):
         data = data[3:]
     return data

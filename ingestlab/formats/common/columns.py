@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.times import has_zone, parse, plain_format
 from ingestlab.interfaces import Bad
 
@@ -28,7 +28,7 @@ Types = dict[str, pa.DataType]
 
 
 def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.DataType], bool], format_: str) -> Types:
-    """The columns that a reader was given, with their types.
+    """Resolve the declared types of a reader's columns.
 
     Raises:
         TerminalError: There is none, or one has a type that cannot be read from this format.
@@ -40,7 +40,7 @@ def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.Da
 
 
 def check_format(timestamp_format: str | None) -> None:
-    """Raises TerminalError for a time format that cannot be read back."""
+    """Raise TerminalError for a time format that cannot be read back."""
     if timestamp_format is None:
         return
     plain = plain_format(timestamp_format)
@@ -58,7 +58,7 @@ def check_format(timestamp_format: str | None) -> None:
 
 
 def check_width(names: Sequence[str], file: str, most: int) -> None:
-    """Raises TerminalError for too many columns, and for two of one name."""
+    """Raise TerminalError for too many columns, and for two of one name."""
     if len(names) > most:
         fix = "Raise the reader's max_columns if they are meant."
         problem, expected = f"Too many columns in {file}", f"at most {most:,} columns"
@@ -74,7 +74,7 @@ def check_width(names: Sequence[str], file: str, most: int) -> None:
 
 
 def check_optional(optional: Iterable[str], columns: Iterable[str]) -> None:
-    """Raises TerminalError for optional columns that are not declared."""
+    """Raise TerminalError for optional columns that are not declared."""
     unknown = [name for name in optional if name not in columns]
     if unknown:
         raise TerminalError(
@@ -89,7 +89,7 @@ def check_optional(optional: Iterable[str], columns: Iterable[str]) -> None:
 def check_extra(
     names: Sequence[str], columns: Iterable[str], file: str, *, drop: bool, optional: Iterable[str] = (), fix: str = ""
 ) -> None:
-    """Raises TerminalError for columns that are missing, and (unless they are dropped) for undeclared ones.
+    """Raise TerminalError for missing columns, and unless dropped for undeclared ones.
 
     Args:
         names: The columns that there are.
@@ -122,13 +122,13 @@ def check_extra(
 
 
 def without_null_types(table: pa.Table) -> pa.Table:
-    """A column without any value is text until something else is known."""
+    """Make columns without any value text until something else is known."""
     kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
     return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """A type without what says only how values are stored, or that there must be some; what has none is text.
+    """Simplify a type to its values; what has none is text.
 
     Nested ones likewise: a table has one schema, and what one file requires another may lack.
     """
@@ -153,14 +153,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return plain
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for people to read, the first twenty of them."""
-    shown = [repr(shorten(name)) for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
-
-
 def castable(kind: pa.DataType) -> bool:
-    """Whether text can become values of a type."""
+    """Tell whether text can become values of a type."""
     try:
         convert(pa.array([], pa.string()), kind)
     except pa.ArrowNotImplementedError:
@@ -169,7 +163,7 @@ def castable(kind: pa.DataType) -> bool:
 
 
 def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> tuple[pa.Array, Ints]:
-    """Makes values of another type, and says which ones cannot be: those are null in the answer.
+    """Convert values to a type. Those that cannot be are null in the answer.
 
     Args:
         values: Text, or any type that Arrow can cast.
@@ -202,7 +196,7 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
 def convert_columns(
     table: pa.Table, types: Mapping[str, pa.DataType], numbers: Ints, timestamp_format: str | None = None
 ) -> tuple[pa.Table, Ints, list[Bad]]:
-    """Makes the columns of a table of the types declared, and sets apart the records with a value that is not.
+    """Convert columns to their declared types, and set bad records apart.
 
     Args:
         table: Columns of any type; those that are not in `types` stay as they are.
@@ -232,7 +226,7 @@ def convert_columns(
 
 
 def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 2) -> list[int]:
-    """The positions in `low:high` that fail on their own, by asking about ever shorter runs.
+    """Find the positions in `low:high` that fail, by asking about shorter runs.
 
     A run that fails is asked about again in so many `ways`: more of them where asking costs by the position
     rather than by the question.
@@ -255,7 +249,7 @@ def _told(value: pa.Scalar) -> str:
 def arrow_type(
     column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str
 ) -> pa.DataType:
-    """The type that a column is declared with; raises TerminalError if it is none, or none that can be read."""
+    """Resolve a declared type. Raises TerminalError if it is none, or cannot be read."""
     with suppress(ValueError):  # said below, together with types that exist but cannot be read
         found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
         if readable(found):
@@ -269,7 +263,7 @@ def arrow_type(
 
 
 def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
-    """Makes values of another type, as :func:`convert` does; raises ArrowInvalid where one cannot be."""
+    """Convert values to a type. Raises ArrowInvalid where one cannot be."""
     if timestamp_format is not None and _may_be_timed(values, kind):
         times = _times(values, kind, timestamp_format)
         if times.null_count > values.null_count:
@@ -294,7 +288,7 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
 
 
 def refuse_year_zero(values: pa.Array | pa.ChunkedArray) -> None:
-    """Raises ArrowInvalid where a time is before the year 1: Arrow takes it, and Python cannot read the table."""
+    """Raise ArrowInvalid for times before the year 1: Python cannot read such a table."""
     kind = values.type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) or getattr(kind, "unit", "") == "ns":
         return
@@ -306,13 +300,13 @@ def refuse_year_zero(values: pa.Array | pa.ChunkedArray) -> None:
 
 
 def below_zero(values: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether there is a negative number."""
+    """Tell whether there is a negative number."""
     least = pc.min(values).as_py()
     return least is not None and least < 0
 
 
 def refuse_wrapped(texts: pa.Array, numbers: pa.Array) -> None:
-    """Raises ArrowInvalid where a hexadecimal number came out negative: its type has no room for it."""
+    """Raise ArrowInvalid where a hexadecimal number came out negative."""
     wrapped = pc.and_kleene(pc.match_substring_regex(texts, _HEX), pc.less(numbers, 0))
     first = pc.index(wrapped, pa.scalar(value=True)).as_py()
     if first >= 0:
@@ -320,7 +314,7 @@ def refuse_wrapped(texts: pa.Array, numbers: pa.Array) -> None:
 
 
 def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:
-    """Whether pyarrow's CSV parser reads a type by a format: it then has a zone if, and only if, the format has."""
+    """Tell whether the CSV parser reads a type by a format alone. The format then has a zone if the type has."""
     return (
         timestamp_format is not None
         and pa.types.is_timestamp(kind)
@@ -329,7 +323,7 @@ def strictly_timed(kind: pa.DataType, timestamp_format: str | None) -> bool:
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
+    """Combine a column into one array."""
     whole = column.combine_chunks()
     return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
 
@@ -339,7 +333,7 @@ def _may_be_timed(values: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _times(values: pa.Array, kind: pa.DataType, timestamp_format: str) -> pa.Array:
-    """Times by a format, null where there is none; with a zone they become UTC, the type decides if that is said."""
+    """Parse times by a format, null where one fails. Zoned ones become UTC unless the type says otherwise."""
     unit = kind.unit if pa.types.is_timestamp(kind) else "s"
     times = parse(values, timestamp_format, unit)
     if times.type.tz is not None and not (pa.types.is_timestamp(kind) and kind.tz is not None):

@@ -35,12 +35,12 @@ _DICTIONARY, _CONTENT = (0, 1, 2, 4), (0, 2, 4, 8)  # bytes of a header's fields
 
 
 def compression(head: bytes) -> Compression | None:
-    """How a file that begins with `head` is compressed, if it is."""
+    """Detect the compression of a file by its first bytes."""
     return next((kind for kind, signature in SIGNATURES.items() if signature.match(head)), None)
 
 
 def expanding(raw: Any, kind: Compression) -> Any:
-    """A binary stream of what a compressed one holds; raises what is in `BROKEN` on damage."""
+    """Open a decompressed stream. Reading raises what is in `BROKEN` on damage."""
     match kind:
         case "gzip":
             return gzip.GzipFile(fileobj=raw)
@@ -53,7 +53,7 @@ def expanding(raw: Any, kind: Compression) -> Any:
 
 
 class _Streams(io.RawIOBase):
-    """What streams of bz2 or xz hold, one after the other.
+    """Contents of bz2 or xz streams, one after the other.
 
     Args:
         raw: The compressed bytes.
@@ -84,7 +84,7 @@ class _Streams(io.RawIOBase):
 
 
 class _Frames(io.RawIOBase):
-    """The frames of a Zstandard file, up to the zero bytes that may follow them: Arrow takes no padding."""
+    """Frames of a Zstandard file without trailing zero bytes: Arrow takes no padding."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -111,7 +111,7 @@ class _Frames(io.RawIOBase):
         return len(data)
 
     def _begin(self) -> None:
-        """Reads the header of the next frame, if there is one."""
+        """Read the header of the next frame, if there is one."""
         head = _after_zeros(self._raw, b"", 1)
         if not head:
             return
@@ -129,7 +129,7 @@ class _Frames(io.RawIOBase):
             raise OSError("no Zstandard frame where one ought to begin")
 
     def _block(self, checksum: int) -> None:
-        """Reads the header of the next block of a frame."""
+        """Read the header of the next block of a frame."""
         self._held = self._exactly(3)
         head = int.from_bytes(self._held, "little")
         self._left = 1 if head >> 1 & 3 == _RLE else head >> 3
@@ -146,7 +146,7 @@ class _Frames(io.RawIOBase):
 
 
 def _after_zeros(raw: Any, held: bytes, step: int = _BUFFER) -> bytes:
-    """What follows the zero bytes of a padding; nothing if the file ends with them.
+    """Return what follows zero padding; nothing if the file ends with it.
 
     Args:
         raw: What is read on from.

@@ -42,7 +42,7 @@ class Cut(NamedTuple):
 
 
 class Scanner:
-    """Finds records in blocks of bytes, as they come.
+    """Find records in blocks of bytes, as they come.
 
     Args:
         dialect: How fields are separated and quoted.
@@ -62,11 +62,11 @@ class Scanner:
 
     @property
     def suspect(self) -> bool:
-        """Whether a quoted field was followed by text, or is open now."""
+        """Tell whether text followed a quoted field, or one is open."""
         return self.doubtful or self._inside
 
     def feed(self, block: bytes | memoryview) -> Spans:
-        """The records that end in the next block, or in what earlier ones left open."""
+        """Return the records that end in the next block."""
         data = np.frombuffer(block, np.uint8)
         if self._tail.size:
             data = np.concatenate([self._tail, data])
@@ -77,7 +77,7 @@ class Scanner:
         return self._scan(data[:end])
 
     def finish(self) -> Spans:
-        """The records that are left when there are no more blocks."""
+        """Return the last record, if no line end follows it."""
         starts, ends, _ = self._scan(self._tail)
         if self._start < self._offset:  # no line end after the last record
             starts, ends = np.append(starts, self._start), np.append(ends, self._offset)
@@ -101,7 +101,7 @@ class Scanner:
         return Spans(starts + begin, ends + begin)
 
     def _outside(self, data: Bytes, breaks: Ints) -> Ints:
-        """The line ends that are not part of a quoted field."""
+        """Return the line ends outside of quoted fields."""
         quotes = np.flatnonzero(data == self._quote) if self._quote >= 0 else _NONE
         if not quotes.size:
             return _NONE if self._inside else breaks
@@ -116,7 +116,7 @@ class Scanner:
         return outside
 
     def _toggles(self, data: Bytes, quotes: Ints) -> Ints:
-        """The quotes that open or close a field; the two of an escaped pair count as close and open."""
+        """Return the quotes that open or close a field. An escaped pair closes and opens."""
         before = data[quotes - 1]
         if quotes[0] == 0:
             before[0] = self._before
@@ -126,7 +126,7 @@ class Scanner:
         return self._toggles_one_by_one(data, quotes, begins)
 
     def _toggles_one_by_one(self, data: Bytes, quotes: Ints, begins: np.ndarray[Any, np.dtype[np.bool_]]) -> Ints:
-        """The same where quotes also stand in plain text, so that counting them is not enough."""
+        """Find the toggles where quotes also stand in plain text: counting is not enough."""
         inside, skip, kept = self._inside, -1, []
         following = np.append(data[quotes[:-1] + 1], data[quotes[-1] + 1 : quotes[-1] + 2])
         doubled = np.append(following == self._quote, [False] * (quotes.size - following.size))
@@ -145,7 +145,7 @@ class Scanner:
 
 
 def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None) -> Spans | None:
-    """All records in `data[begin:end]`, which must begin with one; None where the text is suspect."""
+    """Find all records in `data[begin:end]`; None where the text is suspect."""
     end = len(data) if end is None else end
     scanner = Scanner(dialect, begin)
     found = []
@@ -159,7 +159,7 @@ def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = 
 
 
 def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads: int = 1) -> list[Cut] | None:
-    """Places to cut a file: after the records in which the multiples of `step` bytes lie.
+    """Choose places to cut a file, about `step` bytes apart.
 
     Args:
         blocks: The file's bytes from `begin` on, in order; one block is held at a time.
@@ -200,7 +200,7 @@ def _views(data: bytes | memoryview, begin: int, end: int) -> Iterator[memoryvie
 
 
 def _line_ends(data: Bytes) -> Ints:
-    """Positions of the last byte of each line end."""
+    """Find the last byte of each line end."""
     breaks = np.flatnonzero(data == _LF)
     returns = np.flatnonzero(data == _CR)
     if returns.size:

@@ -33,19 +33,19 @@ _SPACES = "\t\r\n\f"
 
 
 class Encoding(NamedTuple):
-    """An encoding by its name, and whether it is a guess."""
+    """Encoding by its name, and whether it is a guess."""
 
     name: str
     guess: bool = False
 
     @property
     def fact(self) -> str:
-        """What is told of it."""
+        """Describe it for the run's facts."""
         return f"{self.name}, a guess" if self.guess else self.name
 
     @property
     def settled(self) -> dict[str, Any]:
-        """The same as plain data, for pieces; :func:`settled` reads it back."""
+        """Return plain data for pieces; :func:`settled` reads it back."""
         return {"encoding": self.name, "guessed": self.guess}
 
 
@@ -53,12 +53,12 @@ UTF8 = Encoding("utf-8")
 
 
 def settled(data: dict[str, Any]) -> Encoding | None:
-    """What was decided for the whole file; None where nothing was."""
+    """Return the encoding decided for the whole file; None where none was."""
     return Encoding(data["encoding"], bool(data.get("guessed"))) if "encoding" in data else None
 
 
 def detect(data: bytes, hint: str | None = None) -> Encoding:
-    """The likeliest encoding of a text; UTF-8 too where nothing fits, so that decoding says what is wrong.
+    """Detect the encoding of a text. Where nothing fits it is UTF-8, so that decoding says what is wrong.
 
     Args:
         data: The whole text.
@@ -72,7 +72,7 @@ def detect(data: bytes, hint: str | None = None) -> Encoding:
 
 
 def believed(hint: str, blocks: Iterable[bytes]) -> Encoding | None:
-    """The encoding that is said, if all of a text is in it."""
+    """Return the hinted encoding, if all of a text is in it."""
     try:
         name = codecs.lookup(hint).name
         name = "cp1252" if name in _AS_WESTERN else name
@@ -86,7 +86,7 @@ def believed(hint: str, blocks: Iterable[bytes]) -> Encoding | None:
 
 
 def survey(blocks: Iterable[bytes]) -> Encoding:
-    """The same for a text of any length, block by block."""
+    """Detect the encoding of a text of any length, block by block."""
     good = bad = 0
     sample: list[bytes] = []
     room, tail, first = SAMPLE, b"", True
@@ -113,12 +113,12 @@ def survey(blocks: Iterable[bytes]) -> Encoding:
 
 
 def by_mark(data: bytes) -> str | None:
-    """The encoding that a byte order mark names; None without one, or where it is UTF-8's."""
+    """Name the encoding of a byte order mark, UTF-8's apart."""
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 
 def valid_utf8(data: bytes) -> bool:
-    """Whether bytes are UTF-8, without making a string of them."""
+    """Tell whether bytes are UTF-8, without making a string of them."""
     ends = pa.py_buffer(b"\0" * 8 + len(data).to_bytes(8, "little"))
     whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(data)])
     try:
@@ -129,13 +129,13 @@ def valid_utf8(data: bytes) -> bool:
 
 
 def mostly_utf8(data: bytes) -> bool:
-    """Whether text is UTF-8 but for single bytes, rather than something else."""
+    """Tell whether text is UTF-8 but for single damaged bytes."""
     good, bad = _sequences(data)
     return good >= bad
 
 
 def _sequences(data: bytes) -> tuple[int, int]:
-    """How many characters beyond ASCII are right in UTF-8, and how many bytes or beginnings of some are not."""
+    """Count right characters beyond ASCII in UTF-8, and wrong bytes or sequences."""
     if data.isascii():
         return 0, 0
     if valid_utf8(data):
@@ -146,7 +146,7 @@ def _sequences(data: bytes) -> tuple[int, int]:
 
 
 def _wide(data: bytes) -> Encoding | None:
-    """UTF-16 or UTF-32 without a mark: no other text has NULs, and this one has them in the same places."""
+    """Recognize UTF-16 or UTF-32 without a mark by its regular NULs."""
     head = data[:_HEAD]
     if b"\0" not in head:
         return None

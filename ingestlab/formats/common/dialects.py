@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What decides where records and fields end.
+    """Characters that decide where records and fields end.
 
     Attributes:
         delimiter: One ASCII character.
@@ -30,12 +31,12 @@ class Dialect:
 
     @property
     def plain(self) -> bool:
-        """Whether pyarrow reads such text as it is."""
+        """Tell whether pyarrow reads such text as it is."""
         return self.escape is None and not self.initial_space and self.comment is None and not self.surplus
 
 
 class Shapes(NamedTuple):
-    """Patterns of a dialect; each of a record has the record's own text as its first group.
+    """Patterns of a dialect. Each record's own text is the first group.
 
     Attributes:
         clean: A record in which every quoted field ends at a delimiter or with the record.
@@ -62,7 +63,7 @@ class Shapes(NamedTuple):
 
 @cache
 def shapes(dialect: Dialect) -> Shapes:
-    """The patterns of a dialect."""
+    """Compile the patterns of a dialect."""
     d = re.escape(dialect.delimiter)
     end = rf"(?=[{d}\r\n]|\Z)"
     space = r"\ *+" if dialect.initial_space else ""
@@ -104,7 +105,7 @@ def shapes(dialect: Dialect) -> Shapes:
 
 
 def fields(record: bytes, dialect: Dialect) -> list[bytes]:
-    """The fields of a record without its line end; quotes that open none are kept as text."""
+    """Split a record without its line end. Quotes that open no field are text."""
     pattern, found, at = shapes(dialect).field, [], 0
     while True:
         match = pattern.match(record, at)
@@ -118,13 +119,21 @@ def fields(record: bytes, dialect: Dialect) -> list[bytes]:
         at = match.end()
 
 
+def records(text: bytes, dialect: Dialect, at: int = 0) -> Iterator[re.Match[bytes]]:
+    """Yield matches of the records from `at` on. Group 1 is a record's own text."""
+    shape = shapes(dialect)
+    while match := shape.clean.match(text, at) or shape.undone.match(text, at):
+        yield match
+        at = match.end()
+
+
 def width(record: bytes, dialect: Dialect) -> int:
-    """How many fields a record has."""
+    """Count the fields of a record."""
     return len(fields(record, dialect))
 
 
 def _text(value: bytes, dialect: Dialect, *, quoted: bool) -> bytes:
-    """The text that a field stands for."""
+    """Unquote and unescape a field."""
     quote, escape = (dialect.quote or "").encode(), (dialect.escape or "").encode()
     if escape and escape != quote and escape in value:
         pattern = re.escape(escape) + rb"([\s\S])"

@@ -22,7 +22,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
 from ingestlab.formats.common.excerpts import shorten
-from ingestlab.formats.common.inference import EXACT, choose, or_text, type_of, type_text
+from ingestlab.formats.common.inference import choose, inexact, or_text, type_of, type_text
 from ingestlab.interfaces import Bad, Records, SchemaDrift
 
 _NOTHING = "\0"  # stands for null: no text has it
@@ -37,7 +37,7 @@ R = TypeVar("R", bound=Any)
 
 
 class Sight(NamedTuple):
-    """What was read of a piece: the first three things that :func:`settle` wants to know."""
+    """What was read of a piece, as :func:`settle` needs it."""
 
     found: Records
     unknown: Sequence[str]
@@ -45,7 +45,7 @@ class Sight(NamedTuple):
 
 
 def told(reader: R, word: SchemaDrift) -> R:
-    """A copy of a reader (a dataclass with `columns` and `drift`) under one of the four words.
+    """Copy a reader, a dataclass with `columns` and `drift`, under a policy.
 
     Raises:
         TerminalError: It infers all of its columns, so that none is unknown.
@@ -59,12 +59,12 @@ def told(reader: R, word: SchemaDrift) -> R:
 
 
 def refuses(word: SchemaDrift | None, extra_columns: str) -> bool:
-    """Whether columns that are not declared fail a file."""
+    """Tell whether undeclared columns fail a file."""
     return word == "freeze" or (word is None and extra_columns == "fail")
 
 
 def looks(word: SchemaDrift | None) -> bool:
-    """Whether columns that are not declared have to be read."""
+    """Tell whether undeclared columns have to be read."""
     return word in ("evolve", "discard_row", "discard_value")
 
 
@@ -77,7 +77,7 @@ def settle(
     retype: Retype,
     of_file: Mapping[str, str] | None = None,
 ) -> Records:
-    """Records after their schema drift.
+    """Apply schema drift to records.
 
     Args:
         found: The records as declared; the columns that are not declared are in their table as loose values.
@@ -106,7 +106,7 @@ def settle(
 
 
 def with_missing(table: pa.Table, types: Types) -> pa.Table:
-    """A table with null columns for those declared that it lacks, all of them in the order declared, others after."""
+    """Add missing declared columns as nulls, and order columns as declared."""
     for name, kind in types.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, kind))
@@ -114,7 +114,7 @@ def with_missing(table: pa.Table, types: Types) -> pa.Table:
 
 
 def _without_rows(found: Records, unknown: Sequence[str]) -> Records:
-    """Sets the records apart that have a value in a column not declared; those of wrong types are apart already."""
+    """Set apart records with values in undeclared columns. Those of wrong types already are."""
     bad = [replace(b, rule="drift") if b.rule == "type" else b for b in found.bad]
     keep = np.ones(len(found.rows), bool)
     for name in unknown:
@@ -127,7 +127,7 @@ def _without_rows(found: Records, unknown: Sequence[str]) -> Records:
 
 
 def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Look, retype: Retype) -> dict[str, str]:
-    """The types that drifting columns are to have in all pieces of a file.
+    """Choose the types of drifting columns for all pieces of a file.
 
     Args:
         sights: Each time that it is asked: what was read of each piece.
@@ -194,7 +194,7 @@ def _emptied(found: Records, types: Types, unfit: Rows, unknown: Sequence[str], 
 
 
 def _unfit(found: Records, types: Types) -> Rows:
-    """The columns with values that are not of their types, and the records with those."""
+    """Map columns with values of wrong types to their records."""
     cells: Rows = {}
     for bad in found.bad:
         if bad.rule == "type" and bad.column in types:
@@ -203,18 +203,18 @@ def _unfit(found: Records, types: Types) -> Rows:
 
 
 def _widened(values: pa.Array, kind: pa.DataType, retype: Retype) -> pa.Array:
-    """Values as the narrowest of the wider types that takes them all."""
+    """Convert values to the narrowest wider type that takes them all."""
     wider = next((wide for wide in _wider(kind) if _widens(values, kind, wide, retype)), pa.string())
     return retype(values, wider)
 
 
 def _widens(values: pa.Array, kind: pa.DataType, wider: pa.DataType, retype: Retype) -> bool:
-    """Whether a wider type takes values that are not all of the narrow one, and keeps the digits of those that are."""
+    """Tell whether a wider type takes all values, and keeps every digit."""
     try:
         done = retype(values, wider)
     except pa.ArrowInvalid:
         return False
-    return not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and _inexact(done))
+    return not (pa.types.is_integer(kind) and pa.types.is_floating(wider) and inexact(done))
 
 
 def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
@@ -228,13 +228,8 @@ def _wider(kind: pa.DataType) -> Iterator[pa.DataType]:
         yield pa.timestamp("us", kind.tz)
 
 
-def _inexact(values: pa.Array) -> bool:
-    """Whether integers among some floats may have lost digits."""
-    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
-
-
 def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) -> pa.Array:
-    """Values of a type, null where they cannot be; some of these places are known."""
+    """Convert values to a type, null where they cannot be. Some of these places are known."""
     values = pc.if_else(pa.array(wrong), pa.scalar(None, values.type), values)
 
     def fails(low: int, high: int) -> bool:
@@ -250,7 +245,7 @@ def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) 
 
 
 def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """Text as values of a type, as pyarrow's CSV parser reads them; None for the type that is chosen.
+    """Convert text as pyarrow's CSV parser does; None for the chosen type.
 
     Raises:
         pa.ArrowInvalid: A value is not of this type.

@@ -13,12 +13,12 @@ MAX_RAW = 4096  # bytes of a record's text that are kept
 
 
 def shorten(value: str) -> str:
-    """A value of any length, for people to read."""
+    """Shorten a value for people to read."""
     return value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + "…"
 
 
 def excerpt(record: bytes) -> str:
-    """A record as text without its line end; the longest are cut."""
+    """Decode a record without its line end; the longest are cut."""
     line = record.removesuffix(b"\n").removesuffix(b"\r")
     if len(line) <= MAX_RAW:
         return line.decode(errors="replace")
@@ -26,13 +26,13 @@ def excerpt(record: bytes) -> str:
 
 
 def excerpts(data: bytes, spans: Spans, numbers: Iterable[int]) -> dict[int, str]:
-    """The excerpts of some records, by number; those that there are not are left out."""
+    """Map numbers to excerpts of their records; unknown numbers are left out."""
     known = np.array([i for i in numbers if 0 <= i < len(spans.starts)], np.int64)
     places = zip(known.tolist(), spans.starts[known].tolist(), spans.ends[known].tolist(), strict=True)
     return {i: excerpt(data[start:end]) for i, start, end in places}
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for people to read, the first twenty of them."""
+    """List names for people to read, at most twenty."""
     shown = [repr(shorten(name)) for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")

@@ -43,7 +43,7 @@ PLAIN_TIME = pa.timestamp("us")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How the numbers of a column are written: float64 needs one way that gives back all of them.
+    """How a column's numbers are written. float64 needs one way that gives back all of them.
 
     Attributes:
         bare: Some have no point.
@@ -77,7 +77,7 @@ class Written:
 
     @property
     def alike(self) -> bool:
-        """Whether there is one way of writing, so that no two texts are one number."""
+        """Tell whether there is one way of writing: no two texts are one number."""
         if (self.bare and self.whole) or (self.padded and self.least != self.most):
             return False
         return not (self.scientific and (self.padded or self.distant))
@@ -85,7 +85,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What the texts of a column may be, all of them.
+    """Types that fit all texts of a column.
 
     Attributes:
         kinds: The names of those types; None as long as there was no text.
@@ -105,12 +105,12 @@ class Looks:
 
     @property
     def text(self) -> bool:
-        """Whether it is sure that the column is text, whatever else comes."""
+        """Tell whether the column is surely text, whatever else comes."""
         return self.kinds is not None and not self.kinds
 
     @property
     def type(self) -> pa.DataType:
-        """The type that is chosen; null where there was no text."""
+        """Return the chosen type; null where there was no text."""
         kinds = self.kinds
         if kinds is None:
             return pa.null()
@@ -128,7 +128,7 @@ _OTHERS = {"bool": pa.bool_(), "date": pa.date32(), "utc": UTC_TIME, "time": PLA
 
 
 def look(texts: pa.Array, timestamp_format: str | None = None, *, times_alone: bool = False) -> Looks:
-    """What some texts of a column may be.
+    """Collect the types that fit some texts of a column.
 
     Args:
         texts: Nulls do not count.
@@ -146,29 +146,34 @@ def look(texts: pa.Array, timestamp_format: str | None = None, *, times_alone: b
 
 
 def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:
-    """The type of a column of texts, all of them."""
+    """Choose the type of a column of texts, all of them."""
     return look(texts, timestamp_format).type
 
 
 def or_text(kind: pa.DataType | None) -> pa.DataType:
-    """A type that was chosen; text where there is nothing to choose by, or nothing in common."""
+    """Replace a missing or null type by text."""
     return pa.string() if kind is None or pa.types.is_null(kind) else kind
 
 
+def inexact(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Tell whether integers that became floats may have lost digits."""
+    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
+
+
 def named(kind: pa.DataType) -> str:
-    """A type's name, as it is declared."""
+    """Name a type as it is declared."""
     return _NAMES.get(str(kind), str(kind).removesuffix("[day]"))
 
 
 def type_text(kind: pa.DataType) -> str:
-    """A type as text that :func:`type_of` reads, of nested ones, too."""
+    """Write a type as text for :func:`type_of`, nested ones too."""
     if pa.types.is_nested(kind):
         return _ENCODED + base64.b64encode(pa.schema([pa.field("", kind)]).serialize()).decode()
     return named(kind)
 
 
 def type_of(name: str) -> pa.DataType:
-    """The type of a name; also of times with a zone and of decimals, which pyarrow itself does not read.
+    """Parse the name of a type. Zoned times and decimals, which pyarrow does not parse, are included.
 
     Raises:
         ValueError: There is none of that name.
@@ -186,7 +191,7 @@ def type_of(name: str) -> pa.DataType:
 
 
 def merged(columns: Mapping[str, Looks], more: Mapping[str, Looks]) -> dict[str, Looks]:
-    """What two pieces of a file have in common, by column."""
+    """Intersect the types of two pieces of a file, by column."""
     return {name: columns.get(name, Looks()) | more.get(name, Looks()) for name in {**columns, **more}}
 
 
@@ -236,7 +241,7 @@ def _decimal(words: pa.Array, _format: str | None) -> Looks:
 
 
 def _exact(numbers: pa.Array) -> bool:
-    """Whether floats give back the digits of numbers without exponents."""
+    """Tell whether floats give back the digits of numbers without exponents."""
     long = numbers.filter(pc.greater(pc.binary_length(numbers), _SAFE))
     if not len(long):
         return True
@@ -252,7 +257,7 @@ def _day(words: pa.Array, timestamp_format: str | None) -> Looks:
 
 
 def _time(words: pa.Array, timestamp_format: str | None) -> Looks:
-    """Times of one shape; where they name a zone they have one offset, so that their hours can be told again."""
+    """Recognize times of one shape. Zoned ones need one offset, to tell their hours again."""
     if timestamp_format is not None:
         return _time_as(words, timestamp_format)
     first = _TIME.fullmatch(words[0].as_py())
@@ -281,7 +286,7 @@ _TESTS: Sequence[_Test] = (_truth, _integer, _decimal, *_TIMES)  # a text passes
 
 
 def _given_back(words: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """The values, if they are these words to the letter."""
+    """Convert words to a type. None unless it gives them back to the letter."""
     with suppress(pa.ArrowInvalid):
         values = words.cast(kind)
         if values.cast(pa.string()).equals(words):

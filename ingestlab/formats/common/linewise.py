@@ -29,7 +29,7 @@ Starts = Callable[[pa.Array], Ints]  # of lines, the positions of those that beg
 
 
 class Lined(NamedTuple):
-    """The text of a piece, and where its records are in it."""
+    """Text of a piece, and where its records are in it."""
 
     data: bytes
     spans: Spans
@@ -39,26 +39,26 @@ class Lined(NamedTuple):
 
 @dataclass(frozen=True)
 class Raw:
-    """The source text of records by their numbers in the file; `first` is the number of the first."""
+    """Source text of records by their numbers, from `first` on."""
 
     data: bytes
     spans: Spans
     first: int = 0
 
     def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        """The texts by number, without their line ends; the longest are cut."""
+        """Return the texts by number without their line ends. The longest are cut."""
         found = excerpts(self.data, self.spans, (int(row) - self.first for row in rows))
         return {i + self.first: text for i, text in found.items()}
 
 
 def whole(file: FetchedFile) -> Piece:
-    """A file as one piece."""
+    """Make one piece of a file."""
     said = {} if file.charset is None else {"charset": file.charset}
     return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256, settled=said)
 
 
 def check_encoding(encoding: str | None) -> None:
-    """Raises TerminalError for an encoding that Python does not know."""
+    """Raise TerminalError for an encoding that Python does not know."""
     try:
         "".encode(encoding or "utf-8")  # also raises for codecs that are no text, such as 'hex'
     except LookupError:
@@ -67,7 +67,7 @@ def check_encoding(encoding: str | None) -> None:
 
 
 def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits, starts: Starts | None = None) -> Lined:
-    """The records of a piece.
+    """Load the records of a piece.
 
     Raises:
         TerminalError: It is empty, damaged, binary, not in the declared encoding, or too long to be held.
@@ -93,7 +93,7 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
 def split_lines(
     file: FetchedFile, store: Store, size: int, encoding: str | None, starts: Starts | None = None
 ) -> list[Piece]:
-    """Cuts a file before lines into pieces of about `size` bytes, with exact row numbers.
+    """Cut a file into pieces of about `size` bytes. Row numbers are exact.
 
     Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned once,
     in constant memory.
@@ -130,7 +130,7 @@ def split_lines(
 
 
 def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[Piece, str]:
-    """A file that is plain text as one piece that knows its encoding, and the encoding."""
+    """Return a plain text file as one piece that knows its encoding."""
     if encoding is not None:
         return one, encoding
 
@@ -144,7 +144,7 @@ def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[P
 
 
 def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:
-    """Runs of records of about `BLOCK` bytes, each with the number of its first."""
+    """Yield runs of records of about `BLOCK` bytes. Each comes with its first number."""
     first, count = 0, len(spans.starts)
     while first < count:
         last = max(first + 1, int(np.searchsorted(spans.ends, spans.starts[first] + BLOCK, side="right")))
@@ -153,7 +153,7 @@ def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:
 
 
 def lines_of(data: bytes, spans: Spans) -> pa.Array:
-    """Records as an array of strings that shares its memory with `data`; they keep their line ends."""
+    """View records as an array of strings that shares memory with `data`. They keep their line ends."""
     if not len(spans.starts):
         return pa.array([], pa.string())
     begin, end = int(spans.starts[0]), int(spans.ends[-1])
@@ -165,7 +165,7 @@ def lines_of(data: bytes, spans: Spans) -> pa.Array:
 
 
 def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
-    """The text of records less some of them (ascending numbers)."""
+    """Return the text of records less some of them (ascending numbers)."""
     if not len(spans.starts):
         return b""
     view = memoryview(data)
@@ -175,14 +175,14 @@ def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
 
 
 def joined(spans: Spans, begins: Ints) -> Spans:
-    """Lines put together to records; `begins` are the numbers of lines that begin one, ascending, 0 among them."""
+    """Join lines to records that begin at `begins`, ascending from 0."""
     if not begins.size:
         return spans
     return Spans(spans.starts[begins], np.append(spans.ends[begins[1:] - 1], spans.ends[-1]))
 
 
 def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
-    """The numbers of the lines that begin records."""
+    """Find the lines that begin records."""
     found = [starts(lines_of(data, part)) + first for first, part in blocks(spans)]
     if not found:
         return np.empty(0, np.int64)
@@ -190,7 +190,7 @@ def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
 
 
 def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> Iterator[Ints]:
-    """Offsets of the lines that begin records, block by block of the file."""
+    """Yield the offsets of lines that begin records, block by block."""
     scanner = Scanner(LINES)
     begun, offset, held = False, 0, b""  # `held` are the bytes from `offset` on, of lines that have not ended
     for at in [*range(0, file.size, _READ), file.size]:

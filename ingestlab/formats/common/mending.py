@@ -23,7 +23,7 @@ _TEXT_PER_NUL = 100  # bytes; data with more NULs is binary
 
 @dataclass(frozen=True)
 class Damage:
-    """What is no text in a piece.
+    """Bytes of a piece that are no text.
 
     Attributes:
         places: Offsets of the replaced bytes in the mended text, ascending.
@@ -36,7 +36,7 @@ class Damage:
     error: TerminalError
 
     def note(self, data: bytes) -> str:
-        """What is told of a text that is published with its damage; raises the error where it is not UTF-8 at all."""
+        """Describe damage that is published. Raises the error where the text is not UTF-8 at all."""
         good = int(np.count_nonzero(np.frombuffer(data, np.uint8) >= 0xC0)) - len(self.places)
         if 0 in self.octets or len(self.places) > good:
             raise self.error
@@ -44,7 +44,7 @@ class Damage:
         return f"{count:,} place{'s' * (count > 1)} that {'are' if count > 1 else 'is'} no text, shown as \ufffd"
 
     def records(self, spans: Spans, *, alone: bool) -> dict[int, int]:
-        """The numbers of the records that have damage, each with its first bad byte.
+        """Map damaged records to their first bad bytes.
 
         Args:
             spans: Where the records are in the mended text.
@@ -64,7 +64,7 @@ class Damage:
 
 
 def mend(data: bytes, encoding: str, error: TerminalError) -> tuple[bytes, Damage]:
-    """Text as UTF-8, with U+FFFD in place of what is no text.
+    """Decode text as UTF-8, with U+FFFD in place of damage.
 
     Args:
         data: Text with bytes that its encoding does not know, or with NULs.
@@ -82,7 +82,7 @@ def mend(data: bytes, encoding: str, error: TerminalError) -> tuple[bytes, Damag
 
 
 def set_apart(records: Records, damaged: Mapping[int, int]) -> Records:
-    """Records without those that have a byte that is no text; `damaged` are their numbers in the file."""
+    """Set apart records with bytes that are no text, `damaged` by number."""
     if not damaged:
         return records
     keep = ~np.isin(records.rows, list(damaged))

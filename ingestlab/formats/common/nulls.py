@@ -23,7 +23,7 @@ Marks = tuple[str, ...]
 
 
 def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValues:
-    """What was said, as values that do not change.
+    """Check `null_values`, and make them immutable.
 
     Raises:
         TerminalError: It is one text in place of several, or of columns that are not declared.
@@ -48,12 +48,12 @@ def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValue
 
 
 def hashed(said: NullValues) -> object:
-    """What was said, for a hash."""
+    """Return `null_values` in a hashable form."""
     return tuple(said.items()) if isinstance(said, Mapping) else said
 
 
 def marks_of(said: NullValues, column: str, kind: pa.DataType, default: Marks | None = None) -> Marks:
-    """The texts that stand for no value in a column.
+    """Return the texts that stand for no value in a column.
 
     Args:
         said: What the reader was told.
@@ -68,18 +68,18 @@ def marks_of(said: NullValues, column: str, kind: pa.DataType, default: Marks | 
 
 
 def textual(kind: pa.DataType) -> bool:
-    """Whether values of a type are text."""
+    """Tell whether values of a type are text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def marks_in(texts: pa.Array, marks: Marks) -> frozenset[str]:
-    """Those markers that are there, but for the empty text."""
+    """Find the markers that occur, the empty text apart."""
     named = pa.array([mark for mark in marks if mark], pa.string())
     return frozenset(pc.unique(texts.filter(pc.is_in(texts, named))).to_pylist())
 
 
 def nulled(texts: pa.Array, marks: Marks) -> pa.Array:
-    """Texts, null where one stands for no value."""
+    """Replace texts that stand for no value by null."""
     if not marks:
         return texts
     if marks == EMPTY and pa.types.is_string(texts.type) and not texts.null_count:
@@ -89,7 +89,7 @@ def nulled(texts: pa.Array, marks: Marks) -> pa.Array:
 
 
 def _without_empty(texts: pa.Array) -> pa.Array:
-    """The same for empty texts alone, at the cost of a look at where each begins."""
+    """Replace empty texts by null. It costs a look at where each begins."""
     _, places, data = texts.buffers()
     if not len(texts) or places is None:
         return texts

@@ -22,7 +22,7 @@ _HELD = 64 << 20  # bytes in which a quoted field closes, where a file is cut
 
 
 def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None, names: int = 0) -> Spans:
-    """All records in `data[begin:end]`, which must begin with one; the damaged ones are listed as broken.
+    """Find all records in `data[begin:end]`; damaged ones are listed as broken.
 
     Args:
         data: The text.
@@ -40,7 +40,7 @@ def scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = None, 
 
 
 def careful_cuts(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, names: int) -> list[Cut]:
-    """As :func:`~ingestlab.formats.common.cutting.cut`, for any dialect and with damaged records."""
+    """Choose places to cut, for any dialect and with damaged records."""
     cuts: list[Cut] = []
     seen, multiple, offset, held = 0, 1, begin, b""
     for block, final in _marked_last(blocks):
@@ -56,7 +56,7 @@ def careful_cuts(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: in
 
 
 def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
-    """Clean records as pyarrow's parser takes them, with double quotes, and nothing between them."""
+    """Rewrite clean records for pyarrow's parser: double quotes, no blanks or comments between."""
     out = []
     delimiter = dialect.delimiter.encode()
     special = re.compile(rb'^"|^$|[\r\n]|' + re.escape(delimiter))
@@ -72,12 +72,15 @@ def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
 def _records(
     data: bytes, dialect: Dialect, begin: int, end: int, names: int, *, final: bool
 ) -> tuple[list[int], list[int], list[int], int]:
-    """Starts and ends of records, the numbers of the broken ones, and how far the data is used up."""
+    """Return starts, ends, broken numbers, and how much data is used up."""
     shape = shapes(dialect)
     starts: list[int] = []
     ends: list[int] = []
     broken: list[int] = []
-    at, usable = begin, end if final else _settled_end(data, end)
+    at, usable = (
+        begin,
+        end if final else 1 + max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end - 1)),
+    )  # the last bytes hang on what follows
     while at < usable:
         limit = min(data.find(b"\n", at + _PLAIN, usable) + 1 or usable, usable)
         plain = plain_scan(data, dialect, at, limit) if dialect.plain and limit < usable else None
@@ -99,7 +102,7 @@ def _records(
         at = blank.end() if blank else stop
         if at >= limit:
             continue
-        if not (final or usable - at > _HELD or _decided(data, at, usable, dialect)):
+        if not (final or usable - at > _HELD or (usable - at > REACH and shape.open.match(data, at, usable) is None)):
             break
         stop, damaged = _one(data, at, usable, dialect, names)
         if damaged:
@@ -110,13 +113,8 @@ def _records(
     return starts, ends, broken, at
 
 
-def _decided(data: bytes, at: int, end: int, dialect: Dialect) -> bool:
-    """Whether enough is there of a damaged record to know how far it reaches."""
-    return end - at > REACH and shapes(dialect).open.match(data, at, end) is None
-
-
 def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[int, bool]:
-    """Where the record at `at` ends, and whether it is damaged."""
+    """Return where the record at `at` ends, and whether it is damaged."""
     shape = shapes(dialect)
     clean = shape.clean.match(data, at, end)
     if clean is not None:
@@ -134,7 +132,7 @@ def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[
 
 
 def _fit(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> bool:
-    """Whether the lines in a part of the text are records of their own."""
+    """Tell whether the lines in a part of the text are records."""
     lines = re.split(rb"\r\n|\r|\n", data[at:end])
     return all(width(line, dialect) == names for line in lines if line)
 
@@ -143,12 +141,6 @@ def _loose_width(record: bytes, dialect: Dialect) -> int:
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or "")
     one = rf"(?>{q}(?:[^{q}]|{q}(?!{d}|\Z))*+{q}(?={d}|\Z)|[^{d}]*+)"
     return len(re.findall(rf"{one}(?:{d}|\Z)".encode(), record)) - (not record.endswith(dialect.delimiter.encode()))
-
-
-def _settled_end(data: bytes, end: int) -> int:
-    """What lies before the last line end of a block: the meaning of its last bytes hangs on what follows them."""
-    last = max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end - 1))
-    return last + 1
 
 
 def _marked_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

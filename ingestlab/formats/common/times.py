@@ -61,14 +61,14 @@ _STEP = re.compile(r"%[-_0^#]*[EO]?(?P<directive>.)|(?P<blank>\s+)|(?P<text>[^%\
 
 
 class _Day(NamedTuple):
-    """Finds the day in a text."""
+    """Patterns that find the day in a text."""
 
     like: str  # for RE2: all texts whose day is 29, 30 or 31, and some more
     exact: re.Pattern[str]
 
 
 def parse(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArray:
-    """Times, null where a text is none of this format or no day of the calendar.
+    """Parse times. Null where a text does not fit or is no calendar day.
 
     Args:
         texts: What to read.
@@ -92,7 +92,7 @@ def parse(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArra
 
 
 def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArray:
-    """Times with fractions of a second, which Arrow does not read; null where the unit has no room for one."""
+    """Parse times with fractions, which Arrow does not. Null where the unit is too coarse."""
     steps = list(_steps(timestamp_format))
     at = next(i for i, (step, _) in enumerate(steps) if step == "f")
     found = _patterns(steps)
@@ -107,7 +107,7 @@ def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.Tim
 
 
 def plain_format(timestamp_format: str) -> str:
-    """A format in the directives that Python has, with its short forms written out."""
+    """Write a format in Python's directives, without short forms."""
     return _written(_steps(timestamp_format))
 
 
@@ -117,12 +117,12 @@ def _written(steps: Iterable[tuple[str, str]]) -> str:
 
 @cache
 def _exact(timestamp_format: str) -> str:
-    """A regular expression for RE2 of the texts that Python takes for times of a format, or for nearly all."""
+    """Build RE2's expression of the texts that Python takes, or nearly all."""
     return f"(?is)^{''.join(_patterns(list(_steps(timestamp_format))))}$"
 
 
 def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
-    """What each step takes."""
+    """Return the pattern of each step."""
     numbers = [False, *(step in _NUMBERS for step, _ in steps), False]
     close = [one and (before or after) for before, one, after in zip(numbers, numbers[1:], numbers[2:], strict=False)]
     return [
@@ -136,12 +136,12 @@ def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def has_zone(timestamp_format: str) -> bool:
-    """Whether texts of a format name their zone."""
+    """Tell whether texts of a format name their zone."""
     return any(step == "z" for step, _ in _steps(timestamp_format))
 
 
 def _rolled(texts: pa.Array, times: pa.TimestampArray, timestamp_format: str) -> list[int]:
-    """The positions of texts whose day their month lacks."""
+    """Find texts with a day that their month lacks."""
     day, zoned = _day(timestamp_format), has_zone(timestamp_format)
     if day is None:
         return []
@@ -159,14 +159,14 @@ def _rolled(texts: pa.Array, times: pa.TimestampArray, timestamp_format: str) ->
 
 
 def _in_utc(texts: pa.Array, timestamp_format: str) -> pa.Array:
-    """The same times of the clock, whatever their zone is."""
+    """Set the zones of times to UTC, keeping the clock's time."""
     before = _before(timestamp_format, "z") or ""
     return pc.replace_substring_regex(texts, pattern=f"^({before} *){_ZONE}", replacement=r"\1Z")
 
 
 @cache
 def _day(timestamp_format: str) -> _Day | None:
-    """None where a format has no day of the month."""
+    """Build the patterns of a day; None where a format has none."""
     before = _before(timestamp_format, "d")
     if before is None:
         return None
@@ -175,7 +175,7 @@ def _day(timestamp_format: str) -> _Day | None:
 
 
 def _before(timestamp_format: str, wanted: str, whole: str = "(?:{})") -> str | None:
-    """A regular expression for what texts have before a directive; None where it is not there.
+    """Build a pattern of what precedes a directive. None where it is absent.
 
     It fits some others too, unless `whole` makes every number as long as strptime does.
     """
@@ -193,7 +193,7 @@ def _before(timestamp_format: str, wanted: str, whole: str = "(?:{})") -> str | 
 
 
 def _steps(timestamp_format: str) -> Iterator[tuple[str, str]]:
-    """A format step by step, as (directive, text): one of the two is empty."""
+    """Yield a format's steps as (directive, text), one of them empty."""
     for found in _STEP.finditer(timestamp_format):
         directive = found["directive"] or ""
         if directive in _SHORT:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.formats.common.columns import convert, one_array
 from ingestlab.formats.common.excerpts import shorten
-from ingestlab.formats.common.inference import EXACT, Looks, look, named, type_of
+from ingestlab.formats.common.inference import Looks, inexact, look, named, type_of
 from ingestlab.formats.common.nulls import Marks, marks_in, nulled, textual
 from ingestlab.interfaces import Bad, Records
 
@@ -31,7 +30,7 @@ Names = Mapping[str, str]  # of types, by column
 
 
 def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None) -> dict[str, Looks]:
-    """What the columns of a table of texts may be."""
+    """Collect the types that fit the columns of a table of texts."""
     found = {}
     for name in table.column_names:
         texts, marks = one_array(table[name]), nulls(name, pa.int64())
@@ -42,22 +41,22 @@ def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None)
 
 
 def chosen(columns: Mapping[str, Looks]) -> dict[str, str]:
-    """The names of the types that were chosen, as they are settled for a file."""
+    """Name the chosen types, as they are settled for a file."""
     return {name: named(looks.type) for name, looks in columns.items()}
 
 
 def marked(columns: Mapping[str, Looks]) -> dict[str, list[str]]:
-    """The texts that stand for no value where a column is no text, as they are settled for a file."""
+    """List null markers by column, as they are settled for a file."""
     return {name: sorted(looks.marks) for name, looks in columns.items() if looks.marks}
 
 
 def settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece]:
-    """Pieces of a file for which something is decided."""
+    """Add a decision about a file to its pieces."""
     return [piece.model_copy(update={"settled": {**piece.settled, key: value}}) for piece in pieces]
 
 
 def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str | None = None) -> Records:
-    """Records whose columns of text have become of the types that are settled for their file, or are chosen here.
+    """Convert columns of text to the types of their file. They are chosen here if none are settled.
 
     Raises:
         TerminalError: The table has a type that would not give the file's texts back.
@@ -88,7 +87,7 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
 
 
 def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.DataType]:
-    """The types that a file's columns get: the table's where it has the column, else their own.
+    """Return a file's column types: the table's where it has the column.
 
     Args:
         own: What was chosen by the file alone; ``"null"`` where it has no value.
@@ -109,29 +108,24 @@ def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.Dat
 
 
 def check_exact(column: str, values: pa.Array | pa.ChunkedArray, own: str, file: str) -> None:
-    """Raises TerminalError for whole numbers that have lost digits in a table's floats."""
+    """Raise TerminalError for integers that lost digits in a table's floats."""
     if own in _WHOLE and pa.types.is_floating(values.type) and inexact(values):
         raise _refusal(column, type_of(own), values.type, file)
 
 
 def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
-    """How JSON is read for a type: what is no text becomes text as JSON writes it."""
+    """Return the type by which JSON is read: what is no text is kept as JSON."""
     return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
 
 
-def inexact(values: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether whole numbers that became floats may have lost digits."""
-    return bool(pc.any(pc.greater_equal(pc.abs(values), float(EXACT))).as_py())
-
-
 def told(types: Mapping[str, pa.DataType]) -> str:
-    """Types as a fact on the run."""
+    """List types as a fact on the run."""
     shown = [f"{name}: {named(kind)}" for name, kind in list(types.items())[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(types) - _SHOWN:,} more" if len(types) > _SHOWN else "")
 
 
 def told_nulls(marks: Mapping[str, Sequence[str]]) -> str:
-    """The texts that were taken for no value as a fact on the run, by column."""
+    """List null markers by column as a fact on the run."""
     shown = [f"{name}: {', '.join(texts)}" for name, texts in list(marks.items())[:_SHOWN]]
     return "; ".join(shown) + (f" and {len(marks) - _SHOWN:,} more" if len(marks) > _SHOWN else "")
 
@@ -147,7 +141,7 @@ def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> Te
 
 
 def _wanted(name: Any, own: pa.DataType) -> pa.DataType:
-    """The table's type; the file's own, or text if it has no value, where the table has none that text can be."""
+    """Return the table's type, else the file's own. Text if it has no value."""
     own = pa.string() if pa.types.is_null(own) else own
     if name is None:
         return own
@@ -161,7 +155,7 @@ def _wanted(name: Any, own: pa.DataType) -> pa.DataType:
 
 
 def _holds(table: pa.DataType, own: pa.DataType) -> bool:
-    """Whether a type gives back what was found to be of another; single values may still be out of its range."""
+    """Tell whether a type gives back values of another. Single ones may be out of its range."""
     if pa.types.is_null(own) or pa.types.is_string(table) or table == own:
         return True
     if pa.types.is_integer(own):

@@ -50,12 +50,12 @@ class Layout:
 
     @property
     def shared(self) -> Marks:
-        """The markers of the columns that the parser itself makes values of: those of most of them."""
+        """Return the null markers that most columns have: the parser itself applies these."""
         counts = Counter(self.nulls.get(name, ()) for name, kind in self.types.items() if not self._later(kind))
         return counts.most_common(1)[0][0] if counts else ()
 
     def plain(self, shared: Marks) -> Mapping[str, pa.DataType]:
-        """The types that the parser itself makes; what it cannot, for their markers or formats, it leaves as text."""
+        """Return the types that the parser itself makes. Other columns it reads as text."""
         return {
             name: pa.string() if self._later(kind) or self.nulls.get(name, ()) != shared else kind
             for name, kind in self.types.items()
@@ -66,7 +66,7 @@ class Layout:
 
 
 def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
-    """The records of a body, and the ragged ones, which are not among them.
+    """Parse the records of a body. Ragged ones are left out and listed.
 
     Raises:
         pa.ArrowInvalid: A value is not of its column's type.
@@ -85,20 +85,14 @@ def convert(body: Body, layout: Layout) -> tuple[pa.Table, Ragged]:
         if textual(plain[name]):
             values = pa.chunked_array([nulled(c, layout.nulls.get(name, ())) for c in column.chunks], plain[name])
         if values.type != kind:
-            values = _made(one_array(values), kind, layout.timestamp_format)
+            make = cast if strictly_timed(kind, layout.timestamp_format) else text_as
+            values = make(one_array(values), kind, layout.timestamp_format)
         columns.append(values)
     return pa.Table.from_arrays(columns, names=table.column_names), ragged  # setting them one by one is quadratic
 
 
-def _made(texts: pa.Array, kind: pa.DataType, timestamp_format: str | None) -> pa.Array:
-    """Texts as values of a type, as the parser would make them."""
-    if strictly_timed(kind, timestamp_format):
-        return cast(texts, kind, timestamp_format)
-    return text_as(texts, kind, timestamp_format)
-
-
 def _refuse_wrapped(table: pa.Table, body: Body, layout: Layout) -> None:
-    """Raises ArrowInvalid for a hexadecimal number that its type has no room for: the parser makes it negative."""
+    """Raise ArrowInvalid for a hexadecimal number beyond its type: the parser makes it negative."""
     signed = [f.name for f in table.schema if pa.types.is_signed_integer(f.type)]
     suspects = [name for name in signed if below_zero(table[name])]
     if not suspects or not _has_hex(body):
@@ -109,7 +103,7 @@ def _refuse_wrapped(table: pa.Table, body: Body, layout: Layout) -> None:
 
 
 def _has_hex(body: Body) -> bool:
-    """Whether a field may begin with `0x`; numpy sees it several times faster than `bytes.find` among many zeros."""
+    """Tell whether a field may begin with `0x`. Among many zeros numpy is several times faster than `bytes.find`."""
     whole = np.frombuffer(body.data, np.uint8)
     for at in range(body.begin, body.end, _STEP):
         part = whole[at : min(at + _STEP + 1, body.end)]
@@ -120,7 +114,7 @@ def _has_hex(body: Body) -> bool:
 
 
 def readable(kind: pa.DataType) -> bool:
-    """Whether pyarrow can make values of a type from text."""
+    """Tell whether pyarrow can make values of a type from text."""
     try:
         convert(Body(b"", 0, 0, Dialect()), Layout(("a",), {"a": kind}, Dialect()))
     except pa.ArrowNotImplementedError:
@@ -147,17 +141,13 @@ def _read(body: Body, layout: Layout, types: Mapping[str, pa.DataType], nulls: M
             newlines_in_values=True,
             invalid_row_handler=skip,
         ),
-        convert_options=_options(layout, types, nulls),
+        convert_options=ConvertOptions(
+            check_utf8=False,  # checked when the bytes were loaded
+            column_types=types,
+            include_columns=list(types),
+            null_values=nulls,
+            strings_can_be_null=False,  # which texts are null is said by column
+            timestamp_parsers=None if layout.timestamp_format is None else [layout.timestamp_format],
+        ),
     )
     return table, ragged
-
-
-def _options(layout: Layout, types: Mapping[str, pa.DataType], nulls: Marks) -> ConvertOptions:
-    return ConvertOptions(
-        check_utf8=False,  # checked when the bytes were loaded
-        column_types=types,
-        include_columns=list(types),
-        null_values=nulls,
-        strings_can_be_null=False,  # which texts are null is said by column
-        timestamp_parsers=None if layout.timestamp_format is None else [layout.timestamp_format],
-    )

@@ -17,6 +17,7 @@ from ingestlab.formats.common.columns import convert as as_type
 from ingestlab.formats.common.columns import one_array, strictly_timed
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.arrow import Layout, convert
 from ingestlab.formats.csv.body import Body
 
@@ -40,14 +41,14 @@ Fails = Callable[[int, int], int | None]
 
 
 def wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
-    """The records with a cell that cannot be of its column's type, told by its looks."""
+    """Find records with a cell that cannot be of its type."""
     types = layout.types
     found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not textual(kind)]
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
 
 def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
-    """The cells that cannot be converted, as (number, column, text); no record of `body` is ragged."""
+    """Yield the bad cells as (number, column, text). No record of `body` is ragged."""
     for name, kind in layout.types.items():
         if not textual(kind):
             for i, value in _of_column(body, replace(layout, types={name: kind}), kind, texts[name]):
@@ -55,7 +56,7 @@ def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int
 
 
 def _of_column(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:
-    """The same for one column, as (number, text)."""
+    """Find the bad cells of one column, as (number, text)."""
     found = hopeless = _hopeless(texts, kind, layout)
     if not strictly_timed(kind, layout.timestamp_format):
         asked = np.delete(np.arange(len(texts), dtype=np.int64), hopeless)
@@ -64,7 +65,7 @@ def _of_column(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedA
 
 
 def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints:
-    """Cells that cannot be of a type, told by their looks; unless it is times of a format, others may be wrong."""
+    """Find cells that cannot be of a type. Unless times have a format, others may be wrong."""
     if strictly_timed(kind, layout.timestamp_format):
         return as_type(one_array(texts), kind, layout.timestamp_format)[1]
     with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -77,7 +78,7 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
 
 
 def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
-    """Hexadecimal numbers that a type has no room for: the parser names other bad cells first, wherever they are."""
+    """Find hexadecimal numbers beyond a type: the parser names other bad cells first, wherever they are."""
     places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
     numbers = texts.take(pa.array(places)).to_pylist()
     wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]
@@ -85,7 +86,7 @@ def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
 
 
 def _search(body: Body, layout: Layout) -> list[int]:
-    """The records that cannot be converted, by asking the parser about ever shorter runs of them."""
+    """Find the records that fail, by asking about ever shorter runs."""
     starts, ends, _ = body.spans
 
     def fails(low: int, high: int) -> int | None:
@@ -103,7 +104,7 @@ def _search(body: Body, layout: Layout) -> list[int]:
 
 
 def _failing(fails: Fails, low: int, high: int) -> list[int]:
-    """All records in `low:high` that fail on their own."""
+    """Find all records in `low:high` that fail on their own."""
     found = []
     while low < high and (named := fails(low, high)) is not None:
         found.append(named if _names_rows() else _halve(fails, low, high))
@@ -118,7 +119,7 @@ def _named(error: pa.ArrowInvalid, low: int) -> int:
 
 @cache
 def _names_rows() -> bool:
-    """Whether this pyarrow says in its message which record is the first that it cannot convert."""
+    """Tell whether this pyarrow names the first bad record in its message."""
     data = b"1\n2\nx\n4\nx\n"
     layout = Layout(("a",), {"a": pa.int64()}, Dialect())
     try:
@@ -133,8 +134,3 @@ def _halve(fails: Fails, low: int, high: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if fails(low, middle) is not None else (middle, high)
     return low
-
-
-def textual(kind: pa.DataType) -> bool:
-    """Whether every text is a value of a type."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

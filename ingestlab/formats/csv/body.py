@@ -39,32 +39,32 @@ class Body:
 
     @cached_property
     def spans(self) -> Spans:
-        """Where the records are in `data`; found when first asked for."""
+        """Locate the records in `data`, when first asked for."""
         return scan(self.data, self.dialect, self.begin, self.end, self.names)
 
     @property
     def quoted(self) -> bool:
-        """Whether there is any quote."""
+        """Tell whether there is any quote."""
         return self.dialect.quote is not None and self.data.find(self.dialect.quote.encode(), self.begin, self.end) >= 0
 
     @cached_property
     def damaged(self) -> dict[int, str]:
-        """The records that no parser should see, by number, each with the rule that it breaks."""
+        """Map the records kept from the parser to the rules they break."""
         return dict.fromkeys(self.spans.broken, "quote") if self.quoted or not self.dialect.plain else {}
 
     @cached_property
     def repeats(self) -> dict[int, str]:
-        """The records that are the header again, likewise."""
+        """Map the records that repeat the header to the rule ``header``."""
         return dict.fromkeys(self._repeats(), "header") if self.header else {}
 
     @property
     def parsable(self) -> memoryview | bytes:
-        """The records as pyarrow's parser takes them."""
+        """Return the records as pyarrow's parser takes them."""
         part = memoryview(self.data)[self.begin : self.end]
         return part if self.dialect.plain else translated(bytes(part), self.dialect, self.names)
 
     def without(self, numbers: Ints) -> Body:
-        """The body with some records (ascending numbers) cut out."""
+        """Cut out some records, given by ascending numbers."""
         if not numbers.size:
             return self
         view = memoryview(self.data)
@@ -74,13 +74,13 @@ class Body:
         return replace(self, data=data, begin=0, end=len(data))
 
     def only(self, numbers: Ints) -> Body:
-        """The body of some records (ascending numbers)."""
+        """Keep only some records, given by ascending numbers."""
         view, (starts, ends, _) = memoryview(self.data), self.spans
         data = b"".join([view[starts[i] : ends[i]] for i in numbers.tolist()])
         return replace(self, data=data, begin=0, end=len(data))
 
     def texts(self, numbers: Iterable[int]) -> dict[int, str]:
-        """The source text of records, without their line ends; the longest are cut."""
+        """Return the source texts of records without line ends. The longest are cut."""
         return excerpts(self.data, self.spans, numbers)
 
     def _places(self, text: bytes) -> Iterator[int]:
@@ -90,7 +90,7 @@ class Body:
             at = self.data.find(text, at + max(1, len(text) - 1), self.end)
 
     def _holding(self, places: Iterable[int]) -> list[int]:
-        """The numbers of the records that hold some places."""
+        """Find the records that hold some places."""
         wanted = np.fromiter(places, np.int64)
         if not wanted.size:
             return []

@@ -19,7 +19,7 @@ Record = list[str]
 
 
 def kind_of(cell: str) -> str:
-    """What a cell looks like: ``n`` for a number, ``d`` for a day or time, ``e`` for nothing, ``t`` for text."""
+    """Classify a cell: ``n`` for a number, ``d`` for a date or time, ``e`` for nothing, ``t`` for text."""
     if cell.strip().lower() in _NOTHING:
         return "e"
     if _NUMBER.fullmatch(cell):
@@ -28,7 +28,7 @@ def kind_of(cell: str) -> str:
 
 
 def surely_data(records: Sequence[tuple[int, Record]], sample: bytes, quote: str | None) -> bool:
-    """Whether a first record that is like those after it has nothing in it that may be a name.
+    """Tell whether a first record cannot be a header.
 
     Years, dates and codes are names of columns too: numbers have to be among those of their columns, dates written
     like the others, and texts have to come again where there are few of both.
@@ -64,7 +64,7 @@ def _mostly(cells: Sequence[str], kind: str) -> bool:
 
 
 def _quoted_alone(records: Sequence[tuple[int, Record]], sample: bytes, quote: bytes) -> bool:
-    """Whether the first record has more quotes than any of the next ones, as names have them."""
+    """Tell whether the first record has more quotes than the next ones."""
     starts = [start for start, _ in records[: _ENOUGH + 1]]
     counts = [sample.count(quote, start, stop) for start, stop in itertools.pairwise(starts)]
     return counts[0] > max(counts[1:], default=0)
@@ -75,13 +75,13 @@ def _year_alone(cell: str, others: Sequence[str]) -> bool:
 
 
 def _written_alike(cell: str, others: Sequence[str]) -> bool:
-    """Whether a day or time is written as some others are; numbers may be short by chance."""
+    """Tell whether a date or time is written as some others are. Numbers may be short by chance."""
     shapes = {re.sub(r"\d+", "9", other.strip()) for other in others}
     return kind_of(cell) == "n" or re.sub(r"\d+", "9", cell.strip()) in shapes
 
 
 def _counted(cells: Sequence[str]) -> bool:
-    """Whether numbers are 1, 2, 3, or days that follow each other, as the names of columns are."""
+    """Tell whether numbers are 1, 2, 3, or dates follow each other."""
     numbers = [_value(cell) for cell in cells]
     known = [n for n in numbers if n is not None]
     if len(known) < len(cells):  # days
@@ -91,7 +91,7 @@ def _counted(cells: Sequence[str]) -> bool:
 
 
 def _outside(row: Record, columns: Sequence[Sequence[str]], same: Sequence[int]) -> bool:
-    """Whether most numbers are far from all those of their columns."""
+    """Tell whether most numbers are far from all those of their columns."""
     far = 0
     for i in same:
         mine, others = _value(row[i]), [v for v in map(_value, columns[i]) if v is not None]
@@ -102,7 +102,7 @@ def _outside(row: Record, columns: Sequence[Sequence[str]], same: Sequence[int])
 
 
 def _value(cell: str) -> float | None:
-    """A plain number; None for what is written otherwise."""
+    """Parse a plain number; None for anything else."""
     try:
         return float(cell.strip().replace(",", "."))
     except ValueError:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
+from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _TALL = 64  # lines that one quoted field before the header may have
@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 def locate(data: bytes, dialect: Dialect, skip: int = 0, nth: int | None = 0) -> Place:
-    """Where the header of a text is.
+    """Locate the header of a text.
 
     Args:
         data: The text, or enough of its begin.
@@ -46,14 +46,13 @@ def locate(data: bytes, dialect: Dialect, skip: int = 0, nth: int | None = 0) ->
 
 
 def first_record(data: bytes, dialect: Dialect, at: int = 0) -> Place:
-    """The first record from `at` on; a quote that opens in it and never ends a field is plain text."""
-    shape = shapes(dialect)
-    found = shape.clean.match(data, at) or shape.undone.match(data, at)
-    return Place(len(data), len(data), len(data)) if found is None else Place(found.start(1), found.end(1), found.end())
+    """Locate the first record from `at` on. A quote that opens in it and never ends a field is plain text."""
+    match = next(records(data, dialect, at), None)
+    return Place(*[len(data)] * 3) if match is None else Place(match.start(1), match.end(1), match.end())
 
 
 def next_line(data: bytes, at: int, dialect: Dialect) -> int:
-    """Where the line after the one at `at` begins."""
+    """Return the offset of the line after the one at `at`."""
     plain = _LINE.match(data, at)
     end = len(data) if plain is None else plain.end()
     if data[at : at + 1] not in (b"\n", b"\r"):
@@ -65,12 +64,12 @@ def next_line(data: bytes, at: int, dialect: Dialect) -> int:
 
 @lru_cache(maxsize=64)  # many small files have one header
 def names_of(record: bytes, dialect: Dialect) -> tuple[str, ...]:
-    """The names in a header's text, as they are there."""
+    """Split a header's text into names, as they are there."""
     return tuple(name.decode(errors="replace") for name in fields(record, dialect))
 
 
 def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """Names of which none is blank and none comes twice, and what was done to that end."""
+    """Replace blank and repeated names, and describe the replacements."""
     taken = {name for name in names if name.strip()}
     seen: set[str] = set()
     done, told = [], []
@@ -89,13 +88,13 @@ def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def other_delimiter(names: Sequence[str], used: str) -> str:
-    """A hint for the commonest cause of one wide column."""
+    """Suggest a delimiter for a header of one wide column."""
     other = next((c for c in ",;\t|" if c != used and c in names[0]), None) if len(names) == 1 else None
     return "" if other is None else f"The delimiter may be {other!r}: Csv(delimiter={other!r})."
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """A name that is like another and not taken; the numbered ones may stay."""
+    """Return a free name that resembles another; numbered names may stay."""
     if name.startswith("column_") and name not in taken:
         return name
     return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)

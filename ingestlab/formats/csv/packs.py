@@ -35,20 +35,20 @@ class TextReader(Protocol):
     """What is needed of a reader: the three parts of reading one piece."""
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
-        """The text of a piece."""
+        """Load the text of a piece."""
         ...
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
-        """What is in it, each file's records read in the same way whatever else is in the text."""
+        """Parse a text. Each file's records are read in the same way whatever else is in it."""
         ...
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
-        """What depends on the file as a whole."""
+        """Apply what depends on the file as a whole."""
         ...
 
 
 def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list[Read]:
-    """Reads pieces as if one by one, those of small files with the same columns together.
+    """Read pieces as if one by one, small files together.
 
     Args:
         reader: Reads each column in the same way whatever else is in the file.
@@ -76,7 +76,7 @@ def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list
 
 
 def _read_group(reader: TextReader, group: dict[int, Opened], pieces: Sequence[Piece]) -> dict[int, Read]:
-    """Reads texts with the same columns together; where that does not work out, one by one."""
+    """Read texts with the same columns together. One by one where that fails."""
     if len(group) > 1:
         first, *_ = group.values()
         body, firsts = _join([opened.body for opened in group.values()])
@@ -96,7 +96,7 @@ def _read_one(reader: TextReader, opened: Opened, piece: Piece) -> Records:
 
 
 def _join(bodies: Sequence[Body]) -> tuple[Body, Ints]:
-    """Bodies as one, and the number of the first record of each, with the number of all at the end."""
+    """Concatenate bodies. Also return the number of each one's first record, and of all at the end."""
     texts = [body.data[body.begin : body.end] for body in bodies]
     data = b"".join([text if text.endswith(b"\n") else text + b"\n" for text in texts])
     joined = replace(bodies[0], data=data, begin=0, end=len(data))
@@ -105,13 +105,13 @@ def _join(bodies: Sequence[Body]) -> tuple[Body, Ints]:
 
 
 def _complete(records: Records, firsts: Ints) -> bool:
-    """Whether every file has records, and the parser found as many in all as there are by the look of the text."""
+    """Tell whether every file has records, as many as the scanner saw."""
     found = len(records.rows) + len({bad.row for bad in records.bad})
     return found == firsts[-1] and bool((np.diff(firsts) > 0).all())
 
 
 def _split(records: Records, firsts: Ints, pieces: Sequence[Piece]) -> Iterator[Records]:
-    """The records of each piece, numbered as in its file."""
+    """Yield the records of each piece, numbered as in its file."""
     cuts = np.searchsorted(records.rows, firsts).tolist()
     numbers = [bad.row for bad in records.bad]
     for k, (piece, first, last) in enumerate(zip(pieces, firsts[:-1].tolist(), firsts[1:].tolist(), strict=True)):

@@ -16,8 +16,9 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv.arrow import Layout, Ragged, convert
-from ingestlab.formats.csv.bad_cells import bad_cells, textual, wrong_by_looks
+from ingestlab.formats.csv.bad_cells import bad_cells, wrong_by_looks
 from ingestlab.formats.csv.body import Body
 from ingestlab.interfaces import Bad
 
@@ -34,7 +35,7 @@ class Parsed(NamedTuple):
 
 
 def parse(body: Body, layout: Layout) -> Parsed:
-    """Reads all records that can be read, and says what is wrong with the others.
+    """Parse all sound records, and list the others with their faults.
 
     Raises:
         TerminalError: The parser fails for another reason than the values of single records.
@@ -51,7 +52,7 @@ def parse(body: Body, layout: Layout) -> Parsed:
 
 
 def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
-    """Parts of a body that is too large for one call of the parser, each with the number of its first record."""
+    """Divide a body too large for one call of the parser. Yields (number of its first record, part)."""
     starts, ends, _ = body.spans
     first = 0
     while first < len(starts):
@@ -61,7 +62,7 @@ def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
 
 
 def _parse_block(body: Body, layout: Layout, *, heads: bool = False) -> Parsed:
-    """Reads a body; a header in its midst is looked for where it could pass for a record, else once one fails."""
+    """Parse a body. Repeated headers are looked for where they pass for records, else after a failure."""
     damaged = body.damaged
     if heads or layout.types is None or all(map(textual, layout.types.values())):
         damaged = dict(sorted({**body.repeats, **damaged}.items()))
@@ -76,7 +77,7 @@ def _parse_block(body: Body, layout: Layout, *, heads: bool = False) -> Parsed:
 
 
 def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error: pa.ArrowInvalid) -> Parsed:
-    """Finds the records that cannot be converted, and reads all others as if those were not there."""
+    """Find the records that cannot be converted, and parse the others."""
     texts = replace(layout, types=dict.fromkeys(layout.types, pa.string()))
     table, ragged = convert(body.without(broken), texts)
     plain = _account(table, ragged, broken, [], layout)
@@ -98,7 +99,7 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
 
 
 def _account(table: pa.Table, ragged: Ragged, cut: Ints, bad: list[Bad], layout: Layout) -> Parsed:
-    """Numbers the records, those included that were cut out before the parser saw them."""
+    """Give records their numbers, including those cut out before parsing."""
     count = table.num_rows + len(ragged) + cut.size
     kept = np.arange(count, dtype=np.int64)
     if cut.size:

@@ -33,7 +33,7 @@ from ingestlab.formats.common.linewise import check_encoding
 from ingestlab.formats.common.linewise import settle as settle_encoding
 from ingestlab.formats.common.linewise import whole as whole_file
 from ingestlab.formats.common.mending import set_apart
-from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled
+from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled, textual
 from ingestlab.formats.common.quoting import careful_cuts
 from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, settled
 from ingestlab.formats.csv.arrow import Layout, readable
@@ -60,7 +60,7 @@ _READ = 8 << 20  # bytes held at once while looking for places to cut
 
 @dataclass(frozen=True, kw_only=True)
 class Csv:
-    r"""Reads delimited text.
+    r"""Read delimited text.
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules: ``columns``
     (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
@@ -144,11 +144,11 @@ class Csv:
         return hash((columns, written, hashed(self.null_values), self.timestamp_format))
 
     def drifting(self, word: SchemaDrift) -> Csv:
-        """The same reader under a pipeline's `schema_drift`."""
+        """Return a copy under a pipeline's `schema_drift`."""
         return told(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """Cuts a file after records into pieces of about `size` bytes, with exact row numbers.
+        """Cut a file into pieces of about `size` bytes. Row numbers are exact.
 
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
@@ -176,7 +176,7 @@ class Csv:
         return self._with_types(_pieces(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one piece.
+        """Read one piece.
 
         Raises:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, without records, or
@@ -186,7 +186,7 @@ class Csv:
         return self.finish(self.read_text(opened, piece), opened, piece)
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
-        """Reads pieces as `read` does, and faster where they are many and small.
+        """Read pieces as `read` does. This is faster where they are many and small.
 
         Returns:
             For each piece, in their order: its records, or the error that `read` would raise.
@@ -196,7 +196,7 @@ class Csv:
         return read_pack(self, pieces, store)
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
-        """The first part of `read`: the piece's text and header."""
+        """Load a piece's text and header: the first part of `read`."""
         data, facts, damage = load_text(piece, store, self.encoding, self.limits)
         found = self._dialect_of(piece, data, store)
         begin = 0 if piece.start else found.place(data).begin
@@ -207,7 +207,7 @@ class Csv:
         return Opened(body, found.names, {**facts, **found.facts}, damaged)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
-        """The second part of `read`: the records as declared."""
+        """Parse the records as declared: the second part of `read`."""
         parsed = self._parse(opened.body, opened.names)
         facts = dict(opened.facts)
         if not parsed.total and not piece.start:
@@ -215,7 +215,7 @@ class Csv:
         return self._told(parsed, replace(opened, facts=facts), piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
-        """The last part of `read`: what becomes of schema drift."""
+        """Apply schema drift: the last part of `read`."""
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
         loosely = partial(self._loosely, opened, piece)
@@ -223,11 +223,11 @@ class Csv:
         return settle(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
 
     def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
-        """The records with some of the declared columns as texts."""
+        """Parse the records with some of the declared columns as texts."""
         return self._told(self._parse(opened.body, opened.names, names), opened, piece)
 
     def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
-        """Texts as values of a type; None for the one that is chosen."""
+        """Convert texts to a type; None for the one that is chosen."""
         kind = or_text(self._look(values).type) if kind is None else kind
         return text_as(nulled(values, self._nulls("", kind)), kind, self.timestamp_format)
 
@@ -235,7 +235,7 @@ class Csv:
         return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
 
     def _dialect_of(self, piece: Piece, data: bytes, store: Store) -> Settled:
-        """What is decided for the whole file, here if its cutting did not."""
+        """Return the file's dialect, decided here if `split` did not."""
         if "dialect" in piece.settled:
             return Settled.of(piece.settled["dialect"])
         if piece.start:
@@ -244,7 +244,7 @@ class Csv:
         return settle_file(self, text, piece.name, partial(paired, [data]), all_=len(text) == len(data))
 
     def _with_types(self, pieces: list[Piece], store: Store) -> list[Piece]:
-        """Pieces that know the types of their file, where these are not declared, or may turn out to be others."""
+        """Add the file's types, where they are not declared or may change."""
         if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_over, pieces, store)
@@ -262,14 +262,14 @@ class Csv:
         return chosen(looks), marked(looks)
 
     def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
-        """What is read of each piece, one after the other."""
+        """Read each piece, one after the other."""
         for piece in pieces:
             opened = self.open_text(piece, store)
             records = self.read_text(opened, piece)
             yield Sight(records, self._unknown(opened.names), partial(self._loosely, opened, piece))
 
     def _nulls(self, column: str, kind: pa.DataType) -> Marks:
-        """What stands for no value in a column of a type."""
+        """Return the null markers of a column of a type."""
         return marks_of(self.null_values, column, kind)
 
     @property
@@ -277,11 +277,11 @@ class Csv:
         return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
     def _unknown(self, names: Sequence[str]) -> list[str]:
-        """The columns of a file that are read although they are not declared."""
+        """List the undeclared columns that are read."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
     def _check(self, found: Settled, data: bytes, file: str) -> None:
-        """Raises TerminalError for columns that are too many, or not as declared."""
+        """Raise TerminalError for columns that are too many, or not as declared."""
         if self.columns is None:
             check_header(found.header, found.names, file)
         check_width(found.names, file, self.max_columns)
@@ -295,7 +295,7 @@ class Csv:
         check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
     def _parse(self, body: Body, names: tuple[str, ...], loose: AbstractSet[str] = frozenset()) -> Parsed:
-        """Reads the columns declared, and text in columns that are not or are to be loose."""
+        """Parse the declared columns, and as text loose and undeclared ones."""
         types = {n: pa.string() if n in loose else kind for n, kind in self._types.items() if n in names}
         types |= dict.fromkeys(self._unknown(names), pa.string())
         if self.columns is None:  # texts, of which types are made when the whole file is known
@@ -305,7 +305,7 @@ class Csv:
         return parse(body, layout)
 
     def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
-        """The records with the facts, those set apart that have a byte that is no text."""
+        """Build records with facts. Those with a byte that is no text are set apart."""
         records = replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
         return set_apart(records, {number + piece.first_row: octet for number, octet in opened.damaged.items()})
 
@@ -321,21 +321,14 @@ class Csv:
         if first:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
-        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), _Raw(body, first, total))
+        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), partial(_raw, body, first, total))
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """The source text of records; nothing where the scanner and the parser do not agree on their number."""
-
-    body: Body
-    first: int
-    total: int
-
-    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        if len(self.body.spans.starts) != self.total:
-            return {}
-        return {i + self.first: t for i, t in self.body.texts(int(row) - self.first for row in rows).items()}
+def _raw(body: Body, first: int, total: int, rows: Iterable[int]) -> dict[int, str]:
+    """Return source texts of records; none where scanner and parser count differently."""
+    if len(body.spans.starts) != total:
+        return {}
+    return {i + first: text for i, text in body.texts(int(row) - first for row in rows).items()}
 
 
 def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
@@ -352,11 +345,10 @@ def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
 
 
 def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
-    """Texts of more than `most` bytes."""
+    """List texts of more than `most` bytes."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type
-        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and column.nbytes > most:
+        if textual(column.type) and column.nbytes > most:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
             found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
     return found

@@ -14,7 +14,7 @@ _GLUED = re.compile(r"[,;\t|]")
 
 
 def has_row_names(header: bytes, names: Sequence[str], records: Sequence[bytes], dialect: Dialect) -> bool:
-    """Whether the records begin with names of rows, of which a header knows nothing.
+    """Tell whether records begin with row names that the header lacks.
 
     The header could as well lack another name, or have two of them glued together. It takes all names within quotes,
     and records whose first field is within quotes as well and never the same, or counts from 1.
@@ -43,5 +43,5 @@ def has_row_names(header: bytes, names: Sequence[str], records: Sequence[bytes],
 
 
 def _one_in_two(names: Sequence[str]) -> bool:
-    """Whether one of a few names is of several words: two may have become one."""
+    """Tell whether one of a few names is of several words: two may have become one."""
     return len(names) <= _FEW and sum(" " in name.strip() for name in names) == 1

@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
-from ingestlab.formats.common.columns import listed
 from ingestlab.formats.common.detection import detect
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.dialects import Dialect, fields, records
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.csv.evidence import kind_of
 from ingestlab.formats.csv.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
 from ingestlab.formats.csv.row_names import has_row_names
@@ -30,7 +30,7 @@ Header = int | Literal["auto"] | None
 
 
 class Declared(Protocol):
-    """What a reader was told; see :class:`~ingestlab.formats.csv.reader.Csv`."""
+    """Options of a reader; see :class:`~ingestlab.formats.csv.reader.Csv`."""
 
     @property
     def columns(self) -> Mapping[str, Any] | None: ...  # noqa: D102
@@ -73,22 +73,22 @@ class Settled:
     facts: dict[str, str]
 
     def plain(self) -> dict[str, Any]:
-        """As data that travels with a piece."""
+        """Return plain data that travels with a piece."""
         return asdict(self) | {"names": list(self.names), "made": sorted(self.made)}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Settled:
-        """What :meth:`plain` gave."""
+        """Restore from :meth:`plain`."""
         said = {"dialect": Dialect(**data["dialect"]), "names": tuple(data["names"]), "made": frozenset(data["made"])}
         return cls(**{**data, **said})
 
     def place(self, data: bytes) -> Place:
-        """Where the header is in the text."""
+        """Locate the header in the text."""
         return locate(data, self.dialect, self.skip, self.nth)
 
 
 def sample(data: bytes) -> bytes:
-    """The begin of a text, up to the end of a line."""
+    """Return the beginning of a text, cut at a line end."""
     if len(data) <= SAMPLE:
         return data
     end = max(data.rfind(b"\n", 0, SAMPLE), data.rfind(b"\r", 0, SAMPLE))
@@ -96,7 +96,7 @@ def sample(data: bytes) -> bytes:
 
 
 def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialect], bool], *, all_: bool) -> Settled:
-    """Decides how a file is read.
+    """Decide how a file is read.
 
     Args:
         said: What the reader was told.
@@ -133,7 +133,7 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
 
 
 def settled_ahead(said: Declared, piece: Piece, store: Store, size: int, encoding: str | None) -> tuple[Settled, int]:
-    """What is decided for a file that is to be cut, from its begin, and at which byte its records begin."""
+    """Decide from its beginning how a file is cut. Also find where its records begin."""
     most = SAMPLE
     while True:
         raw = store.read(piece.path, 0, min(size, most))
@@ -153,7 +153,7 @@ def settled_ahead(said: Declared, piece: Piece, store: Store, size: int, encodin
 
 
 def paired(blocks: Iterable[bytes], dialect: Dialect) -> bool:
-    """Whether any field in some blocks of text is within quotes."""
+    """Tell whether any field in some blocks of text is within quotes."""
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or '"')
     pattern = re.compile(rf"(?:^|(?<=[{d}\r\n])){q}[^{q}]*+(?:{q}{q}[^{q}]*+)*+{q}(?=[{d}\r\n]|\Z)".encode())
     quote = (dialect.quote or '"').encode()
@@ -161,7 +161,7 @@ def paired(blocks: Iterable[bytes], dialect: Dialect) -> bool:
 
 
 def check_characters(delimiter: str | None, quote: str | None, escape: str | None, comment: str | None) -> None:
-    """Raises TerminalError for characters that cannot part, quote or escape text."""
+    """Raise TerminalError for characters that cannot part, quote or escape text."""
     for name, character in (("delimiter", delimiter), ("quote", quote), ("escape", escape)):
         if character is not None and (len(character) != 1 or not character.isascii() or character in "\r\n\0"):
             problem = f"Not one ASCII character as {name}"
@@ -178,7 +178,7 @@ def check_characters(delimiter: str | None, quote: str | None, escape: str | Non
 
 
 def where_else(names: Iterable[str], text: bytes, settled: Settled) -> str:
-    """What to write where the declared columns are not in the header line; empty where nothing is known."""
+    """Suggest where the declared columns may be; empty where nothing is known."""
     wanted, dialect, at, line = set(names), settled.dialect, 0, 0
     while at < len(text) and line < _RECORDS:
         record = first_record(text, dialect, at)
@@ -195,7 +195,7 @@ def _paired_in(piece: Piece, store: Store, size: int, dialect: Dialect) -> bool:
 
 
 def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int | None, dict[str, str]]:
-    """Dialect, lines to skip and number of the header, as told or as found."""
+    """Return dialect, lines to skip, number of the header, and facts."""
     told = Dialect(
         said.delimiter or ",", said.quote, said.escape, initial_space=said.skip_initial_space, comment=said.comment
     )
@@ -221,13 +221,13 @@ def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int 
 
 
 def _nameless(looks: Sniffed, said: Declared) -> bool:
-    """Whether the columns get names of ours, since nothing is told and the file has none."""
+    """Tell whether columns are numbered, for want of any names."""
     told = said.header != "auto" or said.delimiter is not None or said.columns is not None
     return not told and looks.nth is None and looks.sure
 
 
 def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
-    """Raises TerminalError where text is not what the reader would take it for."""
+    """Raise TerminalError where text does not fit the declared options."""
     if not looks.found:
         raise TerminalError(
             f"There is not one delimiter that parts most records of {file} alike",
@@ -290,7 +290,7 @@ def _fitting(
     file: str,
     facts: dict[str, str],
 ) -> tuple[Dialect, tuple[str, ...]]:
-    """Names that fit the records, and how many empty fields are beyond them; looks closely only where they differ."""
+    """Fit names and surplus empty fields to the records. Looks closely only where they differ."""
     first = _next(text, place.begin, dialect)
     if not first:
         return dialect, names
@@ -336,7 +336,7 @@ def _other_width(
 
 
 def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
-    """Raises TerminalError where one column holds another delimiter in most records."""
+    """Raise TerminalError where one column holds another delimiter in most records."""
     records = [dialect.delimiter.join(record) for record in _records(text, place.begin, dialect)]
     whole = [text[place.start : place.stop].decode(errors="replace"), *records] if place.stop > place.start else records
     other = other_in_most(records, dialect.delimiter) or unusual_delimiter(whole)
@@ -354,11 +354,4 @@ def _records(text: bytes, at: int, dialect: Dialect) -> list[list[str]]:
 
 
 def _texts(text: bytes, at: int, dialect: Dialect) -> list[bytes]:
-    shape, found = shapes(dialect), list[bytes]()
-    while len(found) < _RECORDS:
-        match = shape.clean.match(text, at) or shape.undone.match(text, at)
-        if match is None:
-            break
-        found.append(match[1])
-        at = match.end()
-    return found
+    return [match[1] for match in islice(records(text, dialect, at), _RECORDS)]

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from ingestlab.formats.common.dialects import Dialect, fields, shapes
+from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
 from ingestlab.formats.csv.evidence import kind_of, surely_data
 from ingestlab.formats.csv.headers import next_line
 
@@ -51,7 +52,7 @@ class Sniffed:
     sure: bool = False
 
     def options(self) -> dict[str, object]:
-        """What a reader would have to be told."""
+        """Return the reader's options that say the same."""
         dialect, said = self.dialect, dict[str, object]()
         if dialect.delimiter != ",":
             said["delimiter"] = dialect.delimiter
@@ -69,7 +70,7 @@ class Sniffed:
 
 
 def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
-    """Looks at the begin of a text, in UTF-8, cut at a line end.
+    """Detect how a text is written. It is UTF-8, cut at a line end.
 
     Args:
         text: The sample.
@@ -95,14 +96,14 @@ def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
 
 
 def other_in_most(records: Sequence[str], used: str) -> str | None:
-    """A delimiter, other than the one used, that most records hold."""
+    """Find a delimiter, other than the one used, that most records hold."""
     counts = {c: sum(c in record for record in records) for c in DELIMITERS if c != used}
     best = max(counts, key=lambda c: counts[c])
     return best if counts[best] > len(records) / 2 else None
 
 
 def unusual_delimiter(lines: Sequence[str]) -> str | None:
-    """A character that every line has as often, and that is not looked for where nothing is told.
+    """Find a rare delimiter that every line has equally often.
 
     Blanks and colons part numbers alone: names and times have them as well.
     """
@@ -116,7 +117,7 @@ def unusual_delimiter(lines: Sequence[str]) -> str | None:
 
 
 def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
-    """The dialect under which most records have the same number of fields, and the share of those that do."""
+    """Choose the dialect with the largest share of equally wide records."""
     best, top = Dialect(delimiter or ","), (-1.0, 0)
     quotes = ['"', "'"] if b"'" in sample else ['"']
     for character in DELIMITERS if delimiter is None else delimiter:
@@ -138,20 +139,13 @@ def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
 
 
 def _split(sample: bytes, dialect: Dialect) -> list[tuple[int, Record]]:
-    """The first records of a sample, each with where it begins."""
-    shape, at = shapes(dialect), 0
-    found: list[tuple[int, Record]] = []
-    while len(found) < RECORDS:
-        match = shape.clean.match(sample, at) or shape.undone.match(sample, at)
-        if match is None:
-            break
-        found.append((match.start(1), [f.decode(errors="replace") for f in fields(match[1], dialect)]))
-        at = match.end()
-    return found
+    """Split a sample into its first records, each with its offset."""
+    matches = islice(records(sample, dialect), RECORDS)
+    return [(m.start(1), [field.decode(errors="replace") for field in fields(m[1], dialect)]) for m in matches]
 
 
 def _mode(records: Sequence[Record]) -> tuple[int, float]:
-    """The commonest number of fields, and the share of records that have it."""
+    """Return the commonest number of fields, and its share of records."""
     widths = Counter(map(len, records))
     if not widths:
         return 1, 0.0
@@ -160,26 +154,26 @@ def _mode(records: Sequence[Record]) -> tuple[int, float]:
 
 
 def _foreign(records: Sequence[Record], used: str) -> float:
-    """The share of records with a field that holds another delimiter, beyond the comma of a number or a sentence."""
+    """Return half the share of records with another delimiter. Commas of numbers and sentences do not count."""
     others = re.compile("|".join(_COMMA if c == "," else re.escape(c) for c in DELIMITERS if c != used))
     return sum(any(map(others.search, record)) for record in records) / max(1, len(records)) / 2
 
 
 def _pairs(sample: bytes, dialect: Dialect) -> int:
-    """How many fields are within quotes."""
+    """Count the fields within quotes."""
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or '"')
     pattern = rf"(?:^|(?<=[{d}\r\n])) *{q}[^{q}]*+(?:{q}{q}[^{q}]*+)*+{q}(?=[{d}\r\n]|\Z)"
     return len(re.findall(pattern.encode(), sample))
 
 
 def _spaced(records: Sequence[tuple[int, Record]]) -> bool:
-    """Whether a blank follows every delimiter."""
+    """Tell whether a blank follows every delimiter."""
     later = [cell for _, record in records for cell in record[1:] if cell]
     return bool(later) and all(cell.startswith(" ") for cell in later)
 
 
 def _escape(sample: bytes, dialect: Dialect) -> str | None:
-    """The backslash, where more records are sound if it takes the meaning from quotes."""
+    """Return the backslash, where more records are sound if it escapes quotes."""
     if dialect.quote is None or b"\\" + dialect.quote.encode() not in sample:
         return None
     return "\\" if _sound(sample, replace(dialect, escape="\\")) > _sound(sample, dialect) else None
@@ -192,7 +186,7 @@ def _sound(sample: bytes, dialect: Dialect) -> int:
 
 
 def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int, str]:
-    """The number of the header among the records, 0 or None, the usual width, and what is in doubt."""
+    """Return the header's number (0 or None), usual width, and any doubt."""
     rows = [record for _, record in records]
     width, _ = _mode(rows[1:] or rows)
     if not rows:
@@ -217,7 +211,7 @@ def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int
 
 
 def _title(rows: Sequence[Record], at: int, width: int) -> bool:
-    """Whether a record stands before the header: it is a line of a title, a comment, or empty."""
+    """Tell whether a record precedes the header: a title, a comment, or an empty line."""
     row, filled = rows[at], sum(bool(cell.strip()) for cell in rows[at])
     if width == 1:
         return False
@@ -242,7 +236,7 @@ def _plainly_titles(rows: Sequence[Record], width: int) -> bool:
 
 
 def like_data(row: Record, rest: Sequence[Record]) -> bool:
-    """Whether a record is like those after it, rather than their header."""
+    """Tell whether a record resembles those after it, rather than their header."""
     if not rest:
         return sum(kind_of(cell) in "nd" for cell in row) * 2 >= len(row)
     same, differ = _against(row, rest)
@@ -261,7 +255,7 @@ def _like_header(row: Record, rest: Sequence[Record]) -> bool:
 
 
 def _against(row: Record, rest: Sequence[Record]) -> tuple[list[int], list[int]]:
-    """The columns of numbers or times in which a record is like the others, and those in which it is text."""
+    """Compare a record with the columns of numbers or times. Returns those it fits, and those it has text in."""
     same, differ = [], []
     for i, cell in enumerate(row):
         kinds = Counter(kind_of(r[i]) for r in rest[:300] if i < len(r))
@@ -279,7 +273,7 @@ def _against(row: Record, rest: Sequence[Record]) -> tuple[list[int], list[int]]
 
 
 def _empty_beyond(records: Sequence[tuple[int, Record]], width: int, names: int) -> bool:
-    """Whether nearly all records have nothing beyond as many fields as there are names."""
+    """Tell whether nearly all records are empty beyond the named fields."""
     wide = [record for _, record in records if len(record) > names]
     empty = [record for record in wide if len(record) <= width and not any(record[names:])]
     return bool(wide) and len(wide) * 2 >= len(records) and len(empty) >= 0.9 * len(wide)

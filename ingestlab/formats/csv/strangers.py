@@ -15,7 +15,7 @@ _JSON = re.compile(r'\[?\s*\{\s*(?:"[^"]*"\s*:|\}|\Z)|\[\s*\]?\Z')
 
 
 def check_header(header: str, names: Sequence[str], file: str) -> None:
-    """Refuses what begins as another kind of document does.
+    """Refuse a document of another kind by its first line.
 
     Args:
         header: The line that was taken for the names of columns.
@@ -39,7 +39,7 @@ def check_header(header: str, names: Sequence[str], file: str) -> None:
 
 
 def _whole(name: str) -> bool:
-    """Whether a field is a JSON document by itself: then it is a cell of a table without header."""
+    """Tell whether a field is a JSON document: a cell of a table without header."""
     try:
         json.loads(name)
     except ValueError:

@@ -18,7 +18,7 @@ Unexpected = Literal["infer", "error", "ignore"]  # what the parser does with na
 
 @dataclass(frozen=True)
 class Shape:
-    """The objects that are wanted.
+    """Columns to read from JSON objects.
 
     Attributes:
         columns: Their names and types, ``json`` among them; None to infer them.
@@ -30,31 +30,31 @@ class Shape:
 
     @property
     def types(self) -> Types:
-        """Type of each declared column in the table that is made."""
+        """Return the type of each declared column in the table."""
         return {n: pa.string() if is_json(k) else k for n, k in (self.columns or {}).items()}
 
     @property
     def texts(self) -> list[str]:
-        """The columns that keep any value as JSON text: the parser does not make these."""
+        """List the columns that keep any value as JSON text: the parser does not make these."""
         return [n for n, kind in (self.columns or {}).items() if is_json(kind)]
 
     @cached_property
     def parsed(self) -> Types | None:
-        """What the parser makes of each column; text becomes times and dates later."""
+        """Return the types that the parser makes. Text becomes times and dates later."""
         if self.columns is None:
             return None
         return {n: k if _native(k) else pa.string() for n, k in self.columns.items() if not is_json(k)}
 
     @property
     def unexpected(self) -> Unexpected:
-        """What the parser is told to do with other names; it must leave them where it does not know all that are."""
+        """Return the policy for other names. The parser leaves them where it does not know all."""
         if self.columns is None:
             return "infer"
         return "error" if self.closed and not self.texts else "ignore"
 
 
 def read_objects(text: bytes, count: int, shape: Shape) -> pa.Table:
-    """The objects in lines of text, which are so many.
+    """Parse `count` lines of objects.
 
     Raises:
         pa.ArrowInvalid: One does not fit, or a line has several.
@@ -66,7 +66,7 @@ def read_objects(text: bytes, count: int, shape: Shape) -> pa.Table:
 
 
 def refused(line: bytes, types: Types | None, unexpected: Unexpected = "ignore") -> str | None:
-    """What the parser says against a line; None if it takes it."""
+    """Return the parser's complaint about a line; None if it takes it."""
     try:
         _read(line, types, unexpected)
     except pa.ArrowInvalid as error:
@@ -75,7 +75,7 @@ def refused(line: bytes, types: Types | None, unexpected: Unexpected = "ignore")
 
 
 def readable(kind: pa.DataType) -> bool:
-    """Whether values of a type can be made from JSON."""
+    """Tell whether values of a type can be made from JSON."""
     if is_json(kind):
         return True
     if not _native(kind):
@@ -88,12 +88,12 @@ def readable(kind: pa.DataType) -> bool:
 
 
 def is_json(kind: pa.DataType) -> bool:
-    """Whether a column keeps any value, as JSON text."""
+    """Tell whether a column keeps any value, as JSON text."""
     return isinstance(kind, pa.JsonType)
 
 
 def json_as(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
-    """JSON text as values of a type.
+    """Convert JSON texts to a type.
 
     Raises:
         pa.ArrowInvalid: A value is not of this type.
@@ -106,7 +106,7 @@ def json_as(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
 
 
 def _read(text: bytes, types: Types | None, unexpected: Unexpected) -> pa.Table:
-    """One call of the parser. What it gets are lines that begin and end as objects: a bare `null` would kill it."""
+    """Call the parser once. All lines must begin and end as objects: a bare `null` would kill it."""
     return pyarrow.json.read_json(
         pa.BufferReader(text or b"\n"),
         read_options=ReadOptions(use_threads=False, block_size=len(text) + 1),
@@ -119,7 +119,7 @@ def _read(text: bytes, types: Types | None, unexpected: Unexpected) -> pa.Table:
 
 
 def _native(kind: pa.DataType) -> bool:
-    """Whether the parser itself makes values of a type; the others it reads as text."""
+    """Tell whether the parser itself makes values of a type. Others it reads as text."""
     types = pa.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_nested)
     return any(test(kind) for test in tests)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.formats.common.columns import failing, listed
+from ingestlab.formats.common.columns import failing
 from ingestlab.formats.common.cutting import Ints
-from ingestlab.formats.common.excerpts import shorten
+from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import LINES, without
 from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.json.arrow import Shape, read_objects, refused
@@ -23,7 +23,7 @@ Judge = Callable[[bytes, int, Shape], list[Bad]]  # of a line and its number
 
 
 def sift(text: bytes, numbers: Ints, shape: Shape) -> tuple[bytes, Ints, list[Bad]]:
-    """Sets the records apart that the parser refuses: first those plainly wrong, since asking it is slow.
+    """Set apart the records that the parser refuses: first those plainly wrong, since asking it is slow.
 
     Args:
         text: The records, one a line.
@@ -39,7 +39,7 @@ def sift(text: bytes, numbers: Ints, shape: Shape) -> tuple[bytes, Ints, list[Ba
 
 
 def unbroken(text: bytes, numbers: Ints) -> tuple[bytes, Ints, list[Bad]]:
-    """Sets apart what is no JSON, as :func:`sift` does, by a look at each record.
+    """Set apart what is no JSON, looking at each record.
 
     Where types are inferred the parser may take the beginning of a broken record for a value of another type, and
     say that rather than where it breaks off.
@@ -54,7 +54,7 @@ def unbroken(text: bytes, numbers: Ints) -> tuple[bytes, Ints, list[Bad]]:
 
 
 def _sift(text: bytes, numbers: Ints, shape: Shape, step: int, judge: Judge) -> tuple[bytes, Ints, list[Bad]]:
-    """Judges the runs of `step` records that the parser refuses, by asking it about ever fewer of them."""
+    """Judge the runs of `step` records that the parser refuses."""
     spans, count = scan(text, LINES, 0, len(text)), len(numbers)
 
     def fails(low: int, high: int) -> bool:
@@ -73,7 +73,7 @@ def _sift(text: bytes, numbers: Ints, shape: Shape, step: int, judge: Judge) -> 
 
 
 def _plainly_wrong(line: bytes, row: int, shape: Shape) -> list[Bad]:
-    """What the parser would refuse for sure; there may be more that it refuses."""
+    """List what the parser would refuse for sure. There may be more."""
     try:
         record = loads(line)
     except ValueError as error:
@@ -83,7 +83,7 @@ def _plainly_wrong(line: bytes, row: int, shape: Shape) -> list[Bad]:
 
 
 def _reasons(line: bytes, row: int, shape: Shape) -> list[Bad]:
-    """What is wrong with a record that the parser refuses; at least one thing."""
+    """List what is wrong with a refused record; at least one thing."""
     try:
         record = loads(line)
     except ValueError as error:

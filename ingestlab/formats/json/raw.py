@@ -25,14 +25,14 @@ _DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=str, parse_int=st
 
 
 class Document(NamedTuple):
-    """A JSON document as records, one a line, and what it is."""
+    """Records of a JSON document, one a line, with a description."""
 
     lines: str
     what: str
 
 
 def values(text: str) -> Iterator[tuple[str, str]]:
-    """The names and the texts of the values of the object that a text is.
+    """Yield the names and the texts of the values of an object.
 
     Raises:
         ValueError: It is none; what came before is given.
@@ -62,7 +62,7 @@ def values(text: str) -> Iterator[tuple[str, str]]:
 
 
 def document(data: bytes, name: str) -> Document | None:
-    """The records of a text that is one JSON array, or objects over several lines; None if it is lines of JSON.
+    """Split a JSON array, or objects over several lines, into records. None if it is lines of JSON.
 
     Raises:
         TerminalError: It is a document and not whole, or too long; its inner lines are no records.
@@ -86,14 +86,17 @@ def document(data: bytes, name: str) -> Document | None:
 
 
 def may_be_document(first_line: bytes) -> bool:
-    """Whether a text with this first line may be other than lines of JSON."""
+    """Tell whether a text with this first line may be one document."""
     if first_line.startswith(b"{"):
-        return not _begins_whole(first_line)
+        with suppress(ValueError, RecursionError):
+            _DECODER.raw_decode(first_line.decode())
+            return False
+        return True
     return first_line.startswith(b"[")
 
 
 def _elements(text: str, begin: int) -> Document:
-    """The elements of an array, which is all that there is."""
+    """Split an array into its elements; nothing may follow it."""
     found, at = [], _blank(text, begin + 1)
     if text.startswith("]", at):
         end = at + 1
@@ -113,7 +116,7 @@ def _elements(text: str, begin: int) -> Document:
 
 
 def _objects(text: str, begin: int) -> Document:
-    """The values that follow each other, each of which may take several lines."""
+    """Split values that follow each other. Each may take several lines."""
     found, at = [], begin
     while at < len(text):
         _, stop = _DECODER.raw_decode(text, at)
@@ -123,12 +126,12 @@ def _objects(text: str, begin: int) -> Document:
 
 
 def _lines(found: list[str]) -> str:
-    """Each value in a line of its own: between two tokens a line end is a blank, and within a text there is none."""
+    """Put each value in a line of its own: between tokens a line end is a blank, and no text holds one."""
     return "".join([f"{value.translate(_BREAKS)}\n" for value in found])
 
 
 def _in_lines(data: bytes, at: int) -> bool:
-    """Whether the lines from here on are mostly objects: then the first one alone is broken."""
+    """Tell whether the lines from here on are mostly objects: then the first one alone is broken."""
     lines = [line.strip() for line in data[at : at + (1 << 20)].splitlines()[:_LOOKED_AT]]
     lines = [line for line in lines if line]
     return bool(lines) and sum(line.startswith(b"{") and _is_whole(line) for line in lines) * 2 > len(lines)
@@ -141,15 +144,8 @@ def _is_whole(line: bytes) -> bool:
     return False
 
 
-def _begins_whole(line: bytes) -> bool:
-    with suppress(ValueError, RecursionError):
-        _DECODER.raw_decode(line.decode())
-        return True
-    return False
-
-
 def _pair(text: str, at: int) -> tuple[str, str, int]:
-    """A name, the text of its value, and where what follows it begins."""
+    """Return a name, its value's text, and the offset after it."""
     if not text.startswith('"', at := _blank(text, at)):
         raise json.JSONDecodeError("Expecting a name in double quotes", text, at)
     name, at = _DECODER.raw_decode(text, at)

@@ -59,7 +59,7 @@ Parsed = tuple[pa.Table, Ints, list[Bad]]
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """Reads one JSON object a line; empty lines are no records (docs/reference/formats.md has all cases).
+    """Read one JSON object a line; empty lines are no records. docs/formats.md says what becomes of the rest.
 
     A file that is one array of objects, or objects over several lines, is read as its records.
 
@@ -116,11 +116,11 @@ class JsonLines:
         return hash((columns, self.timestamp_format, self.encoding, self.extra_columns, self.max_record_bytes))
 
     def drifting(self, word: SchemaDrift) -> JsonLines:
-        """The same reader under a pipeline's `schema_drift`."""
+        """Return a copy under a pipeline's `schema_drift`."""
         return told(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """Cuts a file at line ends into pieces of about `size` bytes, with exact row numbers."""
+        """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
         first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
         if may_be_document(first) or not first:
@@ -134,7 +134,7 @@ class JsonLines:
         return settled(pieces, "types", types)
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one piece.
+        """Read one piece.
 
         Raises:
             TerminalError: It is empty, damaged, binary, not in the declared encoding, or a JSON document that is
@@ -165,7 +165,7 @@ class JsonLines:
         return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
 
     def _sight(self, lined: Lined, piece: Piece) -> Sight:
-        """What is read of a piece, the names that are not declared as JSON text."""
+        """Read a piece, with undeclared names as JSON text."""
         unknown = self._unknown(lined)
 
         def loosely(names: Iterable[str]) -> Records:
@@ -175,7 +175,7 @@ class JsonLines:
         return Sight(loosely(()), unknown, loosely)
 
     def lines(self, piece: Piece, store: Store) -> Lined:
-        """The records of a piece, one a line, as which those of a document are written.
+        """Load the records of a piece or document, one a line.
 
         Raises:
             TerminalError: What :meth:`read` raises of its bytes.
@@ -194,8 +194,11 @@ class JsonLines:
         return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
-        """The records of a piece as declared."""
-        parts = [self._parse(lined.data, part, piece.first_row + first) for first, part in blocks(lined.spans)]
+        """Parse the records of a piece as declared."""
+        parts = [
+            self._finish(*self._parsed(lined.data, part, piece.first_row + first))
+            for first, part in blocks(lined.spans)
+        ]
         empty = pa.schema(list(self._shape.types.items())).empty_table()
         table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
@@ -204,7 +207,7 @@ class JsonLines:
         return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
 
     def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
-        """The records of a piece, in the types that are settled for its file, or are chosen here."""
+        """Read a piece in its file's types, chosen here if need be."""
         own = piece.settled.get("types")
         if own is None:
             own = chosen(self._look(lined, piece), piece.name)
@@ -218,7 +221,7 @@ class JsonLines:
         return replace(records, facts={**records.facts, "types": types_told(types)})
 
     def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
-        """The types of a file's columns, by their names."""
+        """Choose the types of a file's columns."""
 
         def sights() -> Iterator[Sight]:
             return (self._sight(self.lines(p, store), p) for p in pieces)
@@ -232,7 +235,7 @@ class JsonLines:
         return chosen(columns, pieces[0].name)
 
     def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
-        """What the columns of a piece may be."""
+        """Collect what the columns of a piece may be."""
         columns: dict[str, Found] = {}
         count = 0
         for first, part in blocks(lined.spans):
@@ -253,14 +256,10 @@ class JsonLines:
     def _declared(self) -> Types:
         return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
-    def _parse(self, data: bytes, spans: Spans, first: int) -> Parsed:
-        """The records of a block; `first` is the number of its first one."""
-        return self._finish(*self._parsed(data, spans, first))
-
     def _parsed(
         self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
     ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
-        """The same as the parser made them, and their text; some may be passed over."""
+        """Parse a block as pyarrow does, keeping its text. Some records may be passed over."""
         bad = [
             Bad(first + i, *found)
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
@@ -288,7 +287,7 @@ class JsonLines:
         return table, text, numbers, bad
 
     def _finish(self, table: pa.Table, text: bytes, numbers: Ints, bad: list[Bad]) -> Parsed:
-        """The table in its declared shape: with JSON text, times and dates."""
+        """Convert a table to its declared shape: JSON text, times and dates."""
         if self.columns is None:
             return table, numbers, bad
         if texts := self._shape.texts:
@@ -324,7 +323,7 @@ def _undecided(error: pa.ArrowInvalid) -> TerminalError:
 
 
 def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:
-    """The records of a document that have a byte that was no text, if it had any."""
+    """Find the records of a document that hold damaged bytes."""
     if not lined.damaged:
         return {}
     octet = next(iter(lined.damaged.values()))

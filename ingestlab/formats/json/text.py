@@ -29,7 +29,7 @@ Flaw = tuple[str, str | None, str]  # rule, column, what came
 
 
 def suspects(data: bytes, spans: Spans, max_bytes: int, max_depth: int) -> Ints:
-    """Numbers of the records that have to be looked at: all that are long, deep, or do not look like an object."""
+    """Find records that are long, deep, or not plainly objects."""
     begin, end = int(spans.starts[0]), int(spans.ends[-1])
     view = np.frombuffer(data, np.uint8)
     last = spans.ends - 1
@@ -49,7 +49,7 @@ def suspects(data: bytes, spans: Spans, max_bytes: int, max_depth: int) -> Ints:
 
 
 def flaw(line: bytes, max_bytes: int, max_depth: int) -> Flaw | None:
-    """What is wrong with a record before any column is looked at."""
+    """Return what is wrong with a record, columns apart."""
     if len(line) > max_bytes:
         return "record_size", None, f"{len(line):,} bytes, at most {max_bytes:,}"
     if depth(line) > max_depth:
@@ -62,7 +62,7 @@ def flaw(line: bytes, max_bytes: int, max_depth: int) -> Flaw | None:
 
 
 def loads(line: bytes) -> dict[str, Any]:
-    """The object in a line; raises ValueError with the reason where it is not exactly one."""
+    """Parse the one object in a line. Raises ValueError with the reason where there is not exactly one."""
     value = json.loads(line.strip(), parse_constant=refuse, parse_float=_finite)
     if not isinstance(value, dict):
         raise ValueError(f"{_WORDS.get(type(value), 'a number')}, expected an object")  # noqa: TRY004 - one kind for all
@@ -70,14 +70,14 @@ def loads(line: bytes) -> dict[str, Any]:
 
 
 def dumps(value: Any, *, quote: bool = True) -> str | None:
-    """A value as compact JSON; null where there is none."""
+    """Write a value as compact JSON; None where there is none."""
     if value is None or (not quote and isinstance(value, str)):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: int, max_depth: int) -> list[str]:
-    """The names of objects that are not among those known; where there may be some, each line is read in Python."""
+    """List the names that are not known. Where there may be some, each line is read in Python."""
     if {match[1] for match in _NAME.finditer(data)} <= {name.encode() for name in known}:
         return []
     found: set[str] = set()
@@ -90,14 +90,14 @@ def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: in
 
 
 def plain(text: str | None) -> str | None:
-    """JSON text as text: of a string what it says, of anything else the JSON itself."""
+    """Convert JSON text to text: a string to what it says, anything else to the JSON itself."""
     if text is None or not text.startswith('"'):
         return text
     return str(json.loads(text)) if "\\" in text else text[1:-1]
 
 
 def misfits(record: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> list[str]:
-    """The names of values that are of another kind than their columns; of nested columns it is not said."""
+    """List the values of another kind than their columns. Nested columns are not checked."""
     return [name for name, kind in types.items() if record.get(name) is not None and not _fits(record[name], kind)]
 
 
@@ -114,7 +114,7 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
 
 
 def repeated(line: bytes) -> set[str]:
-    """The names that the object in a line has more than once."""
+    """Find the names that an object has more than once."""
     pairs: list[tuple[str, Any]] = []
 
     def note(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def repeated(line: bytes) -> set[str]:
 
 
 def depth(line: bytes) -> int:
-    """How deep arrays and objects are nested; brackets in strings do not count."""
+    """Measure how deep arrays and objects are nested. Brackets in strings do not count."""
     view = np.frombuffer(_STRING.sub(b"", line), np.uint8)
     opened = np.isin(view, np.frombuffer(_OPEN, np.uint8)).astype(np.int64)
     closed = np.isin(view, np.frombuffer(_CLOSE, np.uint8))
@@ -137,7 +137,7 @@ _WORDS = {list: "an array", str: "a string", bool: "a truth value", type(None): 
 
 
 def refuse(name: str) -> NoReturn:
-    """Raises ValueError for what Python takes for a number, and JSON does not."""
+    """Raise ValueError for numbers of Python that JSON lacks."""
     raise ValueError(f"{name} is no JSON")
 
 

@@ -17,7 +17,7 @@ from ingestlab.interfaces import Bad
 
 @dataclass(frozen=True)
 class Texts:
-    """Columns of JSON text, null where there is none or `null`, and the records that have none of them."""
+    """Columns of JSON text, null where there is none, and bad records."""
 
     columns: dict[str, pa.Array]
     bad: list[Bad]
@@ -25,13 +25,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class _Column:
-    """The values of a name, and the positions of the records that have it: names may be many, and rare."""
+    """Values of a name, and the records that have it. Names may be many, and rare."""
 
     rows: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
     def array(self, keep: Ints) -> pa.Array:
-        """The values of the records that are kept."""
+        """Return the values of the records that are kept."""
         places = np.full(int(keep[-1]) + 1 if keep.size else 0, -1, np.int64)
         rows = np.array(self.rows, np.int64)
         inside = rows < places.size
@@ -41,7 +41,7 @@ class _Column:
 
 
 def as_texts(text: bytes, numbers: Ints, wanted: Collection[str], *, closed: Collection[str] | None = None) -> Texts:
-    """The values of lines of objects.
+    """Extract the values of lines of objects as JSON text.
 
     Args:
         text: The lines.
@@ -71,7 +71,7 @@ def as_texts(text: bytes, numbers: Ints, wanted: Collection[str], *, closed: Col
 
 
 def _object(line: bytes) -> tuple[dict[str, str], set[str]]:
-    """The values of an object by name, and the names that it has more than once."""
+    """Return the values of an object by name, and its repeated names."""
     found: dict[str, str] = {}
     twice: set[str] = set()
     for name, value in values(line.decode()):

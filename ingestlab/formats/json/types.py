@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.formats.common.columns import listed, one_array
+from ingestlab.formats.common.columns import one_array
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.formats.common.inference import EXACT, Looks, look, or_text, type_text
 from ingestlab.formats.json.arrow import Shape, json_as, read_objects
 
@@ -33,7 +34,7 @@ _MINUS_ZEROS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:[ \t]*+-0[,} \t\r\n]'
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the values of a column may be, all of them, and the shape of those that are nested."""
+    """Types that fit all values of a column. The shape is that of nested values."""
 
     looks: Looks = field(default_factory=Looks)
     shape: pa.DataType | None = None
@@ -47,17 +48,17 @@ class Found:
 
     @property
     def type(self) -> pa.DataType | None:
-        """The type that is chosen; None where the values have nothing in common."""
+        """Return the chosen type; None where the values have nothing in common."""
         kinds, simple = self.looks.kinds, self.looks.type
         if kinds is None or (kinds and not pa.types.is_string(simple)):
             return simple
         if _NESTED in kinds and self.shape is not None and not _nameless(self.shape):
-            return _filled(self.shape)
+            return _as_text(self.shape, pa.types.is_null)  # what has no value
         return pa.string() if _TEXT in kinds else pa.json_() if kinds else None
 
 
 def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) -> dict[str, Found]:
-    """What the columns of some records may be.
+    """Collect the types that fit the columns of some records.
 
     Args:
         text: The records.
@@ -80,12 +81,12 @@ def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) ->
 
 
 def joined(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
-    """What two pieces of a file have in common, by column."""
+    """Intersect the types of two pieces of a file, by column."""
     return {name: columns.get(name, Found()) | more.get(name, Found()) for name in {**columns, **more}}
 
 
 def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
-    """The names of the types of a file's columns.
+    """Name the types of a file's columns.
 
     Raises:
         TerminalError: The values of one have nothing in common.
@@ -99,7 +100,7 @@ def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
 
 
 def look_at(texts: pa.Array) -> Found:
-    """What a column may be whose values are JSON text, each as it stands."""
+    """Collect the types that fit a column of JSON texts."""
     words = texts.drop_null()
     if not len(words):
         return Found()
@@ -113,17 +114,19 @@ def look_at(texts: pa.Array) -> Found:
 
 
 def retyped(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """JSON text as values of a type; None for the one that is chosen, which is text where it is not a simple one."""
+    """Convert JSON text to a type. None for the one that is chosen, text where it is not a simple one."""
     if kind is None:
         kind = or_text(look_at(values).type)
     return json_as(values, pa.string() if isinstance(kind, pa.JsonType) else kind, timestamp_format)
 
 
 def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) -> Found:
-    """What a column may be; `signed` says whether it has `-0`, which no unsigned type takes."""
+    """Collect the types that fit a column. `signed` says whether it has `-0`, which no unsigned type takes."""
     kind = column.type
     if pa.types.is_nested(kind):
-        return Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _plain(kind))
+        return (
+            Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _as_text(kind, pa.types.is_timestamp))
+        )
     if column.null_count == len(column):
         return Found()
     if pa.types.is_boolean(kind):
@@ -142,12 +145,12 @@ def _said(strings: pa.Array, timestamp_format: str | None = None) -> Found:
 
 
 def _also(low: int, high: int) -> list[str]:
-    """What else whole numbers may be."""
+    """List the other types that whole numbers fit."""
     return [*(["uint64"] if low >= 0 else []), *(["float64"] if max(-low, high) < EXACT else [])]
 
 
 def _numbers(words: pa.Array) -> Looks:
-    """What numbers may be, by their letters."""
+    """Collect the types that numbers fit, by their letters."""
     whole = look(words).kinds or frozenset()
     if whole & {"int64", "uint64"}:
         return Looks(whole | {_LETTERS})
@@ -156,14 +159,14 @@ def _numbers(words: pa.Array) -> Looks:
 
 
 def _given_back(number: str) -> bool:
-    """Whether a float64 has all the digits of a number."""
+    """Tell whether a float64 has all the digits of a number."""
     return Decimal(repr(float(number))) == Decimal(number) and (
         not number.lstrip("-").isdigit() or abs(int(number)) < EXACT
     )
 
 
 def _lost(text: bytes, schema: pa.Schema) -> set[str]:
-    """The columns in which floats may have cost some number its digits."""
+    """Find columns in which floats may have cost numbers their digits."""
     floats = {field.name for field in schema if _has(field.type, pa.types.is_floating)}
     if not floats:
         return set()
@@ -178,14 +181,14 @@ def _lost(text: bytes, schema: pa.Schema) -> set[str]:
 
 
 def _doubtful(numbers: list[bytes]) -> list[int]:
-    """The places of numbers that Arrow does not write as they were."""
+    """Find the numbers that Arrow does not write as they were."""
     words = pa.array(numbers, pa.binary()).cast(pa.string())
     places: list[int] = pc.indices_nonzero(pc.not_equal(words, words.cast(pa.float64()).cast(pa.string()))).to_pylist()
     return places
 
 
 def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
-    """The letters of the numbers in some columns; of nested columns, those alone that a float does not give back."""
+    """Collect the letters of numbers by column. Of nested columns only those beyond a float count."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
@@ -220,27 +223,18 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """A nested type in which times stay text."""
+def _as_text(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> pa.DataType:
+    """Replace some leaves of a nested type by text."""
     if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+        return pa.struct([(field.name, _as_text(field.type, test)) for field in kind])
     if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return pa.string() if pa.types.is_timestamp(kind) else kind
+        return pa.list_(_as_text(kind.value_type, test))
+    return pa.string() if test(kind) else kind
 
 
 def _nameless(kind: pa.DataType) -> bool:
-    """Whether some object in a nested type has no names, in the whole file."""
+    """Tell whether some object in a nested type has no names."""
     return (pa.types.is_struct(kind) and not kind.num_fields) or any(map(_nameless, _children(kind)))
-
-
-def _filled(kind: pa.DataType) -> pa.DataType:
-    """A nested type in which what has no value is text."""
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _filled(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_filled(kind.value_type))
-    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _has(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:

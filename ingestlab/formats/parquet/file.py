@@ -18,6 +18,7 @@ from ingestlab.formats.common.bytes import binary
 from ingestlab.formats.common.columns import MAX_COLUMNS, plain_type
 from ingestlab.formats.common.compression import compression
 from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.parquet.footer import WIDTH, Group, row_groups
 from ingestlab.interfaces import Store
 from ingestlab.lake.storage.ranged import Ranged
@@ -29,7 +30,7 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, EOFError)  # what Arrow raise
 
 @dataclass(frozen=True)
 class Opened:
-    """A Parquet file that is open, and its row groups."""
+    """Open Parquet file and its row groups."""
 
     file: pq.ParquetFile
     groups: Sequence[Group]
@@ -37,16 +38,16 @@ class Opened:
 
     @property
     def names(self) -> list[str]:
-        """Its columns."""
+        """List its columns."""
         names: list[str] = self.file.schema_arrow.names
         return names
 
     def in_unit(self, unit: str) -> pq.ParquetFile:
-        """The same file with its INT96 times in a unit."""
+        """Open the file again with its INT96 times in a unit."""
         return _open(self.source, self.file.metadata, (), unit)
 
     def read(self, numbers: Sequence[int], names: Sequence[str] | None, most: int) -> pa.Table:
-        """Some row groups; no more is decoded at a time than may take `most` bytes.
+        """Read some row groups, decoding at most `most` bytes at a time.
 
         Text that is told by how it differs from the text before may grow far beyond what the footer says: a few
         bytes for each repetition of a long one.
@@ -66,7 +67,7 @@ class Opened:
 
 @contextmanager
 def opened(piece: Piece, store: Store) -> Iterator[Opened]:
-    """A Parquet file; whatever Arrow finds wrong with it while it is open is the file's fault."""
+    """Open a Parquet file. Whatever Arrow finds wrong with it meanwhile is the file's fault."""
     size = store.size(piece.path)
     head = store.read(piece.path, 0, min(size, 512))
     _check_head(head, piece.name)
@@ -102,32 +103,28 @@ def _open(
 
 
 def plain_size(column: pa.ChunkedArray) -> int:
-    """Bytes of a column once its dictionaries are written out."""
-    return sum(_chunk_size(chunk) for chunk in column.chunks)
-
-
-def _chunk_size(chunk: pa.Array) -> int:
-    if not pa.types.is_dictionary(chunk.type):
-        return int(chunk.nbytes)
-    lengths = pc.binary_length(chunk.dictionary) if _textual(chunk.type.value_type) else None
-    if lengths is None:
-        return len(chunk) * WIDTH
-    times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
-    return int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
-
-
-def _textual(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
+    """Measure a column in bytes once its dictionaries are written out."""
+    size = 0
+    for chunk in column.chunks:
+        kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else None
+        if kind is None:
+            size += chunk.nbytes
+        elif textual(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            lengths = pc.binary_length(chunk.dictionary)
+            times: Ints = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(lengths))
+            size += int(np.dot(times, lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)))
+        else:
+            size += len(chunk) * WIDTH
+    return size
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with its text written out, and every type one that all of what follows knows."""
+    """Write out a table's text, and simplify its types."""
     return table.cast(pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema]))
 
 
 def _encoded(file: pq.ParquetFile, source: Any, groups: Sequence[Group]) -> pq.ParquetFile:
-    """The same file, with text that is stored as a dictionary read as one: a long text repeated costs no more.
+    """Read text that is stored as a dictionary as one: a long text repeated costs no more.
 
     Arrow cannot make a dictionary of text that is told by its differences.
     """

@@ -25,7 +25,7 @@ _DELTA_TEXT = {6, 7}  # DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY
 
 
 class Group(NamedTuple):
-    """One row group."""
+    """Row group of a file."""
 
     begin: int  # offset of its first column in the file
     rows: int
@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 def row_groups(path: str, store: Store, size: int) -> list[Group]:
-    """The row groups of a file of `size` bytes.
+    """Read the row groups of a file of `size` bytes.
 
     Raises:
         ValueError: The footer is damaged.
@@ -75,7 +75,7 @@ def _group(fields: dict[int, Any]) -> Group:
 
 
 class _Walker:
-    """Reads one value after the other; structs become dicts by field number."""
+    """Reader of one value after the other. Structs become dicts by field number."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0

@@ -12,14 +12,15 @@ from ingestlab.core.archive_uri import container, member_name
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.core.schemes import traits
-from ingestlab.formats.common.columns import convert, listed
+from ingestlab.formats.common.columns import convert
+from ingestlab.formats.common.excerpts import listed
 from ingestlab.interfaces import Records
 
 NULL = "__HIVE_DEFAULT_PARTITION__"  # stands for no value
 
 
 def folder_values(uri: str) -> dict[str, str | None]:
-    """The values that folders say, by column: of the source's path, and of a member's in its archive."""
+    """Read the values in folder names, by column: of the source's path, and of an archive member's."""
     name, _, path, *_ = urlsplit(container(uri))
     path = unquote(path) if traits(name).quoted else path  # keys of object stores are as they are
     folders = [*path.split("/")[:-1], *(member_name(uri) or "").replace("\\", "/").split("/")[:-1]]
@@ -30,7 +31,7 @@ def folder_values(uri: str) -> dict[str, str | None]:
 def with_folders(
     records: Records, folders: Mapping[str, str | None], types: Mapping[str, pa.DataType], piece: Piece
 ) -> Records:
-    """Records with the columns that the folders of their file say.
+    """Add the columns that the folders of a file say.
 
     Args:
         records: Without these columns.

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.columns import one_array
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.interfaces import Bad
 
@@ -27,21 +28,21 @@ _NANOS = 9_223_372_035  # seconds around 1970 that nanoseconds reach
 
 
 class _Misfits(NamedTuple):
-    """Which times of an array are beyond the reach of a unit, or between its ticks."""
+    """Masks of the times beyond a unit's reach, or between its ticks."""
 
     far: dict[Unit, np.ndarray[tuple[int], np.dtype[np.bool_]]]
     fine: np.ndarray[tuple[int], np.dtype[np.bool_]]  # not in whole microseconds
 
 
 def int96_columns(file: pq.ParquetFile) -> list[str]:
-    """The columns with such times in them."""
+    """List the columns with INT96 times in them."""
     schema = file.schema
     paths = [schema.column(i).path for i in range(len(schema)) if schema.column(i).physical_type == "INT96"]
     return [name for name in file.schema_arrow.names if any(p == name or p.startswith(f"{name}.") for p in paths)]
 
 
 def choose_units(open_as: OpenAs, names: Iterable[str], groups: Sequence[int]) -> dict[str, Unit]:
-    """The unit of each column, from all row groups of a file."""
+    """Choose the unit of each column from a file's row groups."""
     units: dict[str, Unit] = {}
     for name in names:
         far = fine = 0
@@ -56,7 +57,7 @@ def choose_units(open_as: OpenAs, names: Iterable[str], groups: Sequence[int]) -
 def with_int96(
     table: pa.Table, open_as: OpenAs, groups: Sequence[int], units: Mapping[str, Unit], first: int
 ) -> tuple[pa.Table, list[Bad]]:
-    """A table with its INT96 columns in their units, and the times that do not fit those: null in the table.
+    """Convert INT96 columns to their units. Times that do not fit become null and bad records.
 
     Args:
         table: What was read of some row groups, such times in any unit.
@@ -88,13 +89,11 @@ def with_int96(
 
 
 def _column(file: pq.ParquetFile, name: str, groups: Sequence[int]) -> pa.Array:
-    column = file.read_row_groups(list(groups), columns=[name], use_threads=False)[name]
-    whole = column.combine_chunks()
-    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+    return one_array(file.read_row_groups(list(groups), columns=[name], use_threads=False)[name])
 
 
 def _misfits(seconds: pa.Array, micros: pa.Array, nanos: pa.Array) -> Iterator[_Misfits]:
-    """What is wrong with the times of a column, read in three units; of a nested one with those within it."""
+    """Find the times that do not fit, nested ones too."""
     for leaves in zip(*(_leaves(values) for values in (seconds, micros, nanos)), strict=True):
         if leaves[0].type.unit != "s":  # a neighbour of another kind
             continue

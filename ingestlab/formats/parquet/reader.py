@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeGuard
 
@@ -41,7 +42,7 @@ _PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "day": 1 / 86_400}  # nanose
 
 @dataclass(frozen=True, kw_only=True)
 class Parquet:
-    """Reads Parquet files, cut between row groups.
+    """Read Parquet files, cut between row groups.
 
     Records with a value that does not fit the declared type, e.g. a number too large, are set apart as
     :class:`~ingestlab.pipeline.pipeline.Bad` with the rule ``type``.
@@ -81,11 +82,11 @@ class Parquet:
         return hash((columns, self.extra_columns, self.hive, self.max_columns, self.max_group_bytes))
 
     def drifting(self, word: SchemaDrift) -> Parquet:
-        """The same reader under a pipeline's `schema_drift`."""
+        """Return a copy under a pipeline's `schema_drift`."""
         return told(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
-        """Cuts a file between row groups into pieces of about `size` bytes in memory, with exact row numbers.
+        """Cut a file into pieces of about `size` bytes in memory. Row numbers are exact.
 
         A piece's `start` and `stop` are bytes of the file: the row groups that begin there are its own. A
         file that cannot be opened stays whole, and `read` says why.
@@ -111,7 +112,7 @@ class Parquet:
         return [piece.model_copy(update={"settled": settled}) for piece in pieces] if settled else pieces
 
     def _settle(self, file: Piece, store: Store) -> dict[str, Any]:
-        """What all pieces of a file have to agree on."""
+        """Decide what all pieces of a file have to agree on."""
         try:
             with opened(file, store) as source:
                 names = [
@@ -124,7 +125,7 @@ class Parquet:
             return {}
 
     def read(self, piece: Piece, store: Store) -> Records:
-        """Reads one piece.
+        """Read one piece.
 
         Raises:
             TerminalError: It is no Parquet file, damaged, encrypted, without rows, too large for memory, or
@@ -145,7 +146,7 @@ class Parquet:
         return replace(self._settled(table, bad, piece), facts=facts)
 
     def _with_folders(self, folders: dict[str, str | None], piece: Piece, store: Store) -> Records:
-        """The same for a file in folders that say values of columns."""
+        """Read a file in folders that say values of columns."""
         own = {name: kind for name, kind in self._types.items() if name not in folders}
         reader = replace(
             self, hive=False, columns=own or None, optional=[name for name in self.optional if name not in folders]
@@ -159,8 +160,8 @@ class Parquet:
         return {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
 
     def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
-        """The records in a table less those with wrong times, as declared and after their schema drift."""
-        raw = _Raw(found, piece.first_row)
+        """Convert a table as declared, and apply its schema drift."""
+        raw = partial(_raw, found, piece.first_row)
         numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
         table, rows, bad = _in_range(found, numbers, wrong)
         types = self._types
@@ -203,7 +204,7 @@ class Parquet:
         return with_int96(table, source.in_unit, own, units, piece.first_row)
 
     def _units(self, source: Opened, names: Sequence[str]) -> dict[str, Unit]:
-        """The unit of each INT96 column: as declared, or what fits most of its times in the whole file."""
+        """Choose the unit of each INT96 column: as declared, or what fits most of its times in the file."""
         kinds = {name: (self.columns or {}).get(name) for name in names}
         said: dict[str, Unit] = {n: "ns" if k.unit == "ns" else "us" for n, k in kinds.items() if _is_time(k)}
         rest = [name for name in names if name not in said]
@@ -220,25 +221,19 @@ class Parquet:
             )
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """Records as JSON text, by their numbers: Parquet has no text of its own."""
-
-    table: pa.Table
-    first: int
-
-    def __call__(self, rows: Iterable[int]) -> dict[int, str]:
-        found = {}
-        for number in map(int, rows):
-            if 0 <= number - self.first < self.table.num_rows:
-                with suppress(OverflowError, ValueError):  # a time that Python cannot tell
-                    (row,) = self.table.slice(number - self.first, 1).to_pylist()
-                    found[number] = excerpt(json.dumps(row, default=str, ensure_ascii=False).encode())
-        return found
+def _raw(table: pa.Table, first: int, rows: Iterable[int]) -> dict[int, str]:
+    """Return records as JSON text by number: Parquet has no text of its own."""
+    texts = {}
+    for number in map(int, rows):
+        if 0 <= number - first < table.num_rows:
+            with suppress(OverflowError, ValueError):  # a time that Python cannot tell
+                (row,) = table.slice(number - first, 1).to_pylist()
+                texts[number] = excerpt(json.dumps(row, default=str, ensure_ascii=False).encode())
+    return texts
 
 
 def _in_range(table: pa.Table, rows: Ints, known: Sequence[Bad]) -> tuple[pa.Table, Ints, list[Bad]]:
-    """Sets apart the records with times before the year 1 or after 9999, which hardly any tool can take."""
+    """Set apart records with times that hardly any tool can take. These are before the year 1 or after 9999."""
     bad = list(known)
     wrong = np.isin(rows, [b.row for b in known])
     for name, column in zip(table.column_names, table.columns, strict=True):

@@ -20,7 +20,7 @@ from ingestlab.engine.common_types import settle_types
 from ingestlab.engine.ingest import Context, preflight, process_all
 from ingestlab.engine.plan import Plan, Target
 from ingestlab.engine.progress import ProgressTracker
-from ingestlab.engine.task.replay import Mended, Mending, mend, run_again
+from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
 from ingestlab.lake.ledger import Lease, batch_lock
 from ingestlab.lake.log import live_vectors
 from ingestlab.maintenance.replay.plan import plan_again
@@ -90,7 +90,7 @@ def _replay_into(
     lease.acquire([batch_lock(plan.batch)])
     with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
         with progress.stage("processing"):
-            receipts = process_all(plan, context, progress, run_again)
+            receipts = process_all(plan, context, progress, replay_task)
             passed = assemble(plan, settle_types(plan, receipts, context.cluster, context.settings))
             mended = _mend(plan, passed, request, state, context)
         with progress.stage("committing"):
@@ -115,7 +115,7 @@ def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]
     return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
 
 
-def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, context: Context) -> list[Mended]:
+def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, context: Context) -> list[RejectsUpdated]:
     """Makes the rejects of the sources that were read again as they are to be, one task a part.
 
     Raises:
@@ -125,7 +125,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, conte
     chosen = selection(request, [state.known[uri] for uri in sorted(uris)])
     parts = [p for p in state.rejects if uris & set(p.sources)]
     work = [
-        Mending(
+        RejectsUpdate(
             part=part,
             selection=chosen,
             verdicts=tuple(v for v in passed.rejects if set(v.sources) & set(part.sources)),
@@ -135,7 +135,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, conte
     ]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"mend-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
-    mended = [Mended.from_dict(m) for _, m in context.cluster.map(mend, calls, keys)]
+    mended = [RejectsUpdated.from_dict(m) for _, m in context.cluster.map(update_rejects, calls, keys)]
     total = sum((r.tally for r in passed.records), Tally())
     found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
     if found != (total.rows_in, total.accepted):
@@ -149,7 +149,7 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, conte
     return sorted(mended, key=lambda m: m.target)
 
 
-def _batch(passed: Batch, mended: Iterable[Mended], state: State) -> Batch:
+def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Batch:
     """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
     changed = [m for m in mended if m.changed]
     return replace(

@@ -71,7 +71,7 @@ def alarm_files(
     dirty: float = 0.02,
     start: str = "2017-10-23",
 ) -> AlarmSet:
-    """Writes hourly files ``alarm-2017-10-23-00-vn.csv``, …; the same arguments give the same bytes.
+    """Write hourly files ``alarm-2017-10-23-00-vn.csv``, …, always alike for the same arguments.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -118,7 +118,7 @@ def _hours(start: str, files: int) -> np.ndarray[Any, np.dtype[np.datetime64]]:
 def _blocks(
     rng: np.random.Generator, hours: Ints, rows: int, dirty: float, broken: Counter[str]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Lines of all files on end, block by block, with the number of the first; counts the dirty ones."""
+    """Yield blocks of lines with the number of the first. Dirty ones are counted."""
     total = len(hours) * rows
     ways = cycle(DIRT)
     for first in range(0, total, BLOCK):
@@ -135,7 +135,7 @@ def _blocks(
 
 
 def _lines(rng: np.random.Generator, numbers: Ints, hours: Ints) -> list[str]:
-    """Clean records as CSV text, one for each number; `hours` are seconds since 1970."""
+    """Make clean records as CSV text, one a number. `hours` are seconds since 1970."""
     size = len(numbers)
     parameter, alarm, threshold, lowest, steps, often = KINDS.T
     kind = np.repeat(np.arange(len(KINDS)), often)[rng.integers(often.sum(), size=size)]
@@ -160,7 +160,7 @@ def _lines(rng: np.random.Generator, numbers: Ints, hours: Ints) -> list[str]:
 
 
 def _append(paths: tuple[Path, ...], rows: int, first: int, lines: list[str]) -> None:
-    """Adds lines, numbered from `first` over all files, to the files that they belong to."""
+    """Add lines, numbered from `first` over all files, to their files."""
     at = 0
     while at < len(lines):
         file, done = divmod(first + at, rows)

@@ -16,7 +16,7 @@ INK = 16  # the value of a pixel that is all ink; 0 is paper
 
 @dataclass(frozen=True, slots=True)
 class DigitSet:
-    """What was written, for the pipeline ``digits``.
+    """Files that were written for the pipeline ``digits``.
 
     Attributes:
         folder: Where the files lie.
@@ -28,7 +28,7 @@ class DigitSet:
 
 
 def digit_files(folder: Path | str, files: int | None = None) -> DigitSet:
-    """Writes each digit as a grey PNG of 8 x 8 pixels, dark on white.
+    """Write each digit as a grey PNG of 8 x 8 pixels.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -51,7 +51,7 @@ def digit_files(folder: Path | str, files: int | None = None) -> DigitSet:
 
 
 def _png(grey: bytes) -> bytes:
-    """A square of grey pixels as a PNG file; so little that no library is needed."""
+    """Write a square of grey pixels as a PNG file. No library is needed for so little."""
     rows = b"".join(b"\0" + grey[at : at + SIDE] for at in range(0, len(grey), SIDE))  # each begins with its filter
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)  # 8 bits, grey
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))

@@ -48,7 +48,7 @@ QUESTIONS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DocumentSet:
-    """What was written, for the pipeline ``documents``.
+    """Files that were written for the pipeline ``documents``.
 
     Attributes:
         folder: Where the files lie.
@@ -62,7 +62,7 @@ class DocumentSet:
 
 
 def document_files(folder: Path | str) -> DocumentSet:
-    """Writes ``packages-a.jsonl``, …: name, version, summary, keywords, the type of the description, and itself.
+    """Write ``packages-a.jsonl``, … with the metadata of installed packages.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -72,7 +72,8 @@ def document_files(folder: Path | str) -> DocumentSet:
     found: dict[str, Distribution] = {}
     for one in distributions():
         if one.metadata["Name"]:  # what a broken installation leaves has none
-            found.setdefault(_normal(one.metadata["Name"]), one)  # the first is the one that is imported
+            name = re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()  # as registries compare names
+            found.setdefault(name, one)  # the first is the one that is imported
     letters: dict[str, list[str]] = defaultdict(list)
     for name in sorted(found):
         letters[name[0]].append(json.dumps(_record(name, found[name])) + "\n")
@@ -93,8 +94,3 @@ def _record(name: str, package: Distribution) -> dict[str, Any]:
         "type": kind or None,
         "description": about.get("Description") or about.get_payload() or None,
     }
-
-
-def _normal(name: str) -> str:
-    """A package's name as registries compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -16,7 +16,7 @@ TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
 
 @dataclass(frozen=True, slots=True)
 class FlightSet:
-    """What was written, and what the pipeline ``flights`` must make of it.
+    """Files that were written, and what their pipeline must make of them.
 
     Attributes:
         folder: Where the files lie.
@@ -37,7 +37,7 @@ class FlightSet:
 
 
 def flight_months(folder: Path | str) -> FlightSet:
-    """Splits the flights into ``flights-2013-01.csv`` to ``-12.csv``, line by line as they came.
+    """Split the flights into ``flights-2013-01.csv`` to ``-12.csv``, lines unchanged.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -61,7 +61,7 @@ def flight_months(folder: Path | str) -> FlightSet:
 
 
 def flight_references(folder: Path | str) -> tuple[Path, ...]:
-    """Copies the tables that belong to the flights: airlines, airports, planes and the hourly weather in New York.
+    """Copy the tables beside the flights: airlines, airports, planes and hourly weather.
 
     Args:
         folder: Where to write ``airlines.csv`` and so on; made if missing, files of the same names are replaced.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What was generated, and what the set's pipeline must make of it.
+    """Generated files, and what the set's pipeline must make of them.
 
     Attributes:
         folder: Where the files lie.
@@ -25,10 +25,10 @@ class Generated:
 
     @property
     def rejected(self) -> int:
-        """Records that break a rule."""
+        """Count the records that break a rule."""
         return sum(self.dirty.values())
 
     @property
     def clean(self) -> int:
-        """Records that are to be published."""
+        """Count the records that are to be published."""
         return self.rows - self.rejected

@@ -9,7 +9,7 @@ from ingestlab.core.errors import TerminalError
 
 
 def folder_of(module: str, package: str, holds: str) -> Path:
-    """The folder of a package, which is not imported: that would take seconds, or parse all its tables.
+    """Find the folder of a package without importing it. An import takes seconds, or parses all its tables.
 
     Args:
         module: The name that it is imported by.

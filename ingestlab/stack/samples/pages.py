@@ -34,13 +34,13 @@ _PAGE = """<!DOCTYPE html>
 
 
 class PageSet(Generated):
-    """Web pages for the pipeline ``pages``; a record is a page, and a file."""
+    """Web pages for the pipeline ``pages``. A record is a page, and a file."""
 
     __slots__ = ()
 
 
 def page_files(folder: Path | str, files: int = 30, seed: int = 2017, dirty: float = 0.1) -> PageSet:
-    """Writes ``page-0000.html``, …; the same arguments give the same bytes.
+    """Write ``page-0000.html``, …, always alike for the same arguments.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.

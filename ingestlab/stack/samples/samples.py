@@ -26,7 +26,7 @@ SAMPLES: dict[str, Callable[[Path], object]] = {
 
 
 def ensure_samples(folder: Path | str) -> Path:
-    """Makes a folder for each kind of samples, such as ``bts/`` (24 alarm files) and ``flights/`` (12 months).
+    """Make a folder for each kind of samples, such as ``flights/``.
 
     What is there stays. A set appears whole or not at all, and several processes may ask at once: one makes it, the
     others wait.

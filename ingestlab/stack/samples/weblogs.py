@@ -42,7 +42,7 @@ DIRT: tuple[tuple[str, str, str | None], ...] = (
 
 
 class WebLogSet(Generated):
-    """Log files, day by day, for the pipeline ``weblogs``; a record is a line."""
+    """Log files, day by day, for the pipeline ``weblogs``. A record is a line."""
 
     __slots__ = ()
 
@@ -55,7 +55,7 @@ def weblog_files(
     dirty: float = 0.02,
     start: str = "2017-10-23",
 ) -> WebLogSet:
-    """Writes daily files ``access-2017-10-23.log``, …; the same arguments give the same bytes.
+    """Write daily files ``access-2017-10-23.log``, …, always alike for the same arguments.
 
     Args:
         folder: Where to write; made if missing, files of the same names are replaced.
@@ -102,7 +102,7 @@ def _day(
     ways: Iterator[tuple[str, str, str | None]],
     broken: Counter[str],
 ) -> Iterator[str]:
-    """The lines of a day; counts the dirty ones."""
+    """Yield the lines of a day. Dirty ones are counted."""
     spoilt = set(chance.sample(range(rows), int(rows * dirty)))
     for i in range(rows):
         line = _line(chance, day, i, rows)
@@ -114,7 +114,7 @@ def _day(
 
 
 def _line(chance: Random, day: date, number: int, rows: int) -> dict[str, str]:
-    """A clean line as ``text``, and its parts."""
+    """Make a clean line as ``text``, with its parts."""
     # The format's day is the server's, in UTC here, so that a file holds one day of the table.
     moment = datetime.combine(day, time(), UTC) + timedelta(seconds=number * 86_400 // rows)
     method, status = _pick(chance, _METHODS), _pick(chance, _STATUSES)
