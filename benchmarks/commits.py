@@ -22,7 +22,7 @@ from stack import PATIENCE, Stack, stack
 from ingestlab import submit
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.models import Manifest, digest
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog
 from ingestlab.maintenance.reconcile import reconcile
@@ -99,8 +99,8 @@ def _numbers(home: Path, commits: int, options: argparse.Namespace) -> dict[str,
 
 def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float]]:
     settings = filled.running.settings
-    with Context.opened(settings) as context:
-        context.ledger.forget_index(TENANT, TABLE)
+    with Services.opened(settings) as context:
+        context.locks.forget_index(TENANT, TABLE)
         for name in ("adding", "replacing"):  # builds the index, and warms everything up
             filled.ingest(filled.file(f"f{min(2, commits - 1)}.csv", 4 + len(name)), name)
         with filled.running.watched() as peaks:
@@ -112,7 +112,7 @@ def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float
             }
         reports = []
         found["reconcile"] = [
-            _seconds(lambda: reports.append(reconcile(context.store, context.ledger))) for _ in range(rounds)
+            _seconds(lambda: reports.append(reconcile(context.context().lake))) for _ in range(rounds)
         ]
         measures.check([r.clean for r in reports], [True] * rounds)
         live = len(Lake(settings).table(TABLE).parts)
@@ -128,7 +128,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def write(filled: Filled, commits: int) -> None:
     """Commits that differ from the last real one in their names alone, of other files, written without a job."""
-    with Context.opened(filled.running.settings) as context:
+    with Services.opened(filled.running.settings) as context:
         log = TransactionLog(context.store, TENANT, TABLE)
         (pattern,) = log.history()
         root = Path(context.store.full(""))

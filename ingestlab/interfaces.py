@@ -20,7 +20,7 @@ from ingestlab.core import models
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.jobs import JobStatus, Listener, QueueState
 from ingestlab.core.messages import Request
-from ingestlab.core.models import FetchedFile, Part, Piece, SourceRecord
+from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
 
@@ -458,7 +458,62 @@ class Executor(Protocol):
 
 
 class Sink(Protocol):
-    """What commit and process need of a place for rows."""
+    """A place that commits fill, made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
+
+    A commit prepares all sinks, writes its log entry, and lets all sinks finish; one that fails or dies before its
+    entry is undone. Each step may come twice, from another process as well, and must then change nothing. A sink
+    that a commit has nothing for does nothing. Entry points of the group ``ingestlab.sinks`` name such classes.
+    """
+
+    def prepare(self, manifest: Manifest) -> None:
+        """Bring in what a commit adds, which has its intent and no log entry yet.
+
+        Args:
+            manifest: What the commit adds and replaces. Its files are staged, or published already.
+
+        Raises:
+            TransientError: The sink is away.
+            TerminalError: It cannot take what is brought.
+        """
+        ...
+
+    def finish(self, manifest: Manifest) -> None:
+        """Take out what a commit has superseded, whose log entry is there."""
+        ...
+
+    def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Take back what a commit without log entry has brought in, were it only a part.
+
+        Args:
+            intent: What the commit was about to do.
+            history: Reads the commits of its table, oldest first.
+        """
+        ...
+
+    def shared(self, manifest: Manifest) -> str:
+        """Name what a commit fills that other tables fill as well; empty if there is none.
+
+        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.collection_lock`.
+        """
+        ...
+
+    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
+        """Find the sources, by URI, of which the sink does not have what the log says.
+
+        Args:
+            tenant: Whose table it is.
+            table: Its name.
+            history: Its commits, oldest first.
+        """
+        ...
+
+    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+        """Make what the sink has of some sources what the log says; the caller holds their locks."""
+        ...
+
+
+class PartWriter(Protocol):
+    """What a task needs of a place for rows."""
 
     def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
         """Writes a table, one part for each combination of values of the columns `folders`."""

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from ingestlab.analytics.aggregates.answers import answer, no_rows
 from ingestlab.analytics.aggregates.files import declaration, from_part
 from ingestlab.analytics.aggregates.partials import concat, merge
-from ingestlab.analytics.table_schema import schema_of
 from ingestlab.core.access import scheme_of
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean
 from ingestlab.core.models import Manifest, Part
@@ -27,6 +26,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.lake.storage.store import open_store, storage_error
+from ingestlab.lake.table_schema import schema_of
 from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.pipeline.catalog import Catalog, load
 

@@ -19,7 +19,6 @@ import pyarrow.fs as pafs
 from ingestlab.analytics.aggregate_reader import AggregateReader, keys_of
 from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
-from ingestlab.analytics.table_schema import exactly, schema_of
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import NAME, Manifest, Part
@@ -30,6 +29,7 @@ from ingestlab.lake.arrow_schema import REJECTS
 from ingestlab.lake.log import TransactionLog, tables_of
 from ingestlab.lake.snapshot import Snapshot, parts_of
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
+from ingestlab.lake.table_schema import exactly, schema_of
 
 if TYPE_CHECKING:
     import dask.dataframe as dd

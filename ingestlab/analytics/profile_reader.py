@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ingestlab.analytics.profiles.files import believed, kinds_of, profile_of
+from ingestlab.analytics.profiles.files import believed, profile_of
 from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.report import RunProfile, TableProfile
 from ingestlab.analytics.profiles.states import Profile
@@ -13,6 +13,7 @@ from ingestlab.core.models import Manifest
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, live_parts, manifests
+from ingestlab.lake.table_schema import kinds_of
 
 _TRIES = 3
 

@@ -31,11 +31,11 @@ def compact(
     home: Home = None,
 ) -> None:
     """Merge the small parts of a table and its rejects. Ingestion goes on meanwhile."""
-    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.engine.services import Services  # noqa: PLC0415
     from ingestlab.maintenance.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    with Context.opened(load_settings(home=home)) as context:
-        report = merge(table, context, tenant=tenant, target=target_mb * MB, sort=sort or ())
+    with Services.opened(load_settings(home=home)) as services:
+        report = merge(table, services, tenant=tenant, target=target_mb * MB, sort=sort or ())
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     else:
@@ -50,12 +50,12 @@ def rewrite(
     home: Home = None,
 ) -> None:
     """Bring a table's parts to one schema and its pipeline's folders."""
-    from ingestlab.engine.ingest import Context  # noqa: PLC0415 - likewise
+    from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
     from ingestlab.maintenance.rewrite import rewrite as bring  # noqa: PLC0415
 
     asked = dict(_column_and_type(one) for one in types or ())
-    with Context.opened(load_settings(home=home)) as context:
-        report = bring(table, context, tenant=tenant, types=asked)
+    with Services.opened(load_settings(home=home)) as services:
+        report = bring(table, services, tenant=tenant, types=asked)
     out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
 
 
@@ -93,11 +93,11 @@ def replay(
 
 def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
     """Recompute a table's vectors as its pipeline wants them now. Until all are there, the old ones are found."""
-    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.engine.services import Services  # noqa: PLC0415
     from ingestlab.maintenance.reembed.reembed import reembed as make  # noqa: PLC0415 - likewise
 
-    with Context.opened(load_settings(home=home)) as context:
-        report = make(table, context, tenant=tenant)
+    with Services.opened(load_settings(home=home)) as services:
+        report = make(table, services, tenant=tenant)
     out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
 
 
@@ -109,11 +109,11 @@ def delete(
     home: Home = None,
 ) -> None:
     """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested again."""
-    from ingestlab.engine.ingest import Context  # noqa: PLC0415
+    from ingestlab.engine.services import Services  # noqa: PLC0415
     from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
 
-    with Context.opened(load_settings(home=home)) as context:
-        found = take_out(sources, context, table=table, tenant=tenant)
+    with Services.opened(load_settings(home=home)) as services:
+        found = take_out(sources, services, table=table, tenant=tenant)
     if as_json:
         out.print_json(json.dumps([asdict(one) for one in found]))
     for one in () if as_json else found:

@@ -259,31 +259,36 @@ class SourceRecord(Value):
     whole: bool = True  # whether that is all of them; if not, the archive is tried again
 
 
-class Manifest(Value):
-    """Record of one commit: with it the parts are published, without it not."""
+class Change(Value):
+    """What a commit changes in a table."""
 
-    batch: str
-    run: str
-    tenant: str
-    table: str
     pipeline: str
     code: str  # sha256 of the pipeline's source
-    sequence: int = 0  # its number in the table's log; of an intent, that of the last entry before it
-    committed_at: str  # ISO 8601, UTC
-    sources: tuple[SourceRecord, ...]
-    parts: tuple[Part, ...]
+    sources: tuple[SourceRecord, ...] = ()
+    parts: tuple[Part, ...] = ()
     rejects: tuple[Part, ...] = ()
     rules: dict[str, int] = Field(default_factory=dict)
     replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
     states: tuple[Part, ...] = ()  # partial aggregates
     profile: tuple[Profiled, ...] = ()
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
-    kind: Kind = "ingest"
-    owner: str = ""  # the lease under which it was written
     vectors: tuple[Part, ...] = ()  # of the rows in `parts`
     collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
     superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
+
+
+class Manifest(Change):
+    """The record of one commit: with it the parts are published, without it they are not."""
+
+    batch: str
+    run: str
+    tenant: str
+    table: str
+    sequence: int = 0  # its number in the table's log; of an intent, that of the last entry before it
+    committed_at: str  # ISO 8601, UTC
+    kind: Kind = "ingest"
+    owner: str = ""  # the lease under which it was written
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 

@@ -8,7 +8,7 @@ archive no longer has it, gets a record without content, so that it is new when 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ingestlab.core.archive_uri import container, head_of, joined
 from ingestlab.core.errors import TerminalError
@@ -19,8 +19,8 @@ from ingestlab.engine.plan import Plan, Target, emptied
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.formats.archive import Archive
 from ingestlab.interfaces import Store
-from ingestlab.lake.ledger import Ledger
 from ingestlab.lake.log import live_parts, manifests
+from ingestlab.lake.source_index import SourceIndex
 from ingestlab.sources.raw_zone import Site
 from ingestlab.sources.unpack import Unpacked, unpack
 
@@ -55,7 +55,7 @@ def open_archives(
     known: Known,
     ours: str | None,
     site: Site,
-    ledger: Ledger,
+    index: SourceIndex,
     progress: ProgressTracker,
 ) -> Contents:
     """Takes members out of archives, if the pipeline reads such, and tells the progress of those that failed.
@@ -66,7 +66,7 @@ def open_archives(
         known: What the lake has of the files, by URI.
         ours: None, or the only run whose commits count as known content.
         site: Where the members go.
-        ledger: Knows the members.
+        index: Knows the members.
         progress: Is told of them.
     """
     reader = target.pipeline.reader
@@ -76,7 +76,7 @@ def open_archives(
     for file in files:
         one = unpack(file, reader, site.store, site)
         archives.append(one)
-        mine = ledger.known(target.tenant, target.table, list(one.members)) if one.members else {}
+        mine = index.known(list(one.members)) if one.members else {}
         known = {**known, **mine}
         if one.members:
             progress.expanded(file.uri, list(one.members))
@@ -90,16 +90,14 @@ def open_archives(
     return Contents(fresh, known, same, archives)
 
 
-def with_members(
-    records: Sequence[SourceRecord], target: Target, ledger: Ledger, progress: ProgressTracker
-) -> list[SourceRecord]:
+def with_members(records: Sequence[SourceRecord], index: SourceIndex, progress: ProgressTracker) -> list[SourceRecord]:
     """Records of sources that are unchanged, the members of archives instead of the archives."""
     found: list[SourceRecord] = []
     for record in records:
         uris = [joined(head, record.uri) for head in record.members]
         if uris:
             progress.expanded(record.uri, uris)
-            known = ledger.known(target.tenant, target.table, uris)
+            known = index.known(uris)
             found += [known[uri] for uri in uris]
         else:
             found.append(record)
@@ -109,16 +107,16 @@ def with_members(
 def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batch:
     """Adds to a batch what is to be remembered of its archives, where that is news."""
     gone = _gone(contents, plan.target, store)
-    committed = {r.uri for r in (*batch.records, *contents.same)}
-    records = list(batch.records)
+    committed = {r.uri for r in (*batch.sources, *contents.same)}
+    records = list(batch.sources)
     for one in contents.archives:
         uri = one.file.uri
         new = _record(one, [u for u in one.members if u in committed], plan)
         left = [emptied(u, plan.target.run, plan.batch) for u in gone if bare(container(u)) == uri]
         before = contents.known.get(uri)
-        if left or any(r.uri in one.members for r in batch.records) or (new.whole and _differ(new, before)):
+        if left or any(r.uri in one.members for r in batch.sources) or (new.whole and _differ(new, before)):
             records += [new, *left]
-    return replace(batch, records=tuple(records))
+    return batch.model_copy(update={"sources": tuple(records)})
 
 
 def _gone(contents: Contents, target: Target, store: Store) -> list[str]:

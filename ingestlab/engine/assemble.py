@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import Field
 
 from ingestlab.analytics.profiles import files as profiling
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import FetchedFile, Kind, Part, Profiled, Receipt, SourceRecord, Tally
+from ingestlab.core.models import Change, FetchedFile, Receipt, SourceRecord, Tally
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.task import quality_gate as gate
 from ingestlab.engine.task.conform import infers, is_loose
@@ -17,23 +17,10 @@ from ingestlab.engine.task.vectors import agreed
 from ingestlab.lake.arrow_schema import joined_types
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(Change):
     """A processed batch: what goes in, and what fell out."""
 
-    records: tuple[SourceRecord, ...]
-    parts: tuple[Part, ...]
-    rejects: tuple[Part, ...]
-    rules: Mapping[str, int]
-    states: tuple[Part, ...] = ()
-    profile: tuple[Profiled, ...] = ()
-    replaced: tuple[str, ...] = ()
-    errors: Mapping[str, dict[str, str]] = field(default_factory=dict)
-    kind: Kind = "ingest"
-    vectors: tuple[Part, ...] = ()
-    collection: dict[str, Any] | None = None
-    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
-    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the columns in `parts`
+    errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of the files that failed
 
 
 def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
@@ -56,8 +43,12 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
             tallies[uri] = tallies.get(uri, Tally()) + tally
         for rule, count in receipt.rules.items():
             rules[rule] = rules.get(rule, 0) + count
+    target = plan.target
     batch = Batch(
-        records=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
+        pipeline=target.source.name,
+        code=target.source.sha256,
+        references=dict(target.references),
+        sources=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
         parts=tuple(p for r in sound for p in r.parts),
         rejects=tuple(p for r in sound for p in r.rejects),
         states=tuple(p for r in sound for p in r.states),
@@ -101,9 +92,9 @@ def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) 
 
 
 def _check_counts(batch: Batch) -> None:
-    total = sum((r.tally for r in batch.records), Tally())
+    total = sum((r.tally for r in batch.sources), Tally())
     parts, rejects = sum(p.rows for p in batch.parts), sum(p.rows for p in batch.rejects)
-    lost = [r.uri for r in batch.records if not r.tally.balanced]
+    lost = [r.uri for r in batch.sources if not r.tally.balanced]
     if lost or parts != total.out or rejects != total.rejected:
         raise TerminalError(
             "Rows are unaccounted for",

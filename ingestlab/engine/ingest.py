@@ -2,77 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ingestlab.core.access import check, check_tenant, file_name
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import (
-    FetchedFile,
-    IngestRequest,
-    IngestResult,
-    Progress,
-    Receipt,
-    Source,
-    SourceRecord,
-)
-from ingestlab.core.settings import Settings
+from ingestlab.core.models import FetchedFile, IngestRequest, IngestResult, Progress, Receipt, Source, SourceRecord
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.archives import Contents, open_archives, recorded, with_members
 from ingestlab.engine.assemble import Batch, assemble
-from ingestlab.engine.commit import abandon, all_or_nothing, publish, recover
 from ingestlab.engine.common_types import settle_types
 from ingestlab.engine.drop_sources import without
 from ingestlab.engine.duplicates import without_doubles
-from ingestlab.engine.lookups import resolve
 from ingestlab.engine.plan import Plan, Target, make_plan
-from ingestlab.engine.preflight import check_collection
+from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
-from ingestlab.engine.schema_agreement import with_types
+from ingestlab.engine.services import Services
+from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
-from ingestlab.executors.choice import open_executor
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
-from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Lease, Ledger, batch_lock, connect, rewrite_lock, source_lock
-from ingestlab.lake.log import TransactionLog, live_parts
-from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.agreement import Seen
+from ingestlab.lake.log import live_parts
+from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
-from ingestlab.sinks.milvus.commit import Vectors
+from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import Site
 
-
-@dataclass(frozen=True)
-class Context:
-    """What a worker keeps from job to job."""
-
-    settings: Settings
-    store: Store
-    ledger: Ledger
-    cluster: Executor
-
-    @property
-    def vectors(self) -> Vectors:
-        """What commits do to vectors."""
-        return Vectors(self.settings, self.store, self.cluster)
-
-    @classmethod
-    def create(cls, settings: Settings, ledger: Ledger) -> Context:
-        """Opens the lake; the Dask client connects when it is first needed."""
-        store = open_store(settings.lake_url, settings.storage_options)
-        return cls(settings, store, ledger, open_executor(settings))
-
-    @classmethod
-    @contextmanager
-    def opened(cls, settings: Settings) -> Iterator[Context]:
-        """The same for who is no worker, with a ledger of its own; the Dask client is closed at the end."""
-        context = cls.create(settings, Ledger(connect(settings.redis), settings.lake_url, settings.lock_ttl))
-        with closing(context.cluster):
-            yield context
+Known = Mapping[str, SourceRecord]  # what the lake has, by URI
 
 
 def _forget(_result: IngestResult) -> None: ...
@@ -80,11 +39,11 @@ def _forget(_result: IngestResult) -> None: ...
 
 def ingest(
     request: IngestRequest,
-    context: Context,
+    services: Services,
     report: Callable[[Progress], None],
     keep: Callable[[IngestResult], None] = _forget,
 ) -> IngestResult:
-    """Downloads, processes and publishes the sources of a request.
+    """Download, process and publish the sources of a request.
 
     One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
     have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
@@ -93,88 +52,38 @@ def ingest(
 
     Args:
         request: What to ingest.
-        context: The connections to use.
+        services: The connections to use.
         report: Is told of every step.
         keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
     """
     progress = ProgressTracker(request, report)
-    for target, sources in _by_target(request, context, progress):
-        with progress.failures_of(sources):
-            _ingest_into(target, sources, request, context, progress)
+    for target, sources in route(request, services, progress):
+        table, uris = services.table(target.tenant, target.table), [source.uri for source in sources]
+        with progress.failures_of(sources), table.transaction("ingest", uris, run=request.run) as transaction:
+            known = table.index.known(uris)
+            if files := download(sources, known, target, request, services, progress):
+                ready = preflight(target, services, [file.uri for file in files])
+                contents = unpack(files, known, ready, request, services, progress)
+                size = services.settings.partition_bytes
+                plan = make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
+                with transaction.batch(plan.batch, progress.committed):  # all of it, or nothing
+                    batch = process(plan, contents, transaction, services, progress)
+                    if batch.sources:
+                        transaction.commit(batch, seen_by(target.pipeline))
         keep(progress.so_far())
     return progress.result()
 
 
-def _ingest_into(
-    target: Target, sources: list[Source], request: IngestRequest, context: Context, progress: ProgressTracker
-) -> None:
-    """The same for the sources of one table."""
-    store, ledger = context.store, context.ledger
-    with ledger.lease() as lease:
-        known = _prepare(target, sources, context, lease)
-        with progress.stage("fetching"):
-            files = _fetch(target, sources, known, request, context, progress)
-            ready = preflight(target, context, [file.uri for file in files]) if files else target
-        if not files:
-            return
-        with progress.stage("fetching"):
-            contents = _open(ready, files, known, request, context, progress)
-        plan = make_plan(
-            ready, contents.files, contents.known, store, context.settings.partition_bytes, contents.packed
-        )
-        lease.acquire([batch_lock(plan.batch)])
-        try:
-            with all_or_nothing(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors):
-                _process_and_publish(plan, contents, context, lease, progress)
-        except Exception:
-            if manifest := TransactionLog(store, target.tenant, target.table).find(plan.batch):
-                progress.committed(manifest)  # what was published is never told as failed
-            raise
-
-
-def _process_and_publish(
-    plan: Plan, contents: Contents, context: Context, lease: Lease, progress: ProgressTracker
-) -> None:
-    target, store, ledger = plan.target, context.store, context.ledger
-    with progress.stage("processing"):
-        receipts = settle_types(plan, process_all(plan, context, progress), context.cluster, context.settings)
-        batch = recorded(assemble(plan, receipts), contents, plan, store)
-        batch = _replace_earlier(plan, batch, contents.known, context, lease)
-    with progress.stage("committing"):
-        progress.failed(batch.errors)
-        if batch.records:
-            progress.committed(publish(plan, batch, store, ledger, lease, context.vectors))
-        else:
-            abandon(target.tenant, target.table, plan.batch, store, ledger, lease, context.vectors)
-
-
-def preflight(target: Target, context: Context, uris: Collection[str] = ()) -> Target:
-    """Give a target its references and the types of its table, before anything is processed.
-
-    Args:
-        target: As its pipeline declares it.
-        context: The connections to use.
-        uris: Sources whose earlier rows may go.
-
-    Raises:
-        IngestError: It cannot be written, its vectors have no place to go, or a reference cannot be had.
-    """
-    store, ledger = context.store, context.ledger
-    typed = with_types(target, store, ledger, uris)
-    check_collection(typed, store, ledger, context.cluster, context.vectors)
-    return resolve(typed, store, ledger, context.settings)
-
-
-def _by_target(
-    request: IngestRequest, context: Context, progress: ProgressTracker
+def route(
+    request: IngestRequest, services: Services, progress: ProgressTracker
 ) -> Iterator[tuple[Target, list[Source]]]:
-    """The sources of a request by the pipeline that takes them."""
-    pipelines = Catalog.read(context.settings)
+    """Give the sources of a request by the pipeline that takes them; those that none may take have failed."""
+    pipelines = Catalog.read(services.settings)
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
         try:
-            check_tenant(request.tenant, context.settings)
-            check(source.address, context.settings)  # whoever put it on the queue may not have asked
+            check_tenant(request.tenant, services.settings)
+            check(source.address, services.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:
             progress.failed({source.uri: error.to_dict()})
@@ -184,18 +93,15 @@ def _by_target(
         except TerminalError as error:
             progress.failed({s.uri: error.to_dict() for s in sources})
             continue
-        wants_replace = request.force or pipeline.write_disposition == "replace"
-        yield (
-            Target(
-                run=request.run,
-                tenant=request.tenant,
-                table=pipeline.table,
-                source=code,
-                pipeline=pipeline,
-                replace=wants_replace,
-            ),
-            sources,
+        target = Target(
+            run=request.run,
+            tenant=request.tenant,
+            table=pipeline.table,
+            source=code,
+            pipeline=pipeline,
+            replace=request.force or pipeline.write_disposition == "replace",
         )
+        yield target, sources
 
 
 def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> PipelineSource:
@@ -204,94 +110,97 @@ def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> 
     return pipelines.matching(file_name(source.uri), request.table)
 
 
-def _prepare(target: Target, sources: Sequence[Source], context: Context, lease: Lease) -> dict[str, SourceRecord]:
-    """Locks the sources, mends what a dead job left of them, and looks up which are committed."""
-    uris = [s.uri for s in sources]
-    ledger, store, where = context.ledger, context.store, (target.tenant, target.table)
-    lease.acquire(source_lock(*where, uri) for uri in uris)
-    recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, TransactionLog(store, *where).records)
-    return ledger.known(*where, uris)
-
-
-def _fetch(
-    target: Target,
+def download(
     sources: Sequence[Source],
-    known: dict[str, SourceRecord],
+    known: Known,
+    target: Target,
     request: IngestRequest,
-    context: Context,
+    services: Services,
     progress: ProgressTracker,
 ) -> list[FetchedFile]:
-    """Downloads what is new; the rest is told to the progress."""
+    """Download what is new; the others are unchanged, or have failed."""
+    progress.enter("fetching")
+    table = services.table(target.tenant, target.table)
     ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
-    folder = layout.raw(target.tenant, target.source.name)
-    got = fetch(
+    answers = fetch(
         sources,
-        store=context.store,
-        folder=folder,
-        settings=context.settings,
+        store=services.store,
+        folder=layout.raw(target.tenant, target.source.name),
+        settings=services.settings,
         known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
         progress=progress.fetched,
-        failed=lambda one: progress.failing({one.uri: one.error.to_dict()}),
+        failed=lambda answer: progress.failing({answer.uri: answer.error.to_dict()}),
         pages=isinstance(target.pipeline.reader, Html | Text),
     )
-    same = [ours[g.uri] for g in got if isinstance(g, Unchanged)]
-    _tell_unchanged(with_members(same, target, context.ledger, progress), target, request, context, progress)
-    progress.failed({g.uri: g.error.to_dict() for g in got if isinstance(g, Failed)})
-    moved = [g for g in got if isinstance(g, Unchanged) and g.version and g.version != ours[g.uri].version]
-    context.ledger.record(
-        target.tenant, target.table, [ours[g.uri].model_copy(update={"version": g.version}) for g in moved]
-    )
-    return [g for g in got if isinstance(g, FetchedFile)]
+    same = [answer for answer in answers if isinstance(answer, Unchanged)]
+    records = with_members([ours[answer.uri] for answer in same], table.index, progress)
+    _tell_unchanged(records, target, services, progress)
+    progress.failed({answer.uri: answer.error.to_dict() for answer in answers if isinstance(answer, Failed)})
+    moved = [answer for answer in same if answer.version and answer.version != ours[answer.uri].version]
+    table.index.record([ours[a.uri].model_copy(update={"version": a.version}) for a in moved])
+    return [answer for answer in answers if isinstance(answer, FetchedFile)]
 
 
-def _open(
-    target: Target,
+def unpack(
     files: Sequence[FetchedFile],
-    known: dict[str, SourceRecord],
+    known: Known,
+    target: Target,
     request: IngestRequest,
-    context: Context,
+    services: Services,
     progress: ProgressTracker,
 ) -> Contents:
-    """The members of archives, where the pipeline reads such, instead of the archives."""
-    site = Site(context.store, layout.raw(target.tenant, target.source.name), context.settings)
-    ours = request.run if request.force else None
-    contents = open_archives(files, target, known, ours, site, context.ledger, progress)
-    _tell_unchanged(contents.same, target, request, context, progress)
+    """Open archives, where the pipeline reads such: their members stand for them."""
+    site = Site(services.store, layout.raw(target.tenant, target.source.name), services.settings)
+    index = services.lake.index(target.tenant, target.table)
+    contents = open_archives(files, target, dict(known), request.run if request.force else None, site, index, progress)
+    _tell_unchanged(contents.same, target, services, progress)
     return contents
 
 
 def _tell_unchanged(
-    same: Sequence[SourceRecord], target: Target, request: IngestRequest, context: Context, progress: ProgressTracker
+    same: Sequence[SourceRecord], target: Target, services: Services, progress: ProgressTracker
 ) -> None:
-    """What the lake has already; what an earlier try of this run has committed, counts as its own."""
+    """Tell what the lake has already; what an earlier try of this run has committed, counts as its own."""
     progress.unchanged(same, target)
-    log = TransactionLog(context.store, target.tenant, target.table)
-    for batch in sorted({r.batch for r in same if r.run == request.run}):
+    log = services.lake.log(target.tenant, target.table)
+    for batch in sorted({r.batch for r in same if r.run == target.run}):
         progress.committed_before(log.find(batch))
 
 
-def process_all(plan: Plan, context: Context, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
-    """One Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
-    receipts = Tasks(plan, context.cluster, progress, task, job_of(plan, context.settings)).run()
-    return without_doubles(plan, receipts, context.store)
+def process(
+    plan: Plan, contents: Contents, transaction: Transaction, services: Services, progress: ProgressTracker
+) -> Batch:
+    """Stage the batch on the cluster, with every row accounted for; files that failed are told."""
+    progress.enter("processing")
+    batch = recorded(assemble(plan, process_all(plan, services, progress)), contents, plan, services.store)
+    if plan.target.replace:
+        batch = _replace_earlier(plan, batch, contents.known, transaction, services)
+    progress.enter("committing")
+    progress.failed(batch.errors)
+    return batch
 
 
-def _replace_earlier(plan: Plan, batch: Batch, known: dict[str, SourceRecord], context: Context, lease: Lease) -> Batch:
-    """For `replace`: adds to a batch what is left of the parts that hold earlier rows of its sources."""
-    target, store = plan.target, context.store
+def process_all(plan: Plan, services: Services, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
+    """Run a Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
+    cluster, settings = services.cluster, services.settings
+    receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
+    return settle_types(plan, without_doubles(plan, receipts, services.store), cluster, settings)
+
+
+def seen_by(pipeline: Pipeline) -> Seen:
+    """Tell how far the columns of a pipeline's rows may differ from those of its table."""
+    return Seen(loose=is_loose(pipeline), nested=infers(pipeline))
+
+
+def _replace_earlier(plan: Plan, batch: Batch, known: Known, transaction: Transaction, services: Services) -> Batch:
+    """Add to a batch what is left of the parts that hold earlier rows of its sources."""
     # A record without content is that of a member that its archive no longer has.
-    old_rows = {r.uri for r in batch.records if r.uri in known or not r.sha256}
-    stale = sorted(old_rows) if target.replace else []
-    if not stale:
+    old_rows = {r.uri for r in batch.sources if r.uri in known or not r.sha256}
+    if not old_rows:
         return batch
-    where = (target.tenant, target.table)
-    lease.acquire([rewrite_lock(*where)])
-    history = (
-        TransactionLog(store, *where)
-        .snapshot()
-        .about(lambda uri: ("?" in uri and bare(uri) in old_rows) or uri in old_rows)
-    )
-    stale = sorted({*stale, *(uri for part in live_parts(history) for uri in part.sources if bare(uri) in old_rows)})
-    left = without(stale, plan.batch, where, target.source, history, context.cluster, context.settings)
+    transaction.replaces_parts()
+    snapshot = transaction.table.log.snapshot()
+    history = snapshot.about(lambda uri: ("?" in uri and bare(uri) in old_rows) or uri in old_rows)
+    stale = sorted({*old_rows, *(u for part in live_parts(history) for u in part.sources if bare(u) in old_rows)})
+    left = without(stale, plan.batch, transaction.table, plan.target.source, history, services)
     return left.added_to(batch, stale)

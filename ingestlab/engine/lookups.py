@@ -15,12 +15,12 @@ from ingestlab.core.models import FetchedFile, Source, SourceRecord, Tally
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.plan import Target, file_of
+from ingestlab.engine.services import Services
 from ingestlab.formats.archive import Archive
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Ledger
 from ingestlab.pipeline.catalog import PipelineSource
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
@@ -32,7 +32,7 @@ class LookupUnavailableError(TransientError):
     """A reference cannot be had now: the trouble of the files that need it, and of no others."""
 
 
-def resolve(target: Target, store: Store, ledger: Ledger, settings: Settings) -> Target:
+def resolve(target: Target, services: Services) -> Target:
     """Give a target the references of its pipeline as they are now.
 
     Raises:
@@ -42,13 +42,14 @@ def resolve(target: Target, store: Store, ledger: Ledger, settings: Settings) ->
     if not target.pipeline.references:
         return target
     folder = layout.raw(target.tenant, target.source.name)
-    where = (target.tenant, layout.references(target.source.name))
+    settings, store = services.settings, services.store
+    index = services.lake.index(target.tenant, layout.references(target.source.name))
     whole = locate_all(target.pipeline, target.source, settings).values()
     uris = sorted({bare(uri, settings.secret_parameters) for uri in whole})
-    known = {uri: record for uri, record in ledger.known(*where, uris).items() if _there(record, store)}
+    known = {uri: record for uri, record in index.known(uris).items() if _there(record, store)}
     files = bring(target.pipeline, target.source, store, folder, settings, known)
     news = (_record(file, target.run) for file in files.values() if _is_news(file, known.get(file.uri)))
-    ledger.record(*where, news)
+    index.record(news)
     return replace(target, references=files)
 
 

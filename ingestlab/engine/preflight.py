@@ -1,20 +1,24 @@
-"""Whether the vectors of a pipeline may go into its collection: asked before any model has run over rows."""
+"""Whether a table can take what a job is about to make: asked before any row is read, or any model run."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection as Some
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ingestlab.engine.commit import check_free
+from ingestlab.core.errors import TerminalError
+from ingestlab.engine.lookups import resolve
 from ingestlab.engine.plan import Target
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.reembed import declared
-from ingestlab.interfaces import Executor, Store
-from ingestlab.lake.ledger import Ledger
-from ingestlab.lake.log import manifests
+from ingestlab.interfaces import Executor
+from ingestlab.lake.commit import check_free
+from ingestlab.lake.log import live_parts
+from ingestlab.lake.table_schema import Schema, schema_of
 from ingestlab.pipeline.catalog import PipelineSource
 from ingestlab.pipeline.pipeline import Pipeline
-from ingestlab.sinks.milvus.commit import Vectors
 from ingestlab.sinks.milvus.vectors import Collection
 
 KEPT = 64  # pipelines whose models are known
@@ -23,20 +27,60 @@ _known: dict[tuple[str, str], dict[str, Any]] = {}
 _knowing = threading.Lock()
 
 
-def check_collection(target: Target, store: Store, ledger: Ledger, cluster: Executor, vectors: Vectors) -> None:
-    """Check that the vectors of a pipeline may go into its collection.
+def preflight(target: Target, services: Services, uris: Some[str] = ()) -> Target:
+    """Give a target the types of its table's columns, and its references as they are now.
+
+    Args:
+        target: As its pipeline declares it.
+        services: The connections to use.
+        uris: The sources of the job; parts of which it replaces all rows do not count.
 
     Raises:
-        BusySourceError: The collection is being made anew.
-        TransientError: The vector store or the cluster is away.
-        TerminalError: The collection holds others, or there is none to be had.
+        BusySourceError: The collection of its vectors is being made anew.
+        TransientError: A server is away.
+        TerminalError: Its parts cannot stand beside those of the table, its vectors cannot go into their
+            collection, or a reference cannot be had.
     """
+    schema, names = _schema(target, services, uris), target.pipeline.folders
+    if any(folders != names for folders in schema.folders):
+        other = next(folders for folders in schema.folders if folders != names)
+        wanted = f"partition_by {_said(other)}, as the parts of table {target.table} have it"
+        fix = f"`ingestlab rewrite {target.table}` brings all parts into the pipeline's folders; or leave it as it was."
+        raise TerminalError(
+            "The pipeline does not fit the table",
+            expected=wanted,
+            got=f"{_said(names)} in pipeline '{target.source.name}'",
+            fix=fix,
+            code="columns_conflict",
+        )
+    _check_collection(target, services)
+    return resolve(replace(target, types=schema.wanted), services)
+
+
+def _schema(target: Target, services: Services, uris: Some[str]) -> Schema:
+    """Give the columns of the parts that stay."""
+    table = services.table(target.tenant, target.table)
+    if not target.replace:
+        return table.schema
+    snapshot, going = table.log.snapshot(), set(uris)
+    parts = live_parts(snapshot.about(going.__contains__))
+    gone = [part.target for part in parts if part.sources and going.issuperset(part.sources)]
+    return schema_of(table.store, table.where, snapshot.outline(gone), gone)
+
+
+def _said(folders: Sequence[str]) -> str:
+    return f"[{', '.join(folders)}]" if folders else "nothing (no folders)"
+
+
+def _check_collection(target: Target, services: Services) -> None:
+    """Check that the vectors of a pipeline may go into its collection."""
     if target.pipeline.embedding is None:
         return
-    check_free(target.pipeline.embedding.collection, ledger)
-    vectors.require()
-    wanted = wanted_by(target.source, target.pipeline, cluster)
-    vectors.check(wanted, lambda: manifests(store, target.tenant, target.table))
+    check_free(target.pipeline.embedding.collection, services.lake)
+    services.vectors.require()
+    wanted = wanted_by(target.source, target.pipeline, services.cluster)
+    table = services.table(target.tenant, target.table)
+    services.vectors.check(wanted, lambda: table.log.snapshot().manifests())
 
 
 def wanted_by(

@@ -53,6 +53,7 @@ class ProgressTracker:
         self._seconds: dict[str, float] = {}
         self._tables: set[str] = set()
         self._bytes = 0
+        self._stage: tuple[State, float] | None = None
         self._unforeseen: Exception | None = None
 
     @contextmanager
@@ -79,17 +80,21 @@ class ProgressTracker:
             log.exception("an error that nobody has foreseen")
             self._unforeseen = error
             self.unwritten(sources, TerminalError.wrap(error, "Job failed", TRACEBACK, code="unforeseen"))
+        finally:
+            self._leave()
 
-    @contextmanager
-    def stage(self, state: State) -> Iterator[None]:
-        """Names the state of the job, and takes its time."""
-        began = time.perf_counter()
+    def enter(self, state: State) -> None:
+        """Report the state of the job, and take its time until the next one."""
+        self._leave()
+        self._stage = (state, time.perf_counter())
         self._before = self._progress
         self._tell(state=state)
-        try:
-            yield
-        finally:
+
+    def _leave(self) -> None:
+        if self._stage is not None:
+            state, began = self._stage
             self._seconds[state] = self._seconds.get(state, 0.0) + time.perf_counter() - began
+            self._stage = None
 
     def fetched(self, files: int, size: int) -> None:
         """Files done and bytes received so far, within this stage."""
@@ -179,6 +184,7 @@ class ProgressTracker:
         return result
 
     def _result(self, uris: Sequence[str]) -> IngestResult:
+        self._leave()
         return IngestResult(
             run=self._request.run,
             job=self._request.job_id,

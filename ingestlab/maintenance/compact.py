@@ -7,24 +7,19 @@ parts, between two commits it is free; appends go on all the while.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.analytics.table_schema import types_of_owners
 from ingestlab.core.access import check_tenant
-from ingestlab.core.errors import BusySourceError, TerminalError, TransientError, attempt
-from ingestlab.core.models import Manifest, Part, Profiled, digest
-from ingestlab.engine.commit import all_or_nothing, commit, recover
-from ingestlab.engine.ingest import Context
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import Change, Manifest, Part, Profiled, digest
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
-from ingestlab.interfaces import Store
-from ingestlab.lake import layout
-from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock
-from ingestlab.lake.log import TransactionLog, live_parts, manifests, sorted_out, with_states
+from ingestlab.lake.log import live_parts, sorted_out, with_states
+from ingestlab.lake.table import Table, new_run
+from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import Catalog, load
 
 TARGET = 256 << 20  # bytes of a part
@@ -51,7 +46,7 @@ class Compacted:
 
 
 def compact(
-    table: str, context: Context, *, tenant: str | None = None, target: int = TARGET, sort: Sequence[str] = ()
+    table: str, services: Services, *, tenant: str | None = None, target: int = TARGET, sort: Sequence[str] = ()
 ) -> Compacted:
     """Merges the small parts of a table, and those of its rejects, folder by folder.
 
@@ -59,7 +54,7 @@ def compact(
 
     Args:
         table: Its name.
-        context: The connections to use.
+        services: The connections to use.
         tenant: Whose table it is.
         target: Bytes of a part that comes out, about.
         sort: Columns by which the rows of each part that comes out are sorted; the part is then made in memory.
@@ -68,9 +63,9 @@ def compact(
         TerminalError: There is no such table, or no such column to sort by.
         TransientError: Another job is replacing parts of this table.
     """
-    tenant = tenant or context.settings.tenant
-    check_tenant(tenant, context.settings)
-    work = _Work(table, tenant, target, tuple(sort), context)
+    tenant = tenant or services.settings.tenant
+    check_tenant(tenant, services.settings)
+    work = _Work(services.table(tenant, table), target, tuple(sort), services)
     report = work.survey()
     while work.step():
         report = replace(report, commits=report.commits + 1)
@@ -81,35 +76,30 @@ def compact(
 class _Work:
     """One compaction: a step is a commit."""
 
-    def __init__(self, table: str, tenant: str, target: int, sort: tuple[str, ...], context: Context) -> None:
-        self._where, self._target, self._sort, self._context = (tenant, table), target, sort, context
-        self._run = f"compact-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    def __init__(self, table: Table, target: int, sort: tuple[str, ...], services: Services) -> None:
+        self._table, self._target, self._sort, self._services = table, target, sort, services
+        self._run = new_run("compact")
         self._apart: set[str] = set()  # targets of parts that were found to go with no other
 
     def survey(self) -> Compacted:
-        """The parts that there are."""
-        parts = list(live_parts(history_of(self._where, self._context.store)))
-        return Compacted(self._where[1], before=len(parts), bytes_before=sum(p.size for p in parts))
+        """Count the parts that there are."""
+        parts = list(live_parts(self._table.history()))
+        return Compacted(self._table.name, before=len(parts), bytes_before=sum(p.size for p in parts))
 
     def step(self) -> bool:
-        """Merges what one commit may; False if there is nothing left to merge."""
-        store, ledger = self._context.store, self._context.ledger
-        with ledger.lease() as lease:
-            hold(self._where, self._context, lease)
-            history = history_of(self._where, self._context.store)
+        """Merge what one commit may; False if there is nothing left to merge."""
+        with self._table.transaction("compact", run=self._run) as transaction:
+            history = self._table.history()
             groups = list(_take(self._groups(live_parts(history))))
             if not groups:
                 return False
-            batch = _name(self._where, groups, self._sort)
-            lease.acquire([batch_lock(batch)])
-            with all_or_nothing(*self._where, batch, store, ledger, lease, self._context.vectors):
+            batch = _name(self._table.where, groups, self._sort)
+            with transaction.batch(batch):
                 merged = self._merge(batch, groups)
                 used = {target for m in merged for target in m.replaced}
                 self._apart |= {p.target for g in groups for p in g} - used
                 if merged:
-                    states = self._states(batch, merged, history[-1].pipeline)
-                    profile = self._profile(merged, history)
-                    commit(self._manifest(batch, merged, states, profile, history, lease), store, ledger, lease)
+                    transaction.commit(self._change(batch, merged, history))
         return True
 
     def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
@@ -123,14 +113,14 @@ class _Work:
 
     def _merge(self, batch: str, groups: Sequence[Sequence[Part]]) -> list[Merged]:
         """One Dask task a group; rows that are lost or doubled on the way end it all."""
-        settings, home = self._context.settings, self._home
+        settings, home = self._services.settings, self._home
         work = [
             Merge(batch=batch, number=i, parts=tuple(g), sort=self._sort if g[0].target.startswith(home) else ())
             for i, g in enumerate(groups)
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
-        keys = [f"compact-{self._where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-        done = [Merged.from_dict(m) for _, found in self._context.cluster.map(merge, calls, keys) for m in found]
+        keys = [f"compact-{self._table.name}-{batch[:8]}-{i}" for i in range(len(work))]
+        done = [Merged.from_dict(m) for _, found in self._services.cluster.map(merge, calls, keys) for m in found]
         rows = {p.target: p.rows for g in groups for p in g}
         for m in done:
             had = sum(rows[target] for target in m.replaced)
@@ -147,58 +137,43 @@ class _Work:
 
     def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
         """Partial aggregates of the new parts; if the pipeline is not here, who reads them computes them."""
-        context = self._context
-        code = Catalog.read(context.settings).sources.get(name)
+        services = self._services
+        code = Catalog.read(services.settings).sources.get(name)
         if code is None or isinstance(attempt(load, code), TerminalError):
             return []
         parts = [m.part for m in merged if m.part.target.startswith(self._home)]
-        return restate_all(parts, batch, self._where, code, context.cluster, context.settings)
+        return restate_all(parts, batch, self._table.where, code, services.cluster, services.settings)
 
     def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
         """The profiles of the new parts, and of large ones that shared a profile with what they replace."""
         done = [m for m in merged if m.part.target.startswith(self._home)]
         gone, live = [target for m in done for target in m.replaced], list(live_parts(history))
         soon = [p.target for p in live if self._is_small(p)]
-        cluster, settings, home = self._context.cluster, self._context.settings, self._home.rstrip("/")
+        cluster, settings, home = self._services.cluster, self._services.settings, self._home.rstrip("/")
         return reprofile([m.part for m in done], gone, history, live, home, cluster, settings, soon)
 
     def _is_small(self, part: Part) -> bool:
         return 2 * part.size < self._target
 
-    def _manifest(
-        self,
-        batch: str,
-        merged: Collection[Merged],
-        states: Iterable[Part],
-        profile: tuple[Profiled, ...],
-        history: Sequence[Manifest],
-        lease: Lease,
-    ) -> Manifest:
-        (tenant, table), last = self._where, history[-1]
-        rows, rejects, vectors = sorted_out(sorted((m.part for m in merged), key=lambda p: p.target), tenant, table)
-        return Manifest(
-            batch=batch,
-            run=self._run,
-            tenant=tenant,
-            table=table,
+    def _change(self, batch: str, merged: Collection[Merged], history: Sequence[Manifest]) -> Change:
+        last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
+        parts = sorted((m.part for m in merged), key=lambda p: p.target)
+        rows, rejects, vectors = sorted_out(parts, *self._table.where)
+        return Change(
             pipeline=last.pipeline,
             code=last.code,
-            committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            sources=(),
             parts=tuple(rows),
             rejects=tuple(rejects),
             vectors=tuple(vectors),
-            states=tuple(states),
-            profile=profile,
-            replaced=with_states(sorted(target for m in merged for target in m.replaced), history),
-            kind="compact",
-            types=types_of_owners(history, [target for m in merged for target in m.replaced]) if rows else {},
-            owner=lease.token,
+            states=tuple(self._states(batch, merged, last.pipeline)),
+            profile=self._profile(merged, history),
+            replaced=with_states(replaced, history),
+            types=types_of_owners(history, replaced) if rows else {},
         )
 
     @property
     def _home(self) -> str:
-        return layout.table(*self._where) + "/"
+        return f"{self._table.folder}/"
 
 
 def _pack(parts: Iterable[Part], target: int) -> Iterator[list[Part]]:
@@ -228,34 +203,3 @@ def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
 def _name(where: tuple[str, str], groups: Iterable[Iterable[Part]], sort: Sequence[str]) -> str:
     """A batch that is named by what goes in: the same parts, merged again after a crash, get the same names."""
     return digest({"compact": where, "parts": [[p.target for p in g] for g in groups], "sort": list(sort)})[:24]
-
-
-def history_of(where: tuple[str, str], store: Store) -> list[Manifest]:
-    """The commits of a table, by tenant and name; raises TerminalError if there is no such table."""
-    found = manifests(store, *where)
-    if not found:
-        tenant, table = where
-        raise TerminalError(
-            f"There is no table '{table}' of tenant {tenant}",
-            fix="`ingestlab tables` lists them.",
-            code="table_unknown",
-        )
-    return found
-
-
-def hold(where: tuple[str, str], context: Context, lease: Lease) -> None:
-    """Keeps others from rewriting a table's parts, and mends what a job that did so and died has left."""
-    store, ledger = context.store, context.ledger
-    try:
-        lease.acquire([rewrite_lock(*where)])
-    except BusySourceError as error:
-        wanted = f"nobody else to replace parts of {where[1]}"
-        raise TransientError(
-            "The table is being compacted",
-            expected=wanted,
-            got="another job that does",
-            fix="Try again when it has ended.",
-            code="busy_source",
-        ) from error
-    recover(*where, (), store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, TransactionLog(store, *where).records)

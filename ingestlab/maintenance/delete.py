@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
-from ingestlab.core.errors import BusySourceError, TerminalError, attempt
-from ingestlab.core.models import NAME, Manifest, Part, SourceRecord, digest
+from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.models import NAME, Change, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
-from ingestlab.engine.commit import all_or_nothing, commit, recover
 from ingestlab.engine.drop_sources import Left, without
-from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import emptied
-from ingestlab.lake.ledger import Lease, batch_lock, rewrite_lock, source_lock
-from ingestlab.lake.log import TransactionLog, manifests, sorted_out, tables_of
+from ingestlab.engine.services import Services
+from ingestlab.lake.log import sorted_out
+from ingestlab.lake.table import Table, tables
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.sinks.milvus.commit import latest
 
@@ -58,14 +55,14 @@ class Deleted:
 
 
 def delete(
-    uris: str | Iterable[str], context: Context, *, table: str | None = None, tenant: str | None = None
+    uris: str | Iterable[str], services: Services, *, table: str | None = None, tenant: str | None = None
 ) -> list[Deleted]:
     """Takes sources out of one table, or out of all tables that have them.
 
     Args:
         uris: URIs as they were announced, or local paths. The URI of an archive means all its members. In a
             pattern ``*``, ``?`` and ``[…]`` stand for characters other than ``/``, of what is published.
-        context: The connections to use.
+        services: The connections to use.
         table: Its name; None for all tables of the tenant.
         tenant: Whose tables.
 
@@ -76,11 +73,11 @@ def delete(
         TerminalError: There is no such table; or something of `uris` is in none, and then nothing was deleted.
         TransientError: Another job is at work on a source or replaces parts, or a server is away.
     """
-    tenant = tenant or context.settings.tenant
-    check_tenant(tenant, context.settings)
+    tenant = tenant or services.settings.tenant
+    check_tenant(tenant, services.settings)
     given = [uris] if isinstance(uris, str) else list(uris)
-    wanted = [bare(uri, context.settings.secret_parameters) for uri in given]
-    chosen = {name: _matching(wanted, _last(history)) for name, history in _tables(tenant, table, context)}
+    wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
+    chosen = {t.name: _matching(wanted, _last(t.log.snapshot().manifests())) for t in _tables(tenant, table, services)}
     for pattern in wanted:
         if not any(found[pattern] for found in chosen.values()):
             where = f"table {table}" if table else f"a table of tenant {tenant}"
@@ -92,20 +89,17 @@ def delete(
     sets = {
         name: sorted({uri for found in by_pattern.values() for uri in found}) for name, by_pattern in chosen.items()
     }
-    return [_delete(found, (tenant, name), context) for name, found in sets.items() if found]
+    return [_delete(found, services.table(tenant, name), services) for name, found in sets.items() if found]
 
 
-def _tables(tenant: str, table: str | None, context: Context) -> Iterator[tuple[str, list[Manifest]]]:
-    """The tables to look at, with their manifests."""
-    store = context.store
-    names = [name for owner, name in tables_of(store) if owner == tenant and table in (None, name)]
-    if table is not None and (not names or not re.fullmatch(NAME, table)):
+def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
+    """The tables to look at."""
+    chosen = [table for table in tables(services.lake) if table.tenant == tenant and name in (None, table.name)]
+    if name is not None and (not chosen or not re.fullmatch(NAME, name)):
         raise TerminalError(
-            f"There is no table '{table}' of tenant {tenant}",
-            fix="`ingestlab tables` lists them.",
-            code="table_unknown",
+            f"There is no table '{name}' of tenant {tenant}", fix="`ingestlab tables` lists them.", code="table_unknown"
         )
-    return ((name, manifests(store, tenant, name)) for name in names)
+    return chosen
 
 
 def _last(history: Iterable[Manifest]) -> dict[str, SourceRecord]:
@@ -143,70 +137,39 @@ def _passes(name: str, pattern: str) -> bool:
     return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
 
 
-def _delete(uris: Sequence[str], where: tuple[str, str], context: Context) -> Deleted:
-    """The same for one table, whose sources are known."""
-    store, ledger, vectors = context.store, context.ledger, context.vectors
-    with ledger.lease() as lease:
-        _lock(uris, where, context, lease)
-        history = manifests(store, *where)
+def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
+    """Take sources that are known out of one table."""
+    with table.transaction("delete", uris) as transaction:
+        history = table.history()
         there = _last(history)
         gone = [uri for uri in uris if there[uri].sha256]
         if not gone:
-            return Deleted(where[1], (), 0, 0, 0)
-        batch = digest({"delete": where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
-        lease.acquire([batch_lock(batch)])
-        with all_or_nothing(*where, batch, store, ledger, lease, vectors):
-            code = _code(history[-1].pipeline, context)
-            left = without(gone, batch, where, code, history, context.cluster, context.settings)
-            commit(_manifest(gone, batch, where, left, history, lease), store, ledger, lease, vectors)
-    counts = [_rows(old) - _rows(new) for old, new in zip(sorted_out(left.old, *where), _new(left), strict=True)]
-    return Deleted(where[1], tuple(gone), *counts)
+            return Deleted(table.name, (), 0, 0, 0)
+        batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
+        with transaction.batch(batch):
+            left = without(gone, batch, table, _code(history[-1].pipeline, services), history, services)
+            transaction.commit(_change(gone, batch, transaction.run, left, history))
+    counts = [_rows(old) - _rows(new) for old, new in zip(sorted_out(left.old, *table.where), _new(left), strict=True)]
+    return Deleted(table.name, tuple(gone), *counts)
 
 
-def _lock(uris: Sequence[str], where: tuple[str, str], context: Context, lease: Lease) -> None:
-    """Keeps others from the sources and from rewriting parts, and mends what dead jobs have left of these."""
-    store, ledger = context.store, context.ledger
-    try:
-        lease.acquire([*(source_lock(*where, uri) for uri in uris), rewrite_lock(*where)])
-    except BusySourceError as error:
-        raise error.replace(fix="Try again when it has ended.") from error
-    recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, TransactionLog(store, *where).records)
-
-
-def _code(name: str, context: Context) -> PipelineSource | None:
+def _code(name: str, services: Services) -> PipelineSource | None:
     """The pipeline whose aggregates the table has, if it is here and loads; else who reads them computes them."""
-    code = Catalog.read(context.settings).sources.get(name)
+    code = Catalog.read(services.settings).sources.get(name)
     return None if code is None or isinstance(attempt(load, code), TerminalError) else code
 
 
-def _manifest(
-    gone: Sequence[str],
-    batch: str,
-    where: tuple[str, str],
-    left: Left,
-    history: Sequence[Manifest],
-    lease: Lease,
-) -> Manifest:
-    now = datetime.now(UTC)
-    run = f"delete-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:
     last, collection = history[-1], latest(history)
-    return Manifest(
-        batch=batch,
-        run=run,
-        tenant=where[0],
-        table=where[1],
+    return Change(
         pipeline=last.pipeline,
         code=last.code,
-        committed_at=now.isoformat(timespec="milliseconds"),
         sources=(*(emptied(uri, run, batch) for uri in gone), *_bereft(gone, history)),
         parts=left.rows,
         rejects=left.rejects,
         states=left.states,
         profile=left.profile,
         replaced=left.replaced,
-        kind="delete",
-        owner=lease.token,
         vectors=left.vectors,
         collection=collection.to_dict() if collection else None,
         superseded=tuple(gone) if collection else (),

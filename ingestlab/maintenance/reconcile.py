@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
-from ingestlab.engine.commit import settle
-from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Ledger, batch_lock, collection_lock, source_lock
-from ingestlab.lake.log import TransactionLog, everything, load_manifest, manifests, tables_of
-from ingestlab.sinks.milvus.commit import Vectors, latest
+from ingestlab.lake.commit import resolve
+from ingestlab.lake.lake import Lake
+from ingestlab.lake.locks import batch_lock, collection_lock, source_lock
+from ingestlab.lake.log import everything, manifests, tables_of
 
+Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
 
 
@@ -29,7 +28,7 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
-        vectors: Sources whose rows in a collection were not those of the lake, and are now.
+        vectors: Sources of which a sink did not have what the lake has, and has now.
     """
 
     settled: tuple[str, ...]
@@ -45,114 +44,92 @@ class Report:
         return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
 
 
-def reconcile(
-    store: Store,
-    ledger: Ledger,
-    vectors: Vectors | None = None,
-    *,
-    days: float = inf,
-    watch: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
-) -> Report:
-    """Settles dead commits, then compares all files of the lake, and all vectors, with its log.
+def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
+    """Settle dead commits, then compare all files of the lake, and all sinks, with its log.
 
     Args:
-        store: The lake.
-        ledger: Its locks and index.
-        vectors: Where the vectors of tables are searched; None leaves them as they are.
-        days: Commits of which nothing is live are forgotten after so many days.
+        lake: With its locks and sinks.
         watch: Is told what is being looked at, how many tables are done, and of how many.
     """
-    settled, busy = settle_dead(store, ledger, vectors)
+    store = lake.store
+    settled, busy = settle_dead(lake)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
-    open_targets = {p.target for i in _intents(store) for p in everything(i)}
+    open_targets = {p.target for i in lake.intents() for p in everything(i)}
     tables = tables_of(store)
-    live, states = _named(tables, store, days, watch)
+    live, states = _named(tables, lake, watch)
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
-    abandoned = sorted({*_abandoned(store, ledger, layout.stagings()), *_abandoned(store, ledger, layout.embedded())})
+    abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.embedded())})
     store.delete_files(orphans)
     for batch in abandoned:
         store.delete(layout.staging(batch))
         store.delete(layout.embedded(batch))
     for where in tables:
-        ledger.forget_index(*where)
+        lake.index(*where).forget()
     store.tidy(STALE)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
     mended: list[str] = []
-    for done, where in enumerate(tables if vectors else ()):
-        watch(f"vectors of {where[1]}", done, len(tables))
-        mended += _mend_vectors(*where, store, ledger, vectors)
+    for done, where in enumerate(tables):
+        watch(f"sinks of {where[1]}", done, len(tables))
+        mended += _mend(where, lake)
     return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(mended))
 
 
-def _named(
-    tables: Sequence[tuple[str, str]], store: Store, days: float, watch: Callable[[str, int, int], None]
-) -> tuple[set[str], set[str]]:
-    """The targets of all live files, and those of partial aggregates; folds the logs on the way."""
+def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple[set[str], set[str]]:
+    """Give the targets of all live files, and those of partial aggregates; fold the logs on the way."""
     live: set[str] = set()
     states: set[str] = set()
     for done, where in enumerate(tables):
         watch(f"{where[0]}/{where[1]}", done, len(tables))
-        log = TransactionLog(store, *where)
-        log.fold(days, expire=True)
+        log = lake.log(*where)
+        log.fold(lake.log_days, expire=True)
         for item, target in log.snapshot().targets():
             (states if item == "states" else live).add(target)
     return live, states
 
 
-def _mend_vectors(tenant: str, table: str, store: Store, ledger: Ledger, vectors: Vectors | None) -> Iterator[str]:
-    """Makes the vectors of the table's sources what the lake has of them; those at work are left alone."""
-    history = manifests(store, tenant, table)
-    collection = latest(history)
-    if vectors is None or collection is None or ledger.held([collection_lock(collection.name)])[0]:
-        return
-    for uri in vectors.strays(tenant, table, history):
-        with ledger.lease() as lease:
-            try:
-                lease.acquire([source_lock(tenant, table, uri), collection_lock(collection.name)])
-            except BusySourceError:
-                continue
-            vectors.restore(tenant, table, [uri], manifests(store, tenant, table))
-            yield uri
+def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
+    """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
+    history = manifests(lake.store, *where)
+    for sink in lake.sinks:
+        shared = next((name for manifest in reversed(history) if (name := sink.shared(manifest))), "")
+        if shared and lake.locks.held([collection_lock(shared)])[0]:
+            continue
+        for uri in sink.verify(*where, history):
+            with lake.locks.lease() as lease:
+                try:
+                    lease.acquire([source_lock(*where, uri), *([collection_lock(shared)] if shared else [])])
+                except BusySourceError:
+                    continue
+                sink.restore(*where, [uri], manifests(lake.store, *where))
+                yield uri
 
 
-def settle_dead(
-    store: Store, ledger: Ledger, vectors: Vectors | None, wanted: Callable[[Manifest], bool] = lambda _: True
-) -> tuple[list[str], list[str]]:
-    """Settles the commits that died.
+def settle_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
+    """Finish or roll back the commits that died.
 
     Args:
-        store: The lake.
-        ledger: Its locks.
-        vectors: Where vectors are searched.
+        lake: With its locks and sinks.
         wanted: Which intents to look at.
 
     Returns:
         What was settled, and the batches of commits that are at work.
     """
     settled, busy = [], []
-    for intent in filter(wanted, _intents(store)):
-        with ledger.lease() as lease:
+    for intent in filter(wanted, lake.intents()):
+        with lake.locks.lease() as lease:
             try:
                 lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
                 lease.acquire([batch_lock(intent.batch)])
             except BusySourceError:
                 busy.append(intent.batch)
                 continue
-            settled.append(settle(intent, store, ledger, vectors))
+            settled.append(resolve(intent, lake))
     return settled, busy
 
 
-def _abandoned(store: Store, ledger: Ledger, folder: str) -> Iterator[str]:
-    batches = sorted({p[len(folder) + 1 :].split("/")[0] for p in store.walk(folder)})
-    held = ledger.held([batch_lock(b) for b in batches])
+def _abandoned(lake: Lake, folder: str) -> Iterator[str]:
+    batches = sorted({p[len(folder) + 1 :].split("/")[0] for p in lake.store.walk(folder)})
+    held = lake.locks.held([batch_lock(b) for b in batches])
     return (b for b, used in zip(batches, held, strict=True) if not used)
-
-
-def _intents(store: Store) -> Iterator[Manifest]:
-    return _load_all(store, store.walk(layout.intents()))
-
-
-def _load_all(store: Store, paths: Iterable[str]) -> Iterator[Manifest]:
-    return (m for path in list(paths) if (m := load_manifest(store, path)))

@@ -7,27 +7,22 @@ afterwards finds out at its own commit and begins again.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.analytics.table_schema import Schema, exactly, schema_of
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt
-from ingestlab.core.models import Manifest, Part, Profiled, digest
-from ingestlab.engine.commit import all_or_nothing, commit
-from ingestlab.engine.ingest import Context
+from ingestlab.core.models import Change, Manifest, Part, Profiled, digest
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
-from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import parse_type, type_text
-from ingestlab.lake.ledger import Lease, batch_lock
 from ingestlab.lake.log import live_parts, with_states
-from ingestlab.maintenance.compact import history_of, hold
+from ingestlab.lake.table import Table, new_run
+from ingestlab.lake.table_schema import Schema, exactly, schema_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
 
@@ -63,13 +58,13 @@ class Rewritten:
 
 
 def rewrite(
-    table: str, context: Context, *, tenant: str | None = None, types: Mapping[str, str] | None = None
+    table: str, services: Services, *, tenant: str | None = None, types: Mapping[str, str] | None = None
 ) -> Rewritten:
     """Rewrites the parts of a table to one schema, in the folders that its pipeline wants now.
 
     Args:
         table: Its name.
-        context: The connections to use.
+        services: The connections to use.
         tenant: Whose table it is.
         types: Types that columns are to have; others have that which the pipeline's reader declares, if all
             values are of it, or else the one in which readers of the table show them.
@@ -78,10 +73,10 @@ def rewrite(
         TerminalError: There is no such table, type or column; or a value is not of a column's new type.
         TransientError: Another job is replacing parts of this table, or appends without end.
     """
-    tenant = tenant or context.settings.tenant
-    check_tenant(tenant, context.settings)
+    tenant = tenant or services.settings.tenant
+    check_tenant(tenant, services.settings)
     asked = {name: type_text(_asked(name, text)) for name, text in (types or {}).items()}
-    work = _Work((tenant, table), asked, context)
+    work = _Work(services.table(tenant, table), asked, services)
     done = Rewritten(table)
     for _ in range(_ROUNDS):
         more = work.round()
@@ -110,39 +105,42 @@ def _asked(name: str, text: str) -> pa.DataType:
 class _Work:
     """One rewriting: a round is a commit."""
 
-    def __init__(self, where: tuple[str, str], asked: Mapping[str, str], context: Context) -> None:
-        self._where, self._asked, self._context = where, asked, context
-        self._home = layout.table(*where)
-        self._run = f"rewrite-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    def __init__(self, table: Table, asked: Mapping[str, str], services: Services) -> None:
+        self._table, self._asked, self._services = table, asked, services
+        self._run = new_run("rewrite")
 
     def round(self) -> Rewritten | None:
-        """Rewrites the parts that are not as they are to be; None if there is none."""
-        store, ledger, vectors = self._context.store, self._context.ledger, self._context.vectors
-        with ledger.lease() as lease:
-            hold(self._where, self._context, lease)
-            history = history_of(self._where, self._context.store)
+        """Rewrite the parts that are not as they are to be; None if there is none."""
+        with self._table.transaction("rewrite", run=self._run) as transaction:
+            history = self._table.history()
             code = self._code(history[-1].pipeline)
-            parts = [p for p in live_parts(history) if p.target.startswith(f"{self._home}/")]
-            found = schema_of(store, self._where, history)
-            folders = load(code).folders if code else max(found.folders, key=len, default=())
-            kinds = self._kinds(found, parts, load(code) if code else None, folders)
-            old = parts if _is_mixed(found, kinds, folders) else []
+            parts = [p for p in live_parts(history) if p.target.startswith(f"{self._table.folder}/")]
+            schema = schema_of(self._table.store, self._table.where, history)
+            folders = load(code).folders if code else max(schema.folders, key=len, default=())
+            kinds = self._kinds(schema, parts, load(code) if code else None, folders)
+            old = parts if _is_mixed(schema, kinds, folders) else []
             if not old:
                 return None
             names = [p.target for p in old]
-            batch = digest({"rewrite": self._where, "parts": names, "types": kinds, "by": folders})[:24]
-            lease.acquire([batch_lock(batch)])
-            with all_or_nothing(*self._where, batch, store, ledger, lease, vectors):
-                done = self._refold(batch, old, kinds, folders)
-                new = tuple(part for one in done for part in one.parts)
-                states, profile = self._states(batch, new, code), self._profile(new, names, history)
-                manifest = self._manifest(batch, new, states, profile, names, kinds, history, lease)
-                commit(manifest, store, ledger, lease, vectors)
-        return Rewritten(self._where[1], len(new), len(old), sum(p.rows for p in new), folders, kinds)
+            batch = digest({"rewrite": self._table.where, "parts": names, "types": kinds, "by": folders})[:24]
+            with transaction.batch(batch):
+                new = tuple(part for done in self._refold(batch, old, kinds, folders) for part in done.parts)
+                transaction.commit(
+                    Change(
+                        pipeline=history[-1].pipeline,
+                        code=history[-1].code,
+                        parts=new,
+                        states=tuple(self._states(batch, new, code)),
+                        profile=self._profile(new, names, history),
+                        replaced=with_states(names, history),
+                        types={name: (kind,) for name, kind in kinds.items()},
+                    )
+                )
+        return Rewritten(self._table.name, len(new), len(old), sum(p.rows for p in new), folders, kinds)
 
     def _code(self, name: str) -> PipelineSource | None:
         """The pipeline as it is now; None for tables without one."""
-        code = Catalog.read(self._context.settings).sources.get(name)
+        code = Catalog.read(self._services.settings).sources.get(name)
         if code is not None:
             load(code)  # one that does not load says so: its folders are what is asked for
         return code
@@ -156,12 +154,12 @@ class _Work:
             have = ", ".join(names)
             raise TerminalError(
                 f"There is no column '{unknown[0]}'",
-                expected=f"columns of {self._where[1]} ({have})",
+                expected=f"columns of {self._table.name} ({have})",
                 got=f"'{unknown[0]}'",
                 fix="Check the name.",
                 code="column_unknown",
             )
-        shown = {n: type_text(kind) for n, kind in exactly(found, self._context.store, parts).items()}
+        shown = {n: type_text(kind) for n, kind in exactly(found, self._table.store, parts).items()}
         leaving = set(found.folder_columns) - set(folders)
         single = {
             name: kinds[0]
@@ -178,7 +176,7 @@ class _Work:
             kind = attempt(_asked, name, str(said))
             if name in found.types and not isinstance(kind, TerminalError):
                 both = Schema({name: (*found.types[name], type_text(kind))}, found.folders)
-                if exactly(both, self._context.store, parts)[name] == kind:
+                if exactly(both, self._table.store, parts)[name] == kind:
                     fitting[name] = type_text(kind)
         return fitting
 
@@ -186,17 +184,17 @@ class _Work:
         self, batch: str, old: Sequence[Part], kinds: Mapping[str, str], folders: Sequence[str]
     ) -> list[Refolded]:
         """One Dask task a part; rows that are lost or doubled on the way, or do not fit, end it all."""
-        settings = self._context.settings
+        settings = self._services.settings
         work = [
-            Refold(part=p, types=dict(kinds), folders=tuple(folders), home=self._home, batch=batch, number=i)
+            Refold(part=p, types=dict(kinds), folders=tuple(folders), home=self._table.folder, batch=batch, number=i)
             for i, p in enumerate(old)
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
-        keys = [f"refold-{self._where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-        done = [Refolded.from_dict(found) for _, found in self._context.cluster.map(refold, calls, keys)]
+        keys = [f"refold-{self._table.name}-{batch[:8]}-{i}" for i in range(len(work))]
+        done = [Refolded.from_dict(found) for _, found in self._services.cluster.map(refold, calls, keys)]
         for one in done:
             if one.misfit:
-                fix = f"Choose another: `ingestlab rewrite {self._where[1]} --type {one.misfit}=string`."
+                fix = f"Choose another: `ingestlab rewrite {self._table.name} --type {one.misfit}=string`."
                 raise TerminalError(
                     "Values do not fit the new type",
                     expected=f"{kinds[one.misfit]} in column '{one.misfit}'",
@@ -219,41 +217,11 @@ class _Work:
     def _states(self, batch: str, parts: Iterable[Part], code: PipelineSource | None) -> list[Part]:
         if code is None:
             return []
-        return restate_all(parts, batch, self._where, code, self._context.cluster, self._context.settings)
+        return restate_all(parts, batch, self._table.where, code, self._services.cluster, self._services.settings)
 
     def _profile(self, parts: Sequence[Part], gone: Sequence[str], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
-        live, context = list(live_parts(history)), self._context
-        return reprofile(parts, gone, history, live, self._home, context.cluster, context.settings)
-
-    def _manifest(
-        self,
-        batch: str,
-        parts: tuple[Part, ...],
-        states: Sequence[Part],
-        profile: tuple[Profiled, ...],
-        gone: Sequence[str],
-        kinds: Mapping[str, str],
-        history: Sequence[Manifest],
-        lease: Lease,
-    ) -> Manifest:
-        (tenant, table), last = self._where, history[-1]
-        return Manifest(
-            batch=batch,
-            run=self._run,
-            tenant=tenant,
-            table=table,
-            pipeline=last.pipeline,
-            code=last.code,
-            committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            sources=(),
-            parts=parts,
-            states=tuple(states),
-            profile=profile,
-            replaced=with_states(gone, history),
-            kind="rewrite",
-            owner=lease.token,
-            types={name: (kind,) for name, kind in kinds.items()},
-        )
+        live, services = list(live_parts(history)), self._services
+        return reprofile(parts, gone, history, live, self._table.folder, services.cluster, services.settings)
 
 
 def _is_mixed(found: Schema, kinds: Mapping[str, str], folders: Sequence[str]) -> bool:

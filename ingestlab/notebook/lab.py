@@ -21,7 +21,7 @@ from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
@@ -174,11 +174,11 @@ class Lab:
 
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
         """Merge small parts of a table and of its rejects. Ingestion goes on."""
-        from ingestlab.engine.ingest import Context  # noqa: PLC0415
+        from ingestlab.engine.services import Services  # noqa: PLC0415
         from ingestlab.maintenance.compact import compact  # noqa: PLC0415 - slow to import, for this alone
 
-        with reaching(self.settings), Context.opened(self.settings) as context:
-            return compact(table, context, target=target_mb * MB, sort=sort)
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return compact(table, services, target=target_mb * MB, sort=sort)
 
     def rewrite(self, table: str, types: Mapping[str, str] | None = None) -> Rewritten:
         """Rewrite a table in one schema and the folders of its pipeline.
@@ -187,22 +187,22 @@ class Lab:
             table: Its name.
             types: Arrow types that columns are to have, e.g. ``{"v": "double"}``.
         """
-        from ingestlab.engine.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.maintenance.rewrite import rewrite  # noqa: PLC0415
 
-        with reaching(self.settings), Context.opened(self.settings) as context:
-            return rewrite(table, context, types=types)
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return rewrite(table, services, types=types)
 
     def reembed(self, table: str) -> Reembedded:
         """Embed a table again as its pipeline says now. Searches then find these vectors.
 
         Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
         """
-        from ingestlab.engine.ingest import Context  # noqa: PLC0415 - slow to import, for this alone
+        from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.maintenance.reembed.reembed import reembed  # noqa: PLC0415
 
-        with reaching(self.settings), Context.opened(self.settings) as context:
-            return reembed(table, context)
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return reembed(table, services)
 
     def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
         """Take files out of a table, or of all tables: their rows, rejects, aggregates and vectors.
@@ -211,11 +211,11 @@ class Lab:
             uris: URIs as ``_source`` has them, paths or patterns; an archive's means its members.
             table: Its name.
         """
-        from ingestlab.engine.ingest import Context  # noqa: PLC0415
+        from ingestlab.engine.services import Services  # noqa: PLC0415
         from ingestlab.maintenance.delete import delete  # noqa: PLC0415 - slow to import, for this alone
 
-        with reaching(self.settings), Context.opened(self.settings) as context:
-            return delete(uris, context, table=table)
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return delete(uris, services, table=table)
 
     def ls(self, *words: str) -> list[str]:
         """List files in the lake: those with one of the words in their names, or all."""

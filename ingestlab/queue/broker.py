@@ -7,7 +7,7 @@ import redis
 from ingestlab.core.plugins import load
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Queue
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 
 
 def broker(settings: Settings, client: redis.Redis | None = None) -> Queue:

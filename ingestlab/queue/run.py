@@ -18,7 +18,7 @@ from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.interfaces import Job
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.queue.broker import broker
 from ingestlab.queue.results import (
     JobRef,

@@ -12,7 +12,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.messages import Request, check_queue
 from ingestlab.core.models import NAME, IngestRequest
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
 from ingestlab.queue.broker import broker
 from ingestlab.queue.results import JobRef, RunRecord

@@ -19,7 +19,7 @@ class MemorySink:
         self.published: dict[str, pa.Table] = {}
 
     def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """See :class:`ingestlab.interfaces.Sink`."""
+        """See :class:`ingestlab.interfaces.PartWriter`."""
         return [self._stage(name, sub, piece) for sub, piece in by_folder(table, folders)] if table.num_rows else []
 
     def _stage(self, name: str, sub: str, table: pa.Table) -> Part:
@@ -28,19 +28,19 @@ class MemorySink:
         return Part(target=target, staged=target, rows=table.num_rows, size=table.nbytes, sources=sources_of(table))
 
     def publish(self, part: Part) -> None:
-        """See :class:`ingestlab.interfaces.Sink`."""
+        """See :class:`ingestlab.interfaces.PartWriter`."""
         if part.staged in self._staged:
             self.published[part.target] = self._staged.pop(part.staged)
         elif part.target not in self.published:
             raise FileNotFoundError(part.staged)
 
     def discard(self, part: Part) -> None:
-        """See :class:`ingestlab.interfaces.Sink`."""
+        """See :class:`ingestlab.interfaces.PartWriter`."""
         self._staged.pop(part.staged, None)
         self.published.pop(part.target, None)
 
     def read(self, parts: Iterable[Part]) -> pa.Table:
-        """See :class:`ingestlab.interfaces.Sink`; partition columns come back as text."""
+        """See :class:`ingestlab.interfaces.PartWriter`; partition columns come back as text."""
         start = len(self._folder) + 1
         tables = [with_folders(self.published[p.target], p.target[start:]) for p in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})

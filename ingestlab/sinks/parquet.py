@@ -14,15 +14,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part
+from ingestlab.core.models import Manifest, Part
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
+from ingestlab.sinks.files import Files
 
 MAX_FOLDERS = 1000  # that one task may write; more means the column is no partition key
 MAX_FOLDER_NAME = 255  # bytes: what file systems take
 ROW_GROUP = 1 << 20  # rows
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
 ROW_COLUMNS = ("_row", "row")  # likewise
+
+
+class TableFiles(Files):
+    """Publish the rows of a table."""
+
+    field = "parts"
+
+    def owns(self, target: str, manifest: Manifest) -> bool:
+        """Tell whether a file is in the folder of the table."""
+        return target.startswith(f"{layout.table(manifest.tenant, manifest.table)}/")
 
 
 class ParquetSink:
@@ -32,7 +43,7 @@ class ParquetSink:
         self._store, self._folder, self._staging = store, folder, staging
 
     def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """See :class:`ingestlab.interfaces.Sink`; an empty table makes no part.
+        """See :class:`ingestlab.interfaces.PartWriter`; an empty table makes no part.
 
         Raises:
             TerminalError: A partition column is missing, or its values are too many or too long for folders.
@@ -48,16 +59,16 @@ class ParquetSink:
         return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
 
     def publish(self, part: Part) -> None:
-        """See :class:`ingestlab.interfaces.Sink`."""
+        """See :class:`ingestlab.interfaces.PartWriter`."""
         self._store.move(part.staged, part.target)
 
     def discard(self, part: Part) -> None:
-        """See :class:`ingestlab.interfaces.Sink`."""
+        """See :class:`ingestlab.interfaces.PartWriter`."""
         self._store.delete(part.staged)
         self._store.delete(part.target)
 
     def read(self, parts: Iterable[Part]) -> pa.Table:
-        """See :class:`ingestlab.interfaces.Sink`; partition columns come back as text."""
+        """See :class:`ingestlab.interfaces.PartWriter`; partition columns come back as text."""
         tables = [read_part(self._store, self._folder, part) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 

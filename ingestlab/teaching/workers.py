@@ -15,7 +15,7 @@ from typing import Any
 
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.queue.broker import broker
 from ingestlab.queue.run import reaching
 from ingestlab.stack.services import environment

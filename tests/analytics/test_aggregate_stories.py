@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from ingestlab import TerminalError, TransientError
 from ingestlab.analytics import aggregate_reader as summaries
 from ingestlab.cli import app
-from ingestlab.engine.commit import settle
 from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.lake import layout
+from ingestlab.lake.commit import resolve
 from ingestlab.lake.log import live_parts, live_states, load_manifest, manifests
 from ingestlab.maintenance.reconcile import reconcile
 
@@ -142,10 +142,10 @@ def test_a_crash_at_any_step_leaves_the_answers_right(tmp_path_factory, redis_ur
             break
         crashes += 1
         if at % 2:
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.check_answers()  # as it lies there, with its intent or without
         world.ingest(uris)
-        reconcile(world.store, world.ledger)
+        reconcile(world.context().lake)
         world.check(uris)
     assert crashes > 10
 
@@ -157,7 +157,7 @@ def test_a_commit_that_is_rolled_back_takes_its_states_with_it(tmp_path_factory,
         if not steps(world, lambda faults, w=world: w.ingest([w.put("a.csv", FIRST)], faults), at, after=True):
             break
         for path in list(world.store.walk(layout.intents())):
-            settle(load_manifest(world.store, path), world.store, world.ledger)
+            resolve(load_manifest(world.store, path), world.context().lake)
         history = manifests(world.store, "default", "small")
         named = {p.target for p in (*live_parts(history), *live_states(history))}
         assert set(world.store.walk("tables")) == named
@@ -197,7 +197,7 @@ def test_any_story_ends_with_the_right_answers(tmp_path_factory, redis_url, disp
             continue
         world.check_answers()
     world.ingest(sorted(world.expected), run="last")
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     world.check_answers()
     history = manifests(world.store, "default", "small")
     named = {p.target for p in (*live_parts(history), *live_states(history))}
@@ -249,7 +249,7 @@ def test_lost_states_are_computed_from_the_rows(world):
     for path in world.state_files():
         world.store.delete(path)
     world.check_answers()
-    assert reconcile(world.store, world.ledger).missing == ()
+    assert reconcile(world.context().lake).missing == ()
 
 
 def test_earlier_parts_of_another_type_are_told_when_they_are_read(world):
@@ -341,7 +341,7 @@ def test_materialize_writes_plain_parquet_into_the_lake(world):
     (path,) = materialize(world, "by_kind")
     assert path == world.store.full("aggregates/default/small/by_kind.parquet")
     compare(pq.read_table(path), world.lake.table("small").arrow(), world.aggregates["by_kind"])
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.context().lake).clean
     world.ingest([world.put("b.csv", SECOND)], run="r2")
     assert materialize(world)[1] == path
     compare(pq.read_table(path), world.lake.table("small").arrow(), world.aggregates["by_kind"])

@@ -343,7 +343,7 @@ def test_after_any_story_the_profile_is_that_of_the_table(tmp_path_factory, redi
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     found = now_agrees(world)
     if disposition == "append" and not any(at == 16 for _, _, at, _ in story):
         assert merge(r.profile for r in found.runs)["rows"] == found.now["rows"], "every row came with one run"

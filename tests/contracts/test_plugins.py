@@ -14,8 +14,9 @@ from ingestlab.core.models import IngestRequest
 from ingestlab.core.plugins import load, plugins
 from ingestlab.core.settings import Settings
 from ingestlab.engine.dry_run import try_pipeline
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
 from ingestlab.engine.scaffold.propose import propose
+from ingestlab.engine.services import Services
 from ingestlab.pipeline.catalog import generic
 from ingestlab.queue.submit import new_run
 from ingestlab.sources.expand import expand
@@ -37,7 +38,7 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
 
 def ingested(settings: Settings, table: str, *uris: str) -> list[str]:
     request = IngestRequest(run=new_run(), table=table, sources=tuple(expand(uris, settings)))
-    with Context.opened(settings) as context:
+    with Services.opened(settings) as context:
         return [outcome.status for outcome in ingest(request, context, lambda _: None).outcomes]
 
 

@@ -23,7 +23,7 @@ from ingestlab.core.errors import BusySourceError, StorageError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Manifest, Source, Tally
 from ingestlab.engine.ingest import ingest
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
@@ -285,7 +285,7 @@ def test_a_crash_at_any_step_keeps_one_version_of_every_row(tmp_path_factory, re
             break
         crashes += 1
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         result = world.ingest([uri])  # what the try that died has committed counts as this run's own
         committed = dict.fromkeys(("b/c.csv", "e.csv"), "committed")
         assert ends(result) == {"a.csv": "unchanged", **committed, "bad.csv": "failed"}
@@ -321,7 +321,7 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
         except Crash:
             continue
     world.ingest(sorted({(world.folder / "sources" / archive).as_uri() for archive, *_ in story}), run="last")
-    reconcile(world.store, world.ledger)  # a batch that died before its intent may never come again
+    reconcile(world.context().lake)  # a batch that died before its intent may never come again
     last = {archive: members for archive, members, *_ in story}
     asked = [world.uri(archive, name) for archive, members in last.items() for name in members]
     world.check(asked)
@@ -336,11 +336,11 @@ def test_an_archive_and_its_members_have_one_lock(world):
     uri = world.pack(FIRST)
     world.ingest([uri])
     assert source_lock("t", "x", world.uri("x.zip", "a.csv")) == source_lock("t", "x", uri)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", world.uri("x.zip", "a.csv"))])
         with pytest.raises(BusySourceError, match=r"x\.zip"):
             world.ingest([uri], run="r2")
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", uri)])
         with pytest.raises(BusySourceError):
             world.replay()
@@ -369,7 +369,7 @@ def test_a_replay_that_died_is_mended_by_the_next_job_of_the_archive(tmp_path_fa
             crashes += 1
         world.ingest([world.pack(NEXT)], run="r2")
         assert list(world.store.walk(layout.intents())) == []
-        reconcile(world.store, world.ledger)  # a batch that died before its intent leaves its staging
+        reconcile(world.context().lake)  # a batch that died before its intent leaves its staging
         world.check_all()
         assert ends(world.ingest([world.pack(NEXT)], run="r3")) == dict.fromkeys(NEXT, "unchanged")
     assert crashes >= 8
@@ -395,7 +395,7 @@ def test_compact_profile_and_a_lost_index_go_on(world):
     assert ends(world.ingest([world.pack(NEXT)], run="r4")) == dict.fromkeys(NEXT, "unchanged")
     world.ingest([world.pack({"d.csv": [7]})], run="r5")
     world.check_all()
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.context().lake).clean
     assert Lake(world.settings).profile("small").now["rows"] == Lake(world.settings).table("small").rows
 
 
@@ -447,6 +447,6 @@ def test_files_are_counted_and_listed_by_member(world):
 def test_a_record_of_an_archive_says_what_is_in_it(world):
     uri = world.pack({**FIRST, "readme.txt": b"x"})
     world.ingest([uri])
-    record = world.ledger.known("default", "small", [uri])[uri]
+    record = world.context().lake.index("default", "small").known([uri])[uri]
     assert record.members == tuple(head_of(world.uri("x.zip", name)) for name in FIRST)
     assert (record.whole, record.tally, record.facts["skipped"]) == (True, Tally(), "1")

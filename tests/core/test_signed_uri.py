@@ -19,7 +19,7 @@ from ingestlab.core.access import check, shown
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import IngestRequest, Source, SourceRecord, Tally
 from ingestlab.core.signed_uri import bare, scrubbed
-from ingestlab.lake.ledger import Ledger
+from ingestlab.lake.source_index import SourceIndex
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.queue import find_run
 from ingestlab.sources.expand import expand
@@ -229,15 +229,15 @@ def test_a_lake_in_which_signatures_were_part_of_names_goes_on(redis_url):
         uri=f"https://h/a.csv?sig={S}", sha256="1" * 64, size=1, raw="r", tally=Tally(), run="r", batch="b"
     )
     with redis.Redis.from_url(redis_url) as client:
-        ledger = Ledger(client, "lake")
-        ledger.record("t", "t", [old])
-        found = ledger.known("t", "t", ["https://h/a.csv", old.uri])
+        index = SourceIndex(client, "index:t:t")
+        index.record([old])
+        found = index.known(["https://h/a.csv", old.uri])
         assert {uri: (r.uri, r.sha256) for uri, r in found.items()} == {
             "https://h/a.csv": ("https://h/a.csv", "1" * 64),
             old.uri: (old.uri, "1" * 64),
         }
-        ledger.record("t", "t", [old.model_copy(update={"sha256": ""})])
-        assert ledger.known("t", "t", ["https://h/a.csv"])["https://h/a.csv"].sha256 == "", "what was deleted is new"
-        ledger.record("t", "t", [old.model_copy(update={"uri": "https://h/a.csv", "sha256": "2" * 64})])
-        ledger.record("t", "t", [old])
-        assert ledger.known("t", "t", ["https://h/a.csv"])["https://h/a.csv"].sha256 == "2" * 64
+        index.record([old.model_copy(update={"sha256": ""})])
+        assert index.known(["https://h/a.csv"])["https://h/a.csv"].sha256 == "", "what was deleted is new"
+        index.record([old.model_copy(update={"uri": "https://h/a.csv", "sha256": "2" * 64})])
+        index.record([old])
+        assert index.known(["https://h/a.csv"])["https://h/a.csv"].sha256 == "2" * 64

@@ -11,7 +11,7 @@ from support.lake import Crash, FaultInjector, World
 from support.selection import examples
 
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
-from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.locks import source_lock
 from ingestlab.maintenance.reconcile import reconcile
 
 FIRST = [1, 2, 13, 4, 5000]
@@ -91,12 +91,12 @@ def test_a_crash_at_any_step_leaves_nothing_undone_or_doubled(tmp_path_factory, 
             break
         crashes += 1
         if mend in ("reconcile", "both"):
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         if mend == "neighbour":  # another request shares one of the sources, and comes first
             world.ingest([b], run="r2")
         world.ingest([a, b])
         if mend == "neighbour":  # the batch that died before its intent will never come again
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.check([a, b, (world.folder / "sources/old.csv").as_uri()])
     assert crashes > 8
 
@@ -115,7 +115,7 @@ def test_a_crash_while_replacing_keeps_one_version_of_every_row(tmp_path_factory
             break
         crashes += 1
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.ingest([a])
         world.check([a, b])
     assert crashes > 10
@@ -128,12 +128,12 @@ def test_after_reconcile_alone_a_dead_commit_is_wholly_there_or_wholly_gone(tmp_
         uri = world.put("a.csv", FIRST)
         if not crash_then(world, [uri], at, after=False):
             break
-        reconcile(world.store, world.ledger)
+        reconcile(world.context().lake)
         rows = world.rows("small")[uri].total()
         ends.add(rows)
         if rows:
             world.check([uri])
-        assert reconcile(world.store, world.ledger).clean
+        assert reconcile(world.context().lake).clean
     assert ends == {0, 3}
 
 
@@ -159,7 +159,7 @@ def test_any_story_of_changes_and_crashes_ends_with_the_last_contents(tmp_path_f
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last")
-    reconcile(world.store, world.ledger)  # a batch that died before its intent may never come again
+    reconcile(world.context().lake)  # a batch that died before its intent may never come again
     world.check(sorted(world.expected))
 
 
@@ -182,7 +182,7 @@ def test_force_ingests_unchanged_content_again_and_doubles_nothing(world):
 
 def test_a_busy_source_makes_the_job_wait_its_turn(world):
     uri = world.put("a.csv", FIRST)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", uri)])
         with pytest.raises(BusySourceError, match=r"a\.csv"):
             world.ingest([uri])
@@ -207,16 +207,16 @@ def test_a_job_that_lost_its_locks_publishes_nothing(world):
         world.ingest([uri], Thief())
     for key in world.redis.scan_iter("*lock:*"):
         world.redis.delete(key)
-    assert reconcile(world.store, world.ledger).settled
+    assert reconcile(world.context().lake).settled
     assert world.rows("small")[uri].total() == 0
 
 
 def test_reconcile_leaves_a_job_at_work_alone(world):
     a = world.put("a.csv", FIRST)
     assert crash_then(world, [a], 6, after=False)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", a)])
-        report = reconcile(world.store, world.ledger)
+        report = reconcile(world.context().lake)
     assert report.busy
     assert not report.orphans
 
@@ -226,7 +226,7 @@ def test_reconcile_reports_a_part_that_is_gone(world):
     world.ingest([a])
     path = next(p for p in world.store.walk("tables") if p.endswith(".parquet"))
     world.store.delete(path)
-    assert reconcile(world.store, world.ledger).missing == (path,)
+    assert reconcile(world.context().lake).missing == (path,)
 
 
 def test_counts_that_do_not_add_up_stop_the_commit(world, monkeypatch):
@@ -246,5 +246,5 @@ def test_reconcile_clears_old_temporary_files_and_leaves_new_ones(world):
     for file in (old, new):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     assert (old.exists(), new.exists()) == (False, True)

@@ -202,7 +202,7 @@ def test_a_crash_at_any_step_lets_nothing_of_a_bad_file_through(tmp_path_factory
         else:
             break
         if at % 2:
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         result = world.ingest(uris)
         assert [o.status for o in result.outcomes] == ["committed", "failed"]
         world.check_gated(uris)

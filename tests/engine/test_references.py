@@ -22,8 +22,9 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
 from ingestlab.core.settings import Settings
 from ingestlab.engine.dry_run import try_pipeline
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
 from ingestlab.engine.lookups import locate
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.lookups import LOOKUPS, LookupCache
 from ingestlab.executors.dask import Cluster
 from ingestlab.lake.log import manifests
@@ -299,7 +300,7 @@ def test_a_raw_zone_that_loses_a_reference_while_the_job_runs_makes_it_try_again
     uri = world.put("a.csv", [*FIRST, 7])
     world.names([1, 7])  # a content that this process has not on its shelf
     request = IngestRequest(run="r1", pipeline="small", table="t", sources=(Source(uri=uri),))
-    context = Context(world.settings, world.store, world.ledger, Forgetful())
+    context = Services(world.settings, world.store, world.locks, Forgetful())
     with pytest.raises(IngestError, match="next try fetches it again") as caught:
         ingest(request, context, lambda _progress: None)
     assert caught.value.kind == "transient"
@@ -360,9 +361,9 @@ def test_a_crash_at_any_step_and_a_reference_that_changes_then(tmp_path_factory,
         before = world.passes
         world.names([4, 50])
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.ingest(uris)
-        reconcile(world.store, world.ledger)  # a batch that died before its intent has another name now
+        reconcile(world.context().lake)  # a batch that died before its intent has another name now
         committed = manifests(world.store, "default", "small")
         assert len(committed) == 1
         names = world.store.read(committed[0].references["names"].path)
@@ -398,7 +399,7 @@ def test_any_story_of_sources_references_and_crashes_ends_as_asked_for_last(tmp_
         except Crash:
             continue
     world.ingest(sorted(world.expected), run="last", force=True)
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     world.check(sorted(world.expected))
 
 
@@ -522,7 +523,7 @@ def test_each_dask_worker_reads_a_reference_once_for_all_tasks(tmp_path, redis_u
     world.settings = world.settings.model_copy(update={"dask_scheduler": stack.dask_scheduler, "partition_bytes": 1024})
     world.names(range(0, 4000, 3))
     cluster = Cluster(world.settings)
-    context = Context(world.settings, world.store, world.ledger, cluster)
+    context = Services(world.settings, world.store, world.locks, cluster)
     with Client(stack.dask_scheduler) as client:
         before = reads(client)
         uris = [world.put(f"{name}.csv", range(4000)) for name in "ab"]

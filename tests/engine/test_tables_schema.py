@@ -140,7 +140,7 @@ def test_other_folders_are_refused_and_rewritten(shop: Shop, before: str, after:
         assert sorted(frame["id"].tolist()) == [1, 2, 3], name
         assert sorted({str(day)[:10] for day in frame["day"]}) == ["2020-01-01", "2020-01-02"], name
     assert shop.rewrite().before == 0
-    assert reconcile(shop.store, shop.ledger).clean
+    assert reconcile(shop.context().lake).clean
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_tasks_of_one_batch_end_with_one_schema(shop: Shop) -> None:
     assert len(shop.table().parts) == 3
     assert [str(schema.field("n").type) for schema in schemas] == ["double"]
     assert Lake(shop.settings).aggregate("p", "all")["n"].tolist() == [5.0]
-    assert reconcile(shop.store, shop.ledger).clean
+    assert reconcile(shop.context().lake).clean
 
 
 def test_in_one_batch_the_first_type_counts_where_nothing_holds_both(shop: Shop) -> None:
@@ -360,7 +360,7 @@ def test_objects_and_lists_may_have_more_names(shop: Shop, how: str) -> None:
         assert [found[n]["o"]["a"] for n in (1, 2)] == [1.5, 1.0], name
         assert [found[n]["n"]["x"] for n in (4, 5)] == [0.5, 1.0], name
         assert list(found[2]["l"]) == ["x"], name
-    assert reconcile(shop.store, shop.ledger).clean
+    assert reconcile(shop.context().lake).clean
 
 
 def test_two_undeclared_jobs_in_a_new_table_agree(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +442,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
     with pytest.raises(BusySourceError, match="as they were when the job began"):
         shop.take({"a.csv": "id,v\n1,7\n"})
     assert shop.table().pandas()["v"].tolist() == ["007"]
-    assert reconcile(shop.store, shop.ledger).clean
+    assert reconcile(shop.context().lake).clean
     shop.pipeline('Csv(columns={"id": "int64", "v": "int64"})')
     assert "string in column 'v'" in shop.refused({"a.csv": "id,v\n1,7\n"})
 
@@ -464,12 +464,12 @@ def test_a_crash_at_any_step_of_a_rewriting_loses_and_doubles_nothing(
             shop.rewrite(faults=faults)
             burnt = False
         except Crash:
-            reconcile(shop.store, shop.ledger)
+            reconcile(shop.context().lake)
         assert sorted(shop.table().pandas()["id"].tolist()) == [1, 2, 3], step
         shop.rewrite()
         assert {p.target.split("/")[-2] for p in shop.table().parts} == {"day=2020-01-01", "day=2020-01-02"}
         assert sorted(shop.table().pandas()["id"].tolist()) == [1, 2, 3], step
-        assert reconcile(shop.store, shop.ledger).clean, step
+        assert reconcile(shop.context().lake).clean, step
     assert step > 5
 
 
@@ -498,7 +498,7 @@ def _forget(shop: Shop, table: str = "p") -> None:
     for manifest in manifests(shop.store, "default", table):
         body = manifest.model_copy(update={"types": {}}).model_dump_json().encode()
         shop.store.write(layout.entry("default", table, manifest.sequence), body)
-    shop.ledger.forget_schema("default", table)
+    shop.context().lake.index("default", table).forget_schema()
 
 
 def _mix(shop: Shop) -> None:

@@ -16,7 +16,7 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
-from ingestlab.lake.ledger import Ledger, source_lock
+from ingestlab.lake.locks import Locks, source_lock
 from ingestlab.queue import find_run, submit
 from ingestlab.queue.results import JobRef, RunRecord
 from ingestlab.queue.rq.queueing import open_queue
@@ -243,7 +243,7 @@ def test_the_worker_itself_refuses_forbidden_sources_and_takes_the_rest(bench):
 
 def test_a_job_of_one_forbidden_source_fails_without_telling_its_secret(bench):
     uri = f"s3://me:{SECRET}@bucket/small-a.csv"
-    with Ledger(bench.client, bench.settings.lake_url).lease() as lease:
+    with Locks(bench.client, bench.settings.lake_url).lease() as lease:
         lease.acquire([source_lock("default", "small", uri)])  # it is refused before anyone would wait for it
         seen = bench.push(ask([uri], run="by-hand-2"))
     seen.tells("s3://…@bucket/small-a.csv", "without a user", "credentials in s3://…@bucket", "STORAGE_OPTIONS")

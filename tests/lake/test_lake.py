@@ -20,7 +20,8 @@ from support.lake import Inline, World
 from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.maintenance.reconcile import reconcile
 
 DAYS = """
@@ -65,7 +66,7 @@ class Shop(World):
             (folder / name).write_text(text)
         sources = tuple(Source(uri=(folder / name).as_uri()) for name in files)
         request = IngestRequest(run=run, pipeline=pipeline, table=table, tenant=tenant, sources=sources)
-        context = Context(self.settings, self.store, self.ledger, Inline())  # type: ignore[arg-type]
+        context = Services(self.settings, self.store, self.locks, Inline())  # type: ignore[arg-type]
         result = ingest(request, context, lambda _progress: None)
         assert {o.status for o in result.outcomes} == {"committed"}, result.outcomes
         return result
@@ -166,7 +167,7 @@ def test_a_file_that_no_manifest_names_is_not_read(days: Table, shop: Shop) -> N
     part = Path(shop.store.full(days.parts[0].target))
     part.with_name("stray.parquet").write_bytes(part.read_bytes())
     assert rows(shop.table("days").pandas()) == ROWS
-    assert len(reconcile(shop.store, shop.ledger).orphans) == 1
+    assert len(reconcile(shop.context().lake).orphans) == 1
 
 
 def test_rejects_are_found_by_run_and_rule(shop: Shop) -> None:

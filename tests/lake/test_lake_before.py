@@ -55,12 +55,12 @@ def test_it_opens(world):
 
 
 def test_it_reconciles(world):
-    report = reconcile(world.store, world.ledger, days=30)
+    report = reconcile(world.context().lake)
     assert sorted(line.split()[0] for line in report.settled) == ["finished", "rolled"]
     assert not report.missing
     world.check([*COMMITTED, HOME + "e.csv"])
     assert world.rows("small")[HOME + "d.csv"].total() == 0
-    assert reconcile(world.store, world.ledger, days=30).clean
+    assert reconcile(world.context().lake).clean
 
 
 def test_it_goes_on(world):
@@ -73,14 +73,14 @@ def test_it_goes_on(world):
     assert [m.sequence for m in log.history()][-2:] == [last + 1, last + 2]
     assert world.store.children(layout.checkpoints("default", "small")) == [f"{last + 1:010d}.parquet"]
     world.check(list(world.expected))
-    world.ledger._client.flushdb()
+    world.locks.client.flushdb()
     assert [o.status for o in world.ingest(list(world.expected), run="r8").outcomes] == ["unchanged"] * 5
-    assert reconcile(world.store, world.ledger, days=30).clean
+    assert reconcile(world.context().lake).clean
 
 
 def test_its_manifests_go_with_the_first_entries(world, monkeypatch):
     monkeypatch.setattr("ingestlab.lake.log.EVERY", 40)
-    reconcile(world.store, world.ledger, days=30)
+    reconcile(world.context().lake)
     before = world.rows("small")
     log = TransactionLog(world.store, "default", "small")
     last = log.history()[-1]
@@ -92,5 +92,5 @@ def test_its_manifests_go_with_the_first_entries(world, monkeypatch):
     log.fold(days=0, expire=True)
     assert world.store.children(layout.manifests("default", "small")) == []
     assert {r.uri for m in manifests(world.store, "default", "small") for r in m.sources} >= set(COMMITTED)
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.context().lake).clean
     assert world.rows("small") == before

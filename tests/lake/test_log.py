@@ -10,7 +10,8 @@ from support.lake import Inline, World
 
 from ingestlab.core.errors import BusySourceError, IngestError, LostLeaseError
 from ingestlab.core.models import IngestRequest, Manifest, Part, Source, SourceRecord, Tally
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.lake.log import TransactionLog, manifests
 from ingestlab.lake.storage.store import LocalStore, open_store
 from ingestlab.maintenance.reconcile import reconcile
@@ -122,7 +123,7 @@ def test_of_two_that_believe_they_hold_the_lock_one_commits(tmp_path, redis_url,
             return world.store.create(path, data)
 
     def sleeper() -> None:
-        context = Context(world.settings, Sleeping(), world.ledger, Inline())  # type: ignore[arg-type]
+        context = Services(world.settings, Sleeping(), world.locks, Inline())  # type: ignore[arg-type]
         asked = IngestRequest(run="r1", pipeline="small", table="t", sources=(Source(uri=uri),))
         try:
             ingest(asked, context, lambda _progress: None)
@@ -133,18 +134,18 @@ def test_of_two_that_believe_they_hold_the_lock_one_commits(tmp_path, redis_url,
     thread.start()
     try:
         assert asleep.wait(60)
-        for key in world.ledger._client.scan_iter("*lock:*"):
-            world.ledger._client.delete(key)  # as if they had run out
+        for key in world.locks.client.scan_iter("*lock:*"):
+            world.locks.client.delete(key)  # as if they had run out
         world.put("a.csv", [8, 9])
         assert world.ingest([uri], run="r2").outcomes[0].status == "committed"
     finally:
         wake.set()
         thread.join(60)
     assert [type(error) for error in errors] == [LostLeaseError]
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     assert [m.run for m in manifests(world.store, "default", "small")] == ["r0", "r2"]
     if disposition == "replace":
         world.check([uri, other])
     else:
         assert world.rows("small")[uri].total() == 2 + 2, "what was there, and what the second has added"
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.context().lake).clean

@@ -21,8 +21,8 @@ from support.workers import CONTENT, PATIENCE, PLAIN, Workers, environment
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.settings import Settings
+from ingestlab.engine.services import Services
 from ingestlab.interfaces import Store
-from ingestlab.lake.ledger import Ledger, connect
 from ingestlab.lake.storage.store import open_store
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.queue import submit
@@ -238,8 +238,8 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
     assert len(stranger) == 201
     assert not stranger.duplicated(["_source", "_row"]).any()
     assert set(stranger["_source"]) == {f"s3://{bucket}/in/{n}.csv" for n in "abc"}
-    report = reconcile(open_store(lake.lake_url, lake.storage_options), Ledger(connect(lake.redis), lake.lake_url))
-    assert report.clean
+    with Services.opened(lake) as services:
+        assert reconcile(services.context().lake).clean
 
 
 def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_path):
@@ -286,7 +286,7 @@ def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url,
         else:
             break
         if at % 2:
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.ingest([a])
         world.check([a, b])
     assert crashes > 3

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from support.lake import Crash, FaultInjector, Faulty
 
 from ingestlab.analytics.profiles.files import believed
-from ingestlab.analytics.table_schema import schema_of
 from ingestlab.core.models import Manifest, Part, Profiled, SourceRecord, Tally
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, live_parts, live_states
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.table_schema import schema_of
 
 WHERE = ("default", "t")
 

@@ -18,10 +18,10 @@ from support.workers import ONCE, PATIENCE
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
 from ingestlab.core.models import Part
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import common_schema
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import rewrite_lock
+from ingestlab.lake.locks import rewrite_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance import compact as module
 from ingestlab.maintenance.compact import Compacted, compact
@@ -135,13 +135,13 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
         else:
             break
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         elif mend == "compact":
             merge_small(world)
         else:
             world.ingest([world.put("e.csv" if mend == "ingest" else "a.csv", [9, 13, 7000])], run="new")
             assert list(world.store.walk(layout.intents())) == []
-            reconcile(world.store, world.ledger)  # a batch that died before its intent may never come again
+            reconcile(world.context().lake)  # a batch that died before its intent may never come again
         check(world)
         merge_small(world)
         assert len(files(world)) == 2
@@ -176,7 +176,7 @@ def test_any_story_of_changes_and_compactions_and_crashes_ends_well(tmp_path_fac
             continue
     world.ingest(sorted(world.expected), run="last")
     merge_small(world)
-    reconcile(world.store, world.ledger)
+    reconcile(world.context().lake)
     check(world)
 
 
@@ -197,7 +197,7 @@ def test_appends_go_on_while_parts_are_merged(world):
             world.ingest([world.put("late.csv", [1, 2, 13])], run="late")
             return super().map(*args)
 
-    compact("small", Context(world.settings, world.store, world.ledger, Meanwhile()))
+    compact("small", Services(world.settings, world.store, world.locks, Meanwhile()))
     check(world)
 
 
@@ -212,10 +212,10 @@ def test_two_never_rewrite_the_same_parts(tmp_path, redis_url):
                 merge_small(world)
             return super().map(*args)
 
-    compact("small", Context(world.settings, world.store, world.ledger, Meanwhile()))
+    compact("small", Services(world.settings, world.store, world.locks, Meanwhile()))
     world.ingest([next(u for u in world.expected if u.endswith("a.csv"))], run="late")
     check(world)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([rewrite_lock("default", "small")])
         with pytest.raises(TransientError, match="nobody else"):
             merge_small(world)

@@ -12,8 +12,9 @@ from support.lake import Crash, FaultInjector, World
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
-from ingestlab.engine.ingest import Context, ingest
-from ingestlab.lake.ledger import source_lock
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
+from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.delete import delete
 from ingestlab.sinks.milvus.vectors import Where, open_vectors
@@ -146,7 +147,7 @@ def test_a_crash_at_any_step_leaves_all_or_nothing(make, mend, after):
 
 def test_a_source_at_work_is_left_alone(make):
     world, (a, b, c) = filled(make)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", a)])
         with pytest.raises(TransientError, match="to be free"):
             delete([a, b], world.context())
@@ -182,7 +183,7 @@ def numbers(world, table) -> Counter[str]:
 
 def unpack(world, uri, pipeline="one", run="r1"):
     request = IngestRequest(run=run, pipeline=pipeline, table="t", sources=(Source(uri=uri),))
-    context = Context(world.settings, world.store, world.ledger, world.context().cluster)
+    context = Services(world.settings, world.store, world.locks, world.context().cluster)
     return [o.status for o in ingest(request, context, lambda _: None).outcomes]
 
 

@@ -15,7 +15,7 @@ from support.lake import Crash, FaultInjector, Inline
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
-from ingestlab.lake.ledger import collection_lock, source_lock
+from ingestlab.lake.locks import collection_lock, source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reembed.reembed import reembed
@@ -256,7 +256,7 @@ class During(Inline):
 
 def with_cluster(world, cluster):
     context = world.context()
-    return type(context)(context.settings, context.store, context.ledger, cluster)
+    return type(context)(context.settings, context.store, context.locks, cluster)
 
 
 def test_a_job_that_comes_meanwhile_waits_its_turn_and_is_not_lost(make):
@@ -299,7 +299,7 @@ def test_a_job_that_is_about_to_commit_waits_as_well(make):
     world.edit(VERSION=1)
     c = world.put("c.csv", [31, 32])
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         hold = During("small-", lambda: other.acquire([collection_lock("words")]))
         with pytest.raises(BusySourceError, match="collection 'words' to be free"):
             ingest(request, with_cluster(world, hold), lambda _: None)
@@ -533,7 +533,7 @@ def test_what_cannot_be_made_anew_says_why(make):
     edit(world, "    embedding=", "    description=str(0) or ")
     with pytest.raises(TerminalError, match="which has made vectors of table small"):
         again(world)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         world.edit(VERSION=2)
         other.acquire(["rewrite:default:small", source_lock("default", "small", "x")])
         with pytest.raises(TransientError, match="rewrite:default:small to be free"):

@@ -18,7 +18,7 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import source_lock
+from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
@@ -132,7 +132,7 @@ def test_a_replayed_source_is_known_as_before(world):
 
 def test_raw_bytes_that_are_gone_fail_their_source_alone(world):
     uri = next(u for u in world.expected if u.endswith("a.csv"))
-    record = world.ledger.known("default", "small", [uri])[uri]
+    record = world.context().lake.index("default", "small").known([uri])[uri]
     world.store.delete(record.raw)
     world.mend(limit=2000)
     result = world.replay()
@@ -189,7 +189,7 @@ def test_a_pipeline_that_is_broken_fails_its_sources(world):
 
 def test_replay_waits_for_its_sources(world):
     uri = min(world.expected)
-    with world.ledger.lease() as other:
+    with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", uri)])
         with pytest.raises(BusySourceError):
             world.replay()
@@ -210,14 +210,14 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path_factory, redis_u
         else:
             break
         if mend == "reconcile":
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         elif mend == "compact":
             compact("small", world.context())
         elif mend == "neighbour":
             world.ingest([world.put("a.csv", [1, 1100, 2200, 13])], run="new")
         world.replay()
         if mend == "neighbour":  # the batch that died before its intent will never come again
-            reconcile(world.store, world.ledger)
+            reconcile(world.context().lake)
         world.check_all()
         assert world.ingest(sorted(world.expected), run="r9").outcomes[0].status == "unchanged"
     assert crashes > 8
@@ -270,7 +270,7 @@ def test_any_story_keeps_every_row_once(tmp_path_factory, redis_url, story):
     world.ingest(sorted(world.expected), run="all")
     world.mend(9999, -1)
     world.replay(run="last")
-    reconcile(world.store, world.ledger)  # a batch that died before its intent may never come again
+    reconcile(world.context().lake)  # a batch that died before its intent may never come again
     world.check_all()
 
 

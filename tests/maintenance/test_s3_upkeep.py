@@ -53,7 +53,7 @@ def check(world: Tally) -> None:
     rows = frame(world)
     assert (found["rows"].iloc[0], found["sum"].iloc[0]) == (len(rows), rows["n"].sum())
     assert lake.profile("small").now["rows"] == len(rows)
-    assert reconcile(world.store, world.ledger).clean
+    assert reconcile(world.context().lake).clean
 
 
 def test_compaction(world, monkeypatch):

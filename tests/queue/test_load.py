@@ -10,7 +10,7 @@ from rq.registry import FinishedJobRegistry
 from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.notebook.lab import Lab
 from ingestlab.notebook.run import LabRun
 from ingestlab.queue import find_run, recent_runs, submit

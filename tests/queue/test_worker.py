@@ -27,7 +27,7 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
-from ingestlab.lake.ledger import connect
+from ingestlab.lake.locks import connect
 from ingestlab.queue import find_run
 from ingestlab.queue.rq.job import DEATHS
 from ingestlab.queue.rq.queueing import fetch_job, open_queue

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ingestlab.core.models import IngestRequest, Source
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.milvus import commit as module
@@ -59,7 +60,7 @@ class VectorWorld(World):
             text = text.replace(name, str(word))
         (self.folder / "pipelines/small.py").write_text(text)
 
-    def context(self, faults: FaultInjector | None = None) -> Context:
+    def context(self, faults: FaultInjector | None = None) -> Services:
         self.faults = faults
         return super().context(faults)
 
@@ -73,7 +74,7 @@ class VectorWorld(World):
         return ingest(request, self.context(faults), lambda _progress: None)
 
     def reconcile(self):
-        return reconcile(self.store, self.ledger, self.context().vectors)
+        return reconcile(self.context().lake)
 
     def check(self, uris):
         """The laws of the lake, and: one vector a published row, in the lake and in the store alike."""

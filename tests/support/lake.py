@@ -1,4 +1,4 @@
-"""A small lake with its ledger, and the laws that must hold in it after any crash."""
+"""A small lake with its locks, and the laws that must hold in it after any crash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.core.settings import Settings
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Ledger, connect
+from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.log import live_parts, live_states, manifests
 from ingestlab.lake.storage.store import open_store
 
@@ -59,9 +60,9 @@ class Inline:
 
 
 class Faulty:
-    """Wraps a store or ledger; at the given one of its changes it crashes, before or after doing it."""
+    """Wraps a store or locks; at the given one of its changes it crashes, before or after doing it."""
 
-    CHANGES = frozenset({"write", "move", "delete", "record", "create"})
+    CHANGES = frozenset({"write", "move", "delete", "hset", "create"})
 
     def __init__(self, inner: Any, faults: FaultInjector) -> None:
         self._inner, self._faults = inner, faults
@@ -70,6 +71,8 @@ class Faulty:
         if name == "delete_files":  # a store may do some and then die
             return lambda paths: [self.delete(path) for path in paths]
         value = getattr(self._inner, name)
+        if name == "client":  # of Redis, in which the index is
+            return Faulty(value, self._faults)
         return self._faults.guard(value) if name in self.CHANGES else value
 
 
@@ -111,7 +114,7 @@ class World:
         )
         self.store: Store = open_store(self.settings.lake_url, self.settings.storage_options)
         self.redis = connect(redis_url)
-        self.ledger = Ledger(self.redis, self.settings.lake_url, ttl=5)
+        self.locks = Locks(self.redis, self.settings.lake_url, ttl=5)
         self.expected: dict[str, list[int]] = {}
         self.passes: Callable[[int], bool] = lambda n: n != 13 and n < 1000
 
@@ -123,11 +126,11 @@ class World:
         self.expected[path.as_uri()] = list(numbers)
         return path.as_uri()
 
-    def context(self, faults: FaultInjector | None = None) -> Context:
+    def context(self, faults: FaultInjector | None = None) -> Services:
         """What a job works with, and dies of where the injector says so."""
         store: Any = Faulty(self.store, faults) if faults else self.store
-        ledger: Any = Faulty(self.ledger, faults) if faults else self.ledger
-        return Context(self.settings, store, ledger, Inline())  # type: ignore[arg-type]
+        locks: Any = Faulty(self.locks, faults) if faults else self.locks
+        return Services(self.settings, store, locks, Inline())  # type: ignore[arg-type]
 
     def ingest(
         self, uris: Sequence[str], faults: FaultInjector | None = None, *, run: str = "r1", force: bool = False

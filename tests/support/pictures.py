@@ -16,7 +16,8 @@ from sklearn.datasets import load_sample_images
 
 from ingestlab.analytics.embedders.registry import embed_all, load
 from ingestlab.core.models import IngestRequest, IngestResult, Source
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.sinks.milvus.memory import MemoryVectors
 from ingestlab.sinks.milvus.vectors import Where
@@ -72,7 +73,7 @@ class PictureWorld(World):
     def run(self, uris: Sequence[str], cluster: Any = None, *, run: str = "r1", force: bool = False) -> IngestResult:
         sources = tuple(Source(uri=uri) for uri in uris)
         request = IngestRequest(run=run, pipeline="small", table="t", sources=sources, force=force)
-        context = Context(self.settings, self.store, self.ledger, cluster or Inline())
+        context = Services(self.settings, self.store, self.locks, cluster or Inline())
         return ingest(request, context, lambda _progress: None)
 
     def table(self, name: str = "small") -> pd.DataFrame:

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from ingestlab.analytics.profiles.kinds import Kind, parse
+from ingestlab.analytics.profiles.kinds import parse
 from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.states import Profile, profile
 from ingestlab.core.models import Manifest, Part, Profiled, Receipt, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.table_schema import kinds_of
 from ingestlab.sinks.parquet import with_folders
 
 if TYPE_CHECKING:
@@ -109,16 +110,6 @@ def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Prof
             if left.issuperset(one.parts):
                 left.difference_update(one.parts)
                 yield one
-
-
-def kinds_of(history: Sequence[Manifest]) -> dict[str, Kind]:
-    """Recall the last published kinds of partition columns: folders' names are text."""
-    steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
-    names = {step.partition("=")[0] for step in steps if "=" in step}
-    kinds: dict[str, Kind] = {}
-    for one in (one for manifest in history for one in manifest.profile):
-        kinds |= {name: one.columns[name]["kind"] for name in names & one.columns.keys()}
-    return kinds
 
 
 def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:

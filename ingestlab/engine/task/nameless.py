@@ -12,18 +12,9 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Receipt
 from ingestlab.engine.task.frames import Loaded
 from ingestlab.lake.arrow_schema import same_but_for_case
+from ingestlab.lake.table_schema import clash, numbered
 
 _FIX = "Write header=None and the table's names as `columns` in a pipeline; or name another table."
-
-
-def numbered(names: Collection[str]) -> bool:
-    """Tell whether all columns are named ``column_1`` and so on."""
-    return "column_1" in names and set(names) == {f"column_{i}" for i in range(1, len(names) + 1)}
-
-
-def clash(names: Collection[str], others: Collection[str]) -> bool:
-    """Tell whether just one of two files or tables has numbered columns."""
-    return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)
 
 
 def check_named(names: Collection[str], known: Collection[str], table: str) -> None:

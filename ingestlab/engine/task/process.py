@@ -24,7 +24,7 @@ from ingestlab.engine.task.lookups import bind_lookups
 from ingestlab.engine.task.memory import keep_freed
 from ingestlab.engine.task.nameless import apart
 from ingestlab.engine.task.rows import Result, count_rules, pass_gate, tallies_of
-from ingestlab.interfaces import PackReader, Sink, Store
+from ingestlab.interfaces import PackReader, PartWriter, Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
@@ -64,8 +64,8 @@ def process(
     job: Job,
     pipeline: Pipeline,
     store: Store,
-    table: Sink,
-    rejects: Sink,
+    table: PartWriter,
+    rejects: PartWriter,
     states: States | None = None,
 ) -> Receipt:
     """Read, clean, check and stage one partition.
@@ -80,7 +80,13 @@ def process(
 
 
 def _process(
-    part: Partition, job: Job, pipeline: Pipeline, store: Store, table: Sink, rejects: Sink, states: States | None
+    part: Partition,
+    job: Job,
+    pipeline: Pipeline,
+    store: Store,
+    table: PartWriter,
+    rejects: PartWriter,
+    states: States | None,
 ) -> Receipt:
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
@@ -133,8 +139,8 @@ def _stage(
     results: Sequence[Result],
     name: str,
     pipeline: Pipeline,
-    table: Sink,
-    rejects: Sink,
+    table: PartWriter,
+    rejects: PartWriter,
     states: States | None,
     clock: _Clock,
 ) -> _Staged | IngestError:

@@ -13,23 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import stamina
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
-from ingestlab.core.models import Manifest, Part
-from ingestlab.engine.commit import all_or_nothing, commit_together
-from ingestlab.engine.ingest import Context
+from ingestlab.core.models import Change, Manifest, Part
 from ingestlab.engine.preflight import wanted_by
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.reembed import Done, Work
 from ingestlab.engine.task.reembed import reembed as make_vectors
 from ingestlab.engine.task.vectors import agreed
-from ingestlab.lake import layout
-from ingestlab.lake.ledger import Lease, batch_lock, collection_lock, rewrite_lock
-from ingestlab.lake.log import TransactionLog, manifests, tables_of
+from ingestlab.lake.locks import Lease, collection_lock, rewrite_lock
+from ingestlab.lake.table import Table, Transaction, tables
 from ingestlab.maintenance.reconcile import settle_dead
 from ingestlab.maintenance.reembed.apart import told_apart
 from ingestlab.maintenance.reembed.survey import Survey, survey
@@ -63,14 +60,14 @@ class Reembedded:
         return f"{self.collection}: {before}{self.after}, {self.vectors:,} vectors of {', '.join(self.tables)}"
 
 
-def reembed(table: str, context: Context, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
+def reembed(table: str, services: Services, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
     """Makes the vectors of a table, and of all that share its collection, as the pipelines want them now.
 
     It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
 
     Args:
         table: Its name.
-        context: The connections to use.
+        services: The connections to use.
         tenant: Whose table it is.
         patience: Seconds to wait for other jobs that write the table.
 
@@ -79,24 +76,24 @@ def reembed(table: str, context: Context, *, tenant: str | None = None, patience
             want different models; the collection holds rows of other lakes; or a model fails.
         TransientError: Other jobs are at work on the table for too long, or a server is away.
     """
-    tenant = tenant or context.settings.tenant
-    check_tenant(tenant, context.settings)
-    context.vectors.require()
-    first = survey(tenant, table, context.store, context.settings)
+    tenant = tenant or services.settings.tenant
+    check_tenant(tenant, services.settings)
+    services.vectors.require()
+    first = survey(services.table(tenant, table), services.settings)
     name, before = first.embedding.collection, latest(first.history)
     names = {name, before.name if before else name}
-    with context.ledger.lease() as lease:
+    with services.lake.locks.lease() as lease:
         _take(lease, (collection_lock(one) for one in names), patience)
-        _wait_for_commits(names, context, patience)
-        members = [first.where, *(where for where in _sharing(name, context) if where != first.where)]
-        _take(lease, (rewrite_lock(*where) for where in members), patience)
-        surveys = [survey(*where, context.store, context.settings) for where in members]
-        made = _commit(surveys, _agreed_wish(surveys, context), context, lease)
+        _wait_for_commits(names, services, patience)
+        members = [first.table, *(table for table in _sharing(name, services) if table.where != first.table.where)]
+        _take(lease, (rewrite_lock(*table.where) for table in members), patience)
+        surveys = [survey(table, services.settings) for table in members]
+        made = _commit(surveys, _agreed_wish(surveys, services), services, lease)
         for former in names - {name}:
-            context.vectors.leave(former, tenant, table)
+            services.vectors.leave(former, tenant, table)
     return Reembedded(
         collection=name,
-        tables=tuple("/".join(where) for where in members),
+        tables=tuple("/".join(table.where) for table in members),
         vectors=sum(part.rows for manifest in made for part in manifest.vectors),
         before=str(before.fingerprint) if before else "",
         after=str(Collection.from_dict(made[0].collection).fingerprint),
@@ -111,10 +108,16 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
             with attempt:
                 lease.acquire(wanted)
     except BusySourceError as error:
-        raise error.replace(fix="Try again when it has ended.") from error
+        raise TransientError(
+            "A source is locked",
+            expected=error.expected,
+            got=error.got,
+            fix="Try again when it has ended.",
+            code="busy_source",
+        ) from error
 
 
-def _wait_for_commits(names: Iterable[str], context: Context, patience: float) -> None:
+def _wait_for_commits(names: Iterable[str], services: Services, patience: float) -> None:
     """Until none is adding vectors to the collections; those that died are settled."""
     mine = set(names)
 
@@ -123,7 +126,7 @@ def _wait_for_commits(names: Iterable[str], context: Context, patience: float) -
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
-            _, busy = settle_dead(context.store, context.ledger, context.vectors, adds)
+            _, busy = settle_dead(services.lake, adds)
             if busy:
                 wanted = f"no commit into collection {', '.join(sorted(mine))}"
                 raise TransientError(
@@ -135,19 +138,19 @@ def _wait_for_commits(names: Iterable[str], context: Context, patience: float) -
                 )
 
 
-def _sharing(name: str, context: Context) -> list[tuple[str, str]]:
+def _sharing(name: str, services: Services) -> list[Table]:
     """The tables whose vectors are in a collection."""
-    found = ((where, latest(manifests(context.store, *where))) for where in tables_of(context.store))
-    return [where for where, collection in found if collection is not None and collection.name == name]
+    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(services.lake))
+    return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 
-def _agreed_wish(surveys: Sequence[Survey], context: Context) -> Collection:
+def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
     """What all pipelines of all tables want of their collection, as far as it can be said without rows.
 
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
     """
-    wishes = [wanted_by(code, load(code), context.cluster, s.kinds) for s in surveys for code in s.codes]
+    wishes = [wanted_by(code, load(code), services.cluster, s.kinds) for s in surveys for code in s.codes]
     first = wishes[0]
     for wish in wishes[1:]:
         same = [c.name for c in wish.payload] == [c.name for c in first.payload]
@@ -157,13 +160,13 @@ def _agreed_wish(surveys: Sequence[Survey], context: Context) -> Collection:
             fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
             problem = f"There is not one wish for collection '{first.name}': {error.reason}"
             raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
-    vectors = context.vectors
+    vectors = services.vectors
     target = vectors.target(first.name)
     if target is not None:
-        ours = sum(vectors.count(target, Where(tenant=s.where[0], table=s.where[1])) for s in surveys)
+        ours = sum(vectors.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
         others = vectors.count(target, Where()) - ours
         if others > 0:
-            tables = ", ".join("/".join(s.where) for s in surveys)
+            tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
             raise TerminalError(
                 "The collection holds vectors of other tables",
@@ -175,31 +178,29 @@ def _agreed_wish(surveys: Sequence[Survey], context: Context) -> Collection:
     return first.model_copy(update={"replaces": target or "-"})
 
 
-def _commit(surveys: Sequence[Survey], wish: Collection, context: Context, lease: Lease) -> list[Manifest]:
+def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lease: Lease) -> list[Manifest]:
     """Makes the vectors of all tables, and commits them together."""
-    store, ledger, vectors = context.store, context.ledger, context.vectors
     run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
-    lease.acquire(batch_lock(s.batch) for s in surveys)
     with ExitStack() as stack:
+        changes = []
         for s in surveys:
-            ledger.ensure_index(*s.where, TransactionLog(store, *s.where).records)
-            stack.enter_context(all_or_nothing(*s.where, s.batch, store, ledger, lease, vectors))
-        done = [_embed(s, run, context) for s in surveys]
-        told = agreed([d.collection for found in done for d in found if d.collection]) or wish.to_dict()
+            transaction = stack.enter_context(s.table.transaction("reembed", run=run, lease=lease))
+            stack.enter_context(transaction.batch(s.batch))
+            changes.append(transaction)
+        done = [_embed(s, run, services) for s in surveys]
+        told = agreed([d.collection for some in done for d in some if d.collection]) or wish.to_dict()
         collection = {**told, "replaces": wish.replaces}
-        group: list[Manifest] = []
-        for s, found in zip(surveys, done, strict=True):
-            parts = [part for d in found for part in d.vectors]
-            new = told_apart(parts, store)
-            leader = layout.manifest(*surveys[0].where, surveys[0].batch) if group else ""
-            group.append(_manifest(s, new, collection, run, leader, lease))
-        commit_together(group, store, ledger, lease, vectors)
-    return group
+        return Transaction.commit_all(
+            [
+                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], services.store), collection))
+                for transaction, s, some in zip(changes, surveys, done, strict=True)
+            ]
+        )
 
 
-def _embed(s: Survey, run: str, context: Context) -> list[Done]:
+def _embed(s: Survey, run: str, services: Services) -> list[Done]:
     """Stages the vectors of a table, one Dask task for each part and pipeline."""
-    settings, (tenant, table) = context.settings, s.where
+    settings, (tenant, table) = services.settings, s.table.where
     done: dict[int, Done] = {}
     for code in s.codes:
         work = [
@@ -219,29 +220,17 @@ def _embed(s: Survey, run: str, context: Context) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, found in context.cluster.map(make_vectors, calls, keys, load(code).resources):
+        for _, found in services.cluster.map(make_vectors, calls, keys, load(code).resources):
             one = Done.from_dict(found)
             done[one.number] = one
     return [done[number] for number in sorted(done)]
 
 
-def _manifest(
-    s: Survey, new: Sequence[Part], collection: dict[str, Any], run: str, leader: str, lease: Lease
-) -> Manifest:
-    return Manifest(
-        batch=s.batch,
-        run=run,
-        tenant=s.where[0],
-        table=s.where[1],
+def _change(s: Survey, new: Sequence[Part], collection: dict[str, Any]) -> Change:
+    return Change(
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,
-        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        sources=(),
-        parts=(),
         vectors=tuple(new),
         replaced=tuple(part.target for part in s.old),
-        kind="reembed",
-        owner=lease.token,
         collection=collection,
-        decided_by=leader,
     )

@@ -9,8 +9,8 @@ from ingestlab.core.access import file_name
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, Part, Piece, SourceRecord, digest
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Store
-from ingestlab.lake.log import live_parts, manifests, sorted_out
+from ingestlab.lake.log import live_parts, sorted_out
+from ingestlab.lake.table import Table
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
 
@@ -31,7 +31,7 @@ class Survey:
     """A table as it is to be embedded.
 
     Attributes:
-        where: Tenant and name.
+        table: The table.
         history: Its manifests, oldest first.
         codes: The pipelines that want vectors of its rows, as they are now; one at least.
         tasks: What to do.
@@ -39,7 +39,7 @@ class Survey:
         kinds: Of its columns, as its profiles have them.
     """
 
-    where: tuple[str, str]
+    table: Table
     history: Sequence[Manifest]
     codes: Sequence[PipelineSource]
     tasks: Sequence[Task]
@@ -54,38 +54,32 @@ class Survey:
     @property
     def batch(self) -> str:
         """Named by what goes in, and by what it replaces: another try of the same has the same name."""
-        inside = {"reembed": self.where, "code": sorted(code.sha256 for code in self.codes)}
+        inside = {"reembed": self.table.where, "code": sorted(code.sha256 for code in self.codes)}
         rows, old = [t.part.target for t in self.tasks], [p.target for p in self.old]
         return digest({**inside, "parts": rows, "old": old, "after": self.history[-1].batch})[:24]
 
 
-def survey(tenant: str, table: str, store: Store, settings: Settings) -> Survey:
+def survey(table: Table, settings: Settings) -> Survey:
     """Looks at a table and at its pipelines as they are now.
 
     Raises:
         TerminalError: There is no such table, none of its pipelines wants vectors, or one that did wants none now.
     """
-    history = manifests(store, tenant, table)
-    if not history:
-        raise TerminalError(
-            f"There is no table '{table}' of tenant {tenant}",
-            fix="`ingestlab tables` lists them.",
-            code="table_unknown",
-        )
-    rows, _, old = sorted_out(live_parts(history), tenant, table)
+    history = table.history()
+    rows, _, old = sorted_out(live_parts(history), *table.where)
     origins = _origins(history)
     names = {m.batch: m.pipeline for m in history}
     used = [names[r.batch] for part in rows for r in origins[part.target].values() if r.batch in names]
-    codes = _wanting(dict.fromkeys(used or names.values()), history, table, Catalog.read(settings))
+    codes = _wanting(dict.fromkeys(used or names.values()), history, table.name, Catalog.read(settings))
     if not codes:
         fix = "Declare one in its pipeline: Pipeline(embedding=Embedding(…))."
-        raise TerminalError(f"No pipeline of table {table} has an embedding", fix=fix, code="embedding_invalid")
+        raise TerminalError(f"No pipeline of table {table.name} has an embedding", fix=fix, code="embedding_invalid")
     tasks = [
         Task(part, codes[name], pieces)
         for part, pieces_by_name in _by_pipeline(rows, origins, names, codes)
         for name, pieces in pieces_by_name.items()
     ]
-    return Survey((tenant, table), history, list(codes.values()), tasks, old, _kinds(history))
+    return Survey(table, history, list(codes.values()), tasks, old, _kinds(history))
 
 
 def embedding_of(code: PipelineSource) -> Embedding:

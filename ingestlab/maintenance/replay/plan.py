@@ -6,13 +6,13 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from ingestlab.core.models import Partition, Piece, Wanted, digest
-from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import Plan, Target, file_of, pack, referred
+from ingestlab.engine.services import Services
 from ingestlab.interfaces import pieces_of
 from ingestlab.maintenance.replay.state import State
 
 
-def plan_again(target: Target, uris: Sequence[str], state: State, context: Context) -> Plan:
+def plan_again(target: Target, uris: Sequence[str], state: State, services: Services) -> Plan:
     """Names the batch, and packs the pieces in which the wanted rows are.
 
     The name is made of what goes in, and of the last commit of each source, so that it never comes twice.
@@ -22,10 +22,10 @@ def plan_again(target: Target, uris: Sequence[str], state: State, context: Conte
     rows = [[uri, state.known[uri].sha256, digest(state.wanted[uri]), last.get(uri)] for uri in sorted(uris)]
     batch = digest({"replay": inside, "rows": rows, **referred(target.references)})[:24]
     files = [file_of(state.known[uri]) for uri in uris]
-    size = context.settings.partition_bytes
+    size = services.settings.partition_bytes
     groups = []
     for file in files:
-        pieces = pieces_of(file, target.pipeline.reader, context.store, size)
+        pieces = pieces_of(file, target.pipeline.reader, services.store, size)
         groups.append(_wanted(pieces, state.wanted[file.uri], state.known[file.uri].tally.rows_in))
     packs = pack(groups, {f.uri: f.size for f in files}, max(1, size // 4))
     partitions = tuple(Partition(number=i, pieces=p) for i, p in enumerate(packs))

@@ -15,19 +15,19 @@ from ingestlab.core.access import check_tenant, shown
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
-from ingestlab.engine.commit import abandon, all_or_nothing, publish
-from ingestlab.engine.common_types import settle_types
-from ingestlab.engine.ingest import Context, preflight, process_all
+from ingestlab.engine.ingest import process_all, seen_by
 from ingestlab.engine.plan import Plan, Target
+from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
-from ingestlab.lake.ledger import Lease, batch_lock
 from ingestlab.lake.log import live_vectors
+from ingestlab.lake.table import Transaction
 from ingestlab.maintenance.replay.plan import plan_again
 from ingestlab.maintenance.replay.state import State, by_pipeline, done_before, look_up, selection
 
 
-def replay(request: IngestRequest, context: Context, report: Callable[[Progress], None]) -> IngestResult:
+def replay(request: IngestRequest, services: Services, report: Callable[[Progress], None]) -> IngestResult:
     """Replays the rejects that a table has of the sources of a request.
 
     A source that cannot be replayed is one failed outcome; the others are. Of a source whose content changed
@@ -35,19 +35,20 @@ def replay(request: IngestRequest, context: Context, report: Callable[[Progress]
 
     Args:
         request: Which sources of which table, and in `replay` which of their rejects.
-        context: The connections to use.
+        services: The connections to use.
         report: Is told of every step.
     """
     progress = ProgressTracker(request, report)
-    check_tenant(request.tenant, context.settings)
-    with context.ledger.lease() as lease:
-        with progress.stage("fetching"):
-            state = look_up(request, context, lease)
-            _tell_known(request, state, progress)
-            progress.fetched(len(request.sources), 0)
-        for target, uris in by_pipeline(request, state, context, progress):
+    check_tenant(request.tenant, services.settings)
+    table = services.table(request.tenant, request.table)
+    with table.transaction("replay", [s.uri for s in request.sources], run=request.run) as transaction:
+        progress.enter("fetching")
+        state = look_up(request, table)
+        _tell_known(request, state, progress)
+        progress.fetched(len(request.sources), 0)
+        for target, uris in by_pipeline(request, state, services, progress):
             with progress.failures_of([s for s in request.sources if s.uri in uris]):
-                _replay_into(target, uris, request, state, context, lease, progress)
+                _replay_into(target, uris, request, state, services, transaction, progress)
     return progress.result()
 
 
@@ -79,29 +80,23 @@ def _replay_into(
     uris: list[str],
     request: IngestRequest,
     state: State,
-    context: Context,
-    lease: Lease,
+    services: Services,
+    transaction: Transaction,
     progress: ProgressTracker,
 ) -> None:
-    """The same for the sources of one pipeline."""
-    store, ledger, where = context.store, context.ledger, (target.tenant, target.table)
-    ready = preflight(target, context)
-    plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, context)
-    lease.acquire([batch_lock(plan.batch)])
-    with all_or_nothing(*where, plan.batch, store, ledger, lease, context.vectors):
-        with progress.stage("processing"):
-            receipts = process_all(plan, context, progress, replay_task)
-            passed = assemble(plan, settle_types(plan, receipts, context.cluster, context.settings))
-            mended = _mend(plan, passed, request, state, context)
-        with progress.stage("committing"):
-            progress.failed(passed.errors)
-            if any(m.changed for m in mended):
-                batch = _batch(passed, mended, state)
-                progress.committed_before(publish(plan, batch, store, ledger, lease, context.vectors))
-            else:
-                abandon(*where, plan.batch, store, ledger, lease, context.vectors)
+    """Replay the sources of one pipeline."""
+    ready = preflight(target, services)
+    plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, services)
+    with transaction.batch(plan.batch, progress.committed_before):
+        progress.enter("processing")
+        passed = assemble(plan, process_all(plan, services, progress, replay_task))
+        mended = _mend(plan, passed, request, state, services)
+        progress.enter("committing")
+        progress.failed(passed.errors)
+        if any(m.changed for m in mended):
+            transaction.commit(_batch(passed, mended, state), seen_by(target.pipeline))
     changed = any(m.changed for m in mended)
-    for record in passed.records:
+    for record in passed.sources:
         tally = _difference(_after(record, state), state.known[record.uri])
         outcome = _outcome(record, tally, target.table, target.source.name, changed=changed)
         progress.ended(outcome, record.uri)
@@ -115,13 +110,13 @@ def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]
     return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
 
 
-def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, context: Context) -> list[RejectsUpdated]:
+def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services) -> list[RejectsUpdated]:
     """Makes the rejects of the sources that were read again as they are to be, one task a part.
 
     Raises:
         TerminalError: Rows were lost or doubled on the way.
     """
-    settings, uris = context.settings, {r.uri for r in passed.records}
+    settings, uris = services.settings, {r.uri for r in passed.sources}
     chosen = selection(request, [state.known[uri] for uri in sorted(uris)])
     parts = [p for p in state.rejects if uris & set(p.sources)]
     work = [
@@ -135,8 +130,8 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, conte
     ]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"mend-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
-    mended = [RejectsUpdated.from_dict(m) for _, m in context.cluster.map(update_rejects, calls, keys)]
-    total = sum((r.tally for r in passed.records), Tally())
+    mended = [RejectsUpdated.from_dict(m) for _, m in services.cluster.map(update_rejects, calls, keys)]
+    total = sum((r.tally for r in passed.sources), Tally())
     found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
     if found != (total.rows_in, total.accepted):
         raise TerminalError(
@@ -152,12 +147,12 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, conte
 def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Batch:
     """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
     changed = [m for m in mended if m.changed]
-    return replace(
-        passed,
-        records=tuple(_after(r, state) for r in passed.records),
-        rejects=tuple(m.left for m in changed if m.left),
-        replaced=tuple(m.target for m in changed),
-        kind="replay",
+    return passed.model_copy(
+        update={
+            "sources": tuple(_after(r, state) for r in passed.sources),
+            "rejects": tuple(m.left for m in changed if m.left),
+            "replaced": tuple(m.target for m in changed),
+        }
     )
 
 

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from ingestlab.core.access import file_name
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import IngestRequest, Manifest, Part, SourceRecord
-from ingestlab.engine.commit import recover
-from ingestlab.engine.ingest import Context
 from ingestlab.engine.plan import Target
 from ingestlab.engine.progress import ProgressTracker
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import KEY, Origin, Selection, judging, read_rejects, rows_by_source
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Lease, rewrite_lock, source_lock
-from ingestlab.lake.log import TransactionLog, live_parts, manifests
+from ingestlab.lake.log import live_parts
+from ingestlab.lake.table import Table
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
 
@@ -40,20 +39,15 @@ class State:
     wanted: Rows
 
 
-def look_up(request: IngestRequest, context: Context, lease: Lease) -> State:
-    """Locks the sources and the parts of the table, mends what the dead have left, and looks what is to do."""
-    store, ledger, where = context.store, context.ledger, (request.tenant, request.table)
-    uris = [s.uri for s in request.sources]
-    lease.acquire([*(source_lock(*where, uri) for uri in uris), rewrite_lock(*where)])
-    recover(*where, uris, store, ledger, lease, context.vectors)
-    ledger.ensure_index(*where, TransactionLog(store, *where).records)
-    history = manifests(store, *where)
-    known = ledger.known(*where, uris)
+def look_up(request: IngestRequest, table: Table) -> State:
+    """Look what is to do, while the sources and the parts of the table are locked."""
+    history = table.log.snapshot().manifests()
+    known = table.index.known([s.uri for s in request.sources])
     folder = layout.table(request.tenant, layout.rejects(request.table)) + "/"
     rejects = [p for p in live_parts(history) if p.target.startswith(folder) and known.keys() & set(p.sources)]
     chosen = selection(request, known.values())
     columns = [*KEY, "sha256", "run", "rule", "column"]
-    tables = (read_rejects(store, part.target, columns) for part in rejects)
+    tables = (read_rejects(table.store, part.target, columns) for part in rejects)
     return State(history, known, rejects, rows_by_source(t.filter(chosen.mask(t)) for t in tables))
 
 
@@ -73,17 +67,17 @@ def done_before(request: IngestRequest, state: State) -> list[Manifest]:
 
 
 def by_pipeline(
-    request: IngestRequest, state: State, context: Context, progress: ProgressTracker
+    request: IngestRequest, state: State, services: Services, progress: ProgressTracker
 ) -> Iterator[tuple[Target, list[str]]]:
     """The sources with something to replay, by the pipeline that took them, as it is now."""
-    catalog = Catalog.read(context.settings)
+    catalog = Catalog.read(services.settings)
     names = {m.batch: m.pipeline for m in state.history}
     done = {r.uri for m in done_before(request, state) for r in m.sources}
     groups: dict[PipelineSource, list[str]] = {}
     for uri in [s.uri for s in request.sources if s.uri in state.wanted and s.uri not in done]:
         record = state.known[uri]
         code = attempt(_code, names.get(record.batch, ""), record, request.table, catalog)
-        trouble = code if isinstance(code, TerminalError) else _raw_trouble(record, context.store)
+        trouble = code if isinstance(code, TerminalError) else _raw_trouble(record, services.store)
         if trouble:
             progress.failed({uri: trouble.to_dict()})
         elif isinstance(code, PipelineSource):

@@ -9,7 +9,7 @@ from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.core.messages import NotebookRequest
 from ingestlab.core.models import IngestResult, Outcome, Progress
-from ingestlab.engine.ingest import Context
+from ingestlab.engine.services import Services
 from ingestlab.notebook.runner.archive import Kept, keep, run_made_by
 from ingestlab.notebook.runner.kernel import Session, environment_of
 from ingestlab.notebook.runner.source import find, read, with_parameters
@@ -25,19 +25,19 @@ def notebook_job(payload: dict[str, Any]) -> Any:
     return carry_out(payload, NotebookRequest, run_notebook)
 
 
-def run_notebook(request: NotebookRequest, context: Context, report: Reporter) -> IngestResult:
+def run_notebook(request: NotebookRequest, services: Services, report: Reporter) -> IngestResult:
     """Run a notebook of the worker's own. Keep it beside the run, however it ends.
 
     Args:
         request: Which one, and the values of its parameters.
-        context: Whose settings the notebook finds.
+        services: Whose settings the notebook finds.
         report: Is told which cell is at work, and asked whether to stop.
 
     Raises:
         TerminalError: There is no such notebook, it has no such parameter, or Jupyter is missing.
         TransientError: Redis or the lake does not answer, or no kernel comes up.
     """
-    began, settings = time.monotonic(), context.settings
+    began, settings = time.monotonic(), services.settings
     check_tenant(request.tenant, settings)
     path = find(request.notebook, settings)
     notebook = with_parameters(read(path), request.parameters)

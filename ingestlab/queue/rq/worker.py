@@ -27,9 +27,10 @@ from ingestlab.core.messages import NotebookRequest, Request, check_queue, subje
 from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult
 from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.core.version import VERSION
-from ingestlab.engine.ingest import Context, ingest
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
 from ingestlab.lake import layout
-from ingestlab.lake.ledger import Ledger, connect
+from ingestlab.lake.locks import Locks, connect
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.results import completed, kept_of
 from ingestlab.queue.rq.job import IngestJob, bury
@@ -46,7 +47,7 @@ BUSY_DELAY = 1  # seconds
 GOODBYE_SECONDS = 30.0  # after which a process that works no more ends, whatever a client of it still waits for
 R = TypeVar("R", IngestRequest, NotebookRequest)
 
-_context: Context | None = None
+_context: Services | None = None
 
 
 class IngestWorker(RescuingWorker):
@@ -130,12 +131,12 @@ def ingest_job(payload: dict[str, Any]) -> Any:
     return carry_out(payload, IngestRequest, _ingest_or_replay)
 
 
-def _ingest_or_replay(request: IngestRequest, here: Context, report: Reporter) -> IngestResult:
+def _ingest_or_replay(request: IngestRequest, here: Services, report: Reporter) -> IngestResult:
     with STOPPER.at(report):
         return replay(request, here, report) if request.replay else ingest(request, here, report, report.keep)
 
 
-def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter], IngestResult]) -> Any:
+def carry_out(payload: Any, kind: type[R], work: Callable[[R, Services, Reporter], IngestResult]) -> Any:
     """Does a job: decodes its request, has the work done, and decides by the outcomes what becomes of the job.
 
     Args:
@@ -167,7 +168,7 @@ def carry_out(payload: Any, kind: type[R], work: Callable[[R, Context, Reporter]
     return _conclude(job, request, result, here, progress)
 
 
-def _conclude(job: Job, request: Request, result: IngestResult, here: Context, progress: Reporter) -> dict[str, Any]:
+def _conclude(job: Job, request: Request, result: IngestResult, here: Services, progress: Reporter) -> dict[str, Any]:
     """Decides by the outcomes: done, to be tried again for the files that may come, or failed."""
     data = result.to_dict()
     errors = [e for o in result.outcomes if (e := o.exception())]
@@ -195,7 +196,7 @@ def _conclude(job: Job, request: Request, result: IngestResult, here: Context, p
     return data
 
 
-def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -> None:
+def _record(job: Job, request: Request, result: dict[str, Any], here: Services) -> None:
     """Keeps in the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
     safe = request
     if isinstance(request, IngestRequest):
@@ -208,7 +209,7 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Context) -
     here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
 
 
-def _record_failure(job: Job, request: Request, failure: IngestError, here: Context) -> None:
+def _record_failure(job: Job, request: Request, failure: IngestError, here: Services) -> None:
     """The record of a job that failed as a whole: the same error for all that it is about."""
     known = kept_of(job.meta) or IngestResult(run=request.run, job=job.id, outcomes=())
     result = completed(known, subjects(request), failure.to_dict())
@@ -241,13 +242,13 @@ def in_our_words(error: BaseException) -> IngestError:
     return TerminalError.wrap(error, "Job failed", fix, code="unforeseen")
 
 
-def context(client: redis.Redis | None = None) -> Context:
+def context(client: redis.Redis | None = None) -> Services:
     """This process's connections, made on first use."""
     global _context  # noqa: PLW0603 - a worker has one lake and one Dask client for its life
     if _context is None:
         settings = load_settings()
         connection = client if client is not None else connect(settings.redis)
-        _context = Context.create(settings, Ledger(connection, settings.lake_url, settings.lock_ttl))
+        _context = Services.create(settings, Locks(connection, settings.lake_url, settings.lock_ttl))
     return _context
 
 

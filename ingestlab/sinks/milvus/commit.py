@@ -25,6 +25,7 @@ from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Store
+from ingestlab.lake import layout
 from ingestlab.lake.log import embedded, live_vectors
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.vector_rows import shortened
@@ -77,8 +78,8 @@ class Vectors:
             same = names == [column.name for column in there.payload]
             there.check(wanted.model_copy(update={"payload": there.payload}) if same else wanted)
 
-    def add(self, manifest: Manifest) -> None:
-        """Writes the vectors of a commit that has its intent, and no manifest yet.
+    def prepare(self, manifest: Manifest) -> None:
+        """Write the vectors of a commit into its collection, and publish their files.
 
         Raises:
             TransientError: The server is away, does not have all of them afterwards, or has got another model's
@@ -86,9 +87,12 @@ class Vectors:
             CollectionError: The collection holds other fields, or shorter ones than a value needs; or two vectors
                 have one key.
         """
-        if manifest.collection is None:
-            return
-        collection = Collection.from_dict(manifest.collection)
+        if manifest.collection is not None:
+            self._add(manifest, Collection.from_dict(manifest.collection))
+        for part in manifest.vectors:
+            self.store.move(part.staged, part.target)
+
+    def _add(self, manifest: Manifest, collection: Collection) -> None:
         target = self._db.build(collection) if manifest.kind == "reembed" else self._ensured(collection)
         paths = [self._place(part) for part in embedded(manifest)]
         keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
@@ -118,7 +122,9 @@ class Vectors:
             )
 
     def finish(self, manifest: Manifest) -> None:
-        """Takes out the vectors that a commit has superseded; may be repeated."""
+        """Take out the vectors that a commit has superseded."""
+        home = f"{layout.table(manifest.tenant, layout.vectors(manifest.table))}/"
+        self.store.delete_files(target for target in manifest.replaced if target.startswith(home))
         if manifest.collection is None:
             return
         collection = Collection.from_dict(manifest.collection)
@@ -130,27 +136,38 @@ class Vectors:
             self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
         if manifest.kind != "reembed" and sum(part.rows for part in embedded(manifest)) >= MANY:
             self._db.settle(name)
+        self.store.delete(layout.embedded(manifest.batch))
 
-    def undo(self, intent: Manifest, history: Iterable[Manifest]) -> None:
-        """Takes back what a commit without manifest has done; may be repeated.
+    def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Take back what a commit without manifest has done; may be repeated.
 
         Args:
             intent: What it was about to do.
-            history: The manifests of its table.
+            history: Reads the commits of its table.
         """
-        if intent.collection is None:
-            return
-        if intent.kind == "reembed":
-            self._drop_unused(Collection.from_dict(intent.collection))
-            return
-        name, uris = Collection.from_dict(intent.collection).name, _sources(intent)
-        if uris and self._db.resolve(name):
-            self._replace(name, intent.tenant, intent.table, uris, history)
+        if intent.collection is not None:
+            self._take_back(intent, Collection.from_dict(intent.collection), history)
+        for part in embedded(intent):  # they may have been published; what models made is kept for the next try
+            if self.store.exists(part.target):
+                self.store.move(part.target, part.staged)
+        self.store.delete_files(part.target for part in intent.vectors)
 
-    def strays(self, tenant: str, table: str, history: Sequence[Manifest]) -> list[str]:
-        """The sources whose rows in the table's collection are not those that the lake has of them."""
+    def _take_back(self, intent: Manifest, collection: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+        if intent.kind == "reembed":
+            self._drop_unused(collection)
+            return
+        uris = _sources(intent)
+        if uris and self._db.resolve(collection.name):
+            self._replace(collection.name, intent.tenant, intent.table, uris, history())
+
+    def shared(self, manifest: Manifest) -> str:
+        """Name the collection of a commit."""
+        return str(manifest.collection["name"]) if manifest.collection else ""
+
+    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> list[str]:
+        """Find the sources whose rows in the table's collection are not those that the lake has of them."""
         collection = latest(history)
-        if collection is None:
+        if collection is None or not self.settings.milvus_uri:
             return []
         lake: dict[str, tuple[str, str]] = {}
         for part in live_vectors(history):
@@ -162,7 +179,7 @@ class Vectors:
         return sorted({side[pk][0] for side, pk in _differences(lake, found)})
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
-        """Makes the rows of some sources in the table's collection what the lake has of them."""
+        """Make the rows of some sources in the table's collection what the lake has of them."""
         collection = latest(history)
         if collection is not None:
             self._db.ensure(collection)

@@ -17,7 +17,6 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestlab.analytics.profiles.files import kinds_of
 from ingestlab.core.models import Manifest, Part
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -197,3 +196,23 @@ def _of_folders(parts: Sequence[Part], home: str, history: Sequence[Manifest]) -
         whole = kinds.get(name, "int") == "int" and all(map(_WHOLE.fullmatch, values))
         small = whole and all(-(2**31) <= int(value) < 2**31 for value in values)
         yield {name: ("int32" if small else "int64" if whole else "string",)}
+
+
+def kinds_of(history: Sequence[Manifest]) -> dict[str, str]:
+    """What the partition columns were when they were last published: folders' names are text."""
+    steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
+    names = {step.partition("=")[0] for step in steps if "=" in step}
+    kinds: dict[str, str] = {}
+    for one in (one for manifest in history for one in manifest.profile):
+        kinds |= {name: one.columns[name]["kind"] for name in names & one.columns.keys()}
+    return kinds
+
+
+def numbered(names: Collection[str]) -> bool:
+    """Whether all columns are named ``column_1`` and so on."""
+    return "column_1" in names and set(names) == {f"column_{i}" for i in range(1, len(names) + 1)}
+
+
+def clash(names: Collection[str], others: Collection[str]) -> bool:
+    """Whether one of two files or tables has numbers for names and the other has not just these."""
+    return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)

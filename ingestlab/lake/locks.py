@@ -1,9 +1,4 @@
-"""What ingestlab keeps in Redis beside the queues: source locks, and an index of the manifests.
-
-The manifests in the lake are the truth. The index answers "is this source committed, with which content?"
-for thousands of sources in one round trip; it carries the identity of the Redis server process that it was
-built on, so that a restarted, restored or replaced server never serves it: it is built anew first.
-"""
+"""Locks of sources, batches, tables and collections, in Redis: those of a dead job run out."""
 
 from __future__ import annotations
 
@@ -11,21 +6,18 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
-from ingestlab.core.models import SourceRecord
+from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
 from ingestlab.core.signed_uri import bare
 
-_FORM = 2  # of the index: one that an earlier version built is built anew
 _MOMENT = 0.02  # seconds between two tries
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
@@ -160,117 +152,32 @@ class Lease:
                 continue  # the next beat may get through, and `check` before publishing decides
 
 
-class Ledger:
-    """The Redis side of one lake.
+class Locks:
+    """The locks of one lake.
 
     Args:
         client: A connection from :func:`connect`.
-        lake: The lake's URL; ledgers of several lakes may share one Redis.
+        lake: The lake's URL; several lakes may share one Redis.
         ttl: How long, in seconds, the locks of a dead job stand.
     """
 
     def __init__(self, client: redis.Redis, lake: str, ttl: float = 30.0) -> None:
-        self._client, self._ttl = client, ttl
-        self._prefix = f"ingestlab:{hashlib.sha256(lake.encode()).hexdigest()[:12]}:"
+        self.client, self._ttl = client, ttl
+        self.prefix = f"ingestlab:{hashlib.sha256(lake.encode()).hexdigest()[:12]}:"
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """An empty lease to take locks with; all of them are released at the end."""
-        lease = Lease(self._client, self._prefix + "lock:", self._ttl)
+        """Give an empty lease to take locks with; all of them are released at the end."""
+        lease = Lease(self.client, self.prefix + "lock:", self._ttl)
         try:
             yield lease
         finally:
             lease.release()
 
     def held(self, names: Sequence[str]) -> list[bool]:
-        """Which of the locks some job holds at this moment."""
-        values = self._client.mget([f"{self._prefix}lock:{n}" for n in names]) if names else []
+        """Tell which of the locks some job holds at this moment."""
+        values = self.client.mget([f"{self.prefix}lock:{n}" for n in names]) if names else []
         return [v is not None for v in values]
-
-    def known(self, tenant: str, table: str, uris: Sequence[str]) -> dict[str, SourceRecord]:
-        """The committed sources among `uris`; call :meth:`ensure_index` first."""
-        values = self._client.hmget(self._index(tenant, table), list(uris))
-        found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
-        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
-
-    def record(self, tenant: str, table: str, sources: Iterable[SourceRecord]) -> None:
-        """Notes sources as committed."""
-        known, key = list(sources), self._index(tenant, table)
-        rows: Any = {s.uri: s.model_dump_json() for s in known}
-        if former := _former(known):
-            there = zip(former, self._client.hmget(key, list(former)), strict=True)
-            rows = {uri: former[uri] for uri, text in there if not text or _uri(text) != uri} | rows
-        if rows:
-            self._client.hset(key, mapping=rows)
-
-    def ensure_index(self, tenant: str, table: str, load: Callable[[], Iterable[SourceRecord]]) -> bool:
-        """Builds the index of a table from the records in its log, unless it stands; True if it did.
-
-        Raises:
-            TransientError: Another job has been building it for too long.
-        """
-        key = self._index(tenant, table)
-        server = self._server()
-        if self._client.get(key + ":built") == server:
-            return False
-        try:
-            with self._client.lock(key + ":building", timeout=600, blocking_timeout=120):
-                if self._client.get(key + ":built") != server:
-                    self._rebuild(key, load())
-                    self._client.set(key + ":built", server)
-        except redis.exceptions.LockError as error:
-            raise TransientError.wrap(
-                error, f"The index of {table} is being built by another job", code="busy_source"
-            ) from error
-        return True
-
-    def forget_index(self, tenant: str, table: str) -> None:
-        """Drops the index of a table, so that the next job builds it from the manifests."""
-        self._client.delete(self._index(tenant, table) + ":built")
-
-    def schema(self, tenant: str, table: str) -> str | bytes | None:
-        """What :meth:`keep_schema` has kept, if it was on this server."""
-        server, found = self._client.hmget(self._index(tenant, table) + ":schema", ["server", "schema"])
-        return found if server == self._server() else None
-
-    def keep_schema(self, tenant: str, table: str, schema: str) -> None:
-        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
-        kept: Any = {"server": self._server(), "schema": schema}
-        self._client.hset(self._index(tenant, table) + ":schema", mapping=kept)
-
-    def forget_schema(self, tenant: str, table: str) -> None:
-        """Has the next one look it up in the manifests."""
-        self._client.delete(self._index(tenant, table) + ":schema")
-
-    def _rebuild(self, key: str, sources: Iterable[SourceRecord]) -> None:
-        former: dict[str, str] = {}
-        rows: Any = {}
-        for source in sources:
-            rows[source.uri] = source.model_dump_json()
-            former |= _former([source])
-        rows = former | rows
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(key)
-            if rows:
-                pipe.hset(key, mapping=rows)
-            pipe.execute()
-
-    def _server(self) -> bytes:
-        """Identity of the server process: another one may have lost writes that this one took."""
-        info = self._client.info("server")
-        return f"{info['run_id']} {_FORM}".encode()
-
-    def _index(self, tenant: str, table: str) -> str:
-        return f"{self._prefix}index:{tenant}:{table}"
-
-
-def _uri(record: bytes | str) -> str:
-    return SourceRecord.model_validate_json(record).uri
-
-
-def _former(sources: Iterable[SourceRecord]) -> dict[str, str]:
-    """By their URI without signature: the records of lakes in which it was part of the URI."""
-    return {uri: s.model_dump_json() for s in sources if (uri := bare(s.uri)) != s.uri}
 
 
 def source_lock(tenant: str, table: str, uri: str) -> str:

@@ -1,0 +1,131 @@
+"""The protocol of a commit, and the recovery of commits that died.
+
+The order is: intent, sinks prepare, log entry, sinks finish, index, intent gone. The entry is the
+moment: with it a batch is finished by whoever finds its intent, without it the batch is rolled back. Every
+step may be repeated. On a local lake all steps are renames of synced files; on an object store a rename is a copy.
+
+A job that was thought dead (its locks ran out while it slept) and wakes up in the middle checks its locks
+once more right before the log entry. Sleeps it after that check, the log refuses it: its entry would have a number
+that is taken, and what has come in between is compared with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from ingestlab.core.errors import BusySourceError
+from ingestlab.core.models import Manifest
+from ingestlab.lake import layout
+from ingestlab.lake.agreement import Seen, agreeing
+from ingestlab.lake.lake import Lake
+from ingestlab.lake.locks import Lease, collection_lock
+from ingestlab.lake.log import log_named, manifests
+
+
+def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: Seen | None = None) -> None:
+    """Commit to several tables: to all of them or to none.
+
+    Args:
+        group: Their manifests. The others are decided by the first one: with it, whoever finds an intent of
+            theirs writes its log entry.
+        lake: Where.
+        lease: Holds the locks of all.
+        seen: Of rows of sources, which have to agree with those that there are.
+
+    Raises:
+        BusySourceError: What it shares with other tables is being made anew, and nothing was done; or others have
+            changed a table's columns since the job began, and the caller takes back what was published.
+    """
+    for manifest in group:
+        _announce(manifest, lake)
+    for manifest in group:
+        for sink in lake.sinks:
+            sink.prepare(manifest)
+    with agreeing(group, lake, seen) as append:
+        lease.check()
+        append()
+    for manifest in group:
+        _finish(manifest, lake)
+        _fold(manifest, lake)
+
+
+def check_free(shared: str, lake: Lake) -> None:
+    """Check that nobody is making anew what tables share in a sink; nothing is shared under an empty name.
+
+    Raises:
+        BusySourceError: Somebody is.
+    """
+    if shared and lake.locks.held([collection_lock(shared)])[0]:
+        wanted = f"collection '{shared}' to be free"
+        raise BusySourceError(
+            "The collection is locked",
+            expected=wanted,
+            got="`ingestlab reembed` or `reconcile` at work on it",
+            fix="This job waits its turn.",
+        )
+
+
+def resolve(intent: Manifest, lake: Lake) -> str:
+    """End a commit that died: finish it if the log has it, else roll it back. The caller holds the batch's lock.
+
+    Returns:
+        ``"finished <batch>"`` or ``"rolled back <batch>"``.
+    """
+    store = lake.store
+    if _is_committed(intent, lake):
+        _finish(intent, lake)
+        return f"finished {intent.batch}"
+    for sink in lake.sinks:
+        sink.undo(intent, partial(manifests, store, intent.tenant, intent.table))
+    store.delete(layout.staging(intent.batch))
+    store.delete(layout.intent(intent.tenant, intent.table, intent.batch))
+    return f"rolled back {intent.batch}"
+
+
+def _announce(manifest: Manifest, lake: Lake) -> None:
+    """Write an intent. The lock is looked at after it: who took the lock before sees the intent, or is seen."""
+    path = layout.intent(manifest.tenant, manifest.table, manifest.batch)
+    tip = lake.log(manifest.tenant, manifest.table).tip()
+    lake.store.write(path, manifest.model_copy(update={"sequence": tip}).model_dump_json().encode())
+    if manifest.kind == "reembed":
+        return
+    try:
+        for sink in lake.sinks:
+            check_free(sink.shared(manifest), lake)
+    except BusySourceError:
+        lake.store.delete(path)
+        raise
+
+
+def _fold(manifest: Manifest, lake: Lake) -> None:
+    """Write a checkpoint where one is due; the commit stands without it, and the next one tries again."""
+    try:
+        lake.log(manifest.tenant, manifest.table).fold(lake.log_days)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it does not undo the commit
+        logging.getLogger("ingestlab").warning("no checkpoint of table %s: %s", manifest.table, error)
+
+
+def _is_committed(intent: Manifest, lake: Lake) -> bool:
+    """Tell whether the log has the commit; where another table's log has decided it, it gets its entry here."""
+    log = lake.log(intent.tenant, intent.table)
+    if log.find(intent.batch, after=intent.sequence) is not None:
+        return True
+    if not intent.decided_by:
+        return False
+    leader, batch = log_named(lake.store, intent.decided_by)
+    if leader.find(batch, after=0) is None:
+        return False
+    if log.find(intent.batch, after=0) is None:
+        log.append(intent, log.tip(), decided=True)
+    return True
+
+
+def _finish(manifest: Manifest, lake: Lake) -> None:
+    """Do what is left when the log entry is written; all of it may be repeated."""
+    for sink in lake.sinks:
+        sink.finish(manifest)
+    lake.index(manifest.tenant, manifest.table).record(manifest.sources)
+    lake.store.delete(layout.staging(manifest.batch))
+    lake.store.delete(layout.intent(manifest.tenant, manifest.table, manifest.batch))

@@ -1,0 +1,44 @@
+"""A lake: its files, its locks, and the sinks that its commits fill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from ingestlab.core.models import Manifest
+from ingestlab.interfaces import Sink, Store
+from ingestlab.lake import layout
+from ingestlab.lake.locks import Locks
+from ingestlab.lake.log import TransactionLog, load_manifest
+from ingestlab.lake.source_index import SourceIndex
+
+
+@dataclass(frozen=True)
+class Lake:
+    """What all tables of a lake share.
+
+    Attributes:
+        store: The files.
+        locks: Who is at work on what.
+        sinks: Take part in every commit, in this order.
+        log_days: Commits of which nothing is live are forgotten after so many days.
+    """
+
+    store: Store
+    locks: Locks
+    sinks: tuple[Sink, ...] = ()
+    log_days: float = inf
+
+    def index(self, tenant: str, name: str) -> SourceIndex:
+        """Give the index of the committed sources of a table."""
+        return SourceIndex(self.locks.client, f"{self.locks.prefix}index:{tenant}:{name}")
+
+    def log(self, tenant: str, name: str) -> TransactionLog:
+        """Give the log of a table."""
+        return TransactionLog(self.store, tenant, name)
+
+    def intents(self, tenant: str = "", name: str = "") -> Iterator[Manifest]:
+        """Read the intents of commits that are not finished: of all tables, or of one."""
+        paths = list(self.store.walk(layout.intents(tenant, name)))
+        return (intent for path in paths if (intent := load_manifest(self.store, path)))

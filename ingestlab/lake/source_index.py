@@ -1,0 +1,114 @@
+"""An index of the committed sources of a table, in Redis.
+
+The log in the lake is the truth. The index answers "is this source committed, with which content?" for
+thousands of sources in one round trip; it carries the identity of the Redis server process that it was
+built on, so that a restarted, restored or replaced server never serves it: it is built anew first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import redis
+
+from ingestlab.core.errors import TransientError
+from ingestlab.core.models import SourceRecord
+from ingestlab.core.signed_uri import bare
+
+_FORM = 2  # of the index: one that an earlier version built is built anew
+
+
+class SourceIndex:
+    """The committed sources of one table, and its columns.
+
+    Args:
+        client: A connection to Redis.
+        key: Of the index; others begin with it.
+    """
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._client, self._key = client, key
+
+    def known(self, uris: Sequence[str]) -> dict[str, SourceRecord]:
+        """The committed sources among `uris`; call :meth:`ensure` first."""
+        values = self._client.hmget(self._key, list(uris))
+        found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
+
+    def record(self, sources: Iterable[SourceRecord]) -> None:
+        """Notes sources as committed."""
+        known, key = list(sources), self._key
+        rows: Any = {s.uri: s.model_dump_json() for s in known}
+        if former := _former(known):
+            there = zip(former, self._client.hmget(key, list(former)), strict=True)
+            rows = {uri: former[uri] for uri, text in there if not text or _uri(text) != uri} | rows
+        if rows:
+            self._client.hset(key, mapping=rows)
+
+    def ensure(self, load: Callable[[], Iterable[SourceRecord]]) -> bool:
+        """Build the index from the records in the log, unless it stands; True if it did.
+
+        Raises:
+            TransientError: Another job has been building it for too long.
+        """
+        key = self._key
+        server = self._server()
+        if self._client.get(key + ":built") == server:
+            return False
+        try:
+            with self._client.lock(key + ":building", timeout=600, blocking_timeout=120):
+                if self._client.get(key + ":built") != server:
+                    self._rebuild(key, load())
+                    self._client.set(key + ":built", server)
+        except redis.exceptions.LockError as error:
+            table = key.rpartition(":")[2]
+            raise TransientError.wrap(
+                error, f"The index of {table} is being built by another job", code="busy_source"
+            ) from error
+        return True
+
+    def forget(self) -> None:
+        """Drops the index of a table, so that the next job builds it from the manifests."""
+        self._client.delete(self._key + ":built")
+
+    def schema(self) -> str | bytes | None:
+        """What :meth:`keep_schema` has kept, if it was on this server."""
+        server, found = self._client.hmget(self._key + ":schema", ["server", "schema"])
+        return found if server == self._server() else None
+
+    def keep_schema(self, schema: str) -> None:
+        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
+        kept: Any = {"server": self._server(), "schema": schema}
+        self._client.hset(self._key + ":schema", mapping=kept)
+
+    def forget_schema(self) -> None:
+        """Has the next one look it up in the manifests."""
+        self._client.delete(self._key + ":schema")
+
+    def _rebuild(self, key: str, sources: Iterable[SourceRecord]) -> None:
+        former: dict[str, str] = {}
+        rows: Any = {}
+        for source in sources:
+            rows[source.uri] = source.model_dump_json()
+            former |= _former([source])
+        rows = former | rows
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(key)
+            if rows:
+                pipe.hset(key, mapping=rows)
+            pipe.execute()
+
+    def _server(self) -> bytes:
+        """Identity of the server process: another one may have lost writes that this one took."""
+        info = self._client.info("server")
+        return f"{info['run_id']} {_FORM}".encode()
+
+
+def _uri(record: bytes | str) -> str:
+    return SourceRecord.model_validate_json(record).uri
+
+
+def _former(sources: Iterable[SourceRecord]) -> dict[str, str]:
+    """By their URI without signature: the records of lakes in which it was part of the URI."""
+    return {uri: s.model_dump_json() for s in sources if (uri := bare(s.uri)) != s.uri}
