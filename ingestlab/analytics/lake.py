@@ -27,7 +27,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import REJECTS
 from ingestlab.lake.log import TransactionLog, tables_of
-from ingestlab.lake.snapshot import Snapshot, parts_of
+from ingestlab.lake.snapshot import Snapshot
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 from ingestlab.lake.table_schema import exactly, schema_of
 
@@ -79,7 +79,7 @@ class Table:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """Return the Parquet files of the table."""
-        return parts_of(self._files)
+        return self._snapshot.parts(self.folder)
 
     @property
     def rows(self) -> int:

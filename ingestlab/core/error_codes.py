@@ -60,7 +60,6 @@ Code = Literal[
     "pipeline_ambiguous",
     "pipeline_invalid",
     "pipeline_unknown",
-    "plugin_unknown",
     "quality_gate",
     "reader_invalid",
     "redis_unavailable",
@@ -168,7 +167,6 @@ CODES: dict[Code, Explanation] = {
     "pipeline_ambiguous": Explanation("Several pipelines match a file.", "Name one of them."),
     "pipeline_invalid": Explanation("A pipeline does not load.", "Correct its file."),
     "pipeline_unknown": Explanation("There is no such pipeline, or none for a file.", "Check the name, or write one."),
-    "plugin_unknown": Explanation("There is no such plug-in, or it does not load.", "Check its name and package."),
     "quality_gate": Explanation(
         "More rows were rejected than the pipeline allows.", "See the rejects; correct the file or the pipeline."
     ),
