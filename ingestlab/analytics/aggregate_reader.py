@@ -69,7 +69,9 @@ class AggregateReader:
             except FileNotFoundError as error:  # a commit has just replaced the part: its manifest is there by now
                 gone = error
         fix = "Try again; if it stays so, `ingestlab reconcile` says what is missing."
-        raise TransientError.wrap(gone, f"the parts of {self._where[1]} to stay while they are read", fix)
+        raise TransientError.wrap(
+            gone, f"Data files of {self._where[1]} disappeared while they were read", fix, code="lake_busy"
+        )
 
     def write(self, name: str, to: str | None = None) -> str:
         """Write an aggregate as one plain Parquet file. It appears when it is whole.
@@ -108,7 +110,13 @@ class AggregateReader:
         known = sorted({*declared, *states})
         have = ", ".join(known) or "it has none"
         fix = did_you_mean(name, known, "Declare it in the pipeline: Pipeline(aggregates={…}).")
-        raise TerminalError(f"an aggregate of table {self._where[1]} ({have})", f"'{name}'", fix)
+        raise TerminalError(
+            f"There is no aggregate '{name}'",
+            expected=f"an aggregate of table {self._where[1]} ({have})",
+            got=f"'{name}'",
+            fix=fix,
+            code="table_unknown",
+        )
 
     def _in_pipelines(self, history: Sequence[Manifest], broken: list[TerminalError]) -> dict[str, Aggregate]:
         """Collect what the table's pipelines declare, the last one first. Those that do not load go to `broken`."""

@@ -27,7 +27,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import REJECTS
 from ingestlab.lake.log import TransactionLog, tables_of
-from ingestlab.lake.snapshot import Snapshot, parts_of
+from ingestlab.lake.snapshot import Snapshot
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 from ingestlab.lake.table_schema import exactly, schema_of
 
@@ -79,7 +79,7 @@ class Table:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """Return the Parquet files of the table."""
-        return parts_of(self._files)
+        return self._snapshot.parts(self.folder)
 
     @property
     def rows(self) -> int:
@@ -198,7 +198,13 @@ class Lake:
             names = [t.name for t in self.tables()]
             wanted = f"a table of tenant {self.tenant} ({', '.join(names) or 'none yet'})"
             fix = "`ingestlab tables` lists them." if names else "One is there when a run has published into it."
-            raise TerminalError(wanted, f"'{name}'", did_you_mean(name, names, fix))
+            raise TerminalError(
+                f"There is no '{name}'",
+                expected=wanted,
+                got=f"'{name}'",
+                fix=did_you_mean(name, names, fix),
+                code="table_unknown",
+            )
         return table
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
@@ -218,7 +224,13 @@ class Lake:
             TerminalError: There is no such table, or the run published nothing into it.
         """
         if self.table(table).name.endswith(layout.rejects("")):
-            raise TerminalError("a table of published rows", f"'{table}'", "lab.rejects() shows what was kept aside.")
+            raise TerminalError(
+                f"'{table}' holds rejects",
+                expected="a table of published rows",
+                got=f"'{table}'",
+                fix="lab.rejects() shows what was kept aside.",
+                code="table_unknown",
+            )
         return read_profile(self._store, self.tenant, table, run)
 
     def aggregates(self, table: str) -> list[str]:
@@ -226,7 +238,7 @@ class Lake:
         names = self._aggregate_reader(table).names()
         if not names:
             fix = "Declare one in the pipeline: Pipeline(aggregates={…})."
-            raise TerminalError(f"an aggregate of table {table}", "none", fix)
+            raise TerminalError(f"There is no aggregate of table {table}", fix=fix, code="table_unknown")
         return names
 
     def aggregate(self, table: str, name: str) -> pd.DataFrame:

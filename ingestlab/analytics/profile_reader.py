@@ -39,9 +39,14 @@ def read_profile(store: Store, tenant: str, table: str, run: str | None = None) 
             return _read_profile(store, layout.table(tenant, table), history, run, past)
         except FileNotFoundError as error:  # a commit has replaced a part since its manifest was read
             if known == (now := {m.batch for m in manifests(store, tenant, table)}):
-                raise TerminalError.wrap(error, f"all parts of {table}", "`ingestlab reconcile` lists them.") from error
+                raise TerminalError.wrap(
+                    error,
+                    f"Not all data files of {table} can be read",
+                    "`ingestlab reconcile` lists them.",
+                    code="lake_damaged",
+                ) from error
             known = now
-    raise TransientError(f"the parts of {table} to stand still for a moment", "commits all the while", "Try again.")
+    raise TransientError(f"Table {table} kept changing while it was being read", fix="Try again.", code="lake_busy")
 
 
 def _read_profile(
@@ -74,7 +79,13 @@ def _runs(history: Sequence[Manifest], read: Mapping[str, Profile], run: str | N
             ended[manifest.run] = manifest.committed_at
     if run is not None and run not in made:
         last = ", ".join(list(made)[-5:]) or "none"
-        raise TerminalError(f"a run that published rows (the last: {last})", f"'{run}'", "`ingestlab runs` lists them.")
+        raise TerminalError(
+            f"Run '{run}' published nothing here",
+            expected=f"a run that published rows (the last: {last})",
+            got=f"'{run}'",
+            fix="`ingestlab runs` lists them.",
+            code="run_unknown",
+        )
     names = list(made)
     shown = names if run is None else names[: names.index(run) + 1]
     return tuple(RunProfile(name, ended[name], merge(made[name])) for name in shown)

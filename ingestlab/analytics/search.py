@@ -67,7 +67,13 @@ def search(
     tenant = tenant or settings.tenant
     check_tenant(tenant, settings)
     if not 1 <= limit <= MOST:
-        raise TerminalError(f"a limit from 1 to {MOST:,}", f"{limit}", "Give another.")
+        raise TerminalError(
+            "The limit is out of range",
+            expected=f"a limit from 1 to {MOST:,}",
+            got=f"{limit}",
+            fix="Give another.",
+            code="argument_invalid",
+        )
     store = connected(settings)
     made = store.describe(collection)
     if made is None:
@@ -108,7 +114,13 @@ def _model_of(made: Collection, settings: Settings) -> Embedder:
         raise broken[0]
     got = f"{others[0]}, whose vectors differ" if others else "no pipeline that embeds into it"
     fix = "Search where its pipeline's file is, or run `ingestlab reembed TABLE` if the model has changed."
-    raise TerminalError(f"the model of collection '{made.name}', {made.fingerprint}", got, fix)
+    raise TerminalError(
+        "The model is not the one that made the vectors",
+        expected=f"the model of collection '{made.name}', {made.fingerprint}",
+        got=got,
+        fix=fix,
+        code="collection_conflict",
+    )
 
 
 def _candidates(made: Collection, settings: Settings, broken: list[TerminalError]) -> Iterator[tuple[Model, Kind]]:
@@ -146,7 +158,13 @@ def _vectors(queries: list[Any], made: Collection, embedder: Embedder) -> Vector
     if not (known := has_vector(vectors)).all():
         which = queries[int(np.argmin(known))]
         got = repr(which)[:200] if isinstance(which, str) else "an image of one colour, or an empty one"
-        raise TerminalError(f"something that the model {made.fingerprint.model} makes a vector of", got, "Say more.")
+        raise TerminalError(
+            "The query has no vector",
+            expected=f"something that the model {made.fingerprint.model} makes a vector of",
+            got=got,
+            fix="Say more.",
+            code="argument_invalid",
+        )
     return vectors
 
 
@@ -155,20 +173,34 @@ def _value(query: Any, kind: Kind, name: str) -> str | bytes:
     if kind == "text":
         if isinstance(query, str):
             return query
-        raise TerminalError(f"a text to search collection '{name}' by", type(query).__name__, "It holds texts.")
+        raise TerminalError(
+            "The query is no text",
+            expected=f"a text to search collection '{name}' by",
+            got=type(query).__name__,
+            fix="It holds texts.",
+            code="argument_invalid",
+        )
     if isinstance(query, bytes | bytearray | memoryview):
         return bytes(query)
     if isinstance(query, os.PathLike):
         try:
             return Path(query).read_bytes()
         except OSError as error:
-            raise TerminalError.wrap(error, f"an image file at {query}", "Check the path.") from error
+            raise TerminalError.wrap(
+                error, f"There is no image file at {query}", "Check the path.", code="not_found"
+            ) from error
     if hasattr(query, "save"):
         buffer = io.BytesIO()
         query.save(buffer, "PNG")
         return buffer.getvalue()
     fix = "It holds images: give the bytes of one, the pathlib.Path of its file, or a Pillow image."
-    raise TerminalError(f"an image to search collection '{name}' by", f"{type(query).__name__} {query!r:.100}", fix)
+    raise TerminalError(
+        "The query is no image",
+        expected=f"an image to search collection '{name}' by",
+        got=f"{type(query).__name__} {query!r:.100}",
+        fix=fix,
+        code="argument_invalid",
+    )
 
 
 def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:

@@ -58,7 +58,11 @@ def sample_uris(folder: str, settings: Settings) -> list[str]:
     from ingestlab.stack.samples import ensure_samples  # noqa: PLC0415 - likewise
 
     if not settings.samples:
-        raise StackError("an embedded stack with its file server", "no address of one", "Start it with `ingestlab up`.")
+        raise StackError(
+            "There is no embedded stack with its file server: no address of one",
+            fix="Start it with `ingestlab up`.",
+            code="stack_not_running",
+        )
     files = ensure_samples(settings.home / "samples") / folder
     return [f"{settings.samples.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.glob("*.csv"))]
 
@@ -66,7 +70,10 @@ def sample_uris(folder: str, settings: Settings) -> list[str]:
 @contextmanager
 def _fresh_stack(home: Path) -> Iterator[Settings]:
     if stack.running(home):
-        raise StackError("no stack in the demo's home", f"one is running in {home}", f"ingestlab down --home {home}")
+        raise StackError(
+            f"A stack is running already in the demo's home: one is running in {home}",
+            fix=f"ingestlab down --home {home}",
+        )
     shutil.rmtree(home, ignore_errors=True)
     with out.status("Starting Redis, Dask, workers and a file server …"):
         settings = stack.start(load_settings(home=home, redis_url=None), workers=2)

@@ -32,7 +32,7 @@ def lab(
 ) -> None:
     """Open JupyterLab with the dashboard beside a notebook; starts the stack. What follows -- is for JupyterLab."""
     if find_spec("jupyterlab") is None:
-        raise TerminalError("JupyterLab", "it is not installed", "pip install 'ingestlab[lab]'")
+        raise TerminalError("JupyterLab is not installed", fix="pip install 'ingestlab[lab]'", code="package_missing")
     options = context.args
     if str(notebook).startswith("-"):  # no notebook, but an option of JupyterLab
         notebook, options = NOTEBOOK, [str(notebook), *options]

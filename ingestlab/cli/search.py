@@ -37,7 +37,13 @@ def search(
     """Find the rows of a collection nearest to a text or image."""
     if (text is None) == (image is None):
         got = "neither" if text is None else "both"
-        raise TerminalError("a text, or --image with a file", got, 'E.g. ingestlab search documents "draw plots".')
+        raise TerminalError(
+            "The query is unclear",
+            expected="a text, or --image with a file",
+            got=got,
+            fix='E.g. ingestlab search documents "draw plots".',
+            code="argument_invalid",
+        )
     from ingestlab.analytics.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     query = image if text is None else text

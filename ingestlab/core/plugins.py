@@ -40,9 +40,11 @@ def load(kind: Kind, name: str) -> Any:
     known = plugins(kind)
     if name not in known:
         fix = f"Check the spelling, or install the package that declares it as an entry point of ingestlab.{kind}."
-        raise TerminalError(f"one of the {kind} {', '.join(known)}", f"'{name}'", fix)
+        problem, have = f"There is no plug-in '{name}' in ingestlab.{kind}", f"one of {', '.join(known)}"
+        raise TerminalError(problem, expected=have, fix=fix, code="setting_invalid")
     try:
         return known[name].load()
     except Exception as error:  # a plug-in is anybody's code
         fix = "Reinstall the package that it is from, or remove it."
-        raise TerminalError.wrap(error, f"the plug-in '{name}' of ingestlab.{kind} to load", fix) from error
+        problem = f"Plug-in '{name}' of ingestlab.{kind} does not load"
+        raise TerminalError.wrap(error, problem, fix, code="package_missing") from error

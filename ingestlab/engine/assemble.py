@@ -97,8 +97,10 @@ def _check_counts(batch: Batch) -> None:
     lost = [r.uri for r in batch.sources if not r.tally.balanced]
     if lost or parts != total.out or rejects != total.rejected:
         raise TerminalError(
-            "every source row published or rejected once",
-            f"{total.rows_in} rows in, {total.accepted} accepted, {total.rejected} rejected; "
+            "Rows are unaccounted for",
+            expected="every source row published or rejected once",
+            got=f"{total.rows_in} rows in, {total.accepted} accepted, {total.rejected} rejected; "
             f"{parts} rows in parts for {total.out}, {rejects} in rejects; first file: {(lost or ['-'])[0]}",
-            "Nothing was published. This is a fault in ingestlab or its storage: please report it.",
+            fix="Nothing was published. This is a fault in ingestlab or its storage: please report it.",
+            code="inconsistent",
         )

@@ -121,7 +121,9 @@ def _settled(
     got = f"{', '.join(str(parse_type(kind)) for kind in receipt.types.get(column, ()))}, e.g. {misfit['value']}"
     wanted_one = f"{parse_type(wanted[column])} in column '{column}', as other files of table {table} have it"
     fix = _APART if infers(plan.target.pipeline) else MEND.format(table=table)
-    error = TerminalError(wanted_one, got, fix).to_dict()
+    error = TerminalError(
+        "Types of files conflict", expected=wanted_one, got=got, fix=fix, code="types_conflict"
+    ).to_dict()
     return Receipt(number=receipt.number, errors={**dict.fromkeys(receipt.tallies, error), **receipt.errors})
 
 

@@ -99,7 +99,7 @@ def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False
     if traits(guard.check(uri, settings)).local:
         path = guard.local_path(uri, settings)
         if not path.is_file():
-            raise TerminalError("a file", f"nothing readable at {path}", "Check the path.")
+            raise TerminalError(f"File not found: nothing readable at {path}", fix="Check the path.", code="not_found")
         file = FetchedFile(uri=path.as_uri(), path=path.name, name=path.name, size=path.stat().st_size, sha256="")
         return LocalStore(str(path.parent)), file
     store = LocalStore(str(Path(scratch)))

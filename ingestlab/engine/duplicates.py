@@ -30,7 +30,13 @@ def without_doubles(plan: Plan, receipts: Sequence[Receipt], store: Store) -> li
             shown = "; ".join(f"row {one} and row {two}" for one, two in pairs[:SHOWN])
             more = f"; {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
             wanted = f"one row of {names[uri]} for each {', '.join(embedding.key)}, the key of its vectors"
-            errors[uri] = TerminalError(wanted, f"the same in {shown}{more}", _FIX).to_dict()
+            errors[uri] = TerminalError(
+                "Two sources are the same",
+                expected=wanted,
+                got=f"the same in {shown}{more}",
+                fix=_FIX,
+                code="columns_conflict",
+            ).to_dict()
     return [_failed(receipt, errors) for receipt in receipts]
 
 

@@ -80,7 +80,13 @@ def bring(
     for name, reference in pipeline.references.items():
         if isinstance(reference.reader, Archive):
             wanted = f"one file as the reference '{name}' of pipeline '{pipeline.name}'"
-            raise TerminalError(wanted, "an Archive of several", "Unpack it; a file that is compressed will do.")
+            raise TerminalError(
+                "The lookup table is an archive",
+                expected=wanted,
+                got="an Archive of several",
+                fix="Unpack it; a file that is compressed will do.",
+                code="reference_invalid",
+            )
     whole = locate_all(pipeline, code, settings)
     sources = [Source(uri=uri).bared(settings.secret_parameters) for uri in dict.fromkeys(whole.values())]
     uris = {name: bare(uri, settings.secret_parameters) for name, uri in whole.items()}
@@ -126,7 +132,8 @@ def _first(errors: Sequence[tuple[str, IngestError]], pipeline: Pipeline) -> Ing
     name, error = min(errors, key=lambda found: isinstance(found[1], TransientError))
     kind = LookupUnavailableError if isinstance(error, TransientError) else TerminalError
     fix = error.fix if "://" in pipeline.references[name].uri else f"{error.fix} {_FIX}"
-    return kind(f"the reference '{name}' of pipeline '{pipeline.name}': {error.expected}", error.got, fix)
+    problem = f"The reference '{name}' of pipeline '{pipeline.name}' cannot be had: {error.reason}"
+    return kind(problem, fix=fix, code=error.code)
 
 
 def _there(record: SourceRecord, store: Store) -> bool:

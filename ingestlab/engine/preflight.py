@@ -46,7 +46,13 @@ def preflight(target: Target, services: Services, uris: Some[str] = ()) -> Targe
         other = next(folders for folders in schema.folders if folders != names)
         wanted = f"partition_by {_said(other)}, as the parts of table {target.table} have it"
         fix = f"`ingestlab rewrite {target.table}` brings all parts into the pipeline's folders; or leave it as it was."
-        raise TerminalError(wanted, f"{_said(names)} in pipeline '{target.source.name}'", fix)
+        raise TerminalError(
+            "The pipeline does not fit the table",
+            expected=wanted,
+            got=f"{_said(names)} in pipeline '{target.source.name}'",
+            fix=fix,
+            code="columns_conflict",
+        )
     _check_collection(target, services)
     return resolve(replace(target, types=schema.wanted), services)
 

@@ -18,7 +18,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.interfaces import CostlyError
 
 log = logging.getLogger("ingestlab.executors.dask")
-FINISHED = "Dask workers to finish the tasks"
+LOST_WORKERS = "Dask workers were lost"
 PATIENCE = 3.0  # seconds that a task of a stopped job may still take
 
 # The cluster's fault, not the task's.
@@ -77,7 +77,7 @@ class Cluster:
             self._take_back(client, futures)
             raise
         except LOST as error:
-            raise TransientError.wrap(error, FINISHED, "See the Dask dashboard.") from error
+            raise TransientError.wrap(error, LOST_WORKERS, "See the Dask dashboard.", code="worker_lost") from error
         finally:
             for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
                 future.release()
@@ -111,14 +111,16 @@ class Cluster:
         try:
             return Client(self._address, timeout=self._timeout, set_as_default=False, name="ingestlab")
         except (OSError, TimeoutError) as error:
-            raise TransientError.wrap(
-                error, f"a Dask scheduler at {self._address}", "Start one, or check DASK_SCHEDULER_ADDRESS."
-            ) from error
+            problem, fix = (
+                f"No Dask scheduler answers at {self._address}",
+                "Start one, or check DASK_SCHEDULER_ADDRESS.",
+            )
+            raise TransientError.wrap(error, problem, fix, code="dask_unavailable") from error
 
 
 def _costly(errors: Mapping[int, KilledWorker]) -> CostlyError:
     fix = "Was there memory enough? Smaller partitions take less: INGESTLAB_PARTITION_BYTES of the worker."
-    costly = CostlyError.wrap(next(iter(errors.values())), FINISHED, fix)
+    costly = CostlyError.wrap(next(iter(errors.values())), LOST_WORKERS, fix, code="worker_lost")
     costly.places = tuple(errors)
     return costly
 

@@ -113,7 +113,9 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
     if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         wanted = f"the columns of table {manifest.table} as they were when the job began"
         got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
-        raise BusySourceError(wanted, got, "The job begins again.")
+        raise BusySourceError(
+            "The table's columns changed meanwhile", expected=wanted, got=got, fix="The job begins again."
+        )
 
 
 def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:

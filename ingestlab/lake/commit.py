@@ -59,7 +59,12 @@ def check_free(shared: str, lake: Lake) -> None:
     """
     if shared and lake.locks.held([collection_lock(shared)])[0]:
         wanted = f"collection '{shared}' to be free"
-        raise BusySourceError(wanted, "`ingestlab reembed` or `reconcile` at work on it", "This job waits its turn.")
+        raise BusySourceError(
+            "The collection is locked",
+            expected=wanted,
+            got="`ingestlab reembed` or `reconcile` at work on it",
+            fix="This job waits its turn.",
+        )
 
 
 def resolve(intent: Manifest, lake: Lake) -> str:

@@ -63,7 +63,9 @@ def _pool(url: str) -> redis.ConnectionPool:
     except ValueError:
         expected = "a Redis URL such as redis://:password@host:6379/0"
         fix = "Check REDIS_URL; a password with special characters must be percent-encoded."
-        raise TerminalError(expected, "something else", fix) from None
+        raise TerminalError(
+            "The Redis URL cannot be read", expected=expected, got="something else", fix=fix, code="setting_invalid"
+        ) from None
 
 
 class Lease:
@@ -88,7 +90,12 @@ class Lease:
         taken = self._client.eval(_ACQUIRE, len(keys), *keys, self.token, str(int(self._ttl * 1000)))
         if taken:
             name = taken.decode().removeprefix(self._prefix)
-            raise BusySourceError(f"{name} to be free", "another job at work on it", "This job waits its turn.")
+            raise BusySourceError(
+                f"{name} is locked",
+                expected=f"{name} to be free",
+                got="another job at work on it",
+                fix="This job waits its turn.",
+            )
         with self._lock:
             self._keys = sorted({*self._keys, *keys})
         if not self._thread.is_alive():
@@ -121,7 +128,10 @@ class Lease:
         if self._lost or (keys and not self._client.eval(_RENEW, len(keys), *keys, self.token, ttl)):
             self._lost = True
             raise LostLeaseError(
-                "to hold the locks of all sources", "locks that expired", "The job starts again from its sources."
+                "The locks have expired",
+                expected="to hold the locks of all sources",
+                got="locks that expired",
+                fix="The job starts again from its sources.",
             )
 
     def release(self) -> None:

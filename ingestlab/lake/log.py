@@ -79,8 +79,8 @@ class TransactionLog:
             if [entry.sequence for entry in tail] == list(range(first, first + len(tail))):
                 before = [] if number else self._unnumbered()
                 return Snapshot(self.store, (self.tenant, self.table), number, [*before, *tail])
-        wanted = f"the log of {self.table} to stand still for a moment"
-        raise TransientError(wanted, "commits all the while", "Try again.")
+        problem = f"The log of {self.table} kept changing while it was being read"
+        raise TransientError(problem, fix="Try again.", code="lake_busy")
 
     def records(self) -> Iterator[SourceRecord]:
         """The records of the sources, the last of each last."""
@@ -224,10 +224,20 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
     if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
         what = next(iter(sorted(sources)), f"batch {mine.batch}")
         got = f"a commit of {what} by another job, entry {other.sequence} of table {mine.table}"
-        raise LostLeaseError("to hold the locks of all sources", got, "The job starts again from its sources.")
+        raise LostLeaseError(
+            "The locks have expired",
+            expected="to hold the locks of all sources",
+            got=got,
+            fix="The job starts again from its sources.",
+        )
     if "reembed" in (mine.kind, other.kind) and mine.collection and other.collection:
         wanted = f"collection '{mine.collection['name']}' to be free"
-        raise BusySourceError(wanted, f"entry {other.sequence} of table {mine.table}", "This job waits its turn.")
+        raise BusySourceError(
+            "Another commit came first",
+            expected=wanted,
+            got=f"entry {other.sequence} of table {mine.table}",
+            fix="This job waits its turn.",
+        )
 
 
 def _locked(manifest: Manifest) -> set[str]:
@@ -321,4 +331,6 @@ def _parsed(store: Store, path: str, text: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except (ValueError, json.JSONDecodeError) as error:
-        raise TerminalError.wrap(error, f"a manifest in {store.full(path)}", "Restore it from a backup.") from error
+        raise TerminalError.wrap(
+            error, f"Not a manifest in {store.full(path)}", "Restore it from a backup.", code="lake_damaged"
+        ) from error

@@ -26,7 +26,8 @@ from ingestlab.lake.storage.ranged import Ranged
 
 FILES = ("parts", "rejects", "states", "vectors")
 _SECTIONS = ("core", "sources", "profile")
-_GROUPS = {"core": 1 << 16, "sources": 1 << 12, "profile": 1 << 8}  # rows of a row group
+_LIGHT = ("number", "item", "key", "uris", "rows", "size", "ref")  # all but the texts, which are large
+_GROUPS = {"core": 1 << 12, "sources": 1 << 10, "profile": 1 << 8}  # rows of a row group
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),  # of the entry
@@ -63,7 +64,7 @@ class Snapshot:
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
 
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
-        """The commits with files of some sources, those that share a profile with them, and the last one.
+        """Give the commits with files of some sources, those that share a profile with them, and the last one.
 
         Args:
             concerns: Is given URIs.
@@ -86,7 +87,7 @@ class Snapshot:
         Args:
             without: Targets of files that do not count.
         """
-        core = self._section("core")
+        core = self._section("core", _LIGHT)
         files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
         entries = core.filter(pc.equal(core["item"], "entry"))
         codes = entries["ref"].combine_chunks()
@@ -108,7 +109,7 @@ class Snapshot:
 
     def find(self, batch: str) -> Manifest | None:
         """What lives of the commit of a batch; None if it is not in the checkpoint."""
-        core = self._section("core")
+        core = self._section("core", _LIGHT)
         mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
         numbers = set(core.filter(mask)["number"].to_pylist())
         return next(iter(self._some(numbers)), None) if numbers else None
@@ -116,8 +117,17 @@ class Snapshot:
     @cached_property
     def files(self) -> pa.Table:
         """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
-        every = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
+        every = pa.concat_tables([self._section("core", _LIGHT), _exploded(self.tail, "core").select(_LIGHT)])
         return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+
+    def parts(self, folder: str) -> tuple[Part, ...]:
+        """Give the live files below a folder."""
+        core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
+        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        return tuple(
+            Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
+            for f in files.filter(pc.starts_with(files["key"], f"{folder}/")).to_pylist()
+        )
 
     def records(self) -> Iterator[SourceRecord]:
         """The records of the sources, oldest first."""
@@ -147,18 +157,19 @@ class Snapshot:
         profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
         sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = self.files.filter(pc.equal(self.files["item"], "parts"))
-        profile, sources = _believed(profile, files), _last_records(sources, files)
+        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        parts = files.filter(pc.equal(files["item"], "parts"))
+        profile, sources = _believed(profile, parts), _last_records(sources, parts)
         entries = core.filter(pc.equal(core["item"], "entry"))
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))["number"].to_pylist()[-1:]
         numbers = pa.chunked_array(
             [
-                *(column for rows in (self.files, profile, sources) for column in rows["number"].chunks),
+                *(column for rows in (files, profile, sources) for column in rows["number"].chunks),
                 pa.array([*with_vectors, *entries["number"].to_pylist()[-1:]], pa.int64()),
             ]
         )
         named = pc.or_(pc.is_in(entries["number"], numbers), pc.is_in(entries["key"], sources["ref"].cast(pa.string())))
-        core = pa.concat_tables([entries.filter(named), self.files]).sort_by("number")
+        core = pa.concat_tables([entries.filter(named), files]).sort_by("number")
         return {"core": core.unify_dictionaries(), "sources": sources, "profile": profile}
 
     @property
@@ -167,7 +178,7 @@ class Snapshot:
 
     def _last(self) -> set[int]:
         """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
-        core = self._section("core")
+        core = self._section("core", _LIGHT)
         entries = core.filter(pc.equal(core["item"], "entry"))
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))
         return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
@@ -199,19 +210,17 @@ class _Checkpoint:
         self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
-        """A section, or some columns of it; only those of commits and files are kept whole, the others are large."""
+        """A section, or some columns of it; what is read of them is kept, but for whole sections."""
         key = (name, columns)
         if key in self._kept:
             return self._kept[key]
         rows = self._read(self._groups(name), columns)
-        if name == "core" or columns is not None:
+        if columns is not None:
             self._kept[key] = rows
         return rows
 
     def around(self, name: str, numbers: Collection[int]) -> pa.Table:
         """The row groups of a section in which some entries are."""
-        if ("core", None) in self._kept and name == "core":
-            return self._kept["core", None]
         ends = ((group, self._metadata.row_group(group).column(0).statistics) for group in self._groups(name))
         return self._read([group for group, s in ends if any(s.min <= n <= s.max for n in numbers)], None)
 
@@ -230,14 +239,6 @@ class _Checkpoint:
 def _checkpoint(store: Store, path: str, _size: int) -> _Checkpoint:
     """A checkpoint never changes, so it is read once; the size tells a lake apart that was made anew."""
     return _Checkpoint(store, path)
-
-
-def parts_of(files: pa.Table) -> tuple[Part, ...]:
-    """Rows of :attr:`Snapshot.files` as values."""
-    return tuple(
-        Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
-        for f in files.to_pylist()
-    )
 
 
 def _exploded(tail: Iterable[Manifest], section: str) -> pa.Table:

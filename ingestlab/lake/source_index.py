@@ -63,7 +63,9 @@ class SourceIndex:
                     self._client.set(key + ":built", server)
         except redis.exceptions.LockError as error:
             table = key.rpartition(":")[2]
-            raise TransientError.wrap(error, f"the index of {table} to be built by one job at a time") from error
+            raise TransientError.wrap(
+                error, f"The index of {table} is being built by another job", code="busy_source"
+            ) from error
         return True
 
     def forget(self) -> None:

@@ -88,7 +88,11 @@ class Table:
         """
         if commits := self.log.snapshot().manifests():
             return commits
-        raise TerminalError(f"a table of tenant {self.tenant}", f"'{self.name}'", "`ingestlab tables` lists them.")
+        raise TerminalError(
+            f"There is no table '{self.name}' of tenant {self.tenant}",
+            fix="`ingestlab tables` lists them.",
+            code="table_unknown",
+        )
 
     @contextmanager
     def transaction(
@@ -116,7 +120,13 @@ class Table:
                 if kind in JOBS:
                     raise
                 wanted = error.expected if sources else f"nobody else to replace parts of {self.name}"
-                raise TransientError(wanted, error.got, "Try again when it has ended.") from error
+                raise TransientError(
+                    "The table is being rewritten",
+                    expected=wanted,
+                    got=error.got,
+                    fix="Try again when it has ended.",
+                    code="busy_source",
+                ) from error
             transaction.recover(sources)
             self.index.ensure(self.log.records)
             yield transaction

@@ -126,7 +126,13 @@ class _Work:
             had = sum(rows[target] for target in m.replaced)
             if m.part.rows != had:
                 fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
-                raise TerminalError(f"{had:,} rows in a merged part", f"{m.part.rows:,}", fix)
+                raise TerminalError(
+                    "A merged data file has another number of rows",
+                    expected=f"{had:,} rows in a merged part",
+                    got=f"{m.part.rows:,}",
+                    fix=fix,
+                    code="inconsistent",
+                )
         return done
 
     def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:

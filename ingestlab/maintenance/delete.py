@@ -81,7 +81,11 @@ def delete(
     for pattern in wanted:
         if not any(found[pattern] for found in chosen.values()):
             where = f"table {table}" if table else f"a table of tenant {tenant}"
-            raise TerminalError(f"sources of {where} that match {pattern}", "none", "Give URIs as `_source` has them.")
+            raise TerminalError(
+                f"There are no sources of {where} that match {pattern}",
+                fix="Give URIs as `_source` has them.",
+                code="no_matches",
+            )
     sets = {
         name: sorted({uri for found in by_pattern.values() for uri in found}) for name, by_pattern in chosen.items()
     }
@@ -92,7 +96,9 @@ def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
     """The tables to look at."""
     chosen = [table for table in tables(services.lake) if table.tenant == tenant and name in (None, table.name)]
     if name is not None and (not chosen or not re.fullmatch(NAME, name)):
-        raise TerminalError(f"a table of tenant {tenant}", f"'{name}'", "`ingestlab tables` lists them.")
+        raise TerminalError(
+            f"There is no table '{name}' of tenant {tenant}", fix="`ingestlab tables` lists them.", code="table_unknown"
+        )
     return chosen
 
 

@@ -85,7 +85,7 @@ def rewrite(
         done = Rewritten(
             table, done.parts + more.parts, done.before + more.before, done.rows + more.rows, more.folders, more.types
         )
-    raise TransientError(f"others to leave {table} alone for a moment", "commits all the while", "Try again.")
+    raise TransientError(f"Table {table} kept changing: commits all the while", fix="Try again.", code="lake_busy")
 
 
 def _asked(name: str, text: str) -> pa.DataType:
@@ -93,7 +93,13 @@ def _asked(name: str, text: str) -> pa.DataType:
         return parse_type(text)
     except ValueError as error:
         fix = "E.g. int64, double, string, timestamp[us], decimal128(12, 2)."
-        raise TerminalError(f"an Arrow type for column '{name}'", repr(text), fix) from error
+        raise TerminalError(
+            f"Not a type: {text!r}",
+            expected=f"an Arrow type for column '{name}'",
+            got=repr(text),
+            fix=fix,
+            code="argument_invalid",
+        ) from error
 
 
 class _Work:
@@ -146,7 +152,13 @@ class _Work:
         names = found.types.keys()
         if unknown := sorted(self._asked.keys() - names):
             have = ", ".join(names)
-            raise TerminalError(f"columns of {self._table.name} ({have})", f"'{unknown[0]}'", "Check the name.")
+            raise TerminalError(
+                f"There is no column '{unknown[0]}'",
+                expected=f"columns of {self._table.name} ({have})",
+                got=f"'{unknown[0]}'",
+                fix="Check the name.",
+                code="column_unknown",
+            )
         shown = {n: type_text(kind) for n, kind in exactly(found, self._table.store, parts).items()}
         leaving = set(found.folder_columns) - set(folders)
         single = {
@@ -183,11 +195,23 @@ class _Work:
         for one in done:
             if one.misfit:
                 fix = f"Choose another: `ingestlab rewrite {self._table.name} --type {one.misfit}=string`."
-                raise TerminalError(f"{kinds[one.misfit]} in column '{one.misfit}'", f"e.g. {one.value}", fix)
+                raise TerminalError(
+                    "Values do not fit the new type",
+                    expected=f"{kinds[one.misfit]} in column '{one.misfit}'",
+                    got=f"e.g. {one.value}",
+                    fix=fix,
+                    code="types_conflict",
+                )
         rows, had = sum(p.rows for one in done for p in one.parts), sum(p.rows for p in old)
         if rows != had:
             fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
-            raise TerminalError(f"{had:,} rows in the new parts", f"{rows:,}", fix)
+            raise TerminalError(
+                "New data files have another number of rows",
+                expected=f"{had:,} rows in the new parts",
+                got=f"{rows:,}",
+                fix=fix,
+                code="inconsistent",
+            )
         return done
 
     def _states(self, batch: str, parts: Iterable[Part], code: PipelineSource | None) -> list[Part]:

@@ -108,7 +108,7 @@ class Lab:
             return LabRun.of(find_run(run, self.settings))
         latest = recent_runs(self.settings, 1)
         if not latest:
-            raise TerminalError("a run", "none yet", "lab.submit() starts one.")
+            raise TerminalError("There is no run yet", fix="lab.submit() starts one.", code="run_unknown")
         return LabRun.of(latest[0])
 
     def runs(self, limit: int = 20) -> pd.DataFrame:
@@ -235,14 +235,22 @@ class Lab:
         """
         base = self.settings.samples
         if not base:
-            raise TerminalError("the embedded stack's file server", "no address of one", "Run `ingestlab up`.")
+            raise TerminalError(
+                "There is no address of the embedded stack's file server",
+                fix="Run `ingestlab up`.",
+                code="stack_not_running",
+            )
         if not traits(base.partition("://")[0]).host:
             return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
         files = ensure_samples(self.settings.home / "samples") / folder
         if not files.is_dir():
             known = sorted(path.name for path in files.parent.iterdir() if path.is_dir())
             raise TerminalError(
-                f"a kind of samples ({', '.join(known)})", f"'{folder}'", did_you_mean(folder, known, "")
+                f"There are no samples '{folder}'",
+                expected=f"a kind of samples ({', '.join(known)})",
+                got=f"'{folder}'",
+                fix=did_you_mean(folder, known, ""),
+                code="argument_invalid",
             )
         return [f"{base.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.iterdir())]
 
@@ -276,7 +284,13 @@ class Lab:
         state = stack.running(home_of(self.settings))
         if state is not None and not state.serves(self.settings):
             fix = "Start more of `ingestlab worker` and `dask worker` on your machines."
-            raise TerminalError("the embedded stack", f"a server of your own, {self.settings.redis_shown}", fix)
+            raise TerminalError(
+                "The workers are not the embedded stack's",
+                expected="the embedded stack",
+                got=f"a server of your own, {self.settings.redis_shown}",
+                fix=fix,
+                code="argument_invalid",
+            )
         stack.scale(self.settings.home, workers=workers, dask_workers=dask_workers)
         return self
 

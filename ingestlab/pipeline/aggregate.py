@@ -124,10 +124,20 @@ class Aggregate:
     def __post_init__(self) -> None:
         names = [*(key.name for key in self.keys), *(m.name for m in self.answers)]
         if not self.measures:
-            raise TerminalError("at least one measure", "none", 'The simplest is {"rows": "count"}.')
+            raise TerminalError(
+                "An aggregate needs at least one measure",
+                fix='The simplest is {"rows": "count"}.',
+                code="aggregate_invalid",
+            )
         twice = [n for n in names if names.count(n) > 1] + [s.name for s in self.states if s.name in names]
         if twice:
-            raise TerminalError("a name of its own for each key and measure", f"'{twice[0]}' twice", "Name one anew.")
+            raise TerminalError(
+                "A name is used twice",
+                expected="a name of its own for each key and measure",
+                got=f"'{twice[0]}' twice",
+                fix="Name one anew.",
+                code="aggregate_invalid",
+            )
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -178,17 +188,31 @@ def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str]
         if not re.fullmatch(AGGREGATE_NAME, name) or name in TAKEN:
             taken = " or ".join(map(repr, TAKEN))
             wanted = f"{where} under a name of small letters, digits and single '_', and not {taken}"
-            raise TerminalError(wanted, repr(name), "It becomes a folder's name.")
+            raise TerminalError(
+                "The aggregate's name cannot be used",
+                expected=wanted,
+                got=repr(name),
+                fix="It becomes a folder's name.",
+                code="aggregate_invalid",
+            )
         if not isinstance(aggregate, Aggregate):
-            raise TerminalError(f"an Aggregate as {where}", type(aggregate).__name__, "Write Aggregate(by=…, …).")
+            raise TerminalError(
+                "Not an Aggregate",
+                expected=f"an Aggregate as {where}",
+                got=type(aggregate).__name__,
+                fix="Write Aggregate(by=…, …).",
+                code="aggregate_invalid",
+            )
         used = {key.column for key in aggregate.keys if key.unit} | {
             column for state in aggregate.states for column in (state.column, state.time)
         }
         if misused := sorted(used & set(folders)):
             raise TerminalError(
-                f"{where} to group by '{misused[0]}' as it is, or to leave it alone",
-                "a measure or a unit of time of it",
-                "A column of partition_by is a folder's name in the table; let clean add it under another name.",
+                "A column of partition_by is measured",
+                expected=f"{where} to group by '{misused[0]}' as it is, or to leave it alone",
+                got="a measure or a unit of time of it",
+                fix="A column of partition_by is a folder's name in the table; let clean add it under another name.",
+                code="aggregate_invalid",
             )
 
 
@@ -198,7 +222,13 @@ def _key(text: str) -> Key:
         return Key(text)
     if unit not in get_args(Unit) or not column:
         wanted = f"a column, or column:unit with one of {', '.join(get_args(Unit))}, in `by`"
-        raise TerminalError(wanted, repr(text), "A column with a ':' in its name needs another one first.")
+        raise TerminalError(
+            "A key of an aggregate cannot be read",
+            expected=wanted,
+            got=repr(text),
+            fix="A column with a ':' in its name needs another one first.",
+            code="aggregate_invalid",
+        )
     return Key(column, unit)  # type: ignore[arg-type]
 
 
@@ -216,7 +246,9 @@ def _measure(name: str, declared: Any) -> Measure:
         case (str() as column, ("count" | "sum" | "mean" | "min" | "max" | "std" | "distinct") as kind) if column:
             return Measure(name, kind, column)
     raise TerminalError(
-        f'measure \'{name}\' as "count", ("x", "sum"), ("x", "quantile", 0.9) or ("x", "first", "t")',
-        repr(declared),
-        f"Kinds are {', '.join(get_args(Kind))}; quantiles take a share from 0 to 1, first and last a time column.",
+        f"Measure '{name}' cannot be read",
+        expected=f'measure \'{name}\' as "count", ("x", "sum"), ("x", "quantile", 0.9) or ("x", "first", "t")',
+        got=repr(declared),
+        fix=f"Kinds are {', '.join(get_args(Kind))}; quantiles take a share from 0 to 1, first and last a time column.",
+        code="aggregate_invalid",
     )

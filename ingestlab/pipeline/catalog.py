@@ -21,6 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
 from ingestlab.core.models import Value
 from ingestlab.core.plugins import load as load_plugin
@@ -71,9 +72,11 @@ class Catalog:
         if name not in self.sources:
             have = ", ".join(sorted(self.sources)) or "there is none"
             raise TerminalError(
-                f"a pipeline in {', '.join(self.folders)} ({have})",
-                f"'{name}'",
-                did_you_mean(name, self.sources, "Check the name, or set INGESTLAB_PIPELINES."),
+                f"There is no pipeline '{name}'",
+                expected=f"a pipeline in {', '.join(self.folders)} ({have})",
+                got=f"'{name}'",
+                fix=did_you_mean(name, self.sources, "Check the name, or set INGESTLAB_PIPELINES."),
+                code="pipeline_unknown",
             )
         return self.sources[name]
 
@@ -87,7 +90,13 @@ class Catalog:
         hits = [s for s in self.sources.values() if _takes(s, filename, broken)]
         if len(hits) > 1:
             names = ", ".join(s.name for s in hits)
-            raise TerminalError(f"one pipeline that matches {filename}", f"{len(hits)}: {names}", "Name one of them.")
+            raise TerminalError(
+                f"Several pipelines match {filename}",
+                expected=f"one pipeline that matches {filename}",
+                got=f"{len(hits)}: {names}",
+                fix="Name one of them.",
+                code="pipeline_ambiguous",
+            )
         if broken and not hits:
             # The file may be meant for the pipeline that is being edited: better none than another.
             meant = [source for source in broken if _names(source, filename)]
@@ -107,14 +116,18 @@ def generic(filename: str, table: str) -> PipelineSource:
         return PipelineSource(name=table, origin=f"generic{suffix}", text=text)
     if filename.lower().endswith(ARCHIVES):
         raise TerminalError(
-            "a file that some pipeline matches: nobody says what to read in an archive, and into which table",
-            f"the archive '{filename}'",
-            'Write a pipeline with reader=Archive(reader=Csv(), members="*.csv"), and name it with --pipeline.',
+            f"No pipeline matches the archive '{filename}'",
+            expected="a file that some pipeline matches: nobody says what to read in an archive, and into which table",
+            got=f"the archive '{filename}'",
+            fix='Write a pipeline with reader=Archive(reader=Csv(), members="*.csv"), and name it with --pipeline.',
+            code="pipeline_unknown",
         )
     raise TerminalError(
-        f"a file that some pipeline matches, or a format known by its suffix ({', '.join(formats())})",
-        f"'{filename}'",
-        "Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
+        f"No pipeline matches '{filename}'",
+        expected=f"a file that some pipeline matches, or a format known by its suffix ({', '.join(formats())})",
+        got=f"'{filename}'",
+        fix="Name a pipeline with --pipeline, or add its pattern to a pipeline's `matches`.",
+        code="pipeline_unknown",
     )
 
 
@@ -163,11 +176,15 @@ def load(source: PipelineSource) -> Pipeline:
         exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
     except BaseException as error:  # a user's file may raise anything
         let_pass(error)
-        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+        raise blame(error, f"Pipeline '{source.name}' does not load from {source.origin}", "Correct it.") from error
     pipeline = getattr(module, "PIPELINE", None)
     if not isinstance(pipeline, Pipeline):
         raise TerminalError(
-            f"PIPELINE = Pipeline(...) in {source.origin}", f"{type(pipeline).__name__}", "Declare one at its end."
+            "The file declares no pipeline",
+            expected=f"PIPELINE = Pipeline(...) in {source.origin}",
+            got=f"{type(pipeline).__name__}",
+            fix="Declare one at its end.",
+            code="pipeline_invalid",
         )
     return pipeline.named(source.name)
 
@@ -177,10 +194,10 @@ def check_syntax(source: PipelineSource) -> None:
     try:
         compile(source.text, f"<{source.origin} {source.sha256[:8]}>", "exec")
     except (SyntaxError, ValueError) as error:  # the latter: a null byte
-        raise blame(error, f"pipeline '{source.name}' to load from {source.origin}", "Mend it.") from error
+        raise blame(error, f"Pipeline '{source.name}' does not load from {source.origin}", "Correct it.") from error
 
 
-def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
+def blame(error: BaseException, problem: str, fix: str, code: Code = "pipeline_invalid") -> TerminalError:
     """Translate an exception from a pipeline's code, naming its line."""
     lines = [
         (str(frame.f_globals.get("__file__")), number)
@@ -193,8 +210,9 @@ def blame(error: BaseException, expected: str, fix: str) -> TerminalError:
         lines.append((str(error.filename).removeprefix("<").rsplit(" ", 1)[0], error.lineno or 0))
     place = ", in {}, line {}".format(*lines[-1]) if lines else ""
     if isinstance(error, IngestError):
-        return TerminalError(f"{expected}, with {error.expected}", error.got + place, error.fix or fix)
-    return TerminalError(expected, f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}", fix)
+        return TerminalError(f"{problem}{place}: {error.reason}", fix=error.fix or fix, code=code)
+    got = f"{type(error).__name__}: {' '.join(text.split())[:2000]}{place}"
+    return TerminalError(problem, got=got, fix=fix, code=code)
 
 
 def _names(source: PipelineSource, filename: str) -> bool:

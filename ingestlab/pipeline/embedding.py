@@ -58,16 +58,34 @@ def spell(model: str) -> Spelling:
     scheme, _, target = name.partition(":")
     if scheme not in KINDS:
         wanted = f"a model among {', '.join(KINDS)}, or a function"
-        raise TerminalError(wanted, repr(model), "E.g. 'wordllama', 'timm:resnet18', 'onnx-text:models/mini'.")
+        raise TerminalError(
+            f"There is no model {model!r}",
+            expected=wanted,
+            got=repr(model),
+            fix="E.g. 'wordllama', 'timm:resnet18', 'onnx-text:models/mini'.",
+            code="model_unknown",
+        )
     if bool(target) != (scheme in _NEEDS_TARGET):
         wanted = f"'{scheme}:<model or path>'" if scheme in _NEEDS_TARGET else f"'{scheme}' with nothing after it"
-        raise TerminalError(wanted, repr(model), "See ingestlab.analytics.embedders.registry for how models are named.")
+        raise TerminalError(
+            "The model's name cannot be read",
+            expected=wanted,
+            got=repr(model),
+            fix="See ingestlab.analytics.embedders.registry for how models are named.",
+            code="model_unknown",
+        )
     try:
         options = dict(parse_qsl(query, strict_parsing=True))
     except ValueError:
         options = {}
     if bool(asked) != bool(options) or "" in options:
-        raise TerminalError("options as name=value, joined by '&'", repr(model), "E.g. 'hog?size=64'.")
+        raise TerminalError(
+            "The model's options cannot be read",
+            expected="options as name=value, joined by '&'",
+            got=repr(model),
+            fix="E.g. 'hog?size=64'.",
+            code="model_unknown",
+        )
     return Spelling(scheme, target, options)
 
 
@@ -100,7 +118,13 @@ class Split:
         object.__setattr__(self, "prefix", _columns(self.prefix, "Split.prefix"))
         if self.size < 1 or not 0 <= self.overlap < self.size:
             got = f"size={self.size}, overlap={self.overlap}"
-            raise TerminalError("a size of at least 1 and an overlap from 0 to below it", got, "E.g. 1000 and 100.")
+            raise TerminalError(
+                "The Split has impossible sizes",
+                expected="a size of at least 1 and an overlap from 0 to below it",
+                got=got,
+                fix="E.g. 1000 and 100.",
+                code="embedding_invalid",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +184,13 @@ class Embedding:
         self._check_source()
         if unknown := [name for name in self.truncate if name not in {"text", *self.payload}]:
             wanted = "'text' or columns of its payload as Embedding.truncate"
-            raise TerminalError(wanted, repr(unknown[0]), "In the lake nothing is cut.")
+            raise TerminalError(
+                "Nothing such can be cut",
+                expected=wanted,
+                got=repr(unknown[0]),
+                fix="In the lake nothing is cut.",
+                code="embedding_invalid",
+            )
 
     @property
     def kind(self) -> Kind:
@@ -199,27 +229,81 @@ class Embedding:
 
     def _check_words(self) -> None:
         if self.metric not in get_args(Metric):
-            raise TerminalError(f"one of {', '.join(get_args(Metric))} as metric", repr(self.metric), _SEE)
+            raise TerminalError(
+                "The metric is unknown",
+                expected=f"one of {', '.join(get_args(Metric))} as metric",
+                got=repr(self.metric),
+                fix=_SEE,
+                code="embedding_invalid",
+            )
         if self.index not in get_args(Index):
-            raise TerminalError(f"one of {', '.join(get_args(Index))} as index", repr(self.index), _SEE)
+            raise TerminalError(
+                "The index is unknown",
+                expected=f"one of {', '.join(get_args(Index))} as index",
+                got=repr(self.index),
+                fix=_SEE,
+                code="embedding_invalid",
+            )
         if self.batch is not None and self.batch < 1:
-            raise TerminalError("at least 1 as batch", repr(self.batch), "Leave it out for what suits the model.")
+            raise TerminalError(
+                "The batch is too small",
+                expected="at least 1 as batch",
+                got=repr(self.batch),
+                fix="Leave it out for what suits the model.",
+                code="embedding_invalid",
+            )
         if self.collection and not re.fullmatch(COLLECTION, self.collection):
             wanted = "a collection's name of letters, digits and '_', no digit first"
-            raise TerminalError(wanted, repr(self.collection), "That is Milvus's rule.")
+            raise TerminalError(
+                "The collection's name cannot be used",
+                expected=wanted,
+                got=repr(self.collection),
+                fix="That is Milvus's rule.",
+                code="embedding_invalid",
+            )
 
     def _check_source(self) -> None:
         if not self.source or not isinstance(self.source, str):
-            raise TerminalError("a column, or 'file', as source of an Embedding", repr(self.source), _SEE)
+            raise TerminalError(
+                "The source cannot be read",
+                expected="a column, or 'file', as source of an Embedding",
+                got=repr(self.source),
+                fix=_SEE,
+                code="embedding_invalid",
+            )
         if not isinstance(self.model, str) and not callable(self.model):
-            raise TerminalError("a model's name or a function as model", type(self.model).__name__, _SEE)
+            raise TerminalError(
+                "The model is none",
+                expected="a model's name or a function as model",
+                got=type(self.model).__name__,
+                fix=_SEE,
+                code="embedding_invalid",
+            )
         if self.kind not in get_args(Kind):
-            raise TerminalError(f"one of {', '.join(get_args(Kind))} as kind of a function", repr(self.kind), _SEE)
+            raise TerminalError(
+                "The kind is unknown",
+                expected=f"one of {', '.join(get_args(Kind))} as kind of a function",
+                got=repr(self.kind),
+                fix=_SEE,
+                code="embedding_invalid",
+            )
         if self.source == FILE and self.kind == "text":
             wanted = "a model of images for the source 'file'"
-            raise TerminalError(wanted, f"{self.model!r}", "Name the column that holds the text, or another model.")
+            raise TerminalError(
+                "The model takes texts",
+                expected=wanted,
+                got=f"{self.model!r}",
+                fix="Name the column that holds the text, or another model.",
+                code="embedding_invalid",
+            )
         if self.split and self.kind == "image":
-            raise TerminalError("a Split with a model of texts", f"{self.model!r}", "Images stay whole: leave it out.")
+            raise TerminalError(
+                "Images cannot be split",
+                expected="a Split with a model of texts",
+                got=f"{self.model!r}",
+                fix="Images stay whole: leave it out.",
+                code="embedding_invalid",
+            )
 
 
 _SEE = "See the documentation of ingestlab.Embedding."
@@ -229,7 +313,19 @@ def _columns(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     """Return column names as a tuple, each once."""
     given = (names,) if isinstance(names, str) else tuple(names)
     if not all(isinstance(name, str) and name for name in given):
-        raise TerminalError(f"names of columns as {what}", repr(names), _SEE)
+        raise TerminalError(
+            "Names of columns cannot be read",
+            expected=f"names of columns as {what}",
+            got=repr(names),
+            fix=_SEE,
+            code="embedding_invalid",
+        )
     if len(set(given)) < len(given):
-        raise TerminalError(f"each column once in {what}", repr(names), "Name each once.")
+        raise TerminalError(
+            "A column is named twice",
+            expected=f"each column once in {what}",
+            got=repr(names),
+            fix="Name each once.",
+            code="embedding_invalid",
+        )
     return given

@@ -100,14 +100,32 @@ class Pipeline:
         table = self.table or name
         if not re.fullmatch(NAME, table) or "__" in table:
             wanted = f"a table name of letters, digits, '.', single '_' and '-' for pipeline '{name}'"
-            raise TerminalError(wanted, f"{table!r}", "It becomes a folder's name, beside <table>__rejects.")
+            raise TerminalError(
+                "The table's name cannot be used",
+                expected=wanted,
+                got=f"{table!r}",
+                fix="It becomes a folder's name, beside <table>__rejects.",
+                code="name_invalid",
+            )
         for column in self.folders:
             if not re.fullmatch(COLUMN, column):
                 wanted = f"columns of letters, digits and '_', a letter first, as partition_by of pipeline '{name}'"
-                raise TerminalError(wanted, f"{column!r}", "It becomes a folder's name; readers skip those with a '_'.")
+                raise TerminalError(
+                    "A column of partition_by cannot name folders",
+                    expected=wanted,
+                    got=f"{column!r}",
+                    fix="It becomes a folder's name; readers skip those with a '_'.",
+                    code="name_invalid",
+                )
         if self.max_reject_ratio is not None and not 0 <= self.max_reject_ratio <= 1:
             wanted = f"a share from 0 to 1 as max_reject_ratio of pipeline '{name}'"
-            raise TerminalError(wanted, f"{self.max_reject_ratio!r}", "E.g. 0.05; leave it out for no limit.")
+            raise TerminalError(
+                "max_reject_ratio is out of range",
+                expected=wanted,
+                got=f"{self.max_reject_ratio!r}",
+                fix="E.g. 0.05; leave it out for no limit.",
+                code="pipeline_invalid",
+            )
         check_aggregates(self.aggregates, self.folders, name)
         check_references(self.references, self.clean, name)
         embedding = self.embedding.named(table) if self.embedding else None
@@ -121,8 +139,20 @@ def _told(reader: Format, word: SchemaDrift | None, name: str) -> Format:
         return reader
     if word not in get_args(SchemaDrift):
         wanted = f"one of {', '.join(get_args(SchemaDrift))} as schema_drift of pipeline '{name}'"
-        raise TerminalError(wanted, repr(word), "See Pipeline's documentation.")
+        raise TerminalError(
+            "schema_drift is unknown",
+            expected=wanted,
+            got=repr(word),
+            fix="See Pipeline's documentation.",
+            code="pipeline_invalid",
+        )
     if not isinstance(reader, DriftReader):
         wanted = f"a reader that knows schema_drift in pipeline '{name}'"
-        raise TerminalError(wanted, type(reader).__name__, "Leave schema_drift out: all its columns are its own.")
+        raise TerminalError(
+            "The reader does not know schema_drift",
+            expected=wanted,
+            got=type(reader).__name__,
+            fix="Leave schema_drift out: all its columns are its own.",
+            code="reader_invalid",
+        )
     return reader.drifting(word)

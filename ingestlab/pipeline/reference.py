@@ -45,20 +45,44 @@ def check_references(references: Mapping[str, Reference], clean: Callable[..., A
     for name, reference in references.items():
         if not isinstance(reference, Reference):
             wanted = f"a Reference as '{name}' in references of pipeline '{pipeline}'"
-            raise TerminalError(wanted, type(reference).__name__, "Write Reference('airports.csv', Csv(...)).")
+            raise TerminalError(
+                "Not a Reference",
+                expected=wanted,
+                got=type(reference).__name__,
+                fix="Write Reference('airports.csv', Csv(...)).",
+                code="reference_invalid",
+            )
         if not reference.uri:
             wanted = f"the path or URI of the reference '{name}' of pipeline '{pipeline}'"
-            raise TerminalError(wanted, "an empty text", "Say where it is.")
+            raise TerminalError(
+                "The reference has no address",
+                expected=wanted,
+                got="an empty text",
+                fix="Say where it is.",
+                code="reference_invalid",
+            )
     taken, needed, any_name = _parameters(clean)
     for name in needed:
         if name not in references:
             wanted = f"a reference '{name}', which clean of '{pipeline}' takes beside the frame"
-            raise TerminalError(wanted, _listed(references), f"Add '{name}' to references, or drop the parameter.")
+            raise TerminalError(
+                f"clean takes '{name}', which is no reference",
+                expected=wanted,
+                got=_listed(references),
+                fix=f"Add '{name}' to references, or drop the parameter.",
+                code="reference_invalid",
+            )
     for name in references:
         if name not in taken and not any_name:
             wanted = f"clean of '{pipeline}' to take the reference '{name}'"
             got = f"the further parameters {_listed(taken)}" if clean else "no clean"
-            raise TerminalError(wanted, got, f"Write clean(df, {name}), or drop the reference.")
+            raise TerminalError(
+                f"clean does not take the reference '{name}'",
+                expected=wanted,
+                got=got,
+                fix=f"Write clean(df, {name}), or drop the reference.",
+                code="reference_invalid",
+            )
 
 
 def _parameters(clean: Callable[..., Any] | None) -> tuple[list[str], list[str], bool]:

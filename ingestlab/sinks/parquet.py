@@ -136,14 +136,22 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         have = ", ".join(table.column_names)
-        raise TerminalError(f"the partition_by column '{missing[0]}'", f"columns {have}", "Let clean make it.")
+        raise TerminalError(
+            "The column to partition by is missing",
+            expected=f"the partition_by column '{missing[0]}'",
+            got=f"columns {have}",
+            fix="Let clean make it.",
+            code="column_unknown",
+        )
     keys = table.select(list(columns)).append_column("__row", pa.array(np.arange(table.num_rows)))
     groups = keys.group_by(list(columns), use_threads=False).aggregate([("__row", "list")])
     if groups.num_rows > MAX_FOLDERS:
         raise TerminalError(
-            f"at most {MAX_FOLDERS} folders from one task, by partition_by {', '.join(columns)}",
-            f"{groups.num_rows} different values",
-            "Partition by a column with fewer values, such as a day.",
+            "The rows would make too many folders",
+            expected=f"at most {MAX_FOLDERS} folders from one task, by partition_by {', '.join(columns)}",
+            got=f"{groups.num_rows} different values",
+            fix="Partition by a column with fewer values, such as a day.",
+            code="partition_invalid",
         )
     rest = table.drop_columns(list(columns))
     rows = groups["__row_list"].combine_chunks()
@@ -151,9 +159,11 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
         steps = [layout.folder(c, v) for c, v in zip(columns, values, strict=True)]
         if max(len(step.encode()) for step in steps) > MAX_FOLDER_NAME:
             raise TerminalError(
-                f"folder names of at most {MAX_FOLDER_NAME} bytes, by partition_by {', '.join(columns)}",
-                f"{max(steps, key=len)[:80]}…",
-                "Partition by a column with shorter values, such as a day.",
+                "A folder's name would be too long",
+                expected=f"folder names of at most {MAX_FOLDER_NAME} bytes, by partition_by {', '.join(columns)}",
+                got=f"{max(steps, key=len)[:80]}…",
+                fix="Partition by a column with shorter values, such as a day.",
+                code="partition_invalid",
             )
         sub = "/".join(steps)
         yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)

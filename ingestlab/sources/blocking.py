@@ -42,7 +42,8 @@ class BlockingSource:
 
     def translate(self, error: Exception, uri: str) -> IngestError:
         """Translate an error of the client; what nobody has foreseen may pass."""
-        return TransientError.wrap(error, f"to read {uri}", "Check that its server is up, and submit the file again.")
+        fix = "Check that its server is up, and submit the file again."
+        return TransientError.wrap(error, f"Cannot read {uri}", fix, code="source_unavailable")
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> Sequence[Source]:  # noqa: ARG002
         """Name one file, by its URI."""

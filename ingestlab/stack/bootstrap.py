@@ -22,7 +22,9 @@ def make_place(url: str, settings: Settings) -> None:
         try:
             Path(url).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError.wrap(error, f"to make the folder {url}", "Choose another: INGESTLAB_LAKE.") from error
+            raise StorageError.wrap(
+                error, f"Cannot make the folder {url}", "Choose another: INGESTLAB_LAKE."
+            ) from error
         return
     fs = connect(url.partition("://")[0], settings)
     bucket = str(fs._strip_protocol(url)).partition("/")[0]  # noqa: SLF001 - it has no public name
@@ -47,7 +49,13 @@ def put_samples(settings: Settings) -> list[str]:
     scheme = base.partition("://")[0]
     if not scheme or traits(scheme).host:
         fix = "Set INGESTLAB_SAMPLES, e.g. to s3://samples."
-        raise TerminalError("an object store for samples", repr(settings.samples), fix)
+        raise TerminalError(
+            "INGESTLAB_SAMPLES names no object store",
+            expected="an object store for samples",
+            got=repr(settings.samples),
+            fix=fix,
+            code="setting_invalid",
+        )
     make_place(base, settings)
     fs = connect(scheme, settings)
     with tempfile.TemporaryDirectory() as folder:

@@ -114,13 +114,21 @@ def scale(
     home = home.expanduser().resolve()
     state = running(home)
     if state is None:
-        raise StackError(f"a running stack in {home}", "none", "Start one with `ingestlab up`.")
+        raise StackError(
+            f"There is not a running stack in {home}", fix="Start one with `ingestlab up`.", code="stack_not_running"
+        )
     asked = {"workers": workers, "dask_workers": dask_workers}
     size = {**state.size, **{name: count for name, count in asked.items() if count is not None}}
     for name, count in size.items():
         least, most = int(name == "dask_workers"), max(MOST, 4 * (os.cpu_count() or 1))
         if not least <= count <= most:
-            raise TerminalError(f"{name} from {least} to {most}", str(count), "They share one machine.")
+            raise TerminalError(
+                f"Not that many {name}",
+                expected=f"{name} from {least} to {most}",
+                got=str(count),
+                fix="They share one machine.",
+                code="argument_invalid",
+            )
     if size != state.size:
         write_private(home / SCALE_FILE, json.dumps(size))
         os.kill(state.pids[SUPERVISOR].pid, signal.SIGUSR1)
@@ -129,7 +137,11 @@ def scale(
         time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
     if now is None or now.size != size:
         got = f"{now.size} after {seconds:.0f} s" if now else "the end of the stack"
-        raise StackError(f"a stack of {size}", got, f"A leaving worker may be at its last job; see {home / 'logs'}.")
+        problem, fix = (
+            "The stack did not change its size",
+            f"A leaving worker may be at its last job; see {home / 'logs'}.",
+        )
+        raise StackError(problem, expected=f"a stack of {size}", got=got, fix=fix)
     return now
 
 
@@ -148,7 +160,7 @@ def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) 
     lock = acquire(home)
     if lock is None:
         if (state := running(home)) is None:
-            raise StackError(f"a stack in {home}", "one that has just ended", "Start it again.")
+            raise StackError(f"The stack in {home} has just ended", fix="Start it again.", code="stack_not_running")
         on_ready(state)
         return
     with lock:
@@ -199,7 +211,7 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
     if "error" in data:
         raise IngestError.from_dict(data["error"])
     got = f"an end with exit code {child.returncode}" if child.returncode else "a stop before it was ready"
-    raise StackError(f"the stack in {home} to start", got, f"See {log_file}.")
+    raise StackError(f"The stack in {home} did not start", got=got, fix=f"See {log_file}.")
 
 
 def _sweep(home: Path) -> bool:

@@ -102,7 +102,9 @@ def _point(file: Path, dashboard: str) -> None:
         found = json.loads(file.read_text())
         found["data"][LAUNCHER] = {"url": dashboard, "cluster": ""}
     except (ValueError, KeyError, TypeError) as error:
-        raise TerminalError.wrap(error, f"a JupyterLab workspace in {file}", "Delete the file.") from error
+        raise TerminalError.wrap(
+            error, f"Not a JupyterLab workspace in {file}", "Delete the file.", code="bad_file"
+        ) from error
     _write(file, found)
 
 

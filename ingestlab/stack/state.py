@@ -125,7 +125,12 @@ def acquire(home: Path, seconds: float = 60.0) -> IO[str] | None:
     deadline = time.monotonic() + seconds
     while (lock := try_lock(home)) is None and not running(home):
         if time.monotonic() > deadline:
-            raise StackError(f"a stack in {home} that starts or stops to be done", "no end of it", "`ingestlab down`")
+            raise StackError(
+                f"The stack in {home} is still starting or stopping",
+                expected=f"a stack in {home} that starts or stops to be done",
+                got="no end of it",
+                fix="`ingestlab down`",
+            )
         time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
     return lock
 

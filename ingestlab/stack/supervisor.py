@@ -231,7 +231,7 @@ class Supervisor:
                     preexec_fn=_end_with_parent(signal.SIGTERM if service.name == SERVER else signal.SIGKILL),
                 )
         except OSError as error:
-            raise StackError.wrap(error, f"{service.name} to start", f"Check {service.command[0]}.") from error
+            raise StackError.wrap(error, f"{service.name} did not start", f"Check {service.command[0]}.") from error
         self._processes[service.name] = process
         with suppress(psutil.NoSuchProcess):  # it has died already, which whoever waits for it will see
             born = Proc.of(process.pid)
@@ -263,7 +263,9 @@ class Supervisor:
     def _failure(self, service: Service, got: str) -> StackError:
         words = self._log(service).read_text(errors="replace").strip().splitlines()[-1:]
         return StackError(
-            f"{service.name} to start", "; its last words: ".join([got, *words]), f"See {self._log(service)}."
+            f"{service.name} did not start",
+            got="; its last words: ".join([got, *words]),
+            fix=f"See {self._log(service)}.",
         )
 
     def _log(self, service: Service) -> Path:
@@ -278,7 +280,7 @@ def _serves(service: Service, pid: int) -> bool:
     try:
         return service.ready(pid)
     except redis.AuthenticationError as error:
-        raise StackError.wrap(error, f"{service.name} to know our password", "End what took its port.") from error
+        raise StackError.wrap(error, f"{service.name} does not know our password", "End what took its port.") from error
 
 
 def _end_with_parent(number: int) -> Callable[[], None] | None:

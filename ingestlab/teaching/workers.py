@@ -101,6 +101,11 @@ def _wait_until_it_listens(worker: OwnWorker, settings: Settings, log: Path) -> 
     with reaching(settings), connect(settings.redis) as client:
         while not any(one.pid == process.pid for one in broker(settings, client).listeners(worker.queues[0])):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise StackError(f"a worker on {', '.join(worker.queues)}", "none that listens", f"See {log}.")
+                raise StackError(
+                    "The worker does not listen",
+                    expected=f"a worker on {', '.join(worker.queues)}",
+                    got="none that listens",
+                    fix=f"See {log}.",
+                )
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)

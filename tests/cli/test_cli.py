@@ -136,7 +136,7 @@ def test_check_keeps_nothing(say: Say, alarms: Path, tmp_path: Path) -> None:
         ("bts_alarms", "ftp://host/a.csv", "one of the schemes", "'ftp'", "INGESTLAB_SCHEMES"),
         ("bts_alarms", "http://127.0.0.1:9/a.csv", "", "", ""),
         ("broken", "alarms", "pipeline 'broken' to load", "NameError: name 'y' is not defined, in", "Mend it"),
-        ("raises", "alarms", "clean of 'raises' to run", "raises.py, line 3", "ingestlab check"),
+        ("raises", "alarms", "clean of 'raises' failed", "raises.py, line 3", "ingestlab check"),
     ],
 )
 def test_check_says_in_three_lines_what_does_not_work(

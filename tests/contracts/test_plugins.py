@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -44,6 +45,7 @@ def ingested(settings: Settings, table: str, *uris: str) -> list[str]:
 
 def test_they_are_found_by_name_beside_the_built_in_ones():
     assert {"http", "filesystems", "sqlite"} == set(plugins("sources"))
+    assert list(plugins("sinks"))[-1] == "announcements"
     assert {"csv", "parquet", "logfmt"} < set(plugins("formats"))
     assert load("formats", "logfmt").__name__ == "Logfmt"
     with pytest.raises(TerminalError, match=r"ingestlab\.formats"):
@@ -82,3 +84,14 @@ def test_a_pipeline_is_proposed_and_tried_for_it(settings, tmp_path):
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "web.py").write_text(proposal.text)
     assert try_pipeline("web", str(file), settings).tally.out == 60
+
+
+def test_a_sink_of_another_package_has_part_in_each_commit(settings, tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("n\n1\n")
+    assert ingested(settings, "numbers", str(file)) == ["committed"]
+    assert ingested(settings, "numbers", str(file)) == ["unchanged"]
+    (announced,) = (Path(settings.lake_url) / "announced/default/numbers").iterdir()
+    (part,) = json.loads(announced.read_text())["files"]
+    assert part.startswith("tables/default/numbers/")
+    assert (Path(settings.lake_url) / part).exists()

@@ -71,7 +71,7 @@ def asked(name: str = "a.csv", **more: str) -> IngestRequest:
 
 def test_they_are_found_by_name(settings):
     assert {"rq", "audited"} <= set(plugins("queues"))
-    with pytest.raises(TerminalError, match="one of the queues"):
+    with pytest.raises(TerminalError, match="no plug-in 'pigeons'"):
         broker(settings.model_copy(update={"broker": "pigeons"}))
 
 

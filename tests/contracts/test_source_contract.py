@@ -14,8 +14,8 @@ from typing import Any
 
 import fsspec
 import pytest
+from support.fetching import record
 from support.servers import Server
-from test_fetch import record
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError

@@ -141,6 +141,23 @@ def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
         yield from (sub, *_subclasses(sub))
 
 
-for _module in ("sinks.milvus.link", "executors.dask", "sources.retry", "analytics.embedders.base", "queue.rq.job"):
+def test_every_error_that_is_raised_has_a_code_that_is_known() -> None:
+    wrong = []
+    for place, call in _calls():
+        name = ast.unparse(call.func).removesuffix(".wrap").rpartition(".")[2]
+        kind = _OURS.get(name, IngestError)
+        given = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
+        if isinstance(given, ast.Constant):
+            known = given.value in CODES
+            if not known or (
+                kind is not IngestError and CODES[given.value].retried != issubclass(kind, TransientError)
+            ):
+                wrong.append((place, given.value))
+        elif given is None and not any(keyword.arg is None for keyword in call.keywords) and kind.code == "unknown":
+            wrong.append((place, "no code"))
+    assert "\n".join(map(str, wrong)) == ""
+
+
+for _module in ("sinks.milvus.link", "sources.retry", "analytics.embedders.base", "queue.rq.job"):
     importlib.import_module(f"ingestlab.{_module}")
 _OURS = {kind.__name__: kind for kind in (IngestError, *_subclasses(IngestError))}

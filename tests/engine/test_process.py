@@ -310,7 +310,7 @@ def test_columns_that_parquet_cannot_hold_fail_the_file(bench: Bench) -> None:
     text = START + "PIPELINE = Pipeline(reader=READER, clean=lambda df: df.assign(bad=[{}] * len(df)))"
     (piece,) = bench.put({"a.csv": HEADER + "1,x\n"})
     plain = process.run(Partition(number=0, pieces=(piece,)).to_dict(), bench.job(text).to_dict())
-    assert "columns that Parquet can hold" in plain["errors"]["file:///a.csv"]["expected"]
+    assert "Parquet cannot hold the columns" in plain["errors"]["file:///a.csv"]["problem"]
     assert plain["parts"] == []
 
 

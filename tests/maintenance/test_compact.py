@@ -115,7 +115,7 @@ def test_a_column_to_sort_by_must_be_there(world):
 
 
 def test_a_table_must_be_there(world):
-    with pytest.raises(TerminalError, match="a table of tenant default"):
+    with pytest.raises(TerminalError, match="of tenant default"):
         compact("smal", world.context())
 
 

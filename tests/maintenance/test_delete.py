@@ -98,7 +98,7 @@ def test_what_is_in_no_table_is_an_error_and_nothing_goes(make):
     world, uris = filled(make)
     with pytest.raises(TerminalError, match=r"nowhere\.csv"):
         delete([uris[0], "nowhere.csv"], world.context())
-    with pytest.raises(TerminalError, match="a table of tenant default"):
+    with pytest.raises(TerminalError, match="of tenant default"):
         delete(uris[0], world.context(), table="other")
     with pytest.raises(TerminalError, match="tenant"):
         delete(uris[0], world.context(), tenant="physics")

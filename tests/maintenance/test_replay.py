@@ -320,7 +320,7 @@ def _replayed(yard) -> str:
 
 
 def test_a_table_must_be_there(world):
-    with pytest.raises(TerminalError, match="a table of tenant default"):
+    with pytest.raises(TerminalError, match="of tenant default"):
         submit_replay("smal", settings=world.settings)
 
 

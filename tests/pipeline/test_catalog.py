@@ -103,7 +103,7 @@ def test_a_package_that_is_broken_harms_nobody_else(shelf: Shelf, install: Calla
     assert load(found.named("ok"))
     assert load(found.named("a"))
     for name in ("gone", "gone2"):
-        with pytest.raises(TerminalError, match=f"pipeline '{name}' to load from.*shelf_gone"):
+        with pytest.raises(TerminalError, match=f"Pipeline '{name}' does not load from.*shelf_gone"):
             load(found.named(name))
 
 
@@ -132,7 +132,7 @@ def test_a_source_survives_the_way_to_a_dask_worker(shelf: Shelf) -> None:
         ("x = 1\n  y = 2\n", "IndentationError: unexpected indent, in /some/where/p.py, line 2"),
         (
             "\n\nfrom ingestlab import Csv\nCsv(columns={})\n",
-            "to load from /some/where/p.py, with columns; got none at all, in /some/where/p.py, line 4. Declare some",
+            "from /some/where/p.py, in /some/where/p.py, line 4: No columns are declared: none at all. Declare some",
         ),
         ("\nraise SystemExit('bye')\n", "SystemExit: bye, in /some/where/p.py, line 2"),
         ("x = '\0'\n", "source code string cannot contain null bytes"),
@@ -199,7 +199,7 @@ def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shel
 def test_of_several_broken_pipelines_the_one_that_names_such_files_is_blamed(shelf: Shelf) -> None:
     mine = declared("matches=['orders-*.csv'], nonsense=1")
     found = shelf({"a_broken": "1 / 0", "orders": mine, "z_broken": "1 / 0"})
-    with pytest.raises(TerminalError, match="pipeline 'orders'"):
+    with pytest.raises(TerminalError, match="Pipeline 'orders'"):
         found.matching("Orders-7.csv", "inbox")
 
 

@@ -206,7 +206,7 @@ class TestDeath:
             self.sweep(self.worker(queue))
         job = fetch_job(queue.connection, "j")
         assert job.get_status() == JobStatus.FAILED
-        assert f"{DEATHS} that died" in str(job.meta["error"])
+        assert f"{DEATHS} workers died" in str(job.meta["error"])
         assert queue.job_ids == []
 
     def test_between_the_queue_and_the_beginning(self, queue):
@@ -316,7 +316,7 @@ def test_a_pickle_is_refused_unread(ready):
 @pytest.mark.parametrize("function", ["trap.spring", "os.system", "ingestlab.worker.main"])
 def test_no_other_function_is_run(ready, function):
     job = open_queue(ready.client, "ingest").enqueue(function, "exit")
-    assert f"UndecodableJobError: expected a job that calls {JOB_FUNCTION}" in _words(ready, job)
+    assert f"a job that calls {JOB_FUNCTION}" in _words(ready, job)
     assert f"'{function}'" in _words(ready, job)
     assert not (ready.folder / "sprung").exists()
 
@@ -450,11 +450,11 @@ def test_a_scheduler_that_is_away_or_dies_is_waited_for(ready, tmp_path):
         assert lost.wait(PATIENCE).state == "failed"
         run = ready.submit(uri, pipeline="gated3", queue="remote", retry_delays=(1,) * 20)
         note = until(lambda: (p := run.progress()).state == "retrying" and p.note, 20, "a retry")
-        assert f"expected a Dask scheduler at {address}" in note
+        assert f"No Dask scheduler answers at {address}" in note
         with dask_cluster(port, tmp_path):
             until(lambda: list(gate.glob("began-*")), 30, "a task that has begun")
         note = until(lambda: (p := run.progress()).state == "retrying" and p.note, 20, "a retry")
-        assert "expected Dask" in note
+        assert "Dask workers were lost" in note
         (gate / "open").touch()
         with dask_cluster(port, tmp_path):
             assert run.wait(PATIENCE).count("committed") == 1

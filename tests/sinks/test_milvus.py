@@ -68,7 +68,7 @@ def test_a_call_outlasts_a_restart(server, wanted):
 def test_a_server_that_is_away_is_transient_and_named(wanted):
     uri = f"http://127.0.0.1:{free_port()}"
     store = open_vectors(Settings(milvus_uri=uri, milvus_attempts=1, milvus_timeout=2))
-    with pytest.raises(TransientError, match=rf"Milvus at {uri} to answer describe_collection.*MILVUS_URI"):
+    with pytest.raises(TransientError, match=rf"Milvus at {uri} to describe_collection.*MILVUS_URI"):
         store.ensure(wanted)
 
 

@@ -140,7 +140,13 @@ def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
     if missing:
         have = ", ".join(rows.column_names)
         wanted = f"the column '{missing[0]}', which the aggregate '{name}' is of"
-        raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the aggregate.")
+        raise TerminalError(
+            f"Aggregate '{name}' lacks a column",
+            expected=wanted,
+            got=f"columns {have}",
+            fix="Let clean make it, or mend the aggregate.",
+            code="column_unknown",
+        )
 
 
 def _folders_of(part: Part, depth: int) -> str:

@@ -78,7 +78,13 @@ def key_values(column: pa.Array, unit: Unit | None, name: str) -> pa.Array:
     column = decoded(column)
     if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
         fix = "Let clean make a time of it, or group by the column as it is."
-        raise TerminalError(f"times in '{name}', to cut down to the {unit}", str(column.type), fix)
+        raise TerminalError(
+            "The column cannot be grouped by time",
+            expected=f"times in '{name}', to cut down to the {unit}",
+            got=str(column.type),
+            fix=fix,
+            code="types_conflict",
+        )
     zone = getattr(column.type, "tz", None)
     if not zone:
         return pc.floor_temporal(column, unit=unit)
@@ -101,7 +107,12 @@ def _coded(name: str, values: pa.Array) -> tuple[Ints, int]:
             return near
         encoded = values.dictionary_encode(null_encoding="encode")
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise TerminalError.wrap(error, f"single values in '{name}', to group by", "Group by another.") from error
+        raise TerminalError.wrap(
+            error,
+            f"There are not single values in '{name}', to group by",
+            "Group by another.",
+            code="types_conflict",
+        ) from error
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), max(1, len(encoded.dictionary))
 
 

@@ -90,7 +90,7 @@ def sums(x: Values) -> pa.Array:
         return wide.fill_null(pa.scalar(0).cast(wide.type)).cast(pa.decimal128(_DIGITS, scale))
     except pa.ArrowInvalid as error:
         fix = "Round the column in clean, or make floats of it."
-        raise TerminalError.wrap(error, f"sums of at most {_DIGITS} digits", fix) from error
+        raise TerminalError.wrap(error, f"A sum has more than {_DIGITS} digits", fix, code="limit_exceeded") from error
 
 
 def moments(x: Values) -> tuple[Floats, Floats]:

@@ -101,12 +101,20 @@ def _make(state: State, column: Get, values: Of, groups: Groups) -> Columns:
     kind = column(state.column).type
     if state.kind in _OF_NUMBERS and not is_number(kind):
         fix = "Make numbers of it in clean, or ask for another measure."
-        raise TerminalError(f"numbers in '{state.column}', for {state.name}", str(kind), fix)
+        raise TerminalError(
+            "The measure needs numbers",
+            expected=f"numbers in '{state.column}', for {state.name}",
+            got=str(kind),
+            fix=fix,
+            code="types_conflict",
+        )
     try:
         return _compute(state, column, values, groups)
     except pa.ArrowNotImplementedError as error:
         fix = "Make single values of it in clean, or ask for another measure."
-        raise TerminalError.wrap(error, f"values in '{state.column}' for {state.name}", fix) from error
+        raise TerminalError.wrap(
+            error, f"The values in '{state.column}' cannot be used for {state.name}", fix, code="types_conflict"
+        ) from error
 
 
 def _compute(state: State, column: Get, values: Of, groups: Groups) -> Columns:
@@ -166,7 +174,13 @@ def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
         return np.zeros(0, np.int64)
     if not (pa.types.is_temporal(times.type) or is_number(times.type)):
         fix = "Make a time of it in clean, or name another column."
-        raise TerminalError(f"times or numbers in '{state.time}', for {state.name}", str(times.type), fix)
+        raise TerminalError(
+            "The measure needs times",
+            expected=f"times or numbers in '{state.time}', for {state.name}",
+            got=str(times.type),
+            fix=fix,
+            code="types_conflict",
+        )
     ends = extremes(Values(times, ids, count), "min" if state.kind == "first" else "max")
     same = pc.equal(times, ends.take(pa.array(ids))).to_numpy(zero_copy_only=False)
     found: Ints = np.flatnonzero(same)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, let_pass
 from ingestlab.pipeline.embedding import Kind, Spelling
 
@@ -70,13 +71,21 @@ class Loaded:
 class ShapeError(TerminalError):
     """Raised where a model does not give one vector per input. No input is at fault."""
 
+    code: Code = "model_failed"
+
 
 def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
     """Run a model, and require finite float32 of shape (n, dim)."""
     vectors = shaped(run, batch, name)
     if not np.isfinite(vectors).all():
         wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
-        raise TerminalError(wanted, "NaN or infinity among them", "Mend the model, or leave such inputs out.")
+        raise TerminalError(
+            f"Model '{name}' gave unusable vectors",
+            expected=wanted,
+            got="NaN or infinity among them",
+            fix="Mend the model, or leave such inputs out.",
+            code="model_failed",
+        )
     return vectors
 
 
@@ -90,9 +99,19 @@ def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) ->
         raise
     except BaseException as error:  # models are other people's code, and must not end the process
         let_pass(error)
-        raise TerminalError.wrap(error, wanted, "Try it on one of the inputs, outside of a pipeline.") from error
+        raise TerminalError.wrap(
+            error,
+            f"Model '{name}' failed on {len(batch)} inputs",
+            "Try it on one of the inputs, outside of a pipeline.",
+            code="model_failed",
+        ) from error
     if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
-        raise ShapeError(wanted, f"an array of shape {vectors.shape}", "It must give one vector for each input.")
+        raise ShapeError(
+            f"Model '{name}' gave unusable vectors",
+            expected=wanted,
+            got=f"an array of shape {vectors.shape}",
+            fix="It must give one vector for each input.",
+        )
     return vectors
 
 
@@ -104,7 +123,13 @@ def chosen(model: Spelling, **defaults: Any) -> dict[str, Any]:
     """
     if unknown := sorted(set(model.options) - set(defaults)):
         fix = f"It has {', '.join(defaults)}." if defaults else "It has none."
-        raise TerminalError(f"an option of '{model.scheme}'", f"{unknown[0]!r}", fix)
+        raise TerminalError(
+            f"Model '{model.scheme}' has no such option",
+            expected=f"an option of '{model.scheme}'",
+            got=f"{unknown[0]!r}",
+            fix=fix,
+            code="argument_invalid",
+        )
     return {name: _typed(model, name, default) for name, default in defaults.items()}
 
 
@@ -128,7 +153,13 @@ def _typed(model: Spelling, name: str, default: Any) -> Any:
         return _TRUTH[text.lower()] if isinstance(default, bool) else type(default)(text)
     except (KeyError, ValueError):
         wanted = f"{type(default).__name__} as option '{name}' of '{model.scheme}'"
-        raise TerminalError(wanted, repr(text), f"It is {default!r} if left out.") from None
+        raise TerminalError(
+            "The option of a model cannot be read",
+            expected=wanted,
+            got=repr(text),
+            fix=f"It is {default!r} if left out.",
+            code="argument_invalid",
+        ) from None
 
 
 def weights_version(pieces: Iterable[bytes | memoryview]) -> str:

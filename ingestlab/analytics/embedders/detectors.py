@@ -50,7 +50,13 @@ def detector(model: Model) -> Detect:
     found = load(model, "image")
     if not isinstance(found, Detector):
         fix = "E.g. 'ultralytics:yolo11n.pt', or a function of your own."
-        raise TerminalError("a model that finds objects", f"'{model}', which only gives vectors", fix)
+        raise TerminalError(
+            "The model finds no objects",
+            expected="a model that finds objects",
+            got=f"'{model}', which only gives vectors",
+            fix=fix,
+            code="model_unknown",
+        )
     return found.detect
 
 
@@ -75,9 +81,23 @@ def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> p
     except (IngestError, MemoryError):
         raise
     except Exception as error:  # it is other people's code
-        raise TerminalError.wrap(error, wanted, "Try it on one of the images, outside of a pipeline.") from error
+        raise TerminalError.wrap(
+            error, "The model failed", "Try it on one of the images, outside of a pipeline.", code="model_failed"
+        ) from error
     if len(found) != len(images):
-        raise TerminalError(wanted, f"{len(found)} lists", "An image without objects has an empty list.")
+        raise TerminalError(
+            "The model gave another number of lists",
+            expected=wanted,
+            got=f"{len(found)} lists",
+            fix="An image without objects has an empty list.",
+            code="model_failed",
+        )
     if not all(pc.all(pc.is_finite(table[name])).as_py() for name in ("confidence", *BOX) if len(table)):
-        raise TerminalError(wanted, "NaN or infinity among them", "Mend the function, or leave such objects out.")
+        raise TerminalError(
+            "The model gave unusable objects",
+            expected=wanted,
+            got="NaN or infinity among them",
+            fix="Mend the function, or leave such objects out.",
+            code="model_failed",
+        )
     return table

@@ -85,7 +85,17 @@ def embed_each(
     for place, rule in rules.items():
         shown = excerpt(values[made[place]])
         fix = "Mend the model, or leave such inputs out."
-        asker.faults[int(made[place])] = Fault(rule, shown, TerminalError(wanted, f"{rule} for {shown}", fix))
+        asker.faults[int(made[place])] = Fault(
+            rule,
+            shown,
+            TerminalError(
+                f"Model '{embedder.name}' gave an unusable vector",
+                expected=wanted,
+                got=f"{rule} for {shown}",
+                fix=fix,
+                code="model_failed",
+            ),
+        )
     return Each(vectors, dict(sorted(asker.faults.items())))
 
 
@@ -133,7 +143,7 @@ class _Asker:
         if len(self.faults) == MOST_RAISED or (not self.taken and len(self.faults) == SURELY):
             raise error
         cause = error.__cause__ or error
-        said = words_of(cause) if error.__cause__ else " ".join(error.got.split())
+        said = words_of(cause) if error.__cause__ else " ".join((error.got or error.reason).split())
         shown = excerpt(self.values[row])
         self.faults[row] = Fault(type(cause).__name__, f"{said}: {shown}" if said else shown, error)
 

@@ -38,11 +38,19 @@ def classifier() -> Any:
     network = library.create_model(f"tf_{NAME}", pretrained=False)
     names = list(network.state_dict())
     if len(names) != len(weights):
-        raise TerminalError(f"{len(names)} tensors in the weights of {NAME}", str(len(weights)), _FIX)
+        raise TerminalError(
+            f"The weights of {NAME} do not fit",
+            expected=f"{len(names)} tensors in the weights of {NAME}",
+            got=str(len(weights)),
+            fix=_FIX,
+            code="model_unknown",
+        )
     try:
         network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
     except RuntimeError as error:
-        raise TerminalError.wrap(error, f"weights of {NAME} that fit timm's network", _FIX) from error
+        raise TerminalError.wrap(
+            error, f"The weights of {NAME} do not fit timm's network", _FIX, code="model_unknown"
+        ) from error
     return network
 
 

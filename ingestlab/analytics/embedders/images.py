@@ -42,13 +42,21 @@ def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
         raise
     except Exception as error:  # decoders meet damage in many ways
         fix = "Check it with the reader Images, which rejects damaged files."
-        raise TerminalError.wrap(error, f"a whole image ({', '.join(FORMATS)})", fix) from error
+        raise TerminalError.wrap(
+            error, f"Not a whole image ({', '.join(FORMATS)})", fix, code="image_invalid"
+        ) from error
 
 
 def _check_size(image: Any) -> None:
     if image.width * image.height > MAX_PIXELS:
         got = f"{image.width:,} x {image.height:,}"
-        raise TerminalError(f"an image of at most {MAX_PIXELS:,} pixels", got, "Make it smaller first.")
+        raise TerminalError(
+            "The image is too large",
+            expected=f"an image of at most {MAX_PIXELS:,} pixels",
+            got=got,
+            fix="Make it smaller first.",
+            code="limit_exceeded",
+        )
 
 
 def _darkest(image: Any) -> bool:

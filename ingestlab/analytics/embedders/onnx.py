@@ -25,4 +25,6 @@ def session(path: Path, model: str) -> Any:
         wanted, there = ("CUDAExecutionProvider", "CPUExecutionProvider"), runtime.get_available_providers()
         return runtime.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
     except Exception as error:  # its errors have no common class
-        raise TerminalError.wrap(error, f"an ONNX network in {path}", "Give the path of its .onnx file.") from error
+        raise TerminalError.wrap(
+            error, f"Not an ONNX network in {path}", "Give the path of its .onnx file.", code="model_unknown"
+        ) from error

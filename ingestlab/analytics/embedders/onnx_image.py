@@ -37,7 +37,11 @@ def build(model: Spelling) -> Loaded:
     mean, std = _colours("mean", given["mean"]), _colours("std", given["std"])
     path = Path(model.target)
     if not path.is_file():
-        raise TerminalError(f"an ONNX network in {path}", "no such file", "Give the path of its .onnx file.")
+        raise TerminalError(
+            f"There is no ONNX network in {path}: no such file",
+            fix="Give the path of its .onnx file.",
+            code="model_unknown",
+        )
     name = title(model)
     network = session(path, name)
     entry, first, side = _entry(network, name)
@@ -58,7 +62,13 @@ def _entry(network: Any, name: str) -> tuple[str, bool, int]:
     shape = list(inputs[0].shape)
     if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
         wanted = f"one input of shape (n, 3, height, width) or (n, height, width, 3) in '{name}'"
-        raise TerminalError(wanted, ", ".join(f"{i.name} {i.shape}" for i in inputs), "Export the network that way.")
+        raise TerminalError(
+            "The network has other inputs",
+            expected=wanted,
+            got=", ".join(f"{i.name} {i.shape}" for i in inputs),
+            fix="Export the network that way.",
+            code="model_unknown",
+        )
     first = shape[1] == 3
     side = shape[2] if first else shape[1]
     return inputs[0].name, first, side if isinstance(side, int) else SIZE
@@ -74,5 +84,11 @@ def _colours(name: str, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
         red, green, blue = (float(value) for value in text.split(","))
     except ValueError:
-        raise TerminalError(f"three numbers as {name}", repr(text), f"E.g. {name}={MEAN}.") from None
+        raise TerminalError(
+            f"The option {name} cannot be read",
+            expected=f"three numbers as {name}",
+            got=repr(text),
+            fix=f"E.g. {name}={MEAN}.",
+            code="argument_invalid",
+        ) from None
     return np.array([red, green, blue], dtype=np.float32)

@@ -61,7 +61,13 @@ def _files(path: Path) -> tuple[Path, Path]:
             if network.is_file() and (folder / "tokenizer.json").is_file():
                 return network, folder / "tokenizer.json"
     fix = "Give the folder that has both, or the path of the network."
-    raise TerminalError(f"model.onnx and tokenizer.json in {path}", "not both of them", fix)
+    raise TerminalError(
+        f"Files of the model are missing in {path}",
+        expected=f"model.onnx and tokenizer.json in {path}",
+        got="not both of them",
+        fix=fix,
+        code="model_unknown",
+    )
 
 
 def _tokenizer(path: Path, most: int, model: str) -> Any:
@@ -69,7 +75,9 @@ def _tokenizer(path: Path, most: int, model: str) -> Any:
     try:
         tokenizer = library.Tokenizer.from_file(str(path))
     except Exception as error:  # its errors have no common class
-        raise TerminalError.wrap(error, f"a tokenizer in {path}", "It is written by the tokenizers library.") from error
+        raise TerminalError.wrap(
+            error, f"Not a tokenizer in {path}", "It is written by the tokenizers library.", code="model_unknown"
+        ) from error
     if most or not tokenizer.truncation:
         tokenizer.enable_truncation(most or MOST_TOKENS)
     known = tokenizer.padding or {}

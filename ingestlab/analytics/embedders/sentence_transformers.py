@@ -35,7 +35,9 @@ def build(model: Spelling) -> Loaded:
         network = library.SentenceTransformer(where, device=device())
     except Exception as error:  # networks, files and weights fail in many ways
         fix = "Give the folder of a saved model, or a name that can be downloaded from here."
-        raise TerminalError.wrap(error, f"the sentence-transformers model '{target}'", fix) from error
+        raise TerminalError.wrap(
+            error, f"The sentence-transformers model '{target}' does not load", fix, code="model_unknown"
+        ) from error
 
     def run(batch: Sequence[str]) -> Any:
         return network.encode(list(batch), batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True)

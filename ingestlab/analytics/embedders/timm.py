@@ -30,7 +30,7 @@ def build(model: Spelling) -> Loaded:
     library = with_vision("timm", "timm", f"timm:{model.target}")
     if ":" not in model.target and not library.is_model(model.target):  # with a ":" it names a hub
         near = ", ".join(library.list_models(f"*{model.target.partition('.')[0][:8]}*")[:5]) or "timm.list_models()"
-        raise TerminalError("a model that timm knows", f"{model.target!r}", f"See {near}.")
+        raise TerminalError(f"Not a model that timm knows: {model.target!r}", fix=f"See {near}.", code="model_unknown")
     random = not given["pretrained"] or bool(given["checkpoint"])
     try:
         with seeded(given["seed"]):
@@ -39,7 +39,9 @@ def build(model: Spelling) -> Loaded:
             )
     except Exception as error:  # networks, files and weights fail in many ways
         fix = "Give ?checkpoint=<file>, or ?pretrained=false for random weights, which are always the same."
-        raise TerminalError.wrap(error, f"the weights of timm's {model.target}", fix) from error
+        raise TerminalError.wrap(
+            error, f"The weights of timm's {model.target} do not load", fix, code="model_unknown"
+        ) from error
     return of_network(title(model, "pretrained", "seed", "checkpoint"), network)
 
 

@@ -72,5 +72,7 @@ def _missing_operator() -> str | None:
     except RuntimeError as error:
         if missing := _MISSING.search(str(error)):
             return missing[1]
-        raise TerminalError.wrap(error, "torchvision to load", "Install the build that fits torch's.") from error
+        raise TerminalError.wrap(
+            error, "torchvision does not load", "Install the build that fits torch's.", code="package_missing"
+        ) from error
     return None

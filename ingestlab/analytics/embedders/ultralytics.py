@@ -70,7 +70,9 @@ def build(model: Spelling) -> Yolo:
     except BaseException as error:  # networks, files and weights fail in many ways
         let_pass(error)
         fix = "Give a file of weights, or a .yaml such as yolo11n.yaml for random weights, which are always the same."
-        raise TerminalError.wrap(error, f"the ultralytics model '{model.target}'", fix) from error
+        raise TerminalError.wrap(
+            error, f"The ultralytics model '{model.target}' does not load", fix, code="model_unknown"
+        ) from error
     alone = Lock()  # its predictor keeps the batch in itself
     common = {"imgsz": given["size"], "device": device(), "rect": False, "verbose": False}
     bounds = {"conf": given["confidence"], "iou": given["iou"], "max_det": given["most"]}

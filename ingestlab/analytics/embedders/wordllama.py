@@ -35,8 +35,12 @@ def build(model: Spelling) -> Loaded:
         llama = package.WordLlama.load(WEIGHTS, cache_dir=folder, dim=DIM, disable_download=True)
         weights = file_version(folder / "weights" / f"{WEIGHTS}_{DIM}.safetensors")
     except (OSError, ValueError, AttributeError) as error:
-        wanted = f"the weights {WEIGHTS}_{DIM} in the package wordllama {version('wordllama')}"
-        raise TerminalError.wrap(error, wanted, "Install it anew: pip install --force-reinstall wordllama.") from error
+        raise TerminalError.wrap(
+            error,
+            f"The weights {WEIGHTS}_{DIM} are not in the package wordllama {version('wordllama')}",
+            "Install it anew: pip install --force-reinstall wordllama.",
+            code="model_unknown",
+        ) from error
 
     def run(batch: Sequence[str]) -> Any:
         return llama.embed(list(batch), batch_size=len(batch))

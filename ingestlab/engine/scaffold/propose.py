@@ -82,7 +82,13 @@ def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Pat
         TerminalError: There is a pipeline of that name already, and `force` is not set.
     """
     if not re.fullmatch(NAME, proposal.name) or proposal.name.startswith("_"):
-        raise TerminalError("a pipeline name of letters, digits, '.', '_' and '-'", repr(proposal.name), "Rename it.")
+        raise TerminalError(
+            "The pipeline's name cannot be used",
+            expected="a pipeline name of letters, digits, '.', '_' and '-'",
+            got=repr(proposal.name),
+            fix="Rename it.",
+            code="name_invalid",
+        )
     folder = Path(settings.pipelines[0]).expanduser()
     file = folder / f"{proposal.name}.py"
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +96,13 @@ def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Pat
         with file.open("w" if force else "x", encoding="utf-8") as out:
             out.write(proposal.text)
     except FileExistsError:
-        raise TerminalError("a new pipeline's name", f"{file}, which is there", "Use --force to replace it.") from None
+        raise TerminalError(
+            "The pipeline exists already",
+            expected="a new pipeline's name",
+            got=f"{file}, which is there",
+            fix="Use --force to replace it.",
+            code="argument_invalid",
+        ) from None
     return file
 
 
@@ -106,7 +118,7 @@ def _mended(found: Draft, name: str, matches: str | None, store: Store, file: Fe
         except TerminalError as error:
             if tries > _TRIES or found.plain:
                 raise
-            found, note = replace(found, plain=True), f"no contract, since the first try failed: {error.got}"
+            found, note = replace(found, plain=True), f"no contract, since the first try failed: {error.reason}"
             notes.append(note)
             continue
         culprits = [rule.rpartition(":") for rule in trial.rules if rule.rpartition(":")[2] not in _STRUCTURE]
@@ -136,9 +148,11 @@ def _believed(proposal: Proposal, file: FetchedFile) -> Proposal:
     """Return the proposal. Raises TerminalError where it rejects most of its own file."""
     if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
         raise TerminalError(
-            f"a pipeline that takes {file.name}",
-            proposal.notes[0],
-            "See what its producer writes; or say how it is read.",
+            f"No pipeline can be proposed for {file.name}",
+            expected=f"a pipeline that takes {file.name}",
+            got=proposal.notes[0],
+            fix="See what its producer writes; or say how it is read.",
+            code="pipeline_invalid",
         )
     return proposal
 

@@ -107,7 +107,9 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
             wanted = f"{kind} in column '{name}', as table {pipeline.table} has it"
             got = f"{plain(old.type)}, e.g. {_misfit(old, kind)}"
             mend = _mend(pipeline.table, name, old, kind) if own or loose else MEND.format(table=pipeline.table)
-            raise TerminalError(wanted, got, mend)
+            raise TerminalError(
+                "A column does not fit the table", expected=wanted, got=got, fix=mend, code="types_conflict"
+            )
         if new is not None and new is not old:
             table = table.set_column(i, pa.field(name, new.type), new)
     if not loose and types:
@@ -137,7 +139,13 @@ def _check_names(table: pa.Table, pipeline: Pipeline, types: Mapping[str, str]) 
     if alike:
         wanted = f"columns of table {pipeline.table} that differ by more than letter case"
         fix = "DuckDB and Spark take them for one. Rename one, in the reader or in clean."
-        raise TerminalError(wanted, f"'{alike[0]}' and '{alike[1]}'", fix)
+        raise TerminalError(
+            "Two columns are called alike",
+            expected=wanted,
+            got=f"'{alike[0]}' and '{alike[1]}'",
+            fix=fix,
+            code="columns_conflict",
+        )
 
 
 def _complete(table: pa.Table, types: Mapping[str, str]) -> pa.Table:

@@ -141,12 +141,19 @@ class _Asker:
         except BaseException as error:  # noqa: BLE001 - a user's contract may raise anything, and must not end the process
             let_pass(error)
             cause = RaisedError(Fault.of(error, "check:"))
-            raise TerminalError.wrap(error, self._wanted, "Mend the contract.") from cause
+            failure = TerminalError.wrap(error, "The contract raised", "Correct the contract.", code="contract_failed")
+            raise failure.replace(expected=self._wanted) from cause
         of_no_row = failures[~failures["index"].isin(frame.index)]
         if len(of_no_row):
             first = of_no_row.iloc[0]
             got = f"{first['check']} failed for {first['failure_case']!r}"
-            raise TerminalError(self._wanted, got, "Mend clean or the contract.") from raised
+            raise TerminalError(
+                "The contract cannot be checked",
+                expected=self._wanted,
+                got=got,
+                fix="Mend clean or the contract.",
+                code="contract_failed",
+            ) from raised
         # No failures at all, as for nulls that are no `unique` values, name no row that could go.
         return frame, list(self._verdicts(failures, question))
 

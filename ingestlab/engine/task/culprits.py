@@ -85,7 +85,7 @@ def run_or_find(size: int, work: Callable[[Ints | None], T], *, search: bool = T
         trial = TRIAL.get() or (lambda task, *_: in_place(task))
         faults = bisect_rows(size, lambda at: trial(lambda: work(at), len(at), size), fault_of(first))
     except NoRowError as why:
-        raise TerminalError(first.expected, f"{first.got}; {why}", first.fix) from first.__cause__
+        raise first.replace(got=f"{first.got}; {why}") from first.__cause__
     rest = np.setdiff1d(np.arange(size, dtype=np.int64), np.fromiter(faults, np.int64, len(faults)))
     return work(rest), faults
 
@@ -96,7 +96,13 @@ def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
     if trial is not None and (fault := trial(lambda: work(None), size, size)):
         got = f"{fault.rule}: {fault.text}"
         fix = "Mend it; if it only takes long, set INGESTLAB_TASK_TIMEOUT and INGESTLAB_ROW_TIMEOUT higher."
-        raise TerminalError("code of the pipeline to work on its rows", got, fix) from RaisedError(fault)
+        raise TerminalError(
+            "The pipeline's code failed",
+            expected="code of the pipeline to work on its rows",
+            got=got,
+            fix=fix,
+            code="clean_failed",
+        ) from RaisedError(fault)
     return work(None)
 
 

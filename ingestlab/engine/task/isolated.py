@@ -52,7 +52,13 @@ def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list
         if len(found) < len(parts):
             part = parts[len(found)]
             fix = "The log of the Dask worker tells more. Mend the pipeline or the file, or set INGESTLAB_TASK_TIMEOUT."
-            error = TerminalError(f"{part.pieces[0].name} to be worked on in a process that lives", trouble, fix)
+            error = TerminalError(
+                "The task's process died",
+                expected=f"{part.pieces[0].name} to be worked on in a process that lives",
+                got=trouble,
+                fix=fix,
+                code="task_died",
+            )
             found.append(Receipt(number=part.number, errors={part.pieces[0].uri: error.to_dict()}).to_dict())
     return found
 
@@ -116,7 +122,13 @@ class Forked:
         limit = min(max(rows, 1) * self._row, self._row + self._all * rows / max(size, 1))
         if self._left <= 0:
             got = f"rows that take too long, and more of them than are found within {self._most:g} s"
-            raise TerminalError("code of the pipeline that ends", got, "Mend it, or set INGESTLAB_TASK_TIMEOUT.")
+            raise TerminalError(
+                "The pipeline's code did not end",
+                expected="code of the pipeline that ends",
+                got=got,
+                fix="Mend it, or set INGESTLAB_TASK_TIMEOUT.",
+                code="task_timeout",
+            )
         alive(limit)
         began = time.monotonic()
         fault = _in_fork(work, limit)

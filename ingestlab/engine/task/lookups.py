@@ -90,12 +90,23 @@ def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Tabl
     try:
         found = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]
     except FileNotFoundError as error:
-        raise TransientError.wrap(error, wanted, "The next try fetches it again.") from error
+        raise TransientError.wrap(
+            error,
+            f"The lookup table cannot be read: {wanted}",
+            "The next try fetches it again.",
+            code="lake_unavailable",
+        ) from error
     except TerminalError as error:
-        raise TerminalError(f"{wanted}, with {error.expected}", error.got, error.fix) from error
+        raise error.within(f"The lookup table cannot be used: {wanted}") from error
     for bad in (bad for records in found for bad in records.bad):
         got = f"record {bad.row} that breaks the rule '{bad.rule}' in column {bad.column}: {bad.value!r}"
-        raise TerminalError(wanted, got, "Mend the reference, or its reader in the pipeline.")
+        raise TerminalError(
+            "The lookup table cannot be used",
+            expected=wanted,
+            got=got,
+            fix="Mend the reference, or its reader in the pipeline.",
+            code="reference_invalid",
+        )
     return pa.concat_tables([records.table for records in found], promote_options="permissive").combine_chunks()
 
 

@@ -100,7 +100,13 @@ def _sorted(tables: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         have = ", ".join(table.column_names)
-        raise TerminalError(f"a column '{missing[0]}' to sort by", f"columns {have}", "Sort by one of these.")
+        raise TerminalError(
+            "The table has no column to sort by",
+            expected=f"a column '{missing[0]}' to sort by",
+            got=f"columns {have}",
+            fix="Sort by one of these.",
+            code="column_unknown",
+        )
     keys = pa.table({c: _plain(table[c]) for c in columns})
     return table.take(pc.sort_indices(keys, [(c, "ascending") for c in columns]))
 

@@ -48,7 +48,13 @@ def _other_case(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, Termi
         if alike := same_but_for_case(names, known):
             wanted = "columns that differ by more than letter case from those of other files of the table"
             fix = "DuckDB and Spark take them for one. Rename one, in the reader or in clean."
-            errors[uri] = TerminalError(wanted, f"'{alike[0]}' and '{alike[1]}'", fix)
+            errors[uri] = TerminalError(
+                "Two columns are called alike",
+                expected=wanted,
+                got=f"'{alike[0]}' and '{alike[1]}'",
+                fix=fix,
+                code="columns_conflict",
+            )
         else:
             known.update(dict.fromkeys(names))
     return errors
@@ -63,7 +69,13 @@ def _without_names(every: Sequence[tuple[str, Collection[str]]]) -> dict[str, Te
 
 
 def _refusal(wanted: str, names: Collection[str]) -> TerminalError:
-    return TerminalError(wanted, f"{_shown(names)}{' in a file without header' * numbered(names)}", _FIX)
+    return TerminalError(
+        "The names of columns do not fit the table",
+        expected=wanted,
+        got=f"{_shown(names)}{' in a file without header' * numbered(names)}",
+        fix=_FIX,
+        code="columns_conflict",
+    )
 
 
 def _shown(names: Collection[str]) -> str:

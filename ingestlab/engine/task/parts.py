@@ -38,7 +38,13 @@ def open_part(part: Part, store: Store) -> pq.ParquetFile:
         return pq.ParquetFile(source)
     except FileNotFoundError:
         wanted = f"the part {Path(part.target).name}, which a manifest names"
-        raise TerminalError(wanted, "no such file", "`ingestlab reconcile` lists all that is missing.") from None
+        raise TerminalError(
+            "A data file is missing",
+            expected=wanted,
+            got="no such file",
+            fix="`ingestlab reconcile` lists all that is missing.",
+            code="lake_damaged",
+        ) from None
 
 
 def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:

@@ -161,7 +161,7 @@ def _stage(
     except TerminalError as error:
         return error
     except pa.ArrowNotImplementedError as error:
-        return TerminalError.wrap(error, "columns that Parquet can hold")
+        return TerminalError.wrap(error, "Parquet cannot hold the columns", code="types_conflict")
     return staged
 
 

@@ -120,7 +120,8 @@ def _error(name: str, tally: Tally, faults: Faults, most: float | None, pipeline
     rules = ", ".join(f"{count:,} {rule}" for rule, count in _sorted(faults.rules).items())
     values = ", ".join(f"{value} ({count:,})" for value, count in _sorted(faults.values, SHOWN).items())
     return QualityError(
-        limit,
-        f"{share}: {rules}" + (f"; commonest bad values: {values}" if values else ""),
-        "Nothing of it was published. Mend the file or the pipeline; `ingestlab check` shows its rejects.",
+        "Too many rows are rejected",
+        expected=limit,
+        got=f"{share}: {rules}" + (f"; commonest bad values: {values}" if values else ""),
+        fix="Nothing of it was published. Mend the file or the pipeline; `ingestlab check` shows its rejects.",
     )

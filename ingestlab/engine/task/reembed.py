@@ -81,7 +81,12 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
                 found = embed(chosen, name, pipeline.embedding, spec.pieces, site, adds=adds)
             except FileNotFoundError as error:
                 wanted = f"the files of {spec.part.target} in the raw zone, from which their vectors are made"
-                raise TerminalError.wrap(error, wanted, "Ingest them anew, with --force, or delete them.") from error
+                raise TerminalError.wrap(
+                    error,
+                    f"Rows cannot be embedded again: {wanted}",
+                    "Ingest them anew, with --force, or delete them.",
+                    code="lake_damaged",
+                ) from error
             _refuse(found, spec.part.target)
             told.append(found.collection.to_dict())
             vectors += stage(found, site)
@@ -93,7 +98,13 @@ def _refuse(found: Embedded, part: str) -> None:
     for (uri, row), why in found.faults.items():
         if why.rule != "embed:zero":
             wanted, got = f"a vector of every row of {part}", f"{why.rule} for row {row} of {uri}: {why.value}"
-            raise TerminalError(wanted, got, "Mend the model, or let clean empty such texts and ingest it anew.")
+            raise TerminalError(
+                "The model cannot embed all rows",
+                expected=wanted,
+                got=got,
+                fix="Mend the model, or let clean empty such texts and ingest it anew.",
+                code="model_failed",
+            )
 
 
 def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -102,7 +102,13 @@ class WantedRecords:
         if piece.wanted.until not in (None, count) or keep.sum() + len({b.row for b in bad}) != len(rows):
             wanted_count = f"{piece.wanted.until:,}" if piece.wanted.until else "as many"
             fix = "The reader was changed, so row numbers mean other records: ingest the file anew, with --force."
-            raise TerminalError(f"{wanted_count} records in {piece.name}, as the first time", f"{count:,}", fix)
+            raise TerminalError(
+                "The file has other records than the first time",
+                expected=f"{wanted_count} records in {piece.name}, as the first time",
+                got=f"{count:,}",
+                fix=fix,
+                code="inconsistent",
+            )
         return replace(found, table=found.table.filter(pa.array(keep)), rows=found.rows[keep], bad=bad, discarded={})
 
 

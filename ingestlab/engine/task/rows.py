@@ -53,7 +53,11 @@ def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
     try:
         return [_transform_together(loaded, pipeline, job)], {}
     except (TerminalError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        failure = error if isinstance(error, IngestError) else TerminalError.wrap(error, "columns that fit together")
+        failure = (
+            error
+            if isinstance(error, IngestError)
+            else TerminalError.wrap(error, "Columns do not fit together", code="columns_conflict")
+        )
         if len(loaded) == 1:
             return [], {loaded[0].piece.uri: failure}
     return _transform_each([[one] for one in loaded], pipeline, job)

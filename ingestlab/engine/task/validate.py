@@ -108,9 +108,11 @@ def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> Non
     else:
         return
     raise TerminalError(
-        f"{author} to keep the frame's index",
-        got,
-        "Do not reset the index; make new rows with repeat() or explode(), and add columns with map() or join().",
+        "The frame's index was changed",
+        expected=f"{author} to keep the frame's index",
+        got=got,
+        fix="Do not reset the index; make new rows with repeat() or explode(), and add columns with map() or join().",
+        code="clean_failed",
     )
 
 
@@ -118,15 +120,19 @@ def _to_arrow(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pa.Table, Ints]:
     taken = [name for name in ADDED if name in frame.columns]
     if taken:
         raise TerminalError(
-            f"columns of '{pipeline.name}' beside {' and '.join(ADDED)}, which every table gets",
-            f"a column '{taken[0]}'",
-            "Give it another name, or drop it in clean.",
+            "A column has a reserved name",
+            expected=f"columns of '{pipeline.name}' beside {' and '.join(ADDED)}, which every table gets",
+            got=f"a column '{taken[0]}'",
+            fix="Give it another name, or drop it in clean.",
+            code="columns_conflict",
         )
     try:
         return to_arrow(frame)
     except Exception as error:  # a user's frame may hold anything
         fix = "Give every column one type and a name of its own."
-        raise TerminalError.wrap(error, f"a frame from '{pipeline.name}' that Arrow can hold", fix) from error
+        raise TerminalError.wrap(
+            error, f"Arrow cannot hold the frame from '{pipeline.name}'", fix, code="clean_failed"
+        ) from error
 
 
 def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
@@ -142,9 +148,15 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
     except BaseException as error:  # a user's function may raise anything, and must not end the process
         let_pass(error)
         fix = "Mend it; `ingestlab check` tries it on a file."
-        raise blame(error, f"clean of '{pipeline.name}' to run", fix) from error
+        raise blame(error, f"clean of '{pipeline.name}' failed", fix, "clean_failed") from error
     if not isinstance(result, pd.DataFrame):
-        raise TerminalError(f"a DataFrame from clean of '{pipeline.name}'", type(result).__name__, "Return the frame.")
+        raise TerminalError(
+            "clean gave no DataFrame",
+            expected=f"a DataFrame from clean of '{pipeline.name}'",
+            got=type(result).__name__,
+            fix="Return the frame.",
+            code="clean_failed",
+        )
     return result
 
 
@@ -156,14 +168,32 @@ def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
     result = pipeline.clean(given)
     if not isinstance(result, pl.DataFrame):
         wanted, got = f"a polars DataFrame from clean of '{pipeline.name}'", type(result).__name__
-        raise TerminalError(wanted, got, "Return the frame; collect() a lazy one.")
+        raise TerminalError(
+            "clean gave no DataFrame",
+            expected=wanted,
+            got=got,
+            fix="Return the frame; collect() a lazy one.",
+            code="clean_failed",
+        )
     if INDEX not in result.columns:
         got = f"columns {', '.join(result.columns)}"
-        raise TerminalError(f"clean of '{pipeline.name}' to keep the column {INDEX}", got, "Keep it.")
+        raise TerminalError(
+            "clean dropped a column",
+            expected=f"clean of '{pipeline.name}' to keep the column {INDEX}",
+            got=got,
+            fix="Keep it.",
+            code="clean_failed",
+        )
     objects = [name for name, kind in result.schema.items() if _holds_objects(kind)]
     if objects:  # Arrow would get their addresses
         wanted = f"columns of Polars' own types from clean of '{pipeline.name}'"
-        raise TerminalError(wanted, f"Python objects in '{objects[0]}'", "Make text or numbers of them.")
+        raise TerminalError(
+            "clean gave Python objects",
+            expected=wanted,
+            got=f"Python objects in '{objects[0]}'",
+            fix="Make text or numbers of them.",
+            code="clean_failed",
+        )
     table = result.to_arrow()
     return to_pandas(table.drop_columns([INDEX]), table[INDEX].to_numpy())
 

@@ -61,4 +61,10 @@ def _check_type(kind: pa.DataType, embedding: Embedding) -> None:
         return
     wanted = f"a column of {'texts' if embedding.kind == 'text' else 'bytes'} as the embedding's source"
     fix = "Convert it in clean, or name another model or column."
-    raise TerminalError(wanted, f"'{embedding.source}' of type {kind}", fix)
+    raise TerminalError(
+        "The column cannot be embedded",
+        expected=wanted,
+        got=f"'{embedding.source}' of type {kind}",
+        fix=fix,
+        code="embedding_invalid",
+    )

@@ -166,7 +166,13 @@ def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     for other in others:
         if not first.fingerprint.same(other.fingerprint):
             wanted = f"one model for all parts of collection '{first.name}', {first.fingerprint}"
-            raise TerminalError(wanted, str(other.fingerprint), "Install the same version on all Dask workers.")
+            raise TerminalError(
+                "Dask workers have different models",
+                expected=wanted,
+                got=str(other.fingerprint),
+                fix="Install the same version on all Dask workers.",
+                code="collection_conflict",
+            )
     payload = tuple(_wider(columns) for columns in zip(*(c.payload for c in collections), strict=True))
     return first.model_copy(update={"payload": payload}).to_dict()
 
@@ -202,7 +208,13 @@ def check_columns(rows: pa.Table, embedding: Embedding) -> None:
     if missing:
         have = ", ".join(rows.column_names)
         wanted = f"the column '{missing[0]}', which the embedding uses"
-        raise TerminalError(wanted, f"columns {have}", "Let clean make it, or mend the embedding.")
+        raise TerminalError(
+            "The embedding lacks a column",
+            expected=wanted,
+            got=f"columns {have}",
+            fix="Let clean make it, or mend the embedding.",
+            code="column_unknown",
+        )
 
 
 def _columns(

@@ -14,8 +14,12 @@ _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 def storage_error(error: OSError, what: str) -> IngestError:
     """An operating system's refusal in our words: a full or closed disk stays so until someone acts."""
     if error.errno in _FULL:
-        return StorageError(f"room to write {what}", "a full disk", "Free space, or set INGESTLAB_LAKE elsewhere.")
+        return StorageError(
+            f"There is no room to write {what}: a full disk", fix="Free space, or set INGESTLAB_LAKE elsewhere."
+        )
     if error.errno in _DENIED | _IN_THE_WAY or isinstance(error, PermissionError):
         way = ", and that no file lies where a folder should be" if error.errno in _IN_THE_WAY else ""
-        return StorageError.wrap(error, f"to be able to write {what}", f"Check the owner and mode of the lake{way}.")
-    return TransientError.wrap(error, f"to reach {what}", "Check that the storage is up, and `ingestlab retry`.")
+        return StorageError.wrap(error, f"Cannot write {what}", f"Check the owner and mode of the lake{way}.")
+    return TransientError.wrap(
+        error, f"Cannot reach {what}", "Check that the storage is up, and `ingestlab retry`.", code="lake_unavailable"
+    )

@@ -138,7 +138,13 @@ class ObjectStore:
         self.fs.invalidate_cache()
         for trouble in said.get("Errors", [])[:1]:
             got = f"{trouble.get('Code')}: {trouble.get('Message')}, for {len(said['Errors'])} of them"
-            raise TransientError(f"to delete {len(paths)} files, such as {trouble.get('Key')}", got, "Try again.")
+            raise TransientError(
+                f"Cannot delete {len(paths)} files",
+                expected=f"to delete {len(paths)} files, such as {trouble.get('Key')}",
+                got=got,
+                fix="Try again.",
+                code="lake_unavailable",
+            )
 
     def _delete_listed(self, paths: Sequence[str]) -> None:
         """As the store's library does it; where one is not there, one by one."""
@@ -162,7 +168,7 @@ class ObjectStore:
         except (IngestError, FileNotFoundError) as error:
             if writing and isinstance(error, FileNotFoundError):
                 raise StorageError.wrap(
-                    error, f"the bucket of {self.url}", "Create it, or check INGESTLAB_LAKE."
+                    error, f"There is no bucket of {self.url}", "Create it, or check INGESTLAB_LAKE."
                 ) from error
             raise
         except OSError as error:
@@ -170,7 +176,7 @@ class ObjectStore:
         except Exception as error:  # each kind of store has its own
             if "Credential" in type(error).__name__ or isinstance(error, TypeError | ValueError | AttributeError):
                 fix = "Check INGESTLAB_STORAGE_OPTIONS and the credentials in the environment."
-                raise StorageError.wrap(error, f"options that open {self.url}", fix) from error
+                raise StorageError.wrap(error, f"The options do not open {self.url}", fix) from error
             raise TransientError.wrap(
-                error, f"to reach {path} in {self.url}", "Check that the storage is up."
+                error, f"Cannot reach {path} in {self.url}", "Check that the storage is up.", code="lake_unavailable"
             ) from error

@@ -108,7 +108,13 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
             with attempt:
                 lease.acquire(wanted)
     except BusySourceError as error:
-        raise TransientError(error.expected, error.got, "Try again when it has ended.") from error
+        raise TransientError(
+            "A source is locked",
+            expected=error.expected,
+            got=error.got,
+            fix="Try again when it has ended.",
+            code="busy_source",
+        ) from error
 
 
 def _wait_for_commits(names: Iterable[str], services: Services, patience: float) -> None:
@@ -123,7 +129,13 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
             _, busy = settle_dead(services.lake, adds)
             if busy:
                 wanted = f"no commit into collection {', '.join(sorted(mine))}"
-                raise TransientError(wanted, f"{len(busy)} at work", "Try again when they have ended.")
+                raise TransientError(
+                    "Jobs are at work",
+                    expected=wanted,
+                    got=f"{len(busy)} at work",
+                    fix="Try again when they have ended.",
+                    code="busy_source",
+                )
 
 
 def _sharing(name: str, services: Services) -> list[Table]:
@@ -146,7 +158,8 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
             first.check(wish.model_copy(update={"payload": first.payload}) if same else wish)
         except CollectionError as error:
             fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
-            raise TerminalError(f"one wish for collection '{first.name}': {error.expected}", error.got, fix) from error
+            problem = f"There is not one wish for collection '{first.name}': {error.reason}"
+            raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
     vectors = services.vectors
     target = vectors.target(first.name)
     if target is not None:
@@ -155,7 +168,13 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
         if others > 0:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
-            raise TerminalError(f"collection '{first.name}' with vectors of {tables} alone", f"{others:,} others", fix)
+            raise TerminalError(
+                "The collection holds vectors of other tables",
+                expected=f"collection '{first.name}' with vectors of {tables} alone",
+                got=f"{others:,} others",
+                fix=fix,
+                code="collection_conflict",
+            )
     return first.model_copy(update={"replaces": target or "-"})
 
 

@@ -73,7 +73,7 @@ def survey(table: Table, settings: Settings) -> Survey:
     codes = _wanting(dict.fromkeys(used or names.values()), history, table.name, Catalog.read(settings))
     if not codes:
         fix = "Declare one in its pipeline: Pipeline(embedding=Embedding(…))."
-        raise TerminalError(f"a pipeline of table {table.name} with an embedding", "none", fix)
+        raise TerminalError(f"No pipeline of table {table.name} has an embedding", fix=fix, code="embedding_invalid")
     tasks = [
         Task(part, codes[name], pieces)
         for part, pieces_by_name in _by_pipeline(rows, origins, names, codes)
@@ -104,7 +104,13 @@ def _wanting(
             found[name] = code
         elif name in made:
             wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
-            raise TerminalError(wanted, "none", "Declare one, or delete its sources: `ingestlab delete`.")
+            raise TerminalError(
+                "A pipeline has no embedding",
+                expected=wanted,
+                got="none",
+                fix="Declare one, or delete its sources: `ingestlab delete`.",
+                code="embedding_invalid",
+            )
     return found
 
 

@@ -57,7 +57,13 @@ def _tell_known(request: IngestRequest, state: State, progress: ProgressTracker)
     for source in request.sources:
         if source.uri not in state.known:
             wanted = f"a source of table {request.table}"
-            error = TerminalError(wanted, "one that was never committed", "Ingest it.")
+            error = TerminalError(
+                "The source was never ingested",
+                expected=wanted,
+                got="one that was never committed",
+                fix="Ingest it.",
+                code="not_found",
+            )
             progress.failed({source.uri: error.to_dict()})
         elif source.uri not in state.wanted:
             outcome = _outcome(state.known[source.uri], Tally(), request.table, changed=False)
@@ -129,9 +135,11 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
     found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
     if found != (total.rows_in, total.accepted):
         raise TerminalError(
-            f"{total.rows_in:,} rejects replayed, {total.accepted:,} of them to leave",
-            f"{found[0]:,} and {found[1]:,} in the table",
-            "Nothing was changed. This is a fault in ingestlab or its storage: please report it.",
+            "Replayed rows are unaccounted for",
+            expected=f"{total.rows_in:,} rejects replayed, {total.accepted:,} of them to leave",
+            got=f"{found[0]:,} and {found[1]:,} in the table",
+            fix="Nothing was changed. This is a fault in ingestlab or its storage: please report it.",
+            code="inconsistent",
         )
     return sorted(mended, key=lambda m: m.target)
 

@@ -89,7 +89,13 @@ def by_pipeline(
             continue
         wanted = f"pipeline '{code.name}' to write to table {request.table}"
         fix = "Its file was changed: ingest the sources anew."
-        elsewhere = pipeline if isinstance(pipeline, TerminalError) else TerminalError(wanted, pipeline.table, fix)
+        elsewhere = (
+            pipeline
+            if isinstance(pipeline, TerminalError)
+            else TerminalError(
+                "The pipeline has another table", expected=wanted, got=pipeline.table, fix=fix, code="table_unknown"
+            )
+        )
         progress.failed(dict.fromkeys(uris, elsewhere.to_dict()))
 
 
@@ -104,9 +110,19 @@ def _raw_trouble(record: SourceRecord, store: Store) -> TerminalError | None:
     try:
         size = store.size(record.raw)
     except FileNotFoundError:
-        return TerminalError(f"the bytes of {file_name(record.uri)} in {record.raw}", "no such file", fix)
+        return TerminalError(
+            "The raw file is missing",
+            expected=f"the bytes of {file_name(record.uri)} in {record.raw}",
+            got="no such file",
+            fix=fix,
+            code="lake_damaged",
+        )
     wanted = f"{record.size:,} bytes in {record.raw}"
-    return None if size == record.size else TerminalError(wanted, f"{size:,}", fix)
+    return (
+        None
+        if size == record.size
+        else TerminalError("The raw file has changed", expected=wanted, got=f"{size:,}", fix=fix, code="lake_damaged")
+    )
 
 
 def _target(request: IngestRequest, code: PipelineSource, pipeline: Pipeline) -> Target:

@@ -73,7 +73,7 @@ class RqJob:
         try:
             return self.rq.args[0]
         except (DeserializationError, IndexError) as error:
-            raise UndecodableJobError("a job with one request", f"{error!r}"[:200]) from None
+            raise UndecodableJobError("Job has no request that can be read", got=f"{error!r}"[:200]) from None
 
     def result(self) -> dict[str, Any] | None:
         """The result of a job that has ended; of a failed one, what it left in its meta."""

@@ -100,7 +100,12 @@ class Vectors:
         wanted = len(different)
         if wanted < (total := sum(map(len, keys))):
             got = f"{total - wanted:,} keys that are another vector's"
-            raise CollectionError(f"a key of its own for every vector in collection '{collection.name}'", got, _DOUBLE)
+            raise CollectionError(
+                "Two vectors have one key",
+                expected=f"a key of its own for every vector in collection '{collection.name}'",
+                got=got,
+                fix=_DOUBLE,
+            )
         self._upload(paths, target, manifest.batch, truncate=collection.truncate)
         where = Where(tenant=manifest.tenant, table=manifest.table, runs=(manifest.run,))
         if manifest.kind != "reembed":
@@ -108,7 +113,13 @@ class Vectors:
         found = self._db.confirm(target, different.to_pylist(), where) if paths else 0
         if found != wanted:
             got = f"{found:,} in collection '{collection.name}'"
-            raise TransientError(f"{wanted:,} vectors of this batch, as computed", got, "It will be tried again.")
+            raise TransientError(
+                "Vectors are missing",
+                expected=f"{wanted:,} vectors of this batch, as computed",
+                got=got,
+                fix="It will be tried again.",
+                code="vectors_lost",
+            )
 
     def finish(self, manifest: Manifest) -> None:
         """Take out the vectors that a commit has superseded."""
@@ -197,7 +208,11 @@ class Vectors:
         if there is not None and not there.fingerprint.same(wanted.fingerprint):
             expected = f"collection '{wanted.name}' to stay of the model {wanted.fingerprint}"
             raise TransientError(
-                expected, str(there.fingerprint), "It was made anew meanwhile; it will be tried again."
+                "The collection has changed",
+                expected=expected,
+                got=str(there.fingerprint),
+                fix="It was made anew meanwhile; it will be tried again.",
+                code="vectors_lost",
             )
         return self._db.ensure(wanted)
 

@@ -48,7 +48,13 @@ def allowed(only: Filter | None, made: Collection, *, nullable: bool) -> str:
     if lost:
         got = "one that is older than Milvus 2.5, where an empty value stands for it"
         fix = "Ask for the values instead."
-        raise TerminalError(f"a server that has null, for the filter on '{lost[0]}'", got, fix)
+        raise TerminalError(
+            "The server cannot filter for null",
+            expected=f"a server that has null, for the filter on '{lost[0]}'",
+            got=got,
+            fix=fix,
+            code="filter_invalid",
+        )
     return " and ".join(_fulfils(name, wish) for name, wish in asked.items())
 
 
@@ -101,4 +107,9 @@ def _stays_inside(expression: str) -> None:
         if depth < 0:
             break
     if depth or quote or not expression.strip():
-        raise TerminalError("a filter whose brackets and quotes pair up", repr(expression))
+        raise TerminalError(
+            "The filter cannot be read",
+            expected="a filter whose brackets and quotes pair up",
+            got=repr(expression),
+            code="filter_invalid",
+        )

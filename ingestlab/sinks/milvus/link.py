@@ -125,7 +125,7 @@ class Link:
             kind, fix = SlowError, f"It has {self._timeout:g} s: INGESTLAB_MILVUS_TIMEOUT gives it more."
         elif status is not None:
             kind, fix = TransientError, "Start it, in a notebook with Lab(), or correct MILVUS_URI."
-        return kind.wrap(error, f"Milvus at {self._shown} to answer {method}", fix)
+        return kind.wrap(error, f"No answer of Milvus at {self._shown} to {method}", fix, code="milvus_unavailable")
 
 
 def _again(error: Exception) -> bool:

@@ -151,5 +151,11 @@ def _is_meant(row: dict[str, Any], where: Where) -> bool:
 
 def _asked(only: Filter | None, made: Collection) -> dict[str, Wish]:
     if isinstance(only, str):
-        raise TerminalError("values that columns must have, as a mapping", repr(only), "Expressions need a Milvus.")
+        raise TerminalError(
+            "The filter cannot be used in memory",
+            expected="values that columns must have, as a mapping",
+            got=repr(only),
+            fix="Expressions need a Milvus.",
+            code="filter_invalid",
+        )
     return wishes(only or {}, made)

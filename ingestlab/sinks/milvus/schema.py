@@ -66,9 +66,11 @@ def read(described: dict[str, Any]) -> tuple[Collection, bool]:
         pass
     fields = ", ".join(f["name"] for f in described.get("fields", []))
     raise TerminalError(
-        "a collection made by ingestlab, with its model and fields on record",
-        f"'{described.get('collection_name')}' with the fields {fields}",
-        "Name another collection in the pipeline's embedding, or drop this one.",
+        "The collection is not ingestlab's",
+        expected="a collection made by ingestlab, with its model and fields on record",
+        got=f"'{described.get('collection_name')}' with the fields {fields}",
+        fix="Name another collection in the pipeline's embedding, or drop this one.",
+        code="collection_conflict",
     )
 
 

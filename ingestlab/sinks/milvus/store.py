@@ -56,7 +56,10 @@ class MilvusStore:
             return target
         if found.name == wanted.name:  # a target of ours has another name than its collection
             raise TerminalError(
-                f"the name '{wanted.name}' to be free, or one that ingestlab has given", "a collection of that name"
+                "The collection's name is taken",
+                expected=f"the name '{wanted.name}' to be free, or one that ingestlab has given",
+                got="a collection of that name",
+                code="collection_conflict",
             )
         found.made.check(wanted)
         self._complete(found.name, found.made)

@@ -53,7 +53,12 @@ def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
     found = {}
     for name, asked in only.items():
         if name not in columns:
-            raise TerminalError(f"one of the columns {', '.join(columns)}", f"a filter on '{name}'")
+            raise TerminalError(
+                "The filter names an unknown column",
+                expected=f"one of the columns {', '.join(columns)}",
+                got=f"a filter on '{name}'",
+                code="filter_invalid",
+            )
         given = [_plain(one) for one in _each(asked)]
         values = dict.fromkeys(v for one in given if one is not None for v in _stored(one, columns[name]))
         found[name] = Wish(tuple(values), None in given and name not in NEVER_NULL)
@@ -99,7 +104,13 @@ def _stored(value: Any, column: Column) -> Iterator[Scalar]:
     else:
         wanted = f"{column.kind} values for the filter on '{column.name}'"
         fix = "Give them as the frame of a search has them."
-        raise TerminalError(wanted, f"{type(value).__name__} {value!r:.100}", fix)
+        raise TerminalError(
+            "The filter's value cannot be compared",
+            expected=wanted,
+            got=f"{type(value).__name__} {value!r:.100}",
+            fix=fix,
+            code="filter_invalid",
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -54,7 +54,12 @@ def prepared(rows: pa.Table, collection: Collection) -> pa.Table:
     missing = [name for name in ("vector", *(c.name for c in wanted)) if name not in rows.column_names]
     if missing:
         have = ", ".join(rows.column_names)
-        raise TerminalError(f"the columns {', '.join(missing)} for collection '{collection.name}'", f"columns {have}")
+        raise TerminalError(
+            "Columns of the collection are missing",
+            expected=f"the columns {', '.join(missing)} for collection '{collection.name}'",
+            got=f"columns {have}",
+            code="columns_missing",
+        )
     rows = _last_of_each(rows)
     columns = {column.name: _cast(rows[column.name], column) for column in wanted}
     return pa.table({**columns, "vector": _vectors(rows["vector"], collection)})
@@ -85,7 +90,13 @@ def as_table(rows: list[dict[str, Any]], columns: Sequence[str], made: Collectio
 def absent(name: str, there: Iterable[str]) -> TerminalError:
     """The error for a collection that is not there."""
     got = f"collections: {', '.join(sorted(there)) or 'none'}"
-    return TerminalError(f"the collection '{name}'", got, "Ingest with an embedding to make it.")
+    return TerminalError(
+        f"There is no collection '{name}'",
+        expected=f"the collection '{name}'",
+        got=got,
+        fix="Ingest with an embedding to make it.",
+        code="collection_unknown",
+    )
 
 
 def longer(texts: pa.ChunkedArray, length: int) -> list[int]:
@@ -118,16 +129,25 @@ def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array
         found = _as_text(values) if column.kind == "text" else plain(values).cast(TYPES[column.kind])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TerminalError(
-            f"{column.kind} values in column '{column.name}'", f"{values.type}: {error}", "Convert it in clean."
+            "Values do not fit the column",
+            expected=f"{column.kind} values in column '{column.name}'",
+            got=f"{values.type}: {error}",
+            fix="Convert it in clean.",
+            code="types_conflict",
         ) from None
     if column.kind == "float":  # Milvus refuses what is no number
         found = pc.if_else(pc.is_finite(found), found, pa.scalar(None, pa.float64()))
     if column.name in IDENTIFYING and found.null_count:
-        raise TerminalError(f"a value in '{column.name}' of every row", f"{found.null_count} without one")
+        raise TerminalError(
+            "A value is missing",
+            expected=f"a value in '{column.name}' of every row",
+            got=f"{found.null_count} without one",
+            code="values_invalid",
+        )
     if column.kind == "text" and (places := longer(found, column.length)):
         wanted = f"at most {column.length:,} bytes in '{column.name}', as the collection was made"
         got = f"{len(found[places[0]].as_py().encode()):,}, and {len(places):,} such rows"
-        raise CollectionError(wanted, got, _ROOM)
+        raise CollectionError("A value is too long for the collection", expected=wanted, got=got, fix=_ROOM)
     return found
 
 
@@ -146,8 +166,19 @@ def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _vectors(values: pa.ChunkedArray, collection: Collection) -> pa.Array:
     kind, dim = pa.list_(pa.float32(), collection.dim), collection.dim
     if not pa.types.is_fixed_size_list(values.type) or values.type.list_size != dim or values.null_count:
-        raise TerminalError(f"vectors of {dim} numbers for collection '{collection.name}'", str(values.type))
+        raise TerminalError(
+            "Vectors have another length",
+            expected=f"vectors of {dim} numbers for collection '{collection.name}'",
+            got=str(values.type),
+            code="model_failed",
+        )
     found = pa.concat_arrays(values.cast(kind).chunks) if values.num_chunks else pa.array([], kind)
     if not np.isfinite(found.flatten().to_numpy(zero_copy_only=False)).all():
-        raise TerminalError(f"finite numbers in the vectors of '{collection.name}'", "others", "Look at the model.")
+        raise TerminalError(
+            "Vectors are not finite",
+            expected=f"finite numbers in the vectors of '{collection.name}'",
+            got="others",
+            fix="Look at the model.",
+            code="model_failed",
+        )
     return found

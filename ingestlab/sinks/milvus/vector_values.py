@@ -46,9 +46,11 @@ class Column(Value):
         kind = _kind(field.type)
         if kind is None or not re.match(IDENTIFIER, field.name) or field.name in RESERVED:
             raise TerminalError(
-                "payload columns of text, numbers, booleans or times, with plain names of their own",
-                f"'{field.name}' of type {field.type}",
-                f"Rename or convert it in clean; taken are: {', '.join(sorted(RESERVED))}.",
+                "A payload column cannot be stored",
+                expected="payload columns of text, numbers, booleans or times, with plain names of their own",
+                got=f"'{field.name}' of type {field.type}",
+                fix=f"Rename or convert it in clean; taken are: {', '.join(sorted(RESERVED))}.",
+                code="embedding_invalid",
             )
         return cls(name=field.name, kind=kind)
 
@@ -144,16 +146,36 @@ class Collection(Value):
         """Raises CollectionError, with both sides named, unless this existing one serves what is wanted."""
         fix = "Run `ingestlab reembed TABLE` to make its vectors anew, or name another collection in the pipeline."
         if self.name != wanted.name:
-            raise CollectionError(f"the collection '{self.name}', where the vectors are", f"'{wanted.name}'", fix)
+            raise CollectionError(
+                "The vectors are in another collection",
+                expected=f"the collection '{self.name}', where the vectors are",
+                got=f"'{wanted.name}'",
+                fix=fix,
+            )
         if not self.fingerprint.same(wanted.fingerprint):
             mine, other = str(self.fingerprint), str(wanted.fingerprint)
             got = f"{other}, of the same name but with another canary vector" if mine == other else other
-            raise CollectionError(f"the model that made the vectors of collection '{self.name}', {mine}", got, fix)
+            raise CollectionError(
+                "The collection has vectors of another model",
+                expected=f"the model that made the vectors of collection '{self.name}', {mine}",
+                got=got,
+                fix=fix,
+            )
         if self.inputs and wanted.inputs and self.inputs != wanted.inputs:
-            raise CollectionError(f"what collection '{self.name}' has vectors of, {self.inputs}", wanted.inputs, fix)
+            raise CollectionError(
+                "The collection has vectors of something else",
+                expected=f"what collection '{self.name}' has vectors of, {self.inputs}",
+                got=wanted.inputs,
+                fix=fix,
+            )
         mine, other = _fields(self), _fields(wanted)
         if mine != other:
-            raise CollectionError(f"the fields of collection '{self.name}', {mine}", other, fix)
+            raise CollectionError(
+                "The collection has other fields",
+                expected=f"the fields of collection '{self.name}', {mine}",
+                got=other,
+                fix=fix,
+            )
 
 
 class Where(Value):
@@ -180,7 +202,11 @@ class Where(Value):
     def must_choose(self) -> None:
         """Raises TerminalError if no condition is given, for what must not happen to all rows."""
         if self == Where():
-            raise TerminalError("a condition on what to delete", "none", "To remove a whole collection, drop it.")
+            raise TerminalError(
+                "There is no condition on what to delete",
+                fix="To remove a whole collection, drop it.",
+                code="argument_invalid",
+            )
 
 
 class Hit(NamedTuple):

@@ -148,14 +148,25 @@ def open_vectors(settings: Settings) -> VectorStore:
         return SHARED
     if not uri:
         raise TerminalError(
-            "a Milvus server in MILVUS_URI, or a running embedded stack",
-            f"neither, with home {settings.home}",
-            "Start one with `ingestlab up`, or set MILVUS_URI.",
+            "No Milvus server is named",
+            expected="a Milvus server in MILVUS_URI, or a running embedded stack",
+            got=f"neither, with home {settings.home}",
+            fix="Start one with `ingestlab up`, or set MILVUS_URI.",
+            code="setting_missing",
         )
     if not re.match(r"(https?|tcp)://|unix:", uri):
-        raise TerminalError("a server's address in MILVUS_URI, such as http://host:19530", repr(uri))
+        raise TerminalError(
+            "MILVUS_URI cannot be read",
+            expected="a server's address in MILVUS_URI, such as http://host:19530",
+            got=repr(uri),
+            code="setting_invalid",
+        )
     if find_spec("pymilvus") is None:
-        raise TerminalError("the package pymilvus", "no such package", "Install it: pip install 'ingestlab[milvus]'.")
+        raise TerminalError(
+            "The package pymilvus is not installed",
+            fix="Install it: pip install 'ingestlab[milvus]'.",
+            code="package_missing",
+        )
     from ingestlab.sinks.milvus.store import MilvusStore  # noqa: PLC0415 - an optional package
 
     return MilvusStore(settings)

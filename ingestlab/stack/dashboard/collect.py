@@ -109,15 +109,28 @@ class Collector:
         except IngestError as error:
             found = self._trouble(error)
         except redis.AuthenticationError as error:
-            wanted = f"Redis at {self._snapshot.server} to let us in"
-            found = self._trouble(TerminalError.wrap(error, wanted, "Check its password."))
+            found = self._trouble(
+                TerminalError.wrap(
+                    error,
+                    f"Redis at {self._snapshot.server} does not let us in",
+                    "Check its password.",
+                    code="credentials_invalid",
+                )
+            )
         except redis.RedisError as error:
-            wanted = f"a Redis server at {self._snapshot.server}"
             fix = "Start it, or check the scheduler's REDIS_URL. This page tries again every second."
-            found = self._trouble(TransientError.wrap(error, wanted, fix))
+            found = self._trouble(
+                TransientError.wrap(
+                    error, f"No answer from a Redis server at {self._snapshot.server}", fix, code="redis_unavailable"
+                )
+            )
         except Exception as error:  # what a foreign producer has written must not stop the page without a word
             log.exception("reading what the page shows")
-            found = self._trouble(TerminalError.wrap(error, "queues and jobs as RQ writes them", "See the log."))
+            found = self._trouble(
+                TerminalError.wrap(
+                    error, "Queues and jobs are not as RQ writes them", "See the log.", code="unforeseen"
+                )
+            )
         self._snapshot = replace(found, cost=time.thread_time() - before)
 
     def _trouble(self, error: IngestError) -> Snapshot:
@@ -218,4 +231,10 @@ def _client(settings: Settings) -> redis.Redis:
         )
     except ValueError:  # its text may hold the password
         expected = "a Redis URL such as redis://:password@host:6379/0"
-        raise TerminalError(expected, "something else", "Check the scheduler's REDIS_URL.") from None
+        raise TerminalError(
+            "The Redis URL cannot be read",
+            expected=expected,
+            got="something else",
+            fix="Check the scheduler's REDIS_URL.",
+            code="setting_invalid",
+        ) from None

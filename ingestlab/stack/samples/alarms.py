@@ -87,7 +87,10 @@ def alarm_files(
     """
     if files < 0 or rows < 0 or not 0 <= dirty <= 1:
         raise TerminalError(
-            "files and rows of at least 0, and a dirty share from 0 to 1", f"{files=}, {rows=}, {dirty=}"
+            "Arguments are out of range",
+            expected="files and rows of at least 0, and a dirty share from 0 to 1",
+            got=f"{files=}, {rows=}, {dirty=}",
+            code="argument_invalid",
         )
     hours = _hours(start, files)
     folder = Path(folder)
@@ -107,7 +110,9 @@ def _hours(start: str, files: int) -> np.ndarray[Any, np.dtype[np.datetime64]]:
     try:
         return np.datetime64(start, "h") + np.arange(files)
     except ValueError as error:
-        raise TerminalError.wrap(error, "the first hour as ISO 8601, e.g. 2017-10-23 or 2017-10-23T12") from error
+        raise TerminalError.wrap(
+            error, "Not the first hour as ISO 8601, e.g. 2017-10-23 or 2017-10-23T12", code="argument_invalid"
+        ) from error
 
 
 def _blocks(

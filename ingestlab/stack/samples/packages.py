@@ -22,8 +22,8 @@ def folder_of(module: str, package: str, holds: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise TerminalError(
-            f"the package {package}, which holds the {holds}",
-            "no such package here",
-            "Install it: pip install 'ingestlab[stack]'.",
+            f"The package {package}, which holds the {holds}, is not installed: no such package here",
+            fix="Install it: pip install 'ingestlab[stack]'.",
+            code="package_missing",
         )
     return Path(spec.origin).parent

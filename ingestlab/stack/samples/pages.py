@@ -53,7 +53,13 @@ def page_files(folder: Path | str, files: int = 30, seed: int = 2017, dirty: flo
     """
     if files < 0 or not 0 <= dirty <= 1:
         wanted = "files of at least 0, and a dirty share from 0 to 1"
-        raise TerminalError(wanted, f"{files=}, {dirty=}", "Correct the arguments.")
+        raise TerminalError(
+            "Arguments are out of range",
+            expected=wanted,
+            got=f"{files=}, {dirty=}",
+            fix="Correct the arguments.",
+            code="argument_invalid",
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chance, broken = Random(seed), Counter[str]()  # noqa: S311 - sample data

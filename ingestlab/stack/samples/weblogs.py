@@ -70,11 +70,19 @@ def weblog_files(
     """
     if files < 0 or rows < 0 or not 0 <= dirty <= 1:
         wanted = "files and rows of at least 0, and a dirty share from 0 to 1"
-        raise TerminalError(wanted, f"{files=}, {rows=}, {dirty=}", "Correct the arguments.")
+        raise TerminalError(
+            "Arguments are out of range",
+            expected=wanted,
+            got=f"{files=}, {rows=}, {dirty=}",
+            fix="Correct the arguments.",
+            code="argument_invalid",
+        )
     try:
         first = date.fromisoformat(start)
     except ValueError as error:
-        raise TerminalError.wrap(error, "the first day as ISO 8601", "E.g. 2017-10-23.") from error
+        raise TerminalError.wrap(
+            error, "Not the first day as ISO 8601", "E.g. 2017-10-23.", code="argument_invalid"
+        ) from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chance, ways, broken = Random(seed), cycle(DIRT), Counter[str]()  # noqa: S311 - sample data

@@ -55,8 +55,9 @@ class SqliteSource(BlockingSource):
     def translate(self, error: Exception, uri: str) -> IngestError:
         """Translate an error: a file that is locked may be free later, one that is no database never is."""
         if "locked" in str(error):
-            return TransientError.wrap(error, f"to read {uri}", "Submit it again when its writer has finished.")
-        return TerminalError.wrap(error, f"an SQLite file with the table of {uri}", "Check the path.")
+            fix = "Submit it again when its writer has finished."
+            return TransientError.wrap(error, f"Cannot read {uri}", fix, code="source_unavailable")
+        return TerminalError.wrap(error, f"Not an SQLite file with a table: {uri}", "Check the path.", code="bad_file")
 
 
 def _place(uri: str) -> tuple[str, str]:
@@ -72,4 +73,4 @@ def _opened(file: str) -> Iterator[sqlite3.Connection]:
 
 
 def _missing(uri: str) -> TerminalError:
-    return TerminalError(f"the table of {uri}", "none of that name", "Check the name; patterns may be used.")
+    return TerminalError(f"Table not found: {uri}", fix="Check the name; patterns may be used.", code="not_found")
