@@ -11,10 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from ingestlab.core import models
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
@@ -23,6 +20,10 @@ from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
+
+if TYPE_CHECKING:  # whoever only asks a queue does without them
+    import numpy as np
+    import pyarrow as pa
 
 SchemaDrift = Literal["evolve", "freeze", "discard_row", "discard_value"]
 

@@ -60,15 +60,12 @@ class Table:
         self.tenant, self.name = tenant, name
         self._store = store
         self.folder = layout.table(tenant, name)
+        self._snapshot: Snapshot = TransactionLog(store, tenant, _base(name)).snapshot()
 
     @cached_property
     def manifests(self) -> list[Manifest]:
         """Return the commits that made the table, oldest first."""
         return TransactionLog(self._store, self.tenant, _base(self.name)).history()
-
-    @cached_property
-    def _snapshot(self) -> Snapshot:
-        return TransactionLog(self._store, self.tenant, _base(self.name)).snapshot()
 
     @cached_property
     def _files(self) -> pa.Table:
