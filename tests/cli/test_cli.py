@@ -135,7 +135,7 @@ def test_check_keeps_nothing(say: Say, alarms: Path, tmp_path: Path) -> None:
         ("flights", "alarms", "the columns 'year'", "no 'year'", "Correct the file"),
         ("bts_alarms", "ftp://host/a.csv", "one of the schemes", "'ftp'", "INGESTLAB_SCHEMES"),
         ("bts_alarms", "http://127.0.0.1:9/a.csv", "", "", ""),
-        ("broken", "alarms", "pipeline 'broken' to load", "NameError: name 'y' is not defined, in", "Mend it"),
+        ("broken", "alarms", "Pipeline 'broken' does not load", "NameError: name 'y' is not defined, in", "Correct it"),
         ("raises", "alarms", "clean of 'raises' failed", "raises.py, line 3", "ingestlab check"),
     ],
 )
