@@ -131,11 +131,11 @@ def test_check_keeps_nothing(say: Say, alarms: Path, tmp_path: Path) -> None:
     ("pipeline", "file", "expected", "got", "do"),
     [
         ("nothing", "alarms", "a pipeline in", "'nothing'", "INGESTLAB_PIPELINES"),
-        ("bts_alarms", "missing.csv", "a file", "nothing readable at", "Check the path"),
+        ("bts_alarms", "missing.csv", "File not found", "nothing readable at", "Check the path"),
         ("flights", "alarms", "the columns 'year'", "no 'year'", "Correct the file"),
         ("bts_alarms", "ftp://host/a.csv", "one of the schemes", "'ftp'", "INGESTLAB_SCHEMES"),
         ("bts_alarms", "http://127.0.0.1:9/a.csv", "", "", ""),
-        ("broken", "alarms", "pipeline 'broken' to load", "NameError: name 'y' is not defined, in", "Mend it"),
+        ("broken", "alarms", "Pipeline 'broken' does not load", "NameError: name 'y' is not defined, in", "Correct it"),
         ("raises", "alarms", "clean of 'raises' failed", "raises.py, line 3", "ingestlab check"),
     ],
 )

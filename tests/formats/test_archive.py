@@ -216,7 +216,7 @@ TAR = tarred(MEMBERS)
         (b"n\n1\n", "a zip or tar archive", {}),
         (b"", "empty file", {}),
         (gzip.compress(b"n\n1\n"), "in gzip", {}),
-        (zipped({}), "match '*.csv'; got none (0 others)", {}),
+        (zipped({}), "match '*.csv': none (0 others)", {}),
         (zipped({"readme.txt": b"x"}), "none (1 others: readme.txt)", {}),
         (zipped(MEMBERS)[:-30], "to be whole", {}),
         (TAR[:1500], "a header is cut off", GOOD),

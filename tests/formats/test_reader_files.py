@@ -244,7 +244,7 @@ def test_a_text_has_its_first_line_for_a_title(folder):
 def test_a_blank_or_too_long_text(folder):
     assert read(folder, Text(), b" \n\t\n").bad == (Bad(0, "empty", "text", None),)
     assert "at most 10 bytes" in refused(folder, Text(max_bytes=10), b"x" * 11).reason
-    assert "at most" in refused(folder, Text(max_bytes=1000), gzip.compress(b"x" * 2000)).reason
+    assert "more than 1,000 bytes" in refused(folder, Text(max_bytes=1000), gzip.compress(b"x" * 2000)).reason
 
 
 # Html

@@ -245,5 +245,5 @@ def test_tenants_do_not_see_each_other(shop: Shop) -> None:
     shop.take({"b.csv": "n\n1\n"}, table="private", tenant="acme", run="r3")
     with pytest.raises(TerminalError, match=r"a table of tenant default \(small\); got 'private'"):
         ours.table("private")
-    with pytest.raises(TerminalError, match="one of the tenants default, acme; got 'evil'"):
+    with pytest.raises(TerminalError, match="'evil': expected one of the tenants default, acme"):
         Lake(shop.settings, "evil")

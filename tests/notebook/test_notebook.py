@@ -476,7 +476,7 @@ def test_paths_are_taken_for_files_and_nothing_else_is(lab, yard):
     runs = [lab.submit(given, pipeline="plain") for given in (yard.folder / "path.csv", [yard.folder / "path.csv"])]
     assert [run.watch(30).result().failed for run in runs] == [(), ()]
     for wrong in (5, [yard.folder, 5], None):
-        with pytest.raises(TerminalError, match=r"the URI or path of a file, or a list of them; got (int 5|NoneType)"):
+        with pytest.raises(TerminalError, match=r"the URI or path of a file, or a list of them: (int 5|NoneType)"):
             lab.submit(wrong)
 
 

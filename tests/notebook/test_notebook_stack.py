@@ -115,7 +115,9 @@ def test_a_stack_that_is_stopped_beneath_a_notebook_is_started_again_by_lab(lab:
     assert "lab = Lab()" in repr(lab)
     assert "lab = Lab()" in lab._repr_html_()
     assert "does not answer" in repr(lab)
-    assert f"run {run.id}: not known\n  expected a Redis server" in repr(run), "a run shows itself without its Redis"
+    assert f"run {run.id}: not known\n  No answer from a Redis server" in repr(run), (
+        "a run shows itself without its Redis"
+    )
     assert "not known" in run._repr_html_()
     assert lab.table("plain").rows == 200, "what is published can be read"
     with pytest.raises(TransientError, match=r"Lab\(\)"):

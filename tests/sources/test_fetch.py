@@ -220,7 +220,7 @@ def test_nobody_listens(store):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound, but not listening
         text = failure(f"http://127.0.0.1:{free.getsockname()[1]}/a.csv", store, TransientError, fetch_attempts=2)
-    assert "a connection for" in text
+    assert "connection for" in text
 
 
 def test_nobody_accepts(store):
@@ -233,7 +233,7 @@ def test_nobody_accepts(store):
             queued.connect_ex(address)
             uri = f"http://127.0.0.1:{address[1]}/a.csv"
             text = failure(uri, store, TransientError, fetch_attempts=1, connect_timeout=0.3)
-    assert "a connection for" in text or "of silence" in text
+    assert "connection for" in text or "of silence" in text
 
 
 def test_a_name_that_does_not_resolve(store):
@@ -282,7 +282,7 @@ def test_a_body_shorter_than_declared(server, store):
 
 def test_something_that_is_not_http(server, store):
     text = failure(server.url("/garbage"), store, TransientError, fetch_attempts=2)
-    assert "an HTTP answer" in text
+    assert "HTTP answer" in text
 
 
 # Broken off and gone on
@@ -319,7 +319,7 @@ def test_redirects_are_followed(server, store):
 
 
 def test_redirects_without_end(server, store):
-    assert "at most 5 redirects" in failure(server.url("/loop"), store, TerminalError)
+    assert "more than 5 times" in failure(server.url("/loop"), store, TerminalError)
     assert len(server.log) == 6
 
 
@@ -331,8 +331,8 @@ def test_redirects_without_end(server, store):
         ("gopher://example.org/", "one of the schemes"),
         ("http://169.254.169.254/latest", "outside 169.254.0.0/16"),
         ("http://me:secret@127.0.0.1/", "without a user"),
-        ("http://127.0.0.1:x/", "to a URL"),
-        ("", "to a URL"),
+        ("http://127.0.0.1:x/", "which is no URL"),
+        ("", "which is no URL"),
     ],
 )
 def test_redirects_are_guarded(server, store, target, says):
@@ -347,7 +347,7 @@ def test_a_name_that_leads_to_a_denied_network(server, store):
     assert isinstance(one(uri, store), FetchedFile), "the name works where its network is allowed"
     store.delete("raw")
     text = failure(uri, store, TerminalError, deny_networks="127.0.0.0/8,::1/128")
-    assert "which is localhost" in text
+    assert "Host localhost" in text
     assert len(server.log) == 1
 
 

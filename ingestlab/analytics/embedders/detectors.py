@@ -81,9 +81,9 @@ def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> p
     except (IngestError, MemoryError):
         raise
     except Exception as error:  # it is other people's code
-        raise TerminalError.wrap(
-            error, "The model failed", "Try it on one of the images, outside of a pipeline.", code="model_failed"
-        ) from error
+        fix = "Try it on one of the images, outside of a pipeline."
+        failure = TerminalError.wrap(error, "The model failed", fix, code="model_failed")
+        raise failure.replace(expected=wanted) from error
     if len(found) != len(images):
         raise TerminalError(
             "The model gave another number of lists",
