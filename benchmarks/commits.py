@@ -1,12 +1,14 @@
 """What a long log costs: the same five things in a table of few commits and in one of many, ours against ours.
 
 Both tables are written by one fast writer, which takes a real commit for its pattern and writes what commits write:
-an entry of the log, a data file, a source, a record of the run, and a checkpoint every hundred entries.
+an entry of the log, a data file, a source, a record of the run, and checkpoints. A commit replaces what the one of
+`--live` commits before has published, so that both tables have as much that is live; what costs are the commits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import time
@@ -92,17 +94,17 @@ def _numbers(home: Path, commits: int, options: argparse.Namespace) -> dict[str,
         filled = Filled(running, sources)
         filled.ingest(filled.file("f0.csv", 3), "adding")
         began = time.perf_counter()
-        write(filled, commits - 1)
+        write(filled, commits - 1, options.live)
         print(f"{commits:,} commits written in {time.perf_counter() - began:.0f} s", flush=True)
-        return _measured(filled, commits, options.rounds)
+        return _measured(filled, min(commits, options.live), options.rounds)
 
 
-def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float]]:
+def _measured(filled: Filled, files: int, rounds: int) -> dict[str, list[float]]:
     settings = filled.running.settings
     with Services.opened(settings) as context:
-        context.locks.forget_index(TENANT, TABLE)
+        context.lake.index(TENANT, TABLE).forget()
         for name in ("adding", "replacing"):  # builds the index, and warms everything up
-            filled.ingest(filled.file(f"f{min(2, commits - 1)}.csv", 4 + len(name)), name)
+            filled.ingest(filled.file("f2.csv", 4 + len(name)), name)
         with filled.running.watched() as peaks:
             found = {
                 "open": [_seconds(lambda: repr(Lake(settings).table(TABLE))) for _ in range(5 * rounds)],
@@ -111,12 +113,10 @@ def _measured(filled: Filled, commits: int, rounds: int) -> dict[str, list[float
                 "runs": [_seconds(lambda: [r.progress() for r in recent_runs(settings)]) for _ in range(rounds)],
             }
         reports = []
-        found["reconcile"] = [
-            _seconds(lambda: reports.append(reconcile(context.context().lake))) for _ in range(rounds)
-        ]
+        found["reconcile"] = [_seconds(lambda: reports.append(reconcile(context.lake))) for _ in range(rounds)]
         measures.check([r.clean for r in reports], [True] * rounds)
         live = len(Lake(settings).table(TABLE).parts)
-    measures.check(live, commits + rounds)
+    measures.check(live, files + rounds)
     return {**found, "live": [live], "memory": [max(n for name, n in peaks.items() if "worker" in name) / 1e6]}
 
 
@@ -126,7 +126,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def write(filled: Filled, commits: int) -> None:
+def write(filled: Filled, commits: int, live: int) -> None:
     """Commits that differ from the last real one in their names alone, of other files, written without a job."""
     with Services.opened(filled.running.settings) as context:
         log = TransactionLog(context.store, TENANT, TABLE)
@@ -135,13 +135,21 @@ def write(filled: Filled, commits: int) -> None:
         record = next((root / layout.run_records(pattern.run)).iterdir())
         began = datetime.now(UTC) - timedelta(days=1)
         text, told = pattern.model_dump_json(), record.read_text()
+        written = [[part.target for part in pattern.parts]]
+        sample = shutil.copyfile(root / written[0][0], filled.sources / "sample.parquet")
         for n in range(1, commits + 1):
-            run, names = _names(pattern, n, filled, began + timedelta(seconds=n))
-            for part in pattern.parts:
-                shutil.copyfile(root / part.target, root / _named(part.target, names))
+            run, names = _names(pattern, n, filled.sources / f"f{n % live}.csv", began + timedelta(seconds=n))
+            targets = [_named(part.target, names) for part in pattern.parts]
+            for new in targets:
+                shutil.copyfile(sample, root / new)
+            written.append(targets)
+            gone = written.pop(0) if len(written) > live else []
+            for old in gone:
+                (root / old).unlink()
             path = root / layout.entry(TENANT, TABLE, n + 1)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_named(text, names).replace('"sequence":1,', f'"sequence":{n + 1},'))
+            body = _named(text, names).replace('"sequence":1,', f'"sequence":{n + 1},')
+            path.write_text(body.replace('"replaced":[]', f'"replaced":{json.dumps(gone)}'))
             folder = root / layout.run_records(run)
             folder.mkdir(parents=True)
             (folder / record.name).write_text(told.replace(pattern.run, run))
@@ -149,13 +157,13 @@ def write(filled: Filled, commits: int) -> None:
                 log.fold()
 
 
-def _names(pattern: Manifest, n: int, filled: Filled, at: datetime) -> tuple[str, dict[str, str]]:
+def _names(pattern: Manifest, n: int, source: Path, at: datetime) -> tuple[str, dict[str, str]]:
     """The run of commit `n`, and what is written in it instead of the pattern's names."""
     run = f"{at:%Y%m%d-%H%M%S}-{n:06x}"
     return run, {
         pattern.batch: digest([pattern.batch, n])[: len(pattern.batch)],
         pattern.run: run,
-        pattern.sources[0].uri: (filled.sources / f"f{n}.csv").as_uri(),
+        pattern.sources[0].uri: source.as_uri(),
         pattern.committed_at: at.isoformat(timespec="milliseconds"),
     }
 
