@@ -28,10 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the profile before any test module is imported.
+    """Load the profile before any test module is imported, and forget the size of a terminal that xdist invents.
 
     CI tries the same examples each time, so that a submission is not judged by luck; everyone else tries new ones.
     """
+    for size in ("COLUMNS", "LINES"):
+        os.environ.pop(size, None)
     name = "quick" if config.getoption("part") == "quick" else "all"
     fixed = bool(os.environ.get("CI"))
     settings.register_profile(name, max_examples=PROFILES[name], derandomize=fixed, deadline=None)
