@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestlab.queue.run import Run, find_run, recent_runs
-    from ingestlab.queue.submit import submit
+    from ingestlab.queue.producer import submit
 
 __all__ = ["BUILT_IN", "Run", "find_run", "recent_runs", "submit"]
 
 BUILT_IN = {"rq": "ingestlab.queue.rq.broker:RqQueue"}
-_HOMES = {"Run": "run", "find_run": "run", "recent_runs": "run", "submit": "submit"}
+_HOMES = {"Run": "run", "find_run": "run", "recent_runs": "run", "submit": "producer"}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any name for a public one

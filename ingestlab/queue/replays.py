@@ -13,7 +13,7 @@ from ingestlab.lake.log import manifests
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue.results import RunRecord
 from ingestlab.queue.run import Run
-from ingestlab.queue.submit import new_run, start
+from ingestlab.queue.producer import new_run, start
 from ingestlab.sources.expand import pack
 
 

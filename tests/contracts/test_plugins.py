@@ -19,7 +19,7 @@ from ingestlab.engine.ingest import ingest
 from ingestlab.engine.scaffold.propose import propose
 from ingestlab.engine.services import Services
 from ingestlab.pipeline.catalog import generic
-from ingestlab.queue.submit import new_run
+from ingestlab.queue.producer import new_run
 from ingestlab.sources.expand import expand
 
 LOG = 'level=info path="/a b" status=200\nlevel=warn path=/c\nno pairs at all\nlevel=info status=404\n'

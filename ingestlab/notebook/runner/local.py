@@ -11,7 +11,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook.runner.archive import keep, run_made_by
 from ingestlab.notebook.runner.kernel import Session, environment_of
 from ingestlab.notebook.runner.source import read, with_parameters
-from ingestlab.queue.submit import new_run
+from ingestlab.queue.producer import new_run
 
 
 @dataclass(frozen=True)

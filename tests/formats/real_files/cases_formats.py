@@ -21,7 +21,7 @@ from PIL import Image
 TWO, MORE = b"id,word\n1,a\n2,b\n", b"3,c\n4,d\n"
 ID_WORD = 'Csv(columns={"id": "int64", "word": "string"})'
 ROWS = {"id": [1, 2, 3, 4], "word": ["a", "b", "c", "d"]}
-DAMAGED = ["to be a whole", "file"]
+DAMAGED = ["is not a whole", "file"]
 
 
 def zstd(data: bytes) -> bytes:
