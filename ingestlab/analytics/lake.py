@@ -67,6 +67,10 @@ class Table:
         """Return the commits that made the table, oldest first."""
         return TransactionLog(self._store, self.tenant, _base(self.name)).history()
 
+    def opened(self) -> bool:
+        """Look up what is live now, which is what the table has from here on; False if nothing was ever committed."""
+        return bool(self._snapshot.number or self._snapshot.tail)
+
     @cached_property
     def _files(self) -> pa.Table:
         """Return the live files of the table, as :attr:`Snapshot.files` has them."""
@@ -191,7 +195,7 @@ class Lake:
     def table(self, name: str) -> Table:
         """Open one table; raises TerminalError with the tables there are."""
         table = Table(self._store, self.tenant, name)
-        if not re.fullmatch(NAME, name) or not TransactionLog(self._store, self.tenant, _base(name)).exists():
+        if not re.fullmatch(NAME, name) or not table.opened():
             names = [t.name for t in self.tables()]
             wanted = f"a table of tenant {self.tenant} ({', '.join(names) or 'none yet'})"
             fix = "`ingestlab tables` lists them." if names else "One is there when a run has published into it."

@@ -61,10 +61,6 @@ class TransactionLog:
         numbers = self._numbers(*folded) or folded
         return numbers[-1] if numbers else max((m.sequence for m in self._unnumbered()), default=0)
 
-    def exists(self) -> bool:
-        """Whether anything was ever committed."""
-        return bool(self.store.children(layout.logs(self.tenant, self.table)) or self._unnumbered_paths())
-
     def snapshot(self) -> Snapshot:
         """What is live now.
 

@@ -239,7 +239,7 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
     assert not stranger.duplicated(["_source", "_row"]).any()
     assert set(stranger["_source"]) == {f"s3://{bucket}/in/{n}.csv" for n in "abc"}
     with Services.opened(lake) as services:
-        assert reconcile(services.context().lake).clean
+        assert reconcile(services.lake).clean
 
 
 def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_path):
