@@ -141,7 +141,7 @@ def test_all_readers_of_text_agree(reader: JsonLines | Lines, line: str, tmp_pat
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("%Y-%m-%d %H:%M:%S %Z", "without names of zones"),
+        ("%Y-%m-%d %H:%M:%S %Z", "cannot have names of zones"),
         ("%G-%V-%u", "that strptime knows"),
         ("%s", "that strptime knows"),
     ],

@@ -493,7 +493,12 @@ def test_redis_that_is_gone_is_said_in_words_that_help(settings):
 
 def test_an_error_tells_ipython_what_was_expected_what_came_and_what_to_do():
     lines = IngestError("a", "b", "c")._render_traceback_()
-    assert [line.split() for line in lines] == [["IngestError"], ["expected", "a"], ["got", "b"], ["do", "c"]]
+    assert [line.split() for line in lines] == [
+        ["IngestError", "(unknown)"],
+        ["expected", "a"],
+        ["got", "b"],
+        ["do", "c"],
+    ]
     assert len(IngestError("a", "b")._render_traceback_()) == 3
 
 

@@ -362,7 +362,7 @@ def test_only_a_path_below_the_notebooks_folder_names_a_notebook(desk, name):
     name = str(desk.folder / "elsewhere/outside.ipynb") if name == "ABSOLUTE" else name
     said = refusal(desk, {"run": "r", "notebook": name})
     assert "UndecodableJobError" in said
-    assert "expected': 'a notebook by its path below the notebooks folder" in said
+    assert "Message is no request for a notebook" in said
     assert "notebook: " in said
 
 

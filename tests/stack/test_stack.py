@@ -401,7 +401,7 @@ def test_an_error_is_three_lines_without_a_traceback(cli, tmp_path):
     done = cli("env", "--home", tmp_path / "nothing")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["expected", "got", "do"]
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["problem", "expected", "got", "do", "code"]
 
 
 def test_down_without_a_stack_is_no_error(cli, tmp_path):
