@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingestlab.queue.run import Run, find_run, recent_runs
     from ingestlab.queue.producer import submit
+    from ingestlab.queue.run import Run, find_run, recent_runs
 
 __all__ = ["BUILT_IN", "Run", "find_run", "recent_runs", "submit"]
 

@@ -11,9 +11,9 @@ from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, 
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.log import manifests
 from ingestlab.lake.storage.store import open_store
+from ingestlab.queue.producer import new_run, start
 from ingestlab.queue.results import RunRecord
 from ingestlab.queue.run import Run
-from ingestlab.queue.producer import new_run, start
 from ingestlab.sources.expand import pack
 
 

@@ -11,9 +11,9 @@ from ingestlab.core.access import check_tenant
 from ingestlab.core.messages import NotebookRequest
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.notebook.runner.source import find, name_of, read, roots, with_parameters
+from ingestlab.queue.producer import new_run, start
 from ingestlab.queue.results import RunRecord
 from ingestlab.queue.run import Run
-from ingestlab.queue.producer import new_run, start
 
 
 def submit_notebook(
