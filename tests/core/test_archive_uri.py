@@ -254,7 +254,7 @@ def test_a_lake_that_cannot_be_written_fails_all_members(appending, monkeypatch)
         raise StorageError("room", "none", "make some")
 
     uri = appending.pack(FIRST)
-    monkeypatch.setattr("ingestlab.engine.ingest.publish", full)
+    monkeypatch.setattr("ingestlab.lake.table.commit_together", full)
     assert ends(appending.ingest([uri])) == dict.fromkeys(FIRST, "failed")
     monkeypatch.undo()
     assert ends(appending.ingest([uri], run="r2")) == dict.fromkeys(FIRST, "committed")
