@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import begin
 
 
-@pytest.mark.parametrize("module", ["lite", "files", "warm"])
+@pytest.mark.parametrize("module", ["valkey", "files", "preload"])
 def test_a_part_of_the_stack_imports_no_more_than_it_needs(module):
     code = f"import sys, ingestlab.stack.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
