@@ -20,12 +20,20 @@ MOVED = {
     "ingestlab.jobs": "ingestlab.queue",
     "ingestlab.jobs.queueing": "ingestlab.queue.rq.queueing",
     "ingestlab.jobs.run": "ingestlab.queue.run",
+    "ingestlab.models": "ingestlab.core.models",
     "ingestlab.propose": "ingestlab.engine.scaffold.propose",
+    "ingestlab.readers.csv": "ingestlab.formats.csv.reader",
+    "ingestlab.readers.jsonlines": "ingestlab.formats.json.reader",
+    "ingestlab.readers.parquet": "ingestlab.formats.parquet.reader",
+    "ingestlab.references": "ingestlab.pipeline.reference",
     "ingestlab.search": "ingestlab.analytics.search",
     "ingestlab.settings": "ingestlab.core.settings",
     "ingestlab.stack.listeners": "ingestlab.queue.rq.listeners",
     "ingestlab.stack.warm": "ingestlab.stack.preload",
     "ingestlab.worker": "ingestlab.queue.rq.worker",
+}
+_PACKAGES = {  # whose modules moved otherwise than the package itself
+    "ingestlab.readers": "ingestlab.formats",
 }
 
 
@@ -54,7 +62,8 @@ class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, *_more: object) -> ModuleSpec | None:
         """Find a module by a name that it, or its package, had once."""
         package, _, name = fullname.rpartition(".")
-        target = MOVED.get(fullname) or (f"{MOVED[package]}.{name}" if package in MOVED else None)
+        home = _PACKAGES.get(package) or MOVED.get(package)
+        target = MOVED.get(fullname) or _PACKAGES.get(fullname) or (f"{home}.{name}" if home else None)
         return ModuleSpec(fullname, _Alias(target)) if target else None
 
 

@@ -22,8 +22,18 @@ def test_an_old_name_is_the_same_module(old: str) -> None:
     assert module.__name__ == module.__spec__.name == MOVED[old]
 
 
-def test_a_module_of_a_package_that_moved_is_found() -> None:
-    assert import_module("ingestlab.datasets.flights") is import_module("ingestlab.stack.samples.flights")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ingestlab.datasets.flights", "ingestlab.stack.samples.flights"),
+        ("ingestlab.readers.lines", "ingestlab.formats.lines"),
+    ],
+)
+def test_a_module_of_a_package_that_moved_is_found(old: str, new: str) -> None:
+    assert import_module(old) is import_module(new)
+
+
+def test_what_never_was_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError):
         import_module("ingestlab.datasets.no_such_set")
 
