@@ -60,7 +60,6 @@ class Table:
         self.tenant, self.name = tenant, name
         self._store = store
         self.folder = layout.table(tenant, name)
-        self._snapshot: Snapshot = TransactionLog(store, tenant, _base(name)).snapshot()
 
     @cached_property
     def manifests(self) -> list[Manifest]:
@@ -68,8 +67,12 @@ class Table:
         return TransactionLog(self._store, self.tenant, _base(self.name)).history()
 
     def opened(self) -> bool:
-        """Look up what is live now, which is what the table has from here on; False if nothing was ever committed."""
+        """Look up what is live now; tell whether anything was ever committed."""
         return bool(self._snapshot.number or self._snapshot.tail)
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        return TransactionLog(self._store, self.tenant, _base(self.name)).snapshot()
 
     @cached_property
     def _files(self) -> pa.Table:

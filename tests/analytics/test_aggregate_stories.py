@@ -363,6 +363,6 @@ def test_materialize_that_cannot_write_leaves_nothing(world, tmp_path):
     world.ingest([world.put("a.csv", FIRST)])
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    with pytest.raises(TerminalError, match="to be able to write"):
+    with pytest.raises(TerminalError, match="Cannot write"):
         world.lake.materialize("small", "all", str(tmp_path / "taken"))
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]

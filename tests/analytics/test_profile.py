@@ -380,7 +380,7 @@ def test_parts_without_a_profile_are_read(world):
     assert [r.profile["rows"] for r in found.runs] == [4, 1]
     for target in (p.target for p in first.parts):
         world.store.delete(target)
-    with pytest.raises(TerminalError, match="all parts of small"):
+    with pytest.raises(TerminalError, match="Not all data files of small"):
         seen_in(world)
 
 

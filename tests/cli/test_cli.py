@@ -209,7 +209,7 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     assert json.loads(say("submit", alarms, "--json").stdout)["id"] == run, "the same again is the same run"
     assert say("cancel", run).stdout == "Cancelled 1 job.\n"
     assert say("cancel", run).stdout == "Cancelled 0 jobs.\n"
-    assert "it was canceled" in say("show", run, code=1).stdout
+    assert "Job was canceled" in say("show", run, code=1).stdout
 
 
 def test_the_tutorials_producer_call_works(say: Say, queue: str, alarms: Path) -> None:

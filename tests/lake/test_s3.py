@@ -172,7 +172,7 @@ def test_a_store_that_does_not_answer_may_do_so_later(monkeypatch):
         lambda: list(away.read_files(["a"])),
     ]
     for call in calls:
-        with pytest.raises(TransientError, match="to reach"):
+        with pytest.raises(TransientError, match="Cannot reach"):
             call()
 
 

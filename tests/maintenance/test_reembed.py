@@ -602,4 +602,4 @@ def test_the_commands_and_the_lab_on_a_real_cluster_and_a_real_server(lite, cli,
     assert gone.rows == 3
     assert lite.db.count("words", Where()) == 0
     done = cli("delete", "nowhere.csv", **env)
-    assert (done.returncode, "expected" in done.stderr) == (1, True)
+    assert (done.returncode, "problem" in done.stderr) == (1, True)

@@ -210,7 +210,7 @@ def test_a_relative_path_is_meant_from_here(settings, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"uris": "/nowhere/*.csv"}, r"files that match /nowhere/\*\.csv; got none\. Check the pattern"),
+        ({"uris": "/nowhere/*.csv"}, r"no files that match /nowhere/\*\.csv\. Check the pattern"),
         ({"uris": []}, "No URI is given"),
         ({"uris": "memory://nothing/*.csv"}, "files that match memory://nothing"),
         ({"uris": "ftp://host/a.csv"}, "one of the schemes"),

@@ -332,7 +332,7 @@ def test_a_stack_that_is_tied_ends_with_its_starter(settings, tmp_path):
 
 def test_a_part_that_does_not_start_is_named_and_the_others_are_stopped(settings):
     wanted = settings()
-    with pytest.raises(StackError, match=r"worker-1 to start.*last words: no such luck.*worker-1\.log"):
+    with pytest.raises(StackError, match=r"worker-1 did not start.*last words: no such luck.*worker-1\.log"):
         embedded.start(
             wanted, workers=1, dask_workers=1, worker_command=(sys.executable, "-c", "raise SystemExit('no such luck')")
         )
