@@ -401,6 +401,7 @@ def scheduler(folder: Path, **env: str) -> Iterator[str]:
         assert process.wait(timeout=PATIENCE) in (0, -15)
 
 
+@pytest.mark.slow("long work")
 def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):
     with scheduler(tmp_path, REDIS_URL=redis_url) as base:
         until(lambda: "Nothing has been ingested yet" in "".join(shown(f"{base}/ingest").values()), 20, "numbers")
