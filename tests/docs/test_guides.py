@@ -29,6 +29,7 @@ def install(folder: Path) -> None:
     (info / "entry_points.txt").write_text("".join(groups))
 
 
+@pytest.mark.slow("guides")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_guide_works(guide: Path, tmp_path: Path) -> None:
     blocks = BLOCK.findall(guide.read_text())

@@ -37,6 +37,7 @@ def test_law(number):
 """
 
 
+@pytest.mark.slow("long work")
 @pytest.mark.parametrize(
     ("options", "ran", "tried"),
     [

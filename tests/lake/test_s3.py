@@ -242,6 +242,7 @@ def test_sources_and_lake_on_s3_from_a_glob_to_a_frame(lake, s3, bucket, tmp_pat
         assert reconcile(services.lake).clean
 
 
+@pytest.mark.slow("long work")
 def test_credentials_may_come_from_the_environment_alone(lake, s3, bucket, tmp_path):
     plain = lake.model_copy(update={"storage_options": {}})
     environ = {

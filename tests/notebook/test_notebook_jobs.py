@@ -417,6 +417,7 @@ def test_a_worker_that_is_asked_to_end_finishes_its_notebook(desk):
     until(lambda: not desk.notebooks.alive(), 10, "the worker's end")
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_worker_without_jupyter_names_the_extra(desk, tmp_path):
     (tmp_path / "nbclient.py").write_text("raise ModuleNotFoundError('No module named nbclient')")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
@@ -465,6 +466,7 @@ def test_nobody_who_listens_is_missed(desk):
     assert "run `ingestlab worker quiet`" in starving(nobody, "quiet")
 
 
+@pytest.mark.slow("a stack of its own")
 def test_the_embedded_stack_starts_a_worker_when_a_notebook_is_waiting(stack):
     lab = Lab(home=stack.home)
     assert "notebook-worker" not in embedded.running(stack.home).pids

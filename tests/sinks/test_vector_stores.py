@@ -30,7 +30,7 @@ ODD = [
     "\x01\x1f",
     "",
 ]
-KINDS = ["memory", "lite"]
+KINDS = ["memory", pytest.param("lite", marks=pytest.mark.slow("Milvus Lite"))]
 if FULL in os.environ:
     KINDS.append(pytest.param("full", marks=pytest.mark.milvus))
 

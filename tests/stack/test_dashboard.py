@@ -401,6 +401,7 @@ def scheduler(folder: Path, **env: str) -> Iterator[str]:
         assert process.wait(timeout=PATIENCE) in (0, -15)
 
 
+@pytest.mark.slow("long work")
 def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):
     with scheduler(tmp_path, REDIS_URL=redis_url) as base:
         until(lambda: "Nothing has been ingested yet" in "".join(shown(f"{base}/ingest").values()), 20, "numbers")
@@ -408,6 +409,7 @@ def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow("long work")
 def test_a_scheduler_that_knows_no_redis_says_so(tmp_path):
     with scheduler(tmp_path) as base:
         until(lambda: "set REDIS_URL" in "".join(shown(f"{base}/ingest").values()), 20, "what to do")

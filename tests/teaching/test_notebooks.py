@@ -73,12 +73,10 @@ class Student:
         return None
 
 
-def _params(path: Path) -> object:
-    """The first lesson is quick, the others are slow."""
-    return pytest.param(path, id=path.stem, marks=() if path == NOTEBOOKS[0] else pytest.mark.slow("lessons"))
-
-
-@pytest.fixture(scope="module", params=map(_params, NOTEBOOKS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(path, id=path.stem, marks=pytest.mark.slow("lessons")) for path in NOTEBOOKS],
+)
 def student(request: pytest.FixtureRequest, home: Path):
     """A student who begins a notebook."""
     notebook = nbformat.read(request.param, as_version=4)
