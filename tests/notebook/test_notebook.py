@@ -304,7 +304,7 @@ def test_a_file_that_fails_is_told_while_its_neighbours_are_at_work(lab, yard):
         for form in (repr(run), run._repr_html_(), str(run.log())):
             assert "plain-none.csv" in form
             assert "404" in form
-        assert "fetching    1 of 2 files" in str(run.log())
+        until(lambda: "fetching    1 of 2 files" in str(run.log()), 20, "the file that failed to be counted")
         slow.release()
         assert [o.uri for o in run.watch(30).result().failed] == [failure.uri]
     assert repr(run).count("✗") == 1
