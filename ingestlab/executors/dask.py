@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from distributed import CancelledError, Client, LocalCluster, as_completed
@@ -95,7 +96,8 @@ class Cluster:
             time.sleep(0.1)
         if held and self._address:
             log.warning("Dask workers are replaced, since they go on with what was stopped: %s", ", ".join(held))
-            client.restart_workers(held, timeout=30, raise_for_error=False)
+            with suppress(KeyError):  # one of them has gone in this moment, and is replaced by its nanny
+                client.restart_workers(held, timeout=30, raise_for_error=False)
 
     def close(self) -> None:
         """Disconnects, and stops what this process has started."""
@@ -133,6 +135,8 @@ def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
         answer = asked.result(PATIENCE / 2).get(worker)
     except TimeoutError:
         return True
+    except KeyError:  # the scheduler does not know it any more
+        return False
     finally:
         pool.shutdown(wait=False)
     return bool(keys & answer) if isinstance(answer, set) else False  # it has gone already

@@ -89,7 +89,7 @@ def test_a_job_whose_task_hangs_ends_when_it_is_cancelled(place: Yard, name: str
     began = time.monotonic()
     (outcome,) = run.wait(90).outcomes
     assert time.monotonic() - began < 60, "also where the machine is busy; the task itself would take 600 s"
-    assert "wish to stop" in str(outcome.error)
+    assert "stopped on request" in str(outcome.error)
     assert "hangs" not in Lake(place.settings).tables()
     place.good(f"after-cancel-{name}.csv")
 

@@ -134,7 +134,7 @@ def test_a_table_folder_that_cannot_be_written_fails_its_own_files(bench, way, t
     days = "".join(f"{i},2031-02-{i + 1:02},w\n" for i in range(5))
     uri, good = bench.serve(f"{table}-days#.csv", (HEADER + days).encode()), bench.good(table="other")
     seen = bench.submit(uri, good)
-    seen.tells(uri, f"to be able to write tables/default/{way}", "Not a directory", "no file lies where a folder")
+    seen.tells(uri, f"Cannot write tables/default/{way}", "Not a directory", "no file lies where a folder")
     bench.assert_committed(seen, good, table="other")
     assert not bench.rows(uri, table)
     assert place.read_bytes() == b""
@@ -202,7 +202,7 @@ def test_what_may_not_be_is_refused_before_anything_is_queued(bench, name):
 
 def test_a_refusal_is_three_lines_in_a_terminal(bench, cli):
     page = cli("submit", bench.good(), "--pipeline", "smal", "--home", bench.settings.home)
-    assert (page.returncode, page.stdout, page.stderr.count("\n")) == (1, "", 3)
+    assert (page.returncode, page.stdout, page.stderr.count("\n")) == (1, "", 5)
     assert readable(page.stderr)
 
 
@@ -231,8 +231,8 @@ def test_the_worker_itself_refuses_forbidden_sources_and_takes_the_rest(bench):
         "/srv/../small-a",
     )
     seen = bench.push(ask([left, secret, scheme, dots, local, right], run="by-hand-1"))
-    seen.tells(shown, "without a user and password", f"credentials in {shown}", "Use a signed URL")
-    seen.tells(scheme, "a URI with one of the schemes", "'gopher'", "INGESTLAB_SCHEMES")
+    seen.tells(shown, "without a user and password", f"credentials in it: {shown}", "Use a signed URL")
+    seen.tells(scheme, "one of the schemes", "'gopher'", "INGESTLAB_SCHEMES")
     seen.tells(dots, "a URI without '..'", dots, "Write the path out")
     seen.tells(local, "a URI without '..'", local, "Write the path out")
     bench.assert_committed(seen, left)
@@ -246,7 +246,7 @@ def test_a_job_of_one_forbidden_source_fails_without_telling_its_secret(bench):
     with Locks(bench.client, bench.settings.lake_url).lease() as lease:
         lease.acquire([source_lock("default", "small", uri)])  # it is refused before anyone would wait for it
         seen = bench.push(ask([uri], run="by-hand-2"))
-    seen.tells("s3://…@bucket/small-a.csv", "without a user", "credentials in s3://…@bucket", "STORAGE_OPTIONS")
+    seen.tells("s3://…@bucket/small-a.csv", "without a user", "credentials in it: s3://…@bucket", "STORAGE_OPTIONS")
     assert seen.result.state == "failed"
     assert SECRET not in seen.first.output + seen.again.output
     bench.assert_untold(SECRET)

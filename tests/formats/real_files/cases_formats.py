@@ -387,7 +387,7 @@ ARCHIVES = [
         error=DAMAGED,
     ),
     packed("tar_bz2_streams", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"\0" * 64, rows=FIRST_TWO),
-    packed("tar_bz2_damaged", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"BZh9", error=["to be whole"]),
+    packed("tar_bz2_damaged", bz2.compress(tarred(**{"sales-1.csv": TWO})) + b"BZh9", error=["is not whole"]),
     packed(
         "two_tars", tarred(**{"sales-1.csv": TWO}) + tarred(**{"sales-2.csv": MORE}), error=["more data after the end"]
     ),
