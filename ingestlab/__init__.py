@@ -6,10 +6,10 @@ pipeline file pulls in no more than it needs.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ingestlab import _moved
+from ingestlab.core.lazy import lazy
 from ingestlab.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # else type checkers would take any name for a public one
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'ingestlab' has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+    __getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

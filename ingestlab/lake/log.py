@@ -272,23 +272,23 @@ def log_named(store: Store, path: str) -> tuple[TransactionLog, str]:
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
     """The parts, rejects and vectors among them, that no later commit has replaced."""
-    known = list(history)
-    gone = {target for m in known for target in m.replaced}
-    return (p for m in known for p in (*m.parts, *m.rejects, *m.vectors) if p.target not in gone)
+    return _live(history, lambda m: (*m.parts, *m.rejects, *m.vectors))
 
 
 def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
     """The partial aggregates of the parts that no later commit has replaced."""
-    known = list(history)
-    gone = {target for m in known for target in m.replaced}
-    return (s for m in known for s in m.states if s.target not in gone)
+    return _live(history, lambda m: m.states)
 
 
 def live_vectors(history: Iterable[Manifest]) -> Iterator[Part]:
     """The files of vectors that no later commit has replaced."""
+    return _live(history, lambda m: m.vectors)
+
+
+def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[Part]]) -> Iterator[Part]:
     known = list(history)
     gone = {target for m in known for target in m.replaced}
-    return (v for m in known for v in m.vectors if v.target not in gone)
+    return (file for m in known for file in files(m) if file.target not in gone)
 
 
 def everything(manifest: Manifest) -> tuple[Part, ...]:

@@ -195,9 +195,13 @@ class Snapshot:
         """A section of the checkpoint; of `around`, at least the rows of these entries."""
         if not self.number:
             return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
-        path = layout.checkpoint(*self.where, self.number)
-        checkpoint = _checkpoint(self.store, path, self.store.size(path))  # type: ignore[arg-type]  # by identity
+        checkpoint = self._opened
         return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
+
+    @cached_property
+    def _opened(self) -> _Checkpoint:
+        path = layout.checkpoint(*self.where, self.number)
+        return _checkpoint(self.store, path, self.store.size(path))  # type: ignore[arg-type]  # by identity
 
 
 class _Checkpoint:

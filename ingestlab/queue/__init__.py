@@ -5,8 +5,9 @@ The names below load on first use: whoever only asks who listens does without th
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ingestlab.core.lazy import lazy
 
 if TYPE_CHECKING:
     from ingestlab.queue.producer import submit
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["BUILT_IN", "Run", "find_run", "recent_runs", "submit"]
 
 BUILT_IN = {"rq": "ingestlab.queue.rq.broker:RqQueue"}
-_HOMES = {"Run": "run", "find_run": "run", "recent_runs": "run", "submit": "producer"}
+_HOMES = {
+    "Run": "ingestlab.queue.run",
+    "find_run": "ingestlab.queue.run",
+    "recent_runs": "ingestlab.queue.run",
+    "submit": "ingestlab.queue.producer",
+}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any name for a public one
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'ingestlab.queue' has no attribute {name!r}")
-        return getattr(import_module(f"ingestlab.queue.{_HOMES[name]}"), name)
+    __getattr__ = lazy(__name__, _HOMES)

@@ -5,8 +5,9 @@ The names below load on first use: the stack's own processes, which live in this
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ingestlab.core.lazy import lazy
 
 if TYPE_CHECKING:
     from ingestlab.stack.control import scale, start, stop
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["StackState", "running", "scale", "start", "stop"]
 
-_HOMES = {"StackState": "state", "running": "state", "scale": "control", "start": "control", "stop": "control"}
+_HOMES = {
+    "StackState": "ingestlab.stack.state",
+    "running": "ingestlab.stack.state",
+    "scale": "ingestlab.stack.control",
+    "start": "ingestlab.stack.control",
+    "stop": "ingestlab.stack.control",
+}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any name for a public one
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'ingestlab.stack' has no attribute {name!r}")
-        return getattr(import_module(f"ingestlab.stack.{_HOMES[name]}"), name)
+    __getattr__ = lazy(__name__, _HOMES)

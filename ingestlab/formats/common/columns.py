@@ -121,12 +121,6 @@ def check_extra(
         )
 
 
-def without_null_types(table: pa.Table) -> pa.Table:
-    """Make columns without any value text until something else is known."""
-    kinds = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
-    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
-
-
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Simplify a type to its values; what has none is text.
 
