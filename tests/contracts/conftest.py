@@ -49,5 +49,5 @@ def _installed(plugin: Path) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (plugins.plugins, plugins.load, schemes.served, catalog.formats):
+    for cached in (plugins.installed, plugins.plugins, plugins.load, schemes.served, catalog.formats):
         cached.cache_clear()

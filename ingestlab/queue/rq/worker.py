@@ -25,6 +25,7 @@ from ingestlab.core.access import shown
 from ingestlab.core.errors import BusySourceError, IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.core.messages import NotebookRequest, Request, check_queue, subjects
 from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult
+from ingestlab.core.schemes import served
 from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.core.version import VERSION
 from ingestlab.engine.ingest import ingest
@@ -263,10 +264,12 @@ def _check_queues(names: list[str], settings: Settings) -> None:
 
 
 def _warm_up() -> None:
-    """Does before the first job what would make it slow: imports, and the Dask connection."""
+    """Does before the first job what would make it slow: imports, plug-ins, and the Dask connection."""
     try:
         import pandera.pandas  # noqa: F401, PLC0415
 
+        served()
+        context().lake  # noqa: B018 - opens its sinks
         context().cluster.connect()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
