@@ -4,8 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
 DOCS := .venv-docs# sees .venv, and adds mkdocs
-# Two at a time, a file by one process: most tests wait for servers, of which each process starts its own.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two at a time, a file by one process: most tests wait for servers, of which each process starts its own. These are
+# real and the machine may be busy, so what fails is tried once more; the summary names it as RERUN, a race to repair.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -rR
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
 .PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch lint docs bench lock clean
