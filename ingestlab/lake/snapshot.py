@@ -3,7 +3,7 @@
 A checkpoint is a Parquet file with one row for each live thing, in three sections (row groups that are read only
 when they are asked for): commits and files; records of sources; profiles. A snapshot is the newest checkpoint and
 the entries after it. Replaced files, records of contents that no file has any more, and profiles of files that are
-gone are left out; commits of which nothing lives are too, but for the last one and the last one with vectors.
+gone are left out; commits of which nothing lives are too, but for the last one and the last one with a note for a sink.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import Manifest, Part, SourceRecord
+from ingestlab.core.models import FORMERLY, PARQUET, Manifest, Part, SourceRecord
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.ranged import Ranged
 
-FILES = ("parts", "rejects", "states", "vectors")
 _SECTIONS = ("core", "sources", "profile")
 _LIGHT = ("number", "item", "key", "uris", "rows", "size", "ref")  # all but the texts, which are large
 _GROUPS = {"core": 1 << 12, "sources": 1 << 10, "profile": 1 << 8}  # rows of a row group
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),  # of the entry
-        ("item", pa.string()),
+        ("item", pa.string()),  # "entry", "sources", "profile"; of a file the name of its sink
         ("key", pa.string()),  # a commit's batch, a file's target, a source's URI
-        ("uris", pa.list_(pa.string())),  # of a file: its sources; of a profile: the targets of its files
-        ("rows", pa.int64()),  # of a file; of a commit: 1 if it names a collection
+        (
+            "uris",
+            pa.list_(pa.string()),
+        ),  # of a file: its sources; of a profile: its files; of a commit: sinks with notes
+        ("rows", pa.int64()),
         ("size", pa.int64()),
         ("text", pa.string()),  # all else, as JSON; of a file: where it was staged
         ("ref", pa.dictionary(pa.int32(), pa.string())),  # of a commit: its columns' types; of a source: its batch
     ]
 )
-_LISTS = {*FILES, "sources", "profile", "replaced", "types"}
+_ITEMS = pa.array(["entry", "sources", "profile"])  # that are no files
+_LISTS = {"sources", "profile", "replaced", "types"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Snapshot:
             without: Targets of files that do not count.
         """
         core = self._section("core", _LIGHT)
-        files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
+        files = _without(core.filter(pc.equal(core["item"], PARQUET)), self._replaced | set(without))
         entries = core.filter(pc.equal(core["item"], "entry"))
         codes = entries["ref"].combine_chunks()
         owners = pc.index_in(files["number"], entries["number"].combine_chunks())
@@ -103,7 +106,7 @@ class Snapshot:
         shown = {group["key_first"] for group in first}
         some = self._some({group["number_first"] for group in first} | self._last(), ("core",))
         return [
-            *(m.model_copy(update={"parts": tuple(p for p in m.parts if p.target in shown)}) for m in some),
+            *(m.with_files({PARQUET: (p for p in m.parts if p.target in shown)}) for m in some),
             *self.tail,
         ]
 
@@ -116,14 +119,14 @@ class Snapshot:
 
     @cached_property
     def files(self) -> pa.Table:
-        """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
+        """The live files, oldest first: `item` (its sink), `key` (the target), `uris` (sources), `rows`, `size`."""
         every = pa.concat_tables([self._section("core", _LIGHT), _exploded(self.tail, "core").select(_LIGHT)])
-        return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+        return _without(_files(every), self._replaced)
 
     def parts(self, folder: str) -> tuple[Part, ...]:
         """Give the live files below a folder."""
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        files = _without(_files(core), self._replaced)
         return tuple(
             Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
             for f in files.filter(pc.starts_with(files["key"], f"{folder}/")).to_pylist()
@@ -136,7 +139,7 @@ class Snapshot:
         yield from (record for manifest in self.tail for record in manifest.sources)
 
     def targets(self) -> Iterator[tuple[str, str]]:
-        """What each live file is (of `FILES`), and its target."""
+        """The sink of each live file, and its target."""
         return zip(self.files["item"].to_pylist(), self.files["key"].to_pylist(), strict=True)
 
     def write(self) -> None:
@@ -144,7 +147,7 @@ class Snapshot:
         number = self.tail[-1].sequence if self.tail else self.number
         sections = self._folded()
         groups = {name: -(-len(rows) // _GROUPS[name]) for name, rows in sections.items()}
-        schema = _SCHEMA.with_metadata({"sections": json.dumps(groups)})
+        schema = _SCHEMA.with_metadata({"sections": json.dumps(groups), "files": "by sink"})
         buffer = pa.BufferOutputStream()
         with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
             for name, rows in sections.items():
@@ -157,15 +160,14 @@ class Snapshot:
         profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
         sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
-        parts = files.filter(pc.equal(files["item"], "parts"))
+        files = _without(_files(core), self._replaced)
+        parts = files.filter(pc.equal(files["item"], PARQUET))
         profile, sources = _believed(profile, parts), _last_records(sources, parts)
         entries = core.filter(pc.equal(core["item"], "entry"))
-        with_vectors = entries.filter(pc.greater(entries["rows"], 0))["number"].to_pylist()[-1:]
         numbers = pa.chunked_array(
             [
                 *(column for rows in (files, profile, sources) for column in rows["number"].chunks),
-                pa.array([*with_vectors, *entries["number"].to_pylist()[-1:]], pa.int64()),
+                pa.array(sorted(_latest(entries)), pa.int64()),
             ]
         )
         named = pc.or_(pc.is_in(entries["number"], numbers), pc.is_in(entries["key"], sources["ref"].cast(pa.string())))
@@ -177,11 +179,8 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
-        """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
         core = self._section("core", _LIGHT)
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        with_vectors = entries.filter(pc.greater(entries["rows"], 0))
-        return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
+        return _latest(core.filter(pc.equal(core["item"], "entry")))
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
@@ -211,6 +210,7 @@ class _Checkpoint:
         self._store, self._path = store, path
         self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
         self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
+        self._named = self._metadata.metadata.get(b"files") == b"by sink"
         self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
@@ -235,8 +235,9 @@ class _Checkpoint:
     def _read(self, groups: Iterable[int], columns: tuple[str, ...] | None) -> pa.Table:
         source = pa.PythonFile(Ranged(self._path, self._store))
         file = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=["ref"], pre_buffer=True)
-        rows = file.read_row_groups(list(groups), columns=list(columns) if columns else None, use_threads=False)
-        return rows.replace_schema_metadata(None)
+        chosen = list(columns) if columns and self._named else None
+        rows = file.read_row_groups(list(groups), columns=chosen, use_threads=False).replace_schema_metadata(None)
+        return rows if self._named else _renamed(rows).select(columns or _SCHEMA.names)
 
 
 @lru_cache(maxsize=4)
@@ -260,13 +261,38 @@ def _rows(manifest: Manifest, section: str) -> Iterator[dict[str, Any]]:
         for p in manifest.profile:
             yield number | {"item": "profile", "uris": p.parts, "text": p.model_dump_json(exclude={"parts"})}
     else:
-        head, types = manifest.model_dump_json(exclude=_LISTS), json.dumps(manifest.types)
-        vectors = int(manifest.collection is not None)
-        yield number | {"item": "entry", "key": manifest.batch, "rows": vectors, "text": head, "ref": types}
-        for item in FILES:
-            for f in getattr(manifest, item):
+        fields = {"key": manifest.batch, "ref": json.dumps(manifest.types), **_head(manifest)}
+        yield number | {"item": "entry"} | fields
+        for item, staged in manifest.sinks.items():
+            for f in staged.files:
                 fields = {"key": f.target, "uris": f.sources, "rows": f.rows, "size": f.size, "text": f.staged}
                 yield number | {"item": item, **fields}
+
+
+def _head(manifest: Manifest) -> dict[str, Any]:
+    """What the row of a commit says of it."""
+    head = manifest.model_dump_json(exclude=dict.fromkeys(_LISTS, True) | {"sinks": {"__all__": {"files"}}})
+    return {"uris": [name for name, staged in manifest.sinks.items() if staged.note is not None], "text": head}
+
+
+def _renamed(rows: pa.Table) -> pa.Table:
+    """Rows of a checkpoint that was written before sinks had names."""
+    made = []
+    for row in rows.to_pylist():
+        head = json.loads(row["text"]) | dict.fromkeys(_LISTS - {"types"}, ()) if row["item"] == "entry" else None
+        named = {"item": FORMERLY.get(row["item"], row["item"])}
+        made.append(row | named | (_head(Manifest.model_validate(head)) if head else {}))
+    return pa.Table.from_pylist(made, schema=_SCHEMA)
+
+
+def _latest(entries: pa.Table) -> set[int]:
+    """The numbers of the last entry, and of the last with a note for each sink: some readers go by them."""
+    rows = zip(entries["number"].to_pylist(), entries["uris"].to_pylist(), strict=True)
+    return set({name: number for number, names in rows for name in ("", *(names or ()))}.values())
+
+
+def _files(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["item"], _ITEMS)))
 
 
 def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
@@ -277,11 +303,12 @@ def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
         if item == "entry":
             made[number] = json.loads(row["text"]) | {"sequence": number, "types": json.loads(row["ref"])}
             made[number] |= {name: [] for name in _LISTS - {"types"}}
-        elif item in FILES:
-            fields = {"target": row["key"], "sources": row["uris"], "staged": row["text"]}
-            made[number][item].append(fields | {"rows": row["rows"], "size": row["size"]})
-        else:
+        elif item in _LISTS:
             made[number][item].append(json.loads(row["text"]) | ({"parts": row["uris"]} if item == "profile" else {}))
+        else:
+            fields = {"target": row["key"], "sources": row["uris"] or (), "staged": row["text"]}
+            files = made[number]["sinks"].setdefault(item, {}).setdefault("files", [])
+            files.append(fields | {"rows": row["rows"], "size": row["size"]})
     return [Manifest.model_validate(made[number]) for number in sorted(made)]
 
 
