@@ -63,9 +63,9 @@ class Snapshot:
         """The commits of which something lives, with that alone; those of the tail as they were written."""
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
 
-    def latest(self) -> list[Manifest]:
+    def latest(self) -> tuple[Manifest, ...]:
         """Read the last commits, the last one that names a collection among them."""
-        return [*self._some(self._last(), ("core",)), *self.tail]
+        return self._latest
 
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
         """Give the commits with files of some sources, those that share a profile with them, and the last one.
@@ -117,6 +117,11 @@ class Snapshot:
         mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
         numbers = set(core.filter(mask)["number"].to_pylist())
         return next(iter(self._some(numbers)), None)
+
+    @cached_property
+    def _latest(self) -> tuple[Manifest, ...]:
+        last, with_vectors = self._ends()
+        return (*self._some(with_vectors | (set() if self.tail else last), ("core",)), *self.tail)
 
     @cached_property
     def files(self) -> pa.Table:
@@ -181,11 +186,14 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
+        return set().union(*self._ends())
+
+    def _ends(self) -> tuple[set[int], set[int]]:
         """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
         core = self._section("core", _LIGHT)
         entries = core.filter(pc.equal(core["item"], "entry"))
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))
-        return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
+        return set(entries["number"][-1:].to_pylist()), set(with_vectors["number"][-1:].to_pylist())
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
