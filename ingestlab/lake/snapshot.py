@@ -27,7 +27,7 @@ from ingestlab.lake.storage.ranged import Ranged
 FILES = ("parts", "rejects", "states", "vectors")
 _SECTIONS = ("core", "sources", "profile")
 _LIGHT = ("number", "item", "key", "uris", "rows", "size", "ref")  # all but the texts, which are large
-_GROUPS = {"core": 1 << 12, "sources": 1 << 10, "profile": 1 << 8}  # rows of a row group
+_GROUPS = {"core": 1 << 10, "sources": 1 << 8, "profile": 1 << 8}  # rows of a row group
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),  # of the entry
@@ -91,15 +91,8 @@ class Snapshot:
         Args:
             without: Targets of files that do not count.
         """
-        core = self._section("core", _LIGHT)
-        files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        codes = entries["ref"].combine_chunks()
-        owners = pc.index_in(files["number"], entries["number"].combine_chunks())
-        folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "")  # their names, without values
-        alike = pa.table(
-            {"types": codes.indices.take(owners), "folders": folders, "number": files["number"], "key": files["key"]}
-        )
+        alike = _without(self._derived(_shapes), self._replaced | set(without))
+        codes = self._derived(_entries)["ref"].combine_chunks()
         groups = alike.group_by(["types", "folders"], use_threads=False)
         first = groups.aggregate([("number", "first"), ("key", "first")]).to_pylist()
         if any(codes.dictionary[group["types"]].as_py() == "{}" for group in first):
@@ -113,9 +106,8 @@ class Snapshot:
 
     def find(self, batch: str) -> Manifest | None:
         """What lives of the commit of a batch; None if it is not in the checkpoint."""
-        core = self._section("core", _LIGHT)
-        mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
-        numbers = set(core.filter(mask)["number"].to_pylist())
+        entries = self._derived(_entries)
+        numbers = set(entries.filter(pc.equal(entries["key"], batch))["number"].to_pylist())
         return next(iter(self._some(numbers)), None)
 
     @cached_property
@@ -126,13 +118,13 @@ class Snapshot:
     @cached_property
     def files(self) -> pa.Table:
         """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
-        every = pa.concat_tables([self._section("core", _LIGHT), _exploded(self.tail, "core").select(_LIGHT)])
-        return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+        tail = _files(_exploded(self.tail, "core").select(_LIGHT))
+        return _without(pa.concat_tables([self._derived(_files), tail]), self._replaced)
 
     def parts(self, folder: str) -> tuple[Part, ...]:
         """Give the live files below a folder."""
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        files = _without(_files(core), self._replaced)
         return tuple(
             Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
             for f in files.filter(pc.starts_with(files["key"], f"{folder}/")).to_pylist()
@@ -166,10 +158,10 @@ class Snapshot:
         profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
         sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        files = _without(_files(core), self._replaced)
         parts = files.filter(pc.equal(files["item"], "parts"))
         profile, sources = _believed(profile, parts), _last_records(sources, parts)
-        entries = core.filter(pc.equal(core["item"], "entry"))
+        entries = _entries(core)
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))["number"].to_pylist()[-1:]
         numbers = pa.chunked_array(
             [
@@ -190,8 +182,7 @@ class Snapshot:
 
     def _ends(self) -> tuple[set[int], set[int]]:
         """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
-        core = self._section("core", _LIGHT)
-        entries = core.filter(pc.equal(core["item"], "entry"))
+        entries = self._derived(_entries)
         with_vectors = entries.filter(pc.greater(entries["rows"], 0))
         return set(entries["number"][-1:].to_pylist()), set(with_vectors["number"][-1:].to_pylist())
 
@@ -212,6 +203,10 @@ class Snapshot:
         checkpoint = self._opened
         return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
 
+    def _derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What is made of the light columns of the checkpoint's core; made once a checkpoint."""
+        return self._opened.derived(make) if self.number else make(self._section("core", _LIGHT))
+
     @cached_property
     def _opened(self) -> _Checkpoint:
         path = layout.checkpoint(*self.where, self.number)
@@ -225,7 +220,7 @@ class _Checkpoint:
         self._store, self._path = store, path
         self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
         self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
-        self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
+        self._kept: dict[Any, pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
         """A section, or some columns of it; what is read of them is kept, but for whole sections."""
@@ -236,6 +231,12 @@ class _Checkpoint:
         if columns is not None:
             self._kept[key] = rows
         return rows
+
+    def derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What a function makes of the light columns of the core; kept."""
+        if make not in self._kept:
+            self._kept[make] = make(self._read(self._groups("core"), _LIGHT))
+        return self._kept[make]
 
     def around(self, name: str, numbers: Collection[int]) -> pa.Table:
         """The row groups of a section in which some entries are."""
@@ -297,6 +298,23 @@ def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
         else:
             made[number][item].append(json.loads(row["text"]) | ({"parts": row["uris"]} if item == "profile" else {}))
     return [Manifest.model_validate(made[number]) for number in sorted(made)]
+
+
+def _files(core: pa.Table) -> pa.Table:
+    return core.filter(pc.is_in(core["item"], pa.array(FILES)))
+
+
+def _entries(core: pa.Table) -> pa.Table:
+    return core.filter(pc.equal(core["item"], "entry"))
+
+
+def _shapes(core: pa.Table) -> pa.Table:
+    """Of each data file the types of its commit, as their number, and the names of its folders, without values."""
+    files, entries = core.filter(pc.equal(core["item"], "parts")), _entries(core)
+    owners = pc.index_in(files["number"], entries["number"].combine_chunks())
+    types = entries["ref"].combine_chunks().indices.take(owners)
+    folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "").dictionary_encode()
+    return pa.table({"types": types, "folders": folders, "number": files["number"], "key": files["key"]})
 
 
 def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:
