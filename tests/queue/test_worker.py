@@ -29,10 +29,11 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
 from ingestlab.queue import find_run
-from ingestlab.queue.rq.job import DEATHS
 from ingestlab.queue.rq.queueing import fetch_job, open_queue
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
-from ingestlab.queue.rq.worker import BUSY_DELAY, IngestWorker
+from ingestlab.queue.rq.takeover import DEATHS
+from ingestlab.queue.rq.worker import IngestWorker
+from ingestlab.queue.worker import BUSY_DELAY
 from ingestlab.stack import valkey as server
 
 RQ = str(Path(sys.executable).with_name("rq"))
@@ -206,7 +207,7 @@ class TestDeath:
             self.sweep(self.worker(queue))
         job = fetch_job(queue.connection, "j")
         assert job.get_status() == JobStatus.FAILED
-        assert f"{DEATHS} workers died" in str(job.meta["error"])
+        assert f"{DEATHS} workers died" in str(job.notes["error"])
         assert queue.job_ids == []
 
     def test_between_the_queue_and_the_beginning(self, queue):
