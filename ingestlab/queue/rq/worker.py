@@ -7,7 +7,6 @@ Run it as ``python -m ingestlab.queue.rq.worker QUEUE…``, as ``ingestlab worke
 from __future__ import annotations
 
 import faulthandler
-import json
 import logging
 import os
 import sys
@@ -30,8 +29,8 @@ from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.core.version import VERSION
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
-from ingestlab.lake import layout
 from ingestlab.lake.locks import Locks, connect
+from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.results import completed, kept_of
 from ingestlab.queue.rq.job import IngestJob, bury
@@ -207,7 +206,7 @@ def _record(job: Job, request: Request, result: dict[str, Any], here: Services) 
         told = {n: shown(v) if isinstance(v, str) and "://" in v else v for n, v in request.parameters.items()}
         safe = request.model_copy(update={"parameters": told})
     record = {"request": safe.to_dict(), "result": result, "queue": job.origin, "at": datetime.now(UTC).isoformat()}
-    here.store.write(layout.run_record(request.run, request.job_id), json.dumps(record).encode())
+    RunRecords(here.store).write(request.run, request.job_id, record)
 
 
 def _record_failure(job: Job, request: Request, failure: IngestError, here: Services) -> None:
