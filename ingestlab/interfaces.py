@@ -542,6 +542,18 @@ class Executor(Protocol):
         ...
 
 
+class Live(Protocol):
+    """What is live in a table after its last commit; it is read when it is asked for."""
+
+    def latest(self) -> Sequence[Manifest]:
+        """Read the last commits, oldest first; the last one that names a collection is among them."""
+        ...
+
+    def manifests(self) -> Sequence[Manifest]:
+        """Read all commits of which something is live, oldest first."""
+        ...
+
+
 class Sink(Protocol):
     """A place that commits fill, made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
 
@@ -582,17 +594,17 @@ class Sink(Protocol):
         """
         ...
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Find the sources, by URI, of which the sink does not have what the log says.
 
         Args:
             tenant: Whose table it is.
             table: Its name.
-            history: Its commits, oldest first.
+            live: Its commits. A sink that has nothing of the table does not read them all.
         """
         ...
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make what the sink has of some sources what the log says; the caller holds their locks."""
         ...
 

@@ -63,7 +63,7 @@ class Services:
     def lake(self) -> Lake:
         """The lake, whose commits fill all sinks."""
         sinks = open_sinks(self.settings, self.store, self.cluster)
-        return Lake(self.store, self.locks, sinks, self.settings.log_days)
+        return Lake(self.store, self.locks, sinks, self.settings.log_days, self.settings.run_days)
 
     def table(self, tenant: str, name: str) -> Table:
         """Give a table of the lake; there need not be one yet."""

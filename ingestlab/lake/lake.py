@@ -22,13 +22,15 @@ class Lake:
         store: The files.
         locks: Who is at work on what.
         sinks: Take part in every commit, in this order.
-        log_days: Commits of which nothing is live are forgotten after so many days.
+        log_days: Days after which commits are forgotten of which nothing is live.
+        run_days: Days after which the records of runs are forgotten.
     """
 
     store: Store
     locks: Locks
     sinks: tuple[Sink, ...] = ()
     log_days: float = inf
+    run_days: float = inf
 
     def index(self, tenant: str, name: str) -> SourceIndex:
         """Give the index of the committed sources of a table."""

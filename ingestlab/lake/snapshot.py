@@ -63,6 +63,10 @@ class Snapshot:
         """The commits of which something lives, with that alone; those of the tail as they were written."""
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
 
+    def latest(self) -> list[Manifest]:
+        """Read the last commits, the last one that names a collection among them."""
+        return [*self._some(self._last(), ("core",)), *self.tail]
+
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
         """Give the commits with files of some sources, those that share a profile with them, and the last one.
 
@@ -112,7 +116,7 @@ class Snapshot:
         core = self._section("core", _LIGHT)
         mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
         numbers = set(core.filter(mask)["number"].to_pylist())
-        return next(iter(self._some(numbers)), None) if numbers else None
+        return next(iter(self._some(numbers)), None)
 
     @cached_property
     def files(self) -> pa.Table:
@@ -185,6 +189,8 @@ class Snapshot:
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
+        if not numbers:
+            return []
         wanted = pa.array(sorted(numbers), pa.int64())
         tables = [self._section(name, around=numbers) for name in sections]
         return _restored(rows.filter(pc.is_in(rows["number"], wanted)) for rows in tables)

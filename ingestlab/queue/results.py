@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -15,7 +14,7 @@ from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.interfaces import Job
-from ingestlab.lake import layout
+from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -142,11 +141,7 @@ def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
     """What the lake has of a job that has ended: its request, and its result."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    try:
-        return dict(json.loads(store.read(layout.run_record(ref.run, ref.id))))
-    except FileNotFoundError:
-        return None
+    return _records(settings).read(ref.run, ref.id)
 
 
 def unknown_result(ref: JobRef) -> IngestResult:
@@ -165,8 +160,7 @@ def uris_of(job: Job) -> tuple[str, ...]:
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     """A run that Redis has forgotten, as the lake's records tell it; None if they do not."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
+    records = _records(settings).read_run(run)
     if not records:
         return None
     requests = [decode(r["request"]) for r in records]
@@ -182,7 +176,10 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     )
 
 
-def runs_in_lake(settings: Settings) -> list[str]:
-    """The runs of which the lake has records, the newest first: their ids begin with the time."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    return store.children(layout.run_records())[::-1]
+def runs_in_lake(settings: Settings) -> Iterator[str]:
+    """Yield the ids of the runs of which the lake has records, the newest first."""
+    return _records(settings).newest()
+
+
+def _records(settings: Settings) -> RunRecords:
+    return RunRecords(open_store(settings.lake_url, settings.storage_options))

@@ -280,7 +280,8 @@ def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
         client = connect(settings.redis)
         ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
         if len(ids) < limit:
-            ids += islice((run for run in runs_in_lake(settings) if run not in set(ids)), limit - len(ids))
+            known = set(ids)
+            ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
         found = [run for i in ids if (run := Run.load(i, settings, client))]
     return sorted(found, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import logging
 import sys
 import threading
@@ -24,8 +23,8 @@ from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
 from ingestlab.interfaces import Delivery
-from ingestlab.lake import layout
 from ingestlab.lake.locks import Locks, connect
+from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.broker import broker
 from ingestlab.queue.job_records import Reporter
@@ -127,8 +126,7 @@ class JobHandler:
             safe = request.model_copy(update={"parameters": bare})
         at = datetime.now(UTC).isoformat()
         record = {"request": safe.to_dict(), "result": result.to_dict(), "queue": queue, "at": at}
-        path = layout.run_record(request.run, request.job_id)
-        self._services.store.write(path, json.dumps(record).encode())
+        RunRecords(self._services.store).write(request.run, request.job_id, record)
 
 
 def translate_error(error: BaseException) -> IngestError:

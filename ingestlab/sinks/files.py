@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ingestlab.core.models import Manifest, Part
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Executor, Store
+from ingestlab.interfaces import Executor, Live, Store
 
 
 class Files:
@@ -34,11 +34,11 @@ class Files:
         """Name nothing: no other table has its files here."""
         return ""
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:  # noqa: ARG002
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
         """Find nothing: `reconcile` compares all files of the lake with the log at once."""
         return ()
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Do nothing: only a backup brings files back."""
 
     def owns(self, target: str, manifest: Manifest) -> bool:

@@ -136,8 +136,8 @@ def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, number):
 
 def test_what_was_committed_verifies(world, number):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
-    sink, history = sink_of(world, number), world.context().lake.log("default", "small").history()
-    assert not sink.verify("default", "small", history)
+    sink, live = sink_of(world, number), world.context().lake.log("default", "small").snapshot()
+    assert not sink.verify("default", "small", live)
     before = world.visible()
-    sink.restore("default", "small", sorted(world.expected), history)
+    sink.restore("default", "small", sorted(world.expected), live)
     assert world.visible() == before

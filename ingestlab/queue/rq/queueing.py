@@ -33,7 +33,7 @@ return redis.call('DEL', KEYS[1], KEYS[2]) > 0 and 1 or 0
 
 def open_queue(client: redis.Redis, name: str) -> Queue:
     """Open a queue that speaks JSON."""
-    return Queue(name, connection=client, serializer=JobSerializer, job_class=IngestJob)
+    return Queue(name, connection=client, serializer=JobSerializer)
 
 
 def enqueue(queue: Queue, request: Request, settings: Settings) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ingestlab.core.models import Manifest
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Executor, Store
+from ingestlab.interfaces import Executor, Live, Store
 
 FOLDER = "announced"
 
@@ -33,14 +33,14 @@ class Announcements:
         """Name nothing: each table has announcements of its own."""
         return ""
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Find the sources of commits without an announcement."""
-        missing = [manifest for manifest in history if not self._store.exists(_path(manifest))]
+        missing = [manifest for manifest in live.manifests() if not self._store.exists(_path(manifest))]
         return sorted({record.uri for manifest in missing for record in manifest.sources})
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Announce again the commits of some sources."""
-        for manifest in history:
+        for manifest in live.manifests():
             if {record.uri for record in manifest.sources} & set(uris):
                 self.finish(manifest)
 
