@@ -6,6 +6,7 @@ A plug-in is one module that meets one of these Protocols, declared as an entry 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from pydantic import JsonValue
+
 from ingestlab.core import models
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobStatus, Listener, QueueState
+from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
@@ -307,8 +310,8 @@ class Job(Protocol):
         ...
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """What producer and worker have noted: `run`, `tenant`, `files`, `progress`, `error`, `kept`, `result`."""
+    def notes(self) -> JobNotes:
+        """What producer and worker have noted of it."""
         ...
 
     @property
@@ -336,12 +339,12 @@ class Job(Protocol):
         """The name of the worker that has it, or had it last; empty if none has."""
         ...
 
-    def request(self) -> Any:
-        """What is asked, as plain data; raises UndecodableJobError."""
+    def request(self) -> Request:
+        """What is asked; raises UndecodableJobError."""
         ...
 
-    def result(self) -> dict[str, Any] | None:
-        """An IngestResult as plain data, once it has ended with one."""
+    def result(self) -> models.IngestResult | None:
+        """How its files ended, once it has ended with a result."""
         ...
 
     def traceback(self) -> str:
@@ -349,7 +352,78 @@ class Job(Protocol):
         ...
 
     def error(self) -> IngestError:
-        """Why it ended without a word of ours."""
+        """Why it ended without a note of ours."""
+        ...
+
+
+class Delivery(Protocol):
+    """One try of a job, as a broker hands it to the handler; while it lasts the broker keeps others off the job."""
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        ...
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that it came from."""
+        ...
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to the next try, should this one fail for a reason that may pass; None if this is the last."""
+        ...
+
+    @property
+    def notes(self) -> JobNotes:
+        """What has been noted of the job, in this try and those before."""
+        ...
+
+    def note(self, notes: JobNotes) -> None:
+        """Note something of the job in Redis, at once for all who ask the queue about it; the rest stays."""
+        ...
+
+    def stopped(self) -> bool:
+        """Whether :meth:`Queue.cancel` has been called since this try began."""
+        ...
+
+
+Handler = Callable[[JsonValue, Delivery], TryEnd]
+"""Does what a message asks; raises nothing but what ends the process.
+
+The message is plain data, as :meth:`ingestlab.core.messages.Request.to_dict` makes it, or whatever a foreign producer
+has sent in its place. The broker carries the answer out.
+"""
+
+
+class Monitor(Protocol):
+    """Tell the dashboard of queues, jobs and workers, in few and bounded round trips.
+
+    Each call raises redis.RedisError where the broker does not answer.
+    """
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Name all queues, and the keys of all workers."""
+        ...
+
+    def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
+        """Read queues, with at most `last` ended jobs of each kind."""
+        ...
+
+    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
+        """Read the jobs that are still known."""
+        ...
+
+    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
+        """Read of each job its result as plain data, empty if it has none, and the error that it has left."""
+        ...
+
+    def workers(self, keys: Sequence[str]) -> list[Listener]:
+        """List the workers that are registered, but for those that ended on this machine."""
+        ...
+
+    def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
+        """Count waiting jobs by queue and tenant."""
         ...
 
 
@@ -358,6 +432,20 @@ class Queue(Protocol):
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
         """Put a request on a queue, unless the same is queued or running; gives the job's id, and whether it is new."""
+        ...
+
+    def consume(self, queues: Sequence[str], handler: Handler) -> int:
+        """Have jobs handled, one at a time, until the process is told to stop.
+
+        The job of a process that dies is handled by another one within half a minute.
+
+        Args:
+            queues: Names, the most urgent first.
+            handler: Does the jobs.
+
+        Returns:
+            The exit code of the process.
+        """
         ...
 
     def jobs(self, ids: Sequence[str]) -> Mapping[str, Job]:
@@ -378,12 +466,12 @@ class Queue(Protocol):
         """
         ...
 
-    def cancel(self, job: Any) -> bool:
+    def cancel(self, job: str) -> bool:
         """Take a job that waits from the queue, or have its worker stop it; False if there was nothing to do."""
         ...
 
-    def again(self, job: Any) -> None:
-        """Queue a job that failed once more."""
+    def again(self, job: str) -> None:
+        """Queue a job that failed once more; one that is not known is left alone."""
         ...
 
     def names(self) -> set[str]:
@@ -402,12 +490,8 @@ class Queue(Protocol):
         """List the workers that listen on a queue."""
         ...
 
-    def monitor(self) -> Any:
-        """Open what the dashboard reads: an :class:`ingestlab.queue.monitor.Monitor`."""
-        ...
-
-    def consume(self, queues: Sequence[str]) -> int:
-        """Work on queues until it is told to stop; gives the exit code of the process."""
+    def monitor(self) -> Monitor:
+        """Open what the dashboard reads."""
         ...
 
 
@@ -455,6 +539,18 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Disconnect, and stop what this process has started; it connects again when it is needed."""
+        ...
+
+
+class Live(Protocol):
+    """What is live in a table after its last commit; it is read when it is asked for."""
+
+    def latest(self) -> Sequence[Manifest]:
+        """Read the last commits, oldest first; the last one with a note for each sink is among them."""
+        ...
+
+    def manifests(self) -> Sequence[Manifest]:
+        """Read all commits of which something is live, oldest first."""
         ...
 
 
@@ -646,17 +742,17 @@ class Sink(Protocol):
             history: Reads the commits of its table, oldest first.
         """
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:  # noqa: ARG002
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
         """Find the sources, by URI, of which the sink does not have what the log says.
 
         Args:
             tenant: Whose table it is.
             table: Its name.
-            history: Its commits, oldest first.
+            live: Its commits. A sink that has nothing of the table does not read them all.
         """
         return ()
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make what the sink has of some sources what the log says; the caller holds their locks."""
 
 

@@ -57,7 +57,7 @@ class Services:
     def lake(self) -> Lake:
         """The lake, with the sinks that its commits fill."""
         sinks = Sinks(self.settings, self.store, self.cluster)
-        return Lake(self.store, self.locks, sinks, self.settings.log_days)
+        return Lake(self.store, self.locks, sinks, self.settings.log_days, self.settings.run_days)
 
     def table(self, tenant: str, name: str) -> Table:
         """Give a table of the lake; there need not be one yet."""

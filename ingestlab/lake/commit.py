@@ -22,6 +22,7 @@ from ingestlab.lake.agreement import Seen, agreeing
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, shared_lock
 from ingestlab.lake.log import log_named, manifests
+from ingestlab.lake.run_records import RunRecords
 
 
 def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: Seen | None = None) -> None:
@@ -101,7 +102,8 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
 def _fold(manifest: Manifest, lake: Lake) -> None:
     """Write a checkpoint where one is due; the commit stands without it, and the next one tries again."""
     try:
-        lake.log(manifest.tenant, manifest.table).fold(lake.log_days)
+        if lake.log(manifest.tenant, manifest.table).fold(lake.log_days):
+            RunRecords(lake.store).expire(lake.run_days)
     except Exception as error:  # noqa: BLE001 - whatever it is, it does not undo the commit
         logging.getLogger("ingestlab").warning("no checkpoint of table %s: %s", manifest.table, error)
 

@@ -22,13 +22,15 @@ class Lake:
         store: The files.
         locks: Who is at work on what.
         sinks: By name, in the order in which commits fill them. A commit fills those that it names.
-        log_days: Commits of which nothing is live are forgotten after so many days.
+        log_days: Days after which commits are forgotten of which nothing is live.
+        run_days: Days after which the records of runs are forgotten.
     """
 
     store: Store
     locks: Locks
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     log_days: float = inf
+    run_days: float = inf
 
     def sinks_of(self, manifests: Iterable[Manifest]) -> dict[str, Sink]:
         """Give the sinks that some commits name, by name, in the order in which commits fill them.

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 _OWN = "_ingestlab"
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+_TIMED = re.compile(r"\d{8}-\d{6}-")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
@@ -123,12 +124,18 @@ def manifest(tenant: str, name: str, batch: str) -> str:
 
 def run_record(run: str, job: str) -> str:
     """File that keeps how a job of a run ended."""
-    return f"{_OWN}/runs/{run}/{job}.json"
+    return f"{run_records(run)}/{job}.json"
 
 
 def run_records(run: str = "") -> str:
-    """Folder of the records of a run, or of all runs."""
-    return f"{_OWN}/runs/{run}" if run else f"{_OWN}/runs"
+    """Folder of the records of a run, in that of its hour where its id tells the time; or of all runs."""
+    hour = run[:11] if _TIMED.match(run) else ""
+    return "/".join(p for p in (_OWN, "runs", hour, run) if p)
+
+
+def old_run_records(run: str) -> str:
+    """Folder of the records of a run as versions before 0.2 wrote them."""
+    return f"{_OWN}/runs/{run}"
 
 
 def executed(run: str, name: str) -> str:

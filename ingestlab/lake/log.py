@@ -84,12 +84,15 @@ class TransactionLog:
         """The records of the sources, the last of each last."""
         return self.snapshot().records()
 
-    def fold(self, days: float = inf, *, expire: bool = False) -> None:
+    def fold(self, days: float = inf, *, expire: bool = False) -> bool:
         """Write a checkpoint if one is due; then remove what is folded and older than the retention.
 
         Args:
             days: The retention: how long commits are remembered of which nothing is live.
             expire: Remove it even if no checkpoint is due.
+
+        Returns:
+            Whether a checkpoint was due.
         """
         folded = self._folded()
         number = next(iter(folded[-1:]), 0)
@@ -100,6 +103,7 @@ class TransactionLog:
             self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
         if (due or expire) and days < inf:
             self._expire(number, datetime.now(UTC) - timedelta(days=days))
+        return due
 
     def append(
         self,

@@ -26,7 +26,7 @@ from ingestlab.lake.storage.ranged import Ranged
 
 _SECTIONS = ("core", "sources", "profile")
 _LIGHT = ("number", "item", "key", "uris", "rows", "size", "ref")  # all but the texts, which are large
-_GROUPS = {"core": 1 << 12, "sources": 1 << 10, "profile": 1 << 8}  # rows of a row group
+_GROUPS = {"core": 1 << 10, "sources": 1 << 8, "profile": 1 << 8}  # rows of a row group
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),  # of the entry
@@ -66,6 +66,10 @@ class Snapshot:
         """The commits of which something lives, with that alone; those of the tail as they were written."""
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
 
+    def latest(self) -> tuple[Manifest, ...]:
+        """Read the last commits; the last one with a note for each sink is among them."""
+        return self._latest
+
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
         """Give the commits with files of some sources, those that share a profile with them, and the last one.
 
@@ -90,15 +94,8 @@ class Snapshot:
         Args:
             without: Targets of files that do not count.
         """
-        core = self._section("core", _LIGHT)
-        files = _without(core.filter(pc.equal(core["item"], PARQUET)), self._replaced | set(without))
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        codes = entries["ref"].combine_chunks()
-        owners = pc.index_in(files["number"], entries["number"].combine_chunks())
-        folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "")  # their names, without values
-        alike = pa.table(
-            {"types": codes.indices.take(owners), "folders": folders, "number": files["number"], "key": files["key"]}
-        )
+        alike = _without(self._derived(_shapes), self._replaced | set(without))
+        codes = self._derived(_entries)["ref"].combine_chunks()
         groups = alike.group_by(["types", "folders"], use_threads=False)
         first = groups.aggregate([("number", "first"), ("key", "first")]).to_pylist()
         if any(codes.dictionary[group["types"]].as_py() == "{}" for group in first):
@@ -112,16 +109,19 @@ class Snapshot:
 
     def find(self, batch: str) -> Manifest | None:
         """What lives of the commit of a batch; None if it is not in the checkpoint."""
-        core = self._section("core", _LIGHT)
-        mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
-        numbers = set(core.filter(mask)["number"].to_pylist())
-        return next(iter(self._some(numbers)), None) if numbers else None
+        entries = self._derived(_entries)
+        numbers = set(entries.filter(pc.equal(entries["key"], batch))["number"].to_pylist())
+        return next(iter(self._some(numbers)), None)
+
+    @cached_property
+    def _latest(self) -> tuple[Manifest, ...]:
+        return (*self._some(self._noted() if self.tail else self._last(), ("core",)), *self.tail)
 
     @cached_property
     def files(self) -> pa.Table:
         """The live files, oldest first: `item` (its sink), `key` (the target), `uris` (sources), `rows`, `size`."""
-        every = pa.concat_tables([self._section("core", _LIGHT), _exploded(self.tail, "core").select(_LIGHT)])
-        return _without(_files(every), self._replaced)
+        tail = _files(_exploded(self.tail, "core").select(_LIGHT))
+        return _without(pa.concat_tables([self._derived(_files), tail]), self._replaced)
 
     def parts(self, folder: str) -> tuple[Part, ...]:
         """Give the live files below a folder."""
@@ -163,11 +163,11 @@ class Snapshot:
         files = _without(_files(core), self._replaced)
         parts = files.filter(pc.equal(files["item"], PARQUET))
         profile, sources = _believed(profile, parts), _last_records(sources, parts)
-        entries = core.filter(pc.equal(core["item"], "entry"))
+        entries = _entries(core)
         numbers = pa.chunked_array(
             [
                 *(column for rows in (files, profile, sources) for column in rows["number"].chunks),
-                pa.array(sorted(_latest(entries)), pa.int64()),
+                pa.array([*_noted(core)["number_max"].to_pylist(), *entries["number"].to_pylist()[-1:]], pa.int64()),
             ]
         )
         named = pc.or_(pc.is_in(entries["number"], numbers), pc.is_in(entries["key"], sources["ref"].cast(pa.string())))
@@ -179,11 +179,16 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
-        core = self._section("core", _LIGHT)
-        return _latest(core.filter(pc.equal(core["item"], "entry")))
+        """The last entry of the checkpoint, and the last with a note for each sink: some readers go by them."""
+        return {*self._derived(_entries)["number"][-1:].to_pylist(), *self._noted()}
+
+    def _noted(self) -> set[int]:
+        return set(self._derived(_noted)["number_max"].to_pylist())
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
+        if not numbers:
+            return []
         wanted = pa.array(sorted(numbers), pa.int64())
         tables = [self._section(name, around=numbers) for name in sections]
         return _restored(rows.filter(pc.is_in(rows["number"], wanted)) for rows in tables)
@@ -196,6 +201,10 @@ class Snapshot:
             return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
         checkpoint = self._opened
         return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
+
+    def _derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What is made of the light columns of the checkpoint's core; made once a checkpoint."""
+        return self._opened.derived(make) if self.number else make(self._section("core", _LIGHT))
 
     @cached_property
     def _opened(self) -> _Checkpoint:
@@ -211,7 +220,7 @@ class _Checkpoint:
         self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
         self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
         self._named = self._metadata.metadata.get(b"files") == b"by sink"
-        self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
+        self._kept: dict[Any, pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
         """A section, or some columns of it; what is read of them is kept, but for whole sections."""
@@ -222,6 +231,12 @@ class _Checkpoint:
         if columns is not None:
             self._kept[key] = rows
         return rows
+
+    def derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What a function makes of the light columns of the core; kept."""
+        if make not in self._kept:
+            self._kept[make] = make(self._read(self._groups("core"), _LIGHT))
+        return self._kept[make]
 
     def around(self, name: str, numbers: Collection[int]) -> pa.Table:
         """The row groups of a section in which some entries are."""
@@ -285,10 +300,13 @@ def _renamed(rows: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(made, schema=_SCHEMA)
 
 
-def _latest(entries: pa.Table) -> set[int]:
-    """The numbers of the last entry, and of the last with a note for each sink: some readers go by them."""
-    rows = zip(entries["number"].to_pylist(), entries["uris"].to_pylist(), strict=True)
-    return set({name: number for number, names in rows for name in ("", *(names or ()))}.values())
+def _noted(core: pa.Table) -> pa.Table:
+    """The number of the last commit with a note for each sink."""
+    entries = _entries(core)
+    lists = entries["uris"].combine_chunks()
+    numbers = entries["number"].combine_chunks().take(pc.list_parent_indices(lists))
+    found = pa.table({"sink": pc.list_flatten(lists), "number": numbers})
+    return found.group_by("sink", use_threads=False).aggregate([("number", "max")])
 
 
 def _files(rows: pa.Table) -> pa.Table:
@@ -310,6 +328,19 @@ def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
             files = made[number]["sinks"].setdefault(item, {}).setdefault("files", [])
             files.append(fields | {"rows": row["rows"], "size": row["size"]})
     return [Manifest.model_validate(made[number]) for number in sorted(made)]
+
+
+def _entries(core: pa.Table) -> pa.Table:
+    return core.filter(pc.equal(core["item"], "entry"))
+
+
+def _shapes(core: pa.Table) -> pa.Table:
+    """Of each data file the types of its commit, as their number, and the names of its folders, without values."""
+    files, entries = core.filter(pc.equal(core["item"], PARQUET)), _entries(core)
+    owners = pc.index_in(files["number"], entries["number"].combine_chunks())
+    types = entries["ref"].combine_chunks().indices.take(owners)
+    folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "").dictionary_encode()
+    return pa.table({"types": types, "folders": folders, "number": files["number"], "key": files["key"]})
 
 
 def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:

@@ -11,7 +11,8 @@ from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
-from ingestlab.lake.log import everything, manifests, tables_of
+from ingestlab.lake.log import everything, tables_of
+from ingestlab.lake.run_records import RunRecords
 
 Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -68,6 +69,7 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     for where in tables:
         lake.index(*where).forget()
     store.tidy(STALE)
+    RunRecords(store).expire(lake.run_days)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
     mended: list[str] = []
     for done, where in enumerate(tables):
@@ -91,18 +93,20 @@ def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple
 
 def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
     """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
-    history = manifests(lake.store, *where)
-    for sink in lake.sinks_of(history).values():
-        shared = next((name for manifest in reversed(history) if (name := sink.shared(manifest))), "")
+    live = lake.log(*where).snapshot()
+    names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
+    for name in sorted(names):
+        sink = lake.sinks[name]
+        shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
         if shared and lake.locks.held([shared_lock(shared)])[0]:
             continue
-        for uri in sink.verify(*where, history):
+        for uri in sink.verify(*where, live):
             with lake.locks.lease() as lease:
                 try:
                     lease.acquire([source_lock(*where, uri), *([shared_lock(shared)] if shared else [])])
                 except BusySourceError:
                     continue
-                sink.restore(*where, [uri], manifests(lake.store, *where))
+                sink.restore(*where, [uri], lake.log(*where).snapshot())
                 yield uri
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
+from ingestlab.core.jobs import JobNotes
 from ingestlab.core.messages import NotebookRequest, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.interfaces import Job
-from ingestlab.lake import layout
+from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -121,13 +121,13 @@ def progress_of(result: IngestResult) -> Progress:
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
-    error = job.meta.get("error") or job.error().to_dict()
-    return completed(kept_of(job.meta) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+    error = job.notes.get("error") or job.error().to_dict()
+    return completed(kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
 
-def kept_of(meta: Mapping[str, Any]) -> IngestResult | None:
-    """How some files of a job had ended, before it failed as a whole: from its meta."""
-    kept = meta.get("kept")
+def kept_of(notes: JobNotes) -> IngestResult | None:
+    """Return how some files of a job had ended, before it failed as a whole."""
+    kept = notes.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
 
@@ -141,11 +141,7 @@ def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
     """What the lake has of a job that has ended: its request, and its result."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    try:
-        return dict(json.loads(store.read(layout.run_record(ref.run, ref.id))))
-    except FileNotFoundError:
-        return None
+    return _records(settings).read(ref.run, ref.id)
 
 
 def unknown_result(ref: JobRef) -> IngestResult:
@@ -157,15 +153,14 @@ def unknown_result(ref: JobRef) -> IngestResult:
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
-        return subjects(decode(job.request()))
+        return subjects(job.request())
     except UndecodableJobError:
         return ("?",)
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     """A run that Redis has forgotten, as the lake's records tell it; None if they do not."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    records = [json.loads(store.read(p)) for p in store.walk(layout.run_records(run))]
+    records = _records(settings).read_run(run)
     if not records:
         return None
     requests = [decode(r["request"]) for r in records]
@@ -181,7 +176,10 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     )
 
 
-def runs_in_lake(settings: Settings) -> list[str]:
-    """The runs of which the lake has records, the newest first: their ids begin with the time."""
-    store = open_store(settings.lake_url, settings.storage_options)
-    return store.children(layout.run_records())[::-1]
+def runs_in_lake(settings: Settings) -> Iterator[str]:
+    """Yield the ids of the runs of which the lake has records, the newest first."""
+    return _records(settings).newest()
+
+
+def _records(settings: Settings) -> RunRecords:
+    return RunRecords(open_store(settings.lake_url, settings.storage_options))

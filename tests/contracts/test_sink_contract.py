@@ -163,10 +163,10 @@ def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, name):
 
 def test_what_was_committed_verifies(world, name):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
-    sink, history = sink_of(world, name), world.context().lake.log("default", "small").history()
-    assert not sink.verify("default", "small", history)
+    sink, live = sink_of(world, name), world.context().lake.log("default", "small").snapshot()
+    assert not sink.verify("default", "small", live)
     before = world.visible()
-    sink.restore("default", "small", sorted(world.expected), history)
+    sink.restore("default", "small", sorted(world.expected), live)
     assert world.visible() == before
 
 
@@ -214,8 +214,8 @@ def test_a_foreign_sink_has_every_row_once_whenever_a_job_dies(world, after, mon
             world.ingest([uri, other], run=f"r{at}-again")
         found = Counter(json.loads(text)["n"] for _, text in world.documents())
         assert found == Counter([at, at + 1, at + 2, 7, 8])
-        sink, history = sink_of(world, "documents"), world.context().lake.log("default", "small").history()
-        assert not sink.verify("default", "small", history)
+        live = world.context().lake.log("default", "small").snapshot()
+        assert not sink_of(world, "documents").verify("default", "small", live)
         if not died:
             assert at > 10
             return

@@ -265,7 +265,7 @@ def test_a_job_that_comes_meanwhile_waits_its_turn_and_is_not_lost(make):
     waited = []
 
     def come():
-        with pytest.raises(BusySourceError, match="collection 'words' to be free"):
+        with pytest.raises(BusySourceError, match="'words' to be free"):
             world.ingest([c], run="r5")
         waited.append(c)
 
@@ -301,7 +301,7 @@ def test_a_job_that_is_about_to_commit_waits_as_well(make):
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
     with world.locks.lease() as other:
         hold = During("small-", lambda: other.acquire([shared_lock("words")]))
-        with pytest.raises(BusySourceError, match="collection 'words' to be free"):
+        with pytest.raises(BusySourceError, match="'words' to be free"):
             ingest(request, with_cluster(world, hold), lambda _: None)
     assert list(world.store.walk("_ingestlab/intents")) == []
     world.ingest([c], run="r5")

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ingestlab.core.errors import CollectionError, TerminalError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Executor, Sink, Store
+from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
@@ -197,13 +197,13 @@ class Vectors(Sink):
         collection = collection_in(manifest)
         return collection.name if collection else ""
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> list[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> list[str]:
         """Find the sources whose rows in the table's collection are not those that the lake has of them."""
-        collection = latest(history)
+        collection = latest(live.latest())
         if collection is None or not self.settings.milvus_uri:
             return []
         lake: dict[str, tuple[str, str]] = {}
-        for part in live_files(history, NAME):
+        for part in live_files(live.manifests(), NAME):
             rows = _read(self.store, part.target, list(_IDENTITY))
             lake |= {pk: (source, run) for pk, source, run in zip(*(c.to_pylist() for c in rows.columns), strict=True)}
         there = self._db.fetch(collection.name, Where(tenant=tenant, table=table), _IDENTITY)
@@ -211,12 +211,12 @@ class Vectors(Sink):
         found = {pk: (source, run) for pk, source, run in rows}
         return sorted({side[pk][0] for side, pk in _differences(lake, found)})
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the rows of some sources in the table's collection what the lake has of them."""
-        collection = latest(history)
+        collection = latest(live.latest())
         if collection is not None:
             self._db.ensure(collection)
-            self._replace(collection.name, tenant, table, uris, history)
+            self._replace(collection.name, tenant, table, uris, live.manifests())
 
     def target(self, name: str) -> str | None:
         """The real collection behind a name, or None."""

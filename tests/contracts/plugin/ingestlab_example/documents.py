@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ingestlab.core.models import Manifest, Part
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Destination, Executor, Place, Reason, Rows, Sink, Store, Writer, Written
+from ingestlab.interfaces import Destination, Executor, Live, Place, Reason, Rows, Sink, Store, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import read_part, stage_table
 from ingestlab.lake.log import last_note, live_files
@@ -89,17 +89,17 @@ class Documents(Sink):
             self._replace(intent.sinks[NAME].note["store"], uris, history())
         self._store.delete_files(part.target for part in intent.files(NAME))
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Find the sources of which the store has other documents than the lake."""
-        lake = {(row["id"], row["_source"]) for row in self._read(live_files(history, NAME))}
+        lake = {(row["id"], row["_source"]) for row in self._read(live_files(live.manifests(), NAME))}
         with self._opened() as db:
             there = set(db.execute("SELECT id, source FROM documents WHERE id LIKE ?", (f"{tenant}/{table}/%",)))
         return sorted({source for _, source in lake ^ there})
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the documents of some sources what the lake has of them."""
-        if note := last_note(history, NAME):
-            self._replace(note["store"], uris, history)
+        if note := last_note(live.latest(), NAME):
+            self._replace(note["store"], uris, live.manifests())
 
     def _replace(self, store: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
         with self._opened() as db:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ingestlab.core.models import Manifest
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Executor, Sink, Store
+from ingestlab.interfaces import Executor, Live, Sink, Store
 
 FOLDER = "announced"
 
@@ -23,14 +23,14 @@ class Announcements(Sink):
         text = {"run": manifest.run, "files": [part.target for part in manifest.parts], "at": manifest.committed_at}
         self._store.write(_path(manifest), json.dumps(text).encode())
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Find the sources of commits without an announcement."""
-        missing = [manifest for manifest in history if not self._store.exists(_path(manifest))]
+        missing = [manifest for manifest in live.manifests() if not self._store.exists(_path(manifest))]
         return sorted({record.uri for manifest in missing for record in manifest.sources})
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Announce again the commits of some sources."""
-        for manifest in history:
+        for manifest in live.manifests():
             if {record.uri for record in manifest.sources} & set(uris):
                 self.finish(manifest)
 
