@@ -194,7 +194,7 @@ class Source(Protocol):
         ...
 
     def opened(
-        self, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+        self, open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool
     ) -> AbstractAsyncContextManager[Fetch]:
         """Open what the fetches of one request share; :class:`ingestlab.sources.blocking.BlockingSource` has it.
 
@@ -204,7 +204,7 @@ class Source(Protocol):
         TerminalError where no retry helps, TransientError where it may.
 
         Args:
-            landing: Gives a place for the bytes of a source, by its URI.
+            open_raw: Gives a place for the bytes of a source, by its URI.
             settings: As above.
             pages: Whether web pages are what is wanted.
         """
