@@ -86,7 +86,7 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
         queue = broker(settings, client)
         answers = [queue.publish(record.queue, request) for request in requests]
         joined = queue.jobs([job for job, new in answers if not new])
-        owners = {job.id: str(job.meta.get("run", record.id)) for job in joined.values()}
+        owners = {job.id: job.notes.get("run", record.id) for job in joined.values()}
         jobs = tuple(JobRef(id=job, run=owners.get(job, record.id)) for job, _ in answers)
         others = {ref.run for ref in jobs}
         if record.id not in others and len(others) == 1:

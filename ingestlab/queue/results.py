@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
+from ingestlab.core.jobs import JobNotes
 from ingestlab.core.messages import NotebookRequest, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
@@ -120,13 +121,13 @@ def progress_of(result: IngestResult) -> Progress:
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
     """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
-    error = job.meta.get("error") or job.error().to_dict()
-    return completed(kept_of(job.meta) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+    error = job.notes.get("error") or job.error().to_dict()
+    return completed(kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
 
-def kept_of(meta: Mapping[str, Any]) -> IngestResult | None:
-    """How some files of a job had ended, before it failed as a whole: from its meta."""
-    kept = meta.get("kept")
+def kept_of(notes: JobNotes) -> IngestResult | None:
+    """Return how some files of a job had ended, before it failed as a whole."""
+    kept = notes.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
 
@@ -152,7 +153,7 @@ def unknown_result(ref: JobRef) -> IngestResult:
 def uris_of(job: Job) -> tuple[str, ...]:
     """What a job is about; one question mark where its message cannot be read."""
     try:
-        return subjects(decode(job.request()))
+        return subjects(job.request())
     except UndecodableJobError:
         return ("?",)
 

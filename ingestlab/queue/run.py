@@ -113,7 +113,7 @@ class Run:
         with reaching(self.settings):
             found = [
                 self._job_result(ref, job).outcomes
-                if job is None or _ended(job) or "result" in job.meta
+                if job is None or _ended(job) or "result" in job.notes
                 else self._job_progress(ref, job).failures
                 for ref, job in self._jobs()
             ]
@@ -175,7 +175,7 @@ class Run:
         """
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
-            return sum(self._queue.cancel(job) for job in sorted(jobs, key=lambda job: job.status == "running"))
+            return sum(self._queue.cancel(job.id) for job in sorted(jobs, key=lambda job: job.status == "running"))
 
     def retry(self) -> int:
         """Queues the jobs that failed, or that left some files behind, once more; gives their number.
@@ -190,13 +190,16 @@ class Run:
     def _again(self, ref: JobRef, job: Job | None) -> bool:
         """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
         if job is not None and job.status == "failed":
-            self._queue.again(job)
+            self._queue.again(job.id)
             return True
-        asked = job.request() if job is not None else (job_record(ref, self.settings) or {}).get("request")
-        if asked:
-            self._queue.publish(self.record.queue, decode(asked))
-            self._forgotten.pop(ref.id, None)
-        return bool(asked)
+        if job is not None:
+            self._queue.publish(self.record.queue, job.request())
+        elif record := job_record(ref, self.settings):
+            self._queue.publish(self.record.queue, decode(record["request"]))
+        else:
+            return False
+        self._forgotten.pop(ref.id, None)
+        return True
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
         """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
@@ -204,15 +207,15 @@ class Run:
         jobs = self._queue.jobs([ref.id for ref in refs])
         for ref in refs:
             job = jobs.get(ref.id)
-            yield ref, job if job is not None and job.meta.get("run", ref.run) == ref.run else None
+            yield ref, job if job is not None and job.notes.get("run", ref.run) == ref.run else None
 
     def _job_progress(self, ref: JobRef, job: Job | None) -> Progress:
         if job is None:
             result = self._job_result(ref, job)
             return progress_of(result)
-        known = Progress.from_dict(job.meta.get("progress", {"files": job.meta.get("files", 0)}))
-        if job.status == "finished" and (data := job.result()):
-            return progress_of(IngestResult.from_dict(data))
+        known = Progress.from_dict(job.notes.get("progress") or {"files": job.notes.get("files", 0)})
+        if job.status == "finished" and (ended := job.result()):
+            return progress_of(ended)
         if job.status in ENDED:
             return known.model_copy(update={"state": "failed"})
         if job.status == "retrying":
@@ -221,8 +224,7 @@ class Run:
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
-            data = job.result()
-            return IngestResult.from_dict(data) if data else failed_result(ref, job)
+            return job.result() or failed_result(ref, job)
         if ref.id not in self._forgotten:
             record = job_record(ref, self.settings)
             if record is None:

@@ -33,13 +33,13 @@ def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
     state = job.status if job is not None else "finished"
     yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
-    if job is not None and (job.meta.get("error") or {}).get("code") == "unforeseen":
+    if job is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
         yield from _traceback(job)
 
 
 def _so_far(job: Job) -> Iterator[str]:
     """Where a job is that has not ended, if it has been begun."""
-    p = Progress.from_dict(job.meta.get("progress", {}))
+    p = Progress.from_dict(job.notes.get("progress") or {})
     if p.state == "queued":
         return
     partitions = f", {p.partitions_done:,} of {p.partitions:,} partitions, {p.rows:,} rows" if p.partitions else ""

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ingestlab.core import access
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.extras import prepare_gcsfs
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
@@ -37,8 +38,10 @@ def connect(scheme: str, settings: Settings) -> Any:
     Raises:
         TerminalError: Its package is not installed, or the options cannot be used.
     """
+    options = settings.storage_options.get(scheme, {})
+    prepare_gcsfs(scheme, options)
     try:
-        filesystem = fsspec.filesystem(scheme, **settings.storage_options.get(scheme, {}))
+        filesystem = fsspec.filesystem(scheme, **options)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         fix = f"pip install 'ingestlab[{extra}]'" if extra else "Install the package that it names."

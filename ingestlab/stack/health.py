@@ -28,7 +28,7 @@ PAGES: Mapping[tuple[str, str], tuple[int, str]] = {
     ("dask", "worker"): (8790, "/health"),
     ("-m", "jupyterlab"): (8888, "/api"),
 }
-WORKER = ("-m", "ingestlab.queue.rq.worker")
+WORKER = ("-m", "ingestlab.queue.worker")
 
 
 def troubles(settings: Settings, first: int = 1) -> list[str]:

@@ -25,7 +25,7 @@ from ingestlab.stack.state import SCALE_FILE, SERVER, home_of, write_private
 
 DASK, MILVUS = "dask", "milvus"
 PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
-WORKER = (sys.executable, "-m", "ingestlab.queue.rq.worker")
+WORKER = (sys.executable, "-m", "ingestlab.queue.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 # The heaps that glibc makes for other threads than the first go back to the system after every task, and each page of
 # the next task's memory is a fault again. Where one thread does all tasks, it may as well use the first one's.

@@ -24,9 +24,9 @@ from distributed.dashboard import scheduler as dask_pages
 from support.browsing import screenshot
 from support.workers import PATIENCE, Yard, environment, until
 
+from ingestlab.core.jobs import QueueSnapshot
 from ingestlab.core.settings import Settings
 from ingestlab.queue import submit
-from ingestlab.queue.monitor import Queue
 from ingestlab.queue.rates import MEASURES, SPAN, Rates
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
 from ingestlab.stack import valkey as server
@@ -312,7 +312,7 @@ def test_what_comes_from_redis_is_escaped():
     evil = "<script>alert(1)</script>"
     failure = Failure(NOW, evil, evil, evil, evil, 3, evil, evil, evil)
     counts = dict.fromkeys(("running", "retrying", "finished", "failed", "canceled"), 1)
-    queue = Queue(evil, 5, counts, (), (), (), {}, {evil: 5})
+    queue = QueueSnapshot(evil, 5, counts, (), (), (), {}, {evil: 5})
     snapshot = Snapshot(
         at=NOW,
         server=evil,

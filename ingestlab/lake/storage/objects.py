@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from ingestlab.core.errors import IngestError, StorageError, TransientError
+from ingestlab.core.extras import prepare_gcsfs
 from ingestlab.lake.storage.faults import storage_error
 
 _AT_ONCE = 1000  # files that are asked for or deleted together: S3 takes no more in a request to delete
@@ -21,6 +22,7 @@ class ObjectStore:
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self.url = url.rstrip("/")
+        prepare_gcsfs(self.url.partition("://")[0], options)
         self.fs, root = fsspec.core.url_to_fs(self.url, **options)
         self.root = root.rstrip("/") + "/"
         self._scratch: Path | None = None
@@ -32,10 +34,10 @@ class ObjectStore:
         with self._reaching(path):
             try:
                 return bytes(self.fs.cat_file(self.root + path, **limits))
-            except OSError as error:
+            except Exception as error:  # to servers, a range beyond the end is an error, of as many kinds as there are
                 if isinstance(error, FileNotFoundError) or start < self.size(path):
                     raise
-                return b""  # to servers, a range beyond the end is an error
+                return b""
 
     def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
         for first in range(0, len(paths), _AT_ONCE):

@@ -15,10 +15,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import Listener
+from ingestlab.core.jobs import JobSnapshot, Listener, QueueSnapshot
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.interfaces import Monitor
 from ingestlab.queue.broker import broker
-from ingestlab.queue.monitor import QUEUES, Job, Monitor, Queue
 from ingestlab.queue.rates import History, Rates
 from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
 
@@ -30,6 +30,7 @@ LATEST = 64  # ended jobs of a queue to look at; once all of them are new, `BACK
 BACKLOG = 1024
 JOBS = 100  # ended ones to be read at a time
 SEEN = 50_000
+QUEUES = 24  # so many are shown
 RESULTS = 8  # to be read at a time: they are large
 
 
@@ -41,8 +42,8 @@ class Snapshot:
     server: str = ""  # without its password
     home_queue: str = ""  # that of the settings
     error: IngestError | None = None
-    queues: tuple[Queue, ...] = ()
-    jobs: tuple[Job, ...] = ()  # at work, or to be tried again
+    queues: tuple[QueueSnapshot, ...] = ()
+    jobs: tuple[JobSnapshot, ...] = ()  # at work, or to be tried again
     workers: tuple[Listener, ...] = ()
     history: History = field(default_factory=lambda: Rates().history())
     rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
@@ -182,9 +183,9 @@ class Collector:
             assumptions=self._endings.assumptions(),
         )
 
-    def _follow(self, monitor: Monitor, queues: list[Queue], now: float) -> list[Job]:
+    def _follow(self, monitor: Monitor, queues: list[QueueSnapshot], now: float) -> list[JobSnapshot]:
         """Count what jobs have done since the last look. Give those that are at it."""
-        current = {job for q in queues for job in (*q.at_work, *q.retrying)}
+        current = {job for q in queues for job in (*q.running, *q.retrying)}
         ended = {job: score for q in queues for job, score in q.ended.items()}
         fresh = self._unread(ended)
         jobs = monitor.jobs(sorted({*current, *self._followed, *fresh}))
@@ -211,7 +212,7 @@ class Collector:
     def _explain(self, monitor: Monitor) -> None:
         asked = self._endings.unexplained()[:RESULTS]
         for job, (value, error) in zip(asked, monitor.results(asked), strict=True):
-            self._endings.explain(job, value, error)
+            self._endings.explain(job, value, error.to_dict())
 
 
 @functools.cache

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestlab.core.errors import IngestError
-from ingestlab.core.jobs import Listener
+from ingestlab.core.jobs import JobSnapshot, Listener
 from ingestlab.core.templates import macro
-from ingestlab.queue.monitor import Job
 from ingestlab.stack.dashboard.collect import Snapshot
 
 RECENT = 5  # seconds over which a current rate is taken
@@ -144,7 +143,7 @@ def _rate(snapshot: Snapshot, measure: str) -> tuple[str, ...]:
     return measure, f"{measure.capitalize()} a second", now, f"{hour} last hour", ""
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(job: JobSnapshot) -> dict[str, Any]:
     stage = "retrying" if job.status == "scheduled" else str(job.progress.get("state", "starting"))
     files, done = job.number("files") or job.files, job.number("files_done")
     total, through = job.number("partitions"), job.number("partitions_done")
