@@ -20,7 +20,7 @@ from ingestlab.core import models
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
-from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord
+from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
 
@@ -197,7 +197,7 @@ class Source(Protocol):
         ...
 
     def opened(
-        self, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+        self, open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool
     ) -> AbstractAsyncContextManager[Fetch]:
         """Open what the fetches of one request share; :class:`ingestlab.sources.blocking.BlockingSource` has it.
 
@@ -207,7 +207,7 @@ class Source(Protocol):
         TerminalError where no retry helps, TransientError where it may.
 
         Args:
-            landing: Gives a place for the bytes of a source, by its URI.
+            open_raw: Gives a place for the bytes of a source, by its URI.
             settings: As above.
             pages: Whether web pages are what is wanted.
         """
@@ -546,7 +546,7 @@ class Live(Protocol):
     """The live contents of a table, read on demand."""
 
     def latest(self) -> Sequence[Manifest]:
-        """Read the last commits, oldest first. The last one that names a collection is among them."""
+        """Read the last commits, oldest first; the last one with a note for each sink is among them."""
         ...
 
     def manifests(self) -> Sequence[Manifest]:
@@ -554,29 +554,185 @@ class Live(Protocol):
         ...
 
 
+MAX_VALUE = 200  # characters of an offending value that a reject keeps
+Place = tuple[str, int]  # a source row: the URI of its source, and its number in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Reason why a source row does not go on."""
+
+    rule: str
+    column: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """The commit that a task stages for, as each sink is told of it.
+
+    Attributes:
+        run: In which run.
+        batch: Names the commit.
+        tenant: Whose table it is.
+        table: Its name.
+        pipeline: What the table's author declares, a :class:`ingestlab.pipeline.pipeline.Pipeline`.
+        store: The lake, in which sinks stage.
+        replace: Whether the earlier rows of the same sources go.
+        earlier: By sink, files with rows of the same sources beside which the new ones are to stand, if any.
+    """
+
+    run: str
+    batch: str
+    tenant: str
+    table: str
+    pipeline: Any
+    store: Store
+    replace: bool = False
+    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a task has made of some pieces.
+
+    Attributes:
+        name: For files that are made of it; the same whenever the task runs, and of no other task.
+        table: The rows to publish, with the columns `_source` and `_row`.
+        rejects: The rows to keep aside, with the columns of :data:`ingestlab.lake.arrow_schema.REJECTS`.
+        pieces: What they were read from, by URI.
+        raw: Where the files of the pieces are, by their `path`.
+        alive: To be called now and then by what takes long; raises once the task has taken too long.
+        staged: What the sinks before this one have staged of it, by name.
+    """
+
+    name: str
+    table: pa.Table
+    rejects: pa.Table
+    pieces: Mapping[str, Piece]
+    raw: Store
+    alive: Callable[[], None] = lambda: None
+    staged: Mapping[str, Staged] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer has staged of some rows.
+
+    Attributes:
+        files: In the lake, each under its `staged` name; a commit moves them, and names them in the log.
+        note: Plain data for the commit; :meth:`Sink.agree` makes one of several.
+        rules: Rows that are published though the sink has nothing of them, counted by rule.
+        facts: What is to be known of a source, by URI.
+    """
+
+    files: Sequence[Part] = ()
+    note: dict[str, Any] | None = None
+    rules: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Writer(Protocol):
+    """The part of a sink that is in a task, on a worker: one for each task, by :meth:`Sink.writer`.
+
+    What is inherited refuses nothing and stages nothing.
+    """
+
+    def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
+        """Find the source rows that the sink cannot take: they become rejects.
+
+        Asked before anything is staged, and again without the files that have failed for it.
+
+        Raises:
+            TerminalError: It can take none of the rows. Each file is then asked for by itself.
+        """
+        return {}
+
+    def stage(self, rows: Rows) -> Written:  # noqa: ARG002 - for those who stage
+        """Write what a commit needs of some rows, where nobody sees it; twice is as once.
+
+        Raises:
+            TerminalError: It cannot, and the files of the task fail.
+        """
+        return Written()
+
+
 class Sink(Protocol):
     """A place that commits fill. Made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
 
-    A commit prepares all sinks, writes its log entry, and lets all sinks finish; one that fails or dies before its
-    entry is undone. Each step may come twice, from another process as well, and must then change nothing. A sink
-    that a commit has nothing for does nothing. Entry points of the group ``ingestlab.sinks`` name such classes.
+    Tasks stage on the workers, by the writer that the class gives. A commit then prepares the sinks that it names,
+    writes its log entry, and lets them finish; one that fails or dies before its entry is undone. Each step may come
+    twice, from another process as well, and must then change nothing. What is inherited does nothing. Entry points
+    of the group ``ingestlab.sinks`` name such classes.
+
+    A commit names the sinks that its table's pipeline fills, and says in ``manifest.sinks[name]`` what there is for
+    each: files, which are staged or published already, and a note.
     """
+
+    def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None: ...
+
+    @classmethod
+    def takes(cls, pipeline: Any) -> bool:  # noqa: ARG003 - for those who choose
+        """Tell whether the tables of a :class:`ingestlab.pipeline.pipeline.Pipeline` fill this sink."""
+        return True
+
+    @classmethod
+    def writer(cls, destination: Destination) -> Writer:  # noqa: ARG003 - for those who stage
+        """Make what stages the rows of a task, on the worker."""
+        return _Nothing()
+
+    @classmethod
+    def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make one note of those of several tasks; one at least.
+
+        Raises:
+            TerminalError: They contradict each other.
+        """
+        return notes[-1]
+
+    @classmethod
+    def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
+        """Name what a pipeline's table fills that other tables fill as well; empty if there is none.
+
+        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
+        """
+        return ""
+
+    def shared(self, manifest: Manifest) -> str:  # noqa: ARG002 - for those who share
+        """Name what a commit shares with other tables; empty if nothing."""
+        return ""
+
+    def check(self, code: Any, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Check that the sink is there, and can take what a pipeline declares, before any row is read.
+
+        Args:
+            code: The pipeline's text, a :class:`ingestlab.pipeline.catalog.PipelineSource`.
+            history: Reads the commits of its table, oldest first.
+
+        Raises:
+            TransientError: The sink is away.
+            TerminalError: It cannot take it.
+        """
+
+    def clashes(self, code: Any, staged: Mapping[str, Sequence[Part]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
+        """Find files, by URI, whose pieces cannot be brought in together, though each can by itself.
+
+        Args:
+            code: The pipeline's text.
+            staged: For each file that was cut, by URI, what was staged of its pieces.
+        """
+        return {}
 
     def prepare(self, manifest: Manifest) -> None:
         """Bring in what a commit adds. It has an intent and no log entry yet.
-
-        Args:
-            manifest: What the commit adds and replaces. Its files are staged, or published already.
 
         Raises:
             TransientError: The sink is away.
             TerminalError: It cannot take what is brought.
         """
-        ...
 
     def finish(self, manifest: Manifest) -> None:
         """Take out what a commit has superseded, whose log entry is there."""
-        ...
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back all or part of a commit without log entry.
@@ -585,16 +741,8 @@ class Sink(Protocol):
             intent: What the commit was about to do.
             history: Reads the commits of its table, oldest first.
         """
-        ...
 
-    def shared(self, manifest: Manifest) -> str:
-        """Name what a commit shares with other tables; empty if nothing.
-
-        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.collection_lock`.
-        """
-        ...
-
-    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
         """Find the sources, by URI, on which sink and log differ.
 
         Args:
@@ -602,28 +750,11 @@ class Sink(Protocol):
             table: Its name.
             live: Its commits. A sink that has nothing of the table does not read them all.
         """
-        ...
+        return ()
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Bring what the sink has of sources in line with the log. The caller holds their locks."""
-        ...
 
 
-class PartWriter(Protocol):
-    """What a task needs of a place for rows."""
-
-    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """Write a table, one part for each combination of values of `folders`."""
-        ...
-
-    def publish(self, part: Part) -> None:
-        """Publish a staged part under its target. Published already is no error."""
-        ...
-
-    def discard(self, part: Part) -> None:
-        """Remove a part, staged or published. Gone already is no error."""
-        ...
-
-    def read(self, parts: Iterable[Part]) -> pa.Table:
-        """Read the rows of published parts. Columns that only some have are null elsewhere."""
-        ...
+class _Nothing(Writer):
+    """Stage nothing."""

@@ -20,7 +20,7 @@ from ingestlab.core.models import Manifest
 from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen, agreeing
 from ingestlab.lake.lake import Lake
-from ingestlab.lake.locks import Lease, collection_lock
+from ingestlab.lake.locks import Lease, shared_lock
 from ingestlab.lake.log import log_named, manifests
 from ingestlab.lake.run_records import RunRecords
 
@@ -42,7 +42,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
     for manifest in group:
         _announce(manifest, lake)
     for manifest in group:
-        for sink in lake.sinks:
+        for sink in lake.sinks_of([manifest]).values():
             sink.prepare(manifest)
     with agreeing(group, lake, seen) as append:
         lease.check()
@@ -58,12 +58,11 @@ def check_free(shared: str, lake: Lake) -> None:
     Raises:
         BusySourceError: Somebody is.
     """
-    if shared and lake.locks.held([collection_lock(shared)])[0]:
-        wanted = f"collection '{shared}' to be free"
+    if shared and lake.locks.held([shared_lock(shared)])[0]:
         raise BusySourceError(
-            "The collection is locked",
-            expected=wanted,
-            got="`ingestlab reembed` or `reconcile` at work on it",
+            f"'{shared}' is locked",
+            expected=f"'{shared}' to be free",
+            got="`ingestlab reembed` or `reconcile` working on it",
             fix="This job waits its turn.",
         )
 
@@ -78,7 +77,7 @@ def resolve(intent: Manifest, lake: Lake) -> str:
     if _is_committed(intent, lake):
         _finish(intent, lake)
         return f"finished {intent.batch}"
-    for sink in lake.sinks:
+    for sink in lake.sinks_of([intent]).values():
         sink.undo(intent, partial(manifests, store, intent.tenant, intent.table))
     store.delete(layout.staging(intent.batch))
     store.delete(layout.intent(intent.tenant, intent.table, intent.batch))
@@ -93,7 +92,7 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
     if manifest.kind == "reembed":
         return
     try:
-        for sink in lake.sinks:
+        for sink in lake.sinks_of([manifest]).values():
             check_free(sink.shared(manifest), lake)
     except BusySourceError:
         lake.store.delete(path)
@@ -126,7 +125,7 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
 
 def _finish(manifest: Manifest, lake: Lake) -> None:
     """Do the steps after the log entry. All of them may be repeated."""
-    for sink in lake.sinks:
+    for sink in lake.sinks_of([manifest]).values():
         sink.finish(manifest)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)
     lake.store.delete(layout.staging(manifest.batch))

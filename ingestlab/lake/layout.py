@@ -27,11 +27,6 @@ def rejects(name: str) -> str:
     return f"{name}__rejects"
 
 
-def vectors(name: str) -> str:
-    """Name of the table that holds the vectors of another's rows."""
-    return f"{name}__vectors"
-
-
 def references(pipeline: str) -> str:
     """Name under which versions of references are remembered. No table has it."""
     return f"{pipeline}__references"
@@ -72,8 +67,13 @@ def stagings() -> str:
     return f"{_OWN}/staging"
 
 
-def embedded(batch: str = "") -> str:
-    """Folder of unpublished vectors, of a batch or all. They outlive a failed try."""
+def beside(name: str, what: str) -> str:
+    """Name of the folder of what a sink keeps in the lake beside a table."""
+    return f"{name}__{what}"
+
+
+def costly(batch: str = "") -> str:
+    """Folder of a batch's staged files that outlive a failed try; or of those of all batches."""
     return "/".join(p for p in (_OWN, "embedded", batch) if p)
 
 

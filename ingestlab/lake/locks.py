@@ -1,4 +1,4 @@
-"""Locks of sources, batches, tables and collections, in Redis: those of a dead job run out."""
+"""Locks of sources, batches, tables and what they share, in Redis: those of a dead job run out."""
 
 from __future__ import annotations
 
@@ -195,9 +195,9 @@ def schema_lock(tenant: str, table: str) -> str:
     return f"schema:{tenant}:{table}"
 
 
-def collection_lock(name: str) -> str:
-    """Name of the lock for rebuilding a collection. No other commit may add vectors meanwhile."""
-    return f"collection:{name}"
+def shared_lock(name: str) -> str:
+    """Name of the lock of who makes anew what tables share in a sink: no commit may add to it meanwhile."""
+    return f"shared:{name}"
 
 
 def rewrite_lock(tenant: str, table: str) -> str:

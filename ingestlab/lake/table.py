@@ -214,7 +214,7 @@ class Transaction:
             seen: Of rows of sources, which have to agree with those that there are.
 
         Raises:
-            BusySourceError: Its columns or its collection have changed since the job began.
+            BusySourceError: Its columns, or what it shares in a sink, have changed since the job began.
             LostLeaseError: Another job may be at work on its sources.
         """
         manifest = self._told(change)
