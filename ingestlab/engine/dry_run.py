@@ -28,9 +28,9 @@ from ingestlab.lake.data_files import read_part
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.archives.unpack import first_member
 from ingestlab.sources.fetch import Failed, fetch
-from ingestlab.sources.raw_zone import Site
-from ingestlab.sources.unpack import first_member
+from ingestlab.sources.raw_zone import RawZone
 
 SAMPLE = 4 * MB  # bytes of the file that are tried
 
@@ -71,7 +71,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
         references = bring(load(code), code, beside, "references", settings)
         pipeline = bind_lookups(load(code), code.sha256, references, beside)
         if isinstance(pipeline.reader, Archive):
-            file = first_member(file, pipeline.reader, store, Site(beside, "members", settings))
+            file = first_member(file, pipeline.reader, store, RawZone(beside, "members", settings))
             store = beside
         return try_source(code, store, file, sample, pipeline)
 

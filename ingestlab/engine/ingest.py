@@ -30,7 +30,7 @@ from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
-from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.raw_zone import RawZone
 
 Known = Mapping[str, SourceRecord]  # what the lake has, by URI
 
@@ -151,9 +151,9 @@ def unpack(
     progress: ProgressTracker,
 ) -> Contents:
     """Open archives, where the pipeline reads such: their members stand for them."""
-    site = Site(services.store, layout.raw(target.tenant, target.source.name), services.settings)
+    zone = RawZone(services.store, layout.raw(target.tenant, target.source.name), services.settings)
     index = services.lake.index(target.tenant, target.table)
-    contents = open_archives(files, target, dict(known), request.run if request.force else None, site, index, progress)
+    contents = open_archives(files, target, dict(known), request.run if request.force else None, zone, index, progress)
     _tell_unchanged(contents.same, target, services, progress)
     return contents
 

@@ -53,7 +53,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
 
 
 def check_free(shared: str, lake: Lake) -> None:
-    """Check that nobody is making anew what tables share in a sink; nothing is shared under an empty name.
+    """Check that nobody rebuilds what tables share in a sink. Nothing is shared under an empty name.
 
     Raises:
         BusySourceError: Somebody is.
@@ -123,7 +123,7 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
 
 
 def _fold(manifest: Manifest, lake: Lake) -> None:
-    """Write a checkpoint where one is due; the commit stands without it, and the next one tries again."""
+    """Write a checkpoint where one is due. The commit stands without it, and the next one tries again."""
     try:
         if lake.log(manifest.tenant, manifest.table).fold(lake.log_days):
             RunRecords(lake.store).expire(lake.run_days)
@@ -132,7 +132,7 @@ def _fold(manifest: Manifest, lake: Lake) -> None:
 
 
 def _is_committed(intent: Manifest, lake: Lake) -> bool:
-    """Tell whether the log has the commit; where another table's log has decided it, it gets its entry here."""
+    """Tell whether the log has a commit. Where another table's log has decided it, it gets its entry here."""
     log = lake.log(intent.tenant, intent.table)
     if log.find(intent.batch, after=intent.sequence) is not None:
         return True
@@ -147,7 +147,7 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
 
 
 def _finish(manifest: Manifest, lake: Lake) -> None:
-    """Do what is left when the log entry is written; all of it may be repeated."""
+    """Do the steps after the log entry. All of them may be repeated."""
     for sink in lake.sinks_of([manifest]).values():
         sink.finish(manifest)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)
