@@ -120,7 +120,7 @@ def test_another_machines_clock_may_be_ahead():
 @pytest.mark.parametrize("shift", [0, 1, 7])
 def test_bins_are_rates_at_the_right_place(width, shift):
     rates = Rates()
-    rates.advance(NOW + shift, waiting=4, at_work=2)
+    rates.advance(NOW + shift, waiting=4, running=2)
     rates.follow("a", NOW - 30, NOW, {"files": 300})
     rates.advance(NOW + shift + 1)
     bins = rates.history().binned(width, 60)
