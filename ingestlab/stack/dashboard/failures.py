@@ -15,7 +15,7 @@ from ingestlab.queue.rates import SPAN
 KEPT = 2000  # jobs
 OF_ONE = 5  # failures of one job that are listed
 SHOWN = 20
-_SILENT = TerminalError("Job failed", got="no word of its worker", fix="See the worker's log.", code="unforeseen")
+_SILENT = TerminalError("Job failed", got="its worker left no message", fix="See the worker's log.", code="unforeseen")
 
 
 @dataclass(frozen=True)
