@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingestlab.core.errors import BusySourceError
-from ingestlab.core.models import Manifest
+from ingestlab.core.models import AGGREGATES, Manifest
 from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve
 from ingestlab.lake.lake import Lake
-from ingestlab.lake.locks import batch_lock, collection_lock, source_lock
+from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import everything, tables_of
 from ingestlab.lake.run_records import RunRecords
 
@@ -61,11 +61,11 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     tables = tables_of(store)
     live, states = _named(tables, lake, watch)
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
-    abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.embedded())})
+    abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.costly())})
     store.delete_files(orphans)
     for batch in abandoned:
         store.delete(layout.staging(batch))
-        store.delete(layout.embedded(batch))
+        store.delete(layout.costly(batch))
     for where in tables:
         lake.index(*where).forget()
     store.tidy(STALE)
@@ -87,21 +87,23 @@ def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple
         log = lake.log(*where)
         log.fold(lake.log_days, expire=True)
         for item, target in log.snapshot().targets():
-            (states if item == "states" else live).add(target)
+            (states if item == AGGREGATES else live).add(target)
     return live, states
 
 
 def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
     """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
     live = lake.log(*where).snapshot()
-    for sink in lake.sinks:
-        shared = next((name for manifest in reversed(live.latest()) if (name := sink.shared(manifest))), "")
-        if shared and lake.locks.held([collection_lock(shared)])[0]:
+    names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
+    for name in sorted(names):
+        sink = lake.sinks[name]
+        shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
+        if shared and lake.locks.held([shared_lock(shared)])[0]:
             continue
         for uri in sink.verify(*where, live):
             with lake.locks.lease() as lease:
                 try:
-                    lease.acquire([source_lock(*where, uri), *([collection_lock(shared)] if shared else [])])
+                    lease.acquire([source_lock(*where, uri), *([shared_lock(shared)] if shared else [])])
                 except BusySourceError:
                     continue
                 sink.restore(*where, [uri], lake.log(*where).snapshot())

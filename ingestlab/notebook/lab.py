@@ -13,8 +13,6 @@ import pandas as pd
 from ingestlab import stack
 from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles.report import TableProfile
-from ingestlab.analytics.search import search
-from ingestlab.analytics.search_result import SearchResult
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Progress
 from ingestlab.core.plain_frame import PlainFrame
@@ -31,6 +29,8 @@ from ingestlab.queue import find_run, recent_runs, submit
 from ingestlab.queue.broker import broker
 from ingestlab.queue.replays import submit_replay
 from ingestlab.queue.run import reaching
+from ingestlab.sinks.milvus.search import search
+from ingestlab.sinks.milvus.search_result import SearchResult
 from ingestlab.sinks.milvus.vectors import Filter
 from ingestlab.sources.expand import Uris, expand
 from ingestlab.stack.samples import ensure_samples

@@ -8,7 +8,7 @@ from pathlib import Path
 from ingestlab.core.errors import StorageError, TerminalError
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
-from ingestlab.sources.filesystems import connect, in_our_words
+from ingestlab.sources.filesystems import connect, translate_error
 from ingestlab.stack.samples import ensure_samples
 
 
@@ -34,7 +34,7 @@ def make_place(url: str, settings: Settings) -> None:
     except FileExistsError:
         return  # another was faster
     except Exception as error:
-        raise in_our_words(error, url) from error
+        raise translate_error(error, url) from error
 
 
 def put_samples(settings: Settings) -> list[str]:
@@ -60,5 +60,5 @@ def put_samples(settings: Settings) -> list[str]:
                 fs.put(f"{path}/", f"{base}/{path.name}/", recursive=True)
                 fs.pipe(f"{base}/.copied/{path.name}", b"")
         except OSError as error:
-            raise in_our_words(error, base) from error
+            raise translate_error(error, base) from error
     return [path.name for path in missing]

@@ -13,7 +13,7 @@ from support.lake import Crash, FaultInjector, Faulty
 from ingestlab.analytics.profiles.files import believed
 from ingestlab.core.models import Manifest, Part, Profiled, SourceRecord, Tally
 from ingestlab.lake import layout
-from ingestlab.lake.log import TransactionLog, live_parts, live_states
+from ingestlab.lake.log import TransactionLog, last_note, live_parts, live_states
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table_schema import schema_of
 
@@ -67,7 +67,7 @@ class Writer:
         assert sorted(snapshot.files["key"].to_pylist()) == sorted(named)
         assert list(believed(folded, live_parts(folded))) == list(believed(every, live_parts(every)))
         assert {s.uri: s for m in folded for s in m.sources} == {s.uri: s for m in every for s in m.sources}
-        for of in (lambda h: h[-1].batch, lambda h: [m.collection for m in h if m.collection][-1:]):
+        for of in (lambda h: h[-1].batch, lambda h: last_note(h, "milvus")):
             assert of(folded) == of(every)
         for uri in {s.uri for m in every for s in m.sources}:
             some = snapshot.about(uri.__eq__)

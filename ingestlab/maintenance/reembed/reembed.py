@@ -19,20 +19,21 @@ import stamina
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
-from ingestlab.core.models import Change, Manifest, Part
-from ingestlab.engine.preflight import wanted_by
+from ingestlab.core.models import Change, Manifest, Part, Staged
 from ingestlab.engine.services import Services
-from ingestlab.engine.task.reembed import Done, Work
-from ingestlab.engine.task.reembed import reembed as make_vectors
-from ingestlab.engine.task.vectors import agreed
-from ingestlab.lake.locks import Lease, collection_lock, rewrite_lock
+from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
 from ingestlab.lake.table import Table, Transaction, tables
 from ingestlab.maintenance.reconcile import settle_dead
 from ingestlab.maintenance.reembed.apart import told_apart
 from ingestlab.maintenance.reembed.survey import Survey, survey
 from ingestlab.pipeline.catalog import load
-from ingestlab.sinks.milvus.commit import latest
+from ingestlab.sinks.milvus.commit import Vectors, collection_in, latest
+from ingestlab.sinks.milvus.embed_again import Done, Work
+from ingestlab.sinks.milvus.embed_again import reembed as make_vectors
+from ingestlab.sinks.milvus.embedding import agreed
 from ingestlab.sinks.milvus.vectors import Collection, Where
+from ingestlab.sinks.milvus.wanted import wanted_by
+from ingestlab.sinks.milvus.writer import NAME
 
 PATIENCE = 60.0  # seconds that other commits get to end
 
@@ -78,26 +79,34 @@ def reembed(table: str, services: Services, *, tenant: str | None = None, patien
     """
     tenant = tenant or services.settings.tenant
     check_tenant(tenant, services.settings)
-    services.vectors.require()
+    vectors = vectors_of(services)
+    vectors.require()
     first = survey(services.table(tenant, table), services.settings)
     name, before = first.embedding.collection, latest(first.history)
     names = {name, before.name if before else name}
     with services.lake.locks.lease() as lease:
-        _take(lease, (collection_lock(one) for one in names), patience)
+        _take(lease, (shared_lock(one) for one in names), patience)
         _wait_for_commits(names, services, patience)
         members = [first.table, *(table for table in _sharing(name, services) if table.where != first.table.where)]
         _take(lease, (rewrite_lock(*table.where) for table in members), patience)
         surveys = [survey(table, services.settings) for table in members]
         made = _commit(surveys, _agreed_wish(surveys, services), services, lease)
         for former in names - {name}:
-            services.vectors.leave(former, tenant, table)
+            vectors.leave(former, tenant, table)
     return Reembedded(
         collection=name,
         tables=tuple("/".join(table.where) for table in members),
-        vectors=sum(part.rows for manifest in made for part in manifest.vectors),
+        vectors=sum(part.rows for manifest in made for part in manifest.files(NAME)),
         before=str(before.fingerprint) if before else "",
-        after=str(Collection.from_dict(made[0].collection).fingerprint),
+        after=str(Collection.from_dict(made[0].sinks[NAME].note).fingerprint),
     )
+
+
+def vectors_of(services: Services) -> Vectors:
+    """Give the sink that has the vectors of a lake."""
+    sink = services.lake.sinks[NAME]
+    assert isinstance(sink, Vectors)
+    return sink
 
 
 def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
@@ -122,7 +131,8 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
     mine = set(names)
 
     def adds(intent: Manifest) -> bool:
-        return intent.collection is not None and intent.collection["name"] in mine
+        collection = collection_in(intent)
+        return collection is not None and collection.name in mine
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
@@ -150,7 +160,7 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
     """
-    wishes = [wanted_by(code, load(code), services.cluster, s.kinds) for s in surveys for code in s.codes]
+    wishes = [wanted_by(code, services.cluster, s.kinds) for s in surveys for code in s.codes]
     first = wishes[0]
     for wish in wishes[1:]:
         same = [c.name for c in wish.payload] == [c.name for c in first.payload]
@@ -160,7 +170,7 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
             fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
             problem = f"There is not one wish for collection '{first.name}': {error.reason}"
             raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
-    vectors = services.vectors
+    vectors = vectors_of(services)
     target = vectors.target(first.name)
     if target is not None:
         ours = sum(vectors.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
@@ -188,7 +198,8 @@ def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lea
             stack.enter_context(transaction.batch(s.batch))
             changes.append(transaction)
         done = [_embed(s, run, services) for s in surveys]
-        told = agreed([d.collection for some in done for d in some if d.collection]) or wish.to_dict()
+        notes = [d.collection for some in done for d in some if d.collection]
+        told = agreed(notes) if notes else wish.to_dict()
         collection = {**told, "replaces": wish.replaces}
         return Transaction.commit_all(
             [
@@ -230,7 +241,6 @@ def _change(s: Survey, new: Sequence[Part], collection: dict[str, Any]) -> Chang
     return Change(
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,
-        vectors=tuple(new),
+        sinks={NAME: Staged(files=tuple(new), note=collection)},
         replaced=tuple(part.target for part in s.old),
-        collection=collection,
     )
