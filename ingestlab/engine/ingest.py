@@ -46,8 +46,8 @@ def ingest(
 ) -> IngestResult:
     """Download, process and publish the sources of a request.
 
-    One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
-    have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
+    One bad file is one failed outcome; the others are committed. A table that cannot be written, or of which
+    a sink takes nothing, fails its own files, and so does what nobody has foreseen; those of other tables are
     committed. Trouble that is no file's fault (a lost lock, a cluster that is away) is raised, unless something is
     committed, and nothing is left half-done that the next try would not mend.
 

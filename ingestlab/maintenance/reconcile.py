@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingestlab.core.errors import BusySourceError
-from ingestlab.core.models import AGGREGATES, Manifest
+from ingestlab.core.models import AGGREGATES
 from ingestlab.lake import layout
-from ingestlab.lake.commit import resolve
+from ingestlab.lake.commit import settle_dead
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import everything, tables_of
@@ -29,7 +29,7 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
-        vectors: Sources of which a sink did not have what the lake has, and has now.
+        restored: Sources of which a sink did not have what the lake has, and has now.
     """
 
     settled: tuple[str, ...]
@@ -37,12 +37,12 @@ class Report:
     orphans: tuple[str, ...]
     abandoned: tuple[str, ...]
     missing: tuple[str, ...]
-    vectors: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether there was nothing to mend."""
-        return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
+        return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
 
 
 def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
@@ -108,29 +108,6 @@ def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
                     continue
                 sink.restore(*where, [uri], lake.log(*where).snapshot())
                 yield uri
-
-
-def settle_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
-    """Finish or roll back the commits that died.
-
-    Args:
-        lake: With its locks and sinks.
-        wanted: Which intents to look at.
-
-    Returns:
-        What was settled, and the batches of commits that are at work.
-    """
-    settled, busy = [], []
-    for intent in filter(wanted, lake.intents()):
-        with lake.locks.lease() as lease:
-            try:
-                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
-                lease.acquire([batch_lock(intent.batch)])
-            except BusySourceError:
-                busy.append(intent.batch)
-                continue
-            settled.append(resolve(intent, lake))
-    return settled, busy
 
 
 def _abandoned(lake: Lake, folder: str) -> Iterator[str]:

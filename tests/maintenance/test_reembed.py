@@ -18,7 +18,7 @@ from ingestlab.engine.ingest import ingest
 from ingestlab.lake.locks import shared_lock, source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
-from ingestlab.maintenance.reembed.reembed import reembed
+from ingestlab.maintenance.reembed import reembed
 from ingestlab.notebook import Lab
 from ingestlab.sinks.milvus.vectors import Where, open_vectors
 

@@ -12,7 +12,7 @@ the collection meanwhile: the intents of those that do are its readers' locks, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,20 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.errors import CollectionError, TerminalError, TransientError
+from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
-from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.milvus.duplicates import shared_keys
-from ingestlab.sinks.milvus.embedding import BESIDE, agreed
+from ingestlab.sinks.milvus.embedding import BESIDE
 from ingestlab.sinks.milvus.vector_rows import shortened
 from ingestlab.sinks.milvus.vectors import Collection, VectorStore, Where, open_vectors
-from ingestlab.sinks.milvus.wanted import wanted_by
-from ingestlab.sinks.milvus.writer import NAME, VectorsWriter
+from ingestlab.sinks.milvus.writer import NAME
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
@@ -54,55 +51,18 @@ class Upload(Value):
 
 
 @dataclass(frozen=True)
-class Vectors(Sink):
+class VectorCommits(Sink):
     """Bring collections in line with commits; connects when the first commit has vectors."""
 
     settings: Settings
     store: Store
     cluster: Executor
 
-    writer = VectorsWriter
-
-    @classmethod
-    def takes(cls, pipeline: Any) -> bool:
-        """Tell whether a pipeline embeds its rows."""
-        return pipeline.embedding is not None
-
-    @classmethod
-    def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Choose the collection for all files of a batch; see :func:`ingestlab.sinks.milvus.embedding.agreed`."""
-        return agreed(notes)
-
-    @classmethod
-    def shared_by(cls, pipeline: Any) -> str:
-        """Name the collection that a pipeline fills."""
-        return str(pipeline.embedding.collection)
-
-    def check(self, code: PipelineSource, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Check that vectors may go where a pipeline wants them, before any is made; a worker loads its model.
-
-        Args:
-            code: The pipeline's text.
-            history: Gives the manifests of the table; asked only if the server has no such collection.
-
-        Raises:
-            TransientError: The server is away.
-            CollectionError: The collection holds another model's vectors, or other fields.
-            TerminalError: There is no server, or the model does not load.
-        """
-        self.require()
-        self._check(wanted_by(code, self.cluster), history)
-
-    def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[Part]]) -> dict[str, TerminalError]:
-        """Find files whose pieces have vectors with one key."""
-        embedding = load(code).embedding
-        return shared_keys(embedding, staged, self.store) if embedding else {}
-
     def require(self) -> None:
         """Raise TerminalError if no vector store is named, or pymilvus is missing."""
         _ = self._db
 
-    def _check(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+    def compare(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
         """Compare a collection, but for the kinds of its payload, with the one that there is."""
         there = self._db.describe(wanted.name) or latest(history())
         if there is not None:
