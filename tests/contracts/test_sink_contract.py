@@ -21,7 +21,7 @@ from ingestlab.lake import layout
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 from ingestlab.sinks.opening import Sinks
 
 PIPELINE = """
