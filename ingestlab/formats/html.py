@@ -17,10 +17,10 @@ import pyarrow as pa
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, capped, check_size, mended, unpack
+from ingestlab.formats.common.bytes import Limits, capped, check_size, decoded, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
 from ingestlab.formats.common.excerpts import MAX_RAW, shorten
-from ingestlab.formats.common.linewise import check_encoding, whole
+from ingestlab.formats.common.linewise import check_encoding, whole_file
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema(
@@ -71,7 +71,7 @@ class Html:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
         """Keep a page whole."""
-        return [whole(file)]
+        return [whole_file(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one page.
@@ -98,7 +98,7 @@ class Html:
         found = Encoding(self.encoding) if self.encoding is not None else _encoding(data, piece.settled.get("charset"))
         if self.encoding is None:
             facts["encoding"] = found.fact
-        done, damage = mended(data, found.name, piece)
+        done, damage = decoded(data, found.name, piece)
         if damage is not None:
             facts["note"] = damage.note(done)
         return done, facts

@@ -20,7 +20,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, binary, capped, check_size, load
-from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.linewise import whole_file
 from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(
@@ -81,7 +81,7 @@ class Images:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
         """Keep an image whole."""
-        return [whole(file)]
+        return [whole_file(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one image.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, capped, check_size, load_text
 from ingestlab.formats.common.excerpts import MAX_RAW
-from ingestlab.formats.common.linewise import check_encoding, whole
+from ingestlab.formats.common.linewise import check_encoding, whole_file
 from ingestlab.interfaces import Bad, Records, Store
 
 SCHEMA = pa.schema([("title", pa.string()), ("text", pa.string()), ("characters", pa.int64())])
@@ -40,7 +40,7 @@ class Text:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
         """Keep a text whole."""
-        return [whole(file)]
+        return [whole_file(file)]
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one file.
