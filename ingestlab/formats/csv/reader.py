@@ -47,7 +47,7 @@ from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, 
 from ingestlab.formats.csv.arrow import Layout, readable
 from ingestlab.formats.csv.body import Body
 from ingestlab.formats.csv.copies import Watch, alike, without_copies
-from ingestlab.formats.csv.headers import other_delimiter
+from ingestlab.formats.csv.headers import check_header, other_delimiter
 from ingestlab.formats.csv.packs import Opened, read_pack
 from ingestlab.formats.csv.parsing import Parsed, parse
 from ingestlab.formats.csv.settling import (
@@ -61,7 +61,6 @@ from ingestlab.formats.csv.settling import (
     settled_ahead,
     where_else,
 )
-from ingestlab.formats.csv.strangers import check_header
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
 NULLS = KNOWN

@@ -45,10 +45,9 @@ from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.common.typed import check_exact, fitted, kept, types_fact, with_settled
 from ingestlab.formats.json.arrow import Shape, read_objects, readable
 from ingestlab.formats.json.bad_lines import sift, unbroken
-from ingestlab.formats.json.raw import document, may_be_document
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
-from ingestlab.formats.json.texts import as_texts
 from ingestlab.formats.json.types import Found, chosen, joined, look_at, retyped, survey
+from ingestlab.formats.json.values import as_texts, document, may_be_document
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
