@@ -17,7 +17,8 @@ ROOMS = [
     "engine/task",
     "formats",
     "pipeline",
-    "stack/samples",
+    "queue",
+    "stack",
     "teaching",
 ]
 OTHERS = {"core/errors.py", "analytics/profiles/html.py"}  # not there yet
