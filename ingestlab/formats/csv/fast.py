@@ -5,31 +5,29 @@ The loop needs numba. Without it, and until it is compiled or loaded, pyarrow re
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import cache, lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints, Spans
 from ingestlab.formats.common.nulls import Marks, textual
 from ingestlab.formats.common.times import has_zone, steps_of
+from ingestlab.formats.csv import compiled
 from ingestlab.formats.csv import job as words
 from ingestlab.formats.csv.arrow import Layout
 from ingestlab.formats.csv.body import Body
 
 _SLACK = 16  # bytes beyond the last text: the loop writes eight at once
 _HEAP = 64 << 10  # bytes that a column of texts begins with
-_SHARE = 20  # one in so many records may be left to pyarrow; with more of them, it reads the whole body
-_FEW = 64  # so many in any case
+_INDEXED = 32 << 10  # bytes that the loop looks at for delimiters before it reads their values
+_MUCH = 64 << 20  # bytes
 _IN_VALUES = frozenset("+-.:")  # characters of numbers and times, beside letters and digits
 _UNITS = {"s": (1, 0), "ms": (1_000, 3), "us": (1_000_000, 6), "ns": (1_000_000_000, 9)}  # in a second, and as digits
 _YEARS, _NS_YEARS = (1, 9999), (1678, 2261)  # whole ones that Python's times, and nanoseconds, reach
@@ -38,8 +36,10 @@ _DIRECTIVES = {
     "f": words.FRACTION,
 }  # fmt: skip
 
+log = logging.getLogger(__name__)
 _read: Callable[[int], int] | None = None
 _loading = threading.Lock()
+_read_slowly = 0  # bytes
 
 
 class Taken(NamedTuple):
@@ -51,29 +51,25 @@ class Taken(NamedTuple):
     total: int
 
 
-def installed() -> bool:
-    """Tell whether there is what compiles the loop."""
-    return find_spec("numba") is not None
-
-
 def warm() -> None:
-    """Load the compiled loop; compile it where no process has done so, which takes seconds."""
+    """Load the loop. Where no process of this machine has done so before, it is compiled, which takes seconds."""
     global _read  # noqa: PLW0603 - one for the process
-    if not installed():
+    if not compiled.installed():
         return
     with _loading:
         if _read is None:
-            with _one_process():
-                _read = import_module("ingestlab.formats.csv.kernel").compiled()
+            try:
+                _read = compiled.load()
+            except (TerminalError, OSError, RuntimeError) as error:
+                log.warning("%s", error)  # and pyarrow reads all
 
 
-@contextmanager
-def _one_process() -> Iterator[None]:
-    """Hold other processes of this machine back: one compiles, they load."""
-    with (Path(__file__).parent / "kernel.py").open("rb") as file:
-        with suppress(OSError):  # a file system without locks: then each does
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _warm_later(size: int) -> None:
+    """Load the loop beside work, once a process that nobody has warmed has read much without it."""
+    global _read_slowly
+    before, _read_slowly = _read_slowly, _read_slowly + size
+    if before < _MUCH <= _read_slowly:
+        threading.Thread(target=warm, name="ingestlab-csv", daemon=True).start()
 
 
 def take(body: Body, layout: Layout) -> Taken | None:
@@ -82,7 +78,10 @@ def take(body: Body, layout: Layout) -> Taken | None:
     Returns:
         Them, and which ones are left; None where the body as a whole is.
     """
-    if _read is None or body.dialect != layout.dialect or not body.dialect.plain or not layout.types:
+    if _read is None:
+        _warm_later(body.end - body.begin)
+        return None
+    if body.dialect != layout.dialect or not body.dialect.plain or not layout.types:
         return None
     columns = tuple((name, kind, layout.nulls.get(name, ())) for name, kind in layout.types.items())
     plan = _plan(layout.names, columns, body.dialect.delimiter, body.dialect.quote, layout.timestamp_format)
@@ -208,12 +207,17 @@ def _timed(kind: pa.DataType, timestamp_format: str | None, dialect: set[str | N
 
 def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
     """Have the loop read a body, with ever more memory for texts as it asks for it."""
-    most, size = _most_records(body), body.end - body.begin
-    left_most = max(_FEW, most // _SHARE)
-    job, data = plan.words.copy(), pa.py_buffer(body.data)
-    starts, ends, left = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(left_most, np.int64)
+    job, data, size = plan.words.copy(), pa.py_buffer(body.data), body.end - body.begin
     job[[words.DATA, words.POS, words.END]] = data.address, body.begin, body.end
-    job[[words.ROW_MOST, words.LEFT_MOST]] = most, left_most
+    read(job.ctypes.data)  # while there is no room for records it counts them
+    most = int(job[words.ROW_MOST])
+    starts, ends, left = (
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+        np.empty((most + words.FEW) // words.ONE_IN + 2, np.int64),
+    )
+    index = np.empty(min(size, _INDEXED) + 1, np.int32)
+    job[[words.INDEX, words.INDEXED]] = index.ctypes.data, _INDEXED
     job[[words.STARTS, words.ENDS, words.LEFT_OUT]] = starts.ctypes.data, ends.ctypes.data, left.ctypes.data
     if not body.quoted:
         job[words.QUOTE] = -1
@@ -230,11 +234,6 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
     table = pa.Table.from_arrays(arrays, names=[column.name for column in plan.columns])
     kept = np.arange(count, dtype=np.int64)
     return Taken(table, np.delete(kept, left) if left.size else kept, left, count)
-
-
-def _most_records(body: Body) -> int:
-    """Count the line ends, and one record without."""
-    return body.data.count(b"\n", body.begin, body.end) + body.data.count(b"\r", body.begin, body.end) + 1
 
 
 def _memory(job: Ints, column: _Column, most: int, heap: int) -> list[pa.Buffer]:
@@ -290,7 +289,9 @@ def _powers() -> Ints:
         if power >= 0:
             bits = five << 128 >> five.bit_length()
         else:
-            bits = (1 << ((five - 1).bit_length() + (127 if power >= -27 else 128 + (five - 1).bit_length()))) // five + 1
+            bits = (
+                1 << ((five - 1).bit_length() + (127 if power >= -27 else 128 + (five - 1).bit_length()))
+            ) // five + 1
             bits >>= max(0, bits.bit_length() - 128)
         table += [bits >> 64, bits & 0xFFFFFFFFFFFFFFFF]
     return np.concatenate([exact, np.array(table, np.uint64)]).view(np.int64)

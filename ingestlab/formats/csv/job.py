@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # Of the job. POS, ROW, RECORD, LEFT and FULL are moved by the loop.
-DATA, POS, END, ROW, ROW_MOST, RECORD, LEFT, LEFT_MOST, DELIMITER, QUOTE = range(10)
-COLUMNS, STARTS, ENDS, LEFT_OUT, POWERS, FULL, HEAD = range(10, 17)
+DATA, POS, END, ROW, ROW_MOST, RECORD, LEFT, DELIMITER, QUOTE, COLUMNS = range(10)
+STARTS, ENDS, LEFT_OUT, POWERS, INDEX, INDEXED, FULL, HEAD = range(10, 18)
 # Of each column of the file, HEAD words from the begin. NULLS, LAST and LAST_DAY are moved by the loop.
 KIND, OUT, VALID, NULLS, HEAP, HEAP_SIZE, MARKS, MARK_COUNT, EARLY = range(9)
 LOW, HIGH, WIDTH, UNIT, DIGITS, ZONED, FORMAT, STEPS, LAST, LAST_DAY, WORDS = range(9, 20)
@@ -15,4 +15,5 @@ YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, LITERAL = range(8)
 # What came of it
 DONE, GIVEN_UP, HEAP_FULL = range(3)
 
+ONE_IN, FEW = 3, 512  # records that may be left: one in so many, and somewhat more of the first
 LOWEST_POWER, HIGHEST_POWER = -342, 308  # of ten, in a float64

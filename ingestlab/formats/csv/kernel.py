@@ -4,20 +4,26 @@ It takes a record only where every field is written in the one way that needs no
 any other to pyarrow: nothing here decides that a value is wrong. All memory is reached by address, so that one
 compiled function serves every schema, holds no interpreter lock, and costs little to call.
 
-Importing this module imports numba: only :mod:`~ingestlab.formats.csv.fast` does so.
+Importing this module imports numba, which takes half a second and a hundred megabytes. Only the process that
+:mod:`~ingestlab.formats.csv.compiled` starts does so: others load what it writes.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from ingestlab.formats.csv.compiled import ENTRY, machine
 from ingestlab.formats.csv.job import (
     BOOLEAN,
     COLUMNS,
@@ -30,6 +36,7 @@ from ingestlab.formats.csv.job import (
     EARLY,
     END,
     ENDS,
+    FEW,
     FLOAT32,
     FLOAT64,
     FORMAT,
@@ -43,12 +50,13 @@ from ingestlab.formats.csv.job import (
     HIGH,
     HIGHEST_POWER,
     HOUR,
+    INDEX,
+    INDEXED,
     INTEGER,
     KIND,
     LAST,
     LAST_DAY,
     LEFT,
-    LEFT_MOST,
     LEFT_OUT,
     LITERAL,
     LOW,
@@ -58,6 +66,7 @@ from ingestlab.formats.csv.job import (
     MINUTE,
     MONTH,
     NULLS,
+    ONE_IN,
     OUT,
     POS,
     POWERS,
@@ -78,33 +87,35 @@ from ingestlab.formats.csv.job import (
     ZONED,
 )
 
-_NO_VALUE = -1  # in place of where a value ends
+_i64: Any = np.int64
+_u64: Any = np.uint64
+_NO_VALUE, _FULL = -1, -2  # in place of where a value ends
 _LF, _CR, _BLANK, _PLUS, _MINUS, _POINT, _ZERO, _T, _Z, _E = (ord(c) for c in "\n\r +-.0TZe")
 _MOST_DIGITS = 19  # that surely fit in 64 bits
 _MOST_FLOAT32, _LEAST_FLOAT32 = 3.4e38, 1.2e-38
 
 # Eight bytes at once
-_BYTE = np.uint64(0xFF)
-_ONES = np.uint64(0x0101010101010101)
-_TOPS = np.uint64(0x8080808080808080)
-_LFS, _CRS = np.uint64(_LF) * _ONES, np.uint64(_CR) * _ONES
-_ZEROS = np.uint64(0x3030303030303030)
-_PAST_NINE = np.uint64(0x7676767676767676)
-_TEN, _8, _16, _32, _64 = (np.uint64(number) for number in (10, 8, 16, 32, 64))
-_PAIRS, _MILLIONS, _TENS = (np.uint64(n) for n in (0x000000FF000000FF, 0x000F424000000064, 0x0000271000000001))
-_DATE = np.uint64(0x2D30302D30303030)  # 0000-00-
-_DASHES = np.uint64(0xFF0000FF00000000)
-_CLOCK = np.uint64(0x30303A30303A3030)  # 00:00:00
-_COLON, _MINUTES = np.uint64(0xFF0000), np.uint64(0x0000008080008080)
-_SECOND_COLON = np.uint64(0xFF0000000000)
-_TRUE = tuple(np.uint64(int.from_bytes(text, "little")) for text in (b"true", b"True", b"TRUE"))
-_FALSE = tuple(np.uint64(int.from_bytes(text, "little")) for text in (b"false", b"False", b"FALSE"))
+_BYTE = _u64(0xFF)
+_ONES = _u64(0x0101010101010101)
+_TOPS = _u64(0x8080808080808080)
+_LFS, _CRS = _u64(_LF) * _ONES, _u64(_CR) * _ONES
+_ZEROS = _u64(0x3030303030303030)
+_PAST_NINE = _u64(0x7676767676767676)
+_TEN, _8, _16, _32, _64 = (_u64(number) for number in (10, 8, 16, 32, 64))
+_PAIRS, _MILLIONS, _TENS = (_u64(n) for n in (0x000000FF000000FF, 0x000F424000000064, 0x0000271000000001))
+_DATE = _u64(0x2D30302D30303030)  # 0000-00-
+_DASHES = _u64(0xFF0000FF00000000)
+_CLOCK = _u64(0x30303A30303A3030)  # 00:00:00
+_COLON, _MINUTES = _u64(0xFF0000), _u64(0x0000008080008080)
+_SECOND_COLON = _u64(0xFF0000000000)
+_TRUE = tuple(_u64(int.from_bytes(text, "little")) for text in (b"true", b"True", b"TRUE"))
+_FALSE = tuple(_u64(int.from_bytes(text, "little")) for text in (b"false", b"False", b"FALSE"))
 
 # Floats
-_EXACT = np.uint64(1 << 53)
-_PRECISION = np.uint64(0x1FF)
-_UNSURE = np.uint64(0xFFFFFFFFFFFFFFFF)  # in place of the bits of a number
-_BELOW, _MIDDLE = np.uint64((1 << 29) - 1), np.uint64(1 << 28)  # what a float64 has beyond a float32
+_EXACT = _u64(1 << 53)
+_PRECISION = _u64(0x1FF)
+_UNSURE = _u64(0xFFFFFFFFFFFFFFFF)  # in place of the bits of a number
+_BELOW, _MIDDLE = _u64((1 << 29) - 1), _u64(1 << 28)  # what a float64 has beyond a float32
 
 
 def _loads(bits: int, result: Any, real: Any = None) -> Any:
@@ -167,6 +178,32 @@ def _upper(builder: Any, first: Any, second: Any) -> Any:
     return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
 
 
+@intrinsic
+def _specials(_context: Any, address: Any, delimiter: Any, quote: Any) -> Any:  # noqa: ARG001 - named for numba
+    """Set a bit for each of 64 bytes that is a delimiter, a quote or of a line end."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(8), 64)
+        text = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), typ=kind, align=1)
+        found = None
+        for character in (_LF, _CR, *arguments[1:]):
+            if isinstance(character, int):
+                wanted: Any = ir.Constant(kind, [character] * 64)
+            else:
+                one = builder.insert_element(
+                    ir.Constant(kind, ir.Undefined),
+                    builder.trunc(character, ir.IntType(8)),
+                    ir.Constant(ir.IntType(32), 0),
+                )
+                lanes = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+                wanted = builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
+            same = builder.icmp_unsigned("==", text, wanted)
+            found = same if found is None else builder.or_(found, same)
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.uint64(types.int64, types.int64, types.int64), code
+
+
 _byte, _int32, _int = _loads(8, types.int64), _loads(32, types.int64), _loads(64, types.int64)
 _load, _double = _loads(64, types.uint64), _loads(64, types.float64, ir.DoubleType())
 _set8, _set16, _set32, _set64 = (_stores(bits, types.int64) for bits in (8, 16, 32, 64))
@@ -175,6 +212,7 @@ _set_double, _set_float = _stores(64, types.float64, ir.DoubleType()), _stores(3
 _no = ir.Constant(ir.IntType(1), 0)
 _lowest = _computes(types.int64, (types.uint64,), lambda b, word: b.cttz(word, _no))  # zero bits below the lowest one
 _highest = _computes(types.int64, (types.uint64,), lambda b, word: b.ctlz(word, _no))  # those above the highest one
+_ones = _computes(types.int64, (types.uint64,), lambda b, word: b.ctpop(word))
 _bits = _computes(types.uint64, (types.float64,), lambda b, real: b.bitcast(real, ir.IntType(64)))
 _real = _computes(types.float64, (types.uint64,), lambda b, bits: b.bitcast(bits, ir.DoubleType()))
 _high_product = _computes(types.uint64, (types.uint64, types.uint64), _upper)
@@ -188,9 +226,9 @@ def _word(at: int, end: int) -> Any:
     """Load eight bytes; those from `end` on count as zero."""
     if at + 8 <= end:
         return _load(at)
-    word = np.uint64(0)
+    word = _u64(0)
     for i in range(end - at):
-        word |= np.uint64(_byte(at + i)) << np.uint64(8 * i)
+        word |= _u64(_byte(at + i)) << _u64(8 * i)
     return word
 
 
@@ -223,7 +261,7 @@ def _digit_count(word: Any) -> int:
 @_inner
 def _number(word: Any, count: int) -> Any:
     """Read the first one to eight digits of a word."""
-    digits = (word ^ _ZEROS) << (_64 - (np.uint64(count) << np.uint64(3)))
+    digits = (word ^ _ZEROS) << (_64 - (_u64(count) << _u64(3)))
     digits = digits * _TEN + (digits >> _8)
     return ((digits & _PAIRS) * _MILLIONS + ((digits >> _16) & _PAIRS) * _TENS) >> _32
 
@@ -232,7 +270,7 @@ def _number(word: Any, count: int) -> Any:
 def _shifted(value: Any, count: int) -> Any:
     """Multiply by ten so often, at most eight times."""
     if count == 8:
-        return value * np.uint64(100_000_000)
+        return value * _u64(100_000_000)
     for _ in range(count):
         value *= _TEN
     return value
@@ -244,7 +282,7 @@ def _integer(at: int, end: int) -> Any:
     word = _word(at, end)
     count = _digit_count(word)
     if count == 0:
-        return np.uint64(0), _NO_VALUE
+        return _u64(0), _NO_VALUE
     value = _number(word, count)
     if count < 8:
         return value, at + count
@@ -290,7 +328,7 @@ def _float(at: int, end: int, powers: int) -> Any:
     """Read a number. Returns (its float64, where it ends), or _NO_VALUE as the end where that takes more care."""
     negative = at < end and _byte(at) == _MINUS
     at += negative
-    value, count, stop = _mantissa(at, end, np.uint64(0), 0)
+    value, count, stop = _mantissa(at, end, _u64(0), 0)
     seen, at, exponent = stop - at, stop, 0
     if at < end and _byte(at) == _POINT and count <= _MOST_DIGITS:
         value, count, stop = _mantissa(at + 1, end, value, count)
@@ -306,7 +344,7 @@ def _float(at: int, end: int, powers: int) -> Any:
         count = _digit_count(word)
         if not 0 < count < 4:
             return 0.0, _NO_VALUE
-        power = np.int64(_number(word, count))
+        power = _i64(_number(word, count))
         exponent += -power if sign == _MINUS else power
         at += count
     if value <= _EXACT and -22 <= exponent <= 22:
@@ -331,7 +369,7 @@ def _rounded(value: Any, exponent: int, powers: int) -> Any:
     if not LOWEST_POWER <= exponent <= HIGHEST_POWER:
         return _UNSURE
     zeros = _highest(value)
-    value <<= np.uint64(zeros)
+    value <<= _u64(zeros)
     place = powers + 16 * (exponent - LOWEST_POWER)
     factor = _load(place)
     high, low = _high_product(value, factor), value * factor
@@ -339,23 +377,23 @@ def _rounded(value: Any, exponent: int, powers: int) -> Any:
         more = _high_product(value, _load(place + 8))
         low += more
         if more > low:
-            high += np.uint64(1)
-    top = np.int64(high >> np.uint64(63))
-    shift = np.uint64(top + 9)
+            high += _u64(1)
+    top = _i64(high >> _u64(63))
+    shift = _u64(top + 9)
     mantissa = high >> shift
     power = ((217706 * exponent) >> 16) + 63 + top - zeros + 1023
     if power <= 0:
         return _UNSURE
-    if low <= np.uint64(1) and -4 <= exponent <= 23 and mantissa & np.uint64(3) == np.uint64(1):
-        if mantissa << shift == high:  # half between two numbers: to the even one
-            mantissa &= ~np.uint64(1)
-    mantissa = (mantissa + (mantissa & np.uint64(1))) >> np.uint64(1)
-    if mantissa >= np.uint64(1 << 53):
-        mantissa = np.uint64(1 << 52)
+    even = low <= _u64(1) and -4 <= exponent <= 23 and mantissa & _u64(3) == _u64(1)
+    if even and mantissa << shift == high:  # half between two numbers: to the even one
+        mantissa &= ~_u64(1)
+    mantissa = (mantissa + (mantissa & _u64(1))) >> _u64(1)
+    if mantissa >= _u64(1 << 53):
+        mantissa = _u64(1 << 52)
         power += 1
     if power >= 0x7FF:
         return _UNSURE
-    return (mantissa & ~np.uint64(1 << 52)) | (np.uint64(power) << np.uint64(52))
+    return (mantissa & ~_u64(1 << 52)) | (_u64(power) << _u64(52))
 
 
 @_inner
@@ -363,13 +401,13 @@ def _boolean(at: int, stop: int, end: int) -> int:
     """Read 0 or 1, and true or false in three spellings; _NO_VALUE for others."""
     size, word = stop - at, _word(at, end)
     if size == 1:
-        digit = np.int64(word & _BYTE) - _ZERO
+        digit = _i64(word & _BYTE) - _ZERO
         return digit if 0 <= digit <= 1 else _NO_VALUE
     if size == 4:
-        word &= np.uint64(0xFFFFFFFF)
+        word &= _u64(0xFFFFFFFF)
         return 1 if word in (_TRUE[0], _TRUE[1], _TRUE[2]) else _NO_VALUE
     if size == 5:
-        word &= np.uint64(0xFFFFFFFFFF)
+        word &= _u64(0xFFFFFFFFFF)
         return 0 if word in (_FALSE[0], _FALSE[1], _FALSE[2]) else _NO_VALUE
     return _NO_VALUE
 
@@ -397,13 +435,13 @@ def _date(at: int, end: int, spec: int) -> Any:
         digits = word ^ _DATE
         if ((digits + _PAST_NINE) | digits) & _TOPS or digits & _DASHES:
             return 0, False
-        year = np.int64(
-            (digits & _BYTE) * np.uint64(1000)
-            + (digits >> _8 & _BYTE) * np.uint64(100)
+        year = _i64(
+            (digits & _BYTE) * _u64(1000)
+            + (digits >> _8 & _BYTE) * _u64(100)
             + (digits >> _16 & _BYTE) * _TEN
-            + (digits >> np.uint64(24) & _BYTE)
+            + (digits >> _u64(24) & _BYTE)
         )
-        month = np.int64((digits >> np.uint64(40) & _BYTE) * _TEN + (digits >> np.uint64(48) & _BYTE))
+        month = _i64((digits >> _u64(40) & _BYTE) * _TEN + (digits >> _u64(48) & _BYTE))
         if not (_int(spec + 8 * LOW) <= year <= _int(spec + 8 * HIGH) and 1 <= month <= 12):
             return 0, False
         _set_word(spec + 8 * LAST, word)
@@ -426,20 +464,20 @@ def _time(at: int, end: int, spec: int) -> Any:
     digits = word ^ _CLOCK
     if digits & _COLON or ((digits + _PAST_NINE) | digits) & _MINUTES:
         return 0, _NO_VALUE
-    hour = np.int64((digits & _BYTE) * _TEN + (digits >> _8 & _BYTE))
-    minute = np.int64((digits >> np.uint64(24) & _BYTE) * _TEN + (digits >> _32 & _BYTE))
+    hour = _i64((digits & _BYTE) * _TEN + (digits >> _8 & _BYTE))
+    minute = _i64((digits >> _u64(24) & _BYTE) * _TEN + (digits >> _32 & _BYTE))
     second, fraction, at = 0, 0, at + 6
     if digits & _SECOND_COLON == 0:
         if ((digits + _PAST_NINE) | digits) & _TOPS:
             return 0, _NO_VALUE
-        second = np.int64((digits >> np.uint64(48) & _BYTE) * _TEN + (digits >> np.uint64(56)))
+        second = _i64((digits >> _u64(48) & _BYTE) * _TEN + (digits >> _u64(56)))
         at += 3
         if at < end and _byte(at) == _POINT:
             value, stop = _integer(at + 1, end)
             missing = _int(spec + 8 * DIGITS) - (stop - at - 1)
             if stop == _NO_VALUE or missing < 0:
                 return 0, _NO_VALUE
-            fraction, at = np.int64(value), stop
+            fraction, at = _i64(value), stop
             for _ in range(missing):
                 fraction *= 10
     if hour > 23 or minute > 59 or second > 59:
@@ -468,7 +506,7 @@ def _time_by_format(at: int, end: int, spec: int) -> Any:
         if directive == FRACTION:
             if not 0 < count < 7:
                 return 0, _NO_VALUE
-            fraction = np.int64(_number(word, count))
+            fraction = _i64(_number(word, count))
             for _ in range(6 - count):
                 fraction *= 10
             at += count
@@ -476,7 +514,7 @@ def _time_by_format(at: int, end: int, spec: int) -> Any:
         width = 4 if directive == YEAR else 2
         if count < width:
             return 0, _NO_VALUE
-        value = np.int64(_number(word, width))
+        value = _i64(_number(word, width))
         at += width
         if directive == YEAR:
             year = value
@@ -540,11 +578,11 @@ def _scalar(kind: int, at: int, end: int, spec: int, row: int, stopper: Any, quo
     out = _int(spec + 8 * OUT)
     if kind == INTEGER:
         least = _int(spec + 8 * LOW)
-        negative = np.int64(least != 0 and at < end and _byte(at) == _MINUS)
+        negative = _i64(least != 0 and at < end and _byte(at) == _MINUS)
         value, stop = _integer(at + negative, end)
-        if value > np.uint64(least if negative else _int(spec + 8 * HIGH)):
+        if value > _u64(least if negative else _int(spec + 8 * HIGH)):
             return _NO_VALUE
-        number = np.int64(value)
+        number = _i64(value)
         _store(out, row, _int(spec + 8 * WIDTH), (number ^ -negative) + negative)
         return stop
     if kind == TIME:
@@ -584,7 +622,7 @@ def _text(at: int, end: int, spec: int, row: int, stopper: Any, quote: Any) -> i
     heap = _int(spec + 8 * HEAP)
     to = heap + _int32(offsets)
     last = heap + _int(spec + 8 * HEAP_SIZE) - 8
-    begin, stop = to, end
+    stop = end
     while at < end:
         if to > last:
             return _NO_VALUE
@@ -629,7 +667,7 @@ def _undo_nulls(job: int, row: int, columns: int) -> None:
 @_inner
 def _record_end(at: int, end: int, delimiter: int, quote: int, quotes: Any) -> int:
     """Find the line end of a record that is left; _NO_VALUE where quotes leave doubt."""
-    stopper = np.uint64(delimiter) * _ONES
+    stopper = _u64(delimiter) * _ONES
     while True:
         if at < end and _byte(at) == quote:
             while True:
@@ -660,81 +698,204 @@ def _quote_after(at: int, end: int, quotes: Any) -> int:
     return end
 
 
+@_inner
+def _count_line_ends(at: int, end: int) -> int:
+    count = 0
+    while at + 64 <= end:
+        count += _ones(_specials(at, _LF, _LF))
+        at += 64
+    while at < end:
+        count += _byte(at) in (_LF, _CR)
+        at += 1
+    return count
+
+
+@_inner
+def _index(at: int, end: int, out: int, delimiter: int, quote: int) -> int:
+    """List where delimiters, quotes and line ends are, counted from `at`. Returns how many there are."""
+    begin, count = at, 0
+    while at + 64 <= end:
+        found = _specials(at, delimiter, quote)
+        to = out + 4 * count
+        count += _ones(found)
+        while found:
+            _set32(to, at - begin + _lowest(found))
+            to += 4
+            found &= found - _u64(1)
+        at += 64
+    while at < end:
+        if _byte(at) in (_LF, _CR, delimiter, quote):
+            _set32(out + 4 * count, at - begin)
+            count += 1
+        at += 1
+    return count
+
+
+@_inner
+def _plain_record(
+    job: int, start: int, begin: int, index: int, end: int, row: int, most: int, stopper: Any, quote: Any, powers: int
+) -> bool:
+    """Read a record by the places of its delimiters. Returns False where that needs a closer look."""
+    delimiter, columns = _int(job + 8 * DELIMITER), _int(job + 8 * COLUMNS)
+    at = start
+    for column in range(columns):
+        spec = job + 8 * (HEAD + WORDS * column)
+        stop = begin + _int32(index + 4 * column)
+        if column < columns - 1:
+            if _byte(stop) != delimiter:
+                return False
+        elif _byte(stop) not in (_LF, _CR):
+            return False
+        kind = _int(spec + 8 * KIND)
+        if kind == STRING:
+            offsets = _int(spec + 8 * OUT) + 4 * row
+            to, size = _int32(offsets), stop - at
+            if to + size + 16 > _int(spec + 8 * HEAP_SIZE):
+                return False
+            if _is_null(at, size, spec):
+                _nullify(spec, row, most)
+                _set32(offsets + 4, to)
+            else:
+                _set32(offsets + 4, to + size)
+                to += _int(spec + 8 * HEAP)
+                _set_word(to, _load(at))
+                _set_word(to + 8, _load(at + 8))
+                while size > 16:
+                    size -= 8
+                    at += 8
+                    to += 8
+                    _set_word(to + 8, _load(at + 8))
+        elif kind != SKIP:
+            if _int(spec + 8 * EARLY) and _is_null(at, stop - at, spec):
+                _nullify(spec, row, most)
+            elif not (kind == INTEGER and _short_integer(at, stop, spec, row)) and (
+                stop == at or _scalar(kind, at, end, spec, row, stopper, quote, powers) != stop
+            ):
+                if not _is_null(at, stop - at, spec):
+                    return False
+                _nullify(spec, row, most)
+        at = stop + 1
+    return True
+
+
+@_inner
+def _short_integer(at: int, stop: int, spec: int, row: int) -> bool:
+    """Read a number of one to eight digits that ends where it should."""
+    least = _int(spec + 8 * LOW)
+    negative = _i64((_byte(at) == _MINUS) & (least != 0))
+    size = stop - at - negative
+    if not 1 <= size <= 8:
+        return False
+    before = _u64(64 - 8 * size)
+    digits = ((_load(stop - 8) ^ _ZEROS) >> before) << before
+    if ((digits + _PAST_NINE) | digits) & _TOPS:
+        return False
+    digits = digits * _TEN + (digits >> _8)
+    value = _i64(((digits & _PAIRS) * _MILLIONS + ((digits >> _16) & _PAIRS) * _TENS) >> _32)
+    if value > (least if negative else _int(spec + 8 * HIGH)) and _int(spec + 8 * WIDTH) < 8:
+        return False
+    _store(_int(spec + 8 * OUT), row, _int(spec + 8 * WIDTH), (value ^ -negative) + negative)
+    return True
+
+
+@_inner
+def _careful_record(
+    job: int, at: int, end: int, row: int, most: int, stopper: Any, quotes: Any, powers: int
+) -> tuple[int, int]:
+    """Read a record field by field. Returns where it ends and its column; _NO_VALUE or _FULL in place of the end."""
+    delimiter, quote, columns = _int(job + 8 * DELIMITER), _int(job + 8 * QUOTE), _int(job + 8 * COLUMNS)
+    column = 0
+    while True:
+        spec = job + 8 * (HEAD + WORDS * column)
+        kind = _int(spec + 8 * KIND)
+        quoted = quote >= 0 and at < end and _byte(at) == quote
+        at += quoted
+        until = quotes if quoted else stopper
+        if kind == SKIP:
+            stop = _field_end(at, end, until, quotes)
+        elif kind == STRING:
+            stop = _text(at, end, spec, row, until, quotes)
+            if stop == _NO_VALUE:
+                return _FULL, column
+            if _is_null(at, stop - at, spec):
+                _nullify(spec, row, most)
+                offsets = _int(spec + 8 * OUT) + 4 * row
+                _set32(offsets + 4, _int32(offsets))
+        else:
+            stop, early = _NO_VALUE, _int(spec + 8 * EARLY)
+            if not early:
+                stop = _scalar(kind, at, end, spec, row, until, quotes, powers)
+            if stop == _NO_VALUE:
+                stop = _field_end(at, end, until, quotes)
+                if _is_null(at, stop - at, spec):
+                    _nullify(spec, row, most)
+                elif not early:
+                    return _NO_VALUE, column
+                else:
+                    stop = _scalar(kind, at, end, spec, row, until, quotes, powers)
+                    if stop == _NO_VALUE:
+                        return _NO_VALUE, column
+        if quoted:
+            if stop >= end or _byte(stop) != quote:
+                return _NO_VALUE, column
+            stop += 1
+        byte = _byte(stop) if stop < end else _LF
+        if byte in (_LF, _CR):
+            return stop if column == columns - 1 else _NO_VALUE, column
+        column += 1
+        at = stop + 1
+        if byte != delimiter or column == columns:
+            return _NO_VALUE, column
+
+
 def _read(job: int) -> int:
     """Read records until the text, or the heap of a column of texts, is at its end."""
     data = _int(job + 8 * DATA)
     at, end = data + _int(job + 8 * POS), data + _int(job + 8 * END)
     row, record, left = _int(job + 8 * ROW), _int(job + 8 * RECORD), _int(job + 8 * LEFT)
-    most, left_most = _int(job + 8 * ROW_MOST), _int(job + 8 * LEFT_MOST)
+    most = _int(job + 8 * ROW_MOST)
+    if not most:
+        _set64(job + 8 * ROW_MOST, _count_line_ends(at, end) + 1)
+        return DONE
     delimiter, quote, columns = _int(job + 8 * DELIMITER), _int(job + 8 * QUOTE), _int(job + 8 * COLUMNS)
     starts, ends, left_out = _int(job + 8 * STARTS), _int(job + 8 * ENDS), _int(job + 8 * LEFT_OUT)
-    powers = _int(job + 8 * POWERS)
-    delimiters = np.uint64(delimiter) * _ONES
-    quotes = np.uint64(delimiter if quote < 0 else quote) * _ONES
-    outcome = DONE
+    powers, index, room = _int(job + 8 * POWERS), _int(job + 8 * INDEX), _int(job + 8 * INDEXED)
+    stopper = _u64(delimiter) * _ONES
+    quotes = _u64(delimiter if quote < 0 else quote) * _ONES
+    begin, place, found, limit = at, 0, 0, at  # what is indexed, from begin to limit, and how much of it is read
     while at < end:
         if _byte(at) in (_LF, _CR):
             at += 1
             continue
-        start, column, sound = at, 0, False
-        while True:
-            spec = job + 8 * (HEAD + WORDS * column)
-            kind = _int(spec + 8 * KIND)
-            quoted = quote >= 0 and at < end and _byte(at) == quote
-            at += quoted
-            stopper = quotes if quoted else delimiters
-            if kind == SKIP:
-                stop = _field_end(at, end, stopper, quotes)
-            elif kind == STRING:
-                stop = _text(at, end, spec, row, stopper, quotes)
-                if stop == _NO_VALUE:
-                    outcome = HEAP_FULL
-                    break
-                if _is_null(at, stop - at, spec):
-                    _nullify(spec, row, most)
-                    offsets = _int(spec + 8 * OUT) + 4 * row
-                    _set32(offsets + 4, _int32(offsets))
-            else:
-                stop = _NO_VALUE
-                if not _int(spec + 8 * EARLY):
-                    stop = _scalar(kind, at, end, spec, row, stopper, quotes, powers)
-                if stop == _NO_VALUE:
-                    stop = _field_end(at, end, stopper, quotes)
-                    if _is_null(at, stop - at, spec):
-                        _nullify(spec, row, most)
-                    elif not _int(spec + 8 * EARLY):
-                        break
-                    else:
-                        stop = _scalar(kind, at, end, spec, row, stopper, quotes, powers)
-                        if stop == _NO_VALUE:
-                            break
-            if quoted:
-                if stop >= end or _byte(stop) != quote:
-                    break
-                stop += 1
-            byte = _byte(stop) if stop < end else _LF
-            if byte == delimiter:
-                column += 1
-                at = stop + 1
-                if column == columns:
-                    break
-            elif byte in (_LF, _CR):
-                sound = column == columns - 1
-                at = stop
-                break
-            else:
-                break
+        while place < found and begin + _int32(index + 4 * place) < at:
+            place += 1
+        if place + columns > found and limit < end:
+            begin, place, limit = at, 0, min(at + room, end)
+            found = _index(at, limit, index, delimiter, delimiter if quote < 0 else quote)
+        start, sound, at = at, False, _NO_VALUE
+        if start >= data + 8 and place + columns <= found:
+            stop = begin + _int32(index + 4 * (place + columns - 1))
+            if stop + 24 <= end:
+                sound = _plain_record(job, start, begin, index + 4 * place, end, row, most, stopper, quotes, powers)
+                if sound:
+                    at = stop
+                    place += columns
+                else:
+                    _undo_nulls(job, row, columns)
         if not sound:
-            _undo_nulls(job, row, columns)
-            if outcome == HEAP_FULL:
-                _set64(job + 8 * FULL, column)
-                at = start
-                break
-            at = _record_end(start, end, delimiter, quote, quotes)
-            if at == _NO_VALUE or left == left_most:
-                return GIVEN_UP
-            _set64(left_out + 8 * left, record)
-            left += 1
+            at, column = _careful_record(job, start, end, row, most, stopper, quotes, powers)
+            sound = at >= 0
+            if not sound:
+                _undo_nulls(job, row, columns)
+                if at == _FULL:
+                    _set64(job + 8 * FULL, column)
+                    at = start
+                    break
+                at = _record_end(start, end, delimiter, quote, quotes)
+                if at == _NO_VALUE or left * ONE_IN > record + FEW:
+                    return GIVEN_UP
+                _set64(left_out + 8 * left, record)
+                left += 1
         if at < end:
             at += 2 if _byte(at) == _CR and at + 1 < end and _byte(at + 1) == _LF else 1
         _set64(starts + 8 * record, start - data)
@@ -745,17 +906,21 @@ def _read(job: int) -> int:
     _set64(job + 8 * ROW, row)
     _set64(job + 8 * RECORD, record)
     _set64(job + 8 * LEFT, left)
-    return outcome
+    return DONE if at >= end else HEAP_FULL
 
 
-def compiled() -> Callable[[int], int]:
-    """Compile the loop, or load what was compiled before.
+def main(path: str) -> None:
+    """Compile the loop for this processor, and write it as an object file."""
+    os.nice(10)  # others are at it meanwhile, by the slower way
+    loop = numba.cfunc("int64(int64)", nopython=True, error_model="numpy", boundscheck=False)(_read)
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(loop.inspect_llvm().replace(loop.native_name, ENTRY))
+    module.verify()
+    unfinished = Path(f"{path}.{os.getpid()}")
+    unfinished.write_bytes(machine().emit_object(module))
+    unfinished.replace(path)
 
-    Returns:
-        A function of the address of a job; it moves the words of the job, and says what came of it.
-    """
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    try:
-        return numba.njit("int64(int64)", cache=True, **options)(_read)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder to keep it in
-        return numba.njit("int64(int64)", **options)(_read)  # type: ignore[no-any-return]
+
+if __name__ == "__main__":
+    main(sys.argv[1])

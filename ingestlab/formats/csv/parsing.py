@@ -22,6 +22,7 @@ from ingestlab.formats.csv import fast
 from ingestlab.formats.csv.arrow import Layout, Ragged, convert
 from ingestlab.formats.csv.bad_cells import bad_cells, wrong_by_looks
 from ingestlab.formats.csv.body import Body
+from ingestlab.formats.csv.fast import Taken
 from ingestlab.interfaces import Bad
 
 MAX_BLOCK = 1 << 30  # bytes; pyarrow takes less than 2 GiB at once
@@ -74,16 +75,24 @@ def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
     taken = fast.take(body, layout)
     if taken is None or not taken.left.size:
         return taken and Parsed(taken.table, taken.kept, [], taken.total)
-    heads = np.searchsorted(taken.left, np.fromiter(body.repeats, np.int64))
-    if not np.isin(list(body.repeats), taken.left).all():  # what passes for a record becomes a header once one fails
+    found = _parse_left(body, layout, taken.left)
+    return found and _merged(taken, found)
+
+
+def _parse_left(body: Body, layout: Layout, left: Ints) -> Parsed | None:
+    """Parse the records that the loop left. None where what they are is not theirs alone to say."""
+    heads = np.fromiter(body.repeats, np.int64)
+    if not np.isin(heads, left).all():  # some pass for records, but not once another one fails
         return None
-    rest = body.only(taken.left).with_repeats(heads.tolist())
     try:
-        found = _parse_block(rest, layout)
+        found = _parse_block(body.only(left).with_repeats(np.searchsorted(left, heads).tolist()), layout)
     except (TerminalError, pa.ArrowInvalid):  # which names the record by its number in the body
         return None
-    if found.total != taken.left.size:
-        return None
+    return found if found.total == left.size else None
+
+
+def _merged(taken: Taken, found: Parsed) -> Parsed:
+    """Put records that were left back in their places."""
     bad = [replace(one, row=int(taken.left[one.row])) for one in found.bad]
     if not found.table.num_rows:
         return Parsed(taken.table, taken.kept, bad, taken.total)

@@ -30,6 +30,7 @@ from ingestlab.core.settings import MISSED_BEATS, Settings, load_settings
 from ingestlab.core.version import VERSION
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
+from ingestlab.formats.csv import fast
 from ingestlab.lake import layout
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.maintenance.replay.replay import replay
@@ -271,6 +272,8 @@ def _warm_up() -> None:
         served()
         context().lake  # noqa: B018 - opens its sinks
         context().cluster.connect()
+        if not context().settings.dask_scheduler:  # else Dask's workers read the files
+            fast.warm()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 
