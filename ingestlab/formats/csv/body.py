@@ -80,7 +80,7 @@ class Body:
         return replace(self, data=data, begin=0, end=len(data))
 
     def with_repeats(self, numbers: Iterable[int]) -> Body:
-        """Return the same records, of which those of some numbers are known to repeat the header."""
+        """Return the same records, with those that repeat the header known."""
         body = replace(self)
         body.__dict__["repeats"] = dict.fromkeys(numbers, "header")
         return body

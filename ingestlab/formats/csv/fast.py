@@ -65,7 +65,7 @@ def warm() -> None:
 
 
 def _warm_later(size: int) -> None:
-    """Load the loop beside work, once a process that nobody has warmed has read much without it."""
+    """Load the loop in the background. A process that nobody warmed does so."""
     global _read_slowly
     before, _read_slowly = _read_slowly, _read_slowly + size
     if before < _MUCH <= _read_slowly:
@@ -124,7 +124,7 @@ def _plan(
     quote: str | None,
     timestamp_format: str | None,
 ) -> _Plan | None:
-    """Write down what the loop is told of a layout; None where it does not know a type or the dialect."""
+    """Prepare a job. None where the loop does not know a type or the dialect."""
     if any(c.isalnum() or c in _IN_VALUES for c in (delimiter, quote or ",")):
         return None
     job = np.zeros(words.HEAD + words.WORDS * len(names), np.int64)
@@ -166,7 +166,7 @@ def _like_a_value(mark: str, kind: int) -> bool:
 
 
 def _program(kind: pa.DataType, timestamp_format: str | None, dialect: set[str | None]) -> _Program | None:
-    """Return how to read a type; None for one that the loop does not know."""
+    """Return how to read a type. None where the loop does not know it."""
     types = pa.types
     if textual(kind):
         return _Program(words.STRING, 4)
@@ -206,7 +206,7 @@ def _timed(kind: pa.DataType, timestamp_format: str | None, dialect: set[str | N
 
 
 def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
-    """Have the loop read a body, with ever more memory for texts as it asks for it."""
+    """Read a body. Columns of texts get more memory as they need it."""
     job, data, size = plan.words.copy(), pa.py_buffer(body.data), body.end - body.begin
     job[[words.DATA, words.POS, words.END]] = data.address, body.begin, body.end
     read(job.ctypes.data)  # while there is no room for records it counts them
@@ -251,7 +251,7 @@ def _memory(job: Ints, column: _Column, most: int, heap: int) -> list[pa.Buffer]
 
 
 def _grow(job: Ints, memory: dict[int, list[pa.Buffer]], body: Body) -> None:
-    """Give a column of texts room for all of them, as long as those that are there."""
+    """Enlarge a column of texts by the length of those read so far."""
     place = int(job[words.FULL])
     spec, texts = _spec(job, place), memory[place][2]
     read, rest = int(job[words.POS]) - body.begin, body.end - int(job[words.POS])

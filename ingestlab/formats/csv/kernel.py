@@ -119,7 +119,7 @@ _BELOW, _MIDDLE = _u64((1 << 29) - 1), _u64(1 << 28)  # what a float64 has beyon
 
 
 def _loads(bits: int, result: Any, real: Any = None) -> Any:
-    """Make a function that loads from an address; 8 bits are a number without a sign, 32 bits one with it."""
+    """Make a function that loads from an address. Only 32 bits have a sign."""
 
     @intrinsic
     def load(_context: Any, address: Any) -> Any:  # noqa: ARG001 - named for numba
@@ -180,7 +180,7 @@ def _upper(builder: Any, first: Any, second: Any) -> Any:
 
 @intrinsic
 def _specials(_context: Any, address: Any, delimiter: Any, quote: Any) -> Any:  # noqa: ARG001 - named for numba
-    """Set a bit for each of 64 bytes that is a delimiter, a quote or of a line end."""
+    """Find delimiters, quotes and line ends among 64 bytes, a bit for each."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kind = ir.VectorType(ir.IntType(8), 64)
@@ -234,7 +234,7 @@ def _word(at: int, end: int) -> Any:
 
 @_inner
 def _same(word: Any, pattern: Any) -> Any:
-    """Set the top bit of bytes that are equal, exact up to the first one."""
+    """Set the top bits of equal bytes. It is exact up to the first."""
     other = word ^ pattern
     return (other - _ONES) & ~other & _TOPS
 
@@ -348,7 +348,7 @@ def _float(at: int, end: int, powers: int) -> Any:
         exponent += -power if sign == _MINUS else power
         at += count
     if value <= _EXACT and -22 <= exponent <= 22:
-        number = np.float64(value)
+        number: Any = np.float64(value)
         if exponent < 0:
             number /= _double(powers - 8 * exponent)
         else:
@@ -365,7 +365,10 @@ def _float(at: int, end: int, powers: int) -> Any:
 
 @_inner
 def _rounded(value: Any, exponent: int, powers: int) -> Any:
-    """Return the bits of the float64 nearest to value * 10**exponent, by Eisel and Lemire; _UNSURE at the margins."""
+    """Return the bits of the nearest float64. _UNSURE where that takes more care.
+
+    The algorithm is that of Eisel and Lemire ("Number parsing at a gigabyte per second", 2021), without subnormal numbers.
+    """
     if not LOWEST_POWER <= exponent <= HIGHEST_POWER:
         return _UNSURE
     zeros = _highest(value)
@@ -398,7 +401,7 @@ def _rounded(value: Any, exponent: int, powers: int) -> Any:
 
 @_inner
 def _boolean(at: int, stop: int, end: int) -> int:
-    """Read 0 or 1, and true or false in three spellings; _NO_VALUE for others."""
+    """Read 0, 1, true and false. _NO_VALUE for another spelling."""
     size, word = stop - at, _word(at, end)
     if size == 1:
         digit = _i64(word & _BYTE) - _ZERO
@@ -414,7 +417,11 @@ def _boolean(at: int, stop: int, end: int) -> int:
 
 @_inner
 def _days(year: int, month: int) -> int:
-    """Count the days from 1970 to a month's first, times 32, plus how many days the month has."""
+    """Count the days from 1970 to a month, and those of it.
+
+    Returns:
+        The former times 32, plus the latter.
+    """
     leap = (year & 3 == 0) and (year % 100 != 0 or year % 400 == 0)
     length = 28 + leap if month == 2 else 30 + ((month + (month >> 3)) & 1)
     past = year - (month <= 2)
@@ -491,7 +498,7 @@ def _time(at: int, end: int, spec: int) -> Any:
 
 @_inner
 def _time_by_format(at: int, end: int, spec: int) -> Any:
-    """Read a time as its format says, each number with all its digits."""
+    """Read a time by its format. Each number has all its digits."""
     year, month, day, hour, minute, second, fraction = 0, 0, 0, 0, 0, 0, 0
     place = _int(spec + 8 * FORMAT)
     for step in range(place, place + _int(spec + 8 * STEPS)):
@@ -547,7 +554,7 @@ def _time_by_format(at: int, end: int, spec: int) -> Any:
 
 @_inner
 def _is_null(at: int, size: int, spec: int) -> bool:
-    """Tell whether a text is one of the column's null markers, a list of (size, address)."""
+    """Tell whether a text is a null marker of the column."""
     mark = _int(spec + 8 * MARKS)
     for _ in range(_int(spec + 8 * MARK_COUNT)):
         if _int(mark) == size:
@@ -666,7 +673,7 @@ def _undo_nulls(job: int, row: int, columns: int) -> None:
 
 @_inner
 def _record_end(at: int, end: int, delimiter: int, quote: int, quotes: Any) -> int:
-    """Find the line end of a record that is left; _NO_VALUE where quotes leave doubt."""
+    """Find where a record ends. _NO_VALUE where quotes leave doubt."""
     stopper = _u64(delimiter) * _ONES
     while True:
         if at < end and _byte(at) == quote:
@@ -780,7 +787,7 @@ def _plain_record(
 
 @_inner
 def _short_integer(at: int, stop: int, spec: int, row: int) -> bool:
-    """Read a number of one to eight digits that ends where it should."""
+    """Read a number of one to eight digits and nothing else."""
     least = _int(spec + 8 * LOW)
     negative = _i64((_byte(at) == _MINUS) & (least != 0))
     size = stop - at - negative
@@ -849,7 +856,7 @@ def _careful_record(
 
 
 def _read(job: int) -> int:
-    """Read records until the text, or the heap of a column of texts, is at its end."""
+    """Read records up to the end, or until a heap is full."""
     data = _int(job + 8 * DATA)
     at, end = data + _int(job + 8 * POS), data + _int(job + 8 * END)
     row, record, left = _int(job + 8 * ROW), _int(job + 8 * RECORD), _int(job + 8 * LEFT)
@@ -910,7 +917,7 @@ def _read(job: int) -> int:
 
 
 def main(path: str) -> None:
-    """Compile the loop for this processor, and write it as an object file."""
+    """Compile the loop for this processor into an object file."""
     os.nice(10)  # others are at it meanwhile, by the slower way
     loop = numba.cfunc("int64(int64)", nopython=True, error_model="numpy", boundscheck=False)(_read)
     llvm.initialize_native_target()

@@ -69,7 +69,7 @@ def _parse_whole(body: Body, layout: Layout) -> Parsed:
 
 
 def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
-    """Parse plain records by the compiled loop, and the others among them apart. None where that is no gain."""
+    """Parse plain records by the compiled loop. None where that is no gain."""
     if all(map(textual, layout.types.values())) and body.repeats:
         return None
     taken = fast.take(body, layout)
