@@ -251,7 +251,7 @@ def _memory(job: Ints, column: _Column, most: int, heap: int) -> list[pa.Buffer]
 
 
 def _grow(job: Ints, memory: dict[int, list[pa.Buffer]], body: Body) -> None:
-    """Enlarge a column of texts by the length of those read so far."""
+    """Enlarge a column of texts as those read suggest."""
     place = int(job[words.FULL])
     spec, texts = _spec(job, place), memory[place][2]
     read, rest = int(job[words.POS]) - body.begin, body.end - int(job[words.POS])

@@ -180,7 +180,7 @@ def _upper(builder: Any, first: Any, second: Any) -> Any:
 
 @intrinsic
 def _specials(_context: Any, address: Any, delimiter: Any, quote: Any) -> Any:  # noqa: ARG001 - named for numba
-    """Find delimiters, quotes and line ends among 64 bytes, a bit for each."""
+    """Find delimiters, quotes and line ends among 64 bytes."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kind = ir.VectorType(ir.IntType(8), 64)
@@ -367,7 +367,7 @@ def _float(at: int, end: int, powers: int) -> Any:
 def _rounded(value: Any, exponent: int, powers: int) -> Any:
     """Return the bits of the nearest float64. _UNSURE where that takes more care.
 
-    The algorithm is that of Eisel and Lemire ("Number parsing at a gigabyte per second", 2021), without subnormal numbers.
+    The algorithm is Eisel and Lemire's ("Number parsing at a gigabyte per second", 2021), without subnormals.
     """
     if not LOWEST_POWER <= exponent <= HIGHEST_POWER:
         return _UNSURE
