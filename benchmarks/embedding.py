@@ -105,7 +105,7 @@ def _whole(running: Stack, told: object, texts: Sequence[str], file: Path, round
         _, steps = told.take()
         seconds.append(done.seconds)
         stages.append(dict(done.result.seconds))
-        embedding.append(len(texts) * CORES / steps["embed"])
+        embedding.append(len(texts) * CORES / steps["milvus"])
         _calm(running)
         loops.append(_own_loop(texts))
     details = {"seconds": [round(s, 2) for s in seconds], "stages": stages[-1], "steps": steps}

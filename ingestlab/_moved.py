@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from types import CodeType, ModuleType
 
 MOVED = {
+    "ingestlab.analytics.search": "ingestlab.sinks.milvus.search",
+    "ingestlab.analytics.search_result": "ingestlab.sinks.milvus.search_result",
     "ingestlab.catalog": "ingestlab.pipeline.catalog",
     "ingestlab.dashboard": "ingestlab.stack.dashboard",
     "ingestlab.datasets": "ingestlab.stack.samples",
@@ -26,7 +28,7 @@ MOVED = {
     "ingestlab.readers.jsonlines": "ingestlab.formats.json.reader",
     "ingestlab.readers.parquet": "ingestlab.formats.parquet.reader",
     "ingestlab.references": "ingestlab.pipeline.reference",
-    "ingestlab.search": "ingestlab.analytics.search",
+    "ingestlab.search": "ingestlab.sinks.milvus.search",
     "ingestlab.settings": "ingestlab.core.settings",
     "ingestlab.stack.listeners": "ingestlab.queue.rq.listeners",
     "ingestlab.stack.warm": "ingestlab.stack.preload",

@@ -6,6 +6,7 @@ A plug-in is one module that meets one of these Protocols, declared as an entry 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from pydantic import JsonValue
+
 from ingestlab.core import models
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobStatus, Listener, QueueState
+from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
-from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord
+from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
 
@@ -34,63 +37,63 @@ class Store(Protocol):
     url: str
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes of a file, or a range of them; raises FileNotFoundError."""
+        """Read a file, or a range of its bytes; raises FileNotFoundError."""
         ...
 
     def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
-        """The bytes of files in order, many at a time where the store can; None for one that is not there."""
+        """Read files in order, many at a time. A missing one is None."""
         ...
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        """Writes a file so that its name appears only when it is whole and on disk."""
+        """Write a file. Its name appears when it is whole and on disk."""
         ...
 
     def create(self, path: str, data: bytes | memoryview) -> bool:
-        """Writes a file unless one of this name exists, as the store decides; tells whether it did."""
+        """Write a file unless its name is taken. The store decides; gives whether it did."""
         ...
 
     def adopt(self, local: Path, path: str) -> None:
-        """Moves a finished local file (from `scratch`) into the lake."""
+        """Move a finished local file (from `scratch`) into the lake."""
         ...
 
     def move(self, source: str, target: str) -> None:
-        """Gives a file another name, replacing what is there; done already is no error."""
+        """Rename a file, replacing the target. Done already is no error."""
         ...
 
     def delete(self, path: str) -> None:
-        """Removes a file or a folder with all in it; nothing there is no error."""
+        """Remove a file, or a folder with its contents. A missing one is no error."""
         ...
 
     def delete_files(self, paths: Iterable[str]) -> None:
-        """Removes files, many at a time where the store can; one that is not there is no error."""
+        """Remove files, many at a time. A missing one is no error."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether there is a file of this name."""
         ...
 
     def size(self, path: str) -> int:
-        """Bytes in a file; raises FileNotFoundError."""
+        """Return the size of a file in bytes; raises FileNotFoundError."""
         ...
 
     def walk(self, folder: str) -> Iterator[str]:
-        """All files below a folder, sorted; none if it does not exist."""
+        """List all files below a folder, sorted. A missing folder has none."""
         ...
 
     def children(self, folder: str) -> list[str]:
-        """The names of the files and folders right in a folder, sorted; none if it does not exist."""
+        """List the names in a folder, sorted. A missing folder has none."""
         ...
 
     def scratch(self) -> Path:
-        """A local folder for files that are being made."""
+        """Return a local folder for unfinished files."""
         ...
 
     def tidy(self, older: float) -> int:
-        """Removes what is left in `scratch` of processes that died `older` seconds ago; gives the number."""
+        """Remove files of `scratch` older than `older` seconds; gives their number."""
         ...
 
     def full(self, path: str) -> str:
-        """The path as other tools take it: absolute, or a URL."""
+        """Return the path as other tools take it: absolute, or a URL."""
         ...
 
 
@@ -109,7 +112,7 @@ class Unchanged:
 
 
 class RawFile(Protocol):
-    """Take in the bytes of one source on their way into the raw zone; a context manager that keeps nothing by itself.
+    """Take in the bytes of one source for the raw zone. A context manager that keeps nothing by itself.
 
     Each call that writes raises LakeFaultError, which a source lets pass, where the lake fails.
     """
@@ -122,7 +125,7 @@ class RawFile(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def expect(self, size: int | None) -> None:
-        """Refuse, with TerminalError, a source that says itself that it has too many bytes."""
+        """Refuse, with TerminalError, a source that announces too many bytes."""
         ...
 
     def feed(self, chunk: bytes) -> bool:
@@ -172,7 +175,7 @@ Fetch = Callable[[models.Source, SourceRecord | None], Awaitable[FetchedFile | U
 
 
 class Source(Protocol):
-    """Find and fetch the files behind a family of URI schemes; made once a process, without arguments.
+    """Find and fetch the files behind a family of URI schemes. Made once a process, without arguments.
 
     Attributes:
         schemes: What its URIs are like, by scheme in lower case. A scheme is served where INGESTLAB_SCHEMES names it.
@@ -181,7 +184,7 @@ class Source(Protocol):
     schemes: ClassVar[Mapping[str, Scheme]]
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> Sequence[models.Source]:
-        """List what a URI or a pattern names, sorted, with size in bytes and version where a listing tells them.
+        """List the files of a URI or a pattern, sorted. Size and version are given where a listing has them.
 
         Args:
             uri: Of one of the schemes; its text has passed the access policy.
@@ -194,7 +197,7 @@ class Source(Protocol):
         ...
 
     def opened(
-        self, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+        self, open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool
     ) -> AbstractAsyncContextManager[Fetch]:
         """Open what the fetches of one request share; :class:`ingestlab.sources.blocking.BlockingSource` has it.
 
@@ -204,7 +207,7 @@ class Source(Protocol):
         TerminalError where no retry helps, TransientError where it may.
 
         Args:
-            landing: Gives a place for the bytes of a source, by its URI.
+            open_raw: Gives a place for the bytes of a source, by its URI.
             settings: As above.
             pages: Whether web pages are what is wanted.
         """
@@ -241,7 +244,7 @@ class Records:
 
 
 class Format(Protocol):
-    """Make Arrow tables of the files of one format; an object of it is a pipeline's `reader`.
+    """Make Arrow tables of the files of one format. An object of it is a pipeline's `reader`.
 
     A class may also have: `suffixes`, of the files that it reads where no pipeline matches, with `generic`, the text
     of the arguments that make it infer what it can; and `resources`, what one that runs a model would like of a
@@ -249,7 +252,7 @@ class Format(Protocol):
     """
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
-        """Cut a file between records into pieces of about `size` bytes, in order, with nothing left out.
+        """Cut a file between records into pieces, in order, complete.
 
         Raises:
             TerminalError: The file is not what was declared.
@@ -268,7 +271,7 @@ class Format(Protocol):
 
 
 def pieces_of(file: FetchedFile, reader: Format, store: Store, size: int) -> tuple[Piece, ...]:
-    """The pieces of a file, each with the charset that its server named as ``settled["charset"]``."""
+    """Split a file. Each piece has the charset that its server named, as ``settled["charset"]``."""
     pieces = tuple(reader.split(file, store, size))
     if not file.charset:
         return pieces
@@ -286,15 +289,15 @@ class PackReader(Format, Protocol):
 
 @runtime_checkable
 class DriftReader(Format, Protocol):
-    """A reader that knows what to do with data that its declaration does not know."""
+    """A reader that handles data beyond its declaration."""
 
     def drifting(self, word: SchemaDrift) -> Format:
-        """The same reader under one of the four words."""
+        """Return the same reader under one of the four words."""
         ...
 
 
 class Job(Protocol):
-    """One job as its broker tells of it, at the time when it was asked for."""
+    """A job as its broker saw it when it was asked."""
 
     @property
     def id(self) -> str:
@@ -307,8 +310,8 @@ class Job(Protocol):
         ...
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """What producer and worker have noted: `run`, `tenant`, `files`, `progress`, `error`, `kept`, `result`."""
+    def notes(self) -> JobNotes:
+        """What producer and worker have noted of it."""
         ...
 
     @property
@@ -333,31 +336,116 @@ class Job(Protocol):
 
     @property
     def worker(self) -> str:
-        """The name of the worker that has it, or had it last; empty if none has."""
+        """The name of its worker, or of its last. Empty if none."""
         ...
 
-    def request(self) -> Any:
-        """What is asked, as plain data; raises UndecodableJobError."""
+    def request(self) -> Request:
+        """Return the request; raises UndecodableJobError."""
         ...
 
-    def result(self) -> dict[str, Any] | None:
-        """An IngestResult as plain data, once it has ended with one."""
+    def result(self) -> models.IngestResult | None:
+        """How its files ended, once it has ended with a result."""
         ...
 
     def traceback(self) -> str:
-        """How its last try failed, in Python's words; empty if it did not."""
+        """Return the traceback of its last try. Empty if it did not fail."""
         ...
 
     def error(self) -> IngestError:
-        """Why it ended without a word of ours."""
+        """Why it ended without a note of ours."""
+        ...
+
+
+class Delivery(Protocol):
+    """One try of a job, given to the handler by a broker. While it lasts the broker keeps others off the job."""
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        ...
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that it came from."""
+        ...
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to the next try after a transient failure. None if this is the last."""
+        ...
+
+    @property
+    def notes(self) -> JobNotes:
+        """The notes on the job, of this try and earlier ones."""
+        ...
+
+    def note(self, notes: JobNotes) -> None:
+        """Note facts of the job in Redis, visible at once. Other facts stay."""
+        ...
+
+    def stopped(self) -> bool:
+        """Whether :meth:`Queue.cancel` has been called since this try began."""
+        ...
+
+
+Handler = Callable[[JsonValue, Delivery], TryEnd]
+"""Does what a message asks; raises nothing but what ends the process.
+
+The message is plain data, as :meth:`ingestlab.core.messages.Request.to_dict` makes it, or whatever a foreign producer
+has sent in its place. The broker carries the answer out.
+"""
+
+
+class Monitor(Protocol):
+    """Tell the dashboard of queues, jobs and workers, in few round trips.
+
+    Each call raises redis.RedisError where the broker does not answer.
+    """
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Name all queues, and the keys of all workers."""
+        ...
+
+    def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
+        """Read queues, with at most `last` ended jobs of each kind."""
+        ...
+
+    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
+        """Read the jobs that are still known."""
+        ...
+
+    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
+        """Read the result and the error of each job. A result is plain data, empty if there is none."""
+        ...
+
+    def workers(self, keys: Sequence[str]) -> list[Listener]:
+        """List the registered workers, except those that ended on this machine."""
+        ...
+
+    def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
+        """Count waiting jobs by queue and tenant."""
         ...
 
 
 class Queue(Protocol):
-    """Carry jobs from producers to workers; made with the settings and a Redis client."""
+    """Carry jobs from producers to workers. Made with the settings and a Redis client."""
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
-        """Put a request on a queue, unless the same is queued or running; gives the job's id, and whether it is new."""
+        """Put a request on a queue, unless it is queued or running. Gives the job's id, and whether it is new."""
+        ...
+
+    def consume(self, queues: Sequence[str], handler: Handler) -> int:
+        """Handle jobs, one at a time, until the process is stopped.
+
+        The job of a process that dies is handled by another one within half a minute.
+
+        Args:
+            queues: Names, the most urgent first.
+            handler: Does the jobs.
+
+        Returns:
+            The exit code of the process.
+        """
         ...
 
     def jobs(self, ids: Sequence[str]) -> Mapping[str, Job]:
@@ -369,7 +457,7 @@ class Queue(Protocol):
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
-        """Sleep until some of these jobs may have ended, or the time is over; gives those that have news.
+        """Sleep until some of these jobs may have ended, or a timeout. Gives those with news.
 
         Args:
             ids: Of jobs that had not ended.
@@ -378,12 +466,12 @@ class Queue(Protocol):
         """
         ...
 
-    def cancel(self, job: Any) -> bool:
-        """Take a job that waits from the queue, or have its worker stop it; False if there was nothing to do."""
+    def cancel(self, job: str) -> bool:
+        """Remove a waiting job, or have its worker stop it. False if there was nothing to do."""
         ...
 
-    def again(self, job: Any) -> None:
-        """Queue a job that failed once more."""
+    def again(self, job: str) -> None:
+        """Queue a failed job once more. An unknown one is left alone."""
         ...
 
     def names(self) -> set[str]:
@@ -402,12 +490,8 @@ class Queue(Protocol):
         """List the workers that listen on a queue."""
         ...
 
-    def monitor(self) -> Any:
-        """Open what the dashboard reads: an :class:`ingestlab.queue.monitor.Monitor`."""
-        ...
-
-    def consume(self, queues: Sequence[str]) -> int:
-        """Work on queues until it is told to stop; gives the exit code of the process."""
+    def monitor(self) -> Monitor:
+        """Open what the dashboard reads."""
         ...
 
 
@@ -422,10 +506,10 @@ class CostlyError(TransientError):
 
 
 class Executor(Protocol):
-    """Run one function over many calls, on whatever machines there are; made with the settings."""
+    """Run one function over many calls. Made with the settings."""
 
     def connect(self) -> None:
-        """Connect ahead of the first task; raises TransientError where there is nothing to connect to."""
+        """Connect ahead of the first task; raises TransientError without a cluster."""
         ...
 
     def map(
@@ -454,80 +538,242 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Disconnect, and stop what this process has started; it connects again when it is needed."""
+        """Disconnect, and stop what this process has started. It connects again when it is needed."""
         ...
 
 
-class Sink(Protocol):
-    """A place that commits fill, made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
+class Live(Protocol):
+    """The live contents of a table, read on demand."""
 
-    A commit prepares all sinks, writes its log entry, and lets all sinks finish; one that fails or dies before its
-    entry is undone. Each step may come twice, from another process as well, and must then change nothing. A sink
-    that a commit has nothing for does nothing. Entry points of the group ``ingestlab.sinks`` name such classes.
+    def latest(self) -> Sequence[Manifest]:
+        """Read the last commits, oldest first; the last one with a note for each sink is among them."""
+        ...
+
+    def manifests(self) -> Sequence[Manifest]:
+        """Read all commits of which something is live, oldest first."""
+        ...
+
+
+MAX_VALUE = 200  # characters of an offending value that a reject keeps
+Place = tuple[str, int]  # a source row: the URI of its source, and its number in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Reason why a source row does not go on."""
+
+    rule: str
+    column: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """The commit that a task stages for, as each sink is told of it.
+
+    Attributes:
+        run: In which run.
+        batch: Names the commit.
+        tenant: Whose table it is.
+        table: Its name.
+        pipeline: What the table's author declares, a :class:`ingestlab.pipeline.pipeline.Pipeline`.
+        store: The lake, in which sinks stage.
+        replace: Whether the earlier rows of the same sources go.
+        earlier: By sink, files with rows of the same sources beside which the new ones are to stand, if any.
     """
 
-    def prepare(self, manifest: Manifest) -> None:
-        """Bring in what a commit adds, which has its intent and no log entry yet.
+    run: str
+    batch: str
+    tenant: str
+    table: str
+    pipeline: Any
+    store: Store
+    replace: bool = False
+    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a task has made of some pieces.
+
+    Attributes:
+        name: For files that are made of it; the same whenever the task runs, and of no other task.
+        table: The rows to publish, with the columns `_source` and `_row`.
+        rejects: The rows to keep aside, with the columns of :data:`ingestlab.lake.arrow_schema.REJECTS`.
+        pieces: What they were read from, by URI.
+        raw: Where the files of the pieces are, by their `path`.
+        alive: To be called now and then by what takes long; raises once the task has taken too long.
+        staged: What the sinks before this one have staged of it, by name.
+    """
+
+    name: str
+    table: pa.Table
+    rejects: pa.Table
+    pieces: Mapping[str, Piece]
+    raw: Store
+    alive: Callable[[], None] = lambda: None
+    staged: Mapping[str, Staged] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer has staged of some rows.
+
+    Attributes:
+        files: In the lake, each under its `staged` name; a commit moves them, and names them in the log.
+        note: Plain data for the commit; :meth:`Sink.agree` makes one of several.
+        rules: Rows that are published though the sink has nothing of them, counted by rule.
+        facts: What is to be known of a source, by URI.
+    """
+
+    files: Sequence[Part] = ()
+    note: dict[str, Any] | None = None
+    rules: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Writer(Protocol):
+    """The part of a sink that is in a task, on a worker: one for each task, by :meth:`Sink.writer`.
+
+    What is inherited refuses nothing and stages nothing.
+    """
+
+    def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
+        """Find the source rows that the sink cannot take: they become rejects.
+
+        Asked before anything is staged, and again without the files that have failed for it.
+
+        Raises:
+            TerminalError: It can take none of the rows. Each file is then asked for by itself.
+        """
+        return {}
+
+    def stage(self, rows: Rows) -> Written:  # noqa: ARG002 - for those who stage
+        """Write what a commit needs of some rows, where nobody sees it; twice is as once.
+
+        Raises:
+            TerminalError: It cannot, and the files of the task fail.
+        """
+        return Written()
+
+
+class Sink(Protocol):
+    """A place that commits fill. Made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
+
+    Tasks stage on the workers, by the writer that the class gives. A commit then prepares the sinks that it names,
+    writes its log entry, and lets them finish; one that fails or dies before its entry is undone. Each step may come
+    twice, from another process as well, and must then change nothing. What is inherited does nothing. Entry points
+    of the group ``ingestlab.sinks`` name such classes.
+
+    A commit names the sinks that its table's pipeline fills, and says in ``manifest.sinks[name]`` what there is for
+    each: files, which are staged or published already, and a note.
+    """
+
+    def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None: ...
+
+    @classmethod
+    def takes(cls, pipeline: Any) -> bool:  # noqa: ARG003 - for those who choose
+        """Tell whether the tables of a :class:`ingestlab.pipeline.pipeline.Pipeline` fill this sink."""
+        return True
+
+    @classmethod
+    def writer(cls, destination: Destination) -> Writer:  # noqa: ARG003 - for those who stage
+        """Make what stages the rows of a task, on the worker."""
+        return _Nothing()
+
+    @classmethod
+    def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make one note of those of several tasks; one at least.
+
+        Raises:
+            TerminalError: They contradict each other.
+        """
+        return notes[-1]
+
+    @classmethod
+    def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
+        """Name what a pipeline's table fills that other tables fill as well; empty if there is none.
+
+        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
+        """
+        return ""
+
+    def shared(self, manifest: Manifest) -> str:  # noqa: ARG002 - for those who share
+        """Name what a commit shares with other tables; empty if nothing."""
+        return ""
+
+    def check(self, code: Any, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Check that the sink is there, and can take what a pipeline declares, before any row is read.
 
         Args:
-            manifest: What the commit adds and replaces. Its files are staged, or published already.
+            code: The pipeline's text, a :class:`ingestlab.pipeline.catalog.PipelineSource`.
+            history: Reads the commits of its table, oldest first.
+
+        Raises:
+            TransientError: The sink is away.
+            TerminalError: It cannot take it.
+        """
+
+    def clashes(self, code: Any, staged: Mapping[str, Sequence[Part]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
+        """Find files, by URI, whose pieces cannot be brought in together, though each can by itself.
+
+        Args:
+            code: The pipeline's text.
+            staged: For each file that was cut, by URI, what was staged of its pieces.
+        """
+        return {}
+
+    def prepare(self, manifest: Manifest) -> None:
+        """Bring in what a commit adds. It has an intent and no log entry yet.
 
         Raises:
             TransientError: The sink is away.
             TerminalError: It cannot take what is brought.
         """
-        ...
 
     def finish(self, manifest: Manifest) -> None:
         """Take out what a commit has superseded, whose log entry is there."""
-        ...
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Take back what a commit without log entry has brought in, were it only a part.
+        """Take back all or part of a commit without log entry.
 
         Args:
             intent: What the commit was about to do.
             history: Reads the commits of its table, oldest first.
         """
-        ...
 
-    def shared(self, manifest: Manifest) -> str:
-        """Name what a commit fills that other tables fill as well; empty if there is none.
-
-        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.collection_lock`.
-        """
-        ...
-
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> Sequence[str]:
-        """Find the sources, by URI, of which the sink does not have what the log says.
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
+        """Find the sources, by URI, on which sink and log differ.
 
         Args:
             tenant: Whose table it is.
             table: Its name.
-            history: Its commits, oldest first.
+            live: Its commits. A sink that has nothing of the table does not read them all.
+        """
+        return ()
+
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
+        """Bring what the sink has of sources in line with the log. The caller holds their locks."""
+
+
+@runtime_checkable
+class Rebuilding(Protocol):
+    """A sink that can make anew what it has of a table, while the old is in use."""
+
+    def rebuild(self, lake: Any, tenant: str, table: str, patience: float) -> Any:
+        """Make it as the table's pipelines want it now, and take it into use at once.
+
+        Args:
+            lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
+            tenant: Whose table it is.
+            table: Its name.
+            patience: Seconds to wait for other jobs that write the table.
+
+        Returns:
+            What is to be told of it, with a text for people.
         """
         ...
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
-        """Make what the sink has of some sources what the log says; the caller holds their locks."""
-        ...
 
-
-class PartWriter(Protocol):
-    """What a task needs of a place for rows."""
-
-    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
-        """Writes a table, one part for each combination of values of the columns `folders`."""
-        ...
-
-    def publish(self, part: Part) -> None:
-        """Makes a staged part visible under its target; visible already is no error."""
-        ...
-
-    def discard(self, part: Part) -> None:
-        """Removes a part, staged or published; gone already is no error."""
-        ...
-
-    def read(self, parts: Iterable[Part]) -> pa.Table:
-        """The rows of published parts; columns that only some parts have are null elsewhere."""
-        ...
+class _Nothing(Writer):
+    """Stage nothing."""

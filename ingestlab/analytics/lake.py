@@ -281,7 +281,7 @@ def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:
 
 def _base(name: str) -> str:
     """Name the table that a table of rejects or vectors belongs to."""
-    return name.removesuffix(layout.rejects("")).removesuffix(layout.vectors(""))
+    return name.removesuffix(layout.rejects("")).removesuffix(layout.beside("", "vectors"))
 
 
 def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schema) -> ds.FileSystemDatasetFactory:

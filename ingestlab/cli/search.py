@@ -44,7 +44,7 @@ def search(
             fix='E.g. ingestlab search documents "draw plots".',
             code="argument_invalid",
         )
-    from ingestlab.analytics.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.sinks.milvus.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     query = image if text is None else text
     hits = find(collection, query, load_settings(home=home), limit=limit, only=where, tenant=tenant)

@@ -1,16 +1,60 @@
-"""What a broker tells of jobs, of queues, and of the workers that listen on them."""
+"""Values that pass between a broker, its workers and those who ask about jobs, queues and listeners."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 import psutil
 
+from ingestlab.core.errors import IngestError
+from ingestlab.core.models import IngestResult
+
 JobStatus = Literal["queued", "running", "retrying", "finished", "failed", "stopped", "canceled"]
 ENDED: tuple[JobStatus, ...] = ("finished", "failed", "stopped", "canceled")
+
+
+class JobNotes(TypedDict, total=False):
+    """What producer and worker have noted of a job, as plain data; None is as good as missing."""
+
+    run: str  # that has published it
+    tenant: str
+    files: int  # that its request names
+    progress: dict[str, Any] | None  # a Progress
+    error: dict[str, str] | None  # why its last try failed
+    kept: dict[str, Any] | None  # an IngestResult: files that have ended, whatever becomes of the job
+    result: dict[str, Any] | None  # an IngestResult of a try that has failed, or is to be repeated
+    assumed: list[list[str]] | None  # pairs of a URI and what its reader has assumed
+    deaths: int | None  # of workers while they ran it
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job has ended; files that failed for good are among the result's outcomes."""
+
+    result: IngestResult
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """The job is to be tried again, whether the broker has retries of its own or none."""
+
+    error: IngestError
+    seconds: float  # from now
+    counts: bool = True  # as one of the job's tries; False for waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job has failed for good."""
+
+    error: IngestError
+
+
+TryEnd = Done | RetryLater | Failed
 
 
 @dataclass(frozen=True)
@@ -44,3 +88,54 @@ class QueueState:
     waiting: int
     running: int
     workers: int
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """Tell how many jobs of a queue are in which state, and which are running or have ended lately."""
+
+    name: str
+    waiting: int
+    counts: Mapping[str, int]  # by state: running, retrying, finished, failed, canceled
+    ahead: tuple[str, ...]  # the first jobs that wait
+    running: tuple[str, ...]
+    retrying: tuple[str, ...]
+    ended: Mapping[str, float]  # the last ones, each with a number that changes when it ends again
+    tenants: Mapping[str, int] = field(default_factory=dict)  # waiting jobs, of those ahead
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """Tell of a job what the dashboard shows; foreign producers may have noted anything."""
+
+    id: str
+    queue: str
+    status: str
+    began: float | None
+    ended: float | None
+    description: str
+    notes: Mapping[str, Any]  # JobNotes, unchecked
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """Return where it is; empty if it has not begun."""
+        progress = self.notes.get("progress")
+        return progress if isinstance(progress, dict) else {}
+
+    @property
+    def files(self) -> int:
+        """Count the files that its request names."""
+        files = self.notes.get("files")
+        return files if isinstance(files, int) else 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how much it has done, by the names that rates have."""
+        return {"files": self.number("files_done")} | {
+            n: self.number(n) for n in ("rows", "rejected", "bytes", "failed")
+        }
+
+    def number(self, name: str) -> int:
+        """Return a number of its progress; 0 where it does not say, or says something else."""
+        value = self.progress.get(name)
+        return value if isinstance(value, int) else 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ingestlab.core.errors import IngestError, UndecodableJobError
 from ingestlab.core.signed_uri import bare
@@ -19,6 +19,7 @@ Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
 
 FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
 FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
+PARQUET, REJECTS, AGGREGATES = "parquet", "rejects", "aggregates"  # sinks that every table may have files of
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"  # tenants, tables, queues, runs: they become folder names
 
 
@@ -223,22 +224,65 @@ class Profiled(Value):
         return {"rows": self.rows, "columns": self.columns, "omitted": self.omitted}
 
 
-class Receipt(Value):
+class Staged(Value):
+    """What there is for one sink, not yet visible: files of the lake, and a note of the sink's own."""
+
+    files: tuple[Part, ...] = ()
+    note: dict[str, Any] | None = None  # plain data, e.g. where rows are to be loaded
+
+
+FORMERLY = {"parts": PARQUET, "rejects": REJECTS, "states": AGGREGATES, "vectors": "milvus"}  # fields, before 0.2
+
+
+class Staging(Value):
+    """What there is for the sinks of a table."""
+
+    sinks: dict[str, Staged] = Field(default_factory=dict)  # by the name of the sink
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        """Read the fields that versions before 0.2 wrote."""
+        if not isinstance(data, Mapping) or not (old := data.keys() & {*FORMERLY, "collection"}):
+            return data
+        sinks = dict(data.get("sinks") or {})
+        for field, name in FORMERLY.items():
+            files, note = data.get(field) or (), data.get("collection") if field == "vectors" else None
+            if files or note or data.get("replaced"):  # what was replaced may be of any sink
+                sinks[name] = {"files": files, "note": note}
+        return {name: value for name, value in data.items() if name not in old} | {"sinks": sinks}
+
+    def files(self, sink: str) -> tuple[Part, ...]:
+        """Return the files that there are for one sink."""
+        return self.sinks[sink].files if sink in self.sinks else ()
+
+    def with_files(self, files: Mapping[str, Iterable[Part]]) -> Self:
+        """Replace the files of some sinks, by name; their notes stay."""
+        new = {name: self.sinks.get(name, Staged()).model_copy(update={"files": tuple(f)}) for name, f in files.items()}
+        return self.model_copy(update={"sinks": self.sinks | new})
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return the data files: those with the rows of the table."""
+        return self.files(PARQUET)
+
+    @property
+    def rejects(self) -> tuple[Part, ...]:
+        """Return the files with rejects."""
+        return self.files(REJECTS)
+
+
+class Receipt(Staging):
     """Answer of a Dask task: names and counts, never data."""
 
     number: int
-    parts: tuple[Part, ...] = ()
-    rejects: tuple[Part, ...] = ()
     tallies: dict[str, Tally] = Field(default_factory=dict)  # by URI
     rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
     errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of files that failed as a whole
     seconds: dict[str, float] = Field(default_factory=dict)  # by step
-    states: tuple[Part, ...] = ()  # partial aggregates
     profile: dict[str, Any] = Field(default_factory=dict)  # of the rows in `parts`
     facts: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI: encoding, compression
     faults: dict[str, Faults] = Field(default_factory=dict)  # by URI, of cut files under a quality gate
-    vectors: tuple[Part, ...] = ()
-    collection: dict[str, Any] | None = None  # that the vectors are for
     shared: bool = False  # all files have the error of all: each is to be asked by itself
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, mostly one each
 
@@ -259,22 +303,17 @@ class SourceRecord(Value):
     whole: bool = True  # whether that is all of them; if not, the archive is tried again
 
 
-class Change(Value):
+class Change(Staging):
     """What a commit changes in a table."""
 
     pipeline: str
     code: str  # sha256 of the pipeline's source
     sources: tuple[SourceRecord, ...] = ()
-    parts: tuple[Part, ...] = ()
-    rejects: tuple[Part, ...] = ()
     rules: dict[str, int] = Field(default_factory=dict)
     replaced: tuple[str, ...] = ()  # targets of earlier parts that this commit supersedes
-    states: tuple[Part, ...] = ()  # partial aggregates
     profile: tuple[Profiled, ...] = ()
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
-    vectors: tuple[Part, ...] = ()  # of the rows in `parts`
-    collection: dict[str, Any] | None = None  # where these vectors are searched: see sinks.vectors.Collection
-    superseded: tuple[str, ...] = ()  # URIs whose earlier vectors go
+    superseded: tuple[str, ...] = ()  # URIs of which sinks take out what earlier commits have brought
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
 
 

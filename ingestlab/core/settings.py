@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     """Ended jobs per queue, and runs, that Redis keeps at most."""
     log_days: float = Field(default=30.0, ge=0)
     """Days for which commits are remembered of which nothing is live any more."""
+    run_days: float = Field(default=90.0, ge=0)
+    """Days for which the lake keeps the records of runs: how each of their jobs ended."""
     lock_ttl: float = 20.0
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0

@@ -21,8 +21,8 @@ from ingestlab.formats.archive import Archive
 from ingestlab.interfaces import Store
 from ingestlab.lake.log import live_parts, manifests
 from ingestlab.lake.source_index import SourceIndex
-from ingestlab.sources.raw_zone import Site
-from ingestlab.sources.unpack import Unpacked, unpack
+from ingestlab.sources.archives.unpack import Unpacked, unpack
+from ingestlab.sources.raw_zone import RawZone
 
 Known = dict[str, SourceRecord]
 
@@ -54,7 +54,7 @@ def open_archives(
     target: Target,
     known: Known,
     ours: str | None,
-    site: Site,
+    zone: RawZone,
     index: SourceIndex,
     progress: ProgressTracker,
 ) -> Contents:
@@ -65,7 +65,7 @@ def open_archives(
         target: Whose reader decides.
         known: What the lake has of the files, by URI.
         ours: None, or the only run whose commits count as known content.
-        site: Where the members go.
+        zone: Where the members go.
         index: Knows the members.
         progress: Is told of them.
     """
@@ -74,7 +74,7 @@ def open_archives(
         return Contents(files, known)
     archives, fresh, same = [], [], []
     for file in files:
-        one = unpack(file, reader, site.store, site)
+        one = unpack(file, reader, zone.store, zone)
         archives.append(one)
         mine = index.known(list(one.members)) if one.members else {}
         known = {**known, **mine}

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from ingestlab.analytics.profiles import files as profiling
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Change, FetchedFile, Receipt, SourceRecord, Tally
+from ingestlab.core.models import Change, FetchedFile, Receipt, SourceRecord, Staged, Tally
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.task import quality_gate as gate
 from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.nameless import apart_in
-from ingestlab.engine.task.vectors import agreed
+from ingestlab.interfaces import Sink
 from ingestlab.lake.arrow_schema import joined_types
 
 
@@ -23,8 +23,13 @@ class Batch(Change):
     errors: dict[str, dict[str, str]] = Field(default_factory=dict)  # by URI, of the files that failed
 
 
-def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
-    """Adds the receipts of a batch up, without the files that failed in any of their pieces.
+def assemble(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> Batch:
+    """Add up the receipts of a batch, without the files that failed in any of their pieces.
+
+    Args:
+        plan: What was processed.
+        receipts: Of all its tasks, in order.
+        sinks: Those of the lake, by name.
 
     Raises:
         TerminalError: The counts do not add up, so rows were lost or doubled on the way.
@@ -49,18 +54,28 @@ def assemble(plan: Plan, receipts: Sequence[Receipt]) -> Batch:
         code=target.source.sha256,
         references=dict(target.references),
         sources=tuple(_record(f, tallies[f.uri], _facts(f, sound), plan) for f in plan.files if f.uri in tallies),
-        parts=tuple(p for r in sound for p in r.parts),
-        rejects=tuple(p for r in sound for p in r.rejects),
-        states=tuple(p for r in sound for p in r.states),
+        sinks=joined(sound, sinks),
         profile=profiling.of_receipts(sound),
-        vectors=tuple(p for r in sound for p in r.vectors),
-        collection=agreed([r.collection for r in sound if r.collection]),
         rules=rules,
         errors=errors,
         types=joined_types(*(r.types for r in sound)),
     )
     _check_counts(batch)
     return batch
+
+
+def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, Staged]:
+    """Put together what tasks have staged, sink by sink; each makes one note of several."""
+    found: dict[str, list[Staged]] = {}
+    for receipt in receipts:
+        for name, staged in receipt.sinks.items():
+            found.setdefault(name, []).append(staged)
+    done = {}
+    for name, several in found.items():
+        notes = [staged.note for staged in several if staged.note is not None]
+        files = tuple(file for staged in several for file in staged.files)
+        done[name] = Staged(files=files, note=sinks[name].agree(notes) if notes else None)
+    return done
 
 
 def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:

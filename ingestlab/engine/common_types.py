@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Receipt
+from ingestlab.core.models import AGGREGATES, PARQUET, Part, Receipt
 from ingestlab.core.settings import Settings
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.task.conform import MEND, Restage, infers, is_loose, restage
@@ -114,7 +114,7 @@ def _settled(
         parts = tuple(Part.from_dict(found[part.target]["part"]) for part in receipt.parts)
         types = {n: (kind,) for n, kind in wanted.items() if not loose or n in receipt.types}
         left = {n: kinds for n, kinds in receipt.types.items() if n not in wanted}
-        return receipt.model_copy(update={"parts": parts, "types": types | left})
+        return receipt.with_files({PARQUET: parts}).model_copy(update={"types": types | left})
     table, column = plan.target.table, str(misfit["misfit"])
     if loose and readable(map(parse_type, (wanted[column], *receipt.types.get(column, ())))):
         return receipt
@@ -136,6 +136,7 @@ def _restated(
     where = (plan.target.tenant, plan.target.table)
     states = restate_all(parts, plan.batch, where, plan.target.source, cluster, settings) if parts else []
     for i in changed:
-        own = with_state_keys(states, [part.target for part in done[i].parts])
-        done[i] = done[i].model_copy(update={"states": tuple(own)})
+        if AGGREGATES in done[i].sinks:
+            own = with_state_keys(states, [part.target for part in done[i].parts])
+            done[i] = done[i].with_files({AGGREGATES: own})
     return done

@@ -7,60 +7,58 @@ from dataclasses import dataclass
 
 from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.core.models import Manifest, Part, Profiled
+from ingestlab.core.models import AGGREGATES, PARQUET, Manifest, Part, Profiled, Staged
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import rewrite
 from ingestlab.lake.arrow_schema import joined_types
-from ingestlab.lake.log import live_parts, sorted_out, with_states
+from ingestlab.lake.log import by_sink, last_note, live_parts, with_states
 from ingestlab.lake.table import Table
 from ingestlab.lake.table_schema import types_of_owners
-from ingestlab.pipeline.catalog import PipelineSource
+from ingestlab.pipeline.catalog import PipelineSource, load
 
 
 @dataclass(frozen=True)
 class Left:
-    """What a commit needs that replaces all parts with rows of some sources.
+    """What a commit needs that replaces all files with rows of some sources.
 
     Attributes:
-        old: These parts: of rows, rejects and vectors.
-        rows: Staged, what is left of the rows.
-        rejects: Of the rejects.
-        vectors: Of the vectors.
-        states: The partial aggregates of the rows.
-        profile: Their profiles.
+        old: These files, of whatever sink.
+        sinks: What is left of them, staged, by sink; each of the table is named, with its latest note.
+        profile: The profiles of what is left.
         replaced: The targets that go.
         types: Of the columns of the rows; none if that is not known.
     """
 
     old: tuple[Part, ...]
-    rows: tuple[Part, ...]
-    rejects: tuple[Part, ...]
-    vectors: tuple[Part, ...]
-    states: tuple[Part, ...]
+    sinks: dict[str, Staged]
     profile: tuple[Profiled, ...]
     replaced: tuple[str, ...]
     types: dict[str, tuple[str, ...]]
 
     def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
-        """A batch that replaces the rows of sources, with what is left of the parts they were in."""
+        """Let a batch replace the rows of sources, with what is left of the files they were in."""
         return batch.model_copy(
             update={
-                "parts": (*batch.parts, *self.rows),
-                "states": (*batch.states, *self.states),
+                "sinks": self.sinks | {name: self._with(name, staged) for name, staged in batch.sinks.items()},
                 "profile": (*batch.profile, *self.profile),
-                "rejects": (*batch.rejects, *self.rejects),
-                "vectors": (*batch.vectors, *self.vectors),
                 "superseded": tuple(uris),
                 "replaced": self.replaced,
                 "types": self._types(batch),
             }
         )
 
+    def _with(self, name: str, staged: Staged) -> Staged:
+        """What a batch has for a sink, with what is left."""
+        left = self.sinks.get(name, Staged())
+        note = left.note if staged.note is None else staged.note
+        return Staged(files=(*staged.files, *left.files), note=note)
+
     def _types(self, batch: Batch) -> dict[str, tuple[str, ...]]:
-        if self.rows and not self.types:
+        rows = self.sinks[PARQUET].files
+        if rows and not self.types:
             return {}
-        return joined_types(batch.types, self.types if self.rows else {})
+        return joined_types(batch.types, self.types if rows else {})
 
 
 def without(
@@ -71,7 +69,7 @@ def without(
     history: Sequence[Manifest],
     services: Services,
 ) -> Left:
-    """Stages what is left of a table when some sources go, one Dask task a part. The caller holds its rewrite lock.
+    """Stage what is left of a table when some sources go, one Dask task a part. The caller holds its rewrite lock.
 
     Args:
         uris: The sources.
@@ -87,14 +85,14 @@ def without(
     calls = [(p.to_dict(), sorted(uris), batch, settings.lake_url, settings.storage_options) for p in old]
     keys = [f"rewrite-{table.name}-{batch[:8]}-{i}" for i in range(len(old))]
     found = [Part.from_dict(r) for _, r in cluster.map(rewrite, calls, keys) if r]
-    rows, rejects, vectors = sorted_out(found, *table.where)
-    gone = [p.target for p in old]
+    left = by_sink(found, history)
+    rows, gone = left.get(PARQUET, []), [p.target for p in old]
+    left[PARQUET] = rows
+    if code and load(code).aggregates:
+        left[AGGREGATES] = restate_all(rows, batch, table.where, code, cluster, settings)
     return Left(
         old=tuple(old),
-        rows=tuple(rows),
-        rejects=tuple(rejects),
-        vectors=tuple(vectors),
-        states=tuple(restate_all(rows, batch, table.where, code, cluster, settings)) if code else (),
+        sinks={name: Staged(files=tuple(files), note=last_note(history, name)) for name, files in left.items()},
         profile=reprofile(rows, gone, history, live, table.folder, cluster, settings),
         replaced=with_states(gone, history),
         types=types_of_owners(history, gone),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError
-from ingestlab.core.models import FetchedFile, Partition, Receipt, Source, Tally
+from ingestlab.core.models import FetchedFile, Part, Partition, Source, Tally
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings
 from ingestlab.engine.lookups import bring
@@ -22,13 +23,14 @@ from ingestlab.formats.archive import Archive
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
 from ingestlab.interfaces import Store, pieces_of
+from ingestlab.lake import layout
+from ingestlab.lake.data_files import read_part
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
-from ingestlab.sinks.memory import MemorySink
+from ingestlab.sources.archives.unpack import first_member
 from ingestlab.sources.fetch import Failed, fetch
-from ingestlab.sources.raw_zone import Site
-from ingestlab.sources.unpack import first_member
+from ingestlab.sources.raw_zone import RawZone
 
 SAMPLE = 4 * MB  # bytes of the file that are tried
 
@@ -69,7 +71,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
         references = bring(load(code), code, beside, "references", settings)
         pipeline = bind_lookups(load(code), code.sha256, references, beside)
         if isinstance(pipeline.reader, Archive):
-            file = first_member(file, pipeline.reader, store, Site(beside, "members", settings))
+            file = first_member(file, pipeline.reader, store, RawZone(beside, "members", settings))
             store = beside
         return try_source(code, store, file, sample, pipeline)
 
@@ -80,18 +82,19 @@ def try_source(
     """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
     pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
     first, *others = pieces_of(file, pipeline.reader, store, sample)
-    table, rejects = MemorySink("rows"), MemorySink("rejects")
-    job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=store.url)
-    receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, table, rejects)
-    if receipt.errors:
-        raise IngestError.from_dict(next(iter(receipt.errors.values())))
-    return Trial(
-        rows=_frame(table, receipt, rejects=False),
-        rejects=_frame(rejects, receipt, rejects=True),
-        tally=sum(receipt.tallies.values(), Tally()),
-        rules=receipt.rules,
-        whole=not others,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        lake = LocalStore(scratch)
+        job = Job(run="trial", batch="trial", tenant="default", table=pipeline.table, pipeline=code, lake=lake.url)
+        receipt = process(Partition(number=0, pieces=(first,)), job, pipeline, store, lake)
+        if receipt.errors:
+            raise IngestError.from_dict(next(iter(receipt.errors.values())))
+        return Trial(
+            rows=_frame(receipt.parts, layout.table("default", pipeline.table), "_row", lake),
+            rejects=_frame(receipt.rejects, layout.table("default", layout.rejects(pipeline.table)), "row", lake),
+            tally=sum(receipt.tallies.values(), Tally()),
+            rules=receipt.rules,
+            whole=not others,
+        )
 
 
 def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False) -> tuple[Store, FetchedFile]:
@@ -117,10 +120,9 @@ def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False
     return store, got
 
 
-def _frame(sink: MemorySink, receipt: Receipt, *, rejects: bool) -> pd.DataFrame:
-    parts = receipt.rejects if rejects else receipt.parts
-    for part in parts:
-        sink.publish(part)
-    table: pa.Table = sink.read(parts)
+def _frame(parts: Sequence[Part], folder: str, by: str, lake: Store) -> pd.DataFrame:
+    """Read staged files as a reader of the table would."""
+    tables = [read_part(lake, folder, part, part.staged) for part in parts]
+    table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame.sort_values("row" if rejects else "_row", ignore_index=True) if len(frame) else frame
+    return frame.sort_values(by, ignore_index=True) if len(frame) else frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ingestlab.core.access import check, check_tenant, file_name
@@ -12,7 +13,6 @@ from ingestlab.engine.archives import Contents, open_archives, recorded, with_me
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import settle_types
 from ingestlab.engine.drop_sources import without
-from ingestlab.engine.duplicates import without_doubles
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
@@ -22,6 +22,7 @@ from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
+from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen
 from ingestlab.lake.log import live_parts
@@ -29,7 +30,7 @@ from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
-from ingestlab.sources.raw_zone import Site
+from ingestlab.sources.raw_zone import RawZone
 
 Known = Mapping[str, SourceRecord]  # what the lake has, by URI
 
@@ -45,8 +46,8 @@ def ingest(
 ) -> IngestResult:
     """Download, process and publish the sources of a request.
 
-    One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
-    have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
+    One bad file is one failed outcome; the others are committed. A table that cannot be written, or of which
+    a sink takes nothing, fails its own files, and so does what nobody has foreseen; those of other tables are
     committed. Trouble that is no file's fault (a lost lock, a cluster that is away) is raised, unless something is
     committed, and nothing is left half-done that the next try would not mend.
 
@@ -150,9 +151,9 @@ def unpack(
     progress: ProgressTracker,
 ) -> Contents:
     """Open archives, where the pipeline reads such: their members stand for them."""
-    site = Site(services.store, layout.raw(target.tenant, target.source.name), services.settings)
+    zone = RawZone(services.store, layout.raw(target.tenant, target.source.name), services.settings)
     index = services.lake.index(target.tenant, target.table)
-    contents = open_archives(files, target, dict(known), request.run if request.force else None, site, index, progress)
+    contents = open_archives(files, target, dict(known), request.run if request.force else None, zone, index, progress)
     _tell_unchanged(contents.same, target, services, progress)
     return contents
 
@@ -172,7 +173,8 @@ def process(
 ) -> Batch:
     """Stage the batch on the cluster, with every row accounted for; files that failed are told."""
     progress.enter("processing")
-    batch = recorded(assemble(plan, process_all(plan, services, progress)), contents, plan, services.store)
+    receipts = process_all(plan, services, progress)
+    batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)
     if plan.target.replace:
         batch = _replace_earlier(plan, batch, contents.known, transaction, services)
     progress.enter("committing")
@@ -184,7 +186,25 @@ def process_all(plan: Plan, services: Services, progress: ProgressTracker, task:
     """Run a Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
     cluster, settings = services.cluster, services.settings
     receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
-    return settle_types(plan, without_doubles(plan, receipts, services.store), cluster, settings)
+    return settle_types(plan, without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
+
+
+def without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> list[Receipt]:
+    """Let files fail that were cut, and whose pieces a sink cannot bring in together."""
+    pieces = Counter(uri for receipt in receipts for uri in receipt.tallies)
+    cut = [uri for uri, count in pieces.items() if count > 1]
+    errors: dict[str, dict[str, str]] = {}
+    for name in {name: None for receipt in receipts for name in receipt.sinks} if cut else ():
+        staged = {uri: [f for r in receipts if uri in r.tallies for f in r.files(name)] for uri in cut}
+        clashes = sinks[name].clashes(plan.target.source, staged)
+        errors |= {uri: error.to_dict() for uri, error in clashes.items()}
+    return [with_errors(receipt, errors) for receipt in receipts]
+
+
+def with_errors(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> Receipt:
+    """Add the errors of the files that a receipt is of."""
+    mine = {uri: errors[uri] for uri in receipt.tallies if uri in errors}
+    return receipt.model_copy(update={"errors": {**receipt.errors, **mine}}) if mine else receipt
 
 
 def seen_by(pipeline: Pipeline) -> Seen:

@@ -28,7 +28,7 @@ class Target:
     replace: bool  # whether the sources' earlier rows go
     references: Mapping[str, FetchedFile] = field(default_factory=dict)  # in the raw zone, by name
     types: Mapping[str, str] = field(default_factory=dict)  # of the table's columns, as text
-    taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have
+    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see interfaces.Destination
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table import Table
-from ingestlab.sinks.milvus.commit import Vectors
-from ingestlab.sinks.opening import open_sinks
+from ingestlab.sinks.opening import Sinks
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,10 @@ class Services:
             yield services
 
     @cached_property
-    def vectors(self) -> Vectors:
-        """What commits do to vectors."""
-        return Vectors(self.settings, self.store, self.cluster)
-
-    @cached_property
     def lake(self) -> Lake:
-        """The lake, whose commits fill all sinks."""
-        sinks = open_sinks(self.settings, self.store, self.cluster)
-        return Lake(self.store, self.locks, sinks, self.settings.log_days)
+        """The lake, with the sinks that its commits fill."""
+        sinks = Sinks(self.settings, self.store, self.cluster)
+        return Lake(self.store, self.locks, sinks, self.settings.log_days, self.settings.run_days)
 
     def table(self, tenant: str, name: str) -> Table:
         """Give a table of the lake; there need not be one yet."""

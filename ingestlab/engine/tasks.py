@@ -14,6 +14,7 @@ from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.task.isolated import run_apart, scattered
 from ingestlab.engine.task.process import Job
 from ingestlab.interfaces import CostlyError, Executor
+from ingestlab.sinks.opening import filled_by
 
 log = logging.getLogger("ingestlab")
 Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition and job to receipt
@@ -35,7 +36,8 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
         replace=target.replace,
         row_timeout=settings.row_timeout,
         task_timeout=settings.task_timeout,
-        taken=target.taken,
+        sinks=filled_by(target.pipeline),
+        earlier=dict(target.earlier),
     ).to_dict()
 
 

@@ -130,7 +130,7 @@ def _slashed(name: str) -> str:
 
 def _member(piece: Piece) -> Piece:
     if member_name(piece.uri) is None:  # committed by an earlier version, which read an archive as one source
-        fix = "Ingest the archive anew, with --force."
+        fix = "Ingest the archive again, with --force."
         problem = f"Not a member of {piece.name}, but the archive as one source"
         raise TerminalError(problem, fix=fix, code="archive_invalid")
     return piece

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import inf
 
 from ingestlab.core.models import Manifest
@@ -21,14 +21,25 @@ class Lake:
     Attributes:
         store: The files.
         locks: Who is at work on what.
-        sinks: Take part in every commit, in this order.
-        log_days: Commits of which nothing is live are forgotten after so many days.
+        sinks: By name, in the order in which commits fill them. A commit fills those that it names.
+        log_days: Days after which commits are forgotten of which nothing is live.
+        run_days: Days after which the records of runs are forgotten.
     """
 
     store: Store
     locks: Locks
-    sinks: tuple[Sink, ...] = ()
+    sinks: Mapping[str, Sink] = field(default_factory=dict)
     log_days: float = inf
+    run_days: float = inf
+
+    def sinks_of(self, manifests: Iterable[Manifest]) -> dict[str, Sink]:
+        """Give the sinks that some commits name, by name, in the order in which commits fill them.
+
+        Raises:
+            TerminalError: One is not installed.
+        """
+        named = {name for manifest in manifests for name in manifest.sinks}
+        return {name: self.sinks[name] for name in (*(n for n in self.sinks if n in named), *(named - set(self.sinks)))}
 
     def index(self, tenant: str, name: str) -> SourceIndex:
         """Give the index of the committed sources of a table."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 _OWN = "_ingestlab"
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+_TIMED = re.compile(r"\d{8}-\d{6}-")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
@@ -26,43 +27,38 @@ def rejects(name: str) -> str:
     return f"{name}__rejects"
 
 
-def vectors(name: str) -> str:
-    """Name of the table that holds the vectors of another's rows."""
-    return f"{name}__vectors"
-
-
 def references(pipeline: str) -> str:
-    """Name under which the versions of a pipeline's references are remembered; no table has it."""
+    """Name under which versions of references are remembered. No table has it."""
     return f"{pipeline}__references"
 
 
 def states(name: str, aggregate: str) -> str:
-    """Name of the folder that holds the partial states of a table's aggregate."""
+    """Name of the folder with the partial states of an aggregate."""
     return f"{name}__{aggregate}"
 
 
 def states_of(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
-    """File of the states of one part; `code` says what they are of."""
+    """File of the states of one part. `code` says what they are of."""
     return f"{table(tenant, states(name, aggregate))}/{code}-{part_key(part)}.parquet"
 
 
 def part_key(part: str) -> str:
-    """What the names of the states of a part end in."""
+    """Return the end of the names of a part's states."""
     return hashlib.sha256(part.encode()).hexdigest()[:24]
 
 
 def state_key(target: str) -> str:
-    """The :func:`part_key` of the part whose states a file holds."""
+    """Return the :func:`part_key` of the part of some states."""
     return target[-len(".parquet") - 24 : -len(".parquet")]
 
 
 def materialized(tenant: str, name: str, aggregate: str) -> str:
-    """File of an aggregate as `ingestlab materialize` writes it, outside of the tables' folders."""
+    """File of an aggregate that `ingestlab materialize` writes, outside of tables."""
     return f"aggregates/{tenant}/{name}/{aggregate}.parquet"
 
 
 def staging(batch: str) -> str:
-    """Folder of a batch's unpublished files; none of them ends in `.parquet`, which readers look for."""
+    """Folder of a batch's unpublished files. None ends in `.parquet`, which readers look for."""
     return f"{_OWN}/staging/{batch}"
 
 
@@ -71,8 +67,13 @@ def stagings() -> str:
     return f"{_OWN}/staging"
 
 
-def embedded(batch: str = "") -> str:
-    """Folder of a batch's unpublished vectors, which outlive a failed try; or of those of all batches."""
+def beside(name: str, what: str) -> str:
+    """Name of the folder of what a sink keeps in the lake beside a table."""
+    return f"{name}__{what}"
+
+
+def costly(batch: str = "") -> str:
+    """Folder of a batch's staged files that outlive a failed try; or of those of all batches."""
     return "/".join(p for p in (_OWN, "embedded", batch) if p)
 
 
@@ -92,7 +93,7 @@ def logs(tenant: str = "", name: str = "") -> str:
 
 
 def entries(tenant: str, name: str, number: int) -> str:
-    """Folder of the hundred entries of a table's log among which a number is."""
+    """Folder of the hundred log entries around a number."""
     return f"{logs(tenant, name)}/{number // 100:08d}"
 
 
@@ -117,18 +118,24 @@ def manifests(tenant: str = "", name: str = "") -> str:
 
 
 def manifest(tenant: str, name: str, batch: str) -> str:
-    """File that made a batch published before 0.2; since then, the name of a commit in `decided_by`."""
+    """File that made a batch published before 0.2. Since then, the name of a commit in `decided_by`."""
     return f"{manifests(tenant, name)}/{batch}.json"
 
 
 def run_record(run: str, job: str) -> str:
     """File that keeps how a job of a run ended."""
-    return f"{_OWN}/runs/{run}/{job}.json"
+    return f"{run_records(run)}/{job}.json"
 
 
 def run_records(run: str = "") -> str:
-    """Folder of the records of a run, or of all runs."""
-    return f"{_OWN}/runs/{run}" if run else f"{_OWN}/runs"
+    """Folder of the records of a run, or of all runs. It is in that of its hour where its id tells the time."""
+    hour = run[:11] if _TIMED.match(run) else ""
+    return "/".join(p for p in (_OWN, "runs", hour, run) if p)
+
+
+def old_run_records(run: str) -> str:
+    """Folder of the records of a run before 0.2."""
+    return f"{_OWN}/runs/{run}"
 
 
 def executed(run: str, name: str) -> str:

@@ -27,10 +27,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
+from typing import Any
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
-from ingestlab.core.models import Manifest, Part, SourceRecord
+from ingestlab.core.models import AGGREGATES, PARQUET, REJECTS, Manifest, Part, SourceRecord
 from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -38,6 +39,7 @@ from ingestlab.lake.snapshot import Snapshot
 
 EVERY = 100  # entries that a checkpoint folds, at least
 KEPT = 10  # checkpoints: whoever has opened a table can still read it
+ROWS = (PARQUET, REJECTS)  # the sinks that have every row of every source
 _TRIES = 5
 
 
@@ -82,12 +84,15 @@ class TransactionLog:
         """The records of the sources, the last of each last."""
         return self.snapshot().records()
 
-    def fold(self, days: float = inf, *, expire: bool = False) -> None:
+    def fold(self, days: float = inf, *, expire: bool = False) -> bool:
         """Write a checkpoint if one is due; then remove what is folded and older than the retention.
 
         Args:
             days: The retention: how long commits are remembered of which nothing is live.
             expire: Remove it even if no checkpoint is due.
+
+        Returns:
+            Whether a checkpoint was due.
         """
         folded = self._folded()
         number = next(iter(folded[-1:]), 0)
@@ -98,6 +103,7 @@ class TransactionLog:
             self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
         if (due or expire) and days < inf:
             self._expire(number, datetime.now(UTC) - timedelta(days=days))
+        return due
 
     def append(
         self,
@@ -120,7 +126,7 @@ class TransactionLog:
 
         Raises:
             LostLeaseError: Another job has committed the batch, or sources or replaced files of it.
-            BusySourceError: The collection was made anew meanwhile.
+            BusySourceError: What a sink has was made anew meanwhile.
         """
         number = base + 1
         while True:
@@ -214,7 +220,7 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
 
     Raises:
         LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
-        BusySourceError: One makes a collection anew that the other adds to.
+        BusySourceError: One makes anew what a sink has, and the other adds to it.
     """
     sources = _locked(mine) & _locked(other)
     if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
@@ -226,11 +232,11 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
             got=got,
             fix="The job starts again from its sources.",
         )
-    if "reembed" in (mine.kind, other.kind) and mine.collection and other.collection:
-        wanted = f"collection '{mine.collection['name']}' to be free"
+    noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (mine, other))
+    if "reembed" in (mine.kind, other.kind) and set.intersection(*noted):
         raise BusySourceError(
             "Another commit came first",
-            expected=wanted,
+            expected=f"nobody to make anew what sinks have of table {mine.table}",
             got=f"entry {other.sequence} of table {mine.table}",
             fix="This job waits its turn.",
         )
@@ -271,18 +277,18 @@ def log_named(store: Store, path: str) -> tuple[TransactionLog, str]:
 
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The parts, rejects and vectors among them, that no later commit has replaced."""
-    return _live(history, lambda m: (*m.parts, *m.rejects, *m.vectors))
+    """The files with rows of sources, of whatever sink, that no later commit has replaced."""
+    return _live(history, lambda m: (f for name, s in m.sinks.items() for f in s.files if f.sources or name in ROWS))
+
+
+def live_files(history: Iterable[Manifest], sink: str) -> Iterator[Part]:
+    """The files of one sink that no later commit has replaced."""
+    return _live(history, lambda m: m.files(sink))
 
 
 def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
     """The partial aggregates of the parts that no later commit has replaced."""
-    return _live(history, lambda m: m.states)
-
-
-def live_vectors(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The files of vectors that no later commit has replaced."""
-    return _live(history, lambda m: m.vectors)
+    return live_files(history, AGGREGATES)
 
 
 def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[Part]]) -> Iterator[Part]:
@@ -293,22 +299,32 @@ def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[Part
 
 def everything(manifest: Manifest) -> tuple[Part, ...]:
     """All files that a commit publishes."""
-    return (*manifest.parts, *manifest.rejects, *manifest.states, *manifest.vectors)
+    return tuple(file for staged in manifest.sinks.values() for file in staged.files)
 
 
-def embedded(manifest: Manifest) -> Iterator[Part]:
-    """The vectors that a commit adds; it may also move what is left of files with superseded ones."""
-    folder = layout.embedded(manifest.batch)
-    return (part for part in manifest.vectors if part.staged.startswith(f"{folder}/"))
+def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, list[Part]]:
+    """Group parts by the sinks that have the folders in which they are; a sink of the table may have none.
+
+    Args:
+        parts: To be published in folders in which there are some already, or just these.
+        history: The commits of their table.
+    """
+    homes = {_home(f.target): name for m in history for name, staged in m.sinks.items() for f in staged.files}
+    groups: dict[str, list[Part]] = {name: [] for m in history for name in m.sinks}
+    for part in parts:
+        groups[homes[_home(part.target)]].append(part)
+    return groups
 
 
-def sorted_out(parts: Iterable[Part], tenant: str, table: str) -> tuple[list[Part], list[Part], list[Part]]:
-    """Parts of a table's rows, of its rejects and of its vectors, each by themselves."""
-    names = (table, layout.rejects(table), layout.vectors(table))
-    homes = [f"{layout.table(tenant, name)}/" for name in names]
-    known = list(parts)
-    rows, rejects, vectors = ([p for p in known if p.target.startswith(home)] for home in homes)
-    return rows, rejects, vectors
+def _home(target: str) -> str:
+    """The folder of the table, or of what is kept beside it, in which a file is."""
+    return "/".join(target.split("/")[:3])
+
+
+def last_note(history: Iterable[Manifest], sink: str) -> dict[str, Any] | None:
+    """What the latest commit that had a note for a sink says to it."""
+    notes = [m.sinks[sink].note for m in history if sink in m.sinks and m.sinks[sink].note is not None]
+    return notes[-1] if notes else None
 
 
 def with_states(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 A checkpoint is a Parquet file with one row for each live thing, in three sections (row groups that are read only
 when they are asked for): commits and files; records of sources; profiles. A snapshot is the newest checkpoint and
 the entries after it. Replaced files, records of contents that no file has any more, and profiles of files that are
-gone are left out; commits of which nothing lives are too, but for the last one and the last one with vectors.
+gone are left out; commits of which nothing lives are too, but for the last one and the last one with a note for a sink.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import Manifest, Part, SourceRecord
+from ingestlab.core.models import FORMERLY, PARQUET, Manifest, Part, SourceRecord
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.ranged import Ranged
 
-FILES = ("parts", "rejects", "states", "vectors")
 _SECTIONS = ("core", "sources", "profile")
 _LIGHT = ("number", "item", "key", "uris", "rows", "size", "ref")  # all but the texts, which are large
-_GROUPS = {"core": 1 << 12, "sources": 1 << 10, "profile": 1 << 8}  # rows of a row group
+_GROUPS = {"core": 1 << 10, "sources": 1 << 8, "profile": 1 << 8}  # rows of a row group
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),  # of the entry
-        ("item", pa.string()),
+        ("item", pa.string()),  # "entry", "sources", "profile"; of a file the name of its sink
         ("key", pa.string()),  # a commit's batch, a file's target, a source's URI
-        ("uris", pa.list_(pa.string())),  # of a file: its sources; of a profile: the targets of its files
-        ("rows", pa.int64()),  # of a file; of a commit: 1 if it names a collection
+        (
+            "uris",
+            pa.list_(pa.string()),
+        ),  # of a file: its sources; of a profile: its files; of a commit: sinks with notes
+        ("rows", pa.int64()),
         ("size", pa.int64()),
         ("text", pa.string()),  # all else, as JSON; of a file: where it was staged
         ("ref", pa.dictionary(pa.int32(), pa.string())),  # of a commit: its columns' types; of a source: its batch
     ]
 )
-_LISTS = {*FILES, "sources", "profile", "replaced", "types"}
+_ITEMS = pa.array(["entry", "sources", "profile"])  # that are no files
+_LISTS = {"sources", "profile", "replaced", "types"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class Snapshot:
     def manifests(self) -> list[Manifest]:
         """The commits of which something lives, with that alone; those of the tail as they were written."""
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
+
+    def latest(self) -> tuple[Manifest, ...]:
+        """Read the last commits; the last one with a note for each sink is among them."""
+        return self._latest
 
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
         """Give the commits with files of some sources, those that share a profile with them, and the last one.
@@ -87,15 +94,8 @@ class Snapshot:
         Args:
             without: Targets of files that do not count.
         """
-        core = self._section("core", _LIGHT)
-        files = _without(core.filter(pc.equal(core["item"], "parts")), self._replaced | set(without))
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        codes = entries["ref"].combine_chunks()
-        owners = pc.index_in(files["number"], entries["number"].combine_chunks())
-        folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "")  # their names, without values
-        alike = pa.table(
-            {"types": codes.indices.take(owners), "folders": folders, "number": files["number"], "key": files["key"]}
-        )
+        alike = _without(self._derived(_shapes), self._replaced | set(without))
+        codes = self._derived(_entries)["ref"].combine_chunks()
         groups = alike.group_by(["types", "folders"], use_threads=False)
         first = groups.aggregate([("number", "first"), ("key", "first")]).to_pylist()
         if any(codes.dictionary[group["types"]].as_py() == "{}" for group in first):
@@ -103,27 +103,30 @@ class Snapshot:
         shown = {group["key_first"] for group in first}
         some = self._some({group["number_first"] for group in first} | self._last(), ("core",))
         return [
-            *(m.model_copy(update={"parts": tuple(p for p in m.parts if p.target in shown)}) for m in some),
+            *(m.with_files({PARQUET: (p for p in m.parts if p.target in shown)}) for m in some),
             *self.tail,
         ]
 
     def find(self, batch: str) -> Manifest | None:
         """What lives of the commit of a batch; None if it is not in the checkpoint."""
-        core = self._section("core", _LIGHT)
-        mask = pc.and_(pc.equal(core["item"], "entry"), pc.equal(core["key"], batch))
-        numbers = set(core.filter(mask)["number"].to_pylist())
-        return next(iter(self._some(numbers)), None) if numbers else None
+        entries = self._derived(_entries)
+        numbers = set(entries.filter(pc.equal(entries["key"], batch))["number"].to_pylist())
+        return next(iter(self._some(numbers)), None)
+
+    @cached_property
+    def _latest(self) -> tuple[Manifest, ...]:
+        return (*self._some(self._noted() if self.tail else self._last(), ("core",)), *self.tail)
 
     @cached_property
     def files(self) -> pa.Table:
-        """The live files, oldest first: `item` (of `FILES`), `key` (the target), `uris` (sources), `rows`, `size`."""
-        every = pa.concat_tables([self._section("core", _LIGHT), _exploded(self.tail, "core").select(_LIGHT)])
-        return _without(every.filter(pc.is_in(every["item"], pa.array(FILES))), self._replaced)
+        """The live files, oldest first: `item` (its sink), `key` (the target), `uris` (sources), `rows`, `size`."""
+        tail = _files(_exploded(self.tail, "core").select(_LIGHT))
+        return _without(pa.concat_tables([self._derived(_files), tail]), self._replaced)
 
     def parts(self, folder: str) -> tuple[Part, ...]:
         """Give the live files below a folder."""
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
+        files = _without(_files(core), self._replaced)
         return tuple(
             Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
             for f in files.filter(pc.starts_with(files["key"], f"{folder}/")).to_pylist()
@@ -136,7 +139,7 @@ class Snapshot:
         yield from (record for manifest in self.tail for record in manifest.sources)
 
     def targets(self) -> Iterator[tuple[str, str]]:
-        """What each live file is (of `FILES`), and its target."""
+        """The sink of each live file, and its target."""
         return zip(self.files["item"].to_pylist(), self.files["key"].to_pylist(), strict=True)
 
     def write(self) -> None:
@@ -144,7 +147,7 @@ class Snapshot:
         number = self.tail[-1].sequence if self.tail else self.number
         sections = self._folded()
         groups = {name: -(-len(rows) // _GROUPS[name]) for name, rows in sections.items()}
-        schema = _SCHEMA.with_metadata({"sections": json.dumps(groups)})
+        schema = _SCHEMA.with_metadata({"sections": json.dumps(groups), "files": "by sink"})
         buffer = pa.BufferOutputStream()
         with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
             for name, rows in sections.items():
@@ -157,15 +160,14 @@ class Snapshot:
         profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
         sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
-        files = _without(core.filter(pc.is_in(core["item"], pa.array(FILES))), self._replaced)
-        parts = files.filter(pc.equal(files["item"], "parts"))
+        files = _without(_files(core), self._replaced)
+        parts = files.filter(pc.equal(files["item"], PARQUET))
         profile, sources = _believed(profile, parts), _last_records(sources, parts)
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        with_vectors = entries.filter(pc.greater(entries["rows"], 0))["number"].to_pylist()[-1:]
+        entries = _entries(core)
         numbers = pa.chunked_array(
             [
                 *(column for rows in (files, profile, sources) for column in rows["number"].chunks),
-                pa.array([*with_vectors, *entries["number"].to_pylist()[-1:]], pa.int64()),
+                pa.array([*_noted(core)["number_max"].to_pylist(), *entries["number"].to_pylist()[-1:]], pa.int64()),
             ]
         )
         named = pc.or_(pc.is_in(entries["number"], numbers), pc.is_in(entries["key"], sources["ref"].cast(pa.string())))
@@ -177,14 +179,16 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
-        """The last entry of the checkpoint, and the last with vectors: some readers go by them."""
-        core = self._section("core", _LIGHT)
-        entries = core.filter(pc.equal(core["item"], "entry"))
-        with_vectors = entries.filter(pc.greater(entries["rows"], 0))
-        return {number.as_py() for rows in (entries, with_vectors) for number in rows["number"][-1:]}
+        """The last entry of the checkpoint, and the last with a note for each sink: some readers go by them."""
+        return {*self._derived(_entries)["number"][-1:].to_pylist(), *self._noted()}
+
+    def _noted(self) -> set[int]:
+        return set(self._derived(_noted)["number_max"].to_pylist())
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
         """What the checkpoint has of some entries."""
+        if not numbers:
+            return []
         wanted = pa.array(sorted(numbers), pa.int64())
         tables = [self._section(name, around=numbers) for name in sections]
         return _restored(rows.filter(pc.is_in(rows["number"], wanted)) for rows in tables)
@@ -197,6 +201,10 @@ class Snapshot:
             return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
         checkpoint = self._opened
         return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
+
+    def _derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What is made of the light columns of the checkpoint's core; made once a checkpoint."""
+        return self._opened.derived(make) if self.number else make(self._section("core", _LIGHT))
 
     @cached_property
     def _opened(self) -> _Checkpoint:
@@ -211,7 +219,8 @@ class _Checkpoint:
         self._store, self._path = store, path
         self._metadata = pq.read_metadata(pa.PythonFile(Ranged(path, store)))
         self._counts: dict[str, int] = json.loads(self._metadata.metadata[b"sections"])
-        self._kept: dict[tuple[str, tuple[str, ...] | None], pa.Table] = {}
+        self._named = self._metadata.metadata.get(b"files") == b"by sink"
+        self._kept: dict[Any, pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
         """A section, or some columns of it; what is read of them is kept, but for whole sections."""
@@ -222,6 +231,12 @@ class _Checkpoint:
         if columns is not None:
             self._kept[key] = rows
         return rows
+
+    def derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """What a function makes of the light columns of the core; kept."""
+        if make not in self._kept:
+            self._kept[make] = make(self._read(self._groups("core"), _LIGHT))
+        return self._kept[make]
 
     def around(self, name: str, numbers: Collection[int]) -> pa.Table:
         """The row groups of a section in which some entries are."""
@@ -235,8 +250,9 @@ class _Checkpoint:
     def _read(self, groups: Iterable[int], columns: tuple[str, ...] | None) -> pa.Table:
         source = pa.PythonFile(Ranged(self._path, self._store))
         file = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=["ref"], pre_buffer=True)
-        rows = file.read_row_groups(list(groups), columns=list(columns) if columns else None, use_threads=False)
-        return rows.replace_schema_metadata(None)
+        chosen = list(columns) if columns and self._named else None
+        rows = file.read_row_groups(list(groups), columns=chosen, use_threads=False).replace_schema_metadata(None)
+        return rows if self._named else _renamed(rows).select(columns or _SCHEMA.names)
 
 
 @lru_cache(maxsize=4)
@@ -260,13 +276,41 @@ def _rows(manifest: Manifest, section: str) -> Iterator[dict[str, Any]]:
         for p in manifest.profile:
             yield number | {"item": "profile", "uris": p.parts, "text": p.model_dump_json(exclude={"parts"})}
     else:
-        head, types = manifest.model_dump_json(exclude=_LISTS), json.dumps(manifest.types)
-        vectors = int(manifest.collection is not None)
-        yield number | {"item": "entry", "key": manifest.batch, "rows": vectors, "text": head, "ref": types}
-        for item in FILES:
-            for f in getattr(manifest, item):
+        fields = {"key": manifest.batch, "ref": json.dumps(manifest.types), **_head(manifest)}
+        yield number | {"item": "entry"} | fields
+        for item, staged in manifest.sinks.items():
+            for f in staged.files:
                 fields = {"key": f.target, "uris": f.sources, "rows": f.rows, "size": f.size, "text": f.staged}
                 yield number | {"item": item, **fields}
+
+
+def _head(manifest: Manifest) -> dict[str, Any]:
+    """What the row of a commit says of it."""
+    head = manifest.model_dump_json(exclude=dict.fromkeys(_LISTS, True) | {"sinks": {"__all__": {"files"}}})
+    return {"uris": [name for name, staged in manifest.sinks.items() if staged.note is not None], "text": head}
+
+
+def _renamed(rows: pa.Table) -> pa.Table:
+    """Rows of a checkpoint that was written before sinks had names."""
+    made = []
+    for row in rows.to_pylist():
+        head = json.loads(row["text"]) | dict.fromkeys(_LISTS - {"types"}, ()) if row["item"] == "entry" else None
+        named = {"item": FORMERLY.get(row["item"], row["item"])}
+        made.append(row | named | (_head(Manifest.model_validate(head)) if head else {}))
+    return pa.Table.from_pylist(made, schema=_SCHEMA)
+
+
+def _noted(core: pa.Table) -> pa.Table:
+    """The number of the last commit with a note for each sink."""
+    entries = _entries(core)
+    lists = entries["uris"].combine_chunks()
+    numbers = entries["number"].combine_chunks().take(pc.list_parent_indices(lists))
+    found = pa.table({"sink": pc.list_flatten(lists), "number": numbers})
+    return found.group_by("sink", use_threads=False).aggregate([("number", "max")])
+
+
+def _files(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["item"], _ITEMS)))
 
 
 def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
@@ -277,12 +321,26 @@ def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
         if item == "entry":
             made[number] = json.loads(row["text"]) | {"sequence": number, "types": json.loads(row["ref"])}
             made[number] |= {name: [] for name in _LISTS - {"types"}}
-        elif item in FILES:
-            fields = {"target": row["key"], "sources": row["uris"], "staged": row["text"]}
-            made[number][item].append(fields | {"rows": row["rows"], "size": row["size"]})
-        else:
+        elif item in _LISTS:
             made[number][item].append(json.loads(row["text"]) | ({"parts": row["uris"]} if item == "profile" else {}))
+        else:
+            fields = {"target": row["key"], "sources": row["uris"] or (), "staged": row["text"]}
+            files = made[number]["sinks"].setdefault(item, {}).setdefault("files", [])
+            files.append(fields | {"rows": row["rows"], "size": row["size"]})
     return [Manifest.model_validate(made[number]) for number in sorted(made)]
+
+
+def _entries(core: pa.Table) -> pa.Table:
+    return core.filter(pc.equal(core["item"], "entry"))
+
+
+def _shapes(core: pa.Table) -> pa.Table:
+    """Of each data file the types of its commit, as their number, and the names of its folders, without values."""
+    files, entries = core.filter(pc.equal(core["item"], PARQUET)), _entries(core)
+    owners = pc.index_in(files["number"], entries["number"].combine_chunks())
+    types = entries["ref"].combine_chunks().indices.take(owners)
+    folders = pc.replace_substring_regex(files["key"], "=[^/]*|/[^/]*$", "").dictionary_encode()
+    return pa.table({"types": types, "folders": folders, "number": files["number"], "key": files["key"]})
 
 
 def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:

@@ -14,10 +14,10 @@ from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, attempt
-from ingestlab.core.models import Change, Manifest, Part, Profiled, digest
+from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
-from ingestlab.lake.log import live_parts, sorted_out, with_states
+from ingestlab.lake.log import by_sink, live_parts, with_states
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import Catalog, load
@@ -158,17 +158,15 @@ class _Work:
     def _change(self, batch: str, merged: Collection[Merged], history: Sequence[Manifest]) -> Change:
         last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
-        rows, rejects, vectors = sorted_out(parts, *self._table.where)
+        merged_files = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
+        states = Staged(files=tuple(self._states(batch, merged, last.pipeline)))
         return Change(
             pipeline=last.pipeline,
             code=last.code,
-            parts=tuple(rows),
-            rejects=tuple(rejects),
-            vectors=tuple(vectors),
-            states=tuple(self._states(batch, merged, last.pipeline)),
+            sinks=merged_files | ({AGGREGATES: states} if states.files or AGGREGATES in merged_files else {}),
             profile=self._profile(merged, history),
             replaced=with_states(replaced, history),
-            types=types_of_owners(history, replaced) if rows else {},
+            types=types_of_owners(history, replaced) if merged_files[PARQUET].files else {},
         )
 
     @property

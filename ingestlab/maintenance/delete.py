@@ -1,6 +1,6 @@
 """Takes sources out of tables: what `ingestlab delete` runs, safe beside working jobs.
 
-Their rows, rejects, vectors and shares of aggregates go in one commit, by the protocol of every other. Their
+Their rows, rejects and shares of aggregates go from all sinks in one commit, by the protocol of every other. Their
 records stay, without content, so that whoever announces them again ingests them anew. What was downloaded stays
 in the raw zone, where other tables may have it too.
 """
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError, attempt
-from ingestlab.core.models import NAME, Change, Manifest, Part, SourceRecord, digest
+from ingestlab.core.models import NAME, PARQUET, REJECTS, Change, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.plan import emptied
 from ingestlab.engine.services import Services
-from ingestlab.lake.log import sorted_out
+from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
-from ingestlab.sinks.milvus.commit import latest
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -40,17 +39,18 @@ class Deleted:
         sources: The URIs; of an archive those of its members, and its own.
         rows: How many published rows.
         rejects: How many rejects.
-        vectors: How many vectors the lake had of them.
+        others: What other sinks had of them in the lake, by sink, e.g. ``{"milvus": 3}``.
     """
 
     table: str
     sources: tuple[str, ...]
-    rows: int
-    rejects: int
-    vectors: int
+    rows: int = 0
+    rejects: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        gone = f"{self.rows:,} rows, {self.rejects:,} rejects, {self.vectors:,} vectors"
+        others = (f"{count:,} in {name}" for name, count in self.others.items())
+        gone = ", ".join([f"{self.rows:,} rows, {self.rejects:,} rejects", *others])
         return f"{self.table}: {gone} of {len(self.sources):,} source{'s'[: len(self.sources) != 1]} deleted"
 
 
@@ -144,13 +144,15 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
         there = _last(history)
         gone = [uri for uri in uris if there[uri].sha256]
         if not gone:
-            return Deleted(table.name, (), 0, 0, 0)
+            return Deleted(table.name, ())
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
         with transaction.batch(batch):
             left = without(gone, batch, table, _code(history[-1].pipeline, services), history, services)
             transaction.commit(_change(gone, batch, transaction.run, left, history))
-    counts = [_rows(old) - _rows(new) for old, new in zip(sorted_out(left.old, *table.where), _new(left), strict=True)]
-    return Deleted(table.name, tuple(gone), *counts)
+    before = {name: parts for name, parts in by_sink(left.old, history).items() if parts}
+    counts = {name: _rows(old) - _rows(left.sinks[name].files) for name, old in before.items()}
+    rows, rejects = counts.pop(PARQUET, 0), counts.pop(REJECTS, 0)
+    return Deleted(table.name, tuple(gone), rows, rejects, counts)
 
 
 def _code(name: str, services: Services) -> PipelineSource | None:
@@ -160,20 +162,16 @@ def _code(name: str, services: Services) -> PipelineSource | None:
 
 
 def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:
-    last, collection = history[-1], latest(history)
+    last = history[-1]
     return Change(
         pipeline=last.pipeline,
         code=last.code,
         sources=(*(emptied(uri, run, batch) for uri in gone), *_bereft(gone, history)),
-        parts=left.rows,
-        rejects=left.rejects,
-        states=left.states,
+        sinks=left.sinks,
         profile=left.profile,
         replaced=left.replaced,
-        vectors=left.vectors,
-        collection=collection.to_dict() if collection else None,
-        superseded=tuple(gone) if collection else (),
-        types=left.types if left.rows else {},
+        superseded=tuple(gone),
+        types=left.types if left.sinks[PARQUET].files else {},
     )
 
 
@@ -184,10 +182,6 @@ def _bereft(gone: Sequence[str], history: Sequence[Manifest]) -> Iterator[Source
         heads = {head_of(uri) for uri in gone if container(uri) == home}
         record = there[home]
         yield record.model_copy(update={"members": tuple(m for m in record.members if m not in heads), "whole": False})
-
-
-def _new(left: Left) -> tuple[Sequence[Part], Sequence[Part], Sequence[Part]]:
-    return left.rows, left.rejects, left.vectors
 
 
 def _rows(parts: Iterable[Part]) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingestlab.core.errors import BusySourceError
-from ingestlab.core.models import Manifest
+from ingestlab.core.models import AGGREGATES
 from ingestlab.lake import layout
-from ingestlab.lake.commit import resolve
+from ingestlab.lake.commit import settle_dead
 from ingestlab.lake.lake import Lake
-from ingestlab.lake.locks import batch_lock, collection_lock, source_lock
-from ingestlab.lake.log import everything, manifests, tables_of
+from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
+from ingestlab.lake.log import everything, tables_of
+from ingestlab.lake.run_records import RunRecords
 
 Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -28,7 +29,7 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
-        vectors: Sources of which a sink did not have what the lake has, and has now.
+        restored: Sources of which a sink did not have what the lake has, and has now.
     """
 
     settled: tuple[str, ...]
@@ -36,12 +37,12 @@ class Report:
     orphans: tuple[str, ...]
     abandoned: tuple[str, ...]
     missing: tuple[str, ...]
-    vectors: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether there was nothing to mend."""
-        return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
+        return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
 
 
 def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
@@ -60,14 +61,15 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     tables = tables_of(store)
     live, states = _named(tables, lake, watch)
     orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
-    abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.embedded())})
+    abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.costly())})
     store.delete_files(orphans)
     for batch in abandoned:
         store.delete(layout.staging(batch))
-        store.delete(layout.embedded(batch))
+        store.delete(layout.costly(batch))
     for where in tables:
         lake.index(*where).forget()
     store.tidy(STALE)
+    RunRecords(store).expire(lake.run_days)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
     mended: list[str] = []
     for done, where in enumerate(tables):
@@ -85,48 +87,27 @@ def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple
         log = lake.log(*where)
         log.fold(lake.log_days, expire=True)
         for item, target in log.snapshot().targets():
-            (states if item == "states" else live).add(target)
+            (states if item == AGGREGATES else live).add(target)
     return live, states
 
 
 def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
     """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
-    history = manifests(lake.store, *where)
-    for sink in lake.sinks:
-        shared = next((name for manifest in reversed(history) if (name := sink.shared(manifest))), "")
-        if shared and lake.locks.held([collection_lock(shared)])[0]:
+    live = lake.log(*where).snapshot()
+    names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
+    for name in sorted(names):
+        sink = lake.sinks[name]
+        shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
+        if shared and lake.locks.held([shared_lock(shared)])[0]:
             continue
-        for uri in sink.verify(*where, history):
+        for uri in sink.verify(*where, live):
             with lake.locks.lease() as lease:
                 try:
-                    lease.acquire([source_lock(*where, uri), *([collection_lock(shared)] if shared else [])])
+                    lease.acquire([source_lock(*where, uri), *([shared_lock(shared)] if shared else [])])
                 except BusySourceError:
                     continue
-                sink.restore(*where, [uri], manifests(lake.store, *where))
+                sink.restore(*where, [uri], lake.log(*where).snapshot())
                 yield uri
-
-
-def settle_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
-    """Finish or roll back the commits that died.
-
-    Args:
-        lake: With its locks and sinks.
-        wanted: Which intents to look at.
-
-    Returns:
-        What was settled, and the batches of commits that are at work.
-    """
-    settled, busy = [], []
-    for intent in filter(wanted, lake.intents()):
-        with lake.locks.lease() as lease:
-            try:
-                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
-                lease.acquire([batch_lock(intent.batch)])
-            except BusySourceError:
-                busy.append(intent.batch)
-                continue
-            settled.append(resolve(intent, lake))
-    return settled, busy
 
 
 def _abandoned(lake: Lake, folder: str) -> Iterator[str]:

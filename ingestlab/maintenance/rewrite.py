@@ -7,7 +7,7 @@ afterwards finds out at its own commit and begins again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,11 +16,11 @@ from ingestlab.analytics.aggregates.files import restate_all
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt
-from ingestlab.core.models import Change, Manifest, Part, Profiled, digest
+from ingestlab.core.models import AGGREGATES, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
 from ingestlab.lake.arrow_schema import parse_type, type_text
-from ingestlab.lake.log import live_parts, with_states
+from ingestlab.lake.log import by_sink, live_parts, with_states
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import Schema, exactly, schema_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
@@ -129,8 +129,7 @@ class _Work:
                     Change(
                         pipeline=history[-1].pipeline,
                         code=history[-1].code,
-                        parts=new,
-                        states=tuple(self._states(batch, new, code)),
+                        sinks=self._staged(batch, new, code, history),
                         profile=self._profile(new, names, history),
                         replaced=with_states(names, history),
                         types={name: (kind,) for name, kind in kinds.items()},
@@ -214,10 +213,16 @@ class _Work:
             )
         return done
 
-    def _states(self, batch: str, parts: Iterable[Part], code: PipelineSource | None) -> list[Part]:
-        if code is None:
-            return []
-        return restate_all(parts, batch, self._table.where, code, self._services.cluster, self._services.settings)
+    def _staged(
+        self, batch: str, parts: Sequence[Part], code: PipelineSource | None, history: Sequence[Manifest]
+    ) -> dict[str, Staged]:
+        """What the commit has for the sinks of the table: the new parts, and their partial aggregates."""
+        services = self._services
+        found = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
+        if code is not None and load(code).aggregates:
+            states = restate_all(parts, batch, self._table.where, code, services.cluster, services.settings)
+            found[AGGREGATES] = Staged(files=tuple(states))
+        return found
 
     def _profile(self, parts: Sequence[Part], gone: Sequence[str], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
         live, services = list(live_parts(history)), self._services

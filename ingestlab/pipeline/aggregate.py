@@ -20,7 +20,7 @@ Kind = Literal["count", "sum", "mean", "min", "max", "std", "first", "last", "di
 StateKind = Literal["rows", "count", "sum", "moments", "min", "max", "first", "last", "distinct", "quantiles"]
 Declared = str | tuple[str, str] | tuple[str, str, str | float]  # of a measure
 
-FORMAT = 1  # of states; a change of what they mean must change it, so that old ones are computed anew
+FORMAT = 1  # of states; a change of what they mean must change it, so that old ones are computed again
 AGGREGATE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"  # no "__", which parts it from the table's name
 TAKEN = ("rejects", "vectors")  # names of what else lies beside a table
 ORIGIN = ("_source", "_row")  # which tell rows of the same time apart
@@ -135,7 +135,7 @@ class Aggregate:
                 "A name is used twice",
                 expected="a name of its own for each key and measure",
                 got=f"'{twice[0]}' twice",
-                fix="Name one anew.",
+                fix="Rename one.",
                 code="aggregate_invalid",
             )
 

@@ -1,4 +1,4 @@
-"""Finds pipelines by name or by file name, and loads them from their source text.
+"""Pipelines are found by name or by file name, and loaded from their source text.
 
 A pipeline travels to Dask workers as text with its hash, not as an import: an edited file takes effect on
 the next job, on every machine, with no restart.
@@ -17,15 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
 from ingestlab.core.models import Value
+from ingestlab.core.plugins import installed, plugins
 from ingestlab.core.plugins import load as load_plugin
-from ingestlab.core.plugins import plugins
 from ingestlab.core.settings import Settings
 from ingestlab.pipeline.pipeline import Pipeline
 
@@ -62,13 +61,18 @@ class Catalog:
         found: dict[str, PipelineSource] = {}
         files = [file for folder in settings.pipelines for file in sorted(Path(folder).expanduser().glob("*.py"))]
         named = [(file.stem, str(file)) for file in files if not file.name.startswith("_")]
-        for name, file in [*named, *_entry_point_files().items()]:
+        declared = [(point.name, _file_of(point.module)) for point in installed().select(group=ENTRY_POINTS)]
+        for name, file in [*named, *declared]:
             if name not in found:
                 found[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
         return cls(found, settings.pipelines)
 
     def named(self, name: str) -> PipelineSource:
-        """Find a pipeline by name; raises TerminalError with the names there are."""
+        """Find a pipeline by name.
+
+        Raises:
+            TerminalError: There is none; it has the names there are.
+        """
         if name not in self.sources:
             have = ", ".join(sorted(self.sources)) or "there is none"
             raise TerminalError(
@@ -231,11 +235,6 @@ def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, T
 
 
 @cache
-def _entry_point_files() -> dict[str, str]:
-    """Look through all installed packages once a process, since it takes milliseconds."""
-    return {point.name: _file_of(point.module) for point in entry_points(group=ENTRY_POINTS)}
-
-
 def _file_of(module: str) -> str:
     """Find the file of an installed module. One that is missing gives its name, reported when it is read."""
     try:

@@ -1,19 +1,45 @@
-"""The sink of partial aggregates: a small Parquet file for each part and aggregate, beside the table."""
+"""The sink of partial aggregates: a small Parquet file for each data file and aggregate, beside the table."""
 
 from __future__ import annotations
 
-from ingestlab.core.models import Manifest
+from typing import Any
+
+from ingestlab.analytics.aggregates.files import compute, stage_partials
+from ingestlab.core.models import AGGREGATES, PARQUET
+from ingestlab.interfaces import Destination, Rows, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.sinks.files import Files
 
 
+class AggregatesWriter(Writer):
+    """Stage the partial aggregates of the data files that a task has staged before."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._to = destination
+
+    def stage(self, rows: Rows) -> Written:
+        """Write a file for each data file and aggregate.
+
+        Raises:
+            TerminalError: An aggregate names a column that there is not, or one of the wrong type.
+        """
+        to, parts = self._to, rows.staged[PARQUET].files
+        found = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
+        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in found])
+
+
 class Aggregates(Files):
-    """Publish the partial aggregates of the parts of a table."""
+    """Publish the partial aggregates of a table."""
 
-    field = "states"
+    name = AGGREGATES
+    writer = AggregatesWriter
 
-    def owns(self, target: str, manifest: Manifest) -> bool:
-        """Tell whether a file is in the folder of an aggregate."""
-        prefix = layout.table(manifest.tenant, layout.states(manifest.table, ""))
-        others = (layout.rejects(manifest.table), layout.vectors(manifest.table))
-        return target.startswith(prefix) and target.split("/")[2] not in others
+    @classmethod
+    def takes(cls, pipeline: Any) -> bool:
+        """Tell whether a pipeline declares aggregates."""
+        return bool(pipeline.aggregates)
+
+    @classmethod
+    def home(cls, tenant: str, table: str) -> str:
+        """Give the beginning that the folders of all aggregates share, with others that are beside the table."""
+        return layout.table(tenant, layout.states(table, ""))

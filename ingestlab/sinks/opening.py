@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from ingestlab.core.plugins import load, plugins
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Sink, Store
 
 
-def open_sinks(settings: Settings, store: Store, cluster: Executor) -> tuple[Sink, ...]:
-    """Make every sink that is built in or installed; all take part in every commit.
+class Sinks(Mapping[str, Sink]):
+    """Every sink that is built in or installed, by name, in the order in which commits fill them; made on first use.
 
     Args:
         settings: Where everything is.
         store: The lake.
         cluster: Where a sink may run tasks.
+    """
+
+    def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None:
+        self._parts = (settings, store, cluster)
+        self._made: dict[str, Sink] = {}
+
+    def __getitem__(self, name: str) -> Sink:
+        """Make a sink, once.
+
+        Raises:
+            TerminalError: There is none of this name, or it cannot be imported.
+        """
+        if name not in self._made:
+            self._made[name] = load("sinks", name)(*self._parts)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(plugins("sinks"))
+
+    def __len__(self) -> int:
+        return len(plugins("sinks"))
+
+
+def filled_by(pipeline: Any) -> dict[str, str]:
+    """Name the sinks that a pipeline's table fills, in their order, and the class of each as ``module:Class``.
 
     Raises:
         TerminalError: A plug-in cannot be imported.
     """
-    return tuple(load("sinks", name)(settings, store, cluster) for name in plugins("sinks"))
+    return {name: point.value for name, point in plugins("sinks").items() if load("sinks", name).takes(pipeline)}

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from ingestlab.core.models import Manifest
+from ingestlab.core.models import REJECTS
+from ingestlab.interfaces import Destination, Rows, Writer, Written
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import stage_table
 from ingestlab.sinks.files import Files
+
+
+class RejectsWriter(Writer):
+    """Stage the rejects of a task."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._to = destination
+
+    def stage(self, rows: Rows) -> Written:
+        """Write a file, if there are any."""
+        to = self._to
+        home, staging = layout.table(to.tenant, layout.rejects(to.table)), layout.staging(to.batch)
+        return Written(stage_table(rows.rejects, rows.name, home, staging, to.store))
 
 
 class Rejects(Files):
     """Publish the rejects of a table."""
 
-    field = "rejects"
+    name = REJECTS
+    writer = RejectsWriter
 
-    def owns(self, target: str, manifest: Manifest) -> bool:
-        """Tell whether a file is in the folder of the rejects."""
-        return target.startswith(f"{layout.table(manifest.tenant, layout.rejects(manifest.table))}/")
+    @classmethod
+    def home(cls, tenant: str, table: str) -> str:
+        """Give the folder of the rejects."""
+        return f"{layout.table(tenant, layout.rejects(table))}/"

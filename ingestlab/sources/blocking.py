@@ -18,21 +18,27 @@ from ingestlab.sources.retry import attempts
 
 
 class BlockingSource:
-    """Fetch many files at once with a client that blocks; `copy` is all that a source must say itself."""
+    """Fetch many files at once with a client that blocks.
+
+    `copy` is all that a source must have itself.
+    """
 
     schemes: ClassVar[Mapping[str, Scheme]]
 
     def copy(
-        self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings
+        self, source: Source, known: SourceRecord | None, raw: RawFile, client: Any, settings: Settings
     ) -> FetchedFile | Unchanged:
-        """Feed the bytes of one file to `landing` and settle it, or say that it is the known version.
+        """Feed the bytes of one file to `raw` and settle it.
 
         Args:
             source: With size and version where a listing told them, and at the first attempt alone: it may be outdated.
             known: What the lake has of it.
-            landing: Where the bytes go.
+            raw: Where the bytes go.
             client: What :meth:`client` gave.
             settings: Limits and times.
+
+        Returns:
+            The file in the raw zone; or that it is the known version.
         """
         raise NotImplementedError
 
@@ -52,7 +58,7 @@ class BlockingSource:
     @asynccontextmanager
     async def opened(
         self,
-        landing: Callable[[str], RawFile],
+        open_raw: Callable[[str], RawFile],
         settings: Settings,
         *,
         pages: bool,  # noqa: ARG002 - what comes from storage is what was announced
@@ -64,7 +70,7 @@ class BlockingSource:
             scheme = scheme_of(source.uri)
             if scheme not in clients:  # on this one thread: fsspec has an instance for each thread that asks
                 clients[scheme] = self.client(scheme, settings)
-            return await asyncio.to_thread(self._fetch, source, known, landing, clients[scheme], settings)
+            return await asyncio.to_thread(self._fetch, source, known, open_raw, clients[scheme], settings)
 
         yield fetch
 
@@ -72,13 +78,13 @@ class BlockingSource:
         self,
         source: Source,
         known: SourceRecord | None,
-        landing: Callable[[str], RawFile],
+        open_raw: Callable[[str], RawFile],
         client: Any,
         settings: Settings,
     ) -> FetchedFile | Unchanged:
         for attempt in attempts(settings):
             announced = source if attempt.num == 1 else Source(uri=source.uri)
-            with attempt, landing(source.uri) as raw:
+            with attempt, open_raw(source.uri) as raw:
                 try:
                     return self.copy(announced, known, raw, client, settings)
                 except (IngestError, LakeFaultError):

@@ -16,7 +16,14 @@ Uris = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def texts(uris: Uris) -> list[str]:
-    """One or several URIs as a list; raises TerminalError for what is no text and no path."""
+    """List one or several URIs.
+
+    Args:
+        uris: Text or path, or an iterable of them.
+
+    Raises:
+        TerminalError: One is neither text nor a path.
+    """
     one = isinstance(uris, str | os.PathLike) or not hasattr(uris, "__iter__")
     given: list[Any] = [uris] if one else list(uris)  # type: ignore[arg-type]
     wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
@@ -28,15 +35,18 @@ def texts(uris: Uris) -> list[str]:
 
 
 def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> list[Source]:
-    """Turns URIs and patterns into sources, each once, in the order given; patterns sort their files.
+    """Turn URIs and patterns into sources, each once, in their order.
 
-    A listing tells the size and version of a file, so that what is unchanged need not be opened later. What exists
-    under exactly the name given is meant by it, whatever else the name would match as a pattern.
+    The files of a pattern are sorted. A listing tells the size and version of a file, so that what is unchanged
+    need not be opened later. A name that exists is meant by it, whatever else it would match as a pattern.
 
     Args:
         uris: What is announced.
         settings: What is allowed, and how storage is reached.
-        glob: Takes each for a pattern, though there may be a file of that name.
+        glob: Take each for a pattern, though there may be a file of that name.
+
+    Returns:
+        Sources, with size and version where they were listed.
 
     Raises:
         TerminalError: A URI is not allowed, or a pattern matches nothing.
@@ -49,9 +59,16 @@ def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> li
 
 
 def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]]:
-    """Groups sources into requests of at most `request_files` files and about `request_bytes`.
+    """Group sources into requests of a good size.
 
     A file of unknown size counts as its share of a full request; a big file gets a request of its own.
+
+    Args:
+        sources: What is announced.
+        settings: They have the most files of a request, `request_files`, and about its bytes, `request_bytes`.
+
+    Yields:
+        The sources of one request.
     """
     unknown = settings.request_bytes // settings.request_files
     group: list[Source] = []

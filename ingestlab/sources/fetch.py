@@ -1,4 +1,4 @@
-"""Fetches the sources of a request into the raw zone: the lake's copy of what came, byte for byte.
+"""Fetch the sources of a request into the raw zone: the lake's copy of what came, byte for byte.
 
 What is known to be unchanged is not read at all; the rest is fetched many at a time. One bad file never
 stops its neighbours, but a lake that cannot be written ends it all.
@@ -14,12 +14,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Fetch, Store, Unchanged
-from ingestlab.sources.raw_zone import LakeFaultError, Landing, Site
+from ingestlab.sources.raw_zone import IncomingFile, LakeFaultError, RawZone
 from ingestlab.sources.registry import source_of
 
 __all__ = ["Failed", "Fetched", "FetchedFile", "Unchanged", "fetch"]
@@ -29,7 +29,7 @@ _TICK = 0.1  # seconds between two reports of progress
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The source could not be had, and why."""
+    """A source that could not be had, and why."""
 
     uri: str
     error: IngestError
@@ -49,7 +49,7 @@ def fetch(
     failed: Callable[[Failed], None] | None = None,
     pages: bool = False,
 ) -> list[Fetched]:
-    """Brings sources into the raw zone, those that changed.
+    """Bring changed sources into the raw zone.
 
     Args:
         sources: What to fetch.
@@ -73,7 +73,7 @@ def fetch(
     meter = _Meter(progress, sum(r is not None for r in results))
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
-        crew = _Crew(Site(store, folder, settings), settings, meter, failed, pages=pages)
+        crew = _Crew(RawZone(store, folder, settings), settings, meter, failed, pages=pages)
         try:
             _run(crew.work(sources, known, results, todo))
         except LakeFaultError as fault:
@@ -83,7 +83,7 @@ def fetch(
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Runs to the end, on a thread of its own.
+    """Run to the end, on a thread of its own.
 
     A notebook's thread has a loop already. And an RQ job's time-out is an exception that a signal raises in
     this thread: inside a loop it would hit some callback and be swallowed; here it ends the work.
@@ -108,7 +108,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:
-    """Unchanged if the listing that announced the source says so: no I/O is done for it."""
+    """Compare the announced version with the known one, without I/O."""
     if source.version is None:
         return None
     record = known.get(source.uri)
@@ -116,7 +116,7 @@ def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged |
 
 
 class _Meter:
-    """Counts while others work, and tells of it now and then."""
+    """Count files and bytes, and report them now and then."""
 
     def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
         self._progress, self.files, self.bytes = progress, files, 0
@@ -131,19 +131,19 @@ class _Meter:
             self._progress(self.files, self.bytes)
 
     async def tick(self) -> None:
-        """Reports until it is cancelled; apart from the workers, so that no source is blamed for its errors."""
+        """Report until cancelled: no source is blamed for the callback's errors."""
         while True:
             await asyncio.sleep(_TICK)
             self.report()
 
 
 class _Crew:
-    """As many workers as there may be connections; each takes the next source until none is left."""
+    """Workers, as many as there may be connections; each takes the next source until none is left."""
 
     def __init__(
-        self, site: Site, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
+        self, zone: RawZone, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
     ) -> None:
-        self._site, self._settings, self._meter, self._pages = site, settings, meter, pages
+        self._zone, self._settings, self._meter, self._pages = zone, settings, meter, pages
         self._failed = failed or (lambda _source: None)
         self._open: dict[str, Fetch] = {}  # by scheme
 
@@ -154,7 +154,7 @@ class _Crew:
         results: list[Fetched | None],
         todo: Sequence[int],
     ) -> None:
-        """Fills the gaps in `results`, whose places are in `todo`."""
+        """Fill the gaps in `results`, at the places in `todo`."""
         count = min(self._settings.connections, len(todo))
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="fetch"))
         queue = iter(todo)
@@ -169,7 +169,7 @@ class _Crew:
 
         try:
             async with AsyncExitStack() as opened, asyncio.TaskGroup() as group:
-                await self._open_all({guard.scheme_of(sources[place].uri) for place in todo}, opened)
+                await self._open_all({access.scheme_of(sources[place].uri) for place in todo}, opened)
                 workers = [group.create_task(worker(queue)) for _ in range(count)]
                 ticker = group.create_task(self._meter.tick())
                 await asyncio.wait(workers)
@@ -178,7 +178,7 @@ class _Crew:
             raise errors.exceptions[0] from None
 
     async def _open_all(self, schemes: Iterable[str], opened: AsyncExitStack) -> None:
-        """Opens each source that is asked for anything, once."""
+        """Open each source that is asked for anything, once."""
         serving = {scheme: source_of(scheme) for scheme in schemes}
         fetches = {
             source: await opened.enter_async_context(source.opened(self._land, self._settings, pages=self._pages))
@@ -186,12 +186,12 @@ class _Crew:
         }
         self._open = {scheme: fetches[source] for scheme, source in serving.items()}
 
-    def _land(self, uri: str) -> Landing:
-        return Landing(self._site, uri, self._meter.moved)
+    def _land(self, uri: str) -> IncomingFile:
+        return IncomingFile(self._zone, uri, self._meter.moved)
 
     async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
         try:
-            scheme = guard.check(source.uri, self._settings)
+            scheme = access.check(source.uri, self._settings)
             return await self._open[scheme](source, known)
         except IngestError as error:
             return Failed(source.uri, error)

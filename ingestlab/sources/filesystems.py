@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.extras import prepare_gcsfs
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
@@ -30,15 +31,17 @@ _OPTIONS = "INGESTLAB_STORAGE_OPTIONS"
 
 
 def connect(scheme: str, settings: Settings) -> Any:
-    """The filesystem of a scheme, with the options that the settings have for it.
+    """Connect to the filesystem of a scheme, with its options from the settings.
 
     Call it from one thread: fsspec keeps an instance, and its connections, for each thread that asks.
 
     Raises:
         TerminalError: Its package is not installed, or the options cannot be used.
     """
+    options = settings.storage_options.get(scheme, {})
+    prepare_gcsfs(scheme, options)
     try:
-        filesystem = fsspec.filesystem(scheme, **settings.storage_options.get(scheme, {}))
+        filesystem = fsspec.filesystem(scheme, **options)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         fix = f"pip install 'ingestlab[{extra}]'" if extra else "Install the package that it names."
@@ -60,8 +63,8 @@ class FileSource(BlockingSource):
     }
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:
-        """List a folder, or name one file; an object is looked at only where its name could be a pattern."""
-        scheme = guard.scheme_of(uri)
+        """List a pattern's files, or name one file without a look at it."""
+        scheme = access.scheme_of(uri)
         if scheme == "file":
             return list_local(uri, glob=glob)
         if not magic(uri):
@@ -72,7 +75,7 @@ class FileSource(BlockingSource):
         except IngestError:
             raise
         except Exception as error:
-            raise in_our_words(error, uri) from error
+            raise translate_error(error, uri) from error
 
     def client(self, scheme: str, settings: Settings) -> Any:
         """Connect to the filesystem of a scheme."""
@@ -80,10 +83,10 @@ class FileSource(BlockingSource):
 
     def translate(self, error: Exception, uri: str) -> IngestError:
         """Translate an error of any filesystem."""
-        return in_our_words(error, uri)
+        return translate_error(error, uri)
 
     def copy(
-        self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings
+        self, source: Source, known: SourceRecord | None, raw: RawFile, client: Any, settings: Settings
     ) -> FetchedFile | Unchanged:
         """Copy one file; raises TransientError where it changes meanwhile."""
         path = _path(client, source.uri, settings)
@@ -93,65 +96,65 @@ class FileSource(BlockingSource):
             seen = _look(client, path, source.uri)
         if seen.version and known and known.version == seen.version:
             return Unchanged(source.uri, seen.version)
-        landing.expect(seen.size)
+        raw.expect(seen.size)
         if seen.wrapped:
-            _copy_unwrapped(client, path, landing)
+            _copy_unwrapped(client, path, raw)
         else:
-            _copy(client, path, seen.size, landing, settings)
-        _compare(client, path, seen, landing)
-        return landing.settle(seen.version, known)
+            _copy(client, path, seen.size, raw, settings)
+        _compare(client, path, seen, raw)
+        return raw.settle(seen.version, known)
 
 
 def _path(filesystem: Any, uri: str, settings: Settings) -> str:
     if _local(filesystem):
-        return str(guard.local_path(uri, settings))
+        return str(access.local_path(uri, settings))
     return str(filesystem._strip_protocol(uri))  # noqa: SLF001 - fsspec has no public name for it
 
 
-def _copy(filesystem: Any, path: str, size: int, landing: RawFile, settings: Settings) -> None:
+def _copy(filesystem: Any, path: str, size: int, raw: RawFile, settings: Settings) -> None:
     if size <= BUFFER and not _local(filesystem):  # one request in all
-        _take(filesystem.cat_file(path), landing)
+        _take(filesystem.cat_file(path), raw)
         return
-    pace, until = Pace(settings, landing.uri), time.monotonic() + settings.fetch_timeout
+    pace, until = Pace(settings, raw.uri), time.monotonic() + settings.fetch_timeout
     with filesystem.open(path, "rb", block_size=_BLOCK) as file:
         asked = time.monotonic()
         while chunk := file.read(BUFFER):
             now = time.monotonic()
             pace.add(now - asked, len(chunk))
             if now > until:
-                raise too_long(landing.uri, settings.fetch_timeout, landing.size)
-            _take(chunk, landing)
+                raise too_long(raw.uri, settings.fetch_timeout, raw.size)
+            _take(chunk, raw)
             asked = time.monotonic()
 
 
-def _copy_unwrapped(filesystem: Any, path: str, landing: RawFile) -> None:
-    """Copy an object that its server unpacks on the way: there are no ranges of it, and its size is not its own."""
-    with tempfile.TemporaryDirectory(dir=landing.scratch) as folder:
+def _copy_unwrapped(filesystem: Any, path: str, raw: RawFile) -> None:
+    """Copy an object that its server unpacks: it has no ranges and another size."""
+    with tempfile.TemporaryDirectory(dir=raw.scratch) as folder:
         filesystem.get_file(path, f"{folder}/whole")
         with Path(folder, "whole").open("rb") as file:
             while chunk := file.read(BUFFER):
-                _take(chunk, landing)
+                _take(chunk, raw)
 
 
-def _take(chunk: bytes, landing: RawFile) -> None:
-    if landing.feed(chunk):
-        landing.spill()
+def _take(chunk: bytes, raw: RawFile) -> None:
+    if raw.feed(chunk):
+        raw.spill()
 
 
-def _compare(filesystem: Any, path: str, seen: Seen, landing: RawFile) -> None:
+def _compare(filesystem: Any, path: str, seen: Seen, raw: RawFile) -> None:
     """See whether the file was being written while it was read."""
-    same = landing.size == seen.size
+    same = raw.size == seen.size
     if _local(filesystem):
-        same = same and _look(filesystem, path, landing.uri) == seen
+        same = same and _look(filesystem, path, raw.uri) == seen
     elif not same and _unwraps(filesystem):
         filesystem.invalidate_cache()
-        now = _look(filesystem, path, landing.uri)
+        now = _look(filesystem, path, raw.uri)
         same = now.wrapped and now.version == seen.version and seen.generation in (None, now.generation)
     if not same:
         raise TransientError(
-            f"{landing.uri} is a file that changed while it was read",
+            f"{raw.uri} is a file that changed while it was read",
             expected=f"{seen.size:,} bytes",
-            got=f"{landing.size:,} bytes",
+            got=f"{raw.size:,} bytes",
             fix="Announce a file when it is finished, and submit this one again.",
             code="source_changed",
         )
@@ -175,7 +178,7 @@ class Seen(NamedTuple):
 
 
 def _look(filesystem: Any, path: str, uri: str) -> Seen:
-    """What is there; raises TerminalError if it is something else than a file."""
+    """Look at a file; raise TerminalError if it is something else."""
     info: Mapping[str, Any] = _stat(path) if _local(filesystem) else filesystem.info(path)
     kind = info.get("type", "file")
     if kind != "file":
@@ -186,13 +189,13 @@ def _look(filesystem: Any, path: str, uri: str) -> Seen:
 
 
 def _unwraps(filesystem: Any) -> bool:
-    """Whether what a listing says of sizes may not be what comes."""
+    """Tell whether a listing may give other sizes than what comes."""
     protocol = filesystem.protocol
     return bool({"gs", "gcs"} & {protocol, *(protocol if isinstance(protocol, list | tuple) else ())})
 
 
 def _stat(path: str) -> dict[str, Any]:
-    """A local file's entry with its time to the nanosecond, which fsspec rounds."""
+    """Return a local file's entry; fsspec would round its time."""
     found = Path(path).stat()
     kind = "file" if stat.S_ISREG(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else "other"
     return {"type": kind, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
@@ -202,8 +205,8 @@ def _local(filesystem: Any) -> bool:
     return isinstance(filesystem, LocalFileSystem)
 
 
-def in_our_words(error: Exception, uri: str) -> IngestError:
-    """What a filesystem says of a file or folder, as one of our errors; each filesystem has its own."""
+def translate_error(error: Exception, uri: str) -> IngestError:
+    """Translate an error of any filesystem about a file or folder."""
     name = type(error).__name__
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         fix = "Check the address and who can see it."

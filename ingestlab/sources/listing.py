@@ -17,7 +17,7 @@ _MAGIC = "*?["
 
 
 def list_objects(fs: Any, uri: str, *, glob: bool) -> list[Source]:
-    """List what a pattern names on a filesystem; its errors are raised as they are."""
+    """List what a pattern names on a filesystem, with its own errors."""
     path = str(fs._strip_protocol(uri))  # noqa: SLF001 - it has no public name
     if not glob and (named := _named(fs, path)):
         return [Source(uri=uri, size=named.get("size"), version=listing_version(named))]
@@ -32,7 +32,7 @@ def list_objects(fs: Any, uri: str, *, glob: bool) -> list[Source]:
 
 
 def _named(fs: Any, path: str) -> dict[str, Any] | None:
-    """The object of exactly this name, if there is one: a name comes before a pattern."""
+    """Return the object of exactly this name, which comes before a pattern."""
     try:
         info: dict[str, Any] = fs.info(path)
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def _named(fs: Any, path: str) -> dict[str, Any] | None:
 
 
 def _as_pattern(path: str, is_folder: Callable[[str], bool]) -> str:
-    """A path as a pattern, in which the folders that are really called so mean themselves."""
+    """Make a pattern of a path; folders really called so mean themselves."""
     steps = path.split("/")
     for place in range(len(steps) - 1):
         if magic(steps[place]) and not is_folder("/".join(steps[: place + 1])):
@@ -50,7 +50,7 @@ def _as_pattern(path: str, is_folder: Callable[[str], bool]) -> str:
 
 
 def _without_folders(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The files of a listing, without the empty objects by which tools mark folders."""
+    """Yield the files of a listing, without markers of folders."""
     infos = list(found)
     folders = {str(info["name"]).rpartition("/")[0] for info in infos}
     for info in infos:
@@ -61,7 +61,7 @@ def _without_folders(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
 
 
 def list_local(uri: str, *, glob: bool) -> list[Source]:
-    """List local files by the standard library, which lists thousands of files faster than a general layer."""
+    """List local files by the standard library: of thousands, faster than fsspec."""
     if "://" in uri:
         uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
     path = os.path.abspath(os.path.expanduser(uri))
@@ -75,7 +75,7 @@ def list_local(uri: str, *, glob: bool) -> list[Source]:
 
 
 def magic(text: str) -> bool:
-    """Whether a text could be a pattern."""
+    """Tell whether a text could be a pattern."""
     return any(c in text for c in _MAGIC)
 
 

@@ -1,4 +1,4 @@
-"""Where bytes land: counted and hashed on the way, under a temporary name until all are there."""
+"""The raw zone: what comes is counted and hashed on the way, and has a temporary name until all is there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import FetchedFile, SourceRecord
 from ingestlab.core.settings import Settings
@@ -31,8 +31,8 @@ class LakeFaultError(Exception):
         self.error = error
 
 
-class Site:
-    """The raw zone's folder that the files of one request go to."""
+class RawZone:
+    """Hold the folder that the files of one request go to."""
 
     def __init__(self, store: Store, folder: str, settings: Settings) -> None:
         self.store, self.folder, self.limit = store, folder, settings.max_file_bytes
@@ -40,15 +40,15 @@ class Site:
         self.scratch = str(store.scratch())
 
 
-class Landing:
-    """Takes in the bytes of one source; leaves nothing behind unless they are kept."""
+class IncomingFile:
+    """Take in the bytes of one source; keep nothing that is not settled."""
 
-    def __init__(self, site: Site, uri: str, moved: Callable[[int], None] | None = None) -> None:
+    def __init__(self, zone: RawZone, uri: str, moved: Callable[[int], None] | None = None) -> None:
         self.uri = uri
         self._moved = moved
         self.size = 0
         self.head = b""  # the first bytes
-        self.site = site
+        self.zone = zone
         self._hash = hashlib.sha256()
         self._hashing: Future[None] | None = None
         self._chunks: list[bytes] = []
@@ -64,25 +64,29 @@ class Landing:
 
     @property
     def scratch(self) -> str:
-        """A folder for what is made of these bytes."""
-        return self.site.scratch
+        """Return a folder for what is made of these bytes."""
+        return self.zone.scratch
 
     @property
     def quick(self) -> bool:
-        """Whether `settle` is short enough for an event loop: few bytes, onto a local disk."""
-        return self._fd is None and self.site.quick
+        """Tell whether `settle` only writes few bytes to a local disk."""
+        return self._fd is None and self.zone.quick
 
     def expect(self, size: int | None) -> None:
-        """Refuses a source that says itself that it is too big, before its bytes come."""
-        if size is not None and size > self.site.limit:
+        """Refuse a source that is too big by its own word."""
+        if size is not None and size > self.zone.limit:
             raise self._too_big(f"{size:,} bytes")
 
     def feed(self, chunk: bytes) -> bool:
-        """Takes bytes; True says that it is time for `spill`. Raises TerminalError above the size limit."""
+        """Take bytes; return whether it is time for `spill`.
+
+        Raises:
+            TerminalError: They are too many.
+        """
         self.size += len(chunk)
         if self._moved:
             self._moved(len(chunk))
-        if self.size > self.site.limit:
+        if self.size > self.zone.limit:
             raise self._too_big(f"more: stopped after {self.size:,} bytes")
         if len(self.head) < _HEAD:
             self.head += chunk[:_HEAD]
@@ -91,14 +95,18 @@ class Landing:
         return self._held >= BUFFER
 
     def spill(self) -> None:
-        """Writes what is in memory to the temporary file, and hashes it meanwhile; raises LakeFaultError."""
+        """Write what is in memory to the temporary file.
+
+        Raises:
+            LakeFaultError: The lake cannot be written.
+        """
         data = self._take()
         self._hashed()
         self._hashing = _hasher().submit(self._hash.update, data)
         self._write(data)
 
     def restart(self) -> None:
-        """Forgets all bytes."""
+        """Forget all bytes."""
         self._hashed()
         if self._fd is not None:
             os.close(self._fd)
@@ -107,12 +115,12 @@ class Landing:
         self._fd, self._path = None, ""
         self.size, self.head, self._held, self._chunks, self._hash = 0, b"", 0, [], hashlib.sha256()
 
-    def another(self) -> Landing:
-        """A place for what is made of these bytes, which are not counted again."""
-        return Landing(self.site, self.uri)
+    def another(self) -> IncomingFile:
+        """Return a place for what is made of these bytes, uncounted."""
+        return IncomingFile(self.zone, self.uri)
 
     def reread(self) -> BinaryIO:
-        """All that has come, from its beginning; nothing more may come. Raises LakeFaultError."""
+        """Open all that has come, from its beginning; nothing more may come."""
         if self._fd is None:
             return io.BytesIO(self._take())
         self.spill()
@@ -121,7 +129,7 @@ class Landing:
     def settle(
         self, version: str | None, known: SourceRecord | None, facts: Mapping[str, str] | None = None
     ) -> FetchedFile | Unchanged:
-        """Gives the file its place in the lake, named by its content, unless the lake has it already.
+        """Give the file its place in the lake, named by its content.
 
         Args:
             version: What tells this version next time.
@@ -137,8 +145,8 @@ class Landing:
         sha256 = self._hash.hexdigest()
         if known and known.sha256 == sha256:
             return Unchanged(self.uri, version)
-        name = guard.file_name(self.uri)
-        target = f"{self.site.folder}/{sha256}{guard.suffixes(name)}"
+        name = access.file_name(self.uri)
+        target = f"{self.zone.folder}/{sha256}{access.suffixes(name)}"
         try:
             if not self._there(target):
                 self._write(rest)
@@ -159,7 +167,7 @@ class Landing:
 
     def _there(self, target: str) -> bool:
         try:
-            return self.site.store.size(target) == self.size
+            return self.zone.store.size(target) == self.size
         except FileNotFoundError:
             return False
 
@@ -169,7 +177,7 @@ class Landing:
         return data
 
     def _hashed(self) -> None:
-        """Waits until all that was written is hashed as well."""
+        """Wait until all that was written is hashed as well."""
         if self._hashing is not None:
             self._hashing.result()
             self._hashing = None
@@ -177,28 +185,28 @@ class Landing:
     def _write(self, data: bytes) -> None:
         try:
             if self._fd is None:
-                self._path = f"{self.site.scratch}/{uuid.uuid4().hex}"
+                self._path = f"{self.zone.scratch}/{uuid.uuid4().hex}"
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
-            raise LakeFaultError(storage_error(error, self.site.scratch)) from error
+            raise LakeFaultError(storage_error(error, self.zone.scratch)) from error
 
     def _adopt(self, target: str) -> None:
         assert self._fd is not None
         fd, self._fd = self._fd, None
         os.close(fd)  # before the file gets its name: a full disk may show only now
-        self.site.store.adopt(Path(self._path), target)
+        self.zone.store.adopt(Path(self._path), target)
         self._path = ""
 
     def _too_big(self, got: str) -> TerminalError:
         fix = "Cut the file, or raise INGESTLAB_MAX_FILE_BYTES."
-        problem = f"{self.uri} is too large: at most {self.site.limit:,} bytes"
+        problem = f"{self.uri} is too large: at most {self.zone.limit:,} bytes"
         return TerminalError(problem, got=got, fix=fix, code="limit_exceeded")
 
 
 @cache
 def _hasher() -> ThreadPoolExecutor:
-    """A core beside the one that reads and writes; hashing leaves Python's lock alone."""
+    """Return a thread for hashing, which leaves Python's lock alone."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingestlab-hash")

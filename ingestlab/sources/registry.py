@@ -8,6 +8,6 @@ from ingestlab.interfaces import Source
 
 
 def source_of(scheme: str) -> Source:
-    """Find the source that serves a scheme; one that nobody names may be a filesystem that fsspec knows."""
+    """Find the source that serves a scheme, by default fsspec's filesystems."""
     source: Source = schemes.source(scheme) or load("sources", "filesystems")()
     return source

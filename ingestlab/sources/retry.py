@@ -1,4 +1,4 @@
-"""When a source is asked once more, and how long it must not be silent."""
+"""When a source is asked once more, and how slow it may be."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ LONGEST_WAIT = 60.0  # seconds; a server that asks for more is left to the retri
 
 
 class WaitError(TransientError):
-    """The server said how many seconds to wait before the next attempt."""
+    """A server that said how many seconds to wait before the next attempt."""
 
     wait: float = 0.0
 
 
 def attempts(settings: Settings) -> Any:
-    """The attempts at one source: only transient errors are tried again, with doubled delays."""
+    """Iterate over the attempts at one source.
+
+    Only transient errors are tried again, with doubled delays.
+    """
     return stamina.retry_context(
         on=_again,
         attempts=settings.fetch_attempts,
@@ -37,14 +40,14 @@ def _again(error: Exception) -> bool | float:
 
 
 def too_long(uri: str, limit: float, came: int) -> TransientError:
-    """The error for a download that takes more than its time in all."""
+    """Make the error for a download that takes too long."""
     fix = "Try again when the server is less busy, or raise INGESTLAB_FETCH_TIMEOUT."
     problem = f"{uri} did not arrive within {limit:g} s"
     return TransientError(problem, got=f"{came:,} bytes", fix=fix, code="source_slow")
 
 
 class Pace:
-    """Sees to it that a source sends at least so many bytes a second, averaged over a window.
+    """Require so many bytes a second of a source, averaged over a window.
 
     Only the time spent waiting for the source counts: a slow disk of ours is not its fault.
     """
@@ -55,7 +58,11 @@ class Pace:
         self._came = 0
 
     def add(self, waited: float, size: int) -> None:
-        """Counts `size` bytes that came after `waited` seconds; raises TransientError if that is too slow."""
+        """Count `size` bytes that came after `waited` seconds.
+
+        Raises:
+            TransientError: That is too slow.
+        """
         self._waited += waited
         self._came += size
         if self._waited < self._window:

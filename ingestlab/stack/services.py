@@ -25,7 +25,7 @@ from ingestlab.stack.state import SCALE_FILE, SERVER, home_of, write_private
 
 DASK, MILVUS = "dask", "milvus"
 PORTS = (SERVER, DASK, "dashboard", "samples", MILVUS)
-WORKER = (sys.executable, "-m", "ingestlab.queue.rq.worker")
+WORKER = (sys.executable, "-m", "ingestlab.queue.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 # The heaps that glibc makes for other threads than the first go back to the system after every task, and each page of
 # the next task's memory is a fault again. Where one thread does all tasks, it may as well use the first one's.
@@ -174,8 +174,8 @@ def services(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[
     )
     workers = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
     workers.append(_notebook_worker(settings, spec, env))
-    vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
-    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *workers)
+    milvus = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *milvus, *workers)
 
 
 def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Service:

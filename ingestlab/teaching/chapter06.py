@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ingestlab.analytics.search import search
+from ingestlab.sinks.milvus.search import search
 from ingestlab.teaching.checks import Desk, a, a_pair, exercise, expect
 
 FIRST = 5  # packages among which the answer is to be

@@ -64,7 +64,7 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _not_interrupted() as interrupts:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "ingestlab.queue.rq.worker", *queues],
+            [sys.executable, "-m", "ingestlab.queue.worker", *queues],
             env=environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -14,14 +14,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ingestlab.analytics.embedders.registry import embed_all, fingerprint, load
-from ingestlab.analytics.search import search
-from ingestlab.analytics.search_result import SearchResult
 from ingestlab.cli import app
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, SourceRecord, Tally
 from ingestlab.core.plain_frame import one_line
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.milvus.search import search
+from ingestlab.sinks.milvus.search_result import SearchResult
 from ingestlab.sinks.milvus.vector_rows import primary_keys
 from ingestlab.sinks.milvus.vectors import Collection, Column, open_vectors
 
@@ -111,7 +111,7 @@ def test_a_limit_and_a_filter_leave_fewer(shelf):
 
 
 def test_several_questions_are_asked_at_once(shelf, monkeypatch):
-    monkeypatch.setattr("ingestlab.analytics.search.AT_ONCE", 4)
+    monkeypatch.setattr("ingestlab.sinks.milvus.search.AT_ONCE", 4)
     name = shelf.fill(TEXTS)
     hits = shelf.search(name, [*TEXTS, QUESTION], limit=2)
     assert hits["query"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,21 +16,46 @@ from support.workers import environment, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.jobs import ENDED
-from ingestlab.core.messages import NotebookRequest, decode
+from ingestlab.core.messages import NotebookRequest
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.plugins import plugins
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Queue
+from ingestlab.interfaces import Job, Queue
 from ingestlab.queue import submit
 from ingestlab.queue.broker import broker
 from ingestlab.queue.listeners import queue_summary, queues
 from ingestlab.stack.services import environment as environment_of
 
-WORKER = """
+CONSUMER = """
+import os, sys, time
+from pathlib import Path
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.jobs import Done, Failed, RetryLater
+from ingestlab.core.models import IngestResult, Outcome
 from ingestlab.core.settings import load_settings
 from ingestlab.queue.broker import broker
+
+folder = Path(sys.argv[1])
+
+def handler(message, delivery):
+    uri, tries = message["sources"][0]["uri"], len(list(folder.glob(f"{delivery.id}-*")))
+    name = Path(uri).stem
+    (folder / f"{delivery.id}-{tries}").write_text(f"{name} {os.getpid()} {delivery.queue} {delivery.retry_after}")
+    delivery.note({"progress": {"state": "processing", "files": 1, "note": f"{name}, try {tries + 1}"}})
+    while name == "held" and not (folder / "open").exists():
+        if delivery.stopped():
+            return Failed(TerminalError("Job was stopped on request", code="job_stopped"))
+        time.sleep(0.02)
+    if name == "waits" and tries < 2:
+        return RetryLater(TransientError("Server is busy", code="busy_source"), 1, counts=False)
+    if name == "passing" and delivery.retry_after is not None:
+        return RetryLater(TransientError("Server is away", code="http_unavailable"), delivery.retry_after)
+    if name in ("passing", "bad"):
+        return Failed(TerminalError("File is bad", code="http_error"))
+    return Done(IngestResult(run="r1", job=delivery.id, outcomes=(Outcome(uri=uri, status="committed"),)))
+
 settings = load_settings()
-raise SystemExit(broker(settings).consume([settings.queue]))
+raise SystemExit(broker(settings).consume([settings.queue], handler))
 """
 
 
@@ -54,15 +80,51 @@ def queue(settings: Settings) -> Queue:
 
 
 @contextmanager
-def working(settings: Settings, plugin: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(settings: Settings, plugin: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that consumes the queue of the settings."""
     env = {**environment_of(settings), "PYTHONPATH": f"{plugin}:{environment()['PYTHONPATH']}"}
-    process = subprocess.Popen([sys.executable, "-c", WORKER], env=env)
+    started = subprocess.Popen([sys.executable, *command], env=env)
     try:
-        yield process
+        yield started
     finally:
-        process.terminate()
-        process.wait(timeout=40)
+        started.terminate()
+        started.wait(timeout=40)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Starts consumers with a handler of the suite's own, and reads what that has seen."""
+
+    settings: Settings
+    plugin: Path
+    folder: Path
+
+    def __call__(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return process(self.settings, self.plugin, "-c", CONSUMER, str(self.folder))
+
+    def tries(self, job: str) -> list[str]:
+        """What the handler was given in each try: name, process, queue and delay of a retry."""
+        return [path.read_text() for path in sorted(self.folder.glob(f"{job}-*"))]
+
+    def began(self, job: str) -> int:
+        """The process that has the job's last try."""
+        return int(until(lambda: self.tries(job), 60, "a try")[-1].split()[1])
+
+
+@pytest.fixture
+def consumer(settings: Settings, plugin: Path, tmp_path: Path) -> Consumer:
+    (tmp_path / "tries").mkdir()
+    return Consumer(settings, plugin, tmp_path / "tries")
+
+
+def status(queue: Queue, job: str) -> str:
+    return queue.jobs([job])[job].status
+
+
+def ended(queue: Queue, job: str) -> Job:
+    """The job, when it has ended."""
+    until(lambda: status(queue, job) in ENDED, 60, "an end")
+    return queue.jobs([job])[job]
 
 
 def asked(name: str = "a.csv", **more: str) -> IngestRequest:
@@ -88,8 +150,8 @@ def test_a_job_tells_what_was_asked(queue):
     job, _ = queue.publish("contract", asked(tenant="physics"))
     (found,) = queue.jobs([job, "ingest-nobody"]).values()
     assert (found.id, found.status, found.worker, found.result(), found.traceback()) == (job, "queued", "", None, "")
-    assert decode(found.request()) == asked(tenant="physics")
-    assert {"run": "r1", "tenant": "physics", "files": 1}.items() <= dict(found.meta).items()
+    assert found.request() == asked(tenant="physics")
+    assert {"run": "r1", "tenant": "physics", "files": 1}.items() <= dict(found.notes).items()
     assert "a.csv" in found.description
     assert found.queued is not None
     assert abs((found.queued.replace(tzinfo=UTC) - before).total_seconds()) < 60
@@ -99,7 +161,7 @@ def test_a_job_tells_what_was_asked(queue):
 def test_a_notebook_is_a_job_as_well(queue):
     request = NotebookRequest(run="r1", notebook="n.ipynb", parameters={"n": 1})
     job, _ = queue.publish("notebooks", request)
-    assert decode(queue.jobs([job])[job].request()) == request
+    assert queue.jobs([job])[job].request() == request
 
 
 def test_what_is_not_known_is_left_out(queue):
@@ -113,7 +175,7 @@ def test_what_is_not_known_is_left_out(queue):
 
 def test_a_job_that_waits_can_be_cancelled_and_asked_anew(queue):
     job, _ = queue.publish("contract", asked())
-    assert queue.cancel(queue.jobs([job])[job])
+    assert queue.cancel(job)
     assert queue.jobs([job])[job].status == "canceled"
     assert "canceled" in str(queue.jobs([job])[job].error())
     assert queue.state("contract").waiting == 0
@@ -154,24 +216,91 @@ def test_what_the_dashboard_reads(queue):
 def test_jobs_are_consumed_and_tell_how_they_ended(queue, settings, tmp_path, plugin):
     (tmp_path / "a.csv").write_text("n\n1\n2\n")
     good, bad = submit(str(tmp_path / "a.csv"), settings=settings), submit(str(tmp_path / "no.csv"), settings=settings)
-    with working(settings, plugin) as process:
-        until(lambda: [one.pid for one in queue.listeners("contract")] == [process.pid], 60, "a worker that listens")
+    with process(settings, plugin, "-m", "ingestlab.queue.worker") as worker:
+        until(lambda: [one.pid for one in queue.listeners("contract")] == [worker.pid], 60, "a worker that listens")
         assert good.wait(60).count("committed") == 1
         assert bad.wait(60).count("failed") == 1
         (job,), (failed,) = (queue.jobs([run.record.jobs[0].id]).values() for run in (good, bad))
         assert (job.status, failed.status) == ("finished", "failed")
         assert {job.status, failed.status} <= set(ENDED)
-        assert (job.result() or {})["outcomes"][0]["status"] == "committed"
+        assert [outcome.status for outcome in job.result().outcomes] == ["committed"]
         assert job.began is not None
         assert job.ended is not None
         assert job.worker
         assert failed.traceback()
         assert set(queue.wait([job.id, failed.id], {}, 5)) == {job.id, failed.id}
         (tmp_path / "no.csv").write_text("n\n3\n")
-        queue.again(failed)
+        queue.again(failed.id)
         assert bad.wait(60).count("committed") == 1
         assert submit(str(tmp_path / "a.csv"), settings=settings).wait(60).count("unchanged") == 1
     until(lambda: queue.listeners("contract") == [], 20, "no worker that listens")
+
+
+def test_a_handler_gets_what_was_asked_in_order(queue, consumer):
+    names = ["a", "b", "bad", "c"]
+    jobs = [queue.publish("contract", asked(f"{name}.csv"))[0] for name in names]
+    with consumer() as process:
+        found = [ended(queue, job) for job in jobs]
+    assert [job.status for job in found] == ["finished", "finished", "failed", "finished"]
+    assert [consumer.tries(job) for job in jobs] == [[f"{name} {process.pid} contract None"] for name in names]
+    assert [job.result() and job.result().job for job in found] == [jobs[0], jobs[1], None, jobs[3]]
+    began = [job.began for job in found]
+    assert began == sorted(began)
+    assert "File is bad" in found[2].traceback()
+    assert queue.publish("contract", asked("a.csv")) == (jobs[0], True), "it has ended"
+
+
+def test_a_handler_has_a_job_tried_again_after_its_delay(queue, settings, consumer):
+    waits, _ = queue.publish("contract", asked("waits.csv"))
+    patient = broker(settings.model_copy(update={"retry_delays": (1, 2)}))
+    passing, _ = patient.publish("contract", asked("passing.csv"))
+    with consumer():
+        until(lambda: status(queue, passing) == "retrying", 60, "a retry")
+        assert queue.is_needed("contract"), "a worker would find something to do later"
+        assert queue.publish("contract", asked("passing.csv")) == (passing, False)
+        assert ended(queue, waits).status == "finished"
+        assert ended(queue, passing).status == "failed"
+    assert [line.split()[-1] for line in consumer.tries(waits)] == ["None"] * 3, "it has no retries, and needs none"
+    assert [line.split()[-1] for line in consumer.tries(passing)] == ["1.0", "2.0", "None"]
+    times = [path.stat().st_mtime for path in sorted(consumer.folder.glob(f"{passing}-*"))]
+    assert times[2] - times[1] > 1, "two seconds, of which a broker that counts in whole ones may take off one"
+
+
+def test_the_job_of_a_consumer_that_is_killed_is_taken_over(queue, consumer):
+    job, _ = queue.publish("contract", asked("held.csv"))
+    with consumer() as first:
+        assert consumer.began(job) == first.pid
+        first.kill()
+        with consumer() as second:
+            until(lambda: len(consumer.tries(job)) == 2, 30, "another consumer")
+            assert consumer.began(job) == second.pid
+            (consumer.folder / "open").touch()
+            assert ended(queue, job).status == "finished"
+    assert len(consumer.tries(job)) == 2
+    assert queue.jobs([job])[job].notes["deaths"] == 1
+
+
+def test_a_job_that_runs_is_seen_elsewhere_and_can_be_stopped(queue, settings, consumer):
+    job, _ = queue.publish("contract", asked("held.csv"))
+    later, _ = queue.publish("contract", asked("later.csv"))
+    with consumer():
+        consumer.began(job)
+        until(lambda: "progress" in queue.jobs([job])[job].notes, 10, "progress")
+        assert queue.jobs([job])[job].notes["progress"]["note"] == "held, try 1"
+        (seen,) = broker(settings).monitor().jobs([job])
+        assert (seen.status, seen.progress["note"]) == ("started", "held, try 1")
+        assert queue.publish("contract", asked("held.csv")) == (job, False)
+        assert queue.cancel(later)
+        assert queue.cancel(job)
+        assert ended(queue, job).status == "failed"
+        assert not queue.cancel(job), "it has ended"
+        assert status(queue, later) == "canceled"
+        (consumer.folder / "open").touch()
+        queue.again(job)
+        assert ended(queue, job).status == "finished", "the wish was good for one try"
+    assert consumer.tries(later) == []
+    assert not queue.cancel("ingest-nobody")
+    queue.again("ingest-nobody")
 
 
 def test_a_plug_in_adds_what_it_is_for(tmp_path, redis_url, settings, queue):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from support.embedding_world import VectorWorld
-from support.lake import Crash, FaultInjector
+from support.lake import Crash, FaultInjector, Inline
 
-from ingestlab.core.models import Manifest
-from ingestlab.core.plugins import plugins
+from ingestlab.core.models import Manifest, Staged
 from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
+from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
 from ingestlab.sinks.milvus.vectors import Where
 
@@ -33,6 +38,14 @@ PIPELINE = Pipeline(
 )
 """
 
+PLAIN = """
+from ingestlab import Csv, Pipeline
+
+PIPELINE = Pipeline(
+    reader=Csv(columns={"n": "int64", "word": "string"}), write_disposition="replace", max_reject_ratio=1
+)
+"""
+
 
 class AtIntent(FaultInjector):
     """The process dies when it has written its intent: all is staged, and no sink has heard of it."""
@@ -45,6 +58,13 @@ class AtIntent(FaultInjector):
             return result
 
         return guarded
+
+
+class Twice(Inline):
+    """A cluster on which each task runs twice, as where a worker is lost after its work."""
+
+    def map(self, function: Any, calls: Any, keys: Any, resources: Any = None) -> Any:
+        return super().map(lambda *call: [function(*call) for _ in range(2)][-1], calls, keys, resources)
 
 
 class SinkWorld(VectorWorld):
@@ -63,12 +83,19 @@ class SinkWorld(VectorWorld):
         (intent,) = self.context().lake.intents()
         return intent
 
-    def visible(self) -> tuple[list[str], list[str]]:
-        """What readers find, in files and in the collection."""
+    def visible(self) -> tuple[list[str], ...]:
+        """What readers find: files, vectors, and the documents of the plug-in."""
         files = [path for path in self.store.walk("tables") if path.endswith(".parquet")]
         everything = Where(tenant="default", table="small")
         keys = self.db.fetch("words", everything, ["pk"])["pk"].to_pylist() if self.db.resolve("words") else []
-        return files, sorted(keys)
+        return files, sorted(keys), [key for key, _ in self.documents()]
+
+    def documents(self) -> list[tuple[str, str]]:
+        """Keys and texts of the plug-in's documents."""
+        with closing(sqlite3.connect(self.settings.home / "documents.db")) as db:
+            if not db.execute("SELECT * FROM sqlite_master").fetchall():
+                return []
+            return sorted(db.execute("SELECT id, body FROM documents"))
 
 
 @pytest.fixture
@@ -78,19 +105,19 @@ def world(tmp_path, redis_url, monkeypatch) -> SinkWorld:
     return made
 
 
-@pytest.fixture(params=sorted(plugins("sinks")))
-def number(request) -> int:
+@pytest.fixture(params=[*BUILT_IN, "documents"])
+def name(request) -> str:
     """Which of the sinks is asked."""
-    return list(plugins("sinks")).index(request.param)
+    return request.param
 
 
-def sink_of(world: SinkWorld, number: int) -> Sink:
-    return world.context().lake.sinks[number]
+def sink_of(world: SinkWorld, name: str) -> Sink:
+    return world.context().lake.sinks[name]
 
 
-def test_what_is_prepared_twice_is_there_once_and_undone_it_is_gone(world, number):
+def test_what_is_prepared_twice_is_there_once_and_undone_it_is_gone(world, name):
     intent = world.staged([1, 2, 5000], "r1")
-    sink, before = sink_of(world, number), world.visible()
+    sink, before = sink_of(world, name), world.visible()
     sink.prepare(intent)
     prepared = world.visible()
     assert prepared != before
@@ -101,18 +128,18 @@ def test_what_is_prepared_twice_is_there_once_and_undone_it_is_gone(world, numbe
         assert world.visible() == before
 
 
-def test_undoing_what_was_never_prepared_changes_nothing(world, number):
+def test_undoing_what_was_never_prepared_changes_nothing(world, name):
     intent = world.staged([1, 2, 5000], "r1")
     before = world.visible()
-    sink_of(world, number).undo(intent, list)
+    sink_of(world, name).undo(intent, list)
     assert world.visible() == before
 
 
-def test_what_is_finished_twice_has_only_the_latest(world, number):
+def test_what_is_finished_twice_has_only_the_latest(world, name):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
     old = world.visible()
     intent = world.staged([3, 6000], "r2")
-    sink = sink_of(world, number)
+    sink = sink_of(world, name)
     sink.prepare(intent)
     sink.finish(intent)
     finished = world.visible()
@@ -123,10 +150,10 @@ def test_what_is_finished_twice_has_only_the_latest(world, number):
     assert world.visible() == finished
 
 
-def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, number):
+def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, name):
     intent = world.staged([1, 2, 5000], "r1")
-    empty = {"parts": (), "rejects": (), "states": (), "vectors": (), "collection": None, "superseded": ()}
-    bare, sink, before = intent.model_copy(update=empty), sink_of(world, number), world.visible()
+    empty = {"sinks": {name: Staged()}, "superseded": ()}
+    bare, sink, before = intent.model_copy(update=empty), sink_of(world, name), world.visible()
     assert sink.shared(bare) == ""
     sink.prepare(bare)
     sink.finish(bare)
@@ -134,10 +161,62 @@ def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, number):
     assert world.visible() == before
 
 
-def test_what_was_committed_verifies(world, number):
+def test_what_was_committed_verifies(world, name):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
-    sink, history = sink_of(world, number), world.context().lake.log("default", "small").history()
-    assert not sink.verify("default", "small", history)
+    sink, live = sink_of(world, name), world.context().lake.log("default", "small").snapshot()
+    assert not sink.verify("default", "small", live)
     before = world.visible()
-    sink.restore("default", "small", sorted(world.expected), history)
+    sink.restore("default", "small", sorted(world.expected), live)
     assert world.visible() == before
+
+
+def test_a_commit_names_the_sinks_that_its_table_fills(world):
+    world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
+    (manifest,) = world.context().lake.log("default", "small").history()
+    assert list(manifest.sinks) == ["milvus", "parquet", "rejects", "aggregates", "announcements", "documents"]
+    (world.folder / "pipelines/small.py").write_text(PLAIN)
+    world.ingest([world.put("b.csv", [1])], run="r2")
+    assert list(world.context().lake.log("default", "small").history()[-1].sinks) == [
+        "parquet",
+        "rejects",
+        "announcements",
+        "documents",
+    ]
+
+
+def test_rows_that_a_foreign_sink_cannot_take_are_rejects(world):
+    (world.folder / "pipelines/small.py").write_text(PLAIN)
+    (outcome,) = world.ingest([world.put("a.csv", [1, 2**60, 3])], run="r1").outcomes
+    assert (outcome.tally.accepted, outcome.tally.rejected) == (2, 1)
+    assert [json.loads(text)["n"] for _, text in world.documents()] == [1, 3]
+    (staged,) = world.context().lake.log("default", "small").history()[0].files("rejects")
+    assert pq.read_table(world.folder / world.settings.lake_url / staged.target)["rule"].to_pylist() == [
+        "documents:too large"
+    ]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_foreign_sink_has_every_row_once_whenever_a_job_dies(world, after, monkeypatch):
+    """Each task runs twice, the job dies at each of its changes, and is retried; a file gets new rows each time."""
+    monkeypatch.setattr("support.lake.Inline", Twice)
+    (world.folder / "pipelines/small.py").write_text(PLAIN)
+    other = world.put("other.csv", [7, 8])
+    for at in range(1, 200):
+        uri = world.put("a.csv", [at, at + 1, at + 2])
+        try:
+            world.ingest([uri, other], FaultInjector(at, after=after), run=f"r{at}")
+            died = False
+        except Crash:
+            died = True
+            world.locks.client.flushdb()
+            if at % 2:
+                world.reconcile()
+            world.ingest([uri, other], run=f"r{at}-again")
+        found = Counter(json.loads(text)["n"] for _, text in world.documents())
+        assert found == Counter([at, at + 1, at + 2, 7, 8])
+        live = world.context().lake.log("default", "small").snapshot()
+        assert not sink_of(world, "documents").verify("default", "small", live)
+        if not died:
+            assert at > 10
+            return
+    raise AssertionError("the injector never stopped")

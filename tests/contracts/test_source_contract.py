@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -56,19 +55,18 @@ class Place:
         return Settings(_env_file=None, storage_options=self.options, **{**quick, **more})
 
 
-@pytest.fixture(params=["http", "file", "s3", "sqlite"])
+@pytest.fixture(params=["http", "file", "s3", "gs", "sqlite"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     scheme = request.param
     if scheme == "http":
         files: dict[str, bytes] = {}
         with Server(files) as server:
             yield Place(server.url("files"), lambda n, rows: files.update({f"{n}.jsonl": encoded(rows)}), lists=False)
-    elif scheme == "s3":
-        options = request.getfixturevalue("s3")
-        fs, bucket = fsspec.filesystem("s3", **options), f"b-{secrets.token_hex(4)}"
-        fs.mkdir(bucket)
+    elif scheme in {"s3", "gs"}:
+        bucket, options = map(request.getfixturevalue, ("bucket", "s3") if scheme == "s3" else ("gcs_bucket", "gcs"))
+        fs = fsspec.filesystem(scheme, **options)
         write = lambda n, rows: fs.pipe(f"{bucket}/in/{n}.jsonl", encoded(rows))  # noqa: E731
-        yield Place(f"s3://{bucket}/in", write, options={"s3": options})
+        yield Place(f"{scheme}://{bucket}/in", write, options={scheme: options})
     elif scheme == "sqlite":
         yield Place(f"sqlite://{tmp_path}/shop.db", lambda n, rows: write_table(tmp_path / "shop.db", n, rows))
     else:

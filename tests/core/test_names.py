@@ -16,7 +16,7 @@ from ingestlab.lake.storage.store import LocalStore
 from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Unchanged
 from ingestlab.sources.filesystems import FileSource
-from ingestlab.sources.raw_zone import Landing, Site
+from ingestlab.sources.raw_zone import IncomingFile, RawZone
 
 KEYS = [
     *("a[1].csv", "a1.csv", "what?.csv", "what1.csv", "a*b.csv", "aXb.csv", "[!x].csv", "y.csv"),
@@ -160,9 +160,9 @@ class UnwrappingSource(FileSource):
     def client(self, scheme, settings):
         return self.filesystem
 
-    def get(self, site, settings, source, known):
+    def get(self, zone, settings, source, known):
         async def one():
-            async with self.opened(lambda uri: Landing(site, uri), settings, pages=False) as fetch:
+            async with self.opened(lambda uri: IncomingFile(zone, uri), settings, pages=False) as fetch:
                 return await fetch(source, known)
 
         return asyncio.run(one())
@@ -176,7 +176,7 @@ def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, list
     fs.packed = size // 3
     fs.pipe_file("/bkt/a.csv", data)
     store = LocalStore(str(tmp_path))
-    sources, here = UnwrappingSource(fs), (Site(store, "raw", quick()), quick())
+    sources, here = UnwrappingSource(fs), (RawZone(store, "raw", quick()), quick())
     source = (
         Source(uri="memory://bkt/a.csv", size=size // 3, version="etag:e1")
         if listed
@@ -191,6 +191,6 @@ def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, list
 def test_one_that_changes_meanwhile_is_an_error(tmp_path):
     fs = Unwrapping()
     fs.pipe_file("/bkt/late.csv", b"x" * 300)
-    here = Site(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1)
+    here = RawZone(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1)
     with pytest.raises(TransientError, match="a file that changed"):
         UnwrappingSource(fs).get(*here, Source(uri="memory://bkt/late.csv"), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -230,10 +231,12 @@ def test_reconcile_reports_a_part_that_is_gone(world):
 
 
 def test_counts_that_do_not_add_up_stop_the_commit(world, monkeypatch):
-    from ingestlab.sinks.parquet import ParquetSink
+    from ingestlab.sinks.parquet import ParquetWriter
 
-    stage = ParquetSink.stage
-    monkeypatch.setattr(ParquetSink, "stage", lambda self, name, table, *a: stage(self, name, table.slice(1), *a))
+    stage = ParquetWriter.stage
+    monkeypatch.setattr(
+        ParquetWriter, "stage", lambda self, rows: stage(self, replace(rows, table=rows.table.slice(1)))
+    )
     uri = world.put("a.csv", FIRST)
     (outcome,) = world.ingest([uri]).outcomes
     assert isinstance(outcome.exception(), TerminalError)

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from support.selection import examples
 
 from ingestlab.core.errors import IngestError
-from ingestlab.core.models import FetchedFile, Partition, Piece, Receipt, Tally
+from ingestlab.core.models import FetchedFile, Part, Partition, Piece, Receipt, Tally
 from ingestlab.engine.task import process
 from ingestlab.engine.task.rejects import REJECTS
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import MAX_FOLDERS, read_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.memory import MemorySink
-from ingestlab.sinks.parquet import MAX_FOLDERS
 
 HEADER = "n,word\n"
 MESSY = """
@@ -99,7 +98,7 @@ class Done(NamedTuple):
 
 
 class Bench:
-    """A lake in a folder, and the task on it, with sinks in memory."""
+    """A lake in a folder, and the task on it."""
 
     def __init__(self, folder: Path) -> None:
         self.store = open_store(str(folder))
@@ -120,18 +119,16 @@ class Bench:
         return process.Job(run="r", batch="b", tenant="default", table="p", pipeline=source, lake=self.store.url)
 
     def process(self, pieces: Sequence[Piece], text: str) -> Done:
-        job, table, rejects = self.job(text), MemorySink("rows"), MemorySink("rejects")
-        partition = Partition(number=0, pieces=tuple(pieces))
-        receipt = process.process(partition, job, load(job.pipeline), self.store, table, rejects)
-        for sink, parts in ((table, receipt.parts), (rejects, receipt.rejects)):
-            for part in parts:
-                sink.publish(part)
+        job, partition = self.job(text), Partition(number=0, pieces=tuple(pieces))
+        receipt = process.process(partition, job, load(job.pipeline), self.store, self.store)
         nothing = pa.table({"_source": pa.array([], pa.string()), "_row": pa.array([], pa.int64())})
-        return Done(
-            receipt,
-            table.read(receipt.parts) if receipt.parts else nothing,
-            rejects.read(receipt.rejects) if receipt.rejects else REJECTS.empty_table(),
-        )
+        table, rejects = self.read(receipt.parts, "p"), self.read(receipt.rejects, "p__rejects")
+        return Done(receipt, nothing if table is None else table, REJECTS.empty_table() if rejects is None else rejects)
+
+    def read(self, parts: Sequence[Part], name: str) -> pa.Table | None:
+        """The rows of staged parts."""
+        tables = [read_part(self.store, f"tables/default/{name}", part, part.staged) for part in parts]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
     def run(self, text: str, **files: str) -> Done:
         """Files as one partition; ``a="1,x\\n"`` is a.csv without its header."""
@@ -311,7 +308,7 @@ def test_columns_that_parquet_cannot_hold_fail_the_file(bench: Bench) -> None:
     (piece,) = bench.put({"a.csv": HEADER + "1,x\n"})
     plain = process.run(Partition(number=0, pieces=(piece,)).to_dict(), bench.job(text).to_dict())
     assert "Parquet cannot hold the columns" in plain["errors"]["file:///a.csv"]["problem"]
-    assert plain["parts"] == []
+    assert plain["sinks"] == {}
 
 
 def test_only_the_file_that_clean_fails_for_fails(bench: Bench) -> None:
@@ -359,13 +356,10 @@ def test_inferred_columns_may_differ_from_file_to_file(bench: Bench) -> None:
 def test_files_whose_inferred_types_do_not_fit_together_are_parts_of_their_own(bench: Bench) -> None:
     text = "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv())"
     pieces = bench.put({"a.csv": "n\n1\n", "b.csv": "n\ntext\n", "c.csv": "n\n2\n"})
-    job, table = bench.job(text), MemorySink("rows")
-    partition = Partition(number=0, pieces=tuple(pieces))
-    receipt = process.process(partition, job, load(job.pipeline), bench.store, table, MemorySink("rejects"))
+    job, partition = bench.job(text), Partition(number=0, pieces=tuple(pieces))
+    receipt = process.process(partition, job, load(job.pipeline), bench.store, bench.store)
     assert not receipt.errors
-    for part in receipt.parts:
-        table.publish(part)
-    numbers = [table.read([part])["n"].to_pylist() for part in receipt.parts]
+    numbers = [bench.read([part], "p")["n"].to_pylist() for part in receipt.parts]
     assert numbers == [[1, 2], ["text"]]
     assert {uri: t.out for uri, t in receipt.tallies.items()} == dict.fromkeys((p.uri for p in pieces), 1)
 
@@ -462,8 +456,8 @@ def test_rows_go_to_the_folders_of_their_values(bench: Bench) -> None:
     text = START + 'PIPELINE = Pipeline(reader=READER, partition_by=["word", "n"])'
     done = bench.run(text, a="1,x\n2,y\n", b="1,x\n1,\n")
     assert {part.target: (part.rows, part.sources) for part in done.receipt.parts} == {
-        "rows/word=x/n=1/b-00000": (2, ("file:///a.csv", "file:///b.csv")),
-        "rows/word=y/n=2/b-00000": (1, ("file:///a.csv",)),
+        "tables/default/p/word=x/n=1/b-00000.parquet": (2, ("file:///a.csv", "file:///b.csv")),
+        "tables/default/p/word=y/n=2/b-00000.parquet": (1, ("file:///a.csv",)),
     }
     (reject,) = done.rejects.to_pylist()
     assert [reject[c] for c in ("row", "rule", "column", "raw")] == [1, "not_nullable", "word", "1,"]
@@ -496,7 +490,7 @@ def test_the_same_partition_twice_is_the_same_files_byte_for_byte(bench: Bench) 
     first, files = process.run(partition, job), staged()
     second = process.run(partition, job)
     assert staged() == files
-    assert len(files) == len(first["parts"]) + len(first["rejects"]) > 4
+    assert len(files) == sum(len(staged["files"]) for staged in first["sinks"].values()) > 4
     assert {k: v for k, v in first.items() if k != "seconds"} == {k: v for k, v in second.items() if k != "seconds"}
 
 
@@ -507,4 +501,4 @@ def test_a_receipt_is_plain_data(bench: Bench) -> None:
     receipt = Receipt.from_dict(plain)
     assert receipt.tallies["file:///a.csv"].rows_in == len(KINDS)
     assert receipt.errors.keys() == {"file:///b.csv"}
-    assert set(receipt.seconds) == {"read", "check", "write", "aggregate", "profile"}
+    assert set(receipt.seconds) == {"read", "check", "parquet", "rejects", "profile"}

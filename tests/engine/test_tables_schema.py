@@ -18,7 +18,7 @@ from support.lake import Crash, FaultInjector, World
 
 from ingestlab.analytics.lake import Lake, Table
 from ingestlab.core.errors import BusySourceError, TerminalError
-from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.core.models import IngestRequest, IngestResult, Source, Staged
 from ingestlab.engine.ingest import ingest
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, manifests
@@ -509,6 +509,6 @@ def _mix(shop: Shop) -> None:
             target = part.target.replace("/q/", "/p/")
             shop.store.move(part.target, target)
             parts.append(part.model_copy(update={"target": target}))
-        changed = {"types": {}, "table": "p", "parts": tuple(parts), "states": (), "profile": ()}
+        changed = {"types": {}, "table": "p", "sinks": {"parquet": Staged(files=tuple(parts))}, "profile": ()}
         log = TransactionLog(shop.store, "default", "p")
         log.append(manifest.model_copy(update=changed), log.tip())

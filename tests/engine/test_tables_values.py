@@ -25,9 +25,9 @@ from ingestlab.engine.task.merge import merge as merge_parts
 from ingestlab.engine.task.patterns import ask_alike
 from ingestlab.interfaces import Records
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import stage_table
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.aggregate import Aggregate
-from ingestlab.sinks.parquet import ParquetSink
 
 OF_V = Aggregate(measures={"sum": ("v", "sum"), "mean": ("v", "mean"), "n": ("v", "count"), "top": ("v", "max")})
 
@@ -115,14 +115,19 @@ def test_minus_zero_stands_in_no_dictionary_also_after_merges(
     tmp_path: Path, values: list[float], dictionary: bool
 ) -> None:
     store = open_store(str(tmp_path))
-    sink = ParquetSink(store, "tables/d/t", "staging")
     source = pa.array(["u"] * 3).dictionary_encode()
     parts = [
-        sink.stage(name, pa.table({"v": v, "s": ["x"] * 3, "_source": source, "_row": [0, 1, 2]}))[0]
+        stage_table(
+            pa.table({"v": v, "s": ["x"] * 3, "_source": source, "_row": [0, 1, 2]}),
+            name,
+            "tables/d/t",
+            "staging",
+            store,
+        )[0]
         for name, v in (("a", values), ("b", [2.0] * 3))
     ]
     for part in parts:
-        sink.publish(part)
+        store.move(part.staged, part.target)
     (merged,) = merge_parts(Merge(batch="m", number=0, parts=tuple(parts)).to_dict(), str(tmp_path), {})
     for path in (parts[0].target, merged["part"]["staged"]):
         row_group = pq.ParquetFile(tmp_path / path).metadata.row_group(0)

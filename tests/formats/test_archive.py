@@ -31,8 +31,8 @@ from ingestlab.formats.common.bytes import Limits
 from ingestlab.interfaces import Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.pipeline import Pipeline
-from ingestlab.sources.raw_zone import Site
-from ingestlab.sources.unpack import Unpacked, unpack
+from ingestlab.sources.archives.unpack import Unpacked, unpack
+from ingestlab.sources.raw_zone import RawZone
 
 READER = Csv(columns={"n": "int64"})
 ARCHIVE = Archive(reader=READER, members="*.csv")
@@ -51,12 +51,12 @@ def go(store: Store) -> Go:
 
 
 def unpacker(store: Store, **limits: int) -> Go:
-    site = Site(store, "raw", Settings(_env_file=None, **limits))
+    zone = RawZone(store, "raw", Settings(_env_file=None, **limits))
 
     def go(data: bytes, reader: Archive = ARCHIVE) -> Unpacked:
         store.write("x", data)
         file = FetchedFile(uri=URI, path="x", name="x.zip", size=len(data), sha256="0" * 64)
-        return unpack(file, reader, store, site)
+        return unpack(file, reader, store, zone)
 
     return go
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from support.selection import examples
 
@@ -156,6 +156,24 @@ def test_any_cut_of_any_bytes_reads_like_the_whole(store: Store, data: str, size
     assert not set(rows) & {b.row for b in bad}
     assert set(raw) == numbers
     assert len(table) == len(rows)
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(data=st.text(alphabet='ab,"\n\r', max_size=200), size=st.integers(5, 60), step=st.integers(1, 12))
+@example(data="a\nb\n\nc\nd", size=50, step=2)  # a blank line between two blocks
+def test_counted_blocks_are_cut_as_those_that_are_looked_through(data: str, size: int, step: int) -> None:
+    counted, whole = [], Scanner.count
+
+    def told(scanner: Scanner, block: memoryview) -> int | None:
+        counted.append(whole(scanner, block))
+        return counted[-1]
+
+    with small_steps(step), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scanner, "count", told)
+        quick = cut([data.encode()], Dialect(), 0, size)
+        patch.setattr(Scanner, "count", lambda *_: None)
+        assert quick == cut([data.encode()], Dialect(), 0, size)
+    event("counted" if any(number is not None for number in counted) else "looked through")
 
 
 @settings(max_examples=examples(60), deadline=None)

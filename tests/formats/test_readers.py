@@ -31,7 +31,6 @@ from ingestlab.engine.task.process import Job, process
 from ingestlab.interfaces import Format, Records, Store
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import formats, generic, load
-from ingestlab.sinks.memory import MemorySink
 
 WORDS = ["station", "alarm", "battery", "voltage", "engineer", "night", "grid"]
 
@@ -376,8 +375,7 @@ def test_records_go_all_the_way(case, store):
     files = [put(store, case.make(k + 3), f"{k}{case.suffix}") for k in range(3)]
     job = Job(run="r", batch="b", tenant="default", table="some", pipeline=source, lake=store.url)
     part = Partition(number=0, pieces=tuple(map(whole, files)))
-    table, rejects = MemorySink("rows"), MemorySink("rejects")
-    receipt = process(part, job, pipeline, store, table, rejects)
+    receipt = process(part, job, pipeline, store, store)
     assert not receipt.errors
     assert [t.out for t in receipt.tallies.values()] == ([1, 1, 1] if case.single else [3, 4, 5])
 

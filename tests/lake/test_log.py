@@ -93,16 +93,17 @@ def test_a_disk_without_links_creates_a_name_once_too(tmp_path, monkeypatch):
     assert store.read("a/b") == b"1"
 
 
-@pytest.mark.parametrize("kind", ["local", "memory", "s3"])
+@pytest.mark.parametrize("kind", ["local", "memory", "s3", "gs"])
 @pytest.mark.parametrize("disposition", ["append", "replace"])
 def test_of_two_that_believe_they_hold_the_lock_one_commits(tmp_path, redis_url, request, kind, disposition):
     """The first falls asleep between the last look at its locks and its log entry, for longer than they last."""
     options: dict[str, Any] = {}
     if kind == "memory":
         options = {"lake": f"memory://{tmp_path.name}-{disposition}/lake"}
-    elif kind == "s3":
-        bucket = request.getfixturevalue("bucket")
-        options = {"lake": f"s3://{bucket}/lake", "storage_options": {"s3": request.getfixturevalue("s3")}}
+    elif kind != "local":
+        names = ("bucket", "s3") if kind == "s3" else ("gcs_bucket", "gcs")
+        bucket, access = map(request.getfixturevalue, names)
+        options = {"lake": f"{kind}://{bucket}/lake", "storage_options": {kind: access}}
     world = World(tmp_path, redis_url, disposition, **options)
     uri, other = world.put("a.csv", [1, 2, 13]), world.put("b.csv", [3, 4])
     world.ingest([uri, other], run="r0")

@@ -15,10 +15,10 @@ from support.lake import Crash, FaultInjector, Inline
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
-from ingestlab.lake.locks import collection_lock, source_lock
+from ingestlab.lake.locks import shared_lock, source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
-from ingestlab.maintenance.reembed.reembed import reembed
+from ingestlab.maintenance.reembed import reembed
 from ingestlab.notebook import Lab
 from ingestlab.sinks.milvus.vectors import Where, open_vectors
 
@@ -265,7 +265,7 @@ def test_a_job_that_comes_meanwhile_waits_its_turn_and_is_not_lost(make):
     waited = []
 
     def come():
-        with pytest.raises(BusySourceError, match="collection 'words' to be free"):
+        with pytest.raises(BusySourceError, match="'words' to be free"):
             world.ingest([c], run="r5")
         waited.append(c)
 
@@ -300,8 +300,8 @@ def test_a_job_that_is_about_to_commit_waits_as_well(make):
     c = world.put("c.csv", [31, 32])
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
     with world.locks.lease() as other:
-        hold = During("small-", lambda: other.acquire([collection_lock("words")]))
-        with pytest.raises(BusySourceError, match="collection 'words' to be free"):
+        hold = During("small-", lambda: other.acquire([shared_lock("words")]))
+        with pytest.raises(BusySourceError, match="'words' to be free"):
             ingest(request, with_cluster(world, hold), lambda _: None)
     assert list(world.store.walk("_ingestlab/intents")) == []
     world.ingest([c], run="r5")
@@ -597,7 +597,7 @@ def test_the_commands_and_the_lab_on_a_real_cluster_and_a_real_server(lite, cli,
     assert "5 vectors of default/small" in str(lab.reembed("small"))
     lite.check(uris)
     done = cli("delete", uris[0], **env)
-    assert done.stdout == "small: 2 rows, 1 rejects, 2 vectors of 1 source deleted\n", done.stderr
+    assert done.stdout == "small: 2 rows, 1 rejects, 2 in milvus of 1 source deleted\n", done.stderr
     (gone,) = lab.delete(uris[1], table="small")
     assert gone.rows == 3
     assert lite.db.count("words", Where()) == 0

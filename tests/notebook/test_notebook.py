@@ -258,7 +258,7 @@ def test_an_interrupted_start_of_a_worker_leaves_none_behind(live: Kernel, yard:
     live.interrupt()
     *_, error = live.outputs(cell)
     assert error["ename"] == "KeyboardInterrupt"
-    alive = "[p.pid for p in psutil.Process().children() if 'ingestlab.queue.rq.worker' in p.cmdline()]"
+    alive = "[p.pid for p in psutil.Process().children() if 'ingestlab.queue.worker' in p.cmdline()]"
     assert text(live.cell(f"print({alive})")).strip() == "[]"
 
 

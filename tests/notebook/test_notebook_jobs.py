@@ -341,7 +341,7 @@ def refusal(desk: Desk, payload: dict[str, Any], queue: str = "notebooks", funct
     job = until(lambda: (j := fetch_job(desk.files.client, job.id)).get_status().value == "failed" and j, 20, "an end")
     assert not job.retries_left
     assert not (desk.folder / "sprung").exists()
-    return str(job.meta["error"])
+    return str(job.notes["error"])
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_files_and_notebooks_do_not_wait_for_each_others_workers(desk):
     assert "files on 'notebooks'" in refusal(desk, files, function=JOB_FUNCTION)
     with pytest.raises(TerminalError, match="Name another queue"):
         submit([(desk.folder / "x.csv").as_uri()], queue="notebooks", settings=desk.settings)
-    command = [sys.executable, "-m", "ingestlab.queue.rq.worker", "ingest", "notebooks"]
+    command = [sys.executable, "-m", "ingestlab.queue.worker", "ingest", "notebooks"]
     env = {**environment(), **environment_of(desk.settings)}
     both = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert both.returncode == 1

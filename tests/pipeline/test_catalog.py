@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.plugins import installed
 from ingestlab.core.settings import Settings
 from ingestlab.pipeline import catalog
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, generic, load
@@ -48,7 +49,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Puts an installed package on the path: modules, and the entry points that its metadata names."""
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(str(site))
-    catalog._entry_point_files.cache_clear()
+    installed.cache_clear()
 
     def make(modules: Mapping[str, str], points: Mapping[str, str]) -> None:
         info = site / "shelfware-1.0.dist-info"
@@ -60,7 +61,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             (site / f"{name}.py").write_text(text)
 
     yield make
-    catalog._entry_point_files.cache_clear()
+    installed.cache_clear()
 
 
 def test_a_pipeline_is_known_by_the_name_of_its_file(shelf: Shelf) -> None:

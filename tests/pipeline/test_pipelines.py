@@ -197,7 +197,10 @@ def test_the_flights_by_carrier_are_those_that_pandas_counts(flights: tuple[Flig
         pd.testing.assert_series_equal(ours[name], wanted, check_names=False, check_dtype=False)
     planes = groups["tailnum"].nunique()
     assert ((ours["planes"] - planes).abs() <= 1 + 0.05 * planes).all()
-    assert (len(done.receipt.states), sum(s.rows for s in done.receipt.states)) == (12, len(result))
+    assert (len(done.receipt.files("aggregates")), sum(s.rows for s in done.receipt.files("aggregates"))) == (
+        12,
+        len(result),
+    )
 
 
 def test_the_alarms_of_a_station_are_counted_by_hour(generated: tuple[AlarmSet, Done]) -> None:

@@ -161,7 +161,7 @@ def metas(settings: Settings, run) -> list[dict]:
 
     with redis.Redis.from_url(settings.redis) as client:
         jobs = fetch_jobs(client, [ref.id for ref in run.record.jobs])
-    return [jobs[ref.id].meta for ref in run.record.jobs]
+    return [jobs[ref.id].notes for ref in run.record.jobs]
 
 
 @tries(max_examples=examples(300), deadline=None)

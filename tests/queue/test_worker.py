@@ -29,10 +29,12 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
 from ingestlab.queue import find_run
-from ingestlab.queue.rq.job import DEATHS
+from ingestlab.queue.broker import broker
 from ingestlab.queue.rq.queueing import fetch_job, open_queue
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
-from ingestlab.queue.rq.worker import BUSY_DELAY, IngestWorker
+from ingestlab.queue.rq.takeover import DEATHS
+from ingestlab.queue.rq.worker import IngestWorker
+from ingestlab.queue.worker import BUSY_DELAY
 from ingestlab.stack import valkey as server
 
 RQ = str(Path(sys.executable).with_name("rq"))
@@ -206,7 +208,7 @@ class TestDeath:
             self.sweep(self.worker(queue))
         job = fetch_job(queue.connection, "j")
         assert job.get_status() == JobStatus.FAILED
-        assert f"{DEATHS} workers died" in str(job.meta["error"])
+        assert f"{DEATHS} workers died" in str(job.notes["error"])
         assert queue.job_ids == []
 
     def test_between_the_queue_and_the_beginning(self, queue):
@@ -365,6 +367,26 @@ def test_after_all_of_that_the_workers_do_their_work(ready):
     ready.good("after-all.csv")
     assert ready.workers.pids() == pids
     assert "quitting" not in ready.workers.log.read_text()
+
+
+def test_a_job_that_an_older_version_has_begun_goes_on(ready):
+    """It kept what workers note in the job's meta, and one of ours does not read it twice."""
+    uri = ready.file("old.csv")
+    request = IngestRequest(run="old", pipeline="plain", table="t", sources=(Source(uri=uri),))
+    error = TransientError("Server answers 503", code="http_unavailable").to_dict()
+    progress = {"state": "retrying", "files": 1, "note": "Server answers 503"}
+    meta = {"run": "old", "tenant": "default", "files": 1, "progress": progress, "error": error, "deaths": 2}
+    queue = open_queue(ready.client, "olden")
+    queue.enqueue_call(JOB_FUNCTION, (request.to_dict(),), job_id=request.job_id, retry=Retry(1, 1), meta=meta)
+    door = broker(ready.settings)
+    assert dict(door.jobs([request.job_id])[request.job_id].notes) == meta
+    ready.client.rpoplpush("rq:queue:olden", "rq:queue:ingest")
+    ready.client.hset(f"rq:job:{request.job_id}", "origin", "ingest")
+    until(lambda: door.jobs([request.job_id])[request.job_id].status == "finished", 20, "its end")
+    job = door.jobs([request.job_id])[request.job_id]
+    assert (job.notes["run"], job.notes["progress"]["state"], job.notes.get("error")) == ("old", "finished", None)
+    assert job.result().outcomes[0].status == "committed"
+    assert ready.rows(uri) == ONCE
 
 
 # Trouble that passes, and trouble that stays

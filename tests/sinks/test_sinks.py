@@ -1,15 +1,21 @@
-"""One suite for every sink: what commit relies on."""
+"""The sink of rows, and data files in folders: what commit and readers rely on."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Manifest, Part, Staged
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import MAX_FOLDERS, read_part, stage_table, without_sources
 from ingestlab.lake.storage.store import open_store
-from ingestlab.sinks.memory import MemorySink
-from ingestlab.sinks.parquet import MAX_FOLDERS, ParquetSink, without_sources
+from ingestlab.sinks.parquet import TableFiles
 
 
 def rows(*numbers: int, source: str = "a") -> pa.Table:
@@ -24,12 +30,39 @@ def rows(*numbers: int, source: str = "a") -> pa.Table:
     )
 
 
-@pytest.fixture(params=["parquet", "memory", "object store"])
-def sink(request, tmp_path):
-    if request.param == "memory":
-        return MemorySink("tables/default/t")
-    url = str(tmp_path) if request.param == "parquet" else f"memory://{tmp_path.name}"
-    return ParquetSink(open_store(url), layout.table("default", "t"), layout.staging("b1"))
+class Table:
+    """The rows of a table as its sink stages, publishes and undoes them."""
+
+    def __init__(self, url: str) -> None:
+        self.store = open_store(url)
+        self.sink = TableFiles(Settings(_env_file=None), self.store, None)
+
+    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
+        pipeline = SimpleNamespace(folders=folders)
+        words = {"run": "r", "batch": "b1", "tenant": "default", "table": "t"}
+        writer = self.sink.writer(Destination(pipeline=pipeline, store=self.store, **words))
+        return list(writer.stage(Rows(name=name, table=table, rejects=table, pieces={}, raw=self.store)).files)
+
+    def publish(self, *parts: Part) -> None:
+        self.sink.prepare(manifest(parts))
+
+    def undo(self, *parts: Part) -> None:
+        self.sink.undo(manifest(parts), list)
+        self.store.delete(layout.staging("b1"))
+
+    def read(self, parts: Sequence[Part]) -> pa.Table:
+        tables = [read_part(self.store, "tables/default/t", part) for part in parts]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def manifest(parts: Sequence[Part]) -> Manifest:
+    who = {"pipeline": "p", "code": "c", "batch": "b1", "run": "r", "tenant": "default", "table": "t"}
+    return Manifest(sinks={"parquet": Staged(files=tuple(parts))}, committed_at="2026-01-01T00:00:00+00:00", **who)
+
+
+@pytest.fixture(params=["disk", "object store"])
+def sink(request, tmp_path) -> Table:
+    return Table(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}")
 
 
 def numbers(sink, parts) -> list[int]:
@@ -38,8 +71,7 @@ def numbers(sink, parts) -> list[int]:
 
 def test_what_is_published_is_read_back(sink):
     parts = sink.stage("b1-0", rows(1, 2, 3))
-    for part in parts:
-        sink.publish(part)
+    sink.publish(*parts)
     assert numbers(sink, parts) == [1, 2, 3]
     assert sum(p.rows for p in parts) == 3
     assert all(p.size > 0 and p.sources == ("a",) for p in parts)
@@ -55,25 +87,23 @@ def test_staging_and_publishing_twice_is_once(sink):
     first = sink.stage("b1-0", rows(1, 2))
     again = sink.stage("b1-0", rows(1, 2))
     assert first == again
-    for part in (*first, *again):
-        sink.publish(part)
+    for _ in range(2):
+        sink.publish(*first, *again)
     assert numbers(sink, first) == [1, 2]
 
 
-def test_a_discarded_part_is_gone_staged_or_published(sink):
+def test_an_undone_part_is_gone_staged_or_published(sink):
     (staged,) = sink.stage("b1-0", rows(1))
     (published,) = sink.stage("b1-1", rows(2))
     sink.publish(published)
-    for part in (staged, published, staged):
-        sink.discard(part)
-    for part in (staged, published):
-        with pytest.raises((FileNotFoundError, KeyError)):
-            sink.read([part])
+    for _ in range(2):
+        sink.undo(staged, published)
+    assert list(sink.store.walk("")) == []
 
 
 def test_what_was_never_staged_cannot_be_published(sink):
     (part,) = sink.stage("b1-0", rows(1))
-    sink.discard(part)
+    sink.undo(part)
     with pytest.raises(FileNotFoundError):
         sink.publish(part)
 
@@ -85,8 +115,7 @@ def test_an_empty_table_makes_no_part(sink):
 
 def test_one_part_for_each_folder_and_null_has_its_own(sink):
     parts = sink.stage("b1-0", rows(1, 2, 0, 1), ["day"])
-    for part in parts:
-        sink.publish(part)
+    sink.publish(*parts)
     folders = sorted(p.target.rsplit("/", 2)[-2] for p in parts)
     assert folders == ["day=2017-10-01", "day=2017-10-02", f"day={layout.NULL_FOLDER}"]
     assert numbers(sink, parts) == [0, 1, 1, 2]
@@ -94,8 +123,7 @@ def test_one_part_for_each_folder_and_null_has_its_own(sink):
 
 def test_what_went_into_folders_comes_back_as_text(sink):
     parts = sink.stage("b1-0", rows(1, 0), ["day", "n"])
-    for part in parts:
-        sink.publish(part)
+    sink.publish(*parts)
     read = sink.read(parts)
     assert sorted(zip(read["n"].to_pylist(), read["day"].to_pylist(), strict=True)) == [
         ("0", None),
@@ -144,9 +172,8 @@ def test_row_numbers_take_next_to_no_room(tmp_path):
         ("numbered", ["_source", "_row"]),
         ("nested", ["_source", "list", "_row"]),
     ):
-        sink = ParquetSink(open_store(str(tmp_path)), "t", f"s-{name}")
-        (part,) = sink.stage(name, table.select(columns))
-        sink.publish(part)
-        assert sink.read([part]).to_pydict() == table.select(columns).to_pydict()
+        store = open_store(str(tmp_path))
+        (part,) = stage_table(table.select(columns), name, "t", f"s-{name}", store)
+        assert read_part(store, "t", part, part.staged).to_pydict() == table.select(columns).to_pydict()
         sizes[name] = part.size
     assert sizes["numbered"] - sizes["plain"] < 5_000  # of 800,000 bytes

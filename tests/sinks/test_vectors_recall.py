@@ -7,8 +7,8 @@ import json
 import pytest
 from support.embedding_world import maker
 
-from ingestlab.analytics.search import search
 from ingestlab.core.settings import Settings
+from ingestlab.sinks.milvus.search import search
 from ingestlab.sinks.milvus.vectors import open_vectors
 
 PIPELINE = """
@@ -48,7 +48,7 @@ def world(request, tmp_path_factory, redis_url, monkeypatch):
     world = maker(tmp_path_factory, redis_url, monkeypatch)()
     if request.param == "lite":
         world.db = open_vectors(Settings(milvus_uri=request.getfixturevalue("milvus_lite").url))
-    monkeypatch.setattr("ingestlab.analytics.search.connected", lambda _settings: world.db)
+    monkeypatch.setattr("ingestlab.sinks.milvus.search.connected", lambda _settings: world.db)
     yield world
     if target := world.db.resolve("texts"):
         world.db.drop(target)

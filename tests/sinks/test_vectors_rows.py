@@ -15,11 +15,11 @@ from ingestlab.analytics.embedders.registry import embed_all, has_vector
 from ingestlab.core.errors import CollectionError, TerminalError
 from ingestlab.core.models import Again, IngestRequest, Source
 from ingestlab.engine.dry_run import try_pipeline
-from ingestlab.engine.task.fitness import joined, misfits
 from ingestlab.engine.task.replay import read_rejects
-from ingestlab.lake.log import live_parts, manifests, sorted_out
+from ingestlab.lake.log import live_files, manifests
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.pipeline.embedding import Embedding
+from ingestlab.sinks.milvus.fitness import joined, misfits
 from ingestlab.sinks.milvus.vectors import Where
 
 PIPELINE = """
@@ -74,7 +74,7 @@ def put(world, name: str, *rows: str) -> str:
 
 def rejects(world) -> list[tuple[int, str, str]]:
     """Row, rule and value of each reject."""
-    _, parts, _ = sorted_out(live_parts(manifests(world.store, "default", "small")), "default", "small")
+    parts = list(live_files(manifests(world.store, "default", "small"), "rejects"))
     found = [row for part in parts for row in read_rejects(world.store, part.target).to_pylist()]
     assert all(row["raw"] for row in found)
     return sorted((row["row"], row["rule"], row["value"]) for row in found)
@@ -113,7 +113,7 @@ def test_a_row_of_which_no_vector_can_be_made_is_a_reject_and_its_neighbours_are
     assert searchable(world) == [i for i in range(100) if i != 50]
     same(world, uri)
     (manifest,) = manifests(world.store, "default", "small")
-    (states,) = manifest.states
+    (states,) = manifest.files("aggregates")
     assert read_rejects(world.store, states.target).column("sum(n)").to_pylist() == [4950 - 50]
 
 
@@ -262,8 +262,8 @@ def test_a_key_that_comes_again_in_another_piece_of_its_file_fails_the_file(make
 def test_no_commit_writes_one_vector_over_another(make, monkeypatch):
     world = make()
     uri = put(world, "a.csv", "a,1,one", "b,2,two")
-    monkeypatch.setattr("ingestlab.engine.task.vectors.joined", lambda _key: "same")
-    monkeypatch.setattr("ingestlab.engine.task.vectors._keys", lambda rows, _: np.array(["same"] * rows.num_rows))
+    monkeypatch.setattr("ingestlab.sinks.milvus.embedding.joined", lambda _key: "same")
+    monkeypatch.setattr("ingestlab.sinks.milvus.embedding._keys", lambda rows, _: np.array(["same"] * rows.num_rows))
     (outcome,) = world.ingest([uri]).outcomes
     assert outcome.status == "failed"
     assert outcome.error["type"] == CollectionError.__name__
@@ -438,7 +438,7 @@ def test_a_question_of_which_a_model_makes_no_number_is_refused():
 
 @pytest.mark.parametrize("column", [pa.array([b"a"]), pa.array([["a"]]), pa.array([{"a": 1}])])
 def test_columns_that_hold_no_text_are_refused(column):
-    from ingestlab.engine.task.vector_inputs import inputs_of
+    from ingestlab.sinks.milvus.inputs import inputs_of
 
     with pytest.raises(TerminalError, match="a column of texts as the embedding's source; got 'word' of type"):
         inputs_of(table(word=column), Embedding(source="word"), {}, None)

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -434,7 +435,9 @@ def test_a_listing_of_another_size_than_the_file_is_looked_up_again(store):
         memory.rm("/fetch-test", recursive=True)
 
 
-def test_a_package_that_is_missing_is_named(store):
+def test_a_package_that_is_missing_is_named(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "gs", raising=False)
     text = failure("gs://bucket/a.csv", store, TerminalError)
     assert "ingestlab[gcs]" in text
 

@@ -21,7 +21,7 @@ from ingestlab.formats.text import Text
 from ingestlab.interfaces import pieces_of
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.sources.fetch import FetchedFile, Unchanged
-from ingestlab.sources.http.answered import is_page
+from ingestlab.sources.http.response import is_page
 from ingestlab.sources.http.urls import exact, resolved
 
 CSV = b"id,value\n" + b"1,2\n" * 20_000

@@ -17,9 +17,9 @@ from support.compose_world import World, missing_engine
 from support.workers import ROOT, until
 
 from ingestlab.analytics.lake import Lake
-from ingestlab.analytics.search import search
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue import find_run, submit
+from ingestlab.sinks.milvus.search import search
 from ingestlab.stack.samples import ensure_samples
 
 WANTED = "INGESTLAB_TEST_COMPOSE" in os.environ

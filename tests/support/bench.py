@@ -70,7 +70,7 @@ class Bench:
 
     def push(self, request: IngestRequest) -> Seen:
         """Puts a request on the queue as nobody should: without asking whether it is allowed."""
-        job, new = enqueue(self.client, open_queue(self.client, self.settings.queue), request, self.settings)
+        job, new = enqueue(open_queue(self.client, self.settings.queue), request, self.settings)
         assert new
         record = RunRecord(
             id=request.run,
@@ -199,7 +199,7 @@ def _told_of(job: Job) -> str:
     """All that Redis has of a job but its message, unpacked."""
     latest = job.latest_result()
     said = (latest.exc_string, latest.return_value) if latest else ()
-    return repr((job.description, job.meta, *said))
+    return repr((job.description, job.notes, *said))
 
 
 def flags(options: dict[str, str]) -> list[str]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from ingestlab.core.models import Partition, Piece, Receipt, Tally
 from ingestlab.engine.task import process
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import read_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource
-from ingestlab.sinks.parquet import ParquetSink, read_part
 from support.workers import ROOT
 
 PIPELINES = ROOT / "pipelines"
@@ -52,9 +52,6 @@ def ingest(name: str, files: Sequence[Path], lake: Path) -> Done:
     read: list[pa.Table] = []
     for table, parts in ((name, receipt.parts), (layout.rejects(name), receipt.rejects)):
         folder = layout.table("default", table)
-        sink = ParquetSink(store, folder, layout.staging("b"))
-        for part in parts:
-            sink.publish(part)
-        tables = [read_part(store, folder, part) for part in parts]
+        tables = [read_part(store, folder, part, part.staged) for part in parts]
         read.append(pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({}))
     return Done(receipt, *read)

@@ -88,7 +88,7 @@ class Workers:
     def have(self, count: int) -> None:
         """Starts workers until so many of ours listen; those that end while they start fail the test."""
         alive = self.alive()
-        command = [sys.executable, "-m", "ingestlab.queue.rq.worker", self.queue]
+        command = [sys.executable, "-m", "ingestlab.queue.worker", self.queue]
         with self.log.open("ab") as log:
             new = [subprocess.Popen(command, env=self._env, stdout=log, stderr=log) for _ in range(count - len(alive))]
         self._processes = [*alive, *new]

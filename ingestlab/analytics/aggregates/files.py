@@ -19,10 +19,10 @@ from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import Part, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import by_folder, staged_path, with_folders
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.parquet import by_folder, staged_path, with_folders
 
 if TYPE_CHECKING:
     from ingestlab.core.settings import Settings
@@ -40,21 +40,27 @@ class Work(Value):
     pipeline: PipelineSource
 
 
-class States:
-    """Writer that stages one table's partial aggregates below `staging`."""
+def stage_partials(
+    name: str, aggregate: Aggregate, part: Part, partials: pa.Table, where: tuple[str, str], batch: str, store: Store
+) -> Part:
+    """Stage the partial aggregates of one data file.
 
-    def __init__(self, store: Store, tenant: str, table: str, staging: str) -> None:
-        self._store, self._where, self._staging = store, (tenant, table), staging
-
-    def stage(self, name: str, aggregate: Aggregate, part: Part, states: pa.Table) -> Part:
-        """Write the partial aggregates of one part."""
-        target = layout.states_of(*self._where, name, aggregate.code, part.target)
-        staged = staged_path(self._staging, target)
-        buffer = io.BytesIO()
-        table = states.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
-        self._store.write(staged, buffer.getbuffer())
-        return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
+    Args:
+        name: Of the aggregate.
+        aggregate: Its declaration.
+        part: The data file.
+        partials: The partial aggregates of its rows.
+        where: Tenant and table.
+        batch: In whose staging folder they wait.
+        store: The lake.
+    """
+    target = layout.states_of(*where, name, aggregate.code, part.target)
+    staged = staged_path(layout.staging(batch), target)
+    buffer = io.BytesIO()
+    table = partials.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
+    store.write(staged, buffer.getbuffer())
+    return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
 
 
 def compute(
@@ -88,13 +94,13 @@ def restate(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
     has no states of that aggregate, and whoever reads it is told.
     """
     spec, store = Work.from_dict(work), open_store(lake, options)
-    writer = States(store, spec.tenant, spec.table, layout.staging(spec.batch))
+    where = (spec.tenant, spec.table)
     home = layout.table(spec.tenant, spec.table)
     done = []
     for name, aggregate in load(spec.pipeline).aggregates.items():
         states = attempt(from_part, store, spec.part.staged, spec.part.target[len(home) + 1 :], aggregate)
         if not isinstance(states, TerminalError):
-            done.append(writer.stage(name, aggregate, spec.part, states).to_dict())
+            done.append(stage_partials(name, aggregate, spec.part, states, where, spec.batch, store).to_dict())
     return done
 
 

@@ -20,9 +20,9 @@ from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.states import Profile, profile
 from ingestlab.core.models import Manifest, Part, Profiled, Receipt, Value
 from ingestlab.interfaces import Executor, Store
+from ingestlab.lake.data_files import with_folders
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table_schema import kinds_of
-from ingestlab.sinks.parquet import with_folders
 
 if TYPE_CHECKING:
     from ingestlab.core.settings import Settings

@@ -18,12 +18,10 @@ import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Piece, Value
-from ingestlab.engine.task.contract import Reason
 from ingestlab.engine.task.nameless import check_named
-from ingestlab.engine.task.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.engine.task.validate import Checked
 from ingestlab.formats.common.columns import failing
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import Reason, Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import (
     ADDED,
@@ -39,6 +37,7 @@ from ingestlab.lake.arrow_schema import (
     type_text,
     types_of,
 )
+from ingestlab.lake.data_files import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.pipeline import Pipeline
 

@@ -16,22 +16,13 @@ from ingestlab.engine.task.culprits import Fault, RaisedError
 from ingestlab.engine.task.fast_checks import NOT_NULL, Question, Screened, failures_of, rule_of, screen
 from ingestlab.engine.task.frames import filtered
 from ingestlab.engine.task.patterns import pythonic
+from ingestlab.interfaces import MAX_VALUE, Reason
 from ingestlab.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from pandera.errors import SchemaErrors
 
-MAX_VALUE = 200  # characters of an offending value that a reject keeps
 _ROOM = 1_000  # checks of one column
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Reason why a source row does not go on."""
-
-    rule: str
-    column: str | None = None
-    value: str | None = None
 
 
 @dataclass(frozen=True)

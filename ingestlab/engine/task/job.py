@@ -25,4 +25,5 @@ class Job(Value):
     replace: bool = False  # whether the sources' earlier rows go
     row_timeout: float = 10.0  # seconds that code of the pipeline may take for one row, where it is asked about one
     task_timeout: float = 900.0  # seconds for one step of a task
-    taken: tuple[str, ...] = ()  # files with vectors of the sources whose keys no new row may have
+    sinks: dict[str, str] = Field(default_factory=dict)  # that the table fills, in order: names, and ``module:Class``
+    earlier: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # see interfaces.Destination

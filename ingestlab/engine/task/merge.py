@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Value
-from ingestlab.engine.task.parts import batches, joined, open_part, row_groups, without_dictionary, write_part
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import common_schema
+from ingestlab.lake.data_files import batches, joined, open_part, row_groups, without_dictionary, write_part
 from ingestlab.lake.storage.store import open_store
 
 

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.analytics.aggregates.files import States, compute
 from ingestlab.analytics.profiles import files as profiling
 from ingestlab.core.errors import IngestError, StorageError, TerminalError, attempt, attempt_all
-from ingestlab.core.models import Part, Partition, Piece, Receipt
+from ingestlab.core.models import PARQUET, Partition, Piece, Receipt
 from ingestlab.engine.task import quality_gate as gate
-from ingestlab.engine.task import vectors
 from ingestlab.engine.task.conform import infers, is_loose, typed, wanting
 from ingestlab.engine.task.deadline import alive, within
-from ingestlab.engine.task.embedded import Vectored, with_vectors
 from ingestlab.engine.task.frames import Loaded
 from ingestlab.engine.task.job import Job
 from ingestlab.engine.task.lookups import bind_lookups
 from ingestlab.engine.task.memory import keep_freed
 from ingestlab.engine.task.nameless import apart
-from ingestlab.engine.task.rows import Result, count_rules, pass_gate, tallies_of
-from ingestlab.interfaces import PackReader, PartWriter, Store
-from ingestlab.lake import layout
+from ingestlab.engine.task.rows import count_rules, pass_gate, tallies_of
+from ingestlab.engine.task.sinks import Sinks, accepted
+from ingestlab.interfaces import PackReader, Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
 from ingestlab.pipeline.pipeline import Pipeline
-from ingestlab.sinks.parquet import ParquetSink
 
 __all__ = ["Job", "process", "process_with", "run"]
 
@@ -52,42 +48,29 @@ def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -
     ready = attempt(bind_lookups, pipeline, spec.pipeline.sha256, spec.references, store)
     if isinstance(ready, TerminalError):
         return Receipt(number=work.number, errors={piece.uri: ready.to_dict() for piece in work.pieces})
-    staging = layout.staging(spec.batch)
-    table = ParquetSink(store, layout.table(spec.tenant, spec.table), staging)
-    rejects = ParquetSink(store, layout.table(spec.tenant, layout.rejects(spec.table)), staging)
-    states = States(store, spec.tenant, spec.table, staging)
-    return process(work, spec, ready, store, table, rejects, states)
+    return process(work, spec, ready, store, store)
 
 
-def process(
-    part: Partition,
-    job: Job,
-    pipeline: Pipeline,
-    store: Store,
-    table: PartWriter,
-    rejects: PartWriter,
-    states: States | None = None,
-) -> Receipt:
+def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: Store) -> Receipt:
     """Read, clean, check and stage one partition.
 
     A file that cannot be read or cleaned is an error in the receipt, its neighbours are processed; what nobody has
     foreseen is the error of all of them, and the receipt says so. Trouble with the storage or the pipeline's
-    declaration is raised, since it is no file's fault. Without `states`, aggregates and vectors are not kept.
+    declaration is raised, since it is no file's fault.
+
+    Args:
+        part: The pieces.
+        job: What all tasks of the batch are told.
+        pipeline: With its references.
+        store: Where the pieces are.
+        lake: Where sinks stage.
     """
     with within(job.task_timeout):
-        found = attempt_all(_process, part, job, pipeline, store, table, rejects, states)
+        found = attempt_all(_process, part, job, pipeline, store, lake)
     return blamed(part, found) if isinstance(found, TerminalError) else found
 
 
-def _process(
-    part: Partition,
-    job: Job,
-    pipeline: Pipeline,
-    store: Store,
-    table: PartWriter,
-    rejects: PartWriter,
-    states: States | None,
-) -> Receipt:
+def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: Store) -> Receipt:
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
     loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
@@ -97,77 +80,36 @@ def _process(
     clock.lap("read")
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
-    name = f"{job.batch}-{part.number:05d}"
-    vectored = with_vectors(loaded, results, name, pipeline, job, store)
-    results = list(vectored.results)
-    if pipeline.embedding:
-        clock.lap("embed")
-    staged = _stage(results, name, pipeline, table, rejects, states, clock)
-    if isinstance(staged, IngestError):
-        return blamed(part, staged)
-    site = vectors.Site(store, job.tenant, job.table, job.run, job.batch)
-    kept = vectored.embedded if states else ()
-    places = tuple(p for one in kept for p in vectors.stage(one, site))
-    clock.lap("write")
-    profile = profiling.of_tables([result.table for result in results]) if staged["parts"] else {}
+    sinks = Sinks(f"{job.batch}-{part.number:05d}", job, pipeline, store, lake, clock.lap)
+    taken = accepted(loaded, results, sinks, pipeline, job)
+    results = list(taken.results)
+    try:
+        staged = sinks.stage(results, taken.loaded)
+    except StorageError:
+        raise
+    except TerminalError as error:
+        return blamed(part, error)
+    except pa.ArrowNotImplementedError as error:
+        return blamed(part, TerminalError.wrap(error, "Parquet cannot hold the columns", code="types_conflict"))
+    profile = profiling.of_tables([result.table for result in results]) if staged.sinks[PARQUET].files else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,
-        **staged,
+        sinks=staged.sinks,
         types=typed(result.table for result in results),
-        vectors=places,
-        collection=vectors.agreed([one.collection.to_dict() for one in vectored.embedded]),
         tallies=tallies_of(results),
-        rules=count_rules(results, loaded) | vectored.rules,
-        errors={uri: e.to_dict() for uri, e in {**errors, **more, **vectored.errors}.items()},
+        rules=count_rules(results, loaded) | staged.rules,
+        errors={uri: e.to_dict() for uri, e in {**errors, **more, **taken.errors}.items()},
         seconds=clock.laps,
         profile=profile,
-        facts=_facts(loaded, vectored),
+        facts=_facts(loaded, staged.facts),
         faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
     )
 
 
-class _Staged(TypedDict):
-    """Files of one task."""
-
-    parts: tuple[Part, ...]
-    rejects: tuple[Part, ...]
-    states: tuple[Part, ...]
-
-
-def _stage(
-    results: Sequence[Result],
-    name: str,
-    pipeline: Pipeline,
-    table: PartWriter,
-    rejects: PartWriter,
-    states: States | None,
-    clock: _Clock,
-) -> _Staged | IngestError:
-    """Write the results, or return why their rows do not fit."""
-    staged = _Staged(parts=(), rejects=(), states=())
-    try:
-        for i, result in enumerate(results):
-            own = f"{name}-{i}" if i else name  # few tasks have more than one
-            new = table.stage(own, result.table, pipeline.folders)
-            staged["parts"] += tuple(new)
-            staged["rejects"] += tuple(rejects.stage(own, result.rejects))
-            clock.lap("write")
-            found = compute(result.table, new, pipeline.aggregates, pipeline.folders)
-            staged["states"] += tuple(states.stage(*one) for one in found if states)
-            clock.lap("aggregate")
-    except StorageError:
-        raise
-    except TerminalError as error:
-        return error
-    except pa.ArrowNotImplementedError as error:
-        return TerminalError.wrap(error, "Parquet cannot hold the columns", code="types_conflict")
-    return staged
-
-
-def _facts(loaded: Sequence[Loaded], vectored: Vectored) -> dict[str, dict[str, str]]:
+def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Merge the facts of each file, by URI."""
-    told = {one.piece.uri: {**one.records.facts, **vectored.facts.get(one.piece.uri, {})} for one in loaded}
+    told = {one.piece.uri: {**one.records.facts, **more.get(one.piece.uri, {})} for one in loaded}
     return {uri: facts for uri, facts in told.items() if facts}
 
 

@@ -11,12 +11,11 @@ import pyarrow as pa
 
 from ingestlab.core.models import Part, Value
 from ingestlab.engine.task.conform import MisfitError, retyped
-from ingestlab.engine.task.parts import batches, open_part, row_groups
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import ADDED, parse_type
+from ingestlab.lake.data_files import batches, open_part, row_groups, stage_table, with_folders
 from ingestlab.lake.storage.store import open_store
-from ingestlab.sinks.parquet import ParquetSink, with_folders
 
 
 class Refold(Value):
@@ -62,9 +61,10 @@ def _refold(spec: Refold, store: Store) -> Refolded:
     kinds = {name: parse_type(kind) for name, kind in spec.types.items()}
     added = [opened.schema_arrow.field(name) for name in ADDED]
     schema = pa.schema([*(pa.field(name, kind) for name, kind in kinds.items()), *added]).remove_metadata()
-    sink = ParquetSink(store, spec.home, layout.staging(spec.batch))
+    staging = layout.staging(spec.batch)
     name = f"{spec.batch}-{spec.number:05d}"
     parts: list[Part] = []
     for i, rows in enumerate(row_groups(batches(opened))):
-        parts += sink.stage(f"{name}-{i}", retyped(with_folders(rows, home), schema), spec.folders)
+        table = retyped(with_folders(rows, home), schema)
+        parts += stage_table(table, f"{name}-{i}", spec.home, staging, store, spec.folders)
     return Refolded(parts=tuple(parts))

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.engine.task.contract import Reason
 from ingestlab.engine.task.frames import Frame, Loaded
 from ingestlab.engine.task.validate import Checked
-from ingestlab.interfaces import Bad
+from ingestlab.interfaces import Bad, Reason
 from ingestlab.lake.arrow_schema import REJECTS
 
 Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numbers of its rows, and why each

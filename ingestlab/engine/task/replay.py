@@ -20,10 +20,10 @@ from ingestlab.engine.task.process import Job, process_with
 from ingestlab.engine.task.quality_gate import OPEN
 from ingestlab.interfaces import Format, Records, Store
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import stage_table
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
 from ingestlab.pipeline.pipeline import Pipeline
-from ingestlab.sinks.parquet import ParquetSink
 
 KEY = ["source", "row"]
 VERDICT = ["rule", "column", "value", "raw"]  # what a reject says that another judgement may change
@@ -155,7 +155,7 @@ def update_rejects(work: dict[str, Any], lake: str, options: dict[str, dict[str,
     if changed:
         folder = spec.part.target.rsplit("/", 1)[0]
         name = f"{spec.batch}-r{hashlib.sha256(spec.part.target.encode()).hexdigest()[:16]}"
-        left = ParquetSink(store, folder, layout.staging(spec.batch)).stage(name, new)
+        left = stage_table(new, name, folder, layout.staging(spec.batch), store)
     return RejectsUpdated(
         target=spec.part.target,
         chosen=len(chosen),

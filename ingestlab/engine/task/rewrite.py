@@ -9,10 +9,9 @@ import hashlib
 from typing import Any
 
 from ingestlab.core.models import Part
-from ingestlab.engine.task.parts import batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import batches, open_part, row_groups, without_dictionary, without_sources, write_part
 from ingestlab.lake.storage.store import open_store
-from ingestlab.sinks.parquet import without_sources
 
 
 def rewrite(

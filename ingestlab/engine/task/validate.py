@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import IngestError, TerminalError, let_pass
-from ingestlab.engine.task.contract import Reason, apply_contract, lost
+from ingestlab.engine.task.contract import apply_contract, lost
 from ingestlab.engine.task.culprits import Fault, run_or_find
 from ingestlab.engine.task.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
 from ingestlab.engine.task.quality_gate import LEFT_OUT
+from ingestlab.interfaces import Reason
 from ingestlab.lake import layout
 from ingestlab.pipeline.catalog import blame
 from ingestlab.pipeline.pipeline import Pipeline

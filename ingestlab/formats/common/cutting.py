@@ -19,7 +19,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 _LF, _CR = 10, 13
-_STEP = 1 << 19  # bytes looked at in one go: masks of this size stay in the processor's cache
+_STEP = 1 << 18  # bytes looked at in one go: masks of this size stay in the processor's cache
 _NONE = np.empty(0, np.int64)
 
 
@@ -75,6 +75,27 @@ class Scanner:
             end -= 1
         self._tail = data[end:]
         return self._scan(data[:end])
+
+    def count(self, block: bytes | memoryview) -> int | None:
+        """Count the records that end in the next block, several times as fast as `feed` finds them.
+
+        Returns:
+            Their number; None, and nothing is taken in, where more than LF has to be looked at: a quote, a CR, a
+            blank line, or something before the block that hangs on it.
+        """
+        data = np.frombuffer(block, np.uint8)
+        if self._inside or self._tail.size or (data == _CR).any() or (data == self._quote).any():
+            return None
+        breaks = np.flatnonzero(data == _LF)
+        blank = breaks.size and breaks[0] == 0 and self._before == _LF
+        if blank or (np.diff(breaks) == 1).any():
+            return None
+        if breaks.size:
+            self._start = self._offset + int(breaks[-1]) + 1
+        if data.size:
+            self._before = int(data[-1])
+        self._offset += data.size
+        return int(breaks.size)
 
     def finish(self) -> Spans:
         """Return the last record, if no line end follows it."""
@@ -173,9 +194,15 @@ def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads:
         text is suspect.
     """
     cuts: list[Cut] = []
-    seen, multiple = 0, 1
+    seen, multiple, at = 0, 1, begin
     scanner = Scanner(dialect, begin)
-    for _, ends, _ in _scan_blocks(scanner, blocks):
+    for view in (view for block in blocks for view in _views(block, 0, len(block))):
+        at += len(view)
+        number = scanner.count(view) if at // step < multiple else None  # no place for a cut in it
+        if number is not None:
+            seen += number
+            continue
+        ends = scanner.feed(view).ends
         if scanner.doubtful:
             return None
         if ends.size:
@@ -184,6 +211,7 @@ def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads:
             chosen = np.unique(np.searchsorted(ends, targets))
             cuts += [Cut(int(ends[i]), seen + i + 1) for i in chosen.tolist() if seen + i >= heads]
             seen, multiple = seen + ends.size, max(multiple, last + 1)
+    seen += scanner.finish().ends.size
     return None if scanner.suspect else [c for c in cuts if c.records < seen]
 
 

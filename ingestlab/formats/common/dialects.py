@@ -81,8 +81,8 @@ def shapes(dialect: Dialect) -> Shapes:
         opened = rf"(?:{strict}{d})*+{space}{q}{inner}\Z"
         field = rf"(?>{space}{q}(?P<quoted>{inner}){q}{end}|{space}(?P<plain>{plain}))"
     q = re.escape(dialect.quote or '"')
-    some = rf"[^{d}{q}\r\n]"
-    torn = rf"(?:\A|{d}){some}*[^\s{d}{q}]{q}[^\s{d}{q}]{some}*(?:{d}{some}*)*?{d}{some}+{q}(?={d}|\Z)"
+    some, pairs = rf"[^{d}{q}\r\n]", rf"(?:[^{d}{q}\r\n]|{q}{q})"
+    torn = rf"(?:\A|{d}){some}*[^\s{d}{q}]{q}[^\s{d}{q}]{pairs}*(?:{d}{pairs}*)*?{d}{pairs}+{q}(?!{q})(?={d}|\Z)"
     mark = "" if dialect.comment is None else re.escape(dialect.comment)
     comment = rf"|{mark}[^\r\n]*+(?:\r\n|\r|\n|\Z)" if mark else ""
     skipped = rf"(?:[\r\n]{comment})*+"

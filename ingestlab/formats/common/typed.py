@@ -136,7 +136,7 @@ def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> Te
         got=f"values that are only kept as {named(own)}",
         code="types_conflict",
         fix="Submit the file to a table of its own; or declare the columns in a pipeline, "
-        "and make the table anew with `ingestlab rewrite TABLE`.",
+        "and rewrite the table with `ingestlab rewrite TABLE`.",
     )
 
 

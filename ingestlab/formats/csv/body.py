@@ -9,12 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from ingestlab.formats.common.cutting import Ints, Spans
-from ingestlab.formats.common.dialects import Dialect
+from ingestlab.formats.common.dialects import Dialect, fields
 from ingestlab.formats.common.excerpts import excerpts
 from ingestlab.formats.common.quoting import scan, translated
-
-_RETURNS = (b"\n", b"\r")
-_LONG = 8  # bytes of a header that few records begin with
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,19 @@ class Body:
         return np.unique(numbers[numbers < len(self.spans.ends)]).tolist()  # type: ignore[no-any-return]
 
     def _repeats(self) -> list[int]:
-        size = len(self.header)
+        """Find the records that spell the header, in whichever quotes."""
+        names, quote = fields(self.header, self.dialect), (self.dialect.quote or "").encode()
         mark = b"\n" if self.data.find(b"\n", self.begin, self.end) >= 0 else b"\r"
-        needles = [mark + self.header] if size >= _LONG else [mark + self.header + end for end in _RETURNS]
-        places = [at + 1 for needle in needles for at in self._places(needle)]
-        if self.data.startswith(self.header, self.begin, self.end):
-            places.append(self.begin)
-        if self.data.endswith(mark + self.header, self.begin, self.end):
-            places.append(self.end - size)
-        starts = {at for at in places if self.data[at + size : min(at + size + 1, self.end)] in (b"", *_RETURNS)}
-        return [i for i in self._holding(sorted(starts)) if int(self.spans.starts[i]) in starts]
+        after = self.dialect.delimiter.encode() if len(names) > 1 else b""
+        spelled = {quotes + names[0] + quotes + after for quotes in (b"", *([quote] if self.quoted else []))}
+        starts = {at + 1 for text in spelled for at in self._places(mark + text)}
+        if self.data.startswith(tuple(spelled), self.begin, self.end):
+            starts.add(self.begin)
+        most = len(self.header) + 2 * len(names) + len(b"\r\n")
+        return [
+            number
+            for number in self._holding(sorted(starts))
+            if (start := int(self.spans.starts[number])) in starts
+            and int(self.spans.ends[number]) - start <= most
+            and fields(self.data[start : int(self.spans.ends[number])].rstrip(b"\r\n"), self.dialect) == names
+        ]

@@ -26,6 +26,7 @@ from ingestlab.formats.common.columns import (
 from ingestlab.formats.common.compression import compression
 from ingestlab.formats.common.cutting import Cut, Ints, cut
 from ingestlab.formats.common.detection import by_mark
+from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.inference import Looks, look, merged, or_text
@@ -38,10 +39,12 @@ from ingestlab.formats.common.quoting import careful_cuts
 from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, settled
 from ingestlab.formats.csv.arrow import Layout, readable
 from ingestlab.formats.csv.body import Body
+from ingestlab.formats.csv.copies import Watch, alike, without_copies
 from ingestlab.formats.csv.headers import other_delimiter
 from ingestlab.formats.csv.packs import Opened, read_pack
 from ingestlab.formats.csv.parsing import Parsed, parse
 from ingestlab.formats.csv.settling import (
+    SAMPLE,
     Header,
     Settled,
     check_characters,
@@ -64,7 +67,8 @@ class Csv:
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules: ``columns``
     (too many or too few fields), ``type`` (a value is not of its column's type), ``field_size``, ``quote``
-    (a quote that opens a field and does not end it), ``header`` (the header again) and ``encoding`` (a byte
+    (a quote that opens a field and does not end it), ``header`` (the header again), ``duplicate``
+    (a record of a table that the file holds twice) and ``encoding`` (a byte
     that is no text). They never stop the file. A record with several bad values has an entry for each of
     them. A file that is altogether different from what is told fails, with what to write.
 
@@ -153,11 +157,10 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
-        whole = whole_file(file)
-        if file.size <= 1.5 * size:
-            return [whole]
-        head = store.read(file.path, 0, min(file.size, 512))
-        if compression(head) or (binary(head) and not by_mark(head)):
+        whole, head = whole_file(file), b""
+        if file.size > 1.5 * size:
+            head = store.read(file.path, 0, min(file.size, 512))
+        if not head or compression(head) or (binary(head) and not by_mark(head)):
             return [whole]
         whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
         if not ascii_based(encoding):
@@ -169,9 +172,14 @@ class Csv:
         if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
             return [whole]
         step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-        cuts = cut(_blocks(store, file, begin), found.dialect, begin, step, 0) if found.dialect.plain else None
+        watch = Watch(found.names, found.header, found.dialect, encoding)
+        blocks = watch.over(_blocks(store, file, begin), begin)
+        cuts = cut(blocks, found.dialect, begin, step, 0) if found.dialect.plain else None
         if cuts is None:
-            cuts = careful_cuts(_blocks(store, file, begin), found.dialect, begin, step, len(found.names))
+            blocks = watch.over(_blocks(store, file, begin), begin)
+            cuts = careful_cuts(blocks, found.dialect, begin, step, len(found.names))
+        if watch.place is not None and self._twice(file, store, begin, watch.place, found.dialect):
+            return [whole]  # its second half is told by its first one
         whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
         return self._with_types(_pieces(whole, cuts), store)
 
@@ -216,6 +224,7 @@ class Csv:
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """Apply schema drift: the last part of `read`."""
+        records = _once(records, opened, piece)
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
         loosely = partial(self._loosely, opened, piece)
@@ -224,7 +233,7 @@ class Csv:
 
     def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
         """Parse the records with some of the declared columns as texts."""
-        return self._told(self._parse(opened.body, opened.names, names), opened, piece)
+        return _once(self._told(self._parse(opened.body, opened.names, names), opened, piece), opened, piece)
 
     def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
         """Convert texts to a type; None for the one that is chosen."""
@@ -233,6 +242,13 @@ class Csv:
 
     def _look(self, values: pa.Array) -> Looks:
         return look(nulled(values, self._nulls("", pa.int64())), self.timestamp_format)
+
+    @staticmethod
+    def _twice(file: FetchedFile, store: Store, begin: int, again: int, dialect: Dialect) -> bool:
+        """Tell whether a file holds its table twice, by where its header comes again."""
+        first = store.read(file.path, begin, min(again, begin + SAMPLE))
+        later = store.read(file.path, again, min(file.size, again + SAMPLE))
+        return alike(first + later, 0, len(first), dialect)
 
     def _dialect_of(self, piece: Piece, data: bytes, store: Store) -> Settled:
         """Return the file's dialect, decided here if `split` did not."""
@@ -322,6 +338,11 @@ class Csv:
             kept = kept + first
             bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
         return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), partial(_raw, body, first, total))
+
+
+def _once(records: Records, opened: Opened, piece: Piece) -> Records:
+    """Set apart what a file holds twice. Such a file is not cut."""
+    return without_copies(records, opened.body) if piece.start == 0 and piece.stop is None else records
 
 
 def _raw(body: Body, first: int, total: int, rows: Iterable[int]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -17,7 +17,7 @@ from ingestlab.formats.common.dialects import Dialect, fields, records
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.csv.evidence import kind_of
 from ingestlab.formats.csv.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
-from ingestlab.formats.csv.row_names import has_row_names
+from ingestlab.formats.csv.short_headers import glued, has_row_names
 from ingestlab.formats.csv.sniffing import Sniffed, other_in_most, sniff, unusual_delimiter
 from ingestlab.interfaces import Store
 
@@ -120,6 +120,7 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
         names: tuple[str, ...] = tuple(said.columns or (f"column_{i}" for i in range(1, width + 1)))
         made: frozenset[str] = frozenset()
         facts["header"] = "none"
+        header = _spelled(names, dialect) if said.columns is not None and len(names) > 1 else b""
         if said.columns is None:
             facts["names"] = f"the file has none: column_1 to column_{width}"
     else:
@@ -275,6 +276,12 @@ def _named(header: bytes, dialect: Dialect) -> tuple[tuple[str, ...], frozenset[
     return names, frozenset(new for old, new in zip(there, names, strict=True) if old != new), told
 
 
+def _spelled(names: Sequence[str], dialect: Dialect) -> bytes:
+    """Write names as a header would have them."""
+    quote, delimiter = dialect.quote or "", dialect.delimiter
+    return delimiter.join(f"{quote}{name}{quote}" if delimiter in name else name for name in names).encode()
+
+
 def _next(text: bytes, at: int, dialect: Dialect) -> bytes:
     record = first_record(text, dialect, at)
     return text[record.start : record.stop]
@@ -305,6 +312,8 @@ def _fitting(
     empty = sum(not any(record[len(names) :]) for record in records if len(record) == usual)
     if usual > len(names) and times * 2 >= len(widths) and empty >= _NEARLY_ALL * times:
         more = usual - len(names)
+        if more == 1 and said.header is not None:
+            _refuse_glued(names, [record for record in records if len(record) == usual], dialect, file)
         facts["note"] = f"{more} empty field{'s' if more > 1 else ''} at the end of records passed over"
         return replace(dialect, surplus=more), names
     if usual < len(names) and times >= _NEARLY_ALL * len(widths) and made.issuperset(names[usual:]):
@@ -318,6 +327,18 @@ def _fitting(
     if usual != len(names) and times >= _NEARLY_ALL * len(widths) and len(widths) > 1:
         raise _other_width(names, usual, times, len(widths), dialect, file, declared=said.header is None)
     return dialect, names
+
+
+def _refuse_glued(names: tuple[str, ...], records: list[list[str]], dialect: Dialect, file: str) -> None:
+    """Raise TerminalError for a header that lacks a delimiter rather than that records end with one too many."""
+    evidence = glued(names, records, dialect.quote)
+    if evidence:
+        raise TerminalError(
+            f"The header of {file} may lack a delimiter",
+            got=f"{len(names)} names, but {len(names) + 1} fields in the records, the last one empty; and {evidence}",
+            code="columns_unexpected",
+            fix="Correct the header; or skip it, with skip=1, header=None and the right names as `columns`.",
+        )
 
 
 def _other_width(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
 from itertools import islice
@@ -34,17 +34,28 @@ _MINUS_ZEROS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:[ \t]*+-0[,} \t\r\n]'
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Types that fit all values of a column. The shape is that of nested values."""
+    """Types that fit all values of a column.
+
+    Attributes:
+        looks: The kinds of its values.
+        shape: Of nested values.
+        wide: Whether there is a whole number in them that float64 does not hold.
+    """
 
     looks: Looks = field(default_factory=Looks)
     shape: pa.DataType | None = None
+    wide: bool = False
 
     def __or__(self, other: Found) -> Found:
         shapes = [found.shape for found in (self, other) if found.shape is not None]
+        looks, wide = self.looks | other.looks, self.wide or other.wide
         try:
-            return Found(self.looks | other.looks, reduce(_both, shapes) if shapes else None)
+            shape = reduce(_both, shapes) if shapes else None
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             return Found(Looks(frozenset()))
+        if wide and shape is not None and _has(shape, pa.types.is_floating):
+            return Found(replace(looks, kinds=(looks.kinds or frozenset()) & {_BRANCHES}))
+        return Found(looks, shape, wide)
 
     @property
     def type(self) -> pa.DataType | None:
@@ -124,9 +135,8 @@ def _found(column: pa.ChunkedArray, letters: list[str] | None, *, signed: bool) 
     """Collect the types that fit a column. `signed` says whether it has `-0`, which no unsigned type takes."""
     kind = column.type
     if pa.types.is_nested(kind):
-        return (
-            Found(Looks(frozenset({_BRANCHES}))) if letters else Found(_BRANCHED, _as_text(kind, pa.types.is_timestamp))
-        )
+        whole = Found(_BRANCHED, _as_text(kind, pa.types.is_timestamp), _wide(column))
+        return Found(Looks(frozenset({_BRANCHES}))) if letters else whole
     if column.null_count == len(column):
         return Found()
     if pa.types.is_boolean(kind):
@@ -230,6 +240,17 @@ def _as_text(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> pa.DataT
     if pa.types.is_list(kind):
         return pa.list_(_as_text(kind.value_type, test))
     return pa.string() if test(kind) else kind
+
+
+def _wide(values: pa.ChunkedArray) -> bool:
+    """Tell whether a whole number in nested values is beyond what float64 holds."""
+    kind = values.type
+    if pa.types.is_struct(kind):
+        return any(_wide(pc.struct_field(values, [i])) for i in range(kind.num_fields))
+    if pa.types.is_list(kind):
+        return _wide(pc.list_flatten(values))
+    low, high = (bound.as_py() or 0 for bound in pc.min_max(values).values()) if pa.types.is_integer(kind) else (0, 0)
+    return max(-low, high) >= EXACT
 
 
 def _nameless(kind: pa.DataType) -> bool:

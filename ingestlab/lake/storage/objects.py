@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from ingestlab.core.errors import IngestError, StorageError, TransientError
+from ingestlab.core.extras import prepare_gcsfs
 from ingestlab.lake.storage.faults import storage_error
 
 _AT_ONCE = 1000  # files that are asked for or deleted together: S3 takes no more in a request to delete
@@ -21,6 +22,7 @@ class ObjectStore:
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self.url = url.rstrip("/")
+        prepare_gcsfs(self.url.partition("://")[0], options)
         self.fs, root = fsspec.core.url_to_fs(self.url, **options)
         self.root = root.rstrip("/") + "/"
         self._scratch: Path | None = None
@@ -32,10 +34,10 @@ class ObjectStore:
         with self._reaching(path):
             try:
                 return bytes(self.fs.cat_file(self.root + path, **limits))
-            except OSError as error:
+            except Exception as error:  # to servers, a range beyond the end is an error, of as many kinds as there are
                 if isinstance(error, FileNotFoundError) or start < self.size(path):
                     raise
-                return b""  # to servers, a range beyond the end is an error
+                return b""
 
     def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
         for first in range(0, len(paths), _AT_ONCE):
@@ -147,7 +149,7 @@ class ObjectStore:
             )
 
     def _delete_listed(self, paths: Sequence[str]) -> None:
-        """As the store's library does it; where one is not there, one by one."""
+        """Delete files by the store's library. One by one where one is missing."""
         try:
             self.fs.rm([self.root + path for path in paths])
         except FileNotFoundError:
@@ -155,14 +157,14 @@ class ObjectStore:
                 self.delete(path)
 
     def _info(self, path: str) -> dict[str, Any]:
-        """What the store says of a file: never from a cache, and never "not there" for want of an answer."""
+        """Ask the store for a file, never a cache. A missing answer never means a missing file."""
         self.fs.invalidate_cache()
         with self._reaching(path):
             return dict(self.fs.info(self.root + path))
 
     @contextmanager
     def _reaching(self, path: str, *, writing: bool = False) -> Iterator[None]:
-        """Puts the store's errors in our words; that a file is not there is the caller's to judge."""
+        """Translate the store's errors. A missing file is the caller's to judge."""
         try:
             yield
         except (IngestError, FileNotFoundError) as error:

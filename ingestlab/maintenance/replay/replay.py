@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ingestlab.core.access import check_tenant, shown
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
+from ingestlab.core.models import REJECTS, IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.ingest import process_all, seen_by
 from ingestlab.engine.plan import Plan, Target
@@ -21,7 +21,7 @@ from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
-from ingestlab.lake.log import live_vectors
+from ingestlab.lake.log import by_sink, live_parts
 from ingestlab.lake.table import Transaction
 from ingestlab.maintenance.replay.plan import plan_again
 from ingestlab.maintenance.replay.state import State, by_pipeline, done_before, look_up, selection
@@ -86,10 +86,10 @@ def _replay_into(
 ) -> None:
     """Replay the sources of one pipeline."""
     ready = preflight(target, services)
-    plan = plan_again(replace(ready, taken=_taken(ready, uris, state)), uris, state, services)
+    plan = plan_again(replace(ready, earlier=_earlier(uris, state)), uris, state, services)
     with transaction.batch(plan.batch, progress.committed_before):
         progress.enter("processing")
-        passed = assemble(plan, process_all(plan, services, progress, replay_task))
+        passed = assemble(plan, process_all(plan, services, progress, replay_task), services.lake.sinks)
         mended = _mend(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)
@@ -102,12 +102,11 @@ def _replay_into(
         progress.ended(outcome, record.uri)
 
 
-def _taken(target: Target, uris: Iterable[str], state: State) -> tuple[str, ...]:
-    """The files with vectors of the sources, whose keys the replayed rows must not have."""
-    if target.pipeline.embedding is None or not target.pipeline.embedding.key:
-        return ()
+def _earlier(uris: Iterable[str], state: State) -> dict[str, tuple[str, ...]]:
+    """The files with rows of the sources, by sink: the replayed rows are to stand beside those."""
     mine = set(uris)
-    return tuple(part.target for part in live_vectors(state.history) if mine & set(part.sources))
+    parts = [part for part in live_parts(state.history) if mine & set(part.sources)]
+    return {name: tuple(part.target for part in some) for name, some in by_sink(parts, state.history).items()}
 
 
 def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services) -> list[RejectsUpdated]:
@@ -147,10 +146,9 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
 def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Batch:
     """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
     changed = [m for m in mended if m.changed]
-    return passed.model_copy(
+    return passed.with_files({REJECTS: (m.left for m in changed if m.left)}).model_copy(
         update={
             "sources": tuple(_after(r, state) for r in passed.sources),
-            "rejects": tuple(m.left for m in changed if m.left),
             "replaced": tuple(m.target for m in changed),
         }
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import IngestError, JobStoppedError, TerminalError, TransientError
@@ -13,16 +12,11 @@ from ingestlab.engine.services import Services
 from ingestlab.notebook.runner.archive import Kept, keep, run_made_by
 from ingestlab.notebook.runner.kernel import Session, environment_of
 from ingestlab.notebook.runner.source import find, read, with_parameters
-from ingestlab.queue.rq.queueing import stopped
-from ingestlab.queue.rq.reporting import Reporter
-from ingestlab.queue.rq.worker import carry_out, in_our_words
+from ingestlab.queue.job_records import Reporter
+from ingestlab.queue.stopping import stopped
+from ingestlab.queue.worker import translate_error
 
 LONGEST = 1000  # characters of a cell's error
-
-
-def notebook_job(payload: dict[str, Any]) -> Any:
-    """Give the function that jobs about notebooks call: a request as plain data in, a result as plain data out."""
-    return carry_out(payload, NotebookRequest, run_notebook)
 
 
 def run_notebook(request: NotebookRequest, services: Services, report: Reporter) -> IngestResult:
@@ -67,7 +61,7 @@ def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
     try:
         said = session.run(look)
     except (Exception, JobStoppedError) as error:
-        failure = in_our_words(error)
+        failure = translate_error(error)
         if isinstance(failure, TransientError):
             raise
         session.explain(str(failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,13 +10,13 @@ import redis
 from rq.job import Job
 from rq.results import Result
 
-from ingestlab.core.jobs import Listener, QueueState
+from ingestlab.core.jobs import ENDED, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
-from ingestlab.queue.monitor import Monitor
+from ingestlab.interfaces import Handler, Monitor
 from ingestlab.queue.rq.listeners import is_needed, listeners, queue_names, queue_state
 from ingestlab.queue.rq.monitor import RqMonitor
-from ingestlab.queue.rq.queueing import ask_to_stop, enqueue, fetch_jobs, open_queue
+from ingestlab.queue.rq.queueing import enqueue, fetch_job, fetch_jobs, open_queue
 from ingestlab.queue.rq.view import RqJob
 
 
@@ -27,7 +28,7 @@ class RqQueue:
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
         """Put a request on a queue, unless the same is queued or running."""
-        return enqueue(self._client, open_queue(self._client, queue), request, self._settings)
+        return enqueue(open_queue(self._client, queue), request, self._settings)
 
     def jobs(self, ids: Sequence[str]) -> dict[str, RqJob]:
         """Look up the jobs that Redis still has."""
@@ -46,18 +47,21 @@ class RqQueue:
         seen.update(news)
         return list(news)
 
-    def cancel(self, job: RqJob) -> bool:
+    def cancel(self, job: str) -> bool:
         """Take a job from the queue, or ask its worker to stop it."""
-        if job.status in ("queued", "retrying"):
-            job.rq.cancel()
-            return True
-        return ask_to_stop(job.rq)
+        found = fetch_job(self._client, job)
+        if found is None or RqJob(found).status in ENDED:
+            return False
+        if RqJob(found).status == "running":
+            return found.ask_to_stop()
+        found.cancel()
+        return True
 
-    def again(self, job: RqJob) -> None:
+    def again(self, job: str) -> None:
         """Queue a failed job once more, with its count of dead workers at zero."""
-        job.rq.meta.pop("deaths", None)
-        job.rq.save_meta()
-        job.rq.requeue()
+        if found := fetch_job(self._client, job):
+            found.note({"deaths": None})
+            found.requeue()
 
     def names(self) -> set[str]:
         """Name all queues."""
@@ -79,8 +83,12 @@ class RqQueue:
         """Open what the dashboard reads."""
         return RqMonitor(self._client)
 
-    def consume(self, queues: Sequence[str]) -> int:
-        """Work on queues until it is told to stop; gives the exit code of the process."""
-        from ingestlab.queue.rq.worker import main  # noqa: PLC0415 - pulls in the engine, which producers do not need
+    def consume(self, queues: Sequence[str], handler: Handler) -> int:
+        """Have jobs handled by an RQ worker, until it is told to stop."""
+        from ingestlab.queue.rq.worker import IngestWorker  # noqa: PLC0415 - pulls in the engine
 
-        return main(list(queues), self._settings)
+        opened = [open_queue(self._client, name) for name in queues]
+        worker = IngestWorker(opened, connection=self._client, default_result_ttl=self._settings.result_ttl)
+        worker.handler, worker.alone = handler, True
+        worker.work(logging_level=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"))
+        return 0

@@ -1,23 +1,32 @@
-"""The RQ job of a request: what a message on the queue may make a worker do."""
+"""The RQ job of a request: plain data for our handler, and no function that RQ would call."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-from rq.exceptions import AbandonedJobError, DeserializationError
+from rq import Retry
+from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 
 from ingestlab.core import errors
-from ingestlab.core.access import shown
-from ingestlab.core.archive_uri import label
-from ingestlab.core.models import Progress
-from ingestlab.queue.results import uris_of
-from ingestlab.queue.rq.queueing import asked_to_stop, stopped
+from ingestlab.core.jobs import Done, JobNotes, RetryLater
+from ingestlab.interfaces import Handler
+from ingestlab.queue.job_records import read_notes, write_notes
 from ingestlab.queue.rq.serializer import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
-from ingestlab.queue.rq.view import RqJob
 
-DEATHS = 3  # so many workers may die at a job before the job is blamed
-SHOWN = 5  # files that its error names
+log = logging.getLogger("ingestlab.queue.rq.job")
+
+TRIES = 100_000_000  # for RQ, which would count them: what ends a job is the handler's decision
+# The wish that a job be stopped is good for this start of it alone: one that is begun again later goes on.
+_STOP, _STARTED = "ingestlab_stop", "started_at"
+_ASK_TO_STOP = """
+local started = redis.call('HGET', KEYS[1], ARGV[2])
+if not started or redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], started)
+return 1
+"""
 
 
 class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
@@ -25,13 +34,26 @@ class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
 
 
 class IngestJob(Job):
-    """A job that is one allowed function called with plain data."""
+    """A job that is one allowed name, and plain data for the handler."""
 
     success_callback = failure_callback = stopped_callback = None  # RQ would call whatever function a message names
     abandoned = False  # its worker has died
+    handler: Handler | None = None  # of the worker that runs it
+    notes: JobNotes = {}  # noqa: RUF012 - replaced, never changed
+
+    def restore(self, raw_data: Any) -> Any:
+        """Read the job's hash, and what is noted in it."""
+        super().restore(raw_data)
+        fields: Mapping[bytes, bytes] = raw_data
+        self.notes = read_notes(fields, self.meta)
+
+    def note(self, notes: JobNotes) -> None:
+        """Write notes into the job's hash."""
+        write_notes(self.connection, self.key, notes)
+        self.notes = {**self.notes, **notes}
 
     def set_status(self, status: JobStatus, pipeline: Any = None) -> None:
-        """As RQ does, but for one case.
+        """Do as RQ does, but for one case.
 
         RQ calls a job scheduled before it schedules it, and a worker that died in between would lose the job:
         here both happen in the pipeline that schedules it.
@@ -42,8 +64,17 @@ class IngestJob(Job):
             super().set_status(status, pipeline)
 
     def get_retry_interval(self) -> int:
-        """Seconds before the next try: none after the death of a worker."""
+        """Return the seconds before the next try: none after the death of a worker."""
         return 0 if self.abandoned else super().get_retry_interval()
+
+    def ask_to_stop(self) -> bool:
+        """Ask the worker that runs it to stop; False if none does."""
+        return bool(self.connection.eval(_ASK_TO_STOP, 1, self.key, _STOP, _STARTED))
+
+    def asked_to_stop(self) -> bool:
+        """Tell whether somebody has asked so since it was begun."""
+        wish, started = self.connection.hmget(self.key, [_STOP, _STARTED])
+        return wish is not None and wish == started
 
     def _deserialize_data(self) -> None:
         try:
@@ -60,41 +91,47 @@ class IngestJob(Job):
             ) from None
 
     def _execute(self) -> Any:
+        """Have the handler run one try; RQ carries out what this returns or raises."""
         name, args, kwargs = self.func_name, self.args, self.kwargs
-        if name in tuple(ALLOWED) and isinstance(args, list) and len(args) == 1 and kwargs == {}:
-            return super()._execute()
+        if self.handler is None or name not in tuple(ALLOWED) or not _is_one(args) or kwargs != {}:
+            self.retries_left = 0
+            expected = f"a job that calls {JOB_FUNCTION} or {NOTEBOOK_FUNCTION} with one request"
+            got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
+            fix = "No other function is run. Enqueue with `ingestlab submit`."
+            raise UndecodableJobError("Job calls a function that is not allowed", expected=expected, got=got, fix=fix)
+        end = self.handler(args[0], RqDelivery(self))
+        if isinstance(end, Done):
+            return end.result.to_dict()
+        if isinstance(end, RetryLater):
+            if end.counts:
+                log.warning("job %s is tried again in %g s: %s", self.id, end.seconds, end.error)
+                self.retries_left = max(0, (self.retries_left or 0) - 1)
+            return Retry(max=TRIES, interval=round(end.seconds))
         self.retries_left = 0
-        expected = f"a job that calls {JOB_FUNCTION} or {NOTEBOOK_FUNCTION} with one request"
-        got = f"{name!r} with {len(args)} arguments" if isinstance(args, list) else f"{name!r} with {args!r}"[:200]
-        fix = "No other function is run. Enqueue with `ingestlab submit`."
-        raise UndecodableJobError("Job calls a function that is not allowed", expected=expected, got=got, fix=fix)
+        raise end.error
 
 
-def bury(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
-    """RQ calls this for every error of a job, and before it decides about one whose worker has died."""
-    if not issubclass(kind, AbandonedJobError):
-        return
-    deaths = job.meta["deaths"] = int(job.meta.get("deaths", 0)) + 1
-    unwanted = asked_to_stop(job)
-    if deaths < DEATHS and not unwanted:
-        job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
-        return
-    job.retries_left = 0
-    error = stopped() if unwanted else _story(job, deaths)
-    job.meta["error"] = error.to_dict()
-    job.save_meta()  # type: ignore[no-untyped-call]
+def _is_one(args: Any) -> bool:
+    return isinstance(args, list) and len(args) == 1
 
 
-def _story(job: IngestJob, deaths: int) -> errors.TerminalError:
-    """What is known of a job that has ended its workers: where it was, and with which files."""
-    progress, uris = Progress.from_dict(job.meta.get("progress", {})), uris_of(RqJob(job))
-    names = ", ".join(label(shown(uri)) for uri in uris[:SHOWN]) + (
-        f" and {len(uris) - SHOWN:,} more" * (len(uris) > SHOWN)
-    )
-    done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
-    return errors.TerminalError(
-        f"Job abandoned: {deaths} workers died while running it (out of memory?)",
-        got=f"the last stage was '{progress.state}', {done}; its files are {names}",
-        fix="See the worker logs. Submit the files one by one to find the one that does it.",
-        code="job_abandoned",
-    )
+class RqDelivery:
+    """See :class:`ingestlab.interfaces.Delivery`."""
+
+    def __init__(self, job: IngestJob) -> None:
+        self._job = job
+        self.id, self.queue = job.id, job.origin
+        self.retry_after = float(job.get_retry_interval()) if job.should_retry else None
+
+    @property
+    def notes(self) -> JobNotes:
+        """What has been noted of the job."""
+        return self._job.notes
+
+    def note(self, notes: JobNotes) -> None:
+        """Note something of the job."""
+        self._job.note(notes)
+
+    def stopped(self) -> bool:
+        """Whether somebody has asked to stop this try."""
+        return self._job.asked_to_stop()

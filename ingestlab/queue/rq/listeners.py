@@ -1,8 +1,8 @@
-"""Who listens on a queue: RQ's register of workers, read from its Redis keys."""
+"""Workers and queues as RQ registers them, read from its Redis keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import redis
@@ -12,29 +12,23 @@ from ingestlab.core.jobs import Listener, QueueState
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
 
 
-def read_listener(name: str, fields: Mapping[str, str]) -> Listener:
-    """Read the worker that an entry of RQ's register tells of."""
-    beat = fields.get("last_heartbeat")
-    return Listener(
-        name=name,
-        pid=int(fields.get("pid") or 0),
-        host=fields.get("hostname", ""),
-        beat=datetime.fromisoformat(beat).astimezone(UTC) if beat else None,
-        version=fields.get(OURS),
-        busy=fields.get("state") == "busy",
-        queues=tuple(name for name in fields.get("queues", "").split(",") if name),
-        done=int(fields.get("successful_job_count") or 0),
-    )
-
-
 def listeners(client: redis.Redis, queue: str) -> list[Listener]:
     """List the workers that say they listen on this queue, without those that ended on this machine."""
-    found = []
-    for key in sorted(_text(k) for k in client.smembers(f"rq:workers:{queue}")):
-        fields = {_text(k): _text(v) for k, v in client.hgetall(key).items()}
-        if fields and "death" not in fields:
-            found.append(read_listener(key.removeprefix("rq:worker:"), fields))
-    return [listener for listener in found if not listener.gone]
+    return read_listeners(client, sorted(_text(key) for key in client.smembers(f"rq:workers:{queue}")))
+
+
+def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
+    """Read workers by their keys, in one round trip, without those that ended on this machine."""
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        answers = pipe.execute()
+    listeners = [
+        _listener(key.removeprefix("rq:worker:"), {_text(k): _text(v) for k, v in fields.items()})
+        for key, fields in zip(keys, answers, strict=True)
+        if fields and b"death" not in fields
+    ]
+    return [listener for listener in listeners if not listener.gone]
 
 
 def queue_names(client: redis.Redis) -> set[str]:
@@ -53,5 +47,19 @@ def is_needed(client: redis.Redis, name: str) -> bool:
     return bool(client.exists(*(f"rq:{registry}:{name}" for registry in ("queue", "wip", "scheduled"))))
 
 
+def _listener(name: str, fields: Mapping[str, str]) -> Listener:
+    beat = fields.get("last_heartbeat")
+    return Listener(
+        name=name,
+        pid=int(fields.get("pid") or 0),
+        host=fields.get("hostname", ""),
+        beat=datetime.fromisoformat(beat).astimezone(UTC) if beat else None,
+        version=fields.get(OURS),
+        busy=fields.get("state") == "busy",
+        queues=tuple(name for name in fields.get("queues", "").split(",") if name),
+        done=int(fields.get("successful_job_count") or 0),
+    )
+
+
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

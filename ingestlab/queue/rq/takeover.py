@@ -9,16 +9,27 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from rq import Queue
+from rq.exceptions import AbandonedJobError
 from rq.job import Job
 from rq.registry import clean_registries
 from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 from rq.worker_registration import clean_worker_registry
 
+from ingestlab.core.access import shown
+from ingestlab.core.archive_uri import label
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Progress
 from ingestlab.core.settings import MISSED_BEATS
+from ingestlab.queue.results import uris_of
+from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.queueing import trim
 from ingestlab.queue.rq.serializer import JobSerializer
+from ingestlab.queue.rq.view import RqJob
+from ingestlab.queue.stopping import stopped
 
+DEATHS = 3  # so many workers may die at a job before the job is blamed
+NAMED = 5  # files that its error names
 SWEEP_EVERY = 900  # ms between two sweeps of a queue, whoever does them
 SWEEP_AT_MOST = 10_000  # ms after which a sweep is taken for dead
 
@@ -36,7 +47,7 @@ class Taken(NamedTuple):
     enqueued: Any
 
 
-class RescuingWorker(SimpleWorker):
+class TakeoverWorker(SimpleWorker):
     """Its heart calls :meth:`sweep` in each beat; takes the arguments of :class:`rq.worker.SimpleWorker`."""
 
     beat = 5.0  # seconds
@@ -44,10 +55,11 @@ class RescuingWorker(SimpleWorker):
 
     def __init__(self, queues: Any, *args: Any, **options: Any) -> None:
         super().__init__(queues, *args, **options)
+        self.push_exc_handler(after_death)  # type: ignore[no-untyped-call]
         self._taken: dict[str, dict[Taken, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def clean_registries(self) -> None:
-        """RQ's own housekeeping, at the start and every ten minutes; what it leaves out, the sweep does."""
+        """Do RQ's own housekeeping, at the start and every ten minutes; what it leaves out, the sweep does."""
         for queue in self.queues:
             with self._alone(queue) as alone:
                 if alone:
@@ -56,7 +68,7 @@ class RescuingWorker(SimpleWorker):
         self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment] # RQ declares it as None alone
 
     def sweep(self) -> None:
-        """Takes over what dead workers left, and moves retries that are due."""
+        """Take over what dead workers left, and move retries that are due."""
         for queue in self.queues:
             with self._alone(queue) as alone:
                 if alone:
@@ -69,7 +81,7 @@ class RescuingWorker(SimpleWorker):
 
     @contextmanager
     def _alone(self, queue: Queue) -> Iterator[bool]:
-        """Lets one thread of all workers at a time look after the dead: two would queue a job of theirs twice.
+        """Let one thread of all workers look after the dead: two would queue a job of theirs twice.
 
         Unlike the locks of RQ, this one does not outlive its holder for long.
         """
@@ -82,14 +94,42 @@ class RescuingWorker(SimpleWorker):
                 self.connection.pexpire(lock, SWEEP_EVERY)
 
     def _put_back(self, queue: Queue) -> None:
-        """Queues again what a worker took from the queue and never began, since it died in between.
+        """Queue again what a worker took from the queue and died before it began.
 
         A job that waits for a busy source is taken each second, and may be seen each time: it counts from its last.
         """
         now, before = time.monotonic(), self._taken.get(queue.name, {})
         jobs = queue.intermediate_queue.get_job_ids()
         taken = [Taken(job, self.connection.hget(Job.key_for(job), "enqueued_at")) for job in jobs]
-        self._taken[queue.name] = {one: before.get(one, now) for one in taken}
+        self._taken[queue.name] = {job: before.get(job, now) for job in taken}
         for (job, _), since in self._taken[queue.name].items():
             if now - since >= MISSED_BEATS * self.beat:
                 self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)
+
+
+def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
+    """Decide about a job after its worker has died; RQ calls this for every error, before it decides."""
+    if not issubclass(kind, AbandonedJobError):
+        return
+    deaths = int(job.notes.get("deaths") or 0) + 1
+    job.note({"deaths": deaths})
+    unwanted = job.asked_to_stop()
+    if deaths < DEATHS and not unwanted:
+        job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
+        return
+    job.retries_left = 0
+    job.note({"error": (stopped() if unwanted else _blame(job, deaths)).to_dict()})
+
+
+def _blame(job: IngestJob, deaths: int) -> TerminalError:
+    """Tell what is known of a job that has ended its workers: where it was, and with which files."""
+    progress, uris = Progress.from_dict(job.notes.get("progress") or {}), uris_of(RqJob(job))
+    more = f" and {len(uris) - NAMED:,} more" if len(uris) > NAMED else ""
+    names = ", ".join(label(shown(uri)) for uri in uris[:NAMED]) + more
+    done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
+    return TerminalError(
+        f"Job abandoned: {deaths} workers died while running it (out of memory?)",
+        got=f"the last stage was '{progress.state}', {done}; its files are {names}",
+        fix="See the worker logs. Submit the files one by one to find the one that does it.",
+        code="job_abandoned",
+    )

@@ -24,12 +24,14 @@ import pyarrow.parquet as pq
 from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Executor, Store
+from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
-from ingestlab.lake.log import embedded, live_vectors
+from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
+from ingestlab.sinks.milvus.embedding import BESIDE
 from ingestlab.sinks.milvus.vector_rows import shortened
 from ingestlab.sinks.milvus.vectors import Collection, VectorStore, Where, open_vectors
+from ingestlab.sinks.milvus.writer import NAME
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
@@ -49,29 +51,19 @@ class Upload(Value):
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """Brings collections in line with commits; connects when the first commit has vectors."""
+class VectorCommits(Sink):
+    """Bring collections in line with commits; connects when the first commit has vectors."""
 
     settings: Settings
     store: Store
     cluster: Executor
 
     def require(self) -> None:
-        """Raises TerminalError if no vector store is named, or pymilvus is missing."""
+        """Raise TerminalError if no vector store is named, or pymilvus is missing."""
         _ = self._db
 
-    def check(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Whether vectors of a table may go where its pipeline wants them; before any is made.
-
-        Args:
-            wanted: As far as it is known: the kinds of its payload do not count.
-            history: Gives the manifests of the table; asked only if the server has no such collection.
-
-        Raises:
-            TransientError: The server is away.
-            CollectionError: The collection holds another model's vectors, or other fields.
-            TerminalError: There is no server.
-        """
+    def compare(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Compare a collection, but for the kinds of its payload, with the one that there is."""
         there = self._db.describe(wanted.name) or latest(history())
         if there is not None:
             names = [column.name for column in wanted.payload]
@@ -87,14 +79,14 @@ class Vectors:
             CollectionError: The collection holds other fields, or shorter ones than a value needs; or two vectors
                 have one key.
         """
-        if manifest.collection is not None:
-            self._add(manifest, Collection.from_dict(manifest.collection))
-        for part in manifest.vectors:
+        if collection := collection_in(manifest):
+            self._add(manifest, collection)
+        for part in manifest.files(NAME):
             self.store.move(part.staged, part.target)
 
     def _add(self, manifest: Manifest, collection: Collection) -> None:
         target = self._db.build(collection) if manifest.kind == "reembed" else self._ensured(collection)
-        paths = [self._place(part) for part in embedded(manifest)]
+        paths = [self._place(part) for part in _new(manifest)]
         keys = [_read(self.store, path, ["pk"])["pk"] for path in paths]
         different = _distinct(keys)
         wanted = len(different)
@@ -123,20 +115,20 @@ class Vectors:
 
     def finish(self, manifest: Manifest) -> None:
         """Take out the vectors that a commit has superseded."""
-        home = f"{layout.table(manifest.tenant, layout.vectors(manifest.table))}/"
+        home = f"{layout.table(manifest.tenant, layout.beside(manifest.table, BESIDE))}/"
         self.store.delete_files(target for target in manifest.replaced if target.startswith(home))
-        if manifest.collection is None:
+        collection = collection_in(manifest)
+        if collection is None:
             return
-        collection = Collection.from_dict(manifest.collection)
         name = collection.name
         if manifest.kind == "reembed":
             self._switch(collection)
         if manifest.superseded:
             uris, mine = manifest.superseded, (manifest.run,)
             self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
-        if manifest.kind != "reembed" and sum(part.rows for part in embedded(manifest)) >= MANY:
+        if manifest.kind != "reembed" and sum(part.rows for part in _new(manifest)) >= MANY:
             self._db.settle(name)
-        self.store.delete(layout.embedded(manifest.batch))
+        self.store.delete(layout.costly(manifest.batch))
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back what a commit without manifest has done; may be repeated.
@@ -145,12 +137,12 @@ class Vectors:
             intent: What it was about to do.
             history: Reads the commits of its table.
         """
-        if intent.collection is not None:
-            self._take_back(intent, Collection.from_dict(intent.collection), history)
-        for part in embedded(intent):  # they may have been published; what models made is kept for the next try
+        if collection := collection_in(intent):
+            self._take_back(intent, collection, history)
+        for part in _new(intent):  # they may have been published; what models made is kept for the next try
             if self.store.exists(part.target):
                 self.store.move(part.target, part.staged)
-        self.store.delete_files(part.target for part in intent.vectors)
+        self.store.delete_files(part.target for part in intent.files(NAME))
 
     def _take_back(self, intent: Manifest, collection: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
         if intent.kind == "reembed":
@@ -162,15 +154,16 @@ class Vectors:
 
     def shared(self, manifest: Manifest) -> str:
         """Name the collection of a commit."""
-        return str(manifest.collection["name"]) if manifest.collection else ""
+        collection = collection_in(manifest)
+        return collection.name if collection else ""
 
-    def verify(self, tenant: str, table: str, history: Sequence[Manifest]) -> list[str]:
+    def verify(self, tenant: str, table: str, live: Live) -> list[str]:
         """Find the sources whose rows in the table's collection are not those that the lake has of them."""
-        collection = latest(history)
+        collection = latest(live.latest())
         if collection is None or not self.settings.milvus_uri:
             return []
         lake: dict[str, tuple[str, str]] = {}
-        for part in live_vectors(history):
+        for part in live_files(live.manifests(), NAME):
             rows = _read(self.store, part.target, list(_IDENTITY))
             lake |= {pk: (source, run) for pk, source, run in zip(*(c.to_pylist() for c in rows.columns), strict=True)}
         there = self._db.fetch(collection.name, Where(tenant=tenant, table=table), _IDENTITY)
@@ -178,12 +171,12 @@ class Vectors:
         found = {pk: (source, run) for pk, source, run in rows}
         return sorted({side[pk][0] for side, pk in _differences(lake, found)})
 
-    def restore(self, tenant: str, table: str, uris: Sequence[str], history: Sequence[Manifest]) -> None:
+    def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the rows of some sources in the table's collection what the lake has of them."""
-        collection = latest(history)
+        collection = latest(live.latest())
         if collection is not None:
             self._db.ensure(collection)
-            self._replace(collection.name, tenant, table, uris, history)
+            self._replace(collection.name, tenant, table, uris, live.manifests())
 
     def target(self, name: str) -> str | None:
         """The real collection behind a name, or None."""
@@ -234,7 +227,7 @@ class Vectors:
 
     def _replace(self, name: str, tenant: str, table: str, uris: Sequence[str], history: Iterable[Manifest]) -> None:
         self._db.delete(name, Where(tenant=tenant, table=table, sources=tuple(uris)))
-        parts = [part for part in live_vectors(history) if set(part.sources) & set(uris)]
+        parts = [part for part in live_files(history, NAME) if set(part.sources) & set(uris)]
         made = self._db.describe(name)
         every = tuple(column.name for column in made.columns) if made else ()  # as they were let in, so they come back
         self._upload([part.target for part in parts], name, "restore", tuple(uris), truncate=every)
@@ -273,9 +266,21 @@ def upload(work: dict[str, Any]) -> int:
 
 
 def latest(history: Iterable[Manifest]) -> Collection | None:
-    """The collection of a table, as its last commit with vectors wanted it."""
-    made = [m.collection for m in history if m.collection is not None]
-    return Collection.from_dict(made[-1]) if made else None
+    """Give the collection of a table, as its last commit with vectors wanted it."""
+    note = last_note(history, NAME)
+    return Collection.from_dict(note) if note else None
+
+
+def collection_in(manifest: Manifest) -> Collection | None:
+    """Give the collection that a commit fills, if it fills one."""
+    note = manifest.sinks[NAME].note if NAME in manifest.sinks else None
+    return Collection.from_dict(note) if note else None
+
+
+def _new(manifest: Manifest) -> Iterator[Part]:
+    """The vectors that a commit adds; it may also move what is left of files with superseded ones."""
+    folder = layout.costly(manifest.batch)
+    return (part for part in manifest.files(NAME) if part.staged.startswith(f"{folder}/"))
 
 
 def connected(settings: Settings) -> VectorStore:
@@ -311,4 +316,4 @@ def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
 
 def _sources(manifest: Manifest) -> list[str]:
     """The URIs of which a commit adds vectors."""
-    return sorted({uri for part in embedded(manifest) for uri in part.sources})
+    return sorted({uri for part in _new(manifest) for uri in part.sources})

@@ -14,13 +14,13 @@ import aiohttp
 from aiohttp.abc import ResolveResult
 from yarl import URL
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Fetch, RawFile, Unchanged
-from ingestlab.sources.http import errors as answers
+from ingestlab.sources.http import errors as http_errors
 from ingestlab.sources.http.download import AnotherVersionError, Download
 from ingestlab.sources.http.urls import exact, resolved
 from ingestlab.sources.retry import Pace, attempts, too_long
@@ -32,11 +32,11 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "inges
 
 
 @asynccontextmanager
-async def opened(landing: Callable[[str], RawFile], settings: Settings, *, pages: bool) -> AsyncIterator[Fetch]:
+async def opened(open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool) -> AsyncIterator[Fetch]:
     """Open a pool of connections that files are downloaded over.
 
     Args:
-        landing: Gives the place in the raw zone for the bytes of a source, by its URI.
+        open_raw: Gives the place in the raw zone for the bytes of a source, by its URI.
         settings: Limits and addresses.
         pages: Whether web pages are what is wanted.
     """
@@ -54,19 +54,19 @@ async def opened(landing: Callable[[str], RawFile], settings: Settings, *, pages
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_BUFFER,
     ) as session:
-        yield _Client(session, landing, settings, pages=pages).get
+        yield _Client(session, open_raw, settings, pages=pages).get
 
 
 class _Client:
-    """Downloads over one pool of connections."""
+    """Download over one pool of connections."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+        self, session: aiohttp.ClientSession, open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool
     ) -> None:
-        self._session, self._landing, self._settings, self._pages = session, landing, settings, pages
+        self._session, self._open_raw, self._settings, self._pages = session, open_raw, settings, pages
 
     async def get(self, source: Source, known: SourceRecord | None) -> FetchedFile | Unchanged:
-        """Downloads one file, in several attempts if need be.
+        """Download one file, in several attempts if need be.
 
         Raises:
             TerminalError: The source is refused, or refuses.
@@ -74,15 +74,15 @@ class _Client:
             LakeFaultError: The lake cannot be written.
         """
         limit = self._settings.fetch_timeout
-        with self._landing(source.uri) as landing:
-            download = Download(source, known, landing, pages=self._pages)
+        with self._open_raw(source.uri) as raw:
+            download = Download(source, known, raw, pages=self._pages)
             try:
                 async with asyncio.timeout(limit):
                     return await self._try(download)
             except TimeoutError:
-                raise too_long(source.uri, limit, landing.size) from None
+                raise too_long(source.uri, limit, raw.size) from None
             except IngestError as error:
-                raise answers.without_secrets(error, download.asked, self._settings) from None
+                raise http_errors.without_secrets(error, download.asked, self._settings) from None
 
     async def _try(self, download: Download) -> FetchedFile | Unchanged:
         try:
@@ -104,9 +104,9 @@ class _Client:
             return await self._ask(download)
 
     async def _ask(self, download: Download) -> FetchedFile | Unchanged:
-        """One request, and what its answer brings."""
+        """Send one request, and take in its answer."""
         sent = download.headers()
-        landing = download.landing
+        raw = download.raw
         size: int | None = None
         try:
             response = await self._open(download, sent)
@@ -118,9 +118,9 @@ class _Client:
                     download.distrust()
                 wanted = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) if "Range" in sent else (HTTPStatus.OK,)
                 if response.status not in wanted:
-                    raise answers.refused(response, download.uri)
+                    raise http_errors.refused(response, download.uri)
                 size = download.begin(response)
-                landing.expect(size)
+                raw.expect(size)
                 await self._receive(response, download)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # A "304 Not Modified" must have no body; from some servers it has, and no client can read that. So the
@@ -129,25 +129,25 @@ class _Client:
             download.conditional = download.conditional and not unreadable
             if unreadable:
                 return await self._ask(download)
-            raise answers.broken(error, download.uri, landing.size, size, self._settings) from error
-        if size is not None and landing.size != size:
+            raise http_errors.broken(error, download.uri, raw.size, size, self._settings) from error
+        if size is not None and raw.size != size:
             download.distrust()
-            raise answers.short(download.uri, landing.size, size)
+            raise http_errors.short(download.uri, raw.size, size)
         return download.settle() if download.quick else await asyncio.to_thread(download.settle)
 
     async def _receive(self, response: aiohttp.ClientResponse, download: Download) -> None:
-        landing, pace, content = download.landing, Pace(self._settings, download.uri), response.content
+        raw, pace, content = download.raw, Pace(self._settings, download.uri), response.content
         while True:
             asked = time.monotonic()
             chunk = await content.readany()
             if not chunk:
                 return
             pace.add(time.monotonic() - asked, len(chunk))
-            if landing.feed(chunk):
-                await asyncio.to_thread(landing.spill)
+            if raw.feed(chunk):
+                await asyncio.to_thread(raw.spill)
 
     async def _open(self, download: Download, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """The first answer that is not a redirect; every address on the way is checked."""
+        """Follow redirects to an answer; every address on the way is checked."""
         uri, at = download.uri, download.asked[0]
         url = self._allowed(at)
         for _hop in range(REDIRECTS + 1):
@@ -159,35 +159,40 @@ class _Client:
             try:
                 at = resolved(at, target) if target else ""
                 download.asked.append(at)
-                if traits(guard.scheme_of(at)).host:
+                if traits(access.scheme_of(at)).host:
                     exact(at)  # raises for what is no URL
                 url = self._allowed(at)
             except (TerminalError, ValueError) as error:
-                raise answers.bad_redirect(uri, guard.shown(target, self._settings.secret_parameters), error) from None
+                raise http_errors.bad_redirect(
+                    uri, access.shown(target, self._settings.secret_parameters), error
+                ) from None
         problem = f"{uri} redirects more than {REDIRECTS} times"
         raise TerminalError(problem, fix="Use the address it leads to.", code="http_error")
 
     def _allowed(self, uri: str) -> URL:
-        if not traits(guard.check(uri, self._settings)).host:
-            got = guard.shown(uri, self._settings.secret_parameters)
+        if not traits(access.check(uri, self._settings)).host:
+            got = access.shown(uri, self._settings.secret_parameters)
             problem = f"Not an http or https URL with a host: {got}"
             raise TerminalError(problem, fix="Use the address of the file.", code="uri_invalid")
         try:
             url = exact(uri)
         except ValueError as error:
             raise TerminalError.wrap(error, "Not a URL", "Check its spelling.", code="uri_invalid") from None
-        guard.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
+        access.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
         return url
 
 
 def _shut_if_more(response: aiohttp.ClientResponse) -> None:
-    """Ends the connection where a body may follow that must not be there: it would be taken for the next answer."""
+    """Close a connection on which a body may follow a 304.
+
+    It would be taken for the next answer.
+    """
     if response.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in response.headers:
         response.close()
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):
-    """Resolves names, and refuses those that lead to a network that may not be called."""
+    """Resolve names, and refuse those in a network that is not allowed."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -199,7 +204,7 @@ class _GuardedResolver(aiohttp.ThreadedResolver):
         found: list[Any] = await super().resolve(host, port, family)
         for address in found:
             try:
-                guard.check_address(address["host"], self._settings)
+                access.check_address(address["host"], self._settings)
             except TerminalError as error:
                 raise error.within(f"Host {host}") from None
         return found

@@ -1,4 +1,4 @@
-"""What a server has wrapped a file in for the way, its Content-Encoding, is taken off again."""
+"""Content-Encodings: what a server has wrapped a file in for the way is taken off again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP = 1 << 20
 
 
 def codings(header: str, uri: str) -> tuple[str, ...]:
-    """The encodings that a header names, in the order in which they were put on.
+    """List the encodings of a header, in the order of their application.
 
     Raises:
         TerminalError: There is one among them that nobody here can take off.
@@ -38,7 +38,7 @@ def codings(header: str, uri: str) -> tuple[str, ...]:
 
 
 def decoded(stream: BinaryIO, names: Sequence[str], uri: str) -> Iterator[bytes]:
-    """What is inside, piece by piece.
+    """Yield what is inside, piece by piece.
 
     Raises:
         TerminalError: The bytes are not in the encoding that the server named.
@@ -57,7 +57,7 @@ def decoded(stream: BinaryIO, names: Sequence[str], uri: str) -> Iterator[bytes]
 
 
 def _layer(stream: Any, name: str, uri: str) -> Any:
-    """A stream without one of its encodings."""
+    """Open a stream without one of its encodings."""
     source = stream if hasattr(stream, "peek") else io.BufferedReader(_Plain(stream))
     head = bytes(source.peek(4)[:4])
     beginning = _BEGINNINGS.get(name, b"")
@@ -71,7 +71,7 @@ def _layer(stream: Any, name: str, uri: str) -> Any:
 
 
 class _Plain(io.RawIOBase):
-    """Anything that can be read, as Python's own streams are."""
+    """Read anything as Python's own streams are read."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -86,7 +86,7 @@ class _Plain(io.RawIOBase):
 
 
 class _Inflated(io.RawIOBase):
-    """What "deflate" means: by the standard zlib's format, by many servers the bare stream inside of it."""
+    """Read "deflate": by the standard zlib's format, by many servers the bare stream inside of it."""
 
     def __init__(self, source: Any) -> None:
         head = source.peek(2)[:2]

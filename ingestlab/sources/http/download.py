@@ -10,8 +10,8 @@ import aiohttp
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.validators import conditions, header_version, strong_etag
 from ingestlab.interfaces import RawFile, Unchanged
-from ingestlab.sources.http.answered import check_page, facts_of, page_name
 from ingestlab.sources.http.codings import codings, decoded
+from ingestlab.sources.http.response import check_page, facts_of, page_name
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -26,12 +26,12 @@ class Download:
     Args:
         source: What is downloaded.
         known: What the lake has of it.
-        landing: Where its bytes go, as they are sent.
+        raw: Where its bytes go, as they are sent.
         pages: Whether it may be a web page.
     """
 
-    def __init__(self, source: Source, known: SourceRecord | None, landing: RawFile, *, pages: bool) -> None:
-        self.uri, self.known, self.landing = source.uri, known, landing
+    def __init__(self, source: Source, known: SourceRecord | None, raw: RawFile, *, pages: bool) -> None:
+        self.uri, self.known, self.raw = source.uri, known, raw
         self.asked = [source.address]  # all addresses on the way, with their secrets
         self.conditional = known is not None
         self._pages = pages or page_name(source.uri)
@@ -43,19 +43,22 @@ class Download:
         self._resumable = False
 
     def headers(self) -> dict[str, str]:
-        """Asks for the rest of what has come in part, else for the file if it changed."""
+        """Ask for the rest, or for the file if it changed."""
         tag = strong_etag(self._version)
-        if self.landing.size and self._resumable and tag:
-            return {"Range": f"bytes={self.landing.size}-", "If-Range": tag}
-        self.landing.restart()
+        if self.raw.size and self._resumable and tag:
+            return {"Range": f"bytes={self.raw.size}-", "If-Range": tag}
+        self.raw.restart()
         return conditions(self.known.version) if self.known and self.conditional else {}
 
     def distrust(self) -> None:
-        """The next request is for the whole file."""
+        """Make the next request one for the whole file."""
         self._resumable = False
 
     def begin(self, response: aiohttp.ClientResponse) -> int | None:
-        """Takes note of an answer; gives the size that all that is sent must have, if it is told.
+        """Take note of an answer.
+
+        Returns:
+            Bytes of all that is sent, if the server tells them.
 
         Raises:
             AnotherVersionError: It is the rest of something else.
@@ -67,7 +70,7 @@ class Download:
             if not self._goes_on(response, wrapped):
                 raise AnotherVersionError
             return self._total
-        self.landing.restart()
+        self.raw.restart()
         self._version, self._modified = header_version(headers), headers.get("Last-Modified")
         self._total, self._codings = response.content_length, wrapped
         self._resumable = headers.get("Accept-Ranges", "").lower() == "bytes"
@@ -76,17 +79,17 @@ class Download:
         return self._total
 
     def settle(self) -> FetchedFile | Unchanged:
-        """Gives the file its place in the lake, without what it was wrapped in for the way.
+        """Give the file its place in the lake, without its Content-Encoding.
 
         Raises:
             TerminalError: It is a web page, and was announced as something else; or not wrapped as was said.
             TransientError: What it was wrapped in is damaged.
             LakeFaultError: The lake cannot be written.
         """
-        if not self._codings or not self.landing.size:
-            return self._keep(self.landing)
+        if not self._codings or not self.raw.size:
+            return self._keep(self.raw)
         self.distrust()  # if this fails, what came is of no use
-        with self.landing.another() as plain, self.landing.reread() as stream:
+        with self.raw.another() as plain, self.raw.reread() as stream:
             for chunk in decoded(stream, self._codings, self.uri):
                 if plain.feed(chunk):
                     plain.spill()
@@ -94,22 +97,24 @@ class Download:
 
     @property
     def quick(self) -> bool:
-        """Whether `settle` is short enough for an event loop."""
-        return self.landing.quick and not self._codings
+        """Tell whether `settle` is short enough for an event loop."""
+        return self.raw.quick and not self._codings
 
-    def _keep(self, landing: RawFile) -> FetchedFile | Unchanged:
+    def _keep(self, raw: RawFile) -> FetchedFile | Unchanged:
         if not self._pages:
-            check_page(landing.head, self._facts, self.uri)
-        return landing.settle(self._version, self.known, self._facts)
+            check_page(raw.head, self._facts, self.uri)
+        return raw.settle(self._version, self.known, self._facts)
 
     def _goes_on(self, response: aiohttp.ClientResponse, wrapped: tuple[str, ...]) -> bool:
-        """Whether a part is the rest of what has come: by its place, its size and its validators.
+        """Tell whether a part is the rest of what has come.
+
+        Place, size and validators must agree.
 
         A server that does not know If-Range sends the rest of whatever it has now, so that its own word counts:
         an ETag that is not repeated vouches for nothing.
         """
         found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-        if not found or int(found[1]) != self.landing.size or wrapped != self._codings:
+        if not found or int(found[1]) != self.raw.size or wrapped != self._codings:
             return False
         total = self._total if found[3] == "*" else int(found[3])
         length = int(found[2]) - int(found[1]) + 1

@@ -1,4 +1,4 @@
-"""What a server's bad answer means, in our words: tried again, or not, and what to do about it."""
+"""Errors for what servers answer: whether to try again, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
@@ -32,7 +32,7 @@ _LATER = "The server is at fault: submit the file again later, or tell the serve
 
 
 def refused(response: aiohttp.ClientResponse, uri: str) -> IngestError:
-    """The error for a status that is not success."""
+    """Make the error for a status that is not success."""
     status = response.status
     problem = f"Server answers status {status} {response.reason or ''}".strip() + f" for {uri}"
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING:
@@ -48,7 +48,7 @@ def refused(response: aiohttp.ClientResponse, uri: str) -> IngestError:
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds to wait by a Retry-After header: a number or a date; None if it is neither."""
+    """Parse a Retry-After header, a number or a date, into seconds."""
     if value.isdecimal():
         return float(value)
     try:
@@ -60,7 +60,7 @@ def retry_after(value: str) -> float | None:
 
 
 def broken(error: Exception, uri: str, came: int, size: int | None, settings: Settings) -> IngestError:
-    """The error for a connection that was not made, or did not last."""
+    """Make the error for a connection that failed or broke."""
     if isinstance(error, aiohttp.ClientPayloadError):
         return short(uri, came, size)
     if isinstance(error, TimeoutError):
@@ -68,7 +68,7 @@ def broken(error: Exception, uri: str, came: int, size: int | None, settings: Se
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return TerminalError.wrap(error, f"TLS fails for {uri}", "Check the server's certificate.", code="tls_failed")
     if isinstance(error, aiohttp.InvalidURL):
-        return TerminalError(f"Not a URL: {guard.shown(uri)}", fix="Check its spelling.", code="uri_invalid")
+        return TerminalError(f"Not a URL: {access.shown(uri)}", fix="Check its spelling.", code="uri_invalid")
     if isinstance(error, aiohttp.ClientConnectorError):
         return TransientError.wrap(error, f"No connection for {uri}", _UP, code="source_unavailable")
     return TransientError.wrap(error, f"No HTTP answer from {uri}", _LATER, code="source_unavailable")
@@ -83,7 +83,7 @@ def _silence(error: TimeoutError, uri: str, came: int, settings: Settings) -> Tr
 
 
 def short(uri: str, came: int, size: int | None) -> TransientError:
-    """The error for a body that ended before, or after, it should."""
+    """Make the error for a body of another length than told."""
     expected = f"{size:,} bytes, as the server declared" if size is not None else ""
     fix = "The connection broke or the length is wrong: submit the file again, or tell the server's owner."
     got = f"{came:,} bytes and then the end"
@@ -91,7 +91,7 @@ def short(uri: str, came: int, size: int | None) -> TransientError:
 
 
 def without_secrets(error: IngestError, addresses: Sequence[str], settings: Settings) -> IngestError:
-    """The same error, where an answer or a library has repeated what must not be shown of an address."""
+    """Remove from an error what must not be shown of an address."""
     secret = settings.secret_parameters
     said = {"problem": error.problem, "expected": error.expected, "got": error.got, "fix": error.fix}
     texts = {name: scrubbed(text, addresses, secret) for name, text in said.items()}
@@ -99,7 +99,7 @@ def without_secrets(error: IngestError, addresses: Sequence[str], settings: Sett
 
 
 def bad_redirect(uri: str, target: str, error: Exception) -> TerminalError:
-    """The error for a redirect to where we must not go."""
+    """Make the error for a redirect to where we must not go."""
     if not target or not isinstance(error, IngestError):
         problem = f"{uri} redirects to '{target}', which is no URL"
         return TerminalError(problem, fix="Use the file's own address.", code="uri_invalid")

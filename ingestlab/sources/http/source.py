@@ -15,18 +15,18 @@ _LIKE = Scheme(host=True, quoted=True)
 
 
 class HttpSource:
-    """Files behind http and https; see :class:`ingestlab.interfaces.Source`."""
+    """Fetch files behind http and https; see :class:`ingestlab.interfaces.Source`."""
 
     schemes: ClassVar[Mapping[str, Scheme]] = {"http": _LIKE, "https": _LIKE}
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:  # noqa: ARG002
-        """Name the file; whether it is there, and which version, its server says when it is fetched."""
+        """Name the file; its server says more when it is fetched."""
         return [Source(uri=uri).bared(settings.secret_parameters)]
 
     def opened(
-        self, landing: Callable[[str], RawFile], settings: Settings, *, pages: bool
+        self, open_raw: Callable[[str], RawFile], settings: Settings, *, pages: bool
     ) -> AbstractAsyncContextManager[Fetch]:
         """Open a pool of connections."""
         from ingestlab.sources.http.client import opened  # noqa: PLC0415 - slow to import, and not needed to submit
 
-        return opened(landing, settings, pages=pages)
+        return opened(open_raw, settings, pages=pages)

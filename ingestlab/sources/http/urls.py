@@ -16,7 +16,11 @@ _UNSENDABLE = re.compile(r"[^\x21-\x7e]+")
 
 
 def exact(uri: str) -> URL:
-    """The URL that asks for exactly this; raises ValueError where there is no host to ask."""
+    """Build the URL that asks for exactly this.
+
+    Raises:
+        ValueError: There is no host.
+    """
     found = _PARTS.match(uri)
     if not found:
         raise ValueError("no scheme and host")
@@ -30,12 +34,12 @@ def exact(uri: str) -> URL:
 
 
 def quoted(text: str) -> str:
-    """Percent-encodes what a request line cannot hold, and nothing else."""
+    """Percent-encode what a request line cannot hold, and nothing else."""
     return _UNSENDABLE.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), text)
 
 
 def resolved(base: str, location: str) -> str:
-    """The address that a redirect from `base` leads to; what the location says stays as it is.
+    """Resolve a redirect from `base`; what the location says stays as it is.
 
     Args:
         base: The address that was asked for.
@@ -60,7 +64,7 @@ def resolved(base: str, location: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """A path without steps that stay or go up; slashes that come twice stay twice."""
+    """Resolve dots in a path; slashes that come twice stay twice."""
     *steps, last = path.split("/")[1:]
     kept: list[str] = []
     for step in (*steps, last):

@@ -1,4 +1,4 @@
-"""What went wrong in the jobs that have ended: failures with their reasons, and rejected rows by rule."""
+"""Failures of the jobs that have ended, with their reasons, and rejected rows by rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError
-from ingestlab.queue.monitor import Job
+from ingestlab.core.jobs import JobSnapshot
 from ingestlab.queue.rates import SPAN
 
 KEPT = 2000  # jobs
 OF_ONE = 5  # failures of one job that are listed
 SHOWN = 20
-_SILENT = TerminalError("Job failed", got="no word of its worker", fix="See the worker's log.", code="unforeseen")
+_SILENT = TerminalError("Job failed", got="its worker left no message", fix="See the worker's log.", code="unforeseen")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Assumption:
 class Ended:
     """A job in which something went wrong. `explained` once it is known what."""
 
-    job: Job
+    job: JobSnapshot
     at: float
     files: int  # that failed
     failures: tuple[Failure, ...] = ()
@@ -56,13 +56,13 @@ class Ended:
 
 
 class Endings:
-    """The last jobs that ended with failures or rejects. Of a job that ends again, only the last end counts."""
+    """The last jobs that ended with failures or rejects; of a job that ends again, only the last end counts."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
         self._assumed: OrderedDict[str, tuple[Assumption, ...]] = OrderedDict()  # by job
 
-    def note(self, job: Job) -> None:
+    def note(self, job: JobSnapshot) -> None:
         """Take note of a job that has ended. Being told the same twice changes nothing."""
         known = self._jobs.get(job.id)
         if job.ended is None or (known and known.at == job.ended):
@@ -72,7 +72,7 @@ class Endings:
         if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
             return
         self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
-        result, error = job.meta.get("result"), job.meta.get("error")
+        result, error = job.notes.get("result"), job.notes.get("error")
         if job.status != "finished" and isinstance(result, dict):
             self.explain(job.id, result, _SILENT.to_dict())
         elif job.status != "finished" and isinstance(error, dict):
@@ -82,7 +82,7 @@ class Endings:
             self._jobs.popitem(last=False)
 
     def unexplained(self) -> list[str]:
-        """Jobs whose result must be read to know more, the newest first."""
+        """List jobs of which the result must be read to know more, the newest first."""
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
     def explain(self, job: str, result: Mapping[str, Any], error: Mapping[str, Any]) -> None:
@@ -100,25 +100,25 @@ class Endings:
 
     def assumptions(self) -> tuple[Assumption, ...]:
         """List assumptions, the newest first."""
-        newest = sorted(self._assumed.values(), key=lambda found: -found[0].at)
-        return tuple(one for found in newest for one in found)[:SHOWN]
+        newest = sorted(self._assumed.values(), key=lambda assumptions: -assumptions[0].at)
+        return tuple(assumption for assumptions in newest for assumption in assumptions)[:SHOWN]
 
-    def _assume(self, job: Job) -> None:
+    def _assume(self, job: JobSnapshot) -> None:
         """Take note of what a job's meta says of assumptions."""
-        told, run = job.meta.get("assumed"), str(job.meta.get("run", ""))
-        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        noted, run = job.notes.get("assumed"), str(job.notes.get("run", ""))
+        pairs = [pair for pair in noted if isinstance(pair, list) and len(pair) == 2] if isinstance(noted, list) else []
         if pairs:
-            found = tuple(Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
-            self._assumed[job.id] = found[:OF_ONE]
+            assumptions = (Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
+            self._assumed[job.id] = tuple(assumptions)[:OF_ONE]
             while len(self._assumed) > SHOWN:
                 self._assumed.popitem(last=False)
 
     def failed(self, now: float) -> int:
-        """Files that failed in the last :data:`SPAN` seconds."""
+        """Count the files that failed in the last :data:`SPAN` seconds."""
         return sum(ended.files for ended in self._jobs.values() if ended.at > now - SPAN)
 
     def codes(self, now: float) -> dict[str, int]:
-        """Files that failed within the last :data:`SPAN` seconds, by the error's code; the commonest first."""
+        """Count those files by the error's code, the commonest first."""
         total: Counter[str] = Counter()
         for ended in self._jobs.values():
             if ended.at > now - SPAN:
@@ -134,7 +134,7 @@ class Endings:
         return dict(total.most_common())
 
 
-def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
+def _of_files(job: JobSnapshot, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
     """Group the failed files of a job by the code of their error."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
@@ -145,13 +145,13 @@ def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
     return [_failure(job, shown(str(g[0]["uri"])), len(g) - 1, g[0]["error"]) for g in listed]
 
 
-def _failure(job: Job, what: str, more: int, error: Mapping[str, Any]) -> Failure:
+def _failure(job: JobSnapshot, what: str, more: int, error: Mapping[str, Any]) -> Failure:
     known = IngestError.from_dict(error)
     return Failure(
         at=job.ended or 0.0,
-        run=str(job.meta.get("run", "")),
+        run=str(job.notes.get("run", "")),
         queue=job.queue,
-        tenant=str(job.meta.get("tenant", "")),
+        tenant=str(job.notes.get("tenant", "")),
         what=what,
         more=more,
         code=known.code,

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestlab.core.errors import IngestError
-from ingestlab.core.jobs import Listener
+from ingestlab.core.jobs import JobSnapshot, Listener
 from ingestlab.core.templates import macro
-from ingestlab.queue.monitor import Job
 from ingestlab.stack.dashboard.collect import Snapshot
 
 RECENT = 5  # seconds over which a current rate is taken
@@ -59,7 +58,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
     queues = f"{len(snapshot.queues):,} queue{'' if len(snapshot.queues) == 1 else 's'}"
     found = [
         ("waiting", "Jobs waiting", f"{snapshot.waiting:,}", queues, ""),
-        ("running", "Jobs at work", f"{running:,}", " · ".join(active) or "none", ""),
+        ("running", "Jobs running", f"{running:,}", " · ".join(active) or "none", ""),
         *(_rate(snapshot, measure) for measure in ("files", "rows", "bytes")),
         ("rejected", "Rejected rows", short(round(rejected)), share, "some" if rejected else ""),
         ("failed", "Files failed", f"{snapshot.failed:,}", "last hour", "bad" if snapshot.failed else ""),
@@ -69,7 +68,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
 
 
 def queues(snapshot: Snapshot) -> str:
-    """Show every queue, and whose jobs wait there. Then all jobs that Redis remembers, by state."""
+    """Show every queue with its waiting jobs by tenant, and all jobs that Redis remembers by state."""
     tenants = Counter[str]()
     for queue in snapshot.queues:
         tenants.update(queue.tenants)
@@ -144,7 +143,7 @@ def _rate(snapshot: Snapshot, measure: str) -> tuple[str, ...]:
     return measure, f"{measure.capitalize()} a second", now, f"{hour} last hour", ""
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(job: JobSnapshot) -> dict[str, Any]:
     stage = "retrying" if job.status == "scheduled" else str(job.progress.get("state", "starting"))
     files, done = job.number("files") or job.files, job.number("files_done")
     total, through = job.number("partitions"), job.number("partitions_done")

@@ -8,6 +8,8 @@ THREE = 'Csv(columns={"id": "int64", "name": "string", "price": "float64"})'
 AB = 'Csv(columns={"a": "string", "b": "string"})'
 PLAINLY = b"1,Anna,2.5\n2,Bert,3.1\n3,Carl,4\n"
 ABC = 'Csv(columns={"a": "string", "b": "string", "c": "string"})'
+NAMED = b"1,a\n2,b\n3,c\n4,d\n5,e\n6,f\n7,g\n8,h\n"
+LINKS = b"".join(b"%d,Anna,a word,https://example.com/%d,\n" % (i, i) for i in range(1, 7))
 QUOTES = (
     b'id\ttitle\tyear\n1\tone\t1901\n2\t"Rome, open city\t1902\n3\ttwo\t1903\n4\t"Bicycle thieves\t1904\n5\tx\t1905\n'
 )
@@ -201,6 +203,76 @@ CASES = [
         b"id,name\n1,Anna\nid,name\n2,Bert\n",
         rows={"id": [1, 2], "name": ["Anna", "Bert"]},
         rejects=[(1, "header")],
+    ),
+    _case(
+        "header_again_quoted",
+        b'id,name\n1,Anna\n"id","name"\n2,Bert\n',
+        rows={"id": [1, 2], "name": ["Anna", "Bert"]},
+        rejects=[(1, "header")],
+    ),
+    _case(
+        "header_again_declared",
+        b"id,name,price\n1,Anna,2.5\n",
+        reader=ABC.replace('"a"', '"id"').replace('"b"', '"name"').replace('"c"', '"price"')[:-1] + ", header=None)",
+        rows={"id": ["1"], "name": ["Anna"], "price": ["2.5"]},
+        rejects=[(0, "header")],
+    ),
+    _case(
+        "word_like_its_column",
+        b"x\nword\ny\n",
+        reader='Csv(columns={"word": "string"}, header=None)',
+        rows={"word": ["x", "word", "y"]},
+    ),
+    _case(
+        "first_name_in_column",
+        b"x,y\nx,1\nx,2\n",
+        reader='Csv(columns={"x": "string", "y": "string"})',
+        rows={"x": ["x", "x"], "y": ["1", "2"]},
+    ),
+    _case(
+        "table_twice",
+        b"id,name\n" + NAMED + b'"id","name"\n' + NAMED,
+        rows={"id": list(range(1, 9)), "name": list("abcdefgh")},
+        rejects=[(8, "header"), *((row, "duplicate") for row in range(9, 17))],
+    ),
+    _case(
+        "table_twice_and_more",
+        b"id,name\n" + NAMED + b"9,i\n10,j\nid,name\n" + NAMED + b"9,i\n10,k\n",
+        reader='Csv(columns={"id": "int64", "name": "string"})',
+        rows={"id": [*range(1, 11), 10], "name": [*"abcdefghij", "k"]},
+        rejects=[(10, "header"), *((row, "duplicate") for row in range(11, 20))],
+    ),
+    _case(
+        "tables_alike",
+        b"id,name\n" + NAMED + b"id,name\n" + NAMED[8:] + b"9,i\n10,j\n",
+        rows={"id": [*range(1, 9), *range(3, 11)], "name": [*"abcdefgh", *"cdefghij"]},
+        rejects=[(8, "header")],
+    ),
+    _case(
+        "few_values_twice",
+        b"id,name\n" + b"1,a\n2,b\n" * 5 + b"id,name\n" + b"1,a\n2,b\n" * 5,
+        rows={"id": [1, 2] * 10, "name": ["a", "b"] * 10},
+        rejects=[(10, "header")],
+    ),
+    _case("names_glued", b"idname,text,url,note\n" + LINKS, error=["may lack a delimiter", "right of it"]),
+    _case("names_glued_quoted", b'id,"name"text,url,note\n' + LINKS, error=["may lack a delimiter", "quote within"]),
+    _case(
+        "names_and_one_more_field",
+        b"id,name,text,url\n" + LINKS,
+        rows={
+            "id": list(range(1, 7)),
+            "name": ["Anna"] * 6,
+            "text": ["a word"] * 6,
+            "url": [f"https://example.com/{i}" for i in range(1, 7)],
+        },
+        facts={"note": "1 empty field"},
+    ),
+    _case(
+        "delimiter_missing_before_pairs",
+        b'a,b,c\n1,2,"x, 24"""\n1,2"y, 5"" z","w"\n',
+        reader=ABC,
+        rows={"a": ["1"], "b": ["2"], "c": ['x, 24"']},
+        rejects=[(1, "quote")],
     ),
     _case(
         "header_again_told",

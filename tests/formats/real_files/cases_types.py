@@ -119,6 +119,32 @@ CASES = [
         '{"v":{"n":12345678901234567890}}\n{"v":{"n":1}}\n',
         {"v": ['{"n":12345678901234567890}', '{"n":1}']},
     ),
+    jsonl(
+        "long_inside_and_a_fraction_late",
+        '{"v":[9007199254740993]}\n{"v":[9007199254740993]}\n{"v":[1,2.5]}\n',
+        {"v": ["[9007199254740993]", "[9007199254740993]", "[1,2.5]"]},
+    ),
+    jsonl(
+        "long_inside_beside_a_fraction",
+        '{"v":{"n":9007199254740993}}\n{"v":{"n":9007199254740993}}\n{"v":{"n":1,"x":2.5}}\n',
+        {"v": ['{"n":9007199254740993}', '{"n":9007199254740993}', '{"n":1,"x":2.5}']},
+    ),
+    Case(
+        name="types_json_long_inside_after_a_fraction",
+        file="b.jsonl",
+        data=b'{"v":[9007199254740993]}\n',
+        rows=None,
+        error=["does not fit the table"],
+        earlier=[Earlier(file="a.jsonl", data=b'{"v":[2.5]}\n')],
+    ),
+    Case(
+        name="types_json_fraction_after_a_long_inside",
+        file="b.jsonl",
+        data=b'{"v":[2.5]}\n',
+        rows=None,
+        error=["does not fit the table"],
+        earlier=[Earlier(file="a.jsonl", data=b'{"v":[9007199254740993]}\n')],
+    ),
     jsonl("digits_of_a_fraction", '{"v":0.46153846153846153846}\n', {"v": ["0.46153846153846153846"]}),
     jsonl("a_fraction_late", '{"v":1}\n{"v":2}\n{"v":2.5}\n', {"v": [1.0, 2.0, 2.5]}, v="double"),
 ]

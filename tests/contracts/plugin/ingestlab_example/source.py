@@ -39,7 +39,7 @@ class SqliteSource(BlockingSource):
         return [Source(uri=f"sqlite://{quote(file)}/{quote(name)}.jsonl") for name in names]
 
     def copy(
-        self, source: Source, known: SourceRecord | None, landing: RawFile, client: Any, settings: Settings
+        self, source: Source, known: SourceRecord | None, raw: RawFile, client: Any, settings: Settings
     ) -> FetchedFile | Unchanged:
         """Write the rows of a table, in the order of their row ids."""
         file, table = _place(source.uri)
@@ -48,9 +48,9 @@ class SqliteSource(BlockingSource):
                 raise _missing(source.uri)
             db.row_factory = sqlite3.Row
             for row in db.execute(f'SELECT * FROM "{table}" ORDER BY rowid'):
-                if landing.feed(json.dumps(dict(row)).encode() + b"\n"):
-                    landing.spill()
-        return landing.settle(None, known)
+                if raw.feed(json.dumps(dict(row)).encode() + b"\n"):
+                    raw.spill()
+        return raw.settle(None, known)
 
     def translate(self, error: Exception, uri: str) -> IngestError:
         """Translate an error: a file that is locked may be free later, one that is no database never is."""

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.models import Part
-from ingestlab.engine.task.vectors import as_parquet
 from ingestlab.interfaces import Store
+from ingestlab.sinks.milvus.embedding import as_parquet
 from ingestlab.sinks.milvus.vector_rows import primary_key
 
 

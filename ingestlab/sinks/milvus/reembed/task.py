@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -10,20 +10,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from ingestlab.analytics.embedders.registry import made_by
 from ingestlab.analytics.profiles.files import typed_folders
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Piece, Value
-from ingestlab.engine.task.parts import open_part
-from ingestlab.engine.task.vectors import Embedded, Site, agreed, collection_of, embed, stage
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import open_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
+from ingestlab.sinks.milvus.embedding import Embedded, Site, agreed, embed, stage
 from ingestlab.sinks.milvus.vector_rows import TYPES, plain
-from ingestlab.sinks.milvus.vectors import Column
-
-_KINDS = {"decimal": "float"} | {kind: kind for kind in ("int", "float", "bool")}  # of profiles, as collections have
+from ingestlab.sinks.milvus.wanted import KINDS
 
 
 class Work(Value):
@@ -71,7 +68,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
     spec, store = Work.from_dict(work), open_store(lake, options)
     pipeline = load(spec.pipeline)
     assert pipeline.embedding is not None
-    site = Site(store, spec.tenant, spec.table, spec.run, spec.batch)
+    site = Site(store, spec.tenant, spec.table, spec.run, spec.batch, store)
     adds, told, vectors = pipeline.write_disposition != "replace", [], []
     for i, rows in enumerate(_groups(open_part(spec.part, store), pipeline.embedding)):
         chosen = _rows(rows, spec, pipeline.embedding)
@@ -90,7 +87,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
             _refuse(found, spec.part.target)
             told.append(found.collection.to_dict())
             vectors += stage(found, site)
-    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(told)).to_dict()
+    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(told) if told else None).to_dict()
 
 
 def _refuse(found: Embedded, part: str) -> None:
@@ -105,23 +102,6 @@ def _refuse(found: Embedded, part: str) -> None:
                 fix="Mend the model, or let clean empty such texts and ingest it anew.",
                 code="model_failed",
             )
-
-
-def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Describe a pipeline's collection without rows, as a Dask task.
-
-    Args:
-        pipeline: A :class:`PipelineSource` as a plain dict.
-        kinds: Of the columns, as profiles have them, where they are known.
-
-    Raises:
-        TerminalError: The model does not load, or is not installed.
-    """
-    embedding = load(PipelineSource.from_dict(pipeline)).embedding
-    assert embedding is not None
-    made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
-    payload = [Column.from_dict({"name": n, "kind": _KINDS.get(kinds.get(n, ""), "text")}) for n in embedding.payload]
-    return collection_of(embedding, made, payload).to_dict()
 
 
 def _groups(opened: pq.ParquetFile, embedding: Embedding) -> Iterator[pa.Table]:
@@ -142,6 +122,6 @@ def _rows(rows: pa.Table, spec: Work, embedding: Embedding) -> pa.Table:
     rows = typed_folders(rows, path, spec.kinds)
     for name in embedding.columns:
         if name not in rows.column_names and name in spec.kinds:
-            kind = TYPES[_KINDS.get(spec.kinds[name], "text")]
+            kind = TYPES[KINDS.get(spec.kinds[name], "text")]
             rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
     return rows

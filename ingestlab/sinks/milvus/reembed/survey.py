@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from ingestlab.core.access import file_name
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Manifest, Part, Piece, SourceRecord, digest
+from ingestlab.core.models import PARQUET, Manifest, Part, Piece, SourceRecord, digest
 from ingestlab.core.settings import Settings
-from ingestlab.lake.log import live_parts, sorted_out
+from ingestlab.lake.log import live_files
 from ingestlab.lake.table import Table
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
+from ingestlab.sinks.milvus.commit import collection_in
+from ingestlab.sinks.milvus.writer import NAME
 
 Origins = Mapping[str, SourceRecord]  # by URI
 
@@ -66,7 +68,7 @@ def survey(table: Table, settings: Settings) -> Survey:
         TerminalError: There is no such table, none of its pipelines wants vectors, or one that did wants none now.
     """
     history = table.history()
-    rows, _, old = sorted_out(live_parts(history), *table.where)
+    rows, old = tuple(live_files(history, PARQUET)), tuple(live_files(history, NAME))
     origins = _origins(history)
     names = {m.batch: m.pipeline for m in history}
     used = [names[r.batch] for part in rows for r in origins[part.target].values() if r.batch in names]
@@ -94,7 +96,7 @@ def _wanting(
 ) -> dict[str, PipelineSource]:
     """The pipelines that embed the rows they bring, by name."""
     found = {}
-    made = {m.pipeline for m in history if m.collection is not None and m.kind in ("ingest", "replay")}
+    made = {m.pipeline for m in history if collection_in(m) is not None and m.kind in ("ingest", "replay")}
     for name in names:
         if name not in catalog.sources and name not in made:
             continue  # files that no pipeline took, or one that is gone and never wanted vectors

@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from ingestlab.analytics.embedders.registry import Embedder, Vectors, embed_all, has_vector, made_by
 from ingestlab.analytics.embedders.registry import load as load_model
-from ingestlab.analytics.search_result import Gallery, SearchResult
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
@@ -26,6 +25,7 @@ from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
 from ingestlab.sinks.milvus.commit import connected
+from ingestlab.sinks.milvus.search_result import Gallery, SearchResult
 from ingestlab.sinks.milvus.vector_rows import TYPES, absent
 from ingestlab.sinks.milvus.vectors import Collection, Filter, Fingerprint, Hit, Where
 

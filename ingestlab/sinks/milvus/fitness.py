@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.models import Piece
-from ingestlab.engine.task.contract import MAX_VALUE, Reason
+from ingestlab.interfaces import MAX_VALUE, Place, Reason
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_key
 from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Column
 
-Place = tuple[str, int]  # a source row: its URI and its number
 KEY, TOO_LONG, TOO_LARGE = "vector:key", "vector:too long", "vector:too large"
 _JOIN, _ESCAPED = "\x1f", str.maketrans({"\\": "\\\\", "\x1f": "\\u"})
 _MOST = 2**63 - 1  # of a collection's integers

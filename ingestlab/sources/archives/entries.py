@@ -1,6 +1,6 @@
-"""What lies in an archive, one entry after the other.
+"""The entries of an archive, one after the other.
 
-An archive is read where it lies, in little memory: nothing is unpacked to a place that its names choose, and
+An archive is read where it is, in little memory: nothing is unpacked to a place that its names choose, and
 nothing that it says of its sizes is believed.
 """
 
@@ -50,13 +50,13 @@ _BLOCK = 64 << 10
 
 
 def is_litter(name: str) -> bool:
-    """Whether a member is none: a folder, or what macOS adds to the files that people pack."""
+    """Tell whether a member is a folder, or what macOS adds."""
     *folders, base = name.replace("\\", "/").split("/")
     return not base or base == ".DS_Store" or "__MACOSX" in folders
 
 
 def is_apple_double(name: str, head: bytes) -> bool:
-    """Whether a member is what macOS knows beside the file of nearly that name, told by how it begins."""
+    """Tell whether a member is what macOS keeps beside a file."""
     return name.replace("\\", "/").rsplit("/", 1)[-1].startswith("._") and head.startswith(_APPLE_DOUBLE)
 
 
@@ -79,18 +79,18 @@ class Packed:
 
 
 def most_of(file: FetchedFile, limits: Limits) -> int:
-    """Bytes that may come out of an archive."""
+    """Return how many bytes may come out of an archive."""
     return min(limits.max_expanded_bytes, max(limits.floor, limits.max_expansion * file.size))
 
 
 def too_many(archive: str, most: int, got: str = "more") -> TerminalError:
-    """The error of an archive with too many entries."""
+    """Make the error for an archive with too many entries."""
     problem, fix = f"Too many members in {archive}", "Raise max_members if they are meant."
     return TerminalError(problem, expected=f"at most {most:,} members", got=got, fix=fix, code="limit_exceeded")
 
 
 def bomb(archive: str, most: int) -> TerminalError:
-    """The error of an archive that grows too far."""
+    """Make the error for an archive that grows too far."""
     return TerminalError(
         f"Members of {archive} expand to more than {most:,} bytes, as a decompression bomb does",
         fix="If the file is genuine, raise max_expanded_bytes or max_expansion in Archive's limits.",
@@ -99,13 +99,16 @@ def bomb(archive: str, most: int) -> TerminalError:
 
 
 def look_into(file: FetchedFile, store: Store, most: int, max_members: int) -> Packed:
-    """Opens an archive, which is told by its content.
+    """Open an archive, which is recognized by its content.
 
     Args:
         file: In the raw zone.
         store: The lake.
         most: Bytes that may come out of a compressed tar.
         max_members: Most entries of a zip.
+
+    Returns:
+        The archive, of which nothing but the list of a zip has been read.
 
     Raises:
         TerminalError: It is none.
@@ -182,7 +185,7 @@ class _Tar:
         self.room: int | None = None  # bytes that the present header may take; None outside of headers
 
     def peek(self) -> bytes:
-        """The first block."""
+        """Return the first block, which `read` gives again."""
         while len(self._head) < 512 and (data := bytes(self._take(512 - len(self._head)))):
             self._head += data
         return self._head
@@ -215,7 +218,7 @@ def _tar(stream: _Tar) -> Iterator[Entry]:
 
 
 def _drain(rest: Any) -> None:
-    """Reads what follows the end of a tar, up to the checksum of what compressed it.
+    """Read to the end of the stream, where the compressor's checksum is.
 
     Raises:
         tarfile.ReadError: There is more than zeros, such as another tar.
@@ -228,7 +231,7 @@ def _drain(rest: Any) -> None:
 
 
 def _header(stream: _Tar) -> type[tarfile.TarInfo]:
-    """A tar's headers: one that is damaged or missing is an error, which to the standard library is an end."""
+    """Make a class of headers that raises for damaged and missing ones."""
 
     class Header(tarfile.TarInfo):
         @classmethod

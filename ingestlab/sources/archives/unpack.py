@@ -1,4 +1,4 @@
-"""Brings the members of an archive into the raw zone, each as a file of its own."""
+"""Bring the members of an archive into the raw zone, each as a file of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingestlab.formats.archive import Archive
 from ingestlab.formats.common.bytes import binary
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.interfaces import Store
-from ingestlab.sources.packed import (
+from ingestlab.sources.archives.entries import (
     BROKEN,
     Entry,
     Packed,
@@ -24,7 +24,7 @@ from ingestlab.sources.packed import (
     most_of,
     too_many,
 )
-from ingestlab.sources.raw_zone import LakeFaultError, Landing, Site
+from ingestlab.sources.raw_zone import IncomingFile, LakeFaultError, RawZone
 
 Member = FetchedFile | TerminalError
 MAX_NAME = 4096  # characters
@@ -34,7 +34,7 @@ _NAMED = 10  # members that were passed over
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of an archive.
+    """The members of an archive, and what is wrong with it.
 
     Attributes:
         file: The archive.
@@ -49,19 +49,19 @@ class Unpacked:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def unpack(file: FetchedFile, reader: Archive, store: Store, site: Site) -> Unpacked:
-    """Copies the members that match into the raw zone, named by their content as all files there.
+def unpack(file: FetchedFile, reader: Archive, store: Store, zone: RawZone) -> Unpacked:
+    """Copy the members that match into the raw zone, named by their content.
 
     Args:
         file: The archive.
         reader: Says which members are wanted, and how far they may grow.
         store: Where the archive is.
-        site: Where they go.
+        zone: Where they go.
 
     Raises:
         IngestError: The lake cannot be read or written; it is no file's fault.
     """
-    unpacking = Unpacking(file, reader, store, site)
+    unpacking = Unpacking(file, reader, store, zone)
     try:
         for uri, member in unpacking:
             unpacking.members[uri] = member
@@ -75,7 +75,7 @@ def unpack(file: FetchedFile, reader: Archive, store: Store, site: Site) -> Unpa
 
 
 def _telling(members: dict[str, Member], others: Sequence[str]) -> dict[str, Member]:
-    """Members, each of which tells which others their archive has that were passed over."""
+    """Say with each member which others of the archive were passed over."""
     if not others:
         return members
     fact = {"archive": f"{len(others):,} other{'s' * (len(others) > 1)} passed over: {_few(others)}"}
@@ -97,18 +97,21 @@ def _unmatched(file: FetchedFile, reader: Archive, others: Sequence[str]) -> Ter
 
 
 class Unpacking:
-    """Goes through an archive, and lands its members one by one; a name that comes again spoils the first."""
+    """Go through an archive, and bring in its members one by one.
 
-    def __init__(self, file: FetchedFile, reader: Archive, store: Store, site: Site) -> None:
+    A name that comes again spoils the first.
+    """
+
+    def __init__(self, file: FetchedFile, reader: Archive, store: Store, zone: RawZone) -> None:
         self.members: dict[str, Member] = {}
         self.others: list[str] = []  # that no pattern takes
-        self._file, self._reader, self._store, self._site = file, reader, store, site
+        self._file, self._reader, self._store, self._zone = file, reader, store, zone
         self._most = self._left = most_of(file, reader.limits)
         self._packed: Packed | None = None
 
     @property
     def facts(self) -> dict[str, str]:
-        """What was found out so far."""
+        """Return what was found out so far."""
         packed = self._packed.compression if self._packed else None
         skipped = {"skipped": str(len(self.others))} if self.others else {}
         return {"members": str(len(self.members)), **skipped, **({"compression": packed} if packed else {})}
@@ -132,27 +135,25 @@ class Unpacking:
             raise fault.error from fault
 
     def believed(self, error: TerminalError) -> dict[str, Member]:
-        """The members that stay when an archive ends in an error.
+        """Return the members that stay when an archive ends in an error.
 
         What came before a cut is whole. Damage in the middle may be noticed late where the archive is
         compressed, so that nothing before it can be trusted.
         """
         cause = error.__cause__
         packed = self._packed.compression if self._packed else None
-        cut = isinstance(cause, EOFError) or any(
-            word in str(cause) for word in ("unexpected end", "runcated", "more data after")
-        )
+        cut = isinstance(cause, EOFError) or any(words in str(cause) for words in _AFTER)
         return self.members if isinstance(cause, BROKEN) and (cut or not packed) else {}
 
     def _one(self, entry: Entry, packed: Packed) -> tuple[str, Member]:
         uri = member_uri(packed.kind, entry.name[:MAX_NAME], self._file.uri)
         if uri in self.members:
             problem = f"{self._file.name} has two members of this name: {uri}"
-            return uri, TerminalError(problem, fix=_ANEW, code="archive_invalid")
+            return uri, TerminalError(problem, fix=_AGAIN, code="archive_invalid")
         return uri, attempt(self._alone if packed.kind == "zip" else self._land, entry, uri)
 
     def _alone(self, entry: Entry, uri: str) -> FetchedFile:
-        """Lands a member whose damage says nothing of others, which a zip finds without it."""
+        """Bring in a member whose damage says nothing of the others."""
         try:
             return self._land(entry, uri)
         except BROKEN as error:
@@ -164,35 +165,35 @@ class Unpacking:
             raise self._not_plain(entry, flaw)
         if self._left < 0:
             raise bomb(self._file.name, self._most)
-        with entry.open() as stream, Landing(self._site, uri) as landing:
+        with entry.open() as stream, IncomingFile(self._zone, uri) as raw:
             while chunk := stream.read(entry.step):
-                if not landing.size and is_apple_double(entry.name, chunk):
+                if not raw.size and is_apple_double(entry.name, chunk):
                     raise _LitterError
-                if not landing.size and (what := _archive(chunk)):
+                if not raw.size and (what := _archive(chunk)):
                     raise self._not_plain(entry, what)
                 self._left -= len(chunk)
                 if self._left < 0:
                     raise bomb(self._file.name, self._most)
-                if landing.feed(chunk):
-                    landing.spill()
-            landed = landing.settle(None, None)
+                if raw.feed(chunk):
+                    raw.spill()
+            landed = raw.settle(None, None)
         assert isinstance(landed, FetchedFile)
         return landed
 
     def _not_plain(self, entry: Entry, got: str) -> TerminalError:
         problem = f"Not a plain file: {entry.name[:MAX_NAME]} in {self._file.name}"
-        return TerminalError(problem, got=got, fix=_ANEW, code="archive_invalid")
+        return TerminalError(problem, got=got, fix=_AGAIN, code="archive_invalid")
 
 
 class _LitterError(Exception):
     """A member that is no file of anybody's."""
 
 
-_ANEW = "Pack it anew, as plain files."
+_AGAIN = "Pack it again, as plain files."
 
 
 def _archive(head: bytes) -> str | None:
-    """What archive a member is, if it is one; an Excel file is one, too, and its reader's matter."""
+    """Name the kind of archive that a member is, Excel files apart."""
     what = binary(head[:512]) or ""
     return what if "archive" in what and "Excel" not in what else None
 
@@ -201,14 +202,14 @@ def _damaged(error: BaseException, name: str) -> TerminalError:
     return TerminalError.wrap(error, f"{name} is not whole", "Fetch it again from its producer.", code="bad_file")
 
 
-def first_member(file: FetchedFile, reader: Archive, store: Store, site: Site) -> FetchedFile:
-    """The first member that can be had, without a look at the others.
+def first_member(file: FetchedFile, reader: Archive, store: Store, zone: RawZone) -> FetchedFile:
+    """Return the first sound member, without a look at the others.
 
     Raises:
         IngestError: There is none.
     """
     trouble: IngestError | None = None
-    unpacking = Unpacking(file, reader, store, site)
+    unpacking = Unpacking(file, reader, store, zone)
     for _, member in unpacking:
         if isinstance(member, FetchedFile):
             return member

@@ -1,4 +1,4 @@
-"""Lakes and sources on object stores: a real S3 server, and the contract that every store keeps."""
+"""Lakes and sources on servers of S3 and of Google Cloud Storage, and the contract that every store keeps."""
 
 from __future__ import annotations
 
@@ -32,15 +32,18 @@ from ingestlab.stack.valkey import free_port
 # What every store does
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+OBJECTS = {"s3": ("bucket", "s3"), "gs": ("gcs_bucket", "gcs")}  # fixtures of a bucket and of its options
+
+
+@pytest.fixture(params=["local", "memory", "s3", "gs"])
 def store(request, tmp_path) -> Store:
     """One store of each kind."""
     if request.param == "local":
         return open_store(str(tmp_path / "lake"))
     if request.param == "memory":
         return open_store(f"memory://{secrets.token_hex(4)}/lake")
-    name = request.getfixturevalue("bucket")
-    return open_store(f"s3://{name}/lake", {"s3": request.getfixturevalue("s3")})
+    name, options = map(request.getfixturevalue, OBJECTS[request.param])
+    return open_store(f"{request.param}://{name}/lake", {request.param: options})
 
 
 class TestStore:
@@ -136,8 +139,9 @@ class TestStore:
 
     def test_another_process_is_believed_more_than_a_cache(self, store):
         """A second store object stands for the other process: it shares no cache with the first."""
-        options = {"s3": store.fs.storage_options | {"skip_instance_cache": True}} if "s3" in store.url else {}
-        other = type(store)(store.url, options.get("s3", {})) if hasattr(store, "fs") else type(store)(store.url)
+        remote = store.url.startswith(("s3://", "gs://"))
+        options = store.fs.storage_options | {"skip_instance_cache": True} if remote else {}
+        other = type(store)(store.url, options) if hasattr(store, "fs") else type(store)(store.url)
         store.write("t/a", b"1")
         assert (list(store.walk("t")), store.size("t/a"), store.exists("t/b")) == (["t/a"], 1, False)
         other.write("t/a", b"333")
@@ -176,9 +180,27 @@ def test_a_store_that_does_not_answer_may_do_so_later(monkeypatch):
             call()
 
 
-def test_a_bucket_that_is_not_there_or_a_key_that_is_wrong_stays_so(s3):
+@pytest.mark.parametrize("scheme", OBJECTS)
+def test_a_bucket_that_is_not_there_stays_so(request, scheme):
+    options = {scheme: request.getfixturevalue(OBJECTS[scheme][1])}
     with pytest.raises(TerminalError, match="bucket"):
-        open_store("s3://no-such-bucket/lake", {"s3": s3}).write("a", b"x")
+        open_store(f"{scheme}://no-such-bucket/lake", options).write("a", b"x")
+
+
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_an_emulator_of_gcs_is_spoken_to_by_http_alone(gcs, gcs_bucket, named):
+    """In a process of its own: gcsfs chooses its client when it is imported."""
+    options = gcs if named == "option" else {"token": "anon", "project": "test"}
+    url = {"STORAGE_EMULATOR_HOST": gcs["endpoint_url"]} if named == "variable" else {}
+    code = f"""
+from ingestlab.lake.storage.store import open_store
+store = open_store("gs://{gcs_bucket}/lake", {{"gs": {options!r}}})
+print(store.create("a", b"1"), store.create("a", b"2"), type(store.fs).__name__)
+"""
+    environ = {**environment(), **url}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stdout.split() == ["True", "False", "GCSFileSystem"], done.stderr
 
 
 # A lake on S3, through real workers
@@ -272,10 +294,12 @@ FIRST, SECOND = [1, 2, 13, 4, 5000], [7, 8, 9, 13, 2000, 10]
 
 @pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url, s3, bucket, after):
+@pytest.mark.parametrize("scheme", OBJECTS)
+def test_a_crash_at_any_step_of_a_replacement(tmp_path_factory, redis_url, request, scheme, after):
+    bucket, options = map(request.getfixturevalue, OBJECTS[scheme])
     crashes = 0
     for at in range(1 + after, 60, 3):  # every third step: tests of the local lake take them all
-        place = {"lake": f"s3://{bucket}/{at}", "storage_options": {"s3": s3}}
+        place = {"lake": f"{scheme}://{bucket}/{at}", "storage_options": {scheme: options}}
         world = World(tmp_path_factory.mktemp("w"), redis_url, "replace", **place)
         a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
         world.ingest([a, b], run="r0")
@@ -293,12 +317,14 @@ def test_a_crash_at_any_step_of_a_replacement_on_s3(tmp_path_factory, redis_url,
     assert crashes > 3
 
 
-def test_parquet_on_s3_is_what_the_manifest_says(tmp_path, redis_url, s3, bucket):
-    world = World(tmp_path, redis_url, lake=f"s3://{bucket}/lake", storage_options={"s3": s3})
+@pytest.mark.parametrize("scheme", OBJECTS)
+def test_parquet_is_what_the_manifest_says(tmp_path, redis_url, request, scheme):
+    bucket, options = map(request.getfixturevalue, OBJECTS[scheme])
+    world = World(tmp_path, redis_url, lake=f"{scheme}://{bucket}/lake", storage_options={scheme: options})
     world.ingest([world.put("a.csv", FIRST)])
     table = Lake(world.settings).table("small")
     for part in table.parts:
-        with fsspec.open(f"s3://{bucket}/lake/{part.target}", "rb", **s3) as file:
+        with fsspec.open(f"{scheme}://{bucket}/lake/{part.target}", "rb", **options) as file:
             assert pq.ParquetFile(file).metadata.num_rows == part.rows
         assert world.store.size(part.target) == part.size
     assert Path(part.target).suffix == ".parquet"

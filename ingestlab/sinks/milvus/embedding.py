@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection as Some
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,17 +20,16 @@ import pyarrow.parquet as pq
 from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Piece
-from ingestlab.engine.task.contract import MAX_VALUE, Reason
-from ingestlab.engine.task.deadline import alive
-from ingestlab.engine.task.fitness import TOO_LONG, Place, joined, with_content
-from ingestlab.engine.task.vector_inputs import Inputs, inputs_of
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import MAX_VALUE, Place, Reason, Store
 from ingestlab.lake import layout
 from ingestlab.pipeline.embedding import Embedding
+from ingestlab.sinks.milvus.fitness import TOO_LONG, joined, with_content
+from ingestlab.sinks.milvus.inputs import Inputs, inputs_of
 from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_keys
 from ingestlab.sinks.milvus.vector_values import MAX_BYTES
 from ingestlab.sinks.milvus.vectors import Collection, Column
 
+BESIDE = "vectors"  # the name of the folder beside the table
 _INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
 _COPY = "\x1e"  # before the number of a copy of a declared key
 _FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as JSON
@@ -39,18 +37,30 @@ _FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as
 
 @dataclass(frozen=True)
 class Site:
-    """Destination of a task's vectors: lake, tenant, table, run and batch."""
+    """Where a task's vectors are made, and where they go.
+
+    Attributes:
+        store: The lake, in which they are staged.
+        tenant: Whose table it is.
+        table: Its name.
+        run: In which run.
+        batch: Names the commit.
+        raw: Where the files are of which a model may get the bytes.
+        alive: Called between batches; raises once that has taken too long.
+    """
 
     store: Store
     tenant: str
     table: str
     run: str
     batch: str
+    raw: Store
+    alive: Callable[[], None] = lambda: None
 
     def part(self, name: str) -> tuple[str, str]:
         """Return where a file of vectors waits, and where it is published."""
-        staged = f"{layout.embedded(self.batch)}/{name}.part"
-        return staged, f"{layout.table(self.tenant, layout.vectors(self.table))}/{name}.parquet"
+        staged = f"{layout.costly(self.batch)}/{name}.part"
+        return staged, f"{layout.table(self.tenant, layout.beside(self.table, BESIDE))}/{name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Embedded:
         name: Of the part.
         table: The vectors and what goes with them.
         collection: The one that they are for.
+        rows: How many rows they are of, or were to be of.
         faults: The source rows of which no vector can be made, and why.
         silent: The source rows of which there is nothing to make one of.
     """
@@ -68,16 +79,18 @@ class Embedded:
     name: str
     table: pa.Table
     collection: Collection
+    rows: int
     faults: Mapping[Place, Reason] = field(default_factory=dict)
     silent: Sequence[Place] = ()
 
-    def without(self, places: Some[Place]) -> Embedded:
-        """Drop the vectors of some source rows."""
-        if not places:
+    def of(self, rows: pa.Table) -> Embedded:
+        """Keep the vectors of some rows."""
+        if rows.num_rows == self.rows:
             return self
+        places = set(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
         columns = (self.table[name].to_pylist() for name in ("source", "row"))
-        keep = [place not in places for place in zip(*columns, strict=True)]
-        silent = [place for place in self.silent if place not in places]
+        keep = [place in places for place in zip(*columns, strict=True)]
+        silent = [place for place in self.silent if place in places]
         return replace(self, table=self.table.filter(pa.array(keep, pa.bool_())), silent=silent)
 
 
@@ -101,18 +114,20 @@ def embed(
     check_columns(rows, embedding)
     made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
     collection = collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
-    inputs = inputs_of(rows, embedding, pieces, site.store)
+    inputs = inputs_of(rows, embedding, pieces, site.raw)
     columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
     key = _digest(columns, inputs, collection)
-    table, faults = _staged_before(site.store, site.part(name)[0], key) or _made(columns, inputs, embedding, key)
+    table, faults = _staged_before(site.store, site.part(name)[0], key) or _made(columns, inputs, embedding, key, site)
     silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying])
     places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True)) if len(silent) else []
     found = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
-    return Embedded(name, table, collection, found, list(dict.fromkeys(places[i] for i in silent.tolist())))
+    return Embedded(
+        name, table, collection, rows.num_rows, found, list(dict.fromkeys(places[i] for i in silent.tolist()))
+    )
 
 
 def _made(
-    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes
+    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes, site: Site
 ) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
     """Compute vectors beside their columns, and list inputs that have none."""
     embedder = load(embedding.model, embedding.kind)
@@ -123,7 +138,7 @@ def _made(
         batch=embedding.batch,
         normalise=embedding.normalise,
         directed=directed,
-        alive=alive,
+        alive=site.alive,
     )
     faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
     if embedding.kind == "text" and "text" not in embedding.truncate:
@@ -151,29 +166,26 @@ def stage(found: Embedded, site: Site) -> list[Part]:
     return [part] if sources else []
 
 
-def agreed(told: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def agreed(collections: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Choose the collection for all parts of a batch. Differing kinds become wider.
 
     Args:
-        told: Those of the parts, as plain data.
+        collections: Those of the parts, as plain data; one at least.
 
     Raises:
         TerminalError: Parts were embedded by different models.
     """
-    if not told:
-        return None
-    first, *others = collections = [Collection.from_dict(one) for one in told]
+    first, *others = wanted = [Collection.from_dict(one) for one in collections]
     for other in others:
         if not first.fingerprint.same(other.fingerprint):
-            wanted = f"one model for all parts of collection '{first.name}', {first.fingerprint}"
             raise TerminalError(
                 "Dask workers have different models",
-                expected=wanted,
+                expected=f"one model for all parts of collection '{first.name}', {first.fingerprint}",
                 got=str(other.fingerprint),
                 fix="Install the same version on all Dask workers.",
                 code="collection_conflict",
             )
-    payload = tuple(_wider(columns) for columns in zip(*(c.payload for c in collections), strict=True))
+    payload = tuple(_wider(columns) for columns in zip(*(c.payload for c in wanted), strict=True))
     return first.model_copy(update={"payload": payload}).to_dict()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from ingestlab.core import access as guard
+from ingestlab.core import access
 from ingestlab.core.errors import TerminalError
 
 HEAD = 2048  # bytes by which a page is known
@@ -21,7 +21,7 @@ _PART = re.compile(r"<(?:head|body|title|meta|script|style|div|p|h1|table|form|l
 
 
 def facts_of(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """What the headers tell: type, charset, and the name under which the server would have it saved."""
+    """Collect type, charset and the suggested file name from the headers."""
     facts: dict[str, str] = {}
     if "Content-Type" in response.headers:
         if response.content_type not in _SAYS_NOTHING:
@@ -29,12 +29,12 @@ def facts_of(response: aiohttp.ClientResponse) -> dict[str, str]:
         if known_charset(response.charset):
             facts["charset"] = str(response.charset).lower()
     if name := _filename(response):
-        facts["filename"] = guard.file_name(name)
+        facts["filename"] = access.file_name(name)
     return facts
 
 
 def known_charset(name: str | None) -> bool:
-    """Whether Python can read text in what a header calls its charset."""
+    """Tell whether Python knows what a header calls its charset."""
     try:
         return bool(name) and codecs.lookup(str(name))._is_text_encoding  # noqa: SLF001 - there is no public name for it
     except (LookupError, ValueError):
@@ -42,7 +42,7 @@ def known_charset(name: str | None) -> bool:
 
 
 def check_page(head: bytes, facts: Mapping[str, str], uri: str) -> None:
-    """Refuses a web page that came where another file was announced.
+    """Refuse a web page that came where another file was announced.
 
     Args:
         head: The first bytes of the file.
@@ -54,21 +54,26 @@ def check_page(head: bytes, facts: Mapping[str, str], uri: str) -> None:
     """
     if is_page(head, html=facts.get("content_type") in ("text/html", "application/xhtml+xml")):
         raise TerminalError(
-            f"{uri} gave a web page where {guard.file_name(uri)} was announced: a login page?",
+            f"{uri} gave a web page where {access.file_name(uri)} was announced: a login page?",
             fix="Open the address in a browser; use a signed URL, or the file's own address. Pages are read by Html().",
             code="wrong_format",
         )
 
 
 def is_page(head: bytes, *, html: bool) -> bool:
-    """Whether a file that begins so is a web page; `html` says that it was sent as one."""
+    """Tell whether a file is a web page, by how it begins.
+
+    Args:
+        head: Its first bytes.
+        html: Whether it was sent as a page.
+    """
     text = _BEFORE.sub("", _text(head[:HEAD]), count=1)
     return bool(_PAGE.match(text) or (html and _PART.match(text)))
 
 
 def page_name(uri: str) -> bool:
-    """Whether a source is called as pages are, so that a page is no surprise."""
-    return guard.suffixes(guard.file_name(uri)) in _PAGE_NAMES
+    """Tell whether a source has a name as pages have."""
+    return access.suffixes(access.file_name(uri)) in _PAGE_NAMES
 
 
 def _text(head: bytes) -> str:

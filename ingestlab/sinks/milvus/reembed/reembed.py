@@ -17,24 +17,22 @@ from typing import Any
 
 import stamina
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
-from ingestlab.core.models import Change, Manifest, Part
-from ingestlab.engine.preflight import wanted_by
-from ingestlab.engine.services import Services
-from ingestlab.engine.task.reembed import Done, Work
-from ingestlab.engine.task.reembed import reembed as make_vectors
-from ingestlab.engine.task.vectors import agreed
-from ingestlab.lake.locks import Lease, collection_lock, rewrite_lock
+from ingestlab.core.models import Change, Manifest, Part, Staged
+from ingestlab.lake.commit import settle_dead
+from ingestlab.lake.lake import Lake
+from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
 from ingestlab.lake.table import Table, Transaction, tables
-from ingestlab.maintenance.reconcile import settle_dead
-from ingestlab.maintenance.reembed.apart import told_apart
-from ingestlab.maintenance.reembed.survey import Survey, survey
 from ingestlab.pipeline.catalog import load
-from ingestlab.sinks.milvus.commit import latest
+from ingestlab.sinks.milvus.commit import VectorCommits, collection_in, latest
+from ingestlab.sinks.milvus.embedding import agreed
+from ingestlab.sinks.milvus.reembed.apart import told_apart
+from ingestlab.sinks.milvus.reembed.survey import Survey, survey
+from ingestlab.sinks.milvus.reembed.task import Done, Work
+from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
 from ingestlab.sinks.milvus.vectors import Collection, Where
-
-PATIENCE = 60.0  # seconds that other commits get to end
+from ingestlab.sinks.milvus.wanted import wanted_by
+from ingestlab.sinks.milvus.writer import NAME
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,15 @@ class Reembedded:
         return f"{self.collection}: {before}{self.after}, {self.vectors:,} vectors of {', '.join(self.tables)}"
 
 
-def reembed(table: str, services: Services, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
-    """Makes the vectors of a table, and of all that share its collection, as the pipelines want them now.
+def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: float) -> Reembedded:
+    """Make the vectors of a table, and of all that share its collection, as the pipelines want them now.
 
     It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
 
     Args:
         table: Its name.
-        services: The connections to use.
+        sink: What commits do to vectors, with the settings and the cluster to use.
+        lake: Where the table is.
         tenant: Whose table it is.
         patience: Seconds to wait for other jobs that write the table.
 
@@ -76,27 +75,25 @@ def reembed(table: str, services: Services, *, tenant: str | None = None, patien
             want different models; the collection holds rows of other lakes; or a model fails.
         TransientError: Other jobs are at work on the table for too long, or a server is away.
     """
-    tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
-    services.vectors.require()
-    first = survey(services.table(tenant, table), services.settings)
+    sink.require()
+    first = survey(Table(lake, tenant, table), sink.settings)
     name, before = first.embedding.collection, latest(first.history)
     names = {name, before.name if before else name}
-    with services.lake.locks.lease() as lease:
-        _take(lease, (collection_lock(one) for one in names), patience)
-        _wait_for_commits(names, services, patience)
-        members = [first.table, *(table for table in _sharing(name, services) if table.where != first.table.where)]
+    with lake.locks.lease() as lease:
+        _take(lease, (shared_lock(one) for one in names), patience)
+        _wait_for_commits(names, lake, patience)
+        members = [first.table, *(table for table in _sharing(name, lake) if table.where != first.table.where)]
         _take(lease, (rewrite_lock(*table.where) for table in members), patience)
-        surveys = [survey(table, services.settings) for table in members]
-        made = _commit(surveys, _agreed_wish(surveys, services), services, lease)
+        surveys = [survey(table, sink.settings) for table in members]
+        made = _commit(surveys, _agreed_wish(surveys, sink), sink, lease)
         for former in names - {name}:
-            services.vectors.leave(former, tenant, table)
+            sink.leave(former, tenant, table)
     return Reembedded(
         collection=name,
         tables=tuple("/".join(table.where) for table in members),
-        vectors=sum(part.rows for manifest in made for part in manifest.vectors),
+        vectors=sum(part.rows for manifest in made for part in manifest.files(NAME)),
         before=str(before.fingerprint) if before else "",
-        after=str(Collection.from_dict(made[0].collection).fingerprint),
+        after=str(Collection.from_dict(made[0].sinks[NAME].note).fingerprint),
     )
 
 
@@ -117,16 +114,17 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
         ) from error
 
 
-def _wait_for_commits(names: Iterable[str], services: Services, patience: float) -> None:
+def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None:
     """Until none is adding vectors to the collections; those that died are settled."""
     mine = set(names)
 
     def adds(intent: Manifest) -> bool:
-        return intent.collection is not None and intent.collection["name"] in mine
+        collection = collection_in(intent)
+        return collection is not None and collection.name in mine
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
-            _, busy = settle_dead(services.lake, adds)
+            _, busy = settle_dead(lake, adds)
             if busy:
                 wanted = f"no commit into collection {', '.join(sorted(mine))}"
                 raise TransientError(
@@ -138,19 +136,19 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
                 )
 
 
-def _sharing(name: str, services: Services) -> list[Table]:
+def _sharing(name: str, lake: Lake) -> list[Table]:
     """The tables whose vectors are in a collection."""
-    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(services.lake))
+    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(lake))
     return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 
-def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
+def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
     """What all pipelines of all tables want of their collection, as far as it can be said without rows.
 
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
     """
-    wishes = [wanted_by(code, load(code), services.cluster, s.kinds) for s in surveys for code in s.codes]
+    wishes = [wanted_by(code, sink.cluster, s.kinds) for s in surveys for code in s.codes]
     first = wishes[0]
     for wish in wishes[1:]:
         same = [c.name for c in wish.payload] == [c.name for c in first.payload]
@@ -160,11 +158,10 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
             fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
             problem = f"There is not one wish for collection '{first.name}': {error.reason}"
             raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
-    vectors = services.vectors
-    target = vectors.target(first.name)
+    target = sink.target(first.name)
     if target is not None:
-        ours = sum(vectors.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
-        others = vectors.count(target, Where()) - ours
+        ours = sum(sink.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
+        others = sink.count(target, Where()) - ours
         if others > 0:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
@@ -178,7 +175,7 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
     return first.model_copy(update={"replaces": target or "-"})
 
 
-def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lease: Lease) -> list[Manifest]:
+def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, lease: Lease) -> list[Manifest]:
     """Makes the vectors of all tables, and commits them together."""
     run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
     with ExitStack() as stack:
@@ -187,20 +184,21 @@ def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lea
             transaction = stack.enter_context(s.table.transaction("reembed", run=run, lease=lease))
             stack.enter_context(transaction.batch(s.batch))
             changes.append(transaction)
-        done = [_embed(s, run, services) for s in surveys]
-        told = agreed([d.collection for some in done for d in some if d.collection]) or wish.to_dict()
+        done = [_embed(s, run, sink) for s in surveys]
+        notes = [d.collection for some in done for d in some if d.collection]
+        told = agreed(notes) if notes else wish.to_dict()
         collection = {**told, "replaces": wish.replaces}
         return Transaction.commit_all(
             [
-                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], services.store), collection))
+                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], sink.store), collection))
                 for transaction, s, some in zip(changes, surveys, done, strict=True)
             ]
         )
 
 
-def _embed(s: Survey, run: str, services: Services) -> list[Done]:
+def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
     """Stages the vectors of a table, one Dask task for each part and pipeline."""
-    settings, (tenant, table) = services.settings, s.table.where
+    settings, (tenant, table) = sink.settings, s.table.where
     done: dict[int, Done] = {}
     for code in s.codes:
         work = [
@@ -220,7 +218,7 @@ def _embed(s: Survey, run: str, services: Services) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, found in services.cluster.map(make_vectors, calls, keys, load(code).resources):
+        for _, found in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
             one = Done.from_dict(found)
             done[one.number] = one
     return [done[number] for number in sorted(done)]
@@ -230,7 +228,6 @@ def _change(s: Survey, new: Sequence[Part], collection: dict[str, Any]) -> Chang
     return Change(
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,
-        vectors=tuple(new),
+        sinks={NAME: Staged(files=tuple(new), note=collection)},
         replaced=tuple(part.target for part in s.old),
-        collection=collection,
     )

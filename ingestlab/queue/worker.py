@@ -1,0 +1,205 @@
+"""What a worker does with a message, whichever broker has brought it: ``python -m ingestlab.queue.worker QUEUE…``."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+
+import redis
+from pydantic import JsonValue
+
+from ingestlab.core.access import shown
+from ingestlab.core.errors import BusySourceError, IngestError, JobStoppedError, TerminalError, TransientError
+from ingestlab.core.jobs import Done, Failed, RetryLater, TryEnd
+from ingestlab.core.messages import NotebookRequest, Request, check_queue, decode, subjects
+from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult
+from ingestlab.core.schemes import served
+from ingestlab.core.settings import Settings, load_settings
+from ingestlab.engine.ingest import ingest
+from ingestlab.engine.services import Services
+from ingestlab.formats.csv import fast
+from ingestlab.interfaces import Delivery
+from ingestlab.lake.locks import Locks, connect
+from ingestlab.lake.run_records import RunRecords
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.broker import broker
+from ingestlab.queue.job_records import Reporter
+from ingestlab.queue.results import completed, kept_of
+from ingestlab.queue.stopping import STOPPER
+
+log = logging.getLogger("ingestlab.queue.worker")
+
+BUSY_DELAY = 1  # seconds between two looks at a busy source, for as long as it takes
+GOODBYE_SECONDS = 30.0  # after which a worker that has ended leaves, whatever a client of it still waits for
+NOTEBOOKS = "ingestlab.notebook.runner.job"  # a room above this one: only workers of notebooks need it
+
+
+class JobHandler:
+    """Do what a request asks, and decide by its outcomes what becomes of the job.
+
+    See :data:`ingestlab.interfaces.Handler`.
+
+    Args:
+        services: The connections of this process.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def __call__(self, message: JsonValue, delivery: Delivery) -> TryEnd:
+        """Run one try of a job."""
+        report, settings, request = Reporter(delivery), self._services.settings, None
+        try:
+            request = decode(message)
+            if isinstance(request, IngestRequest) and not request.replay:
+                request = request.bared(settings.secret_parameters)
+            check_queue(request, delivery.queue, settings)
+            result = self._work(request, report)
+        except BusySourceError as error:
+            report.retrying(error)
+            return RetryLater(error, BUSY_DELAY, counts=False)
+        except (Exception, JobStoppedError) as error:  # noqa: BLE001 - whatever it is becomes the job's end
+            failure = translate_error(error)
+            if failure is not error:
+                failure.__cause__ = error
+            if isinstance(failure, TransientError) and delivery.retry_after is not None:
+                report.retrying(failure)
+                return RetryLater(failure, delivery.retry_after)
+            report.failed(failure)
+            if request:
+                self._archive_failure(request, failure, delivery)
+            return Failed(failure)
+        return self._conclude(request, result, delivery, report)
+
+    def _work(self, request: Request, report: Reporter) -> IngestResult:
+        if isinstance(request, NotebookRequest):
+            result: IngestResult = import_module(NOTEBOOKS).run_notebook(request, self._services, report)
+            return result
+        with STOPPER.at(report):
+            if request.replay:
+                return replay(request, self._services, report)
+            return ingest(request, self._services, report, report.keep)
+
+    def _conclude(self, request: Request, result: IngestResult, delivery: Delivery, report: Reporter) -> TryEnd:
+        """Decide by the outcomes: done, to be tried again for the files that may come, or failed."""
+        errors = [error for outcome in result.outcomes if (error := outcome.exception())]
+        passing = next((error for error in errors if isinstance(error, TransientError)), None)
+        if passing and delivery.retry_after is not None:
+            report.retrying(passing, result=result.to_dict())
+            return RetryLater(passing, delivery.retry_after)
+        failure = errors[0] if len(errors) == len(result.outcomes) else None
+        try:
+            self._archive(request, result, delivery.queue)
+        except IngestError as error:
+            log.warning("the record of job %s is not written: %s", delivery.id, error)
+            if failure is None and isinstance(error, TransientError) and delivery.retry_after is not None:
+                report.retrying(error, result=result.to_dict())
+                return RetryLater(error, delivery.retry_after)
+            failure = failure or error
+        if failure:
+            report.failed(failure, result=result.to_dict())
+            return Failed(failure)
+        assumed = [[o.uri, o.assumed] for o in result.outcomes if o.status == "committed" and o.assumed]
+        report.finished(assumed=assumed[:FIRST_FAILURES])
+        return Done(result)
+
+    def _archive_failure(self, request: Request, failure: IngestError, delivery: Delivery) -> None:
+        """Archive a job that failed as a whole: the same error for all files of which no more is known."""
+        known = kept_of(delivery.notes) or IngestResult(run=request.run, job=delivery.id, outcomes=())
+        try:
+            self._archive(request, completed(known, subjects(request), failure.to_dict()), delivery.queue)
+        except IngestError as error:  # the lake itself may be the trouble
+            log.warning("the record of job %s is not written: %s", delivery.id, error)
+
+    def _archive(self, request: Request, result: IngestResult, queue: str) -> None:
+        """Write to the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
+        safe: Request
+        if isinstance(request, IngestRequest):
+            sources = tuple(s.model_copy(update={"uri": shown(s.uri), "signed": None}) for s in request.sources)
+            safe = request.model_copy(update={"sources": sources})
+        else:
+            bare = {n: shown(v) if isinstance(v, str) and "://" in v else v for n, v in request.parameters.items()}
+            safe = request.model_copy(update={"parameters": bare})
+        at = datetime.now(UTC).isoformat()
+        record = {"request": safe.to_dict(), "result": result.to_dict(), "queue": queue, "at": at}
+        RunRecords(self._services.store).write(request.run, request.job_id, record)
+
+
+def translate_error(error: BaseException) -> IngestError:
+    """Translate any error that a job may end with into one of ours."""
+    if isinstance(error, IngestError):
+        return error
+    if isinstance(error, JobStoppedError):
+        return error.error
+    if isinstance(error, redis.RedisError | OSError):
+        fix = "`ingestlab doctor` tells more."
+        return TransientError.wrap(error, "Redis or the lake does not answer", fix, code="redis_unavailable")
+    fix = "run.log() and the worker's log have the whole traceback."
+    return TerminalError.wrap(error, "Job failed", fix, code="unforeseen")
+
+
+def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> JobHandler:
+    """Make the handler of a worker, and begin to load what would make its first job slow.
+
+    Args:
+        queues: Names of those that it will work on.
+        settings: Where everything is.
+        client: A connection to Redis, which the handler's locks share.
+
+    Raises:
+        TerminalError: The worker of notebooks would be the one that their files wait for.
+    """
+    own = settings.notebook_queue
+    if own == settings.queue or (own in queues and len(queues) > 1):
+        problem = f"Notebook queue {own} has no workers of its own"
+        got = f"a worker of {', '.join(queues)}, where QUEUE_NAME is {settings.queue}"
+        fix = f"Leave QUEUE_NAME to the files' queue; run `ingestlab worker {own}` beside the other workers."
+        raise TerminalError(problem, got=got, fix=fix, code="setting_invalid")
+    services = Services.create(settings, Locks(client, settings.lake_url, settings.lock_ttl))
+    if own not in queues:  # a notebook needs none of it here
+        threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
+    return JobHandler(services)
+
+
+def _warm_up(services: Services) -> None:
+    """Do before the first job what would make it slow: imports, plug-ins, and the Dask connection."""
+    try:
+        import pandera.pandas  # noqa: F401, PLC0415
+
+        served()
+        services.lake  # noqa: B018 - opens its sinks
+        services.cluster.connect()
+        if not services.settings.dask_scheduler:  # else Dask's workers read the files
+            fast.warm()
+    except IngestError as error:
+        log.warning("warm-up: %s", error)  # the job that needs it says so as well
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Work on the queues named, or on the one of the settings, until the process is told to stop.
+
+    Args:
+        argv: Names of queues; None takes the command line's.
+
+    Returns:
+        The exit code.
+    """
+    settings = load_settings()
+    queues = list(sys.argv[1:] if argv is None else argv) or [settings.queue]
+    client = connect(settings.redis)
+    try:
+        return broker(settings, client).consume(queues, prepare(queues, settings, client))
+    except TerminalError as error:
+        log.error("%s", error)  # noqa: TRY400 - the text says it all
+        return 1
+    finally:
+        faulthandler.dump_traceback_later(GOODBYE_SECONDS, exit=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Archives in the raw zone, and their members as files there."""
