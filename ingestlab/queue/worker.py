@@ -174,7 +174,7 @@ def _warm_up(services: Services) -> None:
         served()
         services.lake  # noqa: B018 - opens its sinks
         services.cluster.connect()
-        if not services.settings.dask_scheduler:  # else Dask's workers read the files
+        if services.settings.executor == "threads" or not services.settings.dask_scheduler:  # files are read here
             fast.warm()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
