@@ -13,10 +13,10 @@ ROOMS = [
     "analytics",
     "cli",
     "core",
-    "engine/scaffold",
-    "engine/task",
+    "engine",
     "formats",
     "pipeline",
+    "sinks",
     "stack/samples",
     "teaching",
 ]
