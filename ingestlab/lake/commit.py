@@ -84,7 +84,7 @@ def resolve(intent: Manifest, lake: Lake) -> str:
     return f"rolled back {intent.batch}"
 
 
-def settle_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
+def resolve_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
     """Finish or roll back the commits that died.
 
     Args:

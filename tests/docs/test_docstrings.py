@@ -13,11 +13,11 @@ ROOMS = [
     "analytics",
     "cli",
     "core",
-    "engine/scaffold",
-    "engine/task",
+    "engine",
     "formats",
     "pipeline",
     "queue",
+    "sinks",
     "stack",
     "teaching",
 ]

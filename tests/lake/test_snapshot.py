@@ -17,7 +17,7 @@ from support.lake import Crash, FaultInjector, Faulty
 from ingestlab.analytics.profiles.files import believed
 from ingestlab.core.models import Manifest, Part, Profiled, SourceRecord, Tally
 from ingestlab.lake import layout
-from ingestlab.lake.log import TransactionLog, last_note, live_parts, live_states
+from ingestlab.lake.log import TransactionLog, last_note, live_partials, live_parts
 from ingestlab.lake.snapshot import _checkpoint
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table_schema import schema_of
@@ -66,9 +66,9 @@ class Writer:
         """Every question has the answer that all entries give."""
         snapshot = self.log.snapshot()
         folded, every = snapshot.manifests(), self.every
-        for live in (live_parts, live_states):
+        for live in (live_parts, live_partials):
             assert list(live(folded)) == list(live(every))
-        named = [p.target for p in (*live_parts(every), *live_states(every))]
+        named = [p.target for p in (*live_parts(every), *live_partials(every))]
         assert sorted(snapshot.files["key"].to_pylist()) == sorted(named)
         assert list(believed(folded, live_parts(folded))) == list(believed(every, live_parts(every)))
         assert {s.uri: s for m in folded for s in m.sources} == {s.uri: s for m in every for s in m.sources}

@@ -41,7 +41,7 @@ _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "mil
 
 
 class Upload(Value):
-    """What one task needs, to bring a file of vectors into a collection."""
+    """Work of one task: a file of vectors for a collection."""
 
     path: str
     collection: str
@@ -52,7 +52,7 @@ class Upload(Value):
 
 @dataclass(frozen=True)
 class VectorCommits(Sink):
-    """Bring collections in line with commits; connects when the first commit has vectors."""
+    """Bring collections in line with commits. The first use connects."""
 
     settings: Settings
     store: Store
@@ -63,7 +63,7 @@ class VectorCommits(Sink):
         _ = self._db
 
     def compare(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Compare a collection, but for the kinds of its payload, with the one that there is."""
+        """Compare a wanted collection with the existing one. Kinds of payload do not count."""
         there = self._db.describe(wanted.name) or latest(history())
         if there is not None:
             names = [column.name for column in wanted.payload]
@@ -71,7 +71,7 @@ class VectorCommits(Sink):
             there.check(wanted.model_copy(update={"payload": there.payload}) if same else wanted)
 
     def prepare(self, manifest: Manifest) -> None:
-        """Write the vectors of a commit into its collection, and publish their files.
+        """Write the vectors of a commit, and publish their files.
 
         Raises:
             TransientError: The server is away, does not have all of them afterwards, or has got another model's
@@ -158,7 +158,7 @@ class VectorCommits(Sink):
         return collection.name if collection else ""
 
     def verify(self, tenant: str, table: str, live: Live) -> list[str]:
-        """Find the sources whose rows in the table's collection are not those that the lake has of them."""
+        """Find the sources of which collection and lake have different rows."""
         collection = latest(live.latest())
         if collection is None or not self.settings.milvus_uri:
             return []
@@ -172,31 +172,31 @@ class VectorCommits(Sink):
         return sorted({side[pk][0] for side, pk in _differences(lake, found)})
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
-        """Make the rows of some sources in the table's collection what the lake has of them."""
+        """Make the collection's rows of some sources what the lake has."""
         collection = latest(live.latest())
         if collection is not None:
             self._db.ensure(collection)
             self._replace(collection.name, tenant, table, uris, live.manifests())
 
     def target(self, name: str) -> str | None:
-        """The real collection behind a name, or None."""
+        """Give the real collection behind a name, or None."""
         return self._db.resolve(name)
 
     def count(self, name: str, where: Where) -> int:
-        """How many vectors a collection has."""
+        """Count the vectors of a collection."""
         return self._db.count(name, where)
 
     def leave(self, name: str, tenant: str, table: str) -> None:
-        """Takes a table's vectors out of a collection where they are no more; the last one drops it.
+        """Take a table's vectors out of a collection. The last table drops it.
 
-        The caller holds the collection's lock, and no other commit is at work on it.
+        The caller holds the collection's lock, and no other commit is using it.
         """
         self._db.delete(name, Where(tenant=tenant, table=table))
         if not self._db.count(name, Where()):
             self._db.drop(name)
 
     def _ensured(self, wanted: Collection) -> str:
-        """The target of a collection that served when the job began."""
+        """Give the target of a collection that served when the job began."""
         there = self._db.describe(wanted.name)
         if there is not None and not there.fingerprint.same(wanted.fingerprint):
             expected = f"collection '{wanted.name}' to stay of the model {wanted.fingerprint}"
@@ -204,13 +204,13 @@ class VectorCommits(Sink):
                 "The collection has changed",
                 expected=expected,
                 got=str(there.fingerprint),
-                fix="It was made anew meanwhile; it will be tried again.",
+                fix="It was made again meanwhile; it will be tried again.",
                 code="vectors_lost",
             )
         return self._db.ensure(wanted)
 
     def _switch(self, collection: Collection) -> None:
-        """Puts a target that was made anew behind its name, and drops the one that it replaces."""
+        """Put a new target behind its name, and drop the old one."""
         target = self._db.build(collection)
         self._db.settle(target)
         before = self._db.switch(collection.name, target)
@@ -218,7 +218,7 @@ class VectorCommits(Sink):
             self._db.drop(str(old))
 
     def _drop_unused(self, collection: Collection) -> None:
-        """Drops what was made for a target that never came into use."""
+        """Drop a target that never came into use."""
         for name in collection.targets():
             if self._db.describe(name) is None:
                 return
@@ -237,13 +237,13 @@ class VectorCommits(Sink):
         return connected(self.settings)
 
     def _place(self, part: Part) -> str:
-        """Where a file is: a try that died may have moved it already."""
+        """Find where a file is. A try that died may have moved it already."""
         return part.staged if self.store.exists(part.staged) else part.target
 
     def _upload(
         self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, truncate: tuple[str, ...]
     ) -> None:
-        """Writes files into a collection, one task each."""
+        """Write files into a collection, one task each."""
         told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
         work = [Upload(path=p, collection=collection, settings=told, sources=uris, truncate=truncate) for p in paths]
         names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
@@ -252,7 +252,7 @@ class VectorCommits(Sink):
 
 
 def upload(work: dict[str, Any]) -> int:
-    """A Dask task: writes a file of vectors into a collection; how many rows it wrote."""
+    """Write a file of vectors into a collection, as a Dask task. Return the number of rows."""
     spec = Upload.from_dict(work)
     settings = Settings.model_validate(spec.settings)
     store = open_store(settings.lake_url, settings.storage_options)
@@ -266,7 +266,7 @@ def upload(work: dict[str, Any]) -> int:
 
 
 def latest(history: Iterable[Manifest]) -> Collection | None:
-    """Give the collection of a table, as its last commit with vectors wanted it."""
+    """Give the collection of a table, as its last commit had it."""
     note = last_note(history, NAME)
     return Collection.from_dict(note) if note else None
 
@@ -278,13 +278,13 @@ def collection_in(manifest: Manifest) -> Collection | None:
 
 
 def _new(manifest: Manifest) -> Iterator[Part]:
-    """The vectors that a commit adds; it may also move what is left of files with superseded ones."""
+    """Give the vectors that a commit adds. It may also move what is left of files with superseded ones."""
     folder = layout.costly(manifest.batch)
     return (part for part in manifest.files(NAME) if part.staged.startswith(f"{folder}/"))
 
 
 def connected(settings: Settings) -> VectorStore:
-    """The vector store of some settings, one for each process."""
+    """Open the vector store of some settings, once a process."""
     return _connect(settings.model_dump_json(include=set(_TOLD)))
 
 
@@ -299,7 +299,7 @@ def _batches(store: Store, path: str) -> Iterator[pa.Table]:
 
 
 def _differences(one: dict[str, tuple[str, str]], other: dict[str, tuple[str, str]]) -> Iterator[tuple[Any, str]]:
-    """The keys that one side lacks or has from another run, each with a side that has it."""
+    """Yield keys that differ, each with a side that has it."""
     for pk in one.keys() | other.keys():
         if one.get(pk) != other.get(pk):
             yield (one if pk in one else other), pk
@@ -310,10 +310,10 @@ def _read(store: Store, path: str, columns: list[str]) -> pa.Table:
 
 
 def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
-    """The different primary keys."""
+    """Find the different primary keys."""
     return pc.unique(pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()))
 
 
 def _sources(manifest: Manifest) -> list[str]:
-    """The URIs of which a commit adds vectors."""
+    """List the URIs of which a commit adds vectors."""
     return sorted({uri for part in _new(manifest) for uri in part.sources})

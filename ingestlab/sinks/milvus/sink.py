@@ -18,7 +18,7 @@ from ingestlab.sinks.milvus.writer import VectorsWriter
 
 
 class Vectors(VectorCommits):
-    """Embed the rows of tables, and keep their vectors in collections of Milvus."""
+    """Embed the rows of tables, and keep the vectors in Milvus."""
 
     writer = VectorsWriter
 
@@ -38,7 +38,7 @@ class Vectors(VectorCommits):
         return str(pipeline.embedding.collection)
 
     def check(self, code: PipelineSource, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Check that vectors may go where a pipeline wants them, before any is made; a worker loads its model.
+        """Check that vectors may go where a pipeline wants them. A worker loads its model.
 
         Args:
             code: The pipeline's text.
@@ -58,5 +58,5 @@ class Vectors(VectorCommits):
         return shared_keys(embedding, staged, self.store) if embedding else {}
 
     def rebuild(self, lake: Lake, tenant: str, table: str, patience: float) -> Reembedded:
-        """Make the vectors of a table, and of all that share its collection, as the pipelines want them now."""
+        """Make the vectors of a table and its collection again. All tables that share the collection are done."""
         return reembed(table, self, lake, tenant, patience)

@@ -1,10 +1,10 @@
-"""Makes all vectors of a collection anew: what `ingestlab reembed` runs when a pipeline wants another model.
+"""Makes all vectors of a collection again: what `ingestlab reembed` runs when a pipeline wants another model.
 
 The rows come from the lake, and the new vectors go into a target beside the one in use, so that searches go on
 with the old ones. All tables that share the collection, of whatever tenant, are done together, in one commit:
 when it stands, the name is switched, and the old target and the old files go.
 
-Meanwhile nobody else adds vectors to the collection. Its lock is taken first; then the commits that were at work
+Meanwhile nobody else adds vectors to the collection. Its lock is taken first; then the commits that were running
 are waited for, which their intents tell of, while later ones wait their turn. So no source is lost.
 """
 
@@ -19,7 +19,7 @@ import stamina
 
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
 from ingestlab.core.models import Change, Manifest, Part, Staged
-from ingestlab.lake.commit import settle_dead
+from ingestlab.lake.commit import resolve_dead
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
 from ingestlab.lake.table import Table, Transaction, tables
@@ -37,7 +37,7 @@ from ingestlab.sinks.milvus.writer import NAME
 
 @dataclass(frozen=True)
 class Reembedded:
-    """What has been made anew.
+    """What has been made again.
 
     Attributes:
         collection: Its name.
@@ -59,7 +59,7 @@ class Reembedded:
 
 
 def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: float) -> Reembedded:
-    """Make the vectors of a table, and of all that share its collection, as the pipelines want them now.
+    """Make the vectors of a table and its collection again. All tables that share the collection are done.
 
     It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
 
@@ -73,7 +73,7 @@ def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: 
     Raises:
         TerminalError: There is no such table; no pipeline of it wants vectors; tables that share the collection
             want different models; the collection holds rows of other lakes; or a model fails.
-        TransientError: Other jobs are at work on the table for too long, or a server is away.
+        TransientError: Other jobs use the table for too long, or a server is away.
     """
     sink.require()
     first = survey(Table(lake, tenant, table), sink.settings)
@@ -98,7 +98,7 @@ def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: 
 
 
 def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
-    """Takes locks, all or none, as soon as they are free."""
+    """Take locks, all or none, as soon as they are free."""
     wanted = list(locks)
     try:
         for attempt in stamina.retry_context(BusySourceError, attempts=None, timeout=patience, wait_max=1.0):
@@ -115,7 +115,7 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
 
 
 def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None:
-    """Until none is adding vectors to the collections; those that died are settled."""
+    """Wait until no commit adds to the collections. Those that died are resolved."""
     mine = set(names)
 
     def adds(intent: Manifest) -> bool:
@@ -124,26 +124,26 @@ def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
-            _, busy = settle_dead(lake, adds)
+            _, busy = resolve_dead(lake, adds)
             if busy:
                 wanted = f"no commit into collection {', '.join(sorted(mine))}"
                 raise TransientError(
-                    "Jobs are at work",
+                    "Jobs are running",
                     expected=wanted,
-                    got=f"{len(busy)} at work",
+                    got=f"{len(busy)} running",
                     fix="Try again when they have ended.",
                     code="busy_source",
                 )
 
 
 def _sharing(name: str, lake: Lake) -> list[Table]:
-    """The tables whose vectors are in a collection."""
+    """List the tables that have vectors in a collection."""
     latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(lake))
     return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 
 def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
-    """What all pipelines of all tables want of their collection, as far as it can be said without rows.
+    """Find the one collection that all pipelines of all tables want.
 
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
@@ -176,7 +176,7 @@ def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
 
 
 def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, lease: Lease) -> list[Manifest]:
-    """Makes the vectors of all tables, and commits them together."""
+    """Make the vectors of all tables, and commit them together."""
     run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
     with ExitStack() as stack:
         changes = []
@@ -197,7 +197,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
 
 
 def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
-    """Stages the vectors of a table, one Dask task for each part and pipeline."""
+    """Stage a table's vectors, a task for each part and pipeline."""
     settings, (tenant, table) = sink.settings, s.table.where
     done: dict[int, Done] = {}
     for code in s.codes:
