@@ -37,63 +37,63 @@ class Store(Protocol):
     url: str
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes of a file, or a range of them; raises FileNotFoundError."""
+        """Read a file, or a range of its bytes; raises FileNotFoundError."""
         ...
 
     def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
-        """The bytes of files in order, many at a time where the store can; None for one that is not there."""
+        """Read files in order, many at a time. A missing one is None."""
         ...
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        """Writes a file so that its name appears only when it is whole and on disk."""
+        """Write a file. Its name appears when it is whole and on disk."""
         ...
 
     def create(self, path: str, data: bytes | memoryview) -> bool:
-        """Writes a file unless one of this name exists, as the store decides; tells whether it did."""
+        """Write a file unless its name is taken. The store decides; gives whether it did."""
         ...
 
     def adopt(self, local: Path, path: str) -> None:
-        """Moves a finished local file (from `scratch`) into the lake."""
+        """Move a finished local file (from `scratch`) into the lake."""
         ...
 
     def move(self, source: str, target: str) -> None:
-        """Gives a file another name, replacing what is there; done already is no error."""
+        """Rename a file, replacing the target. Done already is no error."""
         ...
 
     def delete(self, path: str) -> None:
-        """Removes a file or a folder with all in it; nothing there is no error."""
+        """Remove a file, or a folder with its contents. A missing one is no error."""
         ...
 
     def delete_files(self, paths: Iterable[str]) -> None:
-        """Removes files, many at a time where the store can; one that is not there is no error."""
+        """Remove files, many at a time. A missing one is no error."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether there is a file of this name."""
         ...
 
     def size(self, path: str) -> int:
-        """Bytes in a file; raises FileNotFoundError."""
+        """Return the size of a file in bytes; raises FileNotFoundError."""
         ...
 
     def walk(self, folder: str) -> Iterator[str]:
-        """All files below a folder, sorted; none if it does not exist."""
+        """List all files below a folder, sorted. A missing folder has none."""
         ...
 
     def children(self, folder: str) -> list[str]:
-        """The names of the files and folders right in a folder, sorted; none if it does not exist."""
+        """List the names in a folder, sorted. A missing folder has none."""
         ...
 
     def scratch(self) -> Path:
-        """A local folder for files that are being made."""
+        """Return a local folder for unfinished files."""
         ...
 
     def tidy(self, older: float) -> int:
-        """Removes what is left in `scratch` of processes that died `older` seconds ago; gives the number."""
+        """Remove files of `scratch` older than `older` seconds; gives their number."""
         ...
 
     def full(self, path: str) -> str:
-        """The path as other tools take it: absolute, or a URL."""
+        """Return the path as other tools take it: absolute, or a URL."""
         ...
 
 
@@ -112,7 +112,7 @@ class Unchanged:
 
 
 class RawFile(Protocol):
-    """Take in the bytes of one source on their way into the raw zone; a context manager that keeps nothing by itself.
+    """Take in the bytes of one source for the raw zone. A context manager that keeps nothing by itself.
 
     Each call that writes raises LakeFaultError, which a source lets pass, where the lake fails.
     """
@@ -125,7 +125,7 @@ class RawFile(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def expect(self, size: int | None) -> None:
-        """Refuse, with TerminalError, a source that says itself that it has too many bytes."""
+        """Refuse, with TerminalError, a source that announces too many bytes."""
         ...
 
     def feed(self, chunk: bytes) -> bool:
@@ -175,7 +175,7 @@ Fetch = Callable[[models.Source, SourceRecord | None], Awaitable[FetchedFile | U
 
 
 class Source(Protocol):
-    """Find and fetch the files behind a family of URI schemes; made once a process, without arguments.
+    """Find and fetch the files behind a family of URI schemes. Made once a process, without arguments.
 
     Attributes:
         schemes: What its URIs are like, by scheme in lower case. A scheme is served where INGESTLAB_SCHEMES names it.
@@ -184,7 +184,7 @@ class Source(Protocol):
     schemes: ClassVar[Mapping[str, Scheme]]
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> Sequence[models.Source]:
-        """List what a URI or a pattern names, sorted, with size in bytes and version where a listing tells them.
+        """List the files of a URI or a pattern, sorted. Size and version are given where a listing has them.
 
         Args:
             uri: Of one of the schemes; its text has passed the access policy.
@@ -244,7 +244,7 @@ class Records:
 
 
 class Format(Protocol):
-    """Make Arrow tables of the files of one format; an object of it is a pipeline's `reader`.
+    """Make Arrow tables of the files of one format. An object of it is a pipeline's `reader`.
 
     A class may also have: `suffixes`, of the files that it reads where no pipeline matches, with `generic`, the text
     of the arguments that make it infer what it can; and `resources`, what one that runs a model would like of a
@@ -252,7 +252,7 @@ class Format(Protocol):
     """
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
-        """Cut a file between records into pieces of about `size` bytes, in order, with nothing left out.
+        """Cut a file between records into pieces, in order, complete.
 
         Raises:
             TerminalError: The file is not what was declared.
@@ -271,7 +271,7 @@ class Format(Protocol):
 
 
 def pieces_of(file: FetchedFile, reader: Format, store: Store, size: int) -> tuple[Piece, ...]:
-    """The pieces of a file, each with the charset that its server named as ``settled["charset"]``."""
+    """Split a file. Each piece has the charset that its server named, as ``settled["charset"]``."""
     pieces = tuple(reader.split(file, store, size))
     if not file.charset:
         return pieces
@@ -289,15 +289,15 @@ class PackReader(Format, Protocol):
 
 @runtime_checkable
 class DriftReader(Format, Protocol):
-    """A reader that knows what to do with data that its declaration does not know."""
+    """A reader that handles data beyond its declaration."""
 
     def drifting(self, word: SchemaDrift) -> Format:
-        """The same reader under one of the four words."""
+        """Return the same reader under one of the four words."""
         ...
 
 
 class Job(Protocol):
-    """One job as its broker tells of it, at the time when it was asked for."""
+    """A job as its broker saw it when it was asked."""
 
     @property
     def id(self) -> str:
@@ -336,11 +336,11 @@ class Job(Protocol):
 
     @property
     def worker(self) -> str:
-        """The name of the worker that has it, or had it last; empty if none has."""
+        """The name of its worker, or of its last. Empty if none."""
         ...
 
     def request(self) -> Request:
-        """What is asked; raises UndecodableJobError."""
+        """Return the request; raises UndecodableJobError."""
         ...
 
     def result(self) -> models.IngestResult | None:
@@ -348,7 +348,7 @@ class Job(Protocol):
         ...
 
     def traceback(self) -> str:
-        """How its last try failed, in Python's words; empty if it did not."""
+        """Return the traceback of its last try. Empty if it did not fail."""
         ...
 
     def error(self) -> IngestError:
@@ -357,7 +357,7 @@ class Job(Protocol):
 
 
 class Delivery(Protocol):
-    """One try of a job, as a broker hands it to the handler; while it lasts the broker keeps others off the job."""
+    """One try of a job, given to the handler by a broker. While it lasts the broker keeps others off the job."""
 
     @property
     def id(self) -> str:
@@ -371,16 +371,16 @@ class Delivery(Protocol):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to the next try, should this one fail for a reason that may pass; None if this is the last."""
+        """Seconds to the next try after a transient failure. None if this is the last."""
         ...
 
     @property
     def notes(self) -> JobNotes:
-        """What has been noted of the job, in this try and those before."""
+        """The notes on the job, of this try and earlier ones."""
         ...
 
     def note(self, notes: JobNotes) -> None:
-        """Note something of the job in Redis, at once for all who ask the queue about it; the rest stays."""
+        """Note facts of the job in Redis, visible at once. Other facts stay."""
         ...
 
     def stopped(self) -> bool:
@@ -397,7 +397,7 @@ has sent in its place. The broker carries the answer out.
 
 
 class Monitor(Protocol):
-    """Tell the dashboard of queues, jobs and workers, in few and bounded round trips.
+    """Tell the dashboard of queues, jobs and workers, in few round trips.
 
     Each call raises redis.RedisError where the broker does not answer.
     """
@@ -415,11 +415,11 @@ class Monitor(Protocol):
         ...
 
     def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read of each job its result as plain data, empty if it has none, and the error that it has left."""
+        """Read the result and the error of each job. A result is plain data, empty if there is none."""
         ...
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
-        """List the workers that are registered, but for those that ended on this machine."""
+        """List the registered workers, except those that ended on this machine."""
         ...
 
     def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
@@ -428,14 +428,14 @@ class Monitor(Protocol):
 
 
 class Queue(Protocol):
-    """Carry jobs from producers to workers; made with the settings and a Redis client."""
+    """Carry jobs from producers to workers. Made with the settings and a Redis client."""
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
-        """Put a request on a queue, unless the same is queued or running; gives the job's id, and whether it is new."""
+        """Put a request on a queue, unless it is queued or running. Gives the job's id, and whether it is new."""
         ...
 
     def consume(self, queues: Sequence[str], handler: Handler) -> int:
-        """Have jobs handled, one at a time, until the process is told to stop.
+        """Handle jobs, one at a time, until the process is stopped.
 
         The job of a process that dies is handled by another one within half a minute.
 
@@ -457,7 +457,7 @@ class Queue(Protocol):
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
-        """Sleep until some of these jobs may have ended, or the time is over; gives those that have news.
+        """Sleep until some of these jobs may have ended, or a timeout. Gives those with news.
 
         Args:
             ids: Of jobs that had not ended.
@@ -467,11 +467,11 @@ class Queue(Protocol):
         ...
 
     def cancel(self, job: str) -> bool:
-        """Take a job that waits from the queue, or have its worker stop it; False if there was nothing to do."""
+        """Remove a waiting job, or have its worker stop it. False if there was nothing to do."""
         ...
 
     def again(self, job: str) -> None:
-        """Queue a job that failed once more; one that is not known is left alone."""
+        """Queue a failed job once more. An unknown one is left alone."""
         ...
 
     def names(self) -> set[str]:
@@ -506,10 +506,10 @@ class CostlyError(TransientError):
 
 
 class Executor(Protocol):
-    """Run one function over many calls, on whatever machines there are; made with the settings."""
+    """Run one function over many calls. Made with the settings."""
 
     def connect(self) -> None:
-        """Connect ahead of the first task; raises TransientError where there is nothing to connect to."""
+        """Connect ahead of the first task; raises TransientError without a cluster."""
         ...
 
     def map(
@@ -538,12 +538,12 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Disconnect, and stop what this process has started; it connects again when it is needed."""
+        """Disconnect, and stop what this process has started. It connects again when it is needed."""
         ...
 
 
 class Live(Protocol):
-    """What is live in a table after its last commit; it is read when it is asked for."""
+    """The live contents of a table, read on demand."""
 
     def latest(self) -> Sequence[Manifest]:
         """Read the last commits, oldest first; the last one with a note for each sink is among them."""
@@ -658,7 +658,7 @@ class Writer(Protocol):
 
 
 class Sink(Protocol):
-    """A place that commits fill, made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
+    """A place that commits fill. Made as ``Sink(settings, store, cluster)`` in whatever process commits or recovers.
 
     Tasks stage on the workers, by the writer that the class gives. A commit then prepares the sinks that it names,
     writes its log entry, and lets them finish; one that fails or dies before its entry is undone. Each step may come
@@ -699,7 +699,7 @@ class Sink(Protocol):
         return ""
 
     def shared(self, manifest: Manifest) -> str:  # noqa: ARG002 - for those who share
-        """Name what a commit fills that other tables fill as well; empty if there is none."""
+        """Name what a commit shares with other tables; empty if nothing."""
         return ""
 
     def check(self, code: Any, history: Callable[[], Sequence[Manifest]]) -> None:
@@ -724,7 +724,7 @@ class Sink(Protocol):
         return {}
 
     def prepare(self, manifest: Manifest) -> None:
-        """Bring in what a commit adds, which has its intent and no log entry yet.
+        """Bring in what a commit adds. It has an intent and no log entry yet.
 
         Raises:
             TransientError: The sink is away.
@@ -735,7 +735,7 @@ class Sink(Protocol):
         """Take out what a commit has superseded, whose log entry is there."""
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Take back what a commit without log entry has brought in, were it only a part.
+        """Take back all or part of a commit without log entry.
 
         Args:
             intent: What the commit was about to do.
@@ -743,7 +743,7 @@ class Sink(Protocol):
         """
 
     def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
-        """Find the sources, by URI, of which the sink does not have what the log says.
+        """Find the sources, by URI, on which sink and log differ.
 
         Args:
             tenant: Whose table it is.
@@ -753,7 +753,26 @@ class Sink(Protocol):
         return ()
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
-        """Make what the sink has of some sources what the log says; the caller holds their locks."""
+        """Bring what the sink has of sources in line with the log. The caller holds their locks."""
+
+
+@runtime_checkable
+class Rebuilding(Protocol):
+    """A sink that can make anew what it has of a table, while the old is in use."""
+
+    def rebuild(self, lake: Any, tenant: str, table: str, patience: float) -> Any:
+        """Make it as the table's pipelines want it now, and take it into use at once.
+
+        Args:
+            lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
+            tenant: Whose table it is.
+            table: Its name.
+            patience: Seconds to wait for other jobs that write the table.
+
+        Returns:
+            What is to be told of it, with a text for people.
+        """
+        ...
 
 
 class _Nothing(Writer):

@@ -123,7 +123,7 @@ class TerminalError(IngestError):
 
 
 class BusySourceError(TransientError):
-    """Another job holds the lock of a source; this one waits its turn."""
+    """Another job holds the lock of a source. This one waits its turn."""
 
     code: Code = "busy_source"
 
@@ -135,7 +135,7 @@ class LostLeaseError(TransientError):
 
 
 class UndecodableJobError(TerminalError):
-    """A message on the queue that is not an ingest request in JSON."""
+    """A message on the queue is no ingest request in JSON."""
 
     code: Code = "job_invalid"
 
@@ -153,19 +153,19 @@ class StorageError(TerminalError):
 
 
 class CollectionError(TerminalError):
-    """A collection holds vectors of another model, or other fields, than a pipeline wants."""
+    """A collection does not have the model or fields of a pipeline."""
 
     code: Code = "collection_conflict"
 
 
 class StackError(TerminalError):
-    """The embedded stack, or a part of it, is not there or did not start."""
+    """The embedded stack, or a service of it, did not start."""
 
     code: Code = "service_failed"
 
 
 class JobStoppedError(BaseException):
-    """Ends the job that a thread is at, in whatever code it is: only the job's own end may catch it.
+    """End the job of a thread, in whatever code it is: only the job's own end may catch it.
 
     Args:
         error: Why the job ends.
@@ -197,20 +197,34 @@ def no_table(table: str, tenant: str) -> TerminalError:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """What to do about a name that nobody knows: the known one that is most like it comes first.
+    """Write advice on an unknown name: the known one most like it comes first.
 
     Args:
         name: As it was given.
         known: The names that there are.
         otherwise: What helps in any case.
     """
-    folded = {one.casefold(): one for one in known}
+    folded = {name.casefold(): name for name in known}
     near = get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     return f"Did you mean '{folded[near[0]]}'? {otherwise}" if near else otherwise
 
 
 def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
-    """What the work on one file gives, or the error if that is the file's own fault; all others are raised."""
+    """Do the work on one of many files, so that its error ends it alone.
+
+    The result stands in the file's place among the others', as a plug-in that reads many at once gives them.
+
+    Args:
+        work: A function.
+        *args: Its arguments.
+        **named: Its arguments by name.
+
+    Returns:
+        Its result, or the error that is the file's own fault.
+
+    Raises:
+        IngestError: One that is not: a TransientError, or a StorageError.
+    """
     try:
         return work(*args, **named)
     except StorageError:
@@ -220,7 +234,7 @@ def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | Termi
 
 
 def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
-    """As :func:`attempt`, and what nobody has foreseen is the file's fault, too."""
+    """Do the same, and take an error that nobody has foreseen for the file's fault, too."""
     try:
         return attempt(work, *args, **named)
     except IngestError:
@@ -233,13 +247,13 @@ def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | T
 
 
 def of_the_system(error: BaseException) -> bool:
-    """Whether an error is the machine's, and no file's: a disk, a network; Arrow's own OSErrors have no number."""
+    """Tell whether an error is the machine's, not a file's. Arrow's own OSErrors have no number."""
     let_pass(error)
     return isinstance(error, OSError) and error.errno is not None
 
 
 def words_of(error: BaseException) -> str:
-    """The text of an exception in one line, such as UTF-8 can hold; other people's exceptions may have none."""
+    """Return the text of an exception, in one line of valid UTF-8."""
     try:
         text = str(error)
     except Exception as inner:  # noqa: BLE001 - its own __str__ is other people's code, too
@@ -248,7 +262,7 @@ def words_of(error: BaseException) -> str:
 
 
 def let_pass(error: BaseException) -> None:
-    """Raises what other people's code has not raised itself: the wish that the job be stopped, and Ctrl-C.
+    """Raise an error that foreign code did not raise itself: a stop of the job, Ctrl-C.
 
     Whoever calls such code catches everything, since libraries raise more than Exception (a Rust panic, `exit()`),
     and asks this first.

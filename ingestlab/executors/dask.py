@@ -27,7 +27,7 @@ LOST = (NoValidWorkerError, CommClosedError, CancelledError, TimeoutError)
 
 
 class Cluster:
-    """Run tasks on the scheduler that the settings name, or on one in this process; see the Executor protocol.
+    """Run tasks on the configured scheduler, or on one in this process.
 
     The connection is made on first use, kept, and made again when it is lost.
     """
@@ -39,7 +39,7 @@ class Cluster:
         self._lock = threading.Lock()
 
     def client(self) -> Client:
-        """A connected client.
+        """Return a connected client.
 
         Raises:
             TransientError: The scheduler cannot be reached.
@@ -86,7 +86,7 @@ class Cluster:
             raise _costly(costly)
 
     def _take_back(self, client: Client, futures: Sequence[Any]) -> None:
-        """Has the tasks of a stopped job end; a worker that holds on to one, and cannot be asked, is replaced."""
+        """End the tasks of a stopped job. A worker that goes on with one is replaced."""
         keys = {future.key for future in futures}
         held = [worker for worker, tasks in client.processing().items() if keys & set(tasks)]
         for future in futures:
@@ -128,7 +128,7 @@ def _costly(errors: Mapping[int, KilledWorker]) -> CostlyError:
 
 
 def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
-    """Whether a worker is still at one of some tasks, or does not say."""
+    """Tell whether a worker still runs some tasks, or does not say."""
     pool = ThreadPoolExecutor(1)
     try:
         asked = pool.submit(client.run, _at_work, workers=[worker], on_error="return")
@@ -143,12 +143,12 @@ def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
 
 
 def _at_work(dask_worker: Any) -> set[Any]:
-    """Runs on a Dask worker: the tasks that its threads are at."""
+    """List the tasks that this Dask worker runs."""
     return {task.key for task in dask_worker.state.executing}
 
 
 def _declared(client: Client, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
-    """What is wanted, if a worker declares it: Dask would wait for such a worker for ever."""
+    """Return the wanted resources if a worker declares them. Else Dask would wait for one for ever."""
     if not wanted:
         return None
     workers = client.scheduler_info(n_workers=-1)["workers"].values()

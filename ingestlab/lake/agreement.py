@@ -41,7 +41,7 @@ class _After:
 
 @contextmanager
 def agreeing(group: Sequence[Manifest], lake: Lake, seen: Seen | None = None) -> Iterator[Callable[[], None]]:
-    """Keep the columns of some tables as they are, while entries are written that agree with them: by what it gives.
+    """Hold the columns of some tables while agreeing entries are written. What it gives writes them.
 
     Args:
         group: What is about to be written.
@@ -75,14 +75,14 @@ def agreeing(group: Sequence[Manifest], lake: Lake, seen: Seen | None = None) ->
 
 
 def kept_schema(tenant: str, name: str, lake: Lake) -> Schema:
-    """Give the columns of a table, as Redis or the log has them."""
+    """Read the columns of a table, from Redis or the log."""
     if kept := lake.index(tenant, name).schema():
         return Schema.from_json(kept)
     return schema_of(lake.store, (tenant, name), lake.log(tenant, name).snapshot().outline())
 
 
 def _after(manifest: Manifest, seen: Seen | None, lake: Lake) -> _After:
-    """Tell what a table's columns are after a commit; raises BusySourceError where it does not agree with them."""
+    """Compute a table's columns after a commit; raises BusySourceError on conflict."""
     where, own = (manifest.tenant, manifest.table), of_manifest(manifest)
     if not manifest.replaced:
         known = kept_schema(*where, lake)
@@ -97,7 +97,7 @@ def _after(manifest: Manifest, seen: Seen | None, lake: Lake) -> _After:
 
 
 def _agree(manifest: Manifest, seen: Seen | None, other: Manifest) -> None:
-    """Compare the columns of a commit with those of one that came in between: its writer did not wait for ours."""
+    """Compare a commit's columns with those of one in between. Its writer did not wait for ours."""
     if other.parts:
         _check(manifest, of_manifest(manifest), of_manifest(other), seen)
 

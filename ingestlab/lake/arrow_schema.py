@@ -32,12 +32,12 @@ REJECTS = pa.schema(
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, where a dictionary stands for them."""
+    """Return the type of the values, where a dictionary stands for them."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def type_text(kind: pa.DataType) -> str:
-    """A type as text, for manifests and jobs."""
+    """Write a type as text, for manifests and jobs."""
     text = str(plain(kind))
     try:
         if parse_type(text) == plain(kind):
@@ -48,7 +48,7 @@ def type_text(kind: pa.DataType) -> str:
 
 
 def parse_type(text: str) -> pa.DataType:
-    """The type that :func:`type_text` or a declaration has written.
+    """Parse the text of :func:`type_text` or of a declaration.
 
     Raises:
         ValueError: There is no such type.
@@ -64,12 +64,12 @@ def parse_type(text: str) -> pa.DataType:
 
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
-    """The types of the columns that are a table's own, as they are in its files."""
+    """Return the types of a table's own columns in its files."""
     return {field.name: type_text(_stored(field.type)) for field in schema if field.name not in ADDED}
 
 
 def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
-    """The columns of both, widened where that loses nothing; None if a value would have to change."""
+    """Join two schemas, widened without loss. None if a value would have to change."""
     try:
         both = pa.unify_schemas([one, other], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -102,7 +102,7 @@ def _holds_nested(wide: pa.DataType, narrow: pa.DataType) -> bool:
 
 
 def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
-    """The type in which a table shows a column that has several; text where nothing else holds them.
+    """Find the type that a table shows for several types. Text where nothing else holds them.
 
     Numbers and floats are floats, and times of several units the finest, though some values may not fit: see
     :func:`fit`.
@@ -157,7 +157,7 @@ def fit(values: pa.ChunkedArray, kind: pa.DataType, *, as_text: bool = False) ->
 
 
 def reading_type(kinds: Iterable[pa.DataType], *, folder: bool) -> pa.DataType:
-    """The type that readers of a table give to a column.
+    """Return the type that readers of a table give to a column.
 
     A column whose values are folders' names is of whole numbers, or else text: a day is ``"2017-10-23"``.
     """
@@ -180,7 +180,7 @@ def same_but_for_case(names: Iterable[str], known: Iterable[str] = ()) -> tuple[
 
 
 def joined_types(*found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    """The types of columns in several places, each once."""
+    """Collect the types of columns in several places, each once."""
     both: dict[str, dict[str, None]] = {}
     for types in found:
         for name, kinds in types.items():
@@ -189,7 +189,7 @@ def joined_types(*found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ..
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:
-    """A type as it comes back from Parquet, which has no seconds."""
+    """Return a type as Parquet gives it back, which has no seconds."""
     if pa.types.is_timestamp(kind) and kind.unit == "s":
         return pa.timestamp("ms", kind.tz)
     if pa.types.is_time32(kind):

@@ -12,7 +12,7 @@ that is taken, and what has come in between is compared with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ingestlab.core.errors import BusySourceError
@@ -20,7 +20,7 @@ from ingestlab.core.models import Manifest
 from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen, agreeing
 from ingestlab.lake.lake import Lake
-from ingestlab.lake.locks import Lease, shared_lock
+from ingestlab.lake.locks import Lease, batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import log_named, manifests
 from ingestlab.lake.run_records import RunRecords
 
@@ -53,7 +53,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
 
 
 def check_free(shared: str, lake: Lake) -> None:
-    """Check that nobody is making anew what tables share in a sink; nothing is shared under an empty name.
+    """Check that nobody rebuilds what tables share in a sink. Nothing is shared under an empty name.
 
     Raises:
         BusySourceError: Somebody is.
@@ -84,6 +84,29 @@ def resolve(intent: Manifest, lake: Lake) -> str:
     return f"rolled back {intent.batch}"
 
 
+def resolve_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
+    """Finish or roll back the commits that died.
+
+    Args:
+        lake: With its locks and sinks.
+        wanted: Which intents to look at.
+
+    Returns:
+        What was settled, and the batches of commits that are at work.
+    """
+    settled, busy = [], []
+    for intent in filter(wanted, lake.intents()):
+        with lake.locks.lease() as lease:
+            try:
+                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
+                lease.acquire([batch_lock(intent.batch)])
+            except BusySourceError:
+                busy.append(intent.batch)
+                continue
+            settled.append(resolve(intent, lake))
+    return settled, busy
+
+
 def _announce(manifest: Manifest, lake: Lake) -> None:
     """Write an intent. The lock is looked at after it: who took the lock before sees the intent, or is seen."""
     path = layout.intent(manifest.tenant, manifest.table, manifest.batch)
@@ -100,7 +123,7 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
 
 
 def _fold(manifest: Manifest, lake: Lake) -> None:
-    """Write a checkpoint where one is due; the commit stands without it, and the next one tries again."""
+    """Write a checkpoint where one is due. The commit stands without it, and the next one tries again."""
     try:
         if lake.log(manifest.tenant, manifest.table).fold(lake.log_days):
             RunRecords(lake.store).expire(lake.run_days)
@@ -109,7 +132,7 @@ def _fold(manifest: Manifest, lake: Lake) -> None:
 
 
 def _is_committed(intent: Manifest, lake: Lake) -> bool:
-    """Tell whether the log has the commit; where another table's log has decided it, it gets its entry here."""
+    """Tell whether the log has a commit. Where another table's log has decided it, it gets its entry here."""
     log = lake.log(intent.tenant, intent.table)
     if log.find(intent.batch, after=intent.sequence) is not None:
         return True
@@ -124,7 +147,7 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
 
 
 def _finish(manifest: Manifest, lake: Lake) -> None:
-    """Do what is left when the log entry is written; all of it may be repeated."""
+    """Do the steps after the log entry. All of them may be repeated."""
     for sink in lake.sinks_of([manifest]).values():
         sink.finish(manifest)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)

@@ -28,37 +28,32 @@ def rejects(name: str) -> str:
 
 
 def references(pipeline: str) -> str:
-    """Name under which the versions of a pipeline's references are remembered; no table has it."""
+    """Name under which versions of references are remembered. No table has it."""
     return f"{pipeline}__references"
 
 
-def states(name: str, aggregate: str) -> str:
-    """Name of the folder that holds the partial states of a table's aggregate."""
-    return f"{name}__{aggregate}"
-
-
-def states_of(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
-    """File of the states of one part; `code` says what they are of."""
-    return f"{table(tenant, states(name, aggregate))}/{code}-{part_key(part)}.parquet"
+def partials_file(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
+    """File of the partial aggregates of one part. `code` says what they are of."""
+    return f"{table(tenant, beside(name, aggregate))}/{code}-{part_key(part)}.parquet"
 
 
 def part_key(part: str) -> str:
-    """What the names of the states of a part end in."""
+    """Return the end of the names of a part's partial aggregates."""
     return hashlib.sha256(part.encode()).hexdigest()[:24]
 
 
-def state_key(target: str) -> str:
-    """The :func:`part_key` of the part whose states a file holds."""
+def partials_key(target: str) -> str:
+    """Return the :func:`part_key` of the part of some partial aggregates."""
     return target[-len(".parquet") - 24 : -len(".parquet")]
 
 
 def materialized(tenant: str, name: str, aggregate: str) -> str:
-    """File of an aggregate as `ingestlab materialize` writes it, outside of the tables' folders."""
+    """File of an aggregate that `ingestlab materialize` writes, outside of tables."""
     return f"aggregates/{tenant}/{name}/{aggregate}.parquet"
 
 
 def staging(batch: str) -> str:
-    """Folder of a batch's unpublished files; none of them ends in `.parquet`, which readers look for."""
+    """Folder of a batch's unpublished files. None ends in `.parquet`, which readers look for."""
     return f"{_OWN}/staging/{batch}"
 
 
@@ -93,7 +88,7 @@ def logs(tenant: str = "", name: str = "") -> str:
 
 
 def entries(tenant: str, name: str, number: int) -> str:
-    """Folder of the hundred entries of a table's log among which a number is."""
+    """Folder of the hundred log entries around a number."""
     return f"{logs(tenant, name)}/{number // 100:08d}"
 
 
@@ -118,7 +113,7 @@ def manifests(tenant: str = "", name: str = "") -> str:
 
 
 def manifest(tenant: str, name: str, batch: str) -> str:
-    """File that made a batch published before 0.2; since then, the name of a commit in `decided_by`."""
+    """File that made a batch published before 0.2. Since then, the name of a commit in `decided_by`."""
     return f"{manifests(tenant, name)}/{batch}.json"
 
 
@@ -128,13 +123,13 @@ def run_record(run: str, job: str) -> str:
 
 
 def run_records(run: str = "") -> str:
-    """Folder of the records of a run, in that of its hour where its id tells the time; or of all runs."""
+    """Folder of the records of a run, or of all runs. It is in that of its hour where its id tells the time."""
     hour = run[:11] if _TIMED.match(run) else ""
     return "/".join(p for p in (_OWN, "runs", hour, run) if p)
 
 
 def old_run_records(run: str) -> str:
-    """Folder of the records of a run as versions before 0.2 wrote them."""
+    """Folder of the records of a run before 0.2."""
     return f"{_OWN}/runs/{run}"
 
 

@@ -44,7 +44,7 @@ end
 
 
 def connect(url: str) -> redis.Redis:
-    """A Redis client that rides out short outages; values are bytes.
+    """Open a Redis client that rides out short outages; values are bytes.
 
     All clients of a process share one pool of connections a server, which has as many as were ever in use at
     once: a client costs nothing, and to close it closes none of them. A connection is made on first use.
@@ -69,7 +69,7 @@ def _pool(url: str) -> redis.ConnectionPool:
 
 
 class Lease:
-    """Locks held by one job, renewed by a thread until they are released."""
+    """Locks of one job, renewed by a thread until released."""
 
     def __init__(self, client: redis.Redis, prefix: str, ttl: float) -> None:
         self.token = uuid.uuid4().hex
@@ -81,7 +81,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def acquire(self, names: Iterable[str]) -> None:
-        """Takes more locks, all or none.
+        """Take more locks, all or none.
 
         Raises:
             BusySourceError: Another job holds one of them.
@@ -102,7 +102,7 @@ class Lease:
             self._thread.start()
 
     def wait_for(self, names: Iterable[str], patience: float) -> None:
-        """Takes more locks that nobody holds for long.
+        """Take more locks that nobody holds for long.
 
         Raises:
             BusySourceError: Another job has held one of them all the while.
@@ -117,7 +117,7 @@ class Lease:
                 time.sleep(_MOMENT)
 
     def check(self) -> None:
-        """Confirms that all locks are still ours, and renews them.
+        """Confirm that all locks are still ours, and renew them.
 
         Raises:
             LostLeaseError: Another job may be at work on our sources.
@@ -135,7 +135,7 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Gives the locks back."""
+        """Give the locks back."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -167,7 +167,7 @@ class Locks:
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Give an empty lease to take locks with; all of them are released at the end."""
+        """Give an empty lease to take locks with. All are released at the end."""
         lease = Lease(self.client, self.prefix + "lock:", self._ttl)
         try:
             yield lease
@@ -181,7 +181,7 @@ class Locks:
 
 
 def source_lock(tenant: str, table: str, uri: str) -> str:
-    """Name of the lock of one source; an archive and all its members have one."""
+    """Name of the lock of one source. An archive and its members have one."""
     return f"source:{tenant}:{table}:{bare(container(uri))}"
 
 
@@ -191,7 +191,7 @@ def batch_lock(batch: str) -> str:
 
 
 def schema_lock(tenant: str, table: str) -> str:
-    """Name of the lock of who compares a commit with a table's columns and writes its manifest: for a moment."""
+    """Name of the lock for comparing a commit with a table's columns. It is held for a moment."""
     return f"schema:{tenant}:{table}"
 
 
@@ -201,5 +201,5 @@ def shared_lock(name: str) -> str:
 
 
 def rewrite_lock(tenant: str, table: str) -> str:
-    """Name of the lock of everyone who replaces parts of a table: two must not rewrite the same part."""
+    """Name of the lock for replacing parts of a table. Two jobs must not rewrite the same part."""
     return f"rewrite:{tenant}:{table}"

@@ -31,13 +31,13 @@ class SourceIndex:
         self._client, self._key = client, key
 
     def known(self, uris: Sequence[str]) -> dict[str, SourceRecord]:
-        """The committed sources among `uris`; call :meth:`ensure` first."""
+        """Return the committed sources among `uris`; call :meth:`ensure` first."""
         values = self._client.hmget(self._key, list(uris))
         found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
         return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
 
     def record(self, sources: Iterable[SourceRecord]) -> None:
-        """Notes sources as committed."""
+        """Note sources as committed."""
         known, key = list(sources), self._key
         rows: Any = {s.uri: s.model_dump_json() for s in known}
         if former := _former(known):
@@ -47,7 +47,7 @@ class SourceIndex:
             self._client.hset(key, mapping=rows)
 
     def ensure(self, load: Callable[[], Iterable[SourceRecord]]) -> bool:
-        """Build the index from the records in the log, unless it stands; True if it did.
+        """Build the index from the log, unless it stands. True if it did.
 
         Raises:
             TransientError: Another job has been building it for too long.
@@ -69,21 +69,21 @@ class SourceIndex:
         return True
 
     def forget(self) -> None:
-        """Drops the index of a table, so that the next job builds it from the manifests."""
+        """Drop the index. The next job builds it from the log."""
         self._client.delete(self._key + ":built")
 
     def schema(self) -> str | bytes | None:
-        """What :meth:`keep_schema` has kept, if it was on this server."""
+        """Return what :meth:`keep_schema` has kept, if it was on this server."""
         server, found = self._client.hmget(self._key + ":schema", ["server", "schema"])
         return found if server == self._server() else None
 
     def keep_schema(self, schema: str) -> None:
-        """Keeps what the manifests say of a table's columns; only who holds :func:`schema_lock` may."""
+        """Keep the columns of the table; the caller holds :func:`schema_lock`."""
         kept: Any = {"server": self._server(), "schema": schema}
         self._client.hset(self._key + ":schema", mapping=kept)
 
     def forget_schema(self) -> None:
-        """Has the next one look it up in the manifests."""
+        """Forget the columns. The next job reads them from the log."""
         self._client.delete(self._key + ":schema")
 
     def _rebuild(self, key: str, sources: Iterable[SourceRecord]) -> None:

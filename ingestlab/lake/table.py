@@ -32,7 +32,7 @@ def new_run(kind: Kind) -> str:
 
 
 def tables(lake: Lake) -> list[Table]:
-    """List the tables of a lake that have a commit, by tenant and name."""
+    """List the tables that have a commit, by tenant and name."""
     return [Table(lake, tenant, name) for tenant, name in tables_of(lake.store)]
 
 
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def index(self) -> SourceIndex:
-        """The committed sources; only who is in a transaction can rely on it."""
+        """The committed sources. Only a transaction can rely on them."""
         return self.lake.index(self.tenant, self.name)
 
     @property
@@ -98,7 +98,7 @@ class Table:
     def transaction(
         self, kind: Kind, uris: Iterable[str] = (), *, run: str = "", lease: Lease | None = None
     ) -> Iterator[Transaction]:
-        """Lock sources, and for all kinds but "ingest" the parts; recover what dead jobs have left of them.
+        """Lock sources, and parts if the kind replaces some; recover dead commits.
 
         Args:
             kind: Of change. The batches of "ingest" and "replay" are jobs that wait their turn.
@@ -133,7 +133,7 @@ class Table:
 
 
 class Transaction:
-    """A change of a table by whoever holds its locks; :meth:`Table.transaction` begins one.
+    """A change of a table under its locks; :meth:`Table.transaction` begins one.
 
     Attributes:
         table: What changes.
@@ -148,7 +148,7 @@ class Transaction:
         self._manifest: Manifest | None = None
 
     def recover(self, uris: Iterable[str]) -> None:
-        """Finish or roll back the commits that died over any of `uris`, whose locks are held.
+        """Finish or roll back dead commits of `uris`. Their locks are held.
 
         A compaction that died has no sources, nor has a reembedding: whoever comes next mends them, but waits for
         none that is at work.
@@ -237,7 +237,7 @@ class Transaction:
         )
 
     def _drop(self) -> None:
-        """Take back what the batch has staged and published; with its log entry there, finish it.
+        """Take back the batch; with a log entry, finish it.
 
         Raises:
             LostLeaseError: The batch may be another job's by now, so nothing was touched.

@@ -199,7 +199,7 @@ def _of_folders(parts: Sequence[Part], home: str, history: Sequence[Manifest]) -
 
 
 def kinds_of(history: Sequence[Manifest]) -> dict[str, str]:
-    """What the partition columns were when they were last published: folders' names are text."""
+    """Return the types of partition columns when last published: folders' names are text."""
     steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
     names = {step.partition("=")[0] for step in steps if "=" in step}
     kinds: dict[str, str] = {}
@@ -214,5 +214,5 @@ def numbered(names: Collection[str]) -> bool:
 
 
 def clash(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether one of two files or tables has numbers for names and the other has not just these."""
+    """Tell whether numbers stand for names in only one of two tables."""
     return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)

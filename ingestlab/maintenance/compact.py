@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
-from ingestlab.lake.log import by_sink, live_parts, with_states
+from ingestlab.lake.log import by_sink, live_parts, with_partials
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import Catalog, load
@@ -135,14 +135,14 @@ class _Work:
                 )
         return done
 
-    def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
+    def _partials(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
         """Partial aggregates of the new parts; if the pipeline is not here, who reads them computes them."""
         services = self._services
         code = Catalog.read(services.settings).sources.get(name)
         if code is None or isinstance(attempt(load, code), TerminalError):
             return []
         parts = [m.part for m in merged if m.part.target.startswith(self._home)]
-        return restate_all(parts, batch, self._table.where, code, services.cluster, services.settings)
+        return recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
 
     def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
         """The profiles of the new parts, and of large ones that shared a profile with what they replace."""
@@ -159,13 +159,13 @@ class _Work:
         last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
         merged_files = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
-        states = Staged(files=tuple(self._states(batch, merged, last.pipeline)))
+        partials = Staged(files=tuple(self._partials(batch, merged, last.pipeline)))
         return Change(
             pipeline=last.pipeline,
             code=last.code,
-            sinks=merged_files | ({AGGREGATES: states} if states.files or AGGREGATES in merged_files else {}),
+            sinks=merged_files | ({AGGREGATES: partials} if partials.files or AGGREGATES in merged_files else {}),
             profile=self._profile(merged, history),
-            replaced=with_states(replaced, history),
+            replaced=with_partials(replaced, history),
             types=types_of_owners(history, replaced) if merged_files[PARQUET].files else {},
         )
 

@@ -24,11 +24,11 @@ DEAF_SECONDS = 30.0  # at least, that a worker's heart may not beat before the p
 
 
 class Stopper:
-    """End the job that the main thread runs when somebody asks for it."""
+    """Ends the main thread's job when somebody asks for it."""
 
     def __init__(self) -> None:
         self._report: Reporter | None = None
-        self._asked = self._told = 0.0
+        self._asked = self._signalled = 0.0
 
     def listen(self) -> None:
         """Take the signal, in the main thread."""
@@ -38,7 +38,7 @@ class Stopper:
     @contextmanager
     def at(self, report: Reporter) -> Iterator[None]:
         """Let what is done inside be stopped."""
-        self._asked = self._told = 0.0
+        self._asked = self._signalled = 0.0
         self._report = report
         try:
             yield
@@ -46,14 +46,14 @@ class Stopper:
             self._report = None
 
     def heed(self) -> None:
-        """Look, in another thread, whether the job is to stop, and tell the main thread so."""
+        """Look, in another thread, whether the job is to stop. If so, the main thread gets a signal."""
         report, now = self._report, time.monotonic()
         if report is None or not report.stopped():
             return
         self._asked = self._asked or now
         patient = report.committing and now - self._asked < COMMIT_SECONDS
-        if not patient and now - self._told >= AGAIN_SECONDS:
-            self._told = now
+        if not patient and now - self._signalled >= AGAIN_SECONDS:
+            self._signalled = now
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
 
     def _end(self, *_signal: Any) -> None:

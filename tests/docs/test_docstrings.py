@@ -13,11 +13,12 @@ ROOMS = [
     "analytics",
     "cli",
     "core",
-    "engine/scaffold",
-    "engine/task",
+    "engine",
     "formats",
     "pipeline",
-    "stack/samples",
+    "queue",
+    "sinks",
+    "stack",
     "teaching",
 ]
 OTHERS = {"core/errors.py", "analytics/profiles/html.py"}  # not there yet

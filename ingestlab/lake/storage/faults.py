@@ -12,7 +12,7 @@ _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 def storage_error(error: OSError, what: str) -> IngestError:
-    """An operating system's refusal in our words: a full or closed disk stays so until someone acts."""
+    """Translate an error of the operating system. A full or closed disk stays so until someone acts."""
     if error.errno in _FULL:
         return StorageError(
             f"There is no room to write {what}: a full disk", fix="Free space, or set INGESTLAB_LAKE elsewhere."

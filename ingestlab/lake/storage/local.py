@@ -126,7 +126,7 @@ class LocalStore:
         return self._root + path
 
     def _sync_folders(self, folder: str, *, above: bool) -> None:
-        """Makes the names in a folder durable, and those of the folders that it lies in."""
+        """Make the names in a folder durable, and those of its parents."""
         steps = folder.split("/")
         for depth in range(len(steps), 0 if above else len(steps) - 1, -1):
             fd = os.open(self._root + "/".join(steps[:depth]), os.O_RDONLY)
@@ -136,7 +136,7 @@ class LocalStore:
                 os.close(fd)
 
     def _carry(self, local: Path, path: str) -> None:
-        """Moves a file onto another file system, by a copy beside its place."""
+        """Move a file to another file system, through a copy."""
         target = self._root + path
         beside = f"{target}.{uuid.uuid4().hex}.tmp"
         try:
@@ -151,7 +151,7 @@ class LocalStore:
 
 
 def _write_synced(path: str, data: bytes | memoryview) -> None:
-    """Writes a new file and waits until it is on disk."""
+    """Write a new file and wait until it is on disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         rest = memoryview(data)
@@ -163,7 +163,7 @@ def _write_synced(path: str, data: bytes | memoryview) -> None:
 
 
 def _link(source: str, target: str, data: bytes | memoryview) -> None:
-    """Gives a file a second name, which must be new; where a disk has no links, writes it there."""
+    """Give a file a second name, which must be new. Where a disk has no links, write it there."""
     try:
         os.link(source, target)
     except OSError as error:

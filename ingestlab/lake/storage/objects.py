@@ -149,7 +149,7 @@ class ObjectStore:
             )
 
     def _delete_listed(self, paths: Sequence[str]) -> None:
-        """As the store's library does it; where one is not there, one by one."""
+        """Delete files by the store's library. One by one where one is missing."""
         try:
             self.fs.rm([self.root + path for path in paths])
         except FileNotFoundError:
@@ -157,14 +157,14 @@ class ObjectStore:
                 self.delete(path)
 
     def _info(self, path: str) -> dict[str, Any]:
-        """What the store says of a file: never from a cache, and never "not there" for want of an answer."""
+        """Ask the store for a file, never a cache. A missing answer never means a missing file."""
         self.fs.invalidate_cache()
         with self._reaching(path):
             return dict(self.fs.info(self.root + path))
 
     @contextmanager
     def _reaching(self, path: str, *, writing: bool = False) -> Iterator[None]:
-        """Puts the store's errors in our words; that a file is not there is the caller's to judge."""
+        """Translate the store's errors. A missing file is the caller's to judge."""
         try:
             yield
         except (IngestError, FileNotFoundError) as error:

@@ -10,11 +10,11 @@ class Readable(Protocol):
     """What is needed of a store."""
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes of a file, or a range of them."""
+        """Read a file, or a range of its bytes."""
         ...
 
     def size(self, path: str) -> int:
-        """Bytes in a file."""
+        """Return the size of a file in bytes."""
         ...
 
 

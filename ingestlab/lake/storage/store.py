@@ -17,7 +17,7 @@ __all__ = ["LocalStore", "ObjectStore", "Store", "open_store", "storage_error"]
 
 
 def open_store(url: str, options: dict[str, dict[str, Any]] | None = None) -> Store:
-    """The lake at `url`; `options` are fsspec's, by protocol. One object per URL and process."""
+    """Open the lake at `url`; `options` are fsspec's, by protocol. One object per URL and process."""
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     chosen = (options or {}).get(protocol, {})
     return _open(url, protocol, repr(sorted(chosen.items())), _Box(chosen))

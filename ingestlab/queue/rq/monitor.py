@@ -1,4 +1,4 @@
-"""What Redis knows of queues, jobs and workers: RQ's keys, read in few and bounded round trips."""
+"""Queues, jobs and workers for the dashboard: RQ's keys, read in few and bounded round trips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.view import error_in
 
 WORKERS = 64  # so many are read, and as many jobs that are running or to be tried again
-AHEAD = 1000  # waiting jobs of a queue whose tenants are looked up
+AHEAD = 1000  # waiting jobs of a queue for which tenants are counted
 LOOKUPS = 500  # tenants at a time
 KEPT = 50_000
 JOB_FIELDS = ("status", "meta", "started_at", "ended_at", "origin", "description")
@@ -69,7 +69,7 @@ class RqMonitor:
         return [_job(job, values) for job, values in zip(wanted, answers, strict=True) if values[0]]
 
     def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read of each job its result, and the error that it has left."""
+        """Read each job's result and the error that it left."""
         with self._client.pipeline(transaction=False) as pipe:
             for job in ids:
                 pipe.xrevrange(f"rq:results:{job}", count=1)
@@ -81,7 +81,7 @@ class RqMonitor:
         return read_listeners(self._client, keys[:WORKERS])
 
     def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
-        """Count waiting jobs by queue and tenant; those not asked yet are left out, and asked the next times."""
+        """Count waiting jobs by queue and tenant. Those not asked yet have their turn at the next calls."""
         ahead = {queue.name: queue.ahead for queue in queues}
         unknown = [job for jobs in ahead.values() for job in jobs if job not in self._tenants][:LOOKUPS]
         with self._client.pipeline(transaction=False) as pipe:
@@ -123,8 +123,8 @@ def _job(job: str, values: Sequence[bytes | None]) -> JobSnapshot:
 
 
 def _tenant(meta: bytes | None, data: bytes | None) -> str:
-    if said := _plain(meta).get("tenant"):
-        return str(said)
+    if tenant := _plain(meta).get("tenant"):
+        return str(tenant)
     try:  # producers in other languages write no meta
         _name, _instance, args, _kwargs = JobSerializer.loads(zlib.decompress(data or b""))
         return str(args[0].get("tenant", "default"))
@@ -140,19 +140,19 @@ def _result(fields: dict[bytes, bytes]) -> tuple[dict[str, Any], IngestError]:
 
 
 def _plain(data: bytes | None) -> dict[str, Any]:
-    """A dict that was written by our serializer; empty where it is something else."""
+    """Read a dict that our serializer wrote; empty for anything else."""
     try:
-        found = JobSerializer.loads(data) if data else {}
+        value = JobSerializer.loads(data) if data else {}
     except (UndecodableJobError, UnicodeDecodeError, json.JSONDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _time(value: bytes | None) -> float | None:
     if not value:
         return None
-    found = datetime.fromisoformat(_text(value))
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    moment = datetime.fromisoformat(_text(value))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _text(value: bytes | str) -> str:
