@@ -16,8 +16,9 @@ ROOMS = [
     "engine",
     "formats",
     "pipeline",
+    "queue",
     "sinks",
-    "stack/samples",
+    "stack",
     "teaching",
 ]
 OTHERS = {"core/errors.py", "analytics/profiles/html.py"}  # not there yet

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,10 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.times import has_zone, parse, plain_format
-from ingestlab.interfaces import Bad
+from ingestlab.interfaces import Bad, Records
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
+_REPEATED = 4  # times that each text occurs at least, for it to pay to look at every text once
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
@@ -174,6 +177,13 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
     with suppress(pa.ArrowInvalid):
         return cast(values, kind, timestamp_format), np.empty(0, np.int64)
 
+    texts = pc.unique(values) if pa.types.is_string(values.type) else values
+    if len(texts) <= len(values) // _REPEATED:  # each text is asked about once
+        bad_texts = texts.take(pa.array(convert(texts, kind, timestamp_format)[1]))
+        wrong = pc.is_in(values, bad_texts)
+        done = cast(pc.if_else(wrong, pa.scalar(None, values.type), values), kind, timestamp_format)
+        return done, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+
     def fails(low: int, high: int) -> bool:
         try:
             cast(values.slice(low, high - low), kind, timestamp_format)
@@ -217,6 +227,26 @@ def convert_columns(
     if bad:
         table, numbers = table.filter(pa.array(~wrong)), numbers[~wrong]
     return table, numbers, bad
+
+
+def set_apart(records: Records, bad: Sequence[Bad]) -> Records:
+    """Add bad records, and take their rows out of the table."""
+    if not bad:
+        return records
+    keep = ~np.isin(records.rows, [b.row for b in bad])
+    everything = tuple(sorted([*records.bad, *bad], key=lambda b: b.row))
+    return replace(records, table=records.table.filter(pa.array(keep)), rows=records.rows[keep], bad=everything)
+
+
+def types_in(columns: Mapping[str, str | pa.DataType] | None) -> Types:
+    """Return the types of declared columns; none where none are declared."""
+    return {name: kind for name, kind in (columns or {}).items() if isinstance(kind, pa.DataType)}
+
+
+def hash_of(reader: Any) -> int:
+    """Hash a reader, a frozen dataclass some of whose fields are mappings."""
+    values = (getattr(reader, field.name) for field in fields(reader))
+    return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value for value in values))
 
 
 def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 2) -> list[int]:
