@@ -67,11 +67,11 @@ def assemble(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink])
 
 def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, Staged]:
     """Put together what tasks have staged, sink by sink."""
-    found: dict[str, list[Staged]] = {}
+    groups: dict[str, list[Staged]] = {}
     for receipt in receipts:
         for name, staged in receipt.sinks.items():
-            found.setdefault(name, []).append(staged)
-    return {name: put_together(several, sinks[name]) for name, several in found.items()}
+            groups.setdefault(name, []).append(staged)
+    return {name: put_together(several, sinks[name]) for name, several in groups.items()}
 
 
 def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
@@ -81,11 +81,11 @@ def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
 
 def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
     """Collect the facts of a file. Those of its pieces may differ."""
-    found: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}
     for receipt in receipts:
         for name, value in receipt.facts.get(file.uri, {}).items():
-            found.setdefault(name, {})[value] = None
-    return {name: ", ".join(values) for name, values in found.items()}
+            values_by_name.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in values_by_name.items()}
 
 
 def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) -> SourceRecord:

@@ -21,8 +21,8 @@ class AggregatesWriter(Writer):
             TerminalError: An aggregate names a column that there is not, or one of the wrong type.
         """
         to, parts = self.to, rows.staged[PARQUET].files
-        found = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
-        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in found])
+        partials = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
+        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in partials])
 
 
 class Aggregates(Files):

@@ -157,13 +157,13 @@ def accepted(
 
 def _culprits(loaded: Sequence[Loaded], sinks: Sinks, pipeline: Pipeline, job: Job) -> dict[str, IngestError]:
     """Find the files of which a sink can take nothing. None where they fail only together."""
-    found: dict[str, IngestError] = {}
+    errors: dict[str, IngestError] = {}
     for one in loaded:
         alone, _ = transform([one], pipeline, job)
-        trouble = attempt(sinks.refuse, alone, [one], job)
-        if isinstance(trouble, TerminalError):
-            found[one.piece.uri] = trouble
-    return found
+        refused = attempt(sinks.refuse, alone, [one], job)
+        if isinstance(refused, TerminalError):
+            errors[one.piece.uri] = refused
+    return errors
 
 
 def _without(result: Result, odd: Mapping[Place, Reason], loaded: Sequence[Loaded], job: Job) -> Result:

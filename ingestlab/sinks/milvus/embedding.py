@@ -244,16 +244,16 @@ def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.o
 
 def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
     """Digest a model's inputs, and what goes with its answer."""
-    found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
+    state = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
     for value in inputs.values:
         data = b"\0" if value is None else value if isinstance(value, bytes) else value.encode()
-        found.update(b"%d:" % len(data))
-        found.update(data)
+        state.update(b"%d:" % len(data))
+        state.update(data)
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, columns.schema) as writer:
         writer.write_table(columns)
-    found.update(stream.getvalue())
-    return found.hexdigest().encode()
+    state.update(stream.getvalue())
+    return state.hexdigest().encode()
 
 
 def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, list[tuple[str, int, str, str]]] | None:
@@ -263,8 +263,8 @@ def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, lis
     except FileNotFoundError:
         return None
     table = pq.read_table(pa.BufferReader(data))
-    told = table.schema.metadata or {}
-    return (table, json.loads(told.get(_FAULTS, b"[]"))) if told.get(_INPUT) == key else None
+    metadata = table.schema.metadata or {}
+    return (table, json.loads(metadata.get(_FAULTS, b"[]"))) if metadata.get(_INPUT) == key else None
 
 
 def as_parquet(table: pa.Table) -> memoryview:

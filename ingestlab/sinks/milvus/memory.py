@@ -92,8 +92,8 @@ class MemoryVectors:
             del target.rows[pk], target.vectors[pk]
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        found = sorted(self._matching(name, where))
-        rows = [self._target(name).rows[pk] for pk in found]
+        keys = sorted(self._matching(name, where))
+        rows = [self._target(name).rows[pk] for pk in keys]
         return as_table(rows, columns, self.describe(name))
 
     def search(
@@ -102,8 +102,8 @@ class MemoryVectors:
         """See VectorStore; `only` must be a mapping here."""
         target = self._target(name)
         asked, rows = _asked(only, target.made), target.rows
-        found = self._matching(name, where or Where())
-        pks = [pk for pk in found if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
+        keys = self._matching(name, where or Where())
+        pks = [pk for pk in keys if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
         stored = np.array([target.vectors[pk] for pk in pks])
         return nearest(vectors, stored, [target.rows[pk] for pk in pks], limit, target.made)
 

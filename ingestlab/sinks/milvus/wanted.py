@@ -37,13 +37,13 @@ def wanted_by(code: PipelineSource, cluster: Executor, kinds: Mapping[str, str] 
         return Collection.from_dict(_known[key])
     call = (code.to_dict(), dict(kinds or {}))
     name = f"model-{code.name}-{code.sha256[:12]}" + ("-typed" if kinds else "")
-    ((_, found),) = cluster.map(declared, [call], [name], load(code).resources)
+    ((_, collection),) = cluster.map(declared, [call], [name], load(code).resources)
     if kinds is None:
         with _knowing:
-            _known[key] = found
+            _known[key] = collection
             while len(_known) > KEPT:
                 del _known[next(iter(_known))]
-    return Collection.from_dict(found)
+    return Collection.from_dict(collection)
 
 
 def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -186,8 +186,8 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
             changes.append(transaction)
         done = [_embed(s, run, sink) for s in surveys]
         notes = [d.collection for some in done for d in some if d.collection]
-        told = agreed(notes) if notes else wish.to_dict()
-        collection = {**told, "replaces": wish.replaces}
+        agreed_note = agreed(notes) if notes else wish.to_dict()
+        collection = {**agreed_note, "replaces": wish.replaces}
         return Transaction.commit_all(
             [
                 (transaction, _change(s, told_apart([p for d in some for p in d.vectors], sink.store), collection))
@@ -218,8 +218,8 @@ def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, found in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
-            one = Done.from_dict(found)
+        for _, answer in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
+            one = Done.from_dict(answer)
             done[one.number] = one
     return [done[number] for number in sorted(done)]
 
