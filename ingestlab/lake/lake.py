@@ -33,7 +33,7 @@ class Lake:
     run_days: float = inf
 
     def sinks_of(self, manifests: Iterable[Manifest]) -> dict[str, Sink]:
-        """Give the sinks that some commits name, by name, in the order in which commits fill them.
+        """Give the sinks that commits name, by name, in their order.
 
         Raises:
             TerminalError: One is not installed.

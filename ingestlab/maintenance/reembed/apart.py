@@ -19,7 +19,7 @@ from ingestlab.sinks.milvus.vector_rows import primary_key
 
 
 def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
-    """Staged files of vectors, with other keys for those rows whose keys an earlier file has.
+    """Give staged vectors other keys where an earlier file has theirs.
 
     Args:
         parts: The files, whose keys differ within each.
@@ -39,7 +39,7 @@ def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
 
 
 def _renamed(part: Part, taken: set[str], number: int, store: Store) -> Part:
-    """The same file with other keys instead of those that are taken."""
+    """Write the file again with free keys instead of taken ones."""
     table = pq.read_table(pa.BufferReader(store.read(part.staged)))
     keys = [primary_key("", "", key, number) if key in taken else key for key in table["pk"].to_pylist()]
     data = as_parquet(table.set_column(table.column_names.index("pk"), "pk", pa.array(keys, pa.string())))

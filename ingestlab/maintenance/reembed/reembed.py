@@ -23,7 +23,7 @@ from ingestlab.core.models import Change, Manifest, Part, Staged
 from ingestlab.engine.services import Services
 from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
 from ingestlab.lake.table import Table, Transaction, tables
-from ingestlab.maintenance.reconcile import settle_dead
+from ingestlab.maintenance.reconcile import recover_dead
 from ingestlab.maintenance.reembed.apart import told_apart
 from ingestlab.maintenance.reembed.survey import Survey, survey
 from ingestlab.pipeline.catalog import load
@@ -62,7 +62,7 @@ class Reembedded:
 
 
 def reembed(table: str, services: Services, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
-    """Makes the vectors of a table, and of all that share its collection, as the pipelines want them now.
+    """Make the vectors of a table as its pipelines want them now. Tables that share its collection come along.
 
     It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
 
@@ -110,24 +110,18 @@ def vectors_of(services: Services) -> Vectors:
 
 
 def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
-    """Takes locks, all or none, as soon as they are free."""
+    """Take locks, all or none, as soon as they are free."""
     wanted = list(locks)
     try:
         for attempt in stamina.retry_context(BusySourceError, attempts=None, timeout=patience, wait_max=1.0):
             with attempt:
                 lease.acquire(wanted)
     except BusySourceError as error:
-        raise TransientError(
-            "A source is locked",
-            expected=error.expected,
-            got=error.got,
-            fix="Try again when it has ended.",
-            code="busy_source",
-        ) from error
+        raise TransientError(error.problem, fix="Try again when it has ended.", code="busy_source") from error
 
 
 def _wait_for_commits(names: Iterable[str], services: Services, patience: float) -> None:
-    """Until none is adding vectors to the collections; those that died are settled."""
+    """Wait until no commit adds vectors. Dead ones are recovered."""
     mine = set(names)
 
     def adds(intent: Manifest) -> bool:
@@ -136,26 +130,20 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
-            _, busy = settle_dead(services.lake, adds)
+            _, busy = recover_dead(services.lake, adds)
             if busy:
-                wanted = f"no commit into collection {', '.join(sorted(mine))}"
-                raise TransientError(
-                    "Jobs are at work",
-                    expected=wanted,
-                    got=f"{len(busy)} at work",
-                    fix="Try again when they have ended.",
-                    code="busy_source",
-                )
+                problem = f"{len(busy)} other jobs commit into collection {', '.join(sorted(mine))}"
+                raise TransientError(problem, fix="Try again when they have ended.", code="busy_source")
 
 
 def _sharing(name: str, services: Services) -> list[Table]:
-    """The tables whose vectors are in a collection."""
+    """Find the tables with vectors in a collection."""
     latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(services.lake))
     return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 
 def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
-    """What all pipelines of all tables want of their collection, as far as it can be said without rows.
+    """Return the collection that pipelines want, as known without rows.
 
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
@@ -179,8 +167,8 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
             raise TerminalError(
-                "The collection holds vectors of other tables",
-                expected=f"collection '{first.name}' with vectors of {tables} alone",
+                f"Collection '{first.name}' holds vectors of other tables, too",
+                expected=f"those of {tables}",
                 got=f"{others:,} others",
                 fix=fix,
                 code="collection_conflict",
@@ -189,7 +177,7 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
 
 
 def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lease: Lease) -> list[Manifest]:
-    """Makes the vectors of all tables, and commits them together."""
+    """Make the vectors of all tables, and commit them together."""
     run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
     with ExitStack() as stack:
         changes = []
@@ -210,7 +198,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lea
 
 
 def _embed(s: Survey, run: str, services: Services) -> list[Done]:
-    """Stages the vectors of a table, one Dask task for each part and pipeline."""
+    """Stage the vectors of a table, one task a part and pipeline."""
     settings, (tenant, table) = services.settings, s.table.where
     done: dict[int, Done] = {}
     for code in s.codes:

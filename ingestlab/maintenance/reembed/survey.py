@@ -21,7 +21,7 @@ Origins = Mapping[str, SourceRecord]  # by URI
 
 @dataclass(frozen=True)
 class Task:
-    """The sources of one pipeline in one part, with what their rows were read from."""
+    """The sources of a pipeline in a part, with their pieces."""
 
     part: Part
     code: PipelineSource
@@ -62,7 +62,7 @@ class Survey:
 
 
 def survey(table: Table, settings: Settings) -> Survey:
-    """Looks at a table and at its pipelines as they are now.
+    """Look at a table and its present pipelines.
 
     Raises:
         TerminalError: There is no such table, none of its pipelines wants vectors, or one that did wants none now.
@@ -85,7 +85,7 @@ def survey(table: Table, settings: Settings) -> Survey:
 
 
 def embedding_of(code: PipelineSource) -> Embedding:
-    """The embedding of a pipeline that has one."""
+    """Return the embedding of a pipeline that has one."""
     embedding = load(code).embedding
     assert embedding is not None
     return embedding
@@ -94,7 +94,7 @@ def embedding_of(code: PipelineSource) -> Embedding:
 def _wanting(
     names: Iterable[str], history: Sequence[Manifest], table: str, catalog: Catalog
 ) -> dict[str, PipelineSource]:
-    """The pipelines that embed the rows they bring, by name."""
+    """Find the pipelines that embed their rows, by name."""
     found = {}
     made = {m.pipeline for m in history if collection_in(m) is not None and m.kind in ("ingest", "replay")}
     for name in names:
@@ -105,14 +105,9 @@ def _wanting(
         if pipeline.embedding is not None and pipeline.table == table:
             found[name] = code
         elif name in made:
-            wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
-            raise TerminalError(
-                "A pipeline has no embedding",
-                expected=wanted,
-                got="none",
-                fix="Declare one, or delete its sources: `ingestlab delete`.",
-                code="embedding_invalid",
-            )
+            problem = f"Pipeline '{name}', which has made vectors of table {table}, has no embedding for it any more"
+            fix = "Declare one, or delete its sources: `ingestlab delete`."
+            raise TerminalError(problem, fix=fix, code="embedding_invalid")
     return found
 
 
@@ -136,7 +131,7 @@ def _by_pipeline(
     names: Mapping[str, str],
     codes: Mapping[str, PipelineSource],
 ) -> Iterator[tuple[Part, dict[str, dict[str, Piece]]]]:
-    """The pieces of each part by their pipelines; a file that is embedded as a whole is so once."""
+    """Group the pieces of each part by pipeline. A whole file is embedded once."""
     whole = {name for name, code in codes.items() if embedding_of(code).source == FILE}
     seen: set[tuple[str, str]] = set()
     for part in rows:
@@ -154,7 +149,7 @@ def _piece(record: SourceRecord) -> Piece:
 
 
 def _kinds(history: Iterable[Manifest]) -> dict[str, str]:
-    """What the table's columns were when they were last published with a value."""
+    """Return the types of the columns when last published with a value."""
     profiles = (profiled for manifest in history for profiled in manifest.profile)
     return {
         name: str(state["kind"])
