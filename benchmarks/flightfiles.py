@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from measures import check
 
 from ingestlab.stack.samples import flight_months
 
@@ -53,11 +56,20 @@ class Flights:
     def megabytes(self) -> float:
         return self.size / 1e6
 
+    def check(self, name: str, answer: Mapping[str, Any]) -> None:
+        """Ends the benchmark where a peer's answer is not what is in the file."""
+        truth, good, bad = self.truth, rows_of(answer["good"]), answer["bad"]
+        if bad is None:  # it only loads
+            check((name, good), (name, truth.rows))
+            return
+        check((name, good, rules_of(bad)), (name, truth.rows - truth.bad, dict(truth.rules)))
+        check((name, groups_of(answer["groups"])), (name, dict(truth.groups)))
+
 
 def flights(cache_folder: Path, copies: int) -> Flights:
     """The year so many times, one header on top; made once and kept."""
     path = cache_folder / f"flights-x{copies}.csv"
-    months = _months(cache_folder)
+    months = month_files(cache_folder)
     if not path.exists():
         unfinished = path.with_suffix(".new")
         header, body = months[0].open("rb").readline(), b"".join(_body(month) for month in months)
@@ -72,7 +84,7 @@ def flights(cache_folder: Path, copies: int) -> Flights:
 
 def room_for(cache_folder: Path, copies: int) -> bool:
     """Whether the disk has room for a file of so many copies, its raw copy, its Parquet, and as much again."""
-    size = copies * sum(month.stat().st_size for month in _months(cache_folder))
+    size = copies * sum(month.stat().st_size for month in month_files(cache_folder))
     made = (cache_folder / f"flights-x{copies}.csv").exists()
     return shutil.disk_usage(cache_folder).free > size * (2.5 if made else 3.5)
 
@@ -83,13 +95,23 @@ def groups_of(table: pd.DataFrame | Sequence[Sequence[object]]) -> dict[Group, t
     return {(str(c), str(o), int(m)): (int(n), int(miles), round(float(mean), 6)) for c, o, m, n, miles, mean in rows}
 
 
+def rows_of(path: str) -> int:
+    """Rows of a Parquet file, or of all in a folder; all of them must be of the agreed codec."""
+    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*.parquet"))
+    found = [pq.read_metadata(file) for file in files]
+    codecs = {m.row_group(g).column(0).compression for m in found for g in range(m.num_row_groups)}
+    check(codecs | {"ZSTD"}, {"ZSTD"})  # there are none where there is no row
+    return sum(m.num_rows for m in found)
+
+
 def rules_of(rejects: str | Path) -> dict[str, int]:
     """How many rows in some Parquet have which value of `rule`."""
     counts = ds.dataset(rejects, format="parquet").to_table(columns=["rule"])["rule"].value_counts()
     return {row["values"]: row["counts"] for row in counts.to_pylist()}
 
 
-def _months(cache_folder: Path) -> tuple[Path, ...]:
+def month_files(cache_folder: Path) -> tuple[Path, ...]:
+    """The twelve months of the year; made once and kept."""
     folder = cache_folder / "months"
     found = tuple(sorted(folder.glob("*.csv"))) if folder.exists() else ()
     return found if len(found) == 12 else flight_months(folder).files

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import badrows
 import begin
 import bigfile
 import commits
 import embedding
 import growth
+import lines
 import partitions
 import report
 import smallfiles
@@ -34,6 +36,8 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "switches": switches.measure,
     "partitions": partitions.measure,
     "growth": growth.measure,
+    "lines": lines.measure,
+    "rejects": badrows.measure,
     "vectors": embedding.measure,
     "begin": begin.measure,
     "log": commits.measure,

@@ -756,5 +756,24 @@ class Sink(Protocol):
         """Bring what the sink has of sources in line with the log. The caller holds their locks."""
 
 
+@runtime_checkable
+class Rebuilding(Protocol):
+    """A sink that rebuilds its contents beside those in use."""
+
+    def rebuild(self, lake: Any, tenant: str, table: str, patience: float) -> Any:
+        """Rebuild it as the table's pipelines want it, and switch at once.
+
+        Args:
+            lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
+            tenant: Whose table it is.
+            table: Its name.
+            patience: Seconds to wait for other jobs that write the table.
+
+        Returns:
+            What is to be told of it, with a text for people.
+        """
+        ...
+
+
 class _Nothing(Writer):
     """Stage nothing."""

@@ -1,4 +1,4 @@
-"""The work that all contenders do on one CSV file of flights, and how the benchmark talks to them.
+"""The work that all contenders do on one file of flights, CSV or JSON lines, and how the benchmark talks to them.
 
 1. Parse 19 declared columns, "NA" being null; `time_hour` is a time with a zone.
 2. Clean: trim and upper-case `carrier`; add `speed_mph` (distance / (air_time / 60)), `on_time` (arr_delay <= 15)
@@ -80,12 +80,12 @@ def rows(found: Iterable[Iterable[object]]) -> list[list[object]]:
 
 
 def serve(work: Callable[[str, str], Done]) -> None:
-    """Does the work for each line of standard input, ``{"csv": …, "out": …}``, and answers with seconds and Done."""
+    """Does the work for each line of standard input, ``{"path": …, "out": …}``, and answers with seconds and Done."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
     for line in sys.stdin:
         wanted = json.loads(line)
         began = time.perf_counter()
-        done = work(wanted["csv"], wanted["out"])
+        done = work(wanted["path"], wanted["out"])
         seconds = time.perf_counter() - began
         print(json.dumps({"seconds": seconds, **asdict(done)}), file=answers, flush=True)

@@ -35,8 +35,8 @@ def connection() -> duckdb.DuckDBPyConnection:
     return found
 
 
-def work(csv: str, out: str) -> Done:
-    keys, columns = ", ".join(KEYS), {name: TYPES[kind] for name, kind in COLUMNS.items()}
+def work(path: str, out: str) -> Done:
+    keys = ", ".join(KEYS)
     connection().execute(f"""
         COPY (
             SELECT *, rule IS NOT NULL AS bad FROM (
@@ -55,10 +55,7 @@ def work(csv: str, out: str) -> Done:
                         distance / (air_time / 60) AS speed_mph,
                         arr_delay <= 15 AS on_time,
                         make_date(year, month, day) AS date
-                    FROM read_csv(
-                        '{csv}', auto_detect = false, header = true, delim = ',', quote = '"', nullstr = '{NULL}',
-                        timestampformat = '{TIME_FORMAT}', columns = {columns}
-                    )
+                    FROM {read(path)}
                 )
             )
         ) TO '{out}' (
@@ -69,6 +66,16 @@ def work(csv: str, out: str) -> Done:
         SELECT {keys}, count(*), sum(distance), avg(dep_delay) FROM '{out}/bad=false/*.parquet' GROUP BY {keys}
     """)
     return Done(f"{out}/bad=false", f"{out}/bad=true", rows(found.fetchall()))
+
+
+def read(path: str) -> str:
+    declared = (
+        f"timestampformat = '{TIME_FORMAT}', columns = { ({name: TYPES[kind] for name, kind in COLUMNS.items()}) }"
+    )
+    if path.endswith(".jsonl"):
+        return f"read_json('{path}', format = 'newline_delimited', auto_detect = false, {declared})"
+    form = f"auto_detect = false, header = true, delim = ',', quote = '\"', nullstr = '{NULL}'"
+    return f"read_csv('{path}', {form}, {declared})"
 
 
 if __name__ == "__main__":

@@ -9,21 +9,27 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 from common import COLUMNS, EARLIEST, FASTEST, KEYS, LATEST, LEVEL, NULL, ORIGINS, SLOWEST, Done, rows, serve
 
 TYPES = {name: pa.timestamp("s", "UTC") if k == "timestamp" else pa.type_for_alias(k) for name, k in COLUMNS.items()}
 OPTIONS = pyarrow.csv.ConvertOptions(column_types=TYPES, null_values=[NULL], strings_can_be_null=True)
 
 
-def work(csv: str, out: str) -> Done:
-    table = pyarrow.csv.read_csv(csv, convert_options=OPTIONS)
-    checked = check(clean(table.to_pandas(types_mapper=pd.ArrowDtype, split_blocks=True, self_destruct=True)))
+def work(path: str, out: str) -> Done:
+    checked = check(clean(read(path).to_pandas(types_mapper=pd.ArrowDtype, split_blocks=True, self_destruct=True)))
     is_bad = checked["rule"].notna()
     good, bad = checked[~is_bad].drop(columns="rule"), checked[is_bad]
     files = f"{out}/good.parquet", f"{out}/bad.parquet"
     for part, file in zip((good, bad), files, strict=True):
         part.to_parquet(file, index=False, compression="zstd", compression_level=LEVEL)
     return Done(*files, rows(summarise(good)))
+
+
+def read(path: str) -> pa.Table:
+    if path.endswith(".jsonl"):
+        return pyarrow.json.read_json(path, parse_options=pyarrow.json.ParseOptions(explicit_schema=pa.schema(TYPES)))
+    return pyarrow.csv.read_csv(path, convert_options=OPTIONS)
 
 
 def clean(df: pd.DataFrame) -> pd.DataFrame:

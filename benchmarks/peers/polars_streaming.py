@@ -28,9 +28,8 @@ TYPES = {"int8": pl.Int8, "int16": pl.Int16, "string": pl.String, "timestamp": p
 PARQUET = {"compression": "zstd", "compression_level": LEVEL, "maintain_order": False}
 
 
-def work(csv: str, out: str) -> Done:
-    flights = pl.scan_csv(csv, schema={name: TYPES[kind] for name, kind in COLUMNS.items()}, null_values=NULL)
-    cleaned = flights.with_columns(
+def work(path: str, out: str) -> Done:
+    cleaned = read(path).with_columns(
         col("carrier").str.strip_chars().str.to_uppercase(),
         col("time_hour").str.to_datetime(TIME_FORMAT, time_unit="ms", time_zone="UTC"),
         speed_mph=col("distance") / (col("air_time") / 60),
@@ -61,6 +60,14 @@ def work(csv: str, out: str) -> Done:
     miles = col("distance").cast(pl.Int64).sum()
     groups = pl.scan_parquet(files[0]).group_by(KEYS).agg(pl.len(), miles, col("dep_delay").mean())
     return Done(*files, rows(groups.collect(engine="streaming").rows()))
+
+
+def read(path: str) -> pl.LazyFrame:
+    schema = {name: TYPES[kind] for name, kind in COLUMNS.items()}
+    if path.endswith(".jsonl"):
+        wide = {name: pl.Int64 if kind.is_integer() else kind for name, kind in schema.items()}  # it has no others
+        return pl.scan_ndjson(path, schema=wide).cast(schema)
+    return pl.scan_csv(path, schema=schema, null_values=NULL)
 
 
 def _not(fact: pl.Expr) -> pl.Expr:

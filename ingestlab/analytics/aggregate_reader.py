@@ -24,7 +24,7 @@ from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.lake.storage.store import open_store, storage_error
 from ingestlab.lake.table_schema import schema_of
 from ingestlab.pipeline.aggregate import Aggregate
@@ -132,12 +132,12 @@ class AggregateReader:
 
     def _merged(self, name: str, aggregate: Aggregate, history: Sequence[Manifest]) -> pa.Table:
         parts = [p for p in live_parts(history) if p.target.startswith(self._home)]
-        states = {s.target: s for s in live_states(history)}
+        states = {s.target: s for s in live_partials(history)}
         found = schema_of(self._store, self._where, history)
         kinds = {name: kind for name, kind in found.reading().items() if name in found.folder_columns}
 
         def one(part: Part) -> pa.Table:
-            state = states.get(layout.states_of(*self._where, name, aggregate.code, part.target))
+            state = states.get(layout.partials_file(*self._where, name, aggregate.code, part.target))
             return _typed(self._states(part, state, aggregate), aggregate, kinds)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -163,8 +163,8 @@ def keys_of(found: pa.Table) -> list[str]:
 def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part]]:
     """Group partial aggregates by name, oldest first."""
     found: dict[str, list[Part]] = {}
-    start = layout.states(home.rstrip("/"), "")
-    for state in live_states(history):
+    start = layout.beside(home.rstrip("/"), "")
+    for state in live_partials(history):
         found.setdefault(state.target.removeprefix(start).split("/")[0], []).append(state)
     return found
 

@@ -92,11 +92,11 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 def reconcile(home: Home = None, as_json: Json = False) -> None:
     """Compare the lake with its manifests, and repair what crashes left. The exit code is 1 if parts are missing."""
     from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
-    from ingestlab.maintenance.reconcile import reconcile as mend  # noqa: PLC0415
+    from ingestlab.maintenance.reconcile import reconcile as repair  # noqa: PLC0415
 
     settings = load_settings(home=home)
     with Services.opened(settings) as services, counting("tables") as watch:
-        report = mend(services.lake, watch)
+        report = repair(services.lake, watch)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:

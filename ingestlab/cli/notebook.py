@@ -17,7 +17,7 @@ from ingestlab.core.settings import load_settings
 
 
 class _Pairs(TyperCommand):
-    """Command whose option ``-p`` takes a name and a value, as papermill's. Or ``name=value``."""
+    """Command with an option ``-p`` that takes a name and a value, as papermill's, or ``name=value``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the words of each pair for typer's one-word options."""

@@ -92,9 +92,9 @@ def replay(
 
 
 def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
-    """Recompute a table's vectors as its pipeline wants them now. Until all are there, the old ones are found."""
+    """Recompute a table's embeddings as its pipeline wants them now. Until all are there, the old ones are found."""
     from ingestlab.engine.services import Services  # noqa: PLC0415
-    from ingestlab.maintenance.reembed.reembed import reembed as make  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance.reembed import reembed as make  # noqa: PLC0415 - likewise
 
     with Services.opened(load_settings(home=home)) as services:
         report = make(table, services, tenant=tenant)
@@ -108,7 +108,7 @@ def delete(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Take files out of tables: rows, rejects, aggregates and vectors. Announced again, they are ingested again."""
+    """Take files out of tables: rows, rejects, aggregates and all else. Announced again, they are ingested again."""
     from ingestlab.engine.services import Services  # noqa: PLC0415
     from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
 

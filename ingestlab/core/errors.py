@@ -197,7 +197,7 @@ def no_table(table: str, tenant: str) -> TerminalError:
 
 
 def unaccounted(problem: str, expected: str, got: str) -> TerminalError:
-    """Return the error for rows that were lost or doubled on the way; nothing of them is published."""
+    """Return the error for lost or doubled rows, none of them published."""
     fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
     return TerminalError(problem, expected=expected, got=got, fix=fix, code="inconsistent")
 

@@ -45,7 +45,7 @@ class Contents:
 
     @property
     def packed(self) -> list[FetchedFile]:
-        """The archives as files."""
+        """Give the archives as files."""
         return [one.file for one in self.archives]
 
 
@@ -58,7 +58,7 @@ def open_archives(
     index: SourceIndex,
     progress: ProgressTracker,
 ) -> Contents:
-    """Takes members out of archives, if the pipeline reads such, and tells the progress of those that failed.
+    """Take members out of archives, if the pipeline reads such. Those that failed have failed in `progress`.
 
     Args:
         files: What was fetched.
@@ -91,7 +91,7 @@ def open_archives(
 
 
 def with_members(records: Sequence[SourceRecord], index: SourceIndex, progress: ProgressTracker) -> list[SourceRecord]:
-    """Records of sources that are unchanged, the members of archives instead of the archives."""
+    """Give the records of unchanged sources, of archives those of their members."""
     found: list[SourceRecord] = []
     for record in records:
         uris = [joined(head, record.uri) for head in record.members]
@@ -105,7 +105,7 @@ def with_members(records: Sequence[SourceRecord], index: SourceIndex, progress: 
 
 
 def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batch:
-    """Adds to a batch what is to be remembered of its archives, where that is news."""
+    """Add to a batch what is new of its archives."""
     gone = _gone(contents, plan.target, store)
     committed = {r.uri for r in (*batch.sources, *contents.same)}
     records = list(batch.sources)
@@ -120,7 +120,7 @@ def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batc
 
 
 def _gone(contents: Contents, target: Target, store: Store) -> list[str]:
-    """The members with rows in the table that their archives, read to the end, do not have, for `replace`."""
+    """Find published members that their archives, read to the end, lack now."""
     there = {one.file.uri: one.members for one in contents.archives if not one.trouble}
     if not target.replace or not there.keys() & contents.known.keys():
         return []

@@ -24,7 +24,7 @@ class Batch(Change):
 
 
 def assemble(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> Batch:
-    """Add up the receipts of a batch, without the files that failed in any of their pieces.
+    """Add up the receipts of a batch, without the failed files.
 
     Args:
         plan: What was processed.
@@ -65,7 +65,7 @@ def assemble(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink])
 
 
 def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, Staged]:
-    """Put together what tasks have staged, sink by sink; each makes one note of several."""
+    """Put together what tasks have staged, sink by sink."""
     found: dict[str, list[Staged]] = {}
     for receipt in receipts:
         for name, staged in receipt.sinks.items():
@@ -79,12 +79,12 @@ def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, 
 
 
 def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
-    """Whether a task worked only for files that failed, here or in another of their pieces."""
+    """Tell whether a task worked only for files that failed."""
     return not set(receipt.tallies) - set(errors)
 
 
 def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
-    """What was found out about a file; about its pieces it may differ."""
+    """Collect the facts of a file. Those of its pieces may differ."""
     found: dict[str, dict[str, None]] = {}
     for receipt in receipts:
         for name, value in receipt.facts.get(file.uri, {}).items():

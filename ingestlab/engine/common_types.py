@@ -1,4 +1,4 @@
-"""One schema for a batch: parts of its tasks that came out in different types are staged anew, before the commit.
+"""One schema for a batch: parts of its tasks that came out in different types are staged again, before the commit.
 
 Each task has cast to the types that the table had when the job began. Where a column is new, tasks may differ:
 whole numbers here, where all are known, and floats there. Which type it is to be is decided here, for all.
@@ -11,22 +11,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import AGGREGATES, PARQUET, Part, Receipt
 from ingestlab.core.settings import Settings
 from ingestlab.engine.plan import Plan
-from ingestlab.engine.task.conform import MEND, Restage, infers, is_loose, restage
+from ingestlab.engine.task.conform import REWRITE, Restage, infers, is_loose, restage
 from ingestlab.engine.task.nameless import apart_in
 from ingestlab.interfaces import Executor
 from ingestlab.lake.arrow_schema import common_type, is_text, parse_type, readable, type_text
-from ingestlab.lake.log import with_state_keys
+from ingestlab.lake.log import partials_of
 
 _APART = "Submit the files one after the other, or those that differ to a table of their own; or declare the column."
 
 
-def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, settings: Settings) -> list[Receipt]:
-    """The receipts of a batch with parts of one schema, as far as no value has to change for it.
+def unify_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, settings: Settings) -> list[Receipt]:
+    """Bring a batch's parts to one schema where no value changes.
 
     Under ``evolve`` a part that does not fit stays as it is. Else the files of its task fail, since nobody could read
     them with the others; but for objects and lists, where a reader infers its columns: they stay as they are.
@@ -34,7 +34,7 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, set
     Args:
         plan: What was processed.
         receipts: Of all its tasks, in order.
-        cluster: Where parts are staged anew.
+        cluster: Where parts are staged again.
         settings: Where the lake is.
     """
     loose, own = is_loose(plan.target.pipeline), infers(plan.target.pipeline)
@@ -50,19 +50,19 @@ def settle_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, set
     if not work:
         return list(receipts)
     calls = [(spec.to_dict(), settings.lake_url, settings.storage_options) for _, spec in work]
-    keys = [f"settle-{plan.target.table}-{plan.batch[:8]}-{n}" for n in range(len(work))]
+    keys = [f"unify-{plan.target.table}-{plan.batch[:8]}-{n}" for n in range(len(work))]
     answers: dict[int, dict[str, dict[str, Any]]] = {}
     for place, answer in cluster.map(restage, calls, keys):
         number, spec = work[place]
         answers.setdefault(number, {})[spec.part.target] = answer
     done = list(receipts)
     for number, found in sorted(answers.items()):
-        done[number] = _settled(receipts[number], found, wanted, plan, loose=loose)
+        done[number] = _unified(receipts[number], found, wanted, plan, loose=loose)
     return _restated(done, receipts, plan, cluster, settings)
 
 
 def _beside_each_other(receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Receipts without what their names keep out of the table: before columns that a task lacks are added to it."""
+    """Let files fail whose column names cannot stand beside the others'."""
     errors = {uri: error.to_dict() for uri, error in apart_in(receipts).items()}
 
     def one(receipt: Receipt) -> Receipt:
@@ -73,7 +73,7 @@ def _beside_each_other(receipts: Sequence[Receipt]) -> list[Receipt]:
 
 
 def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, as_text: bool) -> dict[str, str]:
-    """One type for each column: that of the table, or one that holds those of all tasks, or that of the first.
+    """Choose each column's type: the table's, one for all tasks, the first.
 
     Objects and lists that are not quite as in the table have none where numbers may become text: readers show them.
     """
@@ -94,7 +94,7 @@ def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, as_text: b
 
 
 def _differs(receipt: Receipt, wanted: Mapping[str, str], *, loose: bool) -> bool:
-    """Whether a task has columns of other types than those wanted, or lacks some."""
+    """Tell whether a task has other column types or lacks columns."""
     other = any(set(kinds) != {wanted[name]} for name, kinds in receipt.types.items() if name in wanted)
     return bool(receipt.parts) and (other or (not loose and not wanted.keys() <= receipt.types.keys()))
 
@@ -105,10 +105,10 @@ def _restaging(part: Part, wanted: Mapping[str, str], receipt: Receipt, batch: s
     return Restage(part=part, types=types, target=f"{part.target.removesuffix('.parquet')}-t.parquet", batch=batch)
 
 
-def _settled(
+def _unified(
     receipt: Receipt, found: Mapping[str, dict[str, Any]], wanted: Mapping[str, str], plan: Plan, *, loose: bool
 ) -> Receipt:
-    """A receipt with its new parts; without any where one does not fit."""
+    """Give a receipt its new parts, none if one does not fit."""
     misfit = next((answer for answer in found.values() if "misfit" in answer), None)
     if misfit is None:
         parts = tuple(Part.from_dict(found[part.target]["part"]) for part in receipt.parts)
@@ -120,7 +120,7 @@ def _settled(
         return receipt
     got = f"{', '.join(str(parse_type(kind)) for kind in receipt.types.get(column, ()))}, e.g. {misfit['value']}"
     wanted_one = f"{parse_type(wanted[column])} in column '{column}', as other files of table {table} have it"
-    fix = _APART if infers(plan.target.pipeline) else MEND.format(table=table)
+    fix = _APART if infers(plan.target.pipeline) else REWRITE.format(table=table)
     error = TerminalError(
         "Types of files conflict", expected=wanted_one, got=got, fix=fix, code="types_conflict"
     ).to_dict()
@@ -130,13 +130,13 @@ def _settled(
 def _restated(
     done: list[Receipt], before: Sequence[Receipt], plan: Plan, cluster: Executor, settings: Settings
 ) -> list[Receipt]:
-    """Receipts with the partial aggregates of their new parts in place of those of the old ones."""
+    """Replace the partial aggregates of receipts whose parts are new."""
     changed = [i for i, receipt in enumerate(done) if receipt.parts and receipt.parts != before[i].parts]
     parts = [part for i in changed for part in done[i].parts]
     where = (plan.target.tenant, plan.target.table)
-    states = restate_all(parts, plan.batch, where, plan.target.source, cluster, settings) if parts else []
+    partials = recompute_partials(parts, plan.batch, where, plan.target.source, cluster, settings) if parts else []
     for i in changed:
         if AGGREGATES in done[i].sinks:
-            own = with_state_keys(states, [part.target for part in done[i].parts])
+            own = partials_of(partials, [part.target for part in done[i].parts])
             done[i] = done[i].with_files({AGGREGATES: own})
     return done

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.models import AGGREGATES, PARQUET, Manifest, Part, Profiled, Staged
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import rewrite
 from ingestlab.lake.arrow_schema import joined_types
-from ingestlab.lake.log import by_sink, last_note, live_parts, with_states
+from ingestlab.lake.log import by_sink, last_note, live_parts, with_partials
 from ingestlab.lake.table import Table
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import PipelineSource, load
@@ -20,7 +20,7 @@ from ingestlab.pipeline.catalog import PipelineSource, load
 
 @dataclass(frozen=True)
 class Left:
-    """What a commit needs that replaces all files with rows of some sources.
+    """What is left of a table without some sources.
 
     Attributes:
         old: These files, of whatever sink.
@@ -37,7 +37,7 @@ class Left:
     types: dict[str, tuple[str, ...]]
 
     def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
-        """Let a batch replace the rows of sources, with what is left of the files they were in."""
+        """Let a batch replace the rows of sources."""
         return batch.model_copy(
             update={
                 "sinks": self.sinks | {name: self._with(name, staged) for name, staged in batch.sinks.items()},
@@ -49,7 +49,7 @@ class Left:
         )
 
     def _with(self, name: str, staged: Staged) -> Staged:
-        """What a batch has for a sink, with what is left."""
+        """Add what is left to what a batch has for a sink."""
         left = self.sinks.get(name, Staged())
         note = left.note if staged.note is None else staged.note
         return Staged(files=(*staged.files, *left.files), note=note)
@@ -69,7 +69,7 @@ def without(
     history: Sequence[Manifest],
     services: Services,
 ) -> Left:
-    """Stage what is left of a table when some sources go, one Dask task a part. The caller holds its rewrite lock.
+    """Stage what is left of a table when some sources go. The caller holds its rewrite lock.
 
     Args:
         uris: The sources.
@@ -89,11 +89,11 @@ def without(
     rows, gone = left.get(PARQUET, []), [p.target for p in old]
     left[PARQUET] = rows
     if code and load(code).aggregates:
-        left[AGGREGATES] = restate_all(rows, batch, table.where, code, cluster, settings)
+        left[AGGREGATES] = recompute_partials(rows, batch, table.where, code, cluster, settings)
     return Left(
         old=tuple(old),
         sinks={name: Staged(files=tuple(files), note=last_note(history, name)) for name, files in left.items()},
         profile=reprofile(rows, gone, history, live, table.folder, cluster, settings),
-        replaced=with_states(gone, history),
+        replaced=with_partials(gone, history),
         types=types_of_owners(history, gone),
     )

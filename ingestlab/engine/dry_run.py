@@ -52,7 +52,7 @@ class Trial:
 
 
 def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
-    """Reads, cleans and checks about the first `sample` bytes of a file.
+    """Read, clean and check about the first `sample` bytes of a file.
 
     Args:
         name: The pipeline.
@@ -79,7 +79,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
 def try_source(
     code: PipelineSource, store: Store, file: FetchedFile, sample: int, pipeline: Pipeline | None = None
 ) -> Trial:
-    """The same for a pipeline's text and a file that is open; `pipeline` is the one with its references."""
+    """Try a pipeline's text on an open file. `pipeline` has its references."""
     pipeline = replace(pipeline or load(code), max_reject_ratio=OPEN)  # a trial is there to show the rejects
     first, *others = pieces_of(file, pipeline.reader, store, sample)
     with tempfile.TemporaryDirectory() as scratch:
@@ -98,7 +98,7 @@ def try_source(
 
 
 def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False) -> tuple[Store, FetchedFile]:
-    """A local file where it lies; anything else is downloaded first."""
+    """Open a local file in place; download anything else first."""
     if traits(guard.check(uri, settings)).local:
         path = guard.local_path(uri, settings)
         if not path.is_file():

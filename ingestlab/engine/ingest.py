@@ -11,7 +11,7 @@ from ingestlab.core.models import FetchedFile, IngestRequest, IngestResult, Prog
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.archives import Contents, open_archives, recorded, with_members
 from ingestlab.engine.assemble import Batch, assemble
-from ingestlab.engine.common_types import settle_types
+from ingestlab.engine.common_types import unify_types
 from ingestlab.engine.drop_sources import without
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight
@@ -46,10 +46,10 @@ def ingest(
 ) -> IngestResult:
     """Download, process and publish the sources of a request.
 
-    One bad file is one failed outcome; the others are committed. A table that cannot be written, or whose vectors
-    have no place to go, fails its own files, and so does what nobody has foreseen; those of other tables are
+    One bad file is one failed outcome; the others are committed. A table that cannot be written, or of which
+    a sink takes nothing, fails its own files, and so does what nobody has foreseen; those of other tables are
     committed. Trouble that is no file's fault (a lost lock, a cluster that is away) is raised, unless something is
-    committed, and nothing is left half-done that the next try would not mend.
+    committed, and nothing is left half-done that the next try would not resolve.
 
     Args:
         request: What to ingest.
@@ -78,7 +78,7 @@ def ingest(
 def route(
     request: IngestRequest, services: Services, progress: ProgressTracker
 ) -> Iterator[tuple[Target, list[Source]]]:
-    """Give the sources of a request by the pipeline that takes them; those that none may take have failed."""
+    """Yield the sources of a request by pipeline. Those that none may take have failed."""
     pipelines = Catalog.read(services.settings)
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
@@ -161,7 +161,7 @@ def unpack(
 def _tell_unchanged(
     same: Sequence[SourceRecord], target: Target, services: Services, progress: ProgressTracker
 ) -> None:
-    """Tell what the lake has already; what an earlier try of this run has committed, counts as its own."""
+    """Report what the lake has already. What an earlier try of this run committed counts as its own."""
     progress.unchanged(same, target)
     log = services.lake.log(target.tenant, target.table)
     for batch in sorted({r.batch for r in same if r.run == target.run}):
@@ -171,7 +171,7 @@ def _tell_unchanged(
 def process(
     plan: Plan, contents: Contents, transaction: Transaction, services: Services, progress: ProgressTracker
 ) -> Batch:
-    """Stage the batch on the cluster, with every row accounted for; files that failed are told."""
+    """Stage the batch on the cluster, with every row accounted for."""
     progress.enter("processing")
     receipts = process_all(plan, services, progress)
     batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)
@@ -183,14 +183,14 @@ def process(
 
 
 def process_all(plan: Plan, services: Services, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
-    """Run a Dask task for each partition, and more for files that are tried alone; their receipts, in order."""
+    """Run the tasks of a batch, and give their receipts in order."""
     cluster, settings = services.cluster, services.settings
     receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
-    return settle_types(plan, without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
+    return unify_types(plan, without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
 
 
 def without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> list[Receipt]:
-    """Let files fail that were cut, and whose pieces a sink cannot bring in together."""
+    """Let cut files fail if a sink cannot join their pieces."""
     pieces = Counter(uri for receipt in receipts for uri in receipt.tallies)
     cut = [uri for uri, count in pieces.items() if count > 1]
     errors: dict[str, dict[str, str]] = {}
@@ -208,12 +208,12 @@ def with_errors(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> Recei
 
 
 def seen_by(pipeline: Pipeline) -> Seen:
-    """Tell how far the columns of a pipeline's rows may differ from those of its table."""
+    """Tell how far a pipeline's columns may differ from its table's."""
     return Seen(loose=is_loose(pipeline), nested=infers(pipeline))
 
 
 def _replace_earlier(plan: Plan, batch: Batch, known: Known, transaction: Transaction, services: Services) -> Batch:
-    """Add to a batch what is left of the parts that hold earlier rows of its sources."""
+    """Let a batch replace the earlier rows of its sources."""
     # A record without content is that of a member that its archive no longer has.
     old_rows = {r.uri for r in batch.sources if r.uri in known or not r.sha256}
     if not old_rows:

@@ -61,7 +61,7 @@ def bring(
     settings: Settings,
     known: Mapping[str, SourceRecord] | None = None,
 ) -> dict[str, FetchedFile]:
-    """Fetches the references of a pipeline, those that changed; by name.
+    """Fetch the references of a pipeline that have changed, by name.
 
     Args:
         pipeline: It declares them.
@@ -106,12 +106,12 @@ def bring(
 
 
 def locate_all(pipeline: Pipeline, code: PipelineSource, settings: Settings) -> dict[str, str]:
-    """The URIs of the references of a pipeline, by name."""
+    """Give the URIs of a pipeline's references, by name."""
     return {name: locate(r.uri, code.origin, settings) for name, r in pipeline.references.items()}
 
 
 def locate(uri: str, origin: str, settings: Settings) -> str:
-    """The whole URI of a reference: a relative one is beside the pipeline's file, else where the settings say.
+    """Complete the URI of a reference. A relative one is beside the pipeline's file, else where the settings say.
 
     Args:
         uri: As it was declared.
@@ -128,7 +128,7 @@ def locate(uri: str, origin: str, settings: Settings) -> str:
 
 
 def _first(errors: Sequence[tuple[str, IngestError]], pipeline: Pipeline) -> IngestError:
-    """The error that matters most: one that no retry mends comes before one that may pass."""
+    """Choose the error that matters most: one that no retry resolves."""
     name, error = min(errors, key=lambda found: isinstance(found[1], TransientError))
     kind = LookupUnavailableError if isinstance(error, TransientError) else TerminalError
     fix = error.fix if "://" in pipeline.references[name].uri else f"{error.fix} {_FIX}"

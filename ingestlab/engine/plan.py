@@ -18,7 +18,7 @@ SHARED = 4  # workers that a file's pieces are shared by with nobody idle
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The table that a batch is for, and under which name and rules."""
+    """The table of a batch, with name and rules."""
 
     run: str
     tenant: str
@@ -49,7 +49,7 @@ def make_plan(
     partition_bytes: int,
     archives: Sequence[FetchedFile] = (),
 ) -> Plan:
-    """Names the batch and cuts its files into partitions of about `partition_bytes`.
+    """Name the batch and cut its files into partitions of about `partition_bytes`.
 
     The batch is named by what goes in: the same pipeline text on the same contents gives the same names
     for all parts, however often it is tried. `known` tells contents that come back after others apart.
@@ -74,7 +74,7 @@ def make_plan(
 
 
 def file_of(record: SourceRecord) -> FetchedFile:
-    """What the raw zone has of a source that was fetched before."""
+    """Give the file that the raw zone has of a source."""
     return FetchedFile(
         uri=record.uri,
         path=record.raw,
@@ -87,17 +87,17 @@ def file_of(record: SourceRecord) -> FetchedFile:
 
 
 def emptied(uri: str, run: str, batch: str) -> SourceRecord:
-    """The record of a source whose rows are gone: without content, so that any content is new."""
+    """Make the record of a source without rows: any content is new."""
     return SourceRecord(uri=uri, sha256="", size=0, raw="", tally=Tally(), run=run, batch=batch)
 
 
 def referred(references: Mapping[str, FetchedFile]) -> dict[str, Any]:
-    """What a batch's name owes to its references; nothing if there are none."""
+    """Give what a batch's name owes to its references, if any."""
     return {"references": {name: file.sha256 for name, file in references.items()}} if references else {}
 
 
 def even(size: int, most: int) -> int:
-    """Bytes of each piece of a file: all alike, and so many that two workers, or four, can share them evenly.
+    """Choose the bytes of a file's pieces so that workers share evenly.
 
     Args:
         size: Of the file, in bytes.
@@ -110,7 +110,7 @@ def even(size: int, most: int) -> int:
 
 
 def pack(pieces: Iterable[tuple[Piece, ...]], sizes: Mapping[str, int], limit: int) -> list[tuple[Piece, ...]]:
-    """Puts small whole files together up to `limit` bytes; each piece of a cut file stays alone.
+    """Put small whole files together up to `limit` bytes. Each piece of a cut file stays alone.
 
     Args:
         pieces: For each file, its pieces.

@@ -17,7 +17,7 @@ from ingestlab.sinks.opening import filled_by
 
 
 def preflight(target: Target, services: Services, uris: Some[str] = ()) -> Target:
-    """Give a target the types of its table's columns, and its references as they are now.
+    """Give a target its table's column types and its current references.
 
     Args:
         target: As its pipeline declares it.
@@ -25,7 +25,7 @@ def preflight(target: Target, services: Services, uris: Some[str] = ()) -> Targe
         uris: The sources of the job; parts of which it replaces all rows do not count.
 
     Raises:
-        BusySourceError: What it shares with other tables in a sink is being made anew.
+        BusySourceError: What it shares with other tables in a sink is being made again.
         TransientError: A server is away.
         TerminalError: Its parts cannot stand beside those of the table, a sink cannot take what it declares, or a
             reference cannot be had.
@@ -62,7 +62,7 @@ def _said(folders: Sequence[str]) -> str:
 
 
 def _check_sinks(target: Target, services: Services) -> None:
-    """Check that the sinks that a pipeline fills are there, and take what it declares."""
+    """Check that the sinks of a pipeline can take it."""
     table = services.table(target.tenant, target.table)
     for name in filled_by(target.pipeline):
         sink = services.lake.sinks[name]

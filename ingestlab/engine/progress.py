@@ -58,7 +58,7 @@ class ProgressTracker:
 
     @contextmanager
     def failures_of(self, sources: Sequence[Source]) -> Iterator[None]:
-        """Turn what goes wrong with a table into failures of its sources, so that other tables go on.
+        """Turn errors of a table into failures of its sources. Other tables go on.
 
         Raises:
             TransientError: The whole job has to begin again: it lost its turn, or a server is away and no table of
@@ -84,7 +84,7 @@ class ProgressTracker:
             self._leave()
 
     def enter(self, state: State) -> None:
-        """Report the state of the job, and take its time until the next one."""
+        """Report the state of the job, and time it."""
         self._leave()
         self._stage = (state, time.perf_counter())
         self._before = self._progress
@@ -97,20 +97,20 @@ class ProgressTracker:
             self._stage = None
 
     def fetched(self, files: int, size: int) -> None:
-        """Files done and bytes received so far, within this stage."""
+        """Report files done and bytes received so far, within this stage."""
         self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
 
     def expanded(self, archive: str, members: Sequence[str]) -> None:
-        """An archive is in truth these files: their outcomes stand for its own, unless it is bad itself."""
+        """Let an archive's members stand for it, unless it is bad."""
         self._members[archive] = tuple(members)
         self._tell(files=len(self._expected()), files_done=self._progress.files_done + len(members) - 1)
 
     def planned(self, partitions: int) -> None:
-        """How many tasks a batch has."""
+        """Report how many tasks a batch has."""
         self._tell(partitions=self._progress.partitions + partitions)
 
     def processed(self, receipt: Receipt) -> None:
-        """A task has ended."""
+        """Report a task that has ended."""
         total = sum(receipt.tallies.values(), Tally())
         self.failing(receipt.errors)
         self._tell(
@@ -120,56 +120,56 @@ class ProgressTracker:
         )
 
     def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
-        """Sources that the lake has; those that an earlier try of this very run committed count as committed."""
+        """Report sources that the lake has. What an earlier try of this run committed counts as committed."""
         for r in records:
             mine = r.run == self._request.run
             self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
 
     def failing(self, errors: Mapping[str, dict[str, str]]) -> None:
-        """Files will have failed, by URI, unless something else is said of them before the end."""
+        """Report files that fail unless something else is said before the end."""
         self._failing.update(_failed(errors))
         if errors:
             self._tell()
 
     def failed(self, errors: Mapping[str, dict[str, str]]) -> None:
-        """Files have failed, by URI."""
+        """Report failed files, by URI."""
         self._outcomes.update(_failed(errors))
         self._failing.update(_failed(errors))
         if errors:
             self._tell(files=len(self._expected()))
 
     def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
-        """The sources of a table that could not be written, but for those whose end is known."""
+        """Report the sources of a table that could not be written. Known ends stay."""
         files = (uri for s in sources for uri in self._members.get(s.uri, (s.uri,)))
         self.failed({uri: error.to_dict() for uri in files if uri not in self._outcomes})
 
     def committed(self, manifest: Manifest) -> None:
-        """A batch is published."""
+        """Report a batch that is published."""
         for record in manifest.sources:
             if record.uri not in self._members:
                 self._done(record, "committed", manifest.table, manifest.pipeline)
         self.committed_before(manifest)
 
     def committed_before(self, manifest: Manifest | None) -> None:
-        """Adds what a commit of this run has published, this time or in an earlier try."""
+        """Add what a commit of this run has published, now or earlier."""
         if manifest and manifest.batch not in self._counted:
             self._counted.add(manifest.batch)
             self._rules.update(manifest.rules)
             self._bytes += sum(p.size for p in manifest.parts)
 
     def ended(self, outcome: Outcome, uri: str) -> None:
-        """How a source has ended, in the words of whoever knows better than its record does."""
+        """Report how a source has ended, where its record does not tell."""
         self._tables.add(outcome.table)
         self._failing.pop(uri, None)
         self._outcomes[uri] = outcome
 
     @property
     def has_committed(self) -> bool:
-        """Whether anything is published."""
+        """Tell whether anything is published."""
         return any(outcome.status == "committed" for outcome in self._outcomes.values())
 
     def so_far(self) -> IngestResult:
-        """How the sources have ended that have; there may be none yet."""
+        """Give the outcomes that are known so far."""
         return self._result([uri for uri in self._expected() if uri in self._outcomes])
 
     def result(self) -> IngestResult:
@@ -196,7 +196,7 @@ class ProgressTracker:
         )
 
     def _expected(self) -> list[str]:
-        """What must have an outcome: the sources, and for archives their members."""
+        """List what must have an outcome: sources, and the members of archives."""
         found: list[str] = []
         for source in self._request.sources:
             members = self._members.get(source.uri)
@@ -218,7 +218,7 @@ class ProgressTracker:
 
 
 def _of_redis(error: Exception) -> bool:
-    """Tell whether Redis does not answer; only `lake` and `queue` know its client."""
+    """Tell whether Redis does not answer. Only `lake` and `queue` know its client."""
     return type(error).__module__.partition(".")[0] == "redis"
 
 

@@ -48,7 +48,7 @@ class Services:
     @classmethod
     @contextmanager
     def opened(cls, settings: Settings) -> Iterator[Services]:
-        """Open a lake outside a worker (CLI, notebook); the Dask client is closed at the end."""
+        """Open a lake outside a worker (CLI, notebook). The Dask client is closed at the end."""
         services = cls.create(settings)
         with closing(services.cluster):
             yield services

@@ -21,7 +21,7 @@ Task = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]  # partition a
 
 
 def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """What all tasks of a batch are told, as plain data."""
+    """Give the settings of all tasks of a batch, as plain data."""
     target = plan.target
     return Job(
         run=target.run,
@@ -64,7 +64,7 @@ class Tasks:
     receipts: list[Receipt] = field(default_factory=list)
 
     def run(self) -> list[Receipt]:
-        """The receipts of all files."""
+        """Run all tasks and give the receipts, in order."""
         again, costly = self._run(self.plan.partitions)
         more, others = self._run([one for part in again for one in scattered(part)])
         assert not more  # the error of one file is its own
@@ -72,7 +72,7 @@ class Tasks:
         return sorted(self.receipts, key=lambda receipt: receipt.number)
 
     def _run(self, parts: Sequence[Partition]) -> tuple[list[Partition], list[Partition]]:
-        """One task a partition; gives those whose files should be tried alone, and those that cost workers."""
+        """Run a task for each partition. Give those to try alone, and those that cost workers."""
         again: list[Partition] = []
         costly: list[Partition] = []
         calls = [(part.to_dict(), dict(self.job)) for part in parts]

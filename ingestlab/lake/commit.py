@@ -12,7 +12,7 @@ that is taken, and what has come in between is compared with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ingestlab.core.errors import BusySourceError
@@ -20,7 +20,7 @@ from ingestlab.core.models import Manifest
 from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen, agreeing
 from ingestlab.lake.lake import Lake
-from ingestlab.lake.locks import Lease, shared_lock
+from ingestlab.lake.locks import Lease, batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import log_named, manifests
 from ingestlab.lake.run_records import RunRecords
 
@@ -78,6 +78,29 @@ def resolve(intent: Manifest, lake: Lake) -> str:
     store.delete(layout.staging(intent.batch))
     store.delete(layout.intent(intent.tenant, intent.table, intent.batch))
     return f"rolled back {intent.batch}"
+
+
+def resolve_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
+    """Finish or roll back the commits that died.
+
+    Args:
+        lake: With its locks and sinks.
+        wanted: Which intents to look at.
+
+    Returns:
+        What was settled, and the batches of commits that are at work.
+    """
+    settled, busy = [], []
+    for intent in filter(wanted, lake.intents()):
+        with lake.locks.lease() as lease:
+            try:
+                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
+                lease.acquire([batch_lock(intent.batch)])
+            except BusySourceError:
+                busy.append(intent.batch)
+                continue
+            settled.append(resolve(intent, lake))
+    return settled, busy
 
 
 def _announce(manifest: Manifest, lake: Lake) -> None:

@@ -32,23 +32,18 @@ def references(pipeline: str) -> str:
     return f"{pipeline}__references"
 
 
-def states(name: str, aggregate: str) -> str:
-    """Name of the folder with the partial states of an aggregate."""
-    return f"{name}__{aggregate}"
-
-
-def states_of(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
-    """File of the states of one part. `code` says what they are of."""
-    return f"{table(tenant, states(name, aggregate))}/{code}-{part_key(part)}.parquet"
+def partials_file(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
+    """File of the partial aggregates of one part. `code` says what they are of."""
+    return f"{table(tenant, beside(name, aggregate))}/{code}-{part_key(part)}.parquet"
 
 
 def part_key(part: str) -> str:
-    """Return the end of the names of a part's states."""
+    """Return the end of the names of a part's partial aggregates."""
     return hashlib.sha256(part.encode()).hexdigest()[:24]
 
 
-def state_key(target: str) -> str:
-    """Return the :func:`part_key` of the part of some states."""
+def partials_key(target: str) -> str:
+    """Return the :func:`part_key` of the part of some partial aggregates."""
     return target[-len(".parquet") - 24 : -len(".parquet")]
 
 

@@ -278,7 +278,7 @@ def live_files(history: Iterable[Manifest], sink: str) -> Iterator[Part]:
     return _live(history, lambda m: m.files(sink))
 
 
-def live_states(history: Iterable[Manifest]) -> Iterator[Part]:
+def live_partials(history: Iterable[Manifest]) -> Iterator[Part]:
     """Yield the partial aggregates that no later commit has replaced."""
     return live_files(history, AGGREGATES)
 
@@ -319,16 +319,16 @@ def last_note(history: Iterable[Manifest], sink: str) -> dict[str, Any] | None:
     return notes[-1] if notes else None
 
 
-def with_states(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
+def with_partials(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
     """Add to replaced parts their partial aggregates."""
     parts = tuple(targets)
-    return (*parts, *(s.target for s in with_state_keys(live_states(history), parts)))
+    return (*parts, *(s.target for s in partials_of(live_partials(history), parts)))
 
 
-def with_state_keys(states: Iterable[Part], targets: Iterable[str]) -> list[Part]:
+def partials_of(partials: Iterable[Part], targets: Iterable[str]) -> list[Part]:
     """Pick the partial aggregates of some parts, by their targets."""
     ends = {layout.part_key(target) for target in targets}
-    return [state for state in states if layout.state_key(state.target) in ends]
+    return [file for file in partials if layout.partials_key(file.target) in ends]
 
 
 def _parsed(store: Store, path: str, text: bytes) -> Manifest:

@@ -71,7 +71,7 @@ class Snapshot:
         return self._latest
 
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
-        """Read the commits with files of some sources, and those that share a profile with them.
+        """Read the commits with files of some sources. Those that share a profile with them come along.
 
         Args:
             concerns: Is given URIs.
@@ -179,7 +179,7 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
-        """Return the last entry, and the last with a note for each sink."""
+        """Find the last entry, and the last with each sink's note."""
         return {*self._derived(_entries)["number"][-1:].to_pylist(), *self._noted()}
 
     def _noted(self) -> set[int]:
@@ -335,7 +335,7 @@ def _entries(core: pa.Table) -> pa.Table:
 
 
 def _shapes(core: pa.Table) -> pa.Table:
-    """Give each data file a number for its types, and its folders' names."""
+    """Give each data file a number for its types, and folder names."""
     files, entries = core.filter(pc.equal(core["item"], PARQUET)), _entries(core)
     owners = pc.index_in(files["number"], entries["number"].combine_chunks())
     types = entries["ref"].combine_chunks().indices.take(owners)

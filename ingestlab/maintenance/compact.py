@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import unaccounted
 from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
-from ingestlab.lake.log import by_sink, live_parts, with_states
+from ingestlab.lake.log import by_sink, live_parts, with_partials
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import Catalog
@@ -128,14 +128,14 @@ class _Work:
                 raise unaccounted("A merged data file has another number of rows", f"{had:,}", f"{m.part.rows:,}")
         return done
 
-    def _states(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
+    def _partials(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
         """Make partial aggregates of new parts. Without the pipeline, readers compute them."""
         services = self._services
         code = Catalog.read(services.settings).loadable(name)
         if code is None:
             return []
         parts = [m.part for m in merged if m.part.target.startswith(self._home)]
-        return restate_all(parts, batch, self._table.where, code, services.cluster, services.settings)
+        return recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
 
     def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
         """Make profiles of new parts. Large ones that shared a profile with replaced ones come along."""
@@ -152,13 +152,13 @@ class _Work:
         last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
         merged_files = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
-        states = Staged(files=tuple(self._states(batch, merged, last.pipeline)))
+        partials = Staged(files=tuple(self._partials(batch, merged, last.pipeline)))
         return Change(
             pipeline=last.pipeline,
             code=last.code,
-            sinks=merged_files | ({AGGREGATES: states} if states.files or AGGREGATES in merged_files else {}),
+            sinks=merged_files | ({AGGREGATES: partials} if partials.files or AGGREGATES in merged_files else {}),
             profile=self._profile(merged, history),
-            replaced=with_states(replaced, history),
+            replaced=with_partials(replaced, history),
             types=types_of_owners(history, replaced) if merged_files[PARQUET].files else {},
         )
 

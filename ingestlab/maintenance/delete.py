@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
@@ -37,25 +37,19 @@ class Deleted:
     Attributes:
         table: Its name.
         sources: The URIs; of an archive those of its members, and its own.
-        counts: How many rows the lake had of them, by sink: ``{"parquet": 3, "rejects": 1, "milvus": 3}``.
+        rows: How many published rows.
+        rejects: How many rejects.
+        others: What other sinks had of them in the lake, by sink, e.g. ``{"milvus": 3}``.
     """
 
     table: str
     sources: tuple[str, ...]
-    counts: Mapping[str, int]
-
-    @property
-    def rows(self) -> int:
-        """Count the published rows that have gone."""
-        return self.counts.get(PARQUET, 0)
-
-    @property
-    def rejects(self) -> int:
-        """Count the rejects that have gone."""
-        return self.counts.get(REJECTS, 0)
+    rows: int = 0
+    rejects: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        others = (f"{n:,} in {name}" for name, n in self.counts.items() if n and name not in {PARQUET, REJECTS})
+        others = (f"{count:,} in {name}" for name, count in self.others.items())
         gone = ", ".join([f"{self.rows:,} rows, {self.rejects:,} rejects", *others])
         return f"{self.table}: {gone} of {len(self.sources):,} source{'s'[: len(self.sources) != 1]} deleted"
 
@@ -150,14 +144,16 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
         there = _last(history)
         gone = [uri for uri in uris if there[uri].sha256]
         if not gone:
-            return Deleted(table.name, (), {})
+            return Deleted(table.name, ())
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
         with transaction.batch(batch):
             code = Catalog.read(services.settings).loadable(history[-1].pipeline)  # else readers compute aggregates
             left = without(gone, batch, table, code, history, services)
             transaction.commit(_change(gone, batch, transaction.run, left, history))
     before = {name: parts for name, parts in by_sink(left.old, history).items() if parts}
-    return Deleted(table.name, tuple(gone), {n: _rows(old) - _rows(left.sinks[n].files) for n, old in before.items()})
+    counts = {name: _rows(old) - _rows(left.sinks[name].files) for name, old in before.items()}
+    rows, rejects = counts.pop(PARQUET, 0), counts.pop(REJECTS, 0)
+    return Deleted(table.name, tuple(gone), rows, rejects, counts)
 
 
 def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingestlab.core.errors import BusySourceError
-from ingestlab.core.models import AGGREGATES, Manifest
+from ingestlab.core.models import AGGREGATES
 from ingestlab.lake import layout
-from ingestlab.lake.commit import resolve
+from ingestlab.lake.commit import resolve_dead
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import everything, tables_of
@@ -29,7 +29,7 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
-        vectors: Sources of which a sink did not have what the lake has, and has now.
+        restored: Sources of which a sink did not have what the lake has, and has now.
     """
 
     settled: tuple[str, ...]
@@ -37,12 +37,12 @@ class Report:
     orphans: tuple[str, ...]
     abandoned: tuple[str, ...]
     missing: tuple[str, ...]
-    vectors: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether there was nothing to repair."""
-        return not (self.settled or self.orphans or self.abandoned or self.missing or self.vectors)
+        return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
 
 
 def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
@@ -53,14 +53,14 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
         watch: Is told what is being looked at, how many tables are done, and of how many.
     """
     store = lake.store
-    settled, busy = recover_dead(lake)
+    settled, busy = resolve_dead(lake)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
     files = [p for p in store.walk("tables") if p.endswith(".parquet")]
     open_targets = {p.target for i in lake.intents() for p in everything(i)}
     tables = tables_of(store)
-    live, states = _named(tables, lake, watch)
-    orphans = [f for f in files if f not in live and f not in states and f not in open_targets]
+    live, partials = _named(tables, lake, watch)
+    orphans = [f for f in files if f not in live and f not in partials and f not in open_targets]
     abandoned = sorted({*_abandoned(lake, layout.stagings()), *_abandoned(lake, layout.costly())})
     store.delete_files(orphans)
     for batch in abandoned:
@@ -81,14 +81,14 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
 def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple[set[str], set[str]]:
     """List live files and partial aggregates, by target. The logs are folded on the way."""
     live: set[str] = set()
-    states: set[str] = set()
+    partials: set[str] = set()
     for done, where in enumerate(tables):
         watch(f"{where[0]}/{where[1]}", done, len(tables))
         log = lake.log(*where)
         log.fold(lake.log_days, expire=True)
         for item, target in log.snapshot().targets():
-            (states if item == AGGREGATES else live).add(target)
-    return live, states
+            (partials if item == AGGREGATES else live).add(target)
+    return live, partials
 
 
 def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
@@ -108,29 +108,6 @@ def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
                     continue
                 sink.restore(*where, [uri], lake.log(*where).snapshot())
                 yield uri
-
-
-def recover_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True) -> tuple[list[str], list[str]]:
-    """Finish or roll back the commits that died.
-
-    Args:
-        lake: With its locks and sinks.
-        wanted: Which intents to look at.
-
-    Returns:
-        What was settled, and the batches of commits that are at work.
-    """
-    settled, busy = [], []
-    for intent in filter(wanted, lake.intents()):
-        with lake.locks.lease() as lease:
-            try:
-                lease.acquire(source_lock(intent.tenant, intent.table, s.uri) for s in intent.sources)
-                lease.acquire([batch_lock(intent.batch)])
-            except BusySourceError:
-                busy.append(intent.batch)
-                continue
-            settled.append(resolve(intent, lake))
-    return settled, busy
 
 
 def _abandoned(lake: Lake, folder: str) -> Iterator[str]:

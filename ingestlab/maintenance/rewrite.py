@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ingestlab.analytics.aggregates.files import restate_all
+from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
@@ -20,7 +20,7 @@ from ingestlab.core.models import AGGREGATES, Change, Manifest, Part, Profiled, 
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
 from ingestlab.lake.arrow_schema import parse_type, type_text
-from ingestlab.lake.log import by_sink, live_parts, with_states
+from ingestlab.lake.log import by_sink, live_parts, with_partials
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import Schema, exactly, schema_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
@@ -126,7 +126,7 @@ class _Work:
                         code=history[-1].code,
                         sinks=self._staged(batch, new, code, history),
                         profile=self._profile(new, names, history),
-                        replaced=with_states(names, history),
+                        replaced=with_partials(names, history),
                         types={name: (kind,) for name, kind in kinds.items()},
                     )
                 )
@@ -198,8 +198,8 @@ class _Work:
         services = self._services
         found = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
         if code is not None and load(code).aggregates:
-            states = restate_all(parts, batch, self._table.where, code, services.cluster, services.settings)
-            found[AGGREGATES] = Staged(files=tuple(states))
+            partials = recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
+            found[AGGREGATES] = Staged(files=tuple(partials))
         return found
 
     def _profile(self, parts: Sequence[Part], gone: Sequence[str], history: Sequence[Manifest]) -> tuple[Profiled, ...]:

@@ -39,8 +39,8 @@ from ingestlab.stack.state import home_of
 if TYPE_CHECKING:
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
-    from ingestlab.maintenance.reembed.reembed import Reembedded
     from ingestlab.maintenance.rewrite import Rewritten
+    from ingestlab.sinks.milvus.reembed.reembed import Reembedded
 
 _FIRST = ("run", "at", "state", "files", "rows", "rejected", "failed")  # columns of the list of runs that fit a screen
 _SILENT = logging.NullHandler()
@@ -199,10 +199,11 @@ class Lab:
         Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
         """
         from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import, for this alone
-        from ingestlab.maintenance.reembed.reembed import reembed  # noqa: PLC0415
+        from ingestlab.maintenance.reembed import reembed  # noqa: PLC0415
 
         with reaching(self.settings), Services.opened(self.settings) as services:
-            return reembed(table, services)
+            report: Reembedded = reembed(table, services)
+            return report
 
     def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
         """Take files out of a table, or of all tables: their rows, rejects, aggregates and vectors.

@@ -12,7 +12,11 @@ from ingestlab.queue.broker import broker
 
 
 def queue_summary(settings: Settings) -> dict[str, Any]:
-    """What waits on the queue and how many listen, as plain data; None for both if Redis does not answer."""
+    """Count what waits on the settings' queue and who listens there.
+
+    Returns:
+        ``name``, ``waiting`` and ``workers``; without an answer the last two are None, and ``error`` says why.
+    """
     queue: dict[str, Any] = {"name": settings.queue, "waiting": None, "workers": None}
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=2) as client:
@@ -24,11 +28,19 @@ def queue_summary(settings: Settings) -> dict[str, Any]:
 
 
 def queues(settings: Settings, seconds: float = 2.0) -> list[QueueState] | None:
-    """The queue of the settings, then all others where something waits, runs or listens; None if Redis is away."""
+    """Count jobs and workers on each queue.
+
+    Args:
+        settings: Their queue comes first, then all others where something waits, runs or listens.
+        seconds: That Redis may take to answer.
+
+    Returns:
+        None if Redis does not answer.
+    """
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=seconds, socket_connect_timeout=seconds) as client:
-            asked = broker(settings, client)
-            found = [asked.state(n) for n in (settings.queue, *sorted(asked.names() - {settings.queue}))]
+            door = broker(settings, client)
+            states = [door.state(n) for n in (settings.queue, *sorted(door.names() - {settings.queue}))]
     except redis.RedisError:
         return None
-    return [q for q in found if q.name == settings.queue or q.waiting or q.running or q.workers]
+    return [q for q in states if q.name == settings.queue or q.waiting or q.running or q.workers]

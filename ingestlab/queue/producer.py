@@ -31,9 +31,9 @@ def submit(
     glob: bool = False,
     settings: Settings | None = None,
 ) -> Run:
-    """Announces files to be ingested; returns at once.
+    """Announce files to be ingested; returns at once.
 
-    What is queued or running already is not queued again: asking for exactly that gives the run that is at it.
+    What is queued or running already is not queued again: asking for exactly that gives the run that has it.
 
     Args:
         uris: http(s), file paths, s3:// or any other fsspec URL, one or several; patterns where there are listings.
@@ -41,9 +41,12 @@ def submit(
         queue: Queue to put the requests on.
         tenant: Whose tables the rows go to.
         table: Table for files that no pipeline matches; named after the queue if not given.
-        force: Ingests what is unchanged, too, and replaces its rows.
-        glob: Takes names with ``*``, ``?`` or ``[`` for patterns, though there may be a file of exactly that name.
+        force: Whether to ingest unchanged files too, replacing their rows.
+        glob: Whether names with ``*``, ``?`` or ``[`` are patterns even where there is a file of exactly that name.
         settings: As found by :func:`ingestlab.load_settings` if not given.
+
+    Returns:
+        The run to follow.
 
     Raises:
         TerminalError: Something asked for is not allowed or not there; nothing was queued.
@@ -73,12 +76,12 @@ def submit(
 
 
 def new_run() -> str:
-    """The id of a new run: when, and something that no other run has."""
+    """Make the id of a run: when, and something that no other run has."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
-    """Queues the requests of a run, or joins the run that is at exactly these already."""
+    """Queue the requests of a run, or join the run that has exactly these already."""
     for request in requests:
         check_queue(request, record.queue, settings)
     with reaching(settings):

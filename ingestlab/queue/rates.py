@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 SPAN = 3600  # seconds that are remembered
 MEASURES = ("files", "rows", "rejected", "bytes")  # counts: summed over time
-LEVELS = ("waiting", "at_work")  # of jobs: known only for the moments at which somebody looked
+LEVELS = ("waiting", "running")  # of jobs: known only for the moments at which somebody looked
 KEPT = 20_000  # jobs
 SAME = 0.9  # seconds: RQ notes a start twice, a moment apart; retries are further apart
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a job has said last, at a time; `began` tells a retry, which starts from nothing, from what it follows."""
+class Report:
+    """Counts that a job has reported last; `began` tells a retry, which starts from nothing, from what it follows."""
 
     began: float
     at: float
@@ -37,22 +37,29 @@ class History:
     levels: Mapping[str, Floats]  # NaN where nobody looked
 
     def total(self, measure: str, seconds: int = SPAN) -> float:
-        """The sum over the last seconds."""
+        """Sum a measure over the last seconds."""
         return float(self.counts[measure][-seconds:].sum())
 
     def binned(self, width: int, bins: int) -> dict[str, Floats]:
-        """The last bins of `width` seconds: rates a second, mean levels, and `x`, seconds before now, of their middles.
+        """Divide the last seconds into bins.
+
+        Args:
+            width: Seconds of a bin.
+            bins: How many.
+
+        Returns:
+            Arrays of length `bins`: rates a second, mean levels, and ``x``, seconds from now to a bin's middle.
 
         Bins begin at multiples of their width, so that what is drawn moves and does not flicker; of the last
         one only the part that is over counts.
         """
         ahead = -int(self.end) % width
         first = SPAN + ahead - width * bins
-        found: dict[str, Floats] = {"x": np.arange(-bins, 0, dtype=np.float64) * width + width / 2 + ahead}
+        values_of: dict[str, Floats] = {"x": np.arange(-bins, 0, dtype=np.float64) * width + width / 2 + ahead}
         for name, values in {**self.counts, **self.levels}.items():
             known = np.concatenate([np.full(max(0, -first), np.nan), values[max(0, first) :], np.full(ahead, np.nan)])
-            found[name] = _mean(known.reshape(bins, width))
-        return found
+            values_of[name] = _mean(known.reshape(bins, width))
+        return values_of
 
 
 class Rates:
@@ -66,22 +73,22 @@ class Rates:
         self._counts = np.zeros((len(MEASURES), SPAN))
         self._levels = np.full((len(LEVELS), SPAN), np.nan)
         self._now = 0  # the last second of the ring
-        self._told: OrderedDict[str, Told] = OrderedDict()
+        self._reports: OrderedDict[str, Report] = OrderedDict()
 
     def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
-        """Counts what a job has done since it was asked last; being told the same twice changes nothing."""
+        """Count what a job has done since it was asked last; the same report twice changes nothing."""
         values = tuple(int(counts.get(name, 0)) for name in MEASURES)
-        before = self._told.get(job)
+        before = self._reports.get(job)
         if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
-            before = Told(began, began, (0,) * len(MEASURES))
+            before = Report(began, began, (0,) * len(MEASURES))
         self.add(np.subtract(values, before.counts), before.at, at)
-        self._told[job] = Told(began, at, values)
-        self._told.move_to_end(job)
-        if len(self._told) > KEPT:
-            self._told.popitem(last=False)
+        self._reports[job] = Report(began, at, values)
+        self._reports.move_to_end(job)
+        if len(self._reports) > KEPT:
+            self._reports.popitem(last=False)
 
     def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
-        """Spreads work evenly over a time; what is older than the ring is left out."""
+        """Spread work evenly over a time; what is older than the ring is left out."""
         end = min(end, self._now + 0.999)  # another machine's clock may be ahead
         begin = min(begin, end)
         if not work.any() or end <= self._now + 1 - SPAN:
@@ -92,17 +99,17 @@ class Rates:
         shares = np.diff(edges) / length if length > 0 else np.eye(1, len(seconds), len(seconds) - 1)[0]
         self._counts[:, seconds % SPAN] += np.outer(work, shares)
 
-    def advance(self, now: float, waiting: int | None = None, at_work: int | None = None) -> None:
-        """Moves the ring on to `now`, and notes how many jobs there are, if that is known."""
+    def advance(self, now: float, waiting: int | None = None, running: int | None = None) -> None:
+        """Move the ring on to `now`, and note how many jobs there are, if that is known."""
         second = int(now)
         passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
         self._counts[:, passed], self._levels[:, passed] = 0, np.nan
         self._now = max(self._now, second)
-        if waiting is not None and at_work is not None:
-            self._levels[:, second % SPAN] = waiting, at_work
+        if waiting is not None and running is not None:
+            self._levels[:, second % SPAN] = waiting, running
 
     def history(self) -> History:
-        """The seconds of the ring that are over."""
+        """Return the seconds of the ring that are over."""
         order = np.arange(self._now - SPAN, self._now) % SPAN
         counts, levels = self._counts[:, order], self._levels[:, order]
         counts[:, 0], levels[:, 0] = 0, np.nan  # the place of the second that is not over
@@ -114,7 +121,7 @@ class Rates:
 
 
 def _mean(values: Floats) -> Floats:
-    """The mean of each row, of what is known in it; NaN where nothing is."""
+    """Return the mean of what is known in each row; NaN where nothing is."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -26,7 +26,7 @@ def submit_replay(
     tenant: str | None = None,
     settings: Settings | None = None,
 ) -> Run | None:
-    """Asks for rejects of a table to be fed through its pipeline again, as that is now; returns at once.
+    """Ask for a table's rejects to pass its current pipeline again; returns at once.
 
     Args:
         table: Its name.
@@ -63,6 +63,6 @@ def submit_replay(
 
 
 def with_rejects(history: Iterable[Manifest], run: str | None = None) -> list[SourceRecord]:
-    """The sources that have rejects, by their last records; those of one run if one is given."""
+    """List the sources that have rejects, by their last records; those of one run if one is given."""
     last = {record.uri: record for manifest in history for record in manifest.sources}
     return [r for r in last.values() if r.tally.rejected and run in (None, r.run)]

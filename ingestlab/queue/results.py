@@ -1,4 +1,4 @@
-"""What is remembered of a run, and what its jobs' ends mean."""
+"""The record of a run, and what its jobs' ends mean."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class JobRef(Value):
 
 
 class RunRecord(Value):
-    """What Redis remembers of a submission."""
+    """A submission as Redis remembers it."""
 
     id: str
     queue: str
@@ -54,7 +54,7 @@ class RunResult(Value):
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """The sources that failed."""
+        """Return the sources that failed."""
         return tuple(o for o in self.outcomes if o.status == "failed")
 
     @property
@@ -64,12 +64,12 @@ class RunResult(Value):
 
     @property
     def kept(self) -> dict[str, str]:
-        """Of a notebook: where it is with its outputs (`notebook`), as an HTML page (`page`), and the `run` it made."""
+        """Return where a notebook is with its outputs (`notebook`), its HTML page (`page`), and the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
         return {name: facts[name] for name in ("notebook", "page", "run") if name in facts}
 
     def count(self, status: str) -> int:
-        """How many sources ended in a status."""
+        """Count the sources that ended in a status."""
         return sum(o.status == status for o in self.outcomes)
 
     def _repr_html_(self) -> str:
@@ -87,7 +87,7 @@ class RunResult(Value):
 
 
 def overall(states: list[Progress]) -> State:
-    """The state of a run whose jobs are in `states`: that of the job which is furthest on, until all have ended."""
+    """Return the state of a run: that of the job which is furthest on, until all have ended."""
     for state in _ORDER:
         if any(p.state == state for p in states):
             return state
@@ -95,7 +95,7 @@ def overall(states: list[Progress]) -> State:
 
 
 def share_of(p: Progress) -> float:
-    """How much of a job is done, 0 to 1: a guess by its state and what is counted in it."""
+    """Estimate how much of a job is done, 0 to 1, by its state and what is counted in it."""
     if p.state == "fetching":
         return 0.3 * p.files_done / max(1, p.files)
     if p.state == "processing":
@@ -104,7 +104,7 @@ def share_of(p: Progress) -> float:
 
 
 def progress_of(result: IngestResult) -> Progress:
-    """The progress of a job that has ended so."""
+    """Return the progress of a job that has ended so."""
     total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
     failed = tuple(o for o in result.outcomes if o.status == "failed")
     return Progress(
@@ -120,7 +120,7 @@ def progress_of(result: IngestResult) -> Progress:
 
 
 def failed_result(ref: JobRef, job: Job) -> IngestResult:
-    """The outcomes of a job that failed as a whole: its error, for each source whose end is not known."""
+    """Return the outcomes of a job that failed as a whole: its error, for each source without an end of its own."""
     error = job.notes.get("error") or job.error().to_dict()
     return completed(kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
 
@@ -132,7 +132,7 @@ def kept_of(notes: JobNotes) -> IngestResult | None:
 
 
 def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) -> IngestResult:
-    """A result with an outcome for each source: the error, where it has none."""
+    """Complete a result with an outcome for each source: the error, where it has none."""
     done = [outcome for outcome in result.outcomes if outcome.status != "failed"]
     known = {outcome.uri for outcome in done} | {container(outcome.uri) for outcome in done}
     failed = [Outcome(uri=uri, status="failed", error=error) for uri in uris if uri not in known]
@@ -140,18 +140,18 @@ def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) 
 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
-    """What the lake has of a job that has ended: its request, and its result."""
+    """Read from the lake what an ended job was asked, and its result; None if it has no record."""
     return _records(settings).read(ref.run, ref.id)
 
 
 def unknown_result(ref: JobRef) -> IngestResult:
-    """The outcome of a job that nobody remembers."""
+    """Make the outcome of a job that nobody remembers."""
     error = TerminalError(f"Job {ref.id} has no record left in Redis or the lake", code="run_unknown").to_dict()
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 
 def uris_of(job: Job) -> tuple[str, ...]:
-    """What a job is about; one question mark where its message cannot be read."""
+    """List the URIs that a job is about; one question mark where its message cannot be read."""
     try:
         return subjects(job.request())
     except UndecodableJobError:
@@ -159,7 +159,7 @@ def uris_of(job: Job) -> tuple[str, ...]:
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
-    """A run that Redis has forgotten, as the lake's records tell it; None if they do not."""
+    """Read a run that Redis has forgotten from the lake's records; None if they lack it."""
     records = _records(settings).read_run(run)
     if not records:
         return None

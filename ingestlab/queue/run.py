@@ -1,4 +1,4 @@
-"""A submission and what becomes of it: read from Redis while it is there, from the lake's records after."""
+"""A submission and what becomes of it: read from Redis while that has it, from the lake's records after."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ingestlab.queue.results import (
     share_of,
     unknown_result,
 )
-from ingestlab.queue.run_log import chronicle
+from ingestlab.queue.run_log import history_of
 
 KEEP = 30 * 86400  # seconds that Redis remembers a run at most; the lake's records stay
 _AT_ONCE = 10  # runs that are looked at when one comes in beyond the number that is kept
@@ -41,7 +41,7 @@ _RUNS = "ingestlab:runs"
 
 
 class Run:
-    """A submission: ask it where it is, wait for it, take its result.
+    """A submission: ask for its progress, wait for it, take its result.
 
     Examples:
         >>> from ingestlab import submit
@@ -58,12 +58,12 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Goes with every log line, Dask task, part, reject and manifest."""
+        """Return the id, which goes with every log line, Dask task, data file, reject and log entry."""
         return self.record.id
 
     @classmethod
     def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
-        """The run of this id; None if neither Redis nor the lake knows it."""
+        """Read the run of an id; None if neither Redis nor the lake knows it."""
         if not re.fullmatch(NAME, run):
             return None
         data = client.get(f"ingestlab:run:{run}")
@@ -71,7 +71,7 @@ class Run:
         return cls(record, settings, client) if record else None
 
     def save(self) -> None:
-        """Makes the run findable by its id."""
+        """Make the run findable by its id."""
         record = self.record.model_copy(update={"at": time.time()})
         with self.client.pipeline() as pipe:
             pipe.set(f"ingestlab:run:{self.id}", record.model_dump_json(), ex=KEEP)
@@ -83,7 +83,7 @@ class Run:
             self._forget(count - self.settings.keep_jobs)
 
     def _forget(self, surplus: int) -> None:
-        """Drops the oldest runs, a few for each new one, but for those of which Redis has jobs."""
+        """Drop the oldest runs, a few for each new one, but for those of which Redis has jobs."""
         oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
@@ -93,7 +93,7 @@ class Run:
                 self.client.zrem(_RUNS, run)
 
     def progress(self) -> Progress:
-        """Where the run is, all of its jobs together."""
+        """Return where the run is, all of its jobs together."""
         with reaching(self.settings):
             states = [self._job_progress(ref, job) for ref, job in self._jobs()]
         counts = {
@@ -109,28 +109,31 @@ class Run:
         return Progress(state=overall(states), note=note, share=share, failures=failures, **counts)
 
     def failures(self) -> tuple[Outcome, ...]:
-        """The sources that have failed so far; of a job that is still at work, the first of them."""
+        """Return the sources that have failed so far; of a job that still runs, the first of them."""
         with reaching(self.settings):
-            found = [
+            outcomes = [
                 self._job_result(ref, job).outcomes
                 if job is None or _ended(job) or "result" in job.notes
                 else self._job_progress(ref, job).failures
                 for ref, job in self._jobs()
             ]
-        return tuple(outcome for outcomes in found for outcome in outcomes if outcome.status == "failed")
+        return tuple(outcome for of_job in outcomes for outcome in of_job if outcome.status == "failed")
 
     def history(self) -> list[str]:
-        """What has happened, job by job: when each was queued, begun and done, by which worker, and what failed."""
+        """Tell for each job when it was queued, begun and done, by which worker, and what failed."""
         with reaching(self.settings):
             jobs = [(job, self._job_result(ref, job) if _ended(job) else None) for ref, job in self._jobs()]
-        return [line for job, result in jobs for line in chronicle(job, result)]
+        return [line for job, result in jobs for line in history_of(job, result)]
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
-        """Waits until all jobs have ended.
+        """Wait until all jobs have ended.
 
         Args:
             timeout: Seconds; None waits for as long as it takes.
             watch: Is shown the progress several times a second.
+
+        Returns:
+            How the run ended.
 
         Raises:
             TransientError: The time is over; the run goes on.
@@ -154,7 +157,7 @@ class Run:
         return self.result()
 
     def result(self) -> RunResult:
-        """How the run ended.
+        """Return how the run ended.
 
         Raises:
             TransientError: It has not ended yet.
@@ -168,19 +171,25 @@ class Run:
             return self._add_up([self._job_result(ref, job) for ref, job in jobs])
 
     def cancel(self) -> int:
-        """Takes the jobs that have not started from the queue, and has the others stopped; gives their number.
+        """Take waiting jobs from the queue and have running ones stopped.
 
-        A job that is at work ends within seconds, as failed; what it has committed by then stays. One whose worker
-        does not answer ends when that is replaced.
+        A running job ends within seconds, as failed; what it has committed by then stays. If its worker does not
+        answer, it ends when that is replaced.
+
+        Returns:
+            The number of jobs.
         """
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
             return sum(self._queue.cancel(job.id) for job in sorted(jobs, key=lambda job: job.status == "running"))
 
     def retry(self) -> int:
-        """Queues the jobs that failed, or that left some files behind, once more; gives their number.
+        """Queue the jobs that failed, or left files behind, once more.
 
         Of a job that Redis has forgotten, the lake knows what it was asked; but not the signatures of URLs.
+
+        Returns:
+            The number of jobs.
         """
         with reaching(self.settings):
             ended = [(ref, job) for ref, job in self._jobs() if _ended(job)]
@@ -188,7 +197,7 @@ class Run:
             return sum(self._again(ref, job) for ref, job in failed)
 
     def _again(self, ref: JobRef, job: Job | None) -> bool:
-        """Queues a job once more; what it has committed is unchanged by now, so it is the rest that is tried."""
+        """Queue a job once more; what it has committed is unchanged by now, so that only the rest is tried."""
         if job is not None and job.status == "failed":
             self._queue.again(job.id)
             return True
@@ -202,7 +211,7 @@ class Run:
         return True
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
-        """The jobs, each None where Redis has forgotten it or a later submission has taken its place."""
+        """Yield the jobs, each None where Redis has forgotten it or a later submission has taken its place."""
         refs = self.record.jobs if refs is None else refs
         jobs = self._queue.jobs([ref.id for ref in refs])
         for ref in refs:
@@ -233,7 +242,7 @@ class Run:
         return self._forgotten[ref.id]
 
     def _without_ended(self, pending: dict[str, JobRef], look: Iterable[str]) -> dict[str, JobRef]:
-        """`pending` less those of the jobs in `look` that have ended: to read them all each time takes long."""
+        """Return `pending` without those in `look` that have ended: to read them all each time takes long."""
         ended = {ref.id for ref, job in self._jobs([pending[name] for name in look]) if _ended(job)}
         return {name: ref for name, ref in pending.items() if name not in ended}
 
@@ -257,7 +266,11 @@ class Run:
 
 
 def find_run(run: str, settings: Settings | None = None) -> Run:
-    """Re-attaches to a run, started anywhere, by its id.
+    """Find a run, started anywhere, by its id.
+
+    Args:
+        run: Its id, as ``ingestlab runs`` lists them.
+        settings: As found by :func:`ingestlab.load_settings` if not given.
 
     Raises:
         TerminalError: Neither Redis nor the lake knows it.
@@ -266,7 +279,7 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     with reaching(settings):
         found = Run.load(run, settings, connect(settings.redis))
     if found is None:
-        latest = [one.id for one in recent_runs(settings)]
+        latest = [recent.id for recent in recent_runs(settings)]
         fix = did_you_mean(run, latest, "Check the id.")
         problem = f"'{run}' is not the id of a run, as `ingestlab runs` lists them"
         raise TerminalError(problem, fix=fix, code="run_unknown")
@@ -274,7 +287,12 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
 
 
 def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
-    """The latest runs, newest first; where Redis knows of fewer than are wanted, the lake's records tell of more."""
+    """List the latest runs, newest first; what Redis has forgotten comes from the lake's records.
+
+    Args:
+        settings: As found by :func:`ingestlab.load_settings` if not given.
+        limit: How many at most.
+    """
     settings = settings or load_settings()
     with reaching(settings):
         client = connect(settings.redis)
@@ -282,13 +300,13 @@ def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
         if len(ids) < limit:
             known = set(ids)
             ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
-        found = [run for i in ids if (run := Run.load(i, settings, client))]
-    return sorted(found, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
+        runs = [run for i in ids if (run := Run.load(i, settings, client))]
+    return sorted(runs, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
 
 
 @contextmanager
 def reaching(settings: Settings) -> Iterator[None]:
-    """Says in our words that Redis does not answer."""
+    """Translate errors of the Redis client: it does not answer, or does not let us in."""
     try:
         yield
     except redis.AuthenticationError as error:

@@ -1,4 +1,4 @@
-"""What has happened to a job, as lines for people: from what broker and worker have noted on it."""
+"""The history of a job as lines for people, from what broker and worker have noted of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ingestlab.core.models import IngestResult, Outcome, Progress, Status
 from ingestlab.interfaces import Job
 
 
-def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
-    """The lines of one job, oldest first.
+def history_of(job: Job | None, result: IngestResult | None) -> Iterator[str]:
+    """Yield the lines of one job, oldest first.
 
     Args:
         job: As the broker has it; None if it has been forgotten.
@@ -38,7 +38,7 @@ def chronicle(job: Job | None, result: IngestResult | None) -> Iterator[str]:
 
 
 def _so_far(job: Job) -> Iterator[str]:
-    """Where a job is that has not ended, if it has been begun."""
+    """Tell where a job is that has begun and not ended."""
     p = Progress.from_dict(job.notes.get("progress") or {})
     if p.state == "queued":
         return
@@ -49,7 +49,7 @@ def _so_far(job: Job) -> Iterator[str]:
 
 
 def _traceback(job: Job) -> Iterator[str]:
-    """The way to an error that nobody has foreseen, as the worker's log has it."""
+    """Yield the traceback of an unforeseen error, as the worker's log has it."""
     text = job.traceback().partition("\nThe above exception")[0]
     yield from (f"{_clock(None)}  {line}" for line in text.strip().splitlines())
 
@@ -61,7 +61,7 @@ def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 def _clock(moment: datetime | None) -> str:
-    """A time of day in this machine's zone; brokers' times are UTC, though they may not say so."""
+    """Format a time of day in this machine's zone; brokers' times are UTC, though they may not say so."""
     if moment is None:
         return " " * 8
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%H:%M:%S")

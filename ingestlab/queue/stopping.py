@@ -28,7 +28,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self._report: Reporter | None = None
-        self._asked = self._told = 0.0
+        self._asked = self._signalled = 0.0
 
     def listen(self) -> None:
         """Take the signal, in the main thread."""
@@ -38,7 +38,7 @@ class Stopper:
     @contextmanager
     def at(self, report: Reporter) -> Iterator[None]:
         """Let what is done inside be stopped."""
-        self._asked = self._told = 0.0
+        self._asked = self._signalled = 0.0
         self._report = report
         try:
             yield
@@ -52,8 +52,8 @@ class Stopper:
             return
         self._asked = self._asked or now
         patient = report.committing and now - self._asked < COMMIT_SECONDS
-        if not patient and now - self._told >= AGAIN_SECONDS:
-            self._told = now
+        if not patient and now - self._signalled >= AGAIN_SECONDS:
+            self._signalled = now
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
 
     def _end(self, *_signal: Any) -> None:

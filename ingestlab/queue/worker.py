@@ -22,6 +22,7 @@ from ingestlab.core.schemes import served
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
+from ingestlab.formats.csv import fast
 from ingestlab.interfaces import Delivery
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
@@ -173,6 +174,8 @@ def _warm_up(services: Services) -> None:
         served()
         services.lake  # noqa: B018 - opens its sinks
         services.cluster.connect()
+        if services.settings.executor == "threads" or not services.settings.dask_scheduler:  # files are read here
+            fast.warm()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 

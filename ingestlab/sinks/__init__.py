@@ -1,7 +1,7 @@
 """Places for finished rows: one file or package a kind, behind the Protocol `Sink`."""
 
 BUILT_IN = {  # in the order in which commits fill them
-    "milvus": "ingestlab.sinks.milvus.commit:Vectors",
+    "milvus": "ingestlab.sinks.milvus.sink:Vectors",
     "parquet": "ingestlab.sinks.parquet:TableFiles",
     "rejects": "ingestlab.sinks.rejects:Rejects",
     "aggregates": "ingestlab.sinks.aggregates:Aggregates",

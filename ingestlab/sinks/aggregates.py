@@ -12,7 +12,7 @@ from ingestlab.sinks.files import Files
 
 
 class AggregatesWriter(Writer):
-    """Stage the partial aggregates of the data files that a task has staged before."""
+    """Stage the partial aggregates of a task's data files."""
 
     def __init__(self, destination: Destination) -> None:
         self._to = destination
@@ -41,5 +41,5 @@ class Aggregates(Files):
 
     @classmethod
     def home(cls, tenant: str, table: str) -> str:
-        """Give the beginning that the folders of all aggregates share, with others that are beside the table."""
-        return layout.table(tenant, layout.states(table, ""))
+        """Give the beginning of the folders of all aggregates. Others beside the table share it."""
+        return layout.table(tenant, layout.beside(table, ""))

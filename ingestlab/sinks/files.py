@@ -10,7 +10,7 @@ from ingestlab.interfaces import Executor, Sink, Store
 
 
 class Files(Sink):
-    """Files that manifests have for one sink; `reconcile` compares all files of the lake with the log at once."""
+    """Files of one sink in the lake. `reconcile` compares all files with the log at once."""
 
     name: str  # of the sink
 

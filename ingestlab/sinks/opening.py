@@ -11,7 +11,7 @@ from ingestlab.interfaces import Executor, Sink, Store
 
 
 class Sinks(Mapping[str, Sink]):
-    """Every sink that is built in or installed, by name, in the order in which commits fill them; made on first use.
+    """Every installed sink by name, made on first use, in commit order.
 
     Args:
         settings: Where everything is.
@@ -41,7 +41,7 @@ class Sinks(Mapping[str, Sink]):
 
 
 def filled_by(pipeline: Any) -> dict[str, str]:
-    """Name the sinks that a pipeline's table fills, in their order, and the class of each as ``module:Class``.
+    """Name the sinks that a pipeline fills, with classes as ``module:Class``.
 
     Raises:
         TerminalError: A plug-in cannot be imported.

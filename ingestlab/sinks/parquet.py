@@ -10,7 +10,7 @@ from ingestlab.sinks.files import Files
 
 
 class ParquetWriter(Writer):
-    """Stage the rows of a task, in the folders that the pipeline wants."""
+    """Stage the rows of a task, in the pipeline's folders."""
 
     def __init__(self, destination: Destination) -> None:
         self._to = destination

@@ -1,4 +1,4 @@
-"""What servers of one's own need before the first job: the lake's bucket, and sample files if they are wanted."""
+"""Prepares servers for their first job: the lake's bucket, and sample files if they are wanted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_place(url: str, settings: Settings) -> None:
 def put_samples(settings: Settings) -> list[str]:
     """Copy missing sample sets to the object store that ``samples`` names. List them.
 
-    A set's marker is written last, so that one whose copying was cut off is copied again.
+    A set's marker is written last, so that a set of which a part was copied is copied again.
 
     Raises:
         TerminalError: ``samples`` names no object store.
@@ -48,23 +48,17 @@ def put_samples(settings: Settings) -> list[str]:
     base = (settings.samples or "").rstrip("/")
     scheme = base.partition("://")[0]
     if not scheme or traits(scheme).host:
-        fix = "Set INGESTLAB_SAMPLES, e.g. to s3://samples."
-        raise TerminalError(
-            "INGESTLAB_SAMPLES names no object store",
-            expected="an object store for samples",
-            got=repr(settings.samples),
-            fix=fix,
-            code="setting_invalid",
-        )
+        problem, fix = "INGESTLAB_SAMPLES names no object store", "Set INGESTLAB_SAMPLES, e.g. to s3://samples."
+        raise TerminalError(problem, got=repr(settings.samples), fix=fix, code="setting_invalid")
     make_place(base, settings)
     fs = connect(scheme, settings)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            made = [one for one in sorted(ensure_samples(folder).iterdir()) if one.is_dir()]
-            missing = [one for one in made if not fs.exists(f"{base}/.copied/{one.name}")]
-            for one in missing:
-                fs.put(f"{one}/", f"{base}/{one.name}/", recursive=True)
-                fs.pipe(f"{base}/.copied/{one.name}", b"")
+            made = [path for path in sorted(ensure_samples(folder).iterdir()) if path.is_dir()]
+            missing = [path for path in made if not fs.exists(f"{base}/.copied/{path.name}")]
+            for path in missing:
+                fs.put(f"{path}/", f"{base}/{path.name}/", recursive=True)
+                fs.pipe(f"{base}/.copied/{path.name}", b"")
         except OSError as error:
             raise translate_error(error, base) from error
-    return [one.name for one in missing]
+    return [path.name for path in missing]

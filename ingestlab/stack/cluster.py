@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         wanted = args.workers
         while (call := _next(calls)) in (None, signal.SIGUSR1):
             if call is None:
-                cluster.scale(wanted)  # a worker whose nanny has ended with it is started anew
+                cluster.scale(wanted)  # a worker whose nanny has ended with it is started again
                 continue
             wanted = json.loads(args.scale_file.read_text())["dask_workers"]
             scale(cluster, wanted)

@@ -97,7 +97,7 @@ def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
 def scale(
     home: Path, *, workers: int | None = None, dask_workers: int | None = None, seconds: float = SCALE_SECONDS
 ) -> StackState:
-    """Scale a running stack, and wait until new workers are at work.
+    """Scale a running stack, and wait until new workers listen.
 
     A worker that has to go finishes its job first, and is not waited for.
 
@@ -114,33 +114,26 @@ def scale(
     home = home.expanduser().resolve()
     state = running(home)
     if state is None:
-        raise StackError(
-            f"There is not a running stack in {home}", fix="Start one with `ingestlab up`.", code="stack_not_running"
-        )
+        problem, fix = f"There is not a running stack in {home}", "Start one with `ingestlab up`."
+        raise StackError(problem, fix=fix, code="stack_not_running")
     asked = {"workers": workers, "dask_workers": dask_workers}
     size = {**state.size, **{name: count for name, count in asked.items() if count is not None}}
     for name, count in size.items():
         least, most = int(name == "dask_workers"), max(MOST, 4 * (os.cpu_count() or 1))
         if not least <= count <= most:
-            raise TerminalError(
-                f"Not that many {name}",
-                expected=f"{name} from {least} to {most}",
-                got=str(count),
-                fix="They share one machine.",
-                code="argument_invalid",
-            )
+            problem, expected = f"Not that many {name}", f"{name} from {least} to {most}"
+            fix = "They share one machine."
+            raise TerminalError(problem, expected=expected, got=str(count), fix=fix, code="argument_invalid")
     if size != state.size:
         write_private(home / SCALE_FILE, json.dumps(size))
         os.kill(state.pids[SUPERVISOR].pid, signal.SIGUSR1)
     deadline = time.monotonic() + seconds
     while (now := running(home)) and now.size != size and time.monotonic() < deadline:
-        time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
+        time.sleep(0.05)  # for another process: there is nothing to wait on but its files
     if now is None or now.size != size:
         got = f"{now.size} after {seconds:.0f} s" if now else "the end of the stack"
-        problem, fix = (
-            "The stack did not change its size",
-            f"A leaving worker may be at its last job; see {home / 'logs'}.",
-        )
+        problem = "The stack did not change its size"
+        fix = f"A leaving worker may be at its last job; see {home / 'logs'}."
         raise StackError(problem, expected=f"a stack of {size}", got=got, fix=fix)
     return now
 
@@ -215,7 +208,7 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
 
 
 def _sweep(home: Path) -> bool:
-    """Clear what a dead supervisor has left. Where a new one is at work already, it does that itself."""
+    """Clear what a dead supervisor has left. A new one that runs already does that itself."""
     lock = try_lock(home) if home.exists() else None
     if lock is None:
         return False

@@ -1,4 +1,4 @@
-"""What is wrong with a set-up, in plain words: one check a function, each gives findings."""
+"""Checks of a set-up: one a function, each yields findings in plain words."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.csv.compiled import installed
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
@@ -35,8 +36,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        check: What was looked at: ``redis``, ``workers``, ``dask``, ``milvus``, ``lake`` or
-            ``pipelines``.
+        check: What was looked at: ``redis``, ``workers``, ``dask``, ``speed``, ``milvus``,
+            ``lake`` or ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
         fix: What to do about it; empty if all is well.
@@ -49,8 +50,8 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that the settings name. Take some seconds where servers do not answer."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _milvus, _lake, _pipelines)
+    """Check everything that the settings name; takes some seconds where servers do not answer."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _speed, _milvus, _lake, _pipelines)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -83,11 +84,11 @@ def _append_only(persistence: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("redis", "warning", text, fix)
 
 
-def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
+def _workers(listeners: list[Listener], settings: Settings) -> Iterator[Finding]:
     queue, now = settings.queue, datetime.now(UTC)
-    ours = [worker for worker in found if worker.version]
+    ours = [worker for worker in listeners if worker.version]
     silent = [worker for worker in ours if worker.silence(now) > MISSED_BEATS * settings.beat]
-    if not found:
+    if not listeners:
         fix = "Start one with `ingestlab worker`, or a stack with `ingestlab up`."
         yield Finding("workers", "error", f"No worker listens on the queue '{queue}': jobs will wait.", fix)
     if healthy := len(ours) - len(silent):
@@ -96,7 +97,7 @@ def _workers(found: list[Listener], settings: Settings) -> Iterator[Finding]:
         fix = "If it hangs, kill it: another takes its job over. If it is dead, its entry goes within some minutes."
         text = f"Worker {worker.name} on {worker.host} has been silent for {worker.silence(now):.0f} s."
         yield Finding("workers", "warning" if healthy else "error", text, fix)
-    for worker in found:
+    for worker in listeners:
         if not worker.version:
             fix = "Start it with RQ_WORKER_CLASS=ingestlab.worker.IngestWorker."
             text = f"Worker {worker.name} on {worker.host} is a plain RQ worker, which cannot run these jobs."
@@ -126,10 +127,10 @@ def _works_here(settings: Settings) -> bool:
     """Tell whether this machine's packages send work to Dask: RQ workers run here, or none is known."""
     try:
         with redis.Redis.from_url(settings.redis, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
-            found = broker(settings, client).listeners(settings.queue)
+            listeners = broker(settings, client).listeners(settings.queue)
     except (redis.RedisError, IngestError):
         return True
-    return not found or any(worker.host == socket.gethostname() for worker in found)
+    return not listeners or any(worker.host == socket.gethostname() for worker in listeners)
 
 
 def _dask_workers(address: str, versions: dict[str, Any], level: Level) -> Iterator[Finding]:
@@ -162,6 +163,12 @@ def _version(host: dict[str, Any], package: str) -> str:
     return str(host["packages"].get(package) or "missing")
 
 
+def _speed(_: Settings) -> Iterator[Finding]:
+    if not installed():
+        text = "numba is not installed: CSV files with declared columns are read at about a third of the speed."
+        yield Finding("speed", "warning", text, "pip install 'ingestlab[fast]', on the machines of the workers.")
+
+
 def _milvus(settings: Settings) -> Iterator[Finding]:
     if not settings.milvus_uri:  # which only pipelines with embeddings miss
         return
@@ -191,14 +198,14 @@ def _lake(settings: Settings) -> Iterator[Finding]:
 
 
 def _pipelines(settings: Settings) -> Iterator[Finding]:
-    found = Catalog.read(settings).sources
+    sources = Catalog.read(settings).sources
     folders = ", ".join(str(Path(folder).absolute()) for folder in settings.pipelines)
-    if not found:
+    if not sources:
         fix = "Set INGESTLAB_PIPELINES to the folder that has them."
         text = f"No pipeline in {folders}: files are read as their format says, and nothing is checked."
         yield Finding("pipelines", "warning", text, fix)
     good = []
-    for name, source in sorted(found.items()):
+    for name, source in sorted(sources.items()):
         try:
             load(source)
             good.append(name)
@@ -206,7 +213,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
             yield Finding("pipelines", "error", f"Pipeline '{name}' does not load: {error.reason}.", source.origin)
     if good:
         yield Finding("pipelines", "ok", f"Pipelines: {', '.join(good)}.")
-    if texts := [name for name in good if _reads_text_as_it_is(load(found[name]).reader)]:
+    if texts := [name for name in good if _reads_text_as_it_is(load(sources[name]).reader)]:
         said = "in their columns of text the empty field alone is null; NA, null and NaN stay text, unlike before"
         fix = "Say null_values in their readers where these stand for no value."
         yield Finding("pipelines", "ok", f"Pipelines without null_values: {', '.join(texts)}: {said}.", fix)

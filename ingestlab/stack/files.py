@@ -9,22 +9,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import math
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_fileresponse import CONTENT_TYPES, FALLBACK_CONTENT_TYPE
 
 from ingestlab.core.errors import IngestError
 from ingestlab.core.templates import render
 from ingestlab.stack.samples import ensure_samples
 
 HOST = "127.0.0.1"
+SMALL = 1 << 20  # bytes of a file that is answered from memory
+CONDITIONS = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 BACKLOG = 4096  # a benchmark opens its connections all at once
 UNASKED = 5.0  # seconds after which samples are made though nobody asks: at first the rest of a stack wants the cores
 
@@ -49,6 +55,8 @@ class FileHandler:
         if request.method not in ("GET", "HEAD"):
             raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
         path = self._inside(request.path)
+        if small := _small(request, path):
+            return small
         if self._prepare and not path.is_file():
             try:
                 await asyncio.shield(self._prepare())  # a client that goes away must not stop it
@@ -62,11 +70,33 @@ class FileHandler:
 
     def _inside(self, name: str) -> Path:
         """Give the path of a name. Links are followed, but not out of the root."""
-        if "\0" in name or not (path := Path(f"{self._root}/{name}").resolve()).is_relative_to(self._root):
+        if "\0" in name or not (path := Path(os.path.realpath(f"{self._root}/{name}"))).is_relative_to(self._root):
             raise web.HTTPForbidden(text="Only what lies below the root of this server can be had.\n")
         if "/." in name:
             raise web.HTTPNotFound(text="Names that begin with a dot are not served.\n")
         return path
+
+
+def _small(request: web.BaseRequest, path: Path) -> web.Response | None:
+    """Answer for a small file from memory, without a thread; None for all but a plain GET of one."""
+    if request.method != "GET" or any(name in request.headers for name in CONDITIONS):
+        return None
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode) or info.st_size > SMALL:
+            return None
+        with path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            body = file.read(info.st_size)
+    except OSError:  # what it is, is for the other way to say
+        return None
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Type": CONTENT_TYPES.guess_type(path.name)[0] or FALLBACK_CONTENT_TYPE,
+        "ETag": _tag(info),
+        "Last-Modified": formatdate(math.ceil(info.st_mtime), usegmt=True),
+    }
+    return web.Response(body=body, headers=headers)
 
 
 class _File(web.FileResponse):
@@ -74,10 +104,12 @@ class _File(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Start the response. A range of another version than this is answered with the whole file."""
+        unwanted = {"accept-encoding"}  # else a packed file of the name and .gz is taken for it
         tag = request.headers.get("If-Range", "")
         if tag.startswith(('"', "W/")) and tag != _tag(self._path.stat()):
-            request = request.clone(headers={k: v for k, v in request.headers.items() if k.lower() != "range"})
-        return await super().prepare(request)
+            unwanted.add("range")
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in unwanted}
+        return await super().prepare(request.clone(headers=headers))
 
 
 def _tag(info: os.stat_result) -> str:

@@ -1,4 +1,4 @@
-"""Is what runs in this container well? ``python -m ingestlab.stack.health`` exits with 0 if it is.
+"""The health check of containers: ``python -m ingestlab.stack.health`` exits with 0 if all is well.
 
 One question for all roles of the container image: it looks which of them runs here, and asks that one.
 """
@@ -36,19 +36,19 @@ def troubles(settings: Settings, first: int = 1) -> list[str]:
 
     Args:
         settings: Where Redis is.
-        first: The process whose offspring is looked at, itself included; that of a container has the number 1.
+        first: The process to look at, with its offspring; that of a container has the number 1.
     """
-    seen, found = False, []
+    seen, wrong = False, []
     for line in _command_lines(psutil.Process(first)):
         pairs = list(pairwise(line))
         if WORKER in pairs:
             seen = True
-            found += _worker(settings, line[pairs.index(WORKER) + 2 :])
+            wrong += _worker(settings, line[pairs.index(WORKER) + 2 :])
         for words, (port, path) in PAGES.items():
             if words in pairs:
                 seen = True
-                found += _page(port, path)
-    return found if seen else ["None of ingestlab's roles runs here."]
+                wrong += _page(port, path)
+    return wrong if seen else ["None of ingestlab's roles runs here."]
 
 
 def _command_lines(first: psutil.Process) -> Iterator[list[str]]:
@@ -58,17 +58,18 @@ def _command_lines(first: psutil.Process) -> Iterator[list[str]]:
 
 
 def _worker(settings: Settings, queues: list[str]) -> list[str]:
-    """Give an RQ worker is well while Redis hears its heart."""
+    """Tell what is wrong with a worker: nothing while Redis hears its heart."""
     queue = (queues or [settings.queue])[0]
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
-            mine = [one for one in broker(settings, client).listeners(queue) if one.host == socket.gethostname()]
+            listeners = broker(settings, client).listeners(queue)
     except redis.RedisError as error:
         return [f"Redis at {settings.redis_shown} does not answer: {error}"]
     except TerminalError as error:  # no Redis is named
         return [str(error)]
     now = datetime.now(UTC)
-    if any(one.silence(now) < MISSED_BEATS * settings.beat for one in mine):
+    mine = [listener for listener in listeners if listener.host == socket.gethostname()]
+    if any(listener.silence(now) < MISSED_BEATS * settings.beat for listener in mine):
         return []
     return [f"No worker of this machine is heard on the queue {queue}."]
 
@@ -87,10 +88,10 @@ def _page(port: int, path: str) -> list[str]:
 
 def main() -> int:
     """Print what is wrong; give the exit code."""
-    found = troubles(load_settings())
-    for sentence in found:
+    wrong = troubles(load_settings())
+    for sentence in wrong:
         print(sentence)  # noqa: T201 - `docker inspect` shows it
-    return 1 if found else 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What JupyterLab is told about a stack: where the Dask dashboard is, and a workspace with its panes.
+"""Configuration of JupyterLab for a stack: where the Dask dashboard is, and a workspace with its panes.
 
-All of it lies in the stack's home and reaches JupyterLab by environment variables, so that the settings and
+All of it is in the stack's home and reaches JupyterLab by environment variables, so that the settings and
 workspaces that somebody has made for themselves stay as they are.
 """
 
@@ -31,7 +31,7 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
     A workspace that is there already is kept, for somebody may have arranged it.
 
     Args:
-        settings: Of a stack, or of servers elsewhere, whose dashboard is `dask_dashboard`.
+        settings: Of a stack, or of servers elsewhere with `dask_dashboard`.
         notebook: What to open at the left, relative to the folder that JupyterLab shows.
     """
     folder = home_of(settings) / "jupyter"

@@ -174,8 +174,8 @@ def services(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[
     )
     workers = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
     workers.append(_notebook_worker(settings, spec, env))
-    vectors = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
-    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *vectors, *workers)
+    milvus = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
+    return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *milvus, *workers)
 
 
 def _cluster(home: Path, spec: Spec, ports: Mapping[str, int], env: dict[str, str]) -> Service:

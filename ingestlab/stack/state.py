@@ -1,4 +1,4 @@
-"""What a home folder remembers of its stack: who runs, where, and who may start one.
+"""The state of a stack in its home folder: what runs, where, and who may start one.
 
 A process is named by its id *and* its time of birth, so that an id that the system has given to somebody
 else since is never taken for ours, let alone killed.
@@ -42,9 +42,9 @@ class Proc(Value):
     def find(self) -> psutil.Process | None:
         """Find the living process. None if it has ended, as a zombie has."""
         with suppress(psutil.NoSuchProcess):
-            found = psutil.Process(self.pid)
-            if found.create_time() == self.created and not _ended(found):
-                return found
+            process = psutil.Process(self.pid)
+            if process.create_time() == self.created and not _ended(process):
+                return process
         return None
 
 
@@ -117,21 +117,24 @@ def try_lock(home: Path) -> IO[str] | None:
 
 
 def acquire(home: Path, seconds: float = 60.0) -> IO[str] | None:
-    """Like :func:`try_lock`, but waits while another stack is neither up nor gone.
+    """Lock a home, waiting while another stack starts or stops there.
+
+    Args:
+        home: Its folder.
+        seconds: To wait at most.
+
+    Returns:
+        The open lock; None if a stack runs there.
 
     Raises:
-        StackError: It is neither when the seconds are over.
+        StackError: It still starts or stops when the seconds are over.
     """
     deadline = time.monotonic() + seconds
     while (lock := try_lock(home)) is None and not running(home):
         if time.monotonic() > deadline:
-            raise StackError(
-                f"The stack in {home} is still starting or stopping",
-                expected=f"a stack in {home} that starts or stops to be done",
-                got="no end of it",
-                fix="`ingestlab down`",
-            )
-        time.sleep(0.05)  # another process is at work: there is nothing to wait on but its files
+            problem = f"The stack in {home} is still starting or stopping"
+            raise StackError(problem, got=f"no end of it in {seconds:.0f} s", fix="End it with `ingestlab down`.")
+        time.sleep(0.05)  # for another process: there is nothing to wait on but its files
     return lock
 
 

@@ -20,7 +20,7 @@ from ingestlab.cli import app
 from ingestlab.engine.dry_run import try_pipeline
 from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve
-from ingestlab.lake.log import live_parts, live_states, load_manifest, manifests
+from ingestlab.lake.log import live_partials, live_parts, load_manifest, manifests
 from ingestlab.maintenance.reconcile import reconcile
 
 FIRST = [1, 2, 13, 4, 5000, 3700]
@@ -159,7 +159,7 @@ def test_a_commit_that_is_rolled_back_takes_its_states_with_it(tmp_path_factory,
         for path in list(world.store.walk(layout.intents())):
             resolve(load_manifest(world.store, path), world.context().lake)
         history = manifests(world.store, "default", "small")
-        named = {p.target for p in (*live_parts(history), *live_states(history))}
+        named = {p.target for p in (*live_parts(history), *live_partials(history))}
         assert set(world.store.walk("tables")) == named
         ends.add(len(named))
     assert ends == {0, 7}  # two parts with two states each, and the rejects
@@ -200,7 +200,7 @@ def test_any_story_ends_with_the_right_answers(tmp_path_factory, redis_url, disp
     reconcile(world.context().lake)
     world.check_answers()
     history = manifests(world.store, "default", "small")
-    named = {p.target for p in (*live_parts(history), *live_states(history))}
+    named = {p.target for p in (*live_parts(history), *live_partials(history))}
     assert set(world.store.walk("tables")) == named
 
 

@@ -206,7 +206,7 @@ def test_a_function_is_found_in_the_pipeline_that_embeds_with_it(shelf, tmp_path
 def test_a_model_that_has_changed_since_is_refused_with_both_names(shelf, tmp_path):
     name = fill_by_function(shelf, tmp_path)
     declare(tmp_path, name, 7)
-    with pytest.raises(TerminalError, match=r"function:lengths \(2-d\); got function:lengths.*whose vectors differ"):
+    with pytest.raises(TerminalError, match=r"function:lengths \(2-d\); got function:lengths.*with other vectors"):
         shelf.search(name, "x")
     (tmp_path / "own.py").unlink()
     with pytest.raises(TerminalError, match=r"no pipeline that embeds into it\. Search where its pipeline's file is"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +17,8 @@ from support.lake import Crash, FaultInjector, Faulty
 from ingestlab.analytics.profiles.files import believed
 from ingestlab.core.models import Manifest, Part, Profiled, SourceRecord, Tally
 from ingestlab.lake import layout
-from ingestlab.lake.log import TransactionLog, last_note, live_parts, live_states
+from ingestlab.lake.log import TransactionLog, last_note, live_partials, live_parts
+from ingestlab.lake.snapshot import _checkpoint
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table_schema import schema_of
 
@@ -61,9 +66,9 @@ class Writer:
         """Every question has the answer that all entries give."""
         snapshot = self.log.snapshot()
         folded, every = snapshot.manifests(), self.every
-        for live in (live_parts, live_states):
+        for live in (live_parts, live_partials):
             assert list(live(folded)) == list(live(every))
-        named = [p.target for p in (*live_parts(every), *live_states(every))]
+        named = [p.target for p in (*live_parts(every), *live_partials(every))]
         assert sorted(snapshot.files["key"].to_pylist()) == sorted(named)
         assert list(believed(folded, live_parts(folded))) == list(believed(every, live_parts(every)))
         assert {s.uri: s for m in folded for s in m.sources} == {s.uri: s for m in every for s in m.sources}
@@ -104,6 +109,38 @@ def test_a_snapshot_says_what_all_entries_say(tmp_path_factory, often, commits):
         writer.log.fold(days=30)
         writer.agree()
     assert bool(list(writer.log.store.children(layout.checkpoints(*WHERE)))) == (len(commits) >= 3)
+
+
+def test_a_checkpoint_of_before_sinks_had_names_is_read(tmp_path, often):
+    """It had a name for each kind of file, and the collection in the text of a commit."""
+    writer = Writer(tmp_path)
+    for uris in ("a", "b", "c", "d", "e", "a", "b"):
+        writer.commit([uris], replace=True)
+    writer.log.fold()
+    (name,) = writer.log.store.children(layout.checkpoints(*WHERE))
+    path = f"{layout.checkpoints(*WHERE)}/{name}"
+    checkpoint = pq.read_table(pa.BufferReader(writer.log.store.read(path)))
+    names, rows = {"parquet": "parts", "aggregates": "states", "milvus": "vectors"}, checkpoint.to_pylist()
+    for row in rows:
+        row["item"] = names.get(row["item"], row["item"])
+        if row["item"] == "entry":
+            head = json.loads(row["text"])
+            note = head.pop("sinks").get("milvus", {}).get("note")
+            row |= {"text": json.dumps(head | {"collection": note}), "rows": int(note is not None), "uris": None}
+    metadata = {k: v for k, v in checkpoint.schema.metadata.items() if k != b"files"}
+    old = pa.Table.from_pylist(rows, schema=checkpoint.schema.with_metadata(metadata))
+    buffer, start = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(buffer, old.schema) as file:
+        for item in (["entry", "parts", "states"], ["sources"], ["profile"]):
+            section = old.filter(pc.is_in(old["item"], pa.array(item)))
+            file.write_table(section, row_group_size=len(section))
+            start += len(section)
+    assert start == len(old)
+    writer.log.store.write(path, buffer.getvalue().to_pybytes())
+    _checkpoint.cache_clear()
+    writer.agree()
+    writer.commit(["c"], replace=True)
+    writer.agree()
 
 
 def test_what_is_folded_and_old_goes_and_nothing_changes(tmp_path, often, monkeypatch):

@@ -56,7 +56,7 @@ def test_rows_rejects_vectors_and_aggregates_go_and_those_of_others_stay(make, d
     world, (_, b, _) = filled(make, disposition)
     (found,) = delete(b, world.context())
     assert (found.table, found.sources) == ("small", (b,))
-    assert found.counts == {"parquet": 3, "rejects": 1, "milvus": 3}
+    assert (found.rows, found.rejects, found.others) == (3, 1, {"milvus": 3})
     gone(world, b)
     assert sums(world) == {False: (5 + 7 + 31, 3)}
     assert world.reconcile().clean

@@ -18,7 +18,7 @@ from ingestlab.engine.ingest import ingest
 from ingestlab.lake.locks import shared_lock, source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
-from ingestlab.maintenance.reembed.reembed import reembed
+from ingestlab.maintenance.reembed import reembed
 from ingestlab.notebook import Lab
 from ingestlab.sinks.milvus.vectors import Where, open_vectors
 
@@ -286,7 +286,7 @@ def test_a_job_that_began_with_the_old_model_does_not_commit_its_vectors(make):
         again(world)
 
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
-    with pytest.raises(TransientError, match="made anew meanwhile"):
+    with pytest.raises(TransientError, match="made again meanwhile"):
         ingest(request, with_cluster(world, During("small-", change)), lambda _: None)
     world.ingest([c], run="r5")
     assert len(world.reconcile().abandoned) == 1, "what was made by the old model"

@@ -200,7 +200,7 @@ def test_a_filter_keeps_what_the_columns_say(lab):
     assert robots["agent"].str.startswith("Searcher").all()
     with pytest.raises(TerminalError, match=r"one of the columns .*status.*; got a filter on 'nonsense'"):
         lab.search("weblogs_search", "robot", filter={"nonsense": 1})
-    with pytest.raises(TerminalError, match="brackets and quotes pair up"):
+    with pytest.raises(TerminalError, match="paired brackets and quotes"):
         lab.search("weblogs_search", "robot", filter='status > 1) or (tenant == "acme"')
 
 

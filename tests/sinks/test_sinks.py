@@ -144,7 +144,9 @@ def test_a_missing_partition_column_is_named(sink):
 
 def test_too_many_folders_name_their_column(sink):
     table = pa.table({"n": list(range(MAX_FOLDERS + 1)), "_source": ["a"] * (MAX_FOLDERS + 1)})
-    with pytest.raises(TerminalError, match=r"too many folders by partition_by n: expected at most 1000; got 1,001 different"):
+    with pytest.raises(
+        TerminalError, match=r"too many folders by partition_by n: expected at most 1000; got 1,001 different"
+    ):
         sink.stage("b1-0", table, ["n"])
 
 

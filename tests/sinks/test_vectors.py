@@ -123,7 +123,7 @@ def test_a_store_that_lost_its_rows_is_filled_from_the_lake_without_a_model(make
     world.ingest(uris)
     world.db.drop("words")
     ran = world.embedded()
-    assert world.reconcile().vectors == tuple(sorted(uris))
+    assert world.reconcile().restored == tuple(sorted(uris))
     world.check(uris)
     assert world.embedded() == ran
 

@@ -120,7 +120,7 @@ def test_another_machines_clock_may_be_ahead():
 @pytest.mark.parametrize("shift", [0, 1, 7])
 def test_bins_are_rates_at_the_right_place(width, shift):
     rates = Rates()
-    rates.advance(NOW + shift, waiting=4, at_work=2)
+    rates.advance(NOW + shift, waiting=4, running=2)
     rates.follow("a", NOW - 30, NOW, {"files": 300})
     rates.advance(NOW + shift + 1)
     bins = rates.history().binned(width, 60)
@@ -229,7 +229,7 @@ def test_what_others_have_written_does_no_harm(redis_url):
         found = seen(Collector(lambda: Settings(redis_url=redis_url)), lambda s: bool(s.failures), "a failure")
         assert found.error is None
         assert dict(found.queues[0].tenants) == {"?": 2}
-        assert "no word of its worker" in panels.failures(found)
+        assert "its worker left no message" in panels.failures(found)
         assert "starting" in panels.jobs(found)
         client.set("rq:queues", "no set")
         broken = Collector(lambda: Settings(redis_url=redis_url))

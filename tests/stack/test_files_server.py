@@ -98,6 +98,22 @@ def test_a_file_comes_whole_with_a_strong_etag(server: Server) -> None:
     assert "last-modified" in reply.headers
 
 
+@pytest.mark.parametrize("path", ["/bts/a.csv", "/bts/packed.csv.gz", "/bts/a%20b&c.csv", "/big.bin"])
+def test_a_file_has_the_same_headers_whichever_way_it_is_answered(server: Server, path: str) -> None:
+    names = ("accept-ranges", "content-type", "etag", "last-modified")
+    whole, ranged = server.get(path, Accept_Encoding="gzip"), server.get(path, Range="bytes=0-", Accept_Encoding="gzip")
+    assert [whole.headers[name] for name in names] == [ranged.headers[name] for name in names]
+    assert (whole.body, ranged.status) == (ranged.body, 206)
+    assert "content-encoding" not in whole.headers | ranged.headers
+
+
+def test_a_packed_file_beside_another_does_not_take_its_place(server: Server) -> None:
+    (server.root / "twice.csv").write_text("whole")
+    (server.root / "twice.csv.gz").write_bytes(b"\x1f\x8b")
+    for condition in ({}, {"Range": "bytes=0-"}, {"If_None_Match": '"other"'}):
+        assert server.get("/twice.csv", Accept_Encoding="gzip", **condition).body == b"whole"
+
+
 def test_a_packed_file_comes_as_it_is(server: Server) -> None:
     reply = server.get("/bts/packed.csv.gz")
     assert reply.body == b"\x1f\x8b"

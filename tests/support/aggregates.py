@@ -9,7 +9,7 @@ from typing import Any
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.analytics.lake import Lake
 from ingestlab.lake import layout
-from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.pipeline.catalog import Catalog, load
 from support.direct import compare
@@ -92,13 +92,13 @@ class Tally(Mendable):
 
     def parts_without_states(self) -> list[tuple[str, str]]:
         history = manifests(self.store, "default", "small")
-        have = {s.target for s in live_states(history)}
+        have = {s.target for s in live_partials(history)}
         parts = [p.target for p in live_parts(history) if "__" not in p.target]
         return [
             (name, part)
             for name, aggregate in self.aggregates.items()
             for part in parts
-            if layout.states_of("default", "small", name, aggregate.code, part) not in have
+            if layout.partials_file("default", "small", name, aggregate.code, part) not in have
         ]
 
     def state_files(self) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
-from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.milvus import commit as module
 from ingestlab.sinks.milvus.memory import MemoryVectors
@@ -79,7 +79,7 @@ class VectorWorld(World):
     def check(self, uris):
         """The laws of the lake, and: one vector a published row, in the lake and in the store alike."""
         history = manifests(self.store, "default", "small")
-        named = {p.target for p in (*live_parts(history), *live_states(history))}
+        named = {p.target for p in (*live_parts(history), *live_partials(history))}
         assert {p for p in self.store.walk("tables") if p.endswith(".parquet")} == named
         assert list(self.store.walk("_ingestlab/embedded")) == []
         assert list(self.store.walk("_ingestlab/intents")) == []

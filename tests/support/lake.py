@@ -17,7 +17,7 @@ from ingestlab.engine.services import Services
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.locks import Locks, connect
-from ingestlab.lake.log import live_parts, live_states, manifests
+from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.lake.storage.store import open_store
 
 PIPELINE = """
@@ -143,7 +143,7 @@ class World:
     def check(self, uris: Sequence[str]) -> None:
         """The invariants of the design, for a lake in which all of `uris` were asked for and nothing is at work."""
         history = manifests(self.store, "default", "small")
-        named = {p.target for p in (*live_parts(history), *live_states(history))}
+        named = {p.target for p in (*live_parts(history), *live_partials(history))}
         on_disk = {p for p in self.store.walk("tables") if p.endswith(".parquet")}
         assert on_disk == named, "parts and manifests differ"
         assert list(self.store.walk(layout.intents())) == []

@@ -54,7 +54,7 @@ def stage_partials(
         batch: In whose staging folder they wait.
         store: The lake.
     """
-    target = layout.states_of(*where, name, aggregate.code, part.target)
+    target = layout.partials_file(*where, name, aggregate.code, part.target)
     staged = staged_path(layout.staging(batch), target)
     buffer = io.BytesIO()
     table = partials.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
@@ -87,7 +87,7 @@ def compute(
     return found
 
 
-def restate(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def recompute(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Compute and stage a staged part's partial aggregates, as a Dask task.
 
     The rows may be older than the declaration, and have a column of a type that it cannot be of. Then the part
@@ -104,7 +104,7 @@ def restate(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
     return done
 
 
-def restate_all(
+def recompute_partials(
     parts: Iterable[Part],
     batch: str,
     where: tuple[str, str],
@@ -117,8 +117,8 @@ def restate_all(
         return []
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
-    keys = [f"restate-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-    return [Part.from_dict(p) for _, found in cluster.map(restate, calls, keys) for p in found]
+    keys = [f"recompute-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
+    return [Part.from_dict(p) for _, found in cluster.map(recompute, calls, keys) for p in found]
 
 
 def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:

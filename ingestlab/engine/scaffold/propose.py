@@ -69,7 +69,7 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
             trial = try_source(code, store, file, MOST)
             proposal = Proposal(name, _titled(code.text, file), trial, tuple(_unhelpable(trial)))
             return _believed(proposal, file)
-        proposal = _mended(found, name, matches, store, file)
+        proposal = _repaired(found, name, matches, store, file)
         if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
             return _another(proposal, file, store)
         return proposal
@@ -106,7 +106,7 @@ def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Pat
     return file
 
 
-def _mended(found: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
+def _repaired(found: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
     """Try a draft on its file, relaxing it until all rows pass."""
     notes = list(found.notes)
     for tries in count():

@@ -41,7 +41,7 @@ from ingestlab.lake.data_files import batches, open_part, row_groups, without_di
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.pipeline import Pipeline
 
-MEND = "`ingestlab rewrite {table}` brings the table to other types; or let clean keep the old one."
+REWRITE = "`ingestlab rewrite {table}` brings the table to other types; or let clean keep the old one."
 
 
 def is_loose(pipeline: Pipeline) -> bool:
@@ -105,9 +105,9 @@ def conform(checked: Checked, pipeline: Pipeline, types: Mapping[str, str]) -> C
         if new is None and not (loose and readable((kind, old.type))):
             wanted = f"{kind} in column '{name}', as table {pipeline.table} has it"
             got = f"{plain(old.type)}, e.g. {_misfit(old, kind)}"
-            mend = _mend(pipeline.table, name, old, kind) if own or loose else MEND.format(table=pipeline.table)
+            fix = _fix(pipeline.table, name, old, kind) if own or loose else REWRITE.format(table=pipeline.table)
             raise TerminalError(
-                "A column does not fit the table", expected=wanted, got=got, fix=mend, code="types_conflict"
+                "A column does not fit the table", expected=wanted, got=got, fix=fix, code="types_conflict"
             )
         if new is not None and new is not old:
             table = table.set_column(i, pa.field(name, new.type), new)
@@ -122,7 +122,7 @@ def _with_more_names(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedAr
     return fit(values, wide) if pa.types.is_nested(wide) and holds(wide, kind) else None
 
 
-def _mend(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -> str:
+def _fix(table: str, column: str, values: pa.ChunkedArray, kind: pa.DataType) -> str:
     """Suggest how a table gets a type that takes a file's column."""
     both = common_type([kind, values.type])
     if not readable((kind, values.type)):
@@ -184,7 +184,7 @@ class Restage(Value):
     """Staged or published part, and the column types to give it.
 
     Attributes:
-        part: Where it lies is its `staged`.
+        part: It is at its `staged`.
         types: Its new columns in their order, but for those that every table has; those it lacks are null.
         target: Where the new part goes.
         batch: In whose staging folder it waits.

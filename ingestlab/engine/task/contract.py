@@ -142,7 +142,7 @@ class _Asker:
                 "The contract cannot be checked",
                 expected=self._wanted,
                 got=got,
-                fix="Mend clean or the contract.",
+                fix="Correct clean or the contract.",
                 code="contract_failed",
             ) from raised
         # No failures at all, as for nulls that are no `unique` values, name no row that could go.

@@ -95,7 +95,7 @@ def _with_all(size: int, work: Callable[[Ints | None], T]) -> T:
     trial = TRIAL.get()
     if trial is not None and (fault := trial(lambda: work(None), size, size)):
         got = f"{fault.rule}: {fault.text}"
-        fix = "Mend it; if it only takes long, set INGESTLAB_TASK_TIMEOUT and INGESTLAB_ROW_TIMEOUT higher."
+        fix = "Correct it; if it only takes long, set INGESTLAB_TASK_TIMEOUT and INGESTLAB_ROW_TIMEOUT higher."
         raise TerminalError(
             "The pipeline's code failed",
             expected="code of the pipeline to work on its rows",

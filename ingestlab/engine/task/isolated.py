@@ -51,7 +51,7 @@ def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list
         found += receipts
         if len(found) < len(parts):
             part = parts[len(found)]
-            fix = "The log of the Dask worker tells more. Mend the pipeline or the file, or set INGESTLAB_TASK_TIMEOUT."
+            fix = "See the log of the Dask worker. Correct the pipeline or the file, or set INGESTLAB_TASK_TIMEOUT."
             error = TerminalError(
                 "The task's process died",
                 expected=f"{part.pieces[0].name} to be worked on in a process that lives",
@@ -126,7 +126,7 @@ class Forked:
                 "The pipeline's code did not end",
                 expected="code of the pipeline that ends",
                 got=got,
-                fix="Mend it, or set INGESTLAB_TASK_TIMEOUT.",
+                fix="Correct it, or set INGESTLAB_TASK_TIMEOUT.",
                 code="task_timeout",
             )
         alive(limit)

@@ -104,7 +104,7 @@ def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Tabl
             "The lookup table cannot be used",
             expected=wanted,
             got=got,
-            fix="Mend the reference, or its reader in the pipeline.",
+            fix="Correct the reference, or its reader in the pipeline.",
             code="reference_invalid",
         )
     return pa.concat_tables([records.table for records in found], promote_options="permissive").combine_chunks()

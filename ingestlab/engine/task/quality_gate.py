@@ -123,5 +123,5 @@ def _error(name: str, tally: Tally, faults: Faults, most: float | None, pipeline
         "Too many rows are rejected",
         expected=limit,
         got=f"{share}: {rules}" + (f"; commonest bad values: {values}" if values else ""),
-        fix="Nothing of it was published. Mend the file or the pipeline; `ingestlab check` shows its rejects.",
+        fix="Nothing of it was published. Correct the file or the pipeline; `ingestlab check` shows its rejects.",
     )

@@ -1,4 +1,4 @@
-"""What replay runs on Dask: rejected records read and judged again, and the rejects mended by the verdict."""
+"""What replay runs on Dask: rejected records read and judged again, and the rejects updated by the verdict."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class WantedRecords:
         count = piece.first_row + len(found.rows) + len({b.row for b in found.bad})
         if piece.wanted.until not in (None, count) or keep.sum() + len({b.row for b in bad}) != len(rows):
             wanted_count = f"{piece.wanted.until:,}" if piece.wanted.until else "as many"
-            fix = "The reader was changed, so row numbers mean other records: ingest the file anew, with --force."
+            fix = "The reader was changed, so row numbers mean other records: ingest the file again, with --force."
             raise TerminalError(
                 "The file has other records than the first time",
                 expected=f"{wanted_count} records in {piece.name}, as the first time",

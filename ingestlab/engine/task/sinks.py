@@ -122,7 +122,7 @@ class Sinks:
         return Staged(files=files, note=self._sinks[name].agree(notes) if notes else None)
 
     def _rows(self, results: Sequence[Result], loaded: Sequence[Loaded]) -> Iterator[tuple[int, Rows]]:
-        """The results as sinks see them, with their places."""
+        """Yield the results as sinks see them, with their places."""
         pieces = {one.piece.uri: one.piece for one in loaded}
         for i, result in enumerate(results):
             name = f"{self._name}-{i}" if i else self._name  # few tasks have more than one

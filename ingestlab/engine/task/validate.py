@@ -103,7 +103,7 @@ def _null_partition_keys(values: pa.ChunkedArray, index: Ints, column: str) -> d
 def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:
     """Raise TerminalError for a changed index. One without gaps would look right, so its name tells."""
     if result.index.name != INDEX:
-        got = "rows that it has numbered anew"
+        got = "rows that it has numbered again"
     elif unknown := lost(result.index, given):
         got = f"rows with the index {unknown[0]}, which no source row has"
     else:
@@ -148,7 +148,7 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
         raise
     except BaseException as error:  # a user's function may raise anything, and must not end the process
         let_pass(error)
-        fix = "Mend it; `ingestlab check` tries it on a file."
+        fix = "Correct it; `ingestlab check` tries it on a file."
         raise blame(error, f"clean of '{pipeline.name}' failed", fix, "clean_failed") from error
     if not isinstance(result, pd.DataFrame):
         raise TerminalError(

@@ -18,6 +18,7 @@ from ingestlab.formats.common.times import has_zone, parse, plain_format
 from ingestlab.interfaces import Bad
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
+_REPEATED = 4  # times that each text occurs at least, for it to pay to look at every text once
 DRIFTED = "Declare them, pass them over with extra_columns='drop', or say in schema_drift what becomes of them."
 _SAMPLE = datetime(2003, 11, 24, 21, 35, 47, 890_000, tzinfo=UTC)  # no two of its parts look alike
 _ZONE = r"(?:Z|[+-]\d\d:?(?:\d\d)?)$"
@@ -173,6 +174,13 @@ def convert(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
         return done, np.flatnonzero(pc.and_(done.is_null(), values.is_valid()).to_numpy(zero_copy_only=False))
     with suppress(pa.ArrowInvalid):
         return cast(values, kind, timestamp_format), np.empty(0, np.int64)
+
+    texts = pc.unique(values) if pa.types.is_string(values.type) else values
+    if len(texts) <= len(values) // _REPEATED:  # each text is asked about once
+        bad_texts = texts.take(pa.array(convert(texts, kind, timestamp_format)[1]))
+        wrong = pc.is_in(values, bad_texts)
+        done = cast(pc.if_else(wrong, pa.scalar(None, values.type), values), kind, timestamp_format)
+        return done, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
 
     def fails(low: int, high: int) -> bool:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json
 from pyarrow.json import ParseOptions, ReadOptions
@@ -14,6 +15,9 @@ from ingestlab.formats.common.columns import Types, cast, castable
 from ingestlab.formats.json.text import plain
 
 Unexpected = Literal["infer", "error", "ignore"]  # what the parser does with names that it was not told
+
+
+_BLOCK = 1 << 20  # bytes parsed at a time: they stay in the cache, at twice the speed of a whole piece
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,13 @@ def json_as(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = 
 
 def _read(text: bytes, types: Types | None, unexpected: Unexpected) -> pa.Table:
     """Call the parser once. All lines must begin and end as objects: a bare `null` would kill it."""
+    size = len(text) + 1  # one type for all: it is inferred by the block
+    if types is not None and size > _BLOCK:
+        breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        size = max(_BLOCK, int(np.diff(breaks, prepend=-1, append=len(text)).max()) + 1)  # no line is longer
     return pyarrow.json.read_json(
         pa.BufferReader(text or b"\n"),
-        read_options=ReadOptions(use_threads=False, block_size=len(text) + 1),
+        read_options=ReadOptions(use_threads=False, block_size=size),
         parse_options=ParseOptions(
             explicit_schema=None if types is None else pa.schema(list(types.items())),
             newlines_in_values=False,

@@ -183,7 +183,7 @@ class JsonLines:
         lined = load_lines(piece, store, self.encoding, self.limits)
         if piece.start or piece.stop is not None:
             return lined
-        if not lined.data.strip():
+        if not lined.data or lined.data.isspace():
             got, fix = "blanks alone (0 records)", "See what the producer left out."
             raise TerminalError(f"There are no records in {piece.name}", got=got, fix=fix, code="no_rows")
         found = document(lined.data, piece.name)

@@ -20,6 +20,7 @@ import pyarrow as pa
 from ingestlab.formats.common.cutting import Ints, Spans
 
 _NOT_FINITE = re.compile(rb"[:\[,][ \t]*+-?(?:NaN|Inf)")
+_WORDS_OF_NUMBERS = (b"NaN", b"Inf")
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _OPEN, _CLOSE = b"{[", b"}]"
@@ -37,10 +38,10 @@ def suspects(data: bytes, spans: Spans, max_bytes: int, max_depth: int) -> Ints:
         last = last - np.isin(view[last], _BLANK)
     odd = (view[spans.starts] != ord("{")) | (view[last] != ord("}")) | (spans.ends - spans.starts > max_bytes)
     found = [np.flatnonzero(odd)]
-    hits = [match.start() for match in _NOT_FINITE.finditer(data, begin, end)]
-    if hits:
-        found.append(np.searchsorted(spans.ends, np.array(hits), side="right"))
-    opened = sum(data.count(bracket.to_bytes(1, "little"), begin, end) for bracket in _OPEN)
+    if any(data.find(word, begin, end) >= 0 for word in _WORDS_OF_NUMBERS):  # ten times as fast as the expression
+        hits = [match.start() for match in _NOT_FINITE.finditer(data, begin, end)]
+        found.append(np.searchsorted(spans.ends, np.array(hits, np.int64), side="right"))
+    opened = sum(int(np.count_nonzero(view[begin:end] == bracket)) for bracket in _OPEN)
     if opened > len(spans.starts) + max_depth - 1:  # else every record has its one, and none too many
         brackets = np.isin(view[begin:end], np.frombuffer(_OPEN, np.uint8))
         counts = np.add.reduceat(brackets, spans.starts - begin, dtype=np.int64)

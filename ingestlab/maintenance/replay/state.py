@@ -104,7 +104,7 @@ def _code(name: str, record: SourceRecord, table: str, catalog: Catalog) -> Pipe
 
 
 def _check_raw(record: SourceRecord, store: Store) -> None:
-    """Check that the bytes of a source can be read again; raises TerminalError."""
+    """Check that a source's bytes can be read again; raises TerminalError."""
     fix = "Ingest the source anew, with --force."
     try:
         size = store.size(record.raw)
@@ -117,7 +117,7 @@ def _check_raw(record: SourceRecord, store: Store) -> None:
 
 
 def _target(request: IngestRequest, code: PipelineSource) -> Target:
-    """Make the target of a replay; raises TerminalError where the pipeline has another one by now."""
+    """Make the target of a replay. Raises TerminalError where the pipeline has another table."""
     pipeline = load(code)
     if pipeline.table != request.table:
         problem = f"Pipeline '{code.name}' writes to table {pipeline.table} by now, not to {request.table}"

@@ -1,4 +1,4 @@
-"""Who listens on a queue: RQ's register of workers, read from its Redis keys."""
+"""Workers and queues as RQ registers them, read from its Redis keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Redis knows of queues, jobs and workers: RQ's keys, read in few and bounded round trips."""
+"""Queues, jobs and workers for the dashboard: RQ's keys, read in few and bounded round trips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.view import error_in
 
 WORKERS = 64  # so many are read, and as many jobs that are running or to be tried again
-AHEAD = 1000  # waiting jobs of a queue whose tenants are looked up
+AHEAD = 1000  # waiting jobs of a queue for which tenants are counted
 LOOKUPS = 500  # tenants at a time
 KEPT = 50_000
 JOB_FIELDS = ("status", "meta", "started_at", "ended_at", "origin", "description")
@@ -123,8 +123,8 @@ def _job(job: str, values: Sequence[bytes | None]) -> JobSnapshot:
 
 
 def _tenant(meta: bytes | None, data: bytes | None) -> str:
-    if said := _plain(meta).get("tenant"):
-        return str(said)
+    if tenant := _plain(meta).get("tenant"):
+        return str(tenant)
     try:  # producers in other languages write no meta
         _name, _instance, args, _kwargs = JobSerializer.loads(zlib.decompress(data or b""))
         return str(args[0].get("tenant", "default"))
@@ -140,19 +140,19 @@ def _result(fields: dict[bytes, bytes]) -> tuple[dict[str, Any], IngestError]:
 
 
 def _plain(data: bytes | None) -> dict[str, Any]:
-    """A dict that was written by our serializer; empty where it is something else."""
+    """Read a dict that our serializer wrote; empty where it is something else."""
     try:
-        found = JobSerializer.loads(data) if data else {}
+        value = JobSerializer.loads(data) if data else {}
     except (UndecodableJobError, UnicodeDecodeError, json.JSONDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _time(value: bytes | None) -> float | None:
     if not value:
         return None
-    found = datetime.fromisoformat(_text(value))
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    moment = datetime.fromisoformat(_text(value))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _text(value: bytes | str) -> str:

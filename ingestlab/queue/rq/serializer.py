@@ -25,12 +25,12 @@ class JobSerializer:
 
     @staticmethod
     def dumps(data: Any) -> bytes:
-        """Writes plain data; raises TypeError for anything else."""
+        """Write plain data; raises TypeError for anything else."""
         return NOTICE + json.dumps(data, separators=(",", ":")).encode()
 
     @staticmethod
     def loads(data: bytes) -> Any:
-        """Reads what `dumps` wrote, or bare JSON from producers in other languages.
+        """Read what `dumps` wrote, or bare JSON from producers in other languages.
 
         Raises:
             UndecodableJobError: The bytes are no JSON, e.g. a pickle.

@@ -101,7 +101,7 @@ class TakeoverWorker(SimpleWorker):
         now, before = time.monotonic(), self._taken.get(queue.name, {})
         jobs = queue.intermediate_queue.get_job_ids()
         taken = [Taken(job, self.connection.hget(Job.key_for(job), "enqueued_at")) for job in jobs]
-        self._taken[queue.name] = {one: before.get(one, now) for one in taken}
+        self._taken[queue.name] = {job: before.get(job, now) for job in taken}
         for (job, _), since in self._taken[queue.name].items():
             if now - since >= MISSED_BEATS * self.beat:
                 self.connection.eval(_PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job)

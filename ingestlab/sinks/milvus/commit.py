@@ -12,7 +12,7 @@ the collection meanwhile: the intents of those that do are its readers' locks, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,20 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.errors import CollectionError, TerminalError, TransientError
+from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import Manifest, Part, Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
-from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.milvus.duplicates import shared_keys
-from ingestlab.sinks.milvus.embedding import BESIDE, agreed
+from ingestlab.sinks.milvus.embedding import BESIDE
 from ingestlab.sinks.milvus.vector_rows import shortened
 from ingestlab.sinks.milvus.vectors import Collection, VectorStore, Where, open_vectors
-from ingestlab.sinks.milvus.wanted import wanted_by
-from ingestlab.sinks.milvus.writer import NAME, VectorsWriter
+from ingestlab.sinks.milvus.writer import NAME
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
@@ -44,7 +41,7 @@ _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "mil
 
 
 class Upload(Value):
-    """What one task needs, to bring a file of vectors into a collection."""
+    """Work of one task: a file of vectors for a collection."""
 
     path: str
     collection: str
@@ -54,56 +51,19 @@ class Upload(Value):
 
 
 @dataclass(frozen=True)
-class Vectors(Sink):
-    """Bring collections in line with commits; connects when the first commit has vectors."""
+class VectorCommits(Sink):
+    """Bring collections in line with commits. The first use connects."""
 
     settings: Settings
     store: Store
     cluster: Executor
 
-    writer = VectorsWriter
-
-    @classmethod
-    def takes(cls, pipeline: Any) -> bool:
-        """Tell whether a pipeline embeds its rows."""
-        return pipeline.embedding is not None
-
-    @classmethod
-    def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Choose the collection for all files of a batch; see :func:`ingestlab.sinks.milvus.embedding.agreed`."""
-        return agreed(notes)
-
-    @classmethod
-    def shared_by(cls, pipeline: Any) -> str:
-        """Name the collection that a pipeline fills."""
-        return str(pipeline.embedding.collection)
-
-    def check(self, code: PipelineSource, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Check that vectors may go where a pipeline wants them, before any is made; a worker loads its model.
-
-        Args:
-            code: The pipeline's text.
-            history: Gives the manifests of the table; asked only if the server has no such collection.
-
-        Raises:
-            TransientError: The server is away.
-            CollectionError: The collection holds another model's vectors, or other fields.
-            TerminalError: There is no server, or the model does not load.
-        """
-        self.require()
-        self._check(wanted_by(code, self.cluster), history)
-
-    def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[Part]]) -> dict[str, TerminalError]:
-        """Find files whose pieces have vectors with one key."""
-        embedding = load(code).embedding
-        return shared_keys(embedding, staged, self.store) if embedding else {}
-
     def require(self) -> None:
         """Raise TerminalError if no vector store is named, or pymilvus is missing."""
         _ = self._db
 
-    def _check(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Compare a collection, but for the kinds of its payload, with the one that there is."""
+    def compare(self, wanted: Collection, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Compare a wanted collection with the existing one. Kinds of payload do not count."""
         there = self._db.describe(wanted.name) or latest(history())
         if there is not None:
             names = [column.name for column in wanted.payload]
@@ -111,7 +71,7 @@ class Vectors(Sink):
             there.check(wanted.model_copy(update={"payload": there.payload}) if same else wanted)
 
     def prepare(self, manifest: Manifest) -> None:
-        """Write the vectors of a commit into its collection, and publish their files.
+        """Write the vectors of a commit, and publish their files.
 
         Raises:
             TransientError: The server is away, does not have all of them afterwards, or has got another model's
@@ -198,7 +158,7 @@ class Vectors(Sink):
         return collection.name if collection else ""
 
     def verify(self, tenant: str, table: str, live: Live) -> list[str]:
-        """Find the sources whose rows in the table's collection are not those that the lake has of them."""
+        """Find the sources of which collection and lake have different rows."""
         collection = latest(live.latest())
         if collection is None or not self.settings.milvus_uri:
             return []
@@ -212,31 +172,31 @@ class Vectors(Sink):
         return sorted({side[pk][0] for side, pk in _differences(lake, found)})
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
-        """Make the rows of some sources in the table's collection what the lake has of them."""
+        """Make the collection's rows of some sources what the lake has."""
         collection = latest(live.latest())
         if collection is not None:
             self._db.ensure(collection)
             self._replace(collection.name, tenant, table, uris, live.manifests())
 
     def target(self, name: str) -> str | None:
-        """The real collection behind a name, or None."""
+        """Give the real collection behind a name, or None."""
         return self._db.resolve(name)
 
     def count(self, name: str, where: Where) -> int:
-        """How many vectors a collection has."""
+        """Count the vectors of a collection."""
         return self._db.count(name, where)
 
     def leave(self, name: str, tenant: str, table: str) -> None:
-        """Takes a table's vectors out of a collection where they are no more; the last one drops it.
+        """Take a table's vectors out of a collection. The last table drops it.
 
-        The caller holds the collection's lock, and no other commit is at work on it.
+        The caller holds the collection's lock, and no other commit is using it.
         """
         self._db.delete(name, Where(tenant=tenant, table=table))
         if not self._db.count(name, Where()):
             self._db.drop(name)
 
     def _ensured(self, wanted: Collection) -> str:
-        """The target of a collection that served when the job began."""
+        """Give the target of a collection that served when the job began."""
         there = self._db.describe(wanted.name)
         if there is not None and not there.fingerprint.same(wanted.fingerprint):
             expected = f"collection '{wanted.name}' to stay of the model {wanted.fingerprint}"
@@ -244,13 +204,13 @@ class Vectors(Sink):
                 "The collection has changed",
                 expected=expected,
                 got=str(there.fingerprint),
-                fix="It was made anew meanwhile; it will be tried again.",
+                fix="It was made again meanwhile; it will be tried again.",
                 code="vectors_lost",
             )
         return self._db.ensure(wanted)
 
     def _switch(self, collection: Collection) -> None:
-        """Puts a target that was made anew behind its name, and drops the one that it replaces."""
+        """Put a new target behind its name, and drop the old one."""
         target = self._db.build(collection)
         self._db.settle(target)
         before = self._db.switch(collection.name, target)
@@ -258,7 +218,7 @@ class Vectors(Sink):
             self._db.drop(str(old))
 
     def _drop_unused(self, collection: Collection) -> None:
-        """Drops what was made for a target that never came into use."""
+        """Drop a target that never came into use."""
         for name in collection.targets():
             if self._db.describe(name) is None:
                 return
@@ -277,13 +237,13 @@ class Vectors(Sink):
         return connected(self.settings)
 
     def _place(self, part: Part) -> str:
-        """Where a file is: a try that died may have moved it already."""
+        """Find where a file is. A try that died may have moved it already."""
         return part.staged if self.store.exists(part.staged) else part.target
 
     def _upload(
         self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, truncate: tuple[str, ...]
     ) -> None:
-        """Writes files into a collection, one task each."""
+        """Write files into a collection, one task each."""
         told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
         work = [Upload(path=p, collection=collection, settings=told, sources=uris, truncate=truncate) for p in paths]
         names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
@@ -292,7 +252,7 @@ class Vectors(Sink):
 
 
 def upload(work: dict[str, Any]) -> int:
-    """A Dask task: writes a file of vectors into a collection; how many rows it wrote."""
+    """Write a file of vectors into a collection, as a Dask task. Return the number of rows."""
     spec = Upload.from_dict(work)
     settings = Settings.model_validate(spec.settings)
     store = open_store(settings.lake_url, settings.storage_options)
@@ -306,7 +266,7 @@ def upload(work: dict[str, Any]) -> int:
 
 
 def latest(history: Iterable[Manifest]) -> Collection | None:
-    """Give the collection of a table, as its last commit with vectors wanted it."""
+    """Give the collection of a table, as its last commit had it."""
     note = last_note(history, NAME)
     return Collection.from_dict(note) if note else None
 
@@ -318,13 +278,13 @@ def collection_in(manifest: Manifest) -> Collection | None:
 
 
 def _new(manifest: Manifest) -> Iterator[Part]:
-    """The vectors that a commit adds; it may also move what is left of files with superseded ones."""
+    """Give the vectors that a commit adds. It may also move what is left of files with superseded ones."""
     folder = layout.costly(manifest.batch)
     return (part for part in manifest.files(NAME) if part.staged.startswith(f"{folder}/"))
 
 
 def connected(settings: Settings) -> VectorStore:
-    """The vector store of some settings, one for each process."""
+    """Open the vector store of some settings, once a process."""
     return _connect(settings.model_dump_json(include=set(_TOLD)))
 
 
@@ -339,7 +299,7 @@ def _batches(store: Store, path: str) -> Iterator[pa.Table]:
 
 
 def _differences(one: dict[str, tuple[str, str]], other: dict[str, tuple[str, str]]) -> Iterator[tuple[Any, str]]:
-    """The keys that one side lacks or has from another run, each with a side that has it."""
+    """Yield keys that differ, each with a side that has it."""
     for pk in one.keys() | other.keys():
         if one.get(pk) != other.get(pk):
             yield (one if pk in one else other), pk
@@ -350,10 +310,10 @@ def _read(store: Store, path: str, columns: list[str]) -> pa.Table:
 
 
 def _distinct(keys: Iterable[pa.ChunkedArray]) -> pa.Array:
-    """The different primary keys."""
+    """Find the different primary keys."""
     return pc.unique(pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()))
 
 
 def _sources(manifest: Manifest) -> list[str]:
-    """The URIs of which a commit adds vectors."""
+    """List the URIs of which a commit adds vectors."""
     return sorted({uri for part in _new(manifest) for uri in part.sources})

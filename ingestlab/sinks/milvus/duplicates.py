@@ -15,7 +15,7 @@ from ingestlab.interfaces import Store
 from ingestlab.pipeline.embedding import Embedding
 
 SHOWN = 3  # doubles in an error
-_FIX = "Nothing of it was published. Name columns in Embedding.key that tell its rows apart, or mend the file."
+_FIX = "Nothing of it was published. Name columns in Embedding.key that tell its rows apart, or correct the file."
 
 
 def shared_keys(embedding: Embedding, staged: Mapping[str, Sequence[Part]], store: Store) -> dict[str, TerminalError]:
@@ -42,7 +42,7 @@ def shared_keys(embedding: Embedding, staged: Mapping[str, Sequence[Part]], stor
 
 
 def _pairs(uri: str, parts: Sequence[Part], store: Store) -> list[tuple[int, int]]:
-    """Find the rows of a file that have the key of an earlier one, each after that one."""
+    """Find pairs of rows with one key, the earlier first."""
     paths = [part.staged for part in parts if uri in part.sources]
     tables = [pq.read_table(pa.BufferReader(store.read(path)), columns=["pk", "row"]) for path in paths]
     rows = pa.concat_tables(tables) if tables else None

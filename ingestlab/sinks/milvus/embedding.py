@@ -1,6 +1,6 @@
 """The vectors of published rows: computed in the task that publishes them, and staged as a Parquet file.
 
-The file lies outside of the batch's staging folder, and is named by what went in. A job that fails after its
+The file is outside of the batch's staging folder, and is named by what went in. A job that fails after its
 models have run leaves it there, and its next try takes it as it is: no model runs twice for a row.
 """
 
@@ -224,7 +224,7 @@ def check_columns(rows: pa.Table, embedding: Embedding) -> None:
             "The embedding lacks a column",
             expected=wanted,
             got=f"columns {have}",
-            fix="Let clean make it, or mend the embedding.",
+            fix="Let clean make it, or correct the embedding.",
             code="column_unknown",
         )
 

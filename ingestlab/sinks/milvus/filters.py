@@ -14,14 +14,14 @@ SOURCES = 200  # URIs in one expression; more make several
 
 
 def expressions(where: Where) -> Iterator[str]:
-    """The conditions as expressions that no row fulfils twice; the empty one means every row."""
+    """Write the conditions as expressions that no row fulfils twice. The empty one means every row."""
     uris = tuple(dict.fromkeys(where.sources))
     for start in range(0, len(uris), SOURCES) or (0,):
         yield expression(where.model_copy(update={"sources": uris[start : start + SOURCES]}))
 
 
 def expression(where: Where) -> str:
-    """The conditions as one expression."""
+    """Write the conditions as one expression."""
     rest = [_equals("tenant", where.tenant), _equals("table", where.table)]
     rest += [_among("sha256", where.sha256), _among("run", where.runs), _among("source", where.sources)]
     for name, values in (("sha256", where.not_sha256), ("run", where.not_runs)):
@@ -30,7 +30,7 @@ def expression(where: Where) -> str:
 
 
 def allowed(only: Filter | None, made: Collection, *, nullable: bool) -> str:
-    """A user's filter as an expression that can stand in brackets.
+    """Write a user's filter as an expression that can stand in brackets.
 
     Args:
         only: What was asked.
@@ -59,12 +59,12 @@ def allowed(only: Filter | None, made: Collection, *, nullable: bool) -> str:
 
 
 def both(first: str, second: str) -> str:
-    """Two expressions that must hold together; an empty one says nothing."""
+    """Join two expressions that must hold together. An empty one says nothing."""
     return f"({first}) and ({second})" if first and second else first or second
 
 
 def literal(value: Scalar) -> str:
-    """A value as every Milvus reads it; no text can end its own quotes."""
+    """Write a value as every Milvus reads it. No text can end its own quotes."""
     if isinstance(value, str):
         return f'"{value.translate(ESCAPES)}"'
     return json.dumps(value)
@@ -79,13 +79,13 @@ def _among(name: str, values: Sequence[Scalar]) -> str:
 
 
 def _fulfils(name: str, wish: Wish) -> str:
-    """Like `in`, which does not take booleans in every Milvus; no value at all lets nothing pass."""
+    """Write `in`, which does not take booleans in every Milvus. No value at all lets nothing pass."""
     parts = [f"{name} == {literal(v)}" for v in wish.forms] + ([f"{name} is null"] if wish.null else [])
     return _any(parts) if parts else "(row < 0 and row > 0)"
 
 
 def _any(parts: Sequence[str]) -> str:
-    """Conditions of which one must hold, in halves of halves: a Milvus reads some 50 within each other, and no more."""
+    """Join conditions of which one must hold. Halves of halves: a Milvus reads some 50 levels."""
     if len(parts) == 1:
         return parts[0]
     middle = len(parts) // 2
@@ -93,7 +93,7 @@ def _any(parts: Sequence[str]) -> str:
 
 
 def _stays_inside(expression: str) -> None:
-    """Raises unless brackets pair up: else `1 == 1) or (…` would leave the tenant's condition behind."""
+    """Raise unless brackets pair up. Else `1 == 1) or (…` would leave the tenant's condition behind."""
     depth, quote, skip = 0, "", False
     for char in expression:
         if skip:
@@ -109,7 +109,7 @@ def _stays_inside(expression: str) -> None:
     if depth or quote or not expression.strip():
         raise TerminalError(
             "The filter cannot be read",
-            expected="a filter whose brackets and quotes pair up",
+            expected="a filter with paired brackets and quotes",
             got=repr(expression),
             code="filter_invalid",
         )

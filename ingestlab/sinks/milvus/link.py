@@ -28,7 +28,7 @@ UNUSABLE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARG
 
 
 class AbsentError(TransientError):
-    """The collection is not there, or not any more: who makes it anew may try again."""
+    """The collection is not there, or not any more: who makes it again may try again."""
 
 
 class UnloadedError(TransientError):
@@ -36,11 +36,11 @@ class UnloadedError(TransientError):
 
 
 class SlowError(TransientError):
-    """The server did not answer in time; asking again at once would not help it."""
+    """The server did not answer in time. Asking again at once would not help it."""
 
 
 class Link:
-    """Calls of a Milvus client that try again while the server is away for a moment; safe for threads."""
+    """Calls of a Milvus client, repeated while the server is briefly away. Safe for threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._uri, self._token = settings.milvus_uri or "", settings.milvus_token or ""
@@ -50,7 +50,7 @@ class Link:
         self._opened: Any = None
 
     def call(self, method: str, *args: Any, timeout: float | None = None, **named: Any) -> Any:
-        """Calls a method of the client.
+        """Call a method of the client.
 
         Args:
             method: Its name.
@@ -71,26 +71,26 @@ class Link:
 
     @cached_property
     def version(self) -> str:
-        """What the server calls itself."""
+        """Give the version that the server tells."""
         return str(self.call("get_server_version"))
 
     @property
     def is_lite(self) -> bool:
-        """Whether it is Milvus Lite."""
+        """Tell whether it is Milvus Lite."""
         return "lite-" in self.version
 
     @property
     def upserts_right(self) -> bool:
-        """Whether an upsert finds the partition: Milvus 2.3 takes that of another field than the partition key."""
+        """Tell whether an upsert finds the partition. Milvus 2.3 takes that of another field."""
         return self.is_lite or _number(self.version) >= (2, 4)
 
     @property
     def takes_null(self) -> bool:
-        """Whether fields may be null."""
+        """Tell whether fields may be null."""
         return self.is_lite or _number(self.version) >= (2, 5)
 
     def close(self) -> None:
-        """Ends the connection; the next call makes a new one."""
+        """Close the connection. The next call makes a new one."""
         with self._lock:
             client, self._opened = self._opened, None
         if client is not None:
@@ -107,7 +107,7 @@ class Link:
 
     @contextmanager
     def told(self, method: str) -> Iterator[None]:
-        """What the block raises of the client's and the connection's errors comes as ours."""
+        """Translate what the block raises of the client's and the connection's errors."""
         from pymilvus.exceptions import MilvusException  # noqa: PLC0415 - an optional package
 
         try:
@@ -133,7 +133,7 @@ def _again(error: Exception) -> bool:
 
 
 def _status(error: BaseException | None) -> grpc.StatusCode | None:
-    """The gRPC status behind an error, which pymilvus wraps in several ways."""
+    """Find the gRPC status behind an error, which pymilvus wraps."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:  # it also chains errors to themselves
         seen.add(id(error))
@@ -146,7 +146,7 @@ def _status(error: BaseException | None) -> grpc.StatusCode | None:
 
 
 def _kind(error: Exception) -> type[IngestError]:
-    """What an error is by its own account; what client and server do not know may pass."""
+    """Classify an error. What client and server do not know may pass."""
     from pymilvus import exceptions as known  # noqa: PLC0415 - an optional package
 
     blames = (ValueError, known.ParamError, known.DataNotMatchException, known.ConnectionConfigException)
@@ -166,7 +166,7 @@ def _number(version: str) -> tuple[int, int]:
 
 
 def _pymilvus() -> Any:
-    """The package, kept from what it does beside: reading `.env` into the environment, and logging what it raises."""
+    """Import the package without its side effects: reading `.env`, and logging what it raises."""
     before = os.environ.get("PYTHON_DOTENV_DISABLED")
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     try:

@@ -13,7 +13,7 @@ from ingestlab.sinks.milvus.vector_values import Collection, Hit, Metric
 def nearest(
     queries: np.ndarray, stored: np.ndarray, rows: Sequence[Mapping[str, Any]], limit: int, made: Collection
 ) -> list[list[Hit]]:
-    """The best rows for each question, the best first.
+    """Find the best rows for each question, the best first.
 
     Args:
         queries: Of shape (n, dim).

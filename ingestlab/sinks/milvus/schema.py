@@ -18,7 +18,7 @@ BUILD = {"HNSW": {"M": 16, "efConstruction": 200}, "AUTOINDEX": {}}
 
 
 def definition(wanted: Collection, client: Any, *, nullable: bool) -> dict[str, Any]:
-    """The arguments that make a collection, after its name.
+    """Make the arguments of a new collection, after its name.
 
     Args:
         wanted: What it is for.
@@ -46,14 +46,14 @@ def definition(wanted: Collection, client: Any, *, nullable: bool) -> dict[str, 
 
 
 def index(wanted: Collection, client: Any) -> Any:
-    """The index on the vectors, as the client takes it."""
+    """Describe the index on the vectors, as the client takes it."""
     params = client.prepare_index_params()
     params.add_index("vector", index_type=wanted.index, metric_type=wanted.metric, params=BUILD[wanted.index])
     return params
 
 
 def read(described: dict[str, Any]) -> tuple[Collection, bool]:
-    """What a collection was made for, and whether it takes null.
+    """Read what a collection was made for, and whether it takes null.
 
     Raises:
         TerminalError: It is none of ours.
@@ -75,5 +75,5 @@ def read(described: dict[str, Any]) -> tuple[Collection, bool]:
 
 
 def stand_in(column: Column) -> Any:
-    """What is kept for null by servers that have none."""
+    """Give what stands for null on servers that have none."""
     return DEFAULTS[column.kind]

@@ -112,7 +112,7 @@ def _model_of(made: Collection, settings: Settings) -> Embedder:
         others.append(str(own))
     if broken and not others:
         raise broken[0]
-    got = f"{others[0]}, whose vectors differ" if others else "no pipeline that embeds into it"
+    got = f"{others[0]}, with other vectors" if others else "no pipeline that embeds into it"
     fix = "Search where its pipeline's file is, or run `ingestlab reembed TABLE` if the model has changed."
     raise TerminalError(
         "The model is not the one that made the vectors",

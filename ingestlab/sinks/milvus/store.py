@@ -120,7 +120,7 @@ class MilvusStore:
         return int(table.num_rows)
 
     def settle(self, name: str) -> None:
-        """See VectorStore; Milvus Lite searches fresh rows sixty times slower, full servers know what to do."""
+        """See VectorStore. Milvus Lite searches fresh rows sixty times slower, full servers know what to do."""
         if self._link.is_lite and (found := self._find(name)):
             self._link.call("flush", found.name, timeout=LOAD_SECONDS)
 
@@ -133,7 +133,7 @@ class MilvusStore:
         return sum(int(answer[0]["count(*)"]) for answer in counted)
 
     def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
-        """See VectorStore; to count, Milvus Lite looks at every row of a collection, and by keys at these alone."""
+        """See VectorStore. To count, Milvus Lite looks at every row of a collection, and by keys at these alone."""
         found = self._find(name)
         if not self._link.is_lite or found is None:
             return self.count(name, where)
@@ -180,7 +180,7 @@ class MilvusStore:
         self._link.close()
 
     def _compared(self, target: _Target, asked: dict[str, Any], columns: Sequence[str]) -> list[list[Hit]]:
-        """The same by comparing all: from many equal vectors, Milvus Lite's index finds no way to the others."""
+        """Search by comparing all. From many equal vectors, Milvus Lite's index finds no way to the others."""
         rows = list(self._pages(target, asked["filter"], [*columns, "vector"]))
         stored = np.array([row.pop("vector") for row in rows], np.float32)
         return nearest(np.array(asked["data"]), stored, rows, asked["limit"], target.made)
@@ -221,7 +221,7 @@ class MilvusStore:
         return made
 
     def _complete(self, name: str, wanted: Collection) -> None:
-        """Gives a collection its index and has it loaded, which a crash may have come before."""
+        """Give a collection its index, and load it. A crash may have come before."""
         import pymilvus  # noqa: PLC0415 - an optional package
 
         if not self._link.call("list_indexes", name):
@@ -230,7 +230,7 @@ class MilvusStore:
             self._link.call("load_collection", name, timeout=LOAD_SECONDS)
 
     def _ask(self, target: _Target, method: str, **named: Any) -> Any:
-        """Calls a method on a collection, which is loaded first where a restart has left it on disk."""
+        """Call a method on a collection, loaded again after a restart."""
         if method != "delete":
             named["consistency_level"] = STRONG
         try:
@@ -269,7 +269,7 @@ class MilvusStore:
 
 
 def _batches(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """The rows, at most so many at a time, and fewer where their texts are long."""
+    """Yield some rows at a time, fewer where texts are long."""
     for start in range(0, table.num_rows, size):
         batch = table.slice(start, size)
         if batch.num_rows > 1 and batch.nbytes > MESSAGE:
@@ -279,7 +279,7 @@ def _batches(table: pa.Table, size: int) -> Iterator[pa.Table]:
 
 
 def _as_rows(table: pa.Table, target: _Target) -> list[dict[str, Any]]:
-    """Rows as the client takes them; the vectors stay arrays, which it packs fastest."""
+    """Give rows as the client takes them. Vectors stay arrays, which it packs fastest."""
     scalars = table.drop_columns(["vector"])
     if not target.nullable:
         for column in target.made.columns:

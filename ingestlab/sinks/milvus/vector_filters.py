@@ -35,12 +35,12 @@ class Wish:
     null: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a column's value is one that is asked for."""
+        """Tell whether a column's value is one that is asked for."""
         return self.null if value is None else value in self.forms
 
 
 def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
-    """A filter by column, with values of the kinds that the columns have.
+    """Give a filter values of the kinds that its columns have.
 
     Args:
         only: For each column a value, or several of which one must be it.
@@ -66,7 +66,7 @@ def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
 
 
 def _each(asked: Any) -> Iterable[Any]:
-    """The values asked for, where there may be several."""
+    """Give the values asked for, where there may be several."""
     if isinstance(asked, np.ndarray):
         return list(asked.ravel())  # not tolist(), which makes numbers of times
     many = isinstance(asked, Iterable) and not isinstance(asked, str | bytes | bytearray | Mapping | pa.Scalar)
@@ -74,7 +74,7 @@ def _each(asked: Any) -> Iterable[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of numpy, pandas, Arrow or an enumeration as Python has it; None for all that stand for none."""
+    """Convert a value of numpy, pandas, Arrow or an enumeration to Python's. What stands for none is None."""
     if isinstance(value, pa.Scalar):
         value = value.as_py()
     if isinstance(value, Enum):
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stored(value: Any, column: Column) -> Iterator[Scalar]:
-    """The forms in which a column may have a value; none where it can have no such value."""
+    """List the forms in which a column may have a value."""
     if column.kind == "bool" and isinstance(value, bool):
         yield value
     elif column.kind == "int" and _is_number(value):
@@ -118,12 +118,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a column can hold it: half of a character is in none."""
+    """Tell whether a column can hold it. Half of a character is in none."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """How text columns have a value: payload's times are told by their columns, of which a filter knows nothing."""
+    """List the forms of a value in text columns. A filter does not know which hold times."""
     if isinstance(value, str):
         return (str(value),)
     if isinstance(value, UUID):
@@ -138,7 +138,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _moments(value: dt.datetime) -> tuple[str, ...]:
-    """A time as payload has it, always with six decimals; one without a zone is UTC."""
+    """Write a time as payload has it, with six decimals. One without a zone is UTC."""
     if value.tzinfo is not None:
         return (f"{_moment(value.astimezone(dt.UTC))}Z",)
     text = _moment(value)
@@ -151,7 +151,7 @@ def _moment(value: dt.datetime) -> str:
 
 
 def _clocks(value: dt.time) -> tuple[str, ...]:
-    """A time of day with as many decimals as its column may have, which is none, three, six or nine."""
+    """Write a time of day with none, three, six or nine decimals."""
     micros = value.isoformat("microseconds")
     millis = [] if value.microsecond % 1000 else [value.isoformat("milliseconds")]
     return (*([] if value.microsecond else [value.isoformat("seconds")]), *millis, micros, f"{micros}000")

@@ -15,12 +15,12 @@ from ingestlab.core.errors import CollectionError, TerminalError
 from ingestlab.sinks.milvus.vector_values import BASE, Collection, Column
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-_ROOM = "`ingestlab reembed TABLE` makes it anew with more room; Embedding(truncate=…) has such values cut."
+_ROOM = "`ingestlab reembed TABLE` makes it again with more room; Embedding(truncate=…) has such values cut."
 IDENTIFYING = frozenset({"pk", *(column.name for column in BASE)})
 
 
 def primary_key(tenant: str, table: str, source: str, key: str | int, chunk: int = 0) -> str:
-    """The primary key of one vector: 40 hexadecimal digits, the same in every run.
+    """Make the primary key of one vector: 40 hexadecimal digits, the same in every run.
 
     Args:
         tenant: Whose row it is.
@@ -39,13 +39,13 @@ def primary_key(tenant: str, table: str, source: str, key: str | int, chunk: int
 def primary_keys(
     tenant: str, table: str, sources: Iterable[str], keys: Iterable[str | int], chunks: Iterable[int]
 ) -> pa.Array:
-    """:func:`primary_key` of every row, as a column."""
+    """Make the :func:`primary_key` of every row, as a column."""
     made = (primary_key(tenant, table, *row) for row in zip(sources, keys, chunks, strict=True))
     return pa.array(made, pa.string())
 
 
 def prepared(rows: pa.Table, collection: Collection) -> pa.Table:
-    """The rows as a collection takes them: its columns and types, one row a primary key.
+    """Prepare rows for a collection: its columns and types, unique primary keys.
 
     Raises:
         TerminalError: A column is missing or of another type, or a vector is not finite or of another length.
@@ -66,7 +66,7 @@ def prepared(rows: pa.Table, collection: Collection) -> pa.Table:
 
 
 def shortened(rows: pa.Table, made: Collection, names: Some[str]) -> pa.Table:
-    """The rows with texts cut where they are longer than their fields, in the columns that may be cut."""
+    """Cut texts that are longer than their fields, where they may be."""
     for column in made.columns:
         if column.kind == "text" and column.name in names and column.name not in IDENTIFYING:
             at = rows.column_names.index(column.name)
@@ -75,20 +75,20 @@ def shortened(rows: pa.Table, made: Collection, names: Some[str]) -> pa.Table:
 
 
 def matrix(rows: pa.Table, dim: int) -> np.ndarray:
-    """The vectors of prepared rows, of the shape (n, dim)."""
+    """Give the vectors of prepared rows, of the shape (n, dim)."""
     flat = rows["vector"].combine_chunks().flatten()
     found: np.ndarray = flat.to_numpy(zero_copy_only=False).reshape(-1, dim)
     return found
 
 
 def as_table(rows: list[dict[str, Any]], columns: Sequence[str], made: Collection | None) -> pa.Table:
-    """Rows of a store as a table of some columns, typed as they were declared."""
+    """Make a table of some columns of a store's rows, as declared."""
     kinds = {c.name: c.kind for c in (Column(name="pk"), *(made.columns if made else ()))}
     return pa.table({c: pa.array([row[c] for row in rows], TYPES[kinds.get(c, "text")]) for c in columns})
 
 
 def absent(name: str, there: Iterable[str]) -> TerminalError:
-    """The error for a collection that is not there."""
+    """Make the error for a collection that is not there."""
     got = f"collections: {', '.join(sorted(there)) or 'none'}"
     return TerminalError(
         f"There is no collection '{name}'",
@@ -100,13 +100,13 @@ def absent(name: str, there: Iterable[str]) -> TerminalError:
 
 
 def longer(texts: pa.ChunkedArray, length: int) -> list[int]:
-    """The places of texts of more than so many UTF-8 bytes, which is what a Milvus counts."""
+    """Find texts of more than so many UTF-8 bytes, as Milvus counts."""
     places: list[int] = pc.indices_nonzero(pc.fill_null(pc.greater(pc.binary_length(texts), length), False)).to_pylist()
     return places
 
 
 def cut(texts: pa.ChunkedArray, length: int) -> pa.Array:
-    """Texts of at most so many UTF-8 bytes; a character is kept whole or not at all."""
+    """Cut texts to so many UTF-8 bytes. A character is kept whole or not at all."""
     texts = texts.combine_chunks()
     long = pc.fill_null(pc.greater(pc.binary_length(texts), length), fill_value=False)
     if not pc.any(long).as_py():
@@ -116,7 +116,7 @@ def cut(texts: pa.ChunkedArray, length: int) -> pa.Array:
 
 
 def _last_of_each(rows: pa.Table) -> pa.Table:
-    """One row a primary key, the last: what a store does with several in one batch is undefined."""
+    """Keep the last row of each primary key. What a store does with several in one batch is undefined."""
     if pc.count_distinct(rows["pk"], mode="all").as_py() == rows.num_rows:
         return rows
     numbered = pa.table({"pk": rows["pk"], "at": pa.array(np.arange(rows.num_rows))})
@@ -152,7 +152,7 @@ def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array
 
 
 def plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values themselves, where a dictionary stands for them."""
+    """Decode values, where a dictionary stands for them."""
     return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 

@@ -28,7 +28,7 @@ CANARY_TOLERANCE = 1e-3  # by which the same model differs between machines
 
 
 class Column(Value):
-    """One scalar field of a collection; times are text in UTC, whose order is theirs.
+    """One scalar field of a collection. Times are text in UTC, in the order of time.
 
     Args:
         name: Its name, the same as the table's column.
@@ -42,7 +42,7 @@ class Column(Value):
 
     @classmethod
     def of(cls, field: pa.Field) -> Column:
-        """The column that holds an Arrow field's values; raises TerminalError for lists, structs and bytes."""
+        """Make the column for an Arrow field. Raises TerminalError for lists, structs and bytes."""
         kind = _kind(field.type)
         if kind is None or not re.match(IDENTIFIER, field.name) or field.name in RESERVED:
             raise TerminalError(
@@ -69,7 +69,7 @@ RESERVED = frozenset({"pk", "vector", "text", *(column.name for column in BASE)}
 
 
 class Fingerprint(Value):
-    """Which model made the vectors, and a vector of a fixed input that tells it from its namesakes."""
+    """The model that made vectors. A vector of a fixed input tells it from its namesakes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -84,7 +84,7 @@ class Fingerprint(Value):
         return f"{self.model} {self.version} ({self.dim}-d{plain})".replace("  ", " ")
 
     def same(self, other: Fingerprint) -> bool:
-        """Whether both make the same vectors, as far as one can tell."""
+        """Tell whether both make the same vectors, as far as known."""
         if (self.model, self.version, self.dim, self.normalised) != (
             other.model,
             other.version,
@@ -108,7 +108,7 @@ class Collection(Value):
         index: How near is found.
         text: The most UTF-8 bytes of the text that is kept beside its vector.
         inputs: What of a row the model was given, in words.
-        replaces: Of one that was made anew, the target whose place it takes, or ``"-"``.
+        replaces: Of one that was made again, the target whose place it takes, or ``"-"``.
         truncate: Columns whose texts are cut where they are longer than their fields.
     """
 
@@ -124,27 +124,27 @@ class Collection(Value):
 
     @property
     def dim(self) -> int:
-        """How long its vectors are."""
+        """Give the length of its vectors."""
         return self.fingerprint.dim
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All its scalar fields but the primary key."""
+        """List all its scalar fields but the primary key."""
         return (*BASE, Column(name="text", length=self.text), *self.payload)
 
     def target(self) -> str:
-        """The name of the real collection: the same for the same model and fields, whatever the canary's noise."""
+        """Name the real collection: the same for the same model and fields. The canary's noise does not count."""
         made = self.model_dump(mode="json", exclude={"name": True, "fingerprint": {"canary"}, "truncate": True})
         return f"{self.name}__{hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]}"
 
     def targets(self) -> Iterator[str]:
-        """The names that its target may have: further ones are for namesakes with another canary."""
+        """Yield the names that its target may have. Further ones are for namesakes with another canary."""
         first = self.target()
         return itertools.chain([first], (f"{first}_{n}" for n in itertools.count(2)))
 
     def check(self, wanted: Collection) -> None:
-        """Raises CollectionError, with both sides named, unless this existing one serves what is wanted."""
-        fix = "Run `ingestlab reembed TABLE` to make its vectors anew, or name another collection in the pipeline."
+        """Raise CollectionError unless this existing one serves what is wanted."""
+        fix = "Run `ingestlab reembed TABLE` to make its vectors again, or name another collection in the pipeline."
         if self.name != wanted.name:
             raise CollectionError(
                 "The vectors are in another collection",
@@ -200,7 +200,7 @@ class Where(Value):
     not_runs: tuple[str, ...] = ()
 
     def must_choose(self) -> None:
-        """Raises TerminalError if no condition is given, for what must not happen to all rows."""
+        """Raise TerminalError if no condition is given."""
         if self == Where():
             raise TerminalError(
                 "There is no condition on what to delete",
@@ -210,7 +210,7 @@ class Where(Value):
 
 
 class Hit(NamedTuple):
-    """One row that a search found; `values` has its scalar fields, `pk` among them."""
+    """One row that a search found. `values` has its scalar fields, `pk` among them."""
 
     pk: str
     score: float
@@ -218,12 +218,12 @@ class Hit(NamedTuple):
 
 
 def named_by(target: str) -> str:
-    """The name of the collection that a target was made for; what is no target of ours stays."""
+    """Give the collection's name of a target. What is no target of ours stays."""
     return re.sub(r"__[0-9a-f]{8}(_\d+)?\Z", "", target)
 
 
 def legal_name(text: str) -> str:
-    """A collection's name made of a table's: what Milvus does not take is replaced, and told apart by a digest."""
+    """Make a collection's name of a table's. What Milvus does not take is replaced, with a digest."""
     if re.match(IDENTIFIER, text):
         return text
     name = re.sub(r"[^A-Za-z0-9_]", "_", text)[:150]

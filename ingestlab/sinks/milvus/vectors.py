@@ -1,6 +1,6 @@
 """Where vectors go: one Protocol, one file a kind, and the frozen values that they share.
 
-A collection has a name that users see, and a *target*: the real collection behind it, whose name ends in a
+A collection has a name that users see, and a *target*: the real collection behind it, with a name that ends in a
 digest of what it was made for. The name is an alias, so that a new target can be filled while readers use
 the old one, and then take its place at once. Vectors are an index of the lake, which stays the truth: every
 operation may be repeated, and a lost target can be filled again.
@@ -39,15 +39,15 @@ class VectorStore(Protocol):
     """What process, commit and search need of a place for vectors. Names and targets are both understood.
 
     All raise TransientError while the server is away, slow or overloaded, and TerminalError for what another
-    attempt cannot mend. What is repeated after an error ends as if there had been none.
+    attempt cannot help. What is repeated after an error ends as if there had been none.
     """
 
     def about(self) -> str:
-        """Which server it is; raises if it does not answer."""
+        """Tell which server it is; raises if it does not answer."""
         ...
 
     def ensure(self, wanted: Collection) -> str:
-        """Makes a collection, or checks that the one of this name serves; gives its target.
+        """Make a collection, or check the existing one. Returns its target.
 
         Raises:
             TerminalError: It holds another model's vectors or other fields, or is not ours.
@@ -55,31 +55,31 @@ class VectorStore(Protocol):
         ...
 
     def build(self, wanted: Collection) -> str:
-        """Makes a target beside the one in use, or goes on with one half filled; the name does not change."""
+        """Make a target beside the used one, or continue a half-filled one. The name does not change."""
         ...
 
     def switch(self, name: str, target: str) -> str | None:
-        """Puts a target behind a name at once; gives the one that was there."""
+        """Put a target behind a name at once. Returns the one that was there."""
         ...
 
     def resolve(self, name: str) -> str | None:
-        """The target behind a name, or None."""
+        """Give the target behind a name, or None."""
         ...
 
     def names(self) -> list[str]:
-        """The collections that there are, sorted; every tenant's."""
+        """List the collections that there are, sorted; every tenant's."""
         ...
 
     def describe(self, name: str) -> Collection | None:
-        """The collection as it was made, or None."""
+        """Give the collection as it was made, or None."""
         ...
 
     def drop(self, name: str) -> None:
-        """Removes a target with all its vectors; gone already is no error."""
+        """Remove a target with all its vectors. Gone already is no error."""
         ...
 
     def upsert(self, name: str, rows: pa.Table) -> int:
-        """Writes rows over those with their primary keys; of several with one key the last counts.
+        """Write rows over those with their primary keys. Of several with one key the last counts.
 
         Args:
             name: The collection.
@@ -91,15 +91,15 @@ class VectorStore(Protocol):
         ...
 
     def settle(self, name: str) -> None:
-        """Has the server put what was written where searches are fast; for the end of a commit."""
+        """Let the server prepare fresh rows for fast searches, after a commit."""
         ...
 
     def count(self, name: str, where: Where) -> int:
-        """How many rows there are, those written just before included; 0 where there is no collection."""
+        """Count rows, those written just before included. 0 where there is no collection."""
         ...
 
     def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
-        """How many of the rows just written are there: those of `where`, which has nothing but their runs and sources.
+        """Count how many of the rows just written are there.
 
         Args:
             name: The collection.
@@ -109,17 +109,17 @@ class VectorStore(Protocol):
         ...
 
     def delete(self, name: str, where: Where) -> None:
-        """Removes rows; none, or no such collection, is no error. A condition at least must be given."""
+        """Remove rows. None, or no such collection, is no error. A condition at least must be given."""
         ...
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        """Scalar columns of rows, in the order of their primary keys; empty where there is no collection."""
+        """Read scalar columns of rows, in the order of primary keys. Empty where there is no collection."""
         ...
 
     def search(
         self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
     ) -> list[list[Hit]]:
-        """The nearest rows of each vector, best first.
+        """Find the nearest rows of each vector, best first.
 
         Args:
             name: The collection.
@@ -131,12 +131,12 @@ class VectorStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         ...
 
 
 def open_vectors(settings: Settings) -> VectorStore:
-    """The vector store that the settings name; connects when it is first used.
+    """Open the vector store that the settings name. The first use connects.
 
     Raises:
         TerminalError: None is named, its address is none, or pymilvus is missing.

@@ -20,7 +20,7 @@ _knowing = threading.Lock()
 
 
 def wanted_by(code: PipelineSource, cluster: Executor, kinds: Mapping[str, str] | None = None) -> Collection:
-    """Say which collection a pipeline wants, as far as that can be said without rows.
+    """Say which collection a pipeline wants, as far as known without rows.
 
     Its model is asked on a Dask worker, once for each text of a pipeline in this process.
 

@@ -19,7 +19,7 @@ FACT, SHOWN = "no vector", 10  # rows of a piece that its fact names
 
 
 class VectorsWriter(Writer):
-    """Embed the rows of a task when asked which it cannot take, and stage the vectors of those that are left."""
+    """Embed the rows of a task, and stage their vectors."""
 
     def __init__(self, destination: Destination) -> None:
         self._to = destination
@@ -31,7 +31,7 @@ class VectorsWriter(Writer):
         return embedding
 
     def refuse(self, rows: Rows) -> dict[Place, Reason]:
-        """Find rows of which no vector can be made, or none that can be kept.
+        """Embed rows, and find those that can have no vector.
 
         Raises:
             TerminalError: A column is missing, or the model fails.

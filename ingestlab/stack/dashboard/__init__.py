@@ -1,4 +1,4 @@
-"""The Ingest page of the Dask dashboard: what waits, what is at work, how fast, and what went wrong.
+"""The Ingest page of the Dask dashboard: what waits, what runs, how fast, and what went wrong.
 
 A preload module of the scheduler: the embedded stack loads it, and a scheduler of your own does with
 ``dask scheduler --preload ingestlab.stack.dashboard``. It reads Redis, whose address it takes from the settings

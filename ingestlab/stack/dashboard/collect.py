@@ -1,4 +1,4 @@
-"""What the page shows: read by one thread for everyone who looks, at most once a second, and not at all else."""
+"""Data for the page: one thread reads it for all readers, once a second at most, and only while somebody looks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ RESULTS = 8  # to be read at a time: they are large
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was found at one moment. With an error, what was found before it."""
+    """The state of queues at one moment; with an error, that before it."""
 
     at: float = 0.0
     server: str = ""  # without its password
     home_queue: str = ""  # that of the settings
     error: IngestError | None = None
     queues: tuple[QueueSnapshot, ...] = ()
-    jobs: tuple[JobSnapshot, ...] = ()  # at work, or to be tried again
+    jobs: tuple[JobSnapshot, ...] = ()  # running, or to be tried again
     workers: tuple[Listener, ...] = ()
     history: History = field(default_factory=lambda: Rates().history())
     rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
@@ -83,11 +83,11 @@ class Collector:
         self._monitor: Monitor | None = None
         self._rates, self._endings = Rates(), Endings()
         self._seen: dict[str, float] = {}  # ended jobs that were read, and what RQ sorted them by
-        self._followed: set[str] = set()  # jobs that were at work last time
+        self._followed: set[str] = set()  # jobs that ran last time
         self._last = BACKLOG
 
     def latest(self) -> Snapshot:
-        """Tell what was found last; never waits. If that is old, the thread is told to look again."""
+        """Return the last snapshot at once. If that is old, the thread looks again."""
         with self._lock:
             idle = self._pending is None or self._pending.done()
             if idle and time.monotonic() - self._looked >= EVERY:
@@ -106,11 +106,11 @@ class Collector:
         """Read everything once; what goes wrong is part of the snapshot."""
         before = time.thread_time()
         try:
-            found = self._read(time.time())
+            snapshot = self._read(time.time())
         except IngestError as error:
-            found = self._trouble(error)
+            snapshot = self._trouble(error)
         except redis.AuthenticationError as error:
-            found = self._trouble(
+            snapshot = self._trouble(
                 TerminalError.wrap(
                     error,
                     f"Redis at {self._snapshot.server} does not let us in",
@@ -120,19 +120,19 @@ class Collector:
             )
         except redis.RedisError as error:
             fix = "Start it, or check the scheduler's REDIS_URL. This page tries again every second."
-            found = self._trouble(
+            snapshot = self._trouble(
                 TransientError.wrap(
                     error, f"No answer from a Redis server at {self._snapshot.server}", fix, code="redis_unavailable"
                 )
             )
         except Exception as error:  # what a foreign producer has written must not stop the page without a word
             log.exception("reading what the page shows")
-            found = self._trouble(
+            snapshot = self._trouble(
                 TerminalError.wrap(
                     error, "Queues and jobs are not as RQ writes them", "See the log.", code="unforeseen"
                 )
             )
-        self._snapshot = replace(found, cost=time.thread_time() - before)
+        self._snapshot = replace(snapshot, cost=time.thread_time() - before)
 
     def _trouble(self, error: IngestError) -> Snapshot:
         self._forget()
@@ -165,8 +165,8 @@ class Collector:
         jobs = self._follow(monitor, queues, now)
         self._explain(monitor)
         tenants = monitor.tenants(queues)
-        waiting, at_work = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
-        self._rates.advance(now, waiting, at_work)
+        waiting, running = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
+        self._rates.advance(now, waiting, running)
         return replace(
             self._snapshot,
             at=now,
@@ -184,7 +184,7 @@ class Collector:
         )
 
     def _follow(self, monitor: Monitor, queues: list[QueueSnapshot], now: float) -> list[JobSnapshot]:
-        """Count what jobs have done since the last look. Give those that are at it."""
+        """Count what jobs have done since the last look. Give those that run or wait for a retry."""
         current = {job for q in queues for job in (*q.running, *q.retrying)}
         ended = {job: score for q in queues for job, score in q.ended.items()}
         fresh = self._unread(ended)

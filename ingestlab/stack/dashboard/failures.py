@@ -1,4 +1,4 @@
-"""What went wrong in the jobs that have ended: failures with their reasons, and rejected rows by rule."""
+"""Failures of the jobs that have ended, with their reasons, and rejected rows by rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingestlab.queue.rates import SPAN
 KEPT = 2000  # jobs
 OF_ONE = 5  # failures of one job that are listed
 SHOWN = 20
-_SILENT = TerminalError("Job failed", got="no word of its worker", fix="See the worker's log.", code="unforeseen")
+_SILENT = TerminalError("Job failed", got="its worker left no message", fix="See the worker's log.", code="unforeseen")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Ended:
 
 
 class Endings:
-    """The last jobs that ended with failures or rejects. Of a job that ends again, only the last end counts."""
+    """The last jobs that ended with failures or rejects; of a job that ends again, only the last end counts."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
@@ -82,7 +82,7 @@ class Endings:
             self._jobs.popitem(last=False)
 
     def unexplained(self) -> list[str]:
-        """Jobs whose result must be read to know more, the newest first."""
+        """List jobs of which the result must be read to know more, the newest first."""
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
     def explain(self, job: str, result: Mapping[str, Any], error: Mapping[str, Any]) -> None:
@@ -100,25 +100,25 @@ class Endings:
 
     def assumptions(self) -> tuple[Assumption, ...]:
         """List assumptions, the newest first."""
-        newest = sorted(self._assumed.values(), key=lambda found: -found[0].at)
-        return tuple(one for found in newest for one in found)[:SHOWN]
+        newest = sorted(self._assumed.values(), key=lambda assumptions: -assumptions[0].at)
+        return tuple(assumption for assumptions in newest for assumption in assumptions)[:SHOWN]
 
     def _assume(self, job: JobSnapshot) -> None:
         """Take note of what a job's meta says of assumptions."""
-        told, run = job.notes.get("assumed"), str(job.notes.get("run", ""))
-        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        noted, run = job.notes.get("assumed"), str(job.notes.get("run", ""))
+        pairs = [pair for pair in noted if isinstance(pair, list) and len(pair) == 2] if isinstance(noted, list) else []
         if pairs:
-            found = tuple(Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
-            self._assumed[job.id] = found[:OF_ONE]
+            assumptions = (Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
+            self._assumed[job.id] = tuple(assumptions)[:OF_ONE]
             while len(self._assumed) > SHOWN:
                 self._assumed.popitem(last=False)
 
     def failed(self, now: float) -> int:
-        """Files that failed in the last :data:`SPAN` seconds."""
+        """Count the files that failed in the last :data:`SPAN` seconds."""
         return sum(ended.files for ended in self._jobs.values() if ended.at > now - SPAN)
 
     def codes(self, now: float) -> dict[str, int]:
-        """Files that failed within the last :data:`SPAN` seconds, by the error's code; the commonest first."""
+        """Count those files by the error's code, the commonest first."""
         total: Counter[str] = Counter()
         for ended in self._jobs.values():
             if ended.at > now - SPAN:

@@ -80,7 +80,7 @@ class IngestPage:
     def __init__(self, collector: Collector, dask: Callable[[], str] = lambda: "") -> None:
         self._collector, self._dask = collector, dask
         self._shown: Snapshot | None = None
-        self._source = ColumnDataSource({name: [] for name in ("x", "rate", *COLORS, "at_work", "width")})
+        self._source = ColumnDataSource({name: [] for name in ("x", "rate", *COLORS, "running", "width")})
         self._range = Range1d(start=-BARS * WINDOWS["2 min"], end=0)
         self._ticker = FixedTicker()
         self._charts = self._make_charts()
@@ -111,7 +111,7 @@ class IngestPage:
         width = list(WINDOWS.values())[self._window.active or 0]
         bins = snapshot.history.binned(width, BARS)
         empty = {"rate": bins["x"] * 0, "width": bins["x"] * 0 + width * 0.8}
-        self._source.data = {**{name: bins[name] for name in ("x", *COLORS, "at_work")}, **empty}
+        self._source.data = {**{name: bins[name] for name in ("x", *COLORS, "running")}, **empty}
         span = width * BARS
         if self._range.start != -span or not self._ticker.ticks:
             self._range.start = -span
@@ -130,7 +130,7 @@ class IngestPage:
         self._bars(bytes_chart, "bytes")
         steps = {"source": self._source, "mode": "center", "line_width": 2}
         jobs_chart.step("x", "waiting", color=INK, legend_label="waiting", **steps)
-        jobs_chart.step("x", "at_work", color=COLORS["rows"], legend_label="at work", **steps)
+        jobs_chart.step("x", "running", color=COLORS["rows"], legend_label="running", **steps)
         for chart in (rows_chart, jobs_chart):
             chart.legend.update(**LEGEND)
         return found
@@ -191,7 +191,7 @@ TOOLTIPS = {
     "files": [("files/s", "@files{0.0}")],
     "rows": [("rows/s", "@rows{0,0}"), ("rejected/s", "@rejected{0,0}")],
     "bytes": [("bytes/s", "@bytes{0.0 bd}")],
-    "jobs": [("waiting", "@waiting{0,0}"), ("at work", "@at_work{0,0}")],
+    "jobs": [("waiting", "@waiting{0,0}"), ("running", "@running{0,0}")],
 }
 LEGEND = {
     "location": "top_left",

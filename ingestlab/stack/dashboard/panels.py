@@ -58,7 +58,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
     queues = f"{len(snapshot.queues):,} queue{'' if len(snapshot.queues) == 1 else 's'}"
     found = [
         ("waiting", "Jobs waiting", f"{snapshot.waiting:,}", queues, ""),
-        ("running", "Jobs at work", f"{running:,}", " · ".join(active) or "none", ""),
+        ("running", "Jobs running", f"{running:,}", " · ".join(active) or "none", ""),
         *(_rate(snapshot, measure) for measure in ("files", "rows", "bytes")),
         ("rejected", "Rejected rows", short(round(rejected)), share, "some" if rejected else ""),
         ("failed", "Files failed", f"{snapshot.failed:,}", "last hour", "bad" if snapshot.failed else ""),
@@ -68,7 +68,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
 
 
 def queues(snapshot: Snapshot) -> str:
-    """Show every queue, and whose jobs wait there. Then all jobs that Redis remembers, by state."""
+    """Show every queue with its waiting jobs by tenant, and all jobs that Redis remembers by state."""
     tenants = Counter[str]()
     for queue in snapshot.queues:
         tenants.update(queue.tenants)

@@ -1,4 +1,4 @@
-"""Where data lies that other packages bring along."""
+"""Finds data that other packages bring along."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def ensure_samples(folder: Path | str) -> Path:
         The folder.
 
     Raises:
-        TerminalError: A package whose data they are is not installed.
+        TerminalError: A package that brings the data is not installed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The vectors of published rows, made anew from the lake: what `ingestlab reembed` runs on Dask."""
+"""The vectors of published rows, made again from the lake: what `ingestlab reembed` runs on Dask."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
                 raise TerminalError.wrap(
                     error,
                     f"Rows cannot be embedded again: {wanted}",
-                    "Ingest them anew, with --force, or delete them.",
+                    "Ingest them again, with --force, or delete them.",
                     code="lake_damaged",
                 ) from error
             _refuse(found, spec.part.target)
@@ -99,7 +99,7 @@ def _refuse(found: Embedded, part: str) -> None:
                 "The model cannot embed all rows",
                 expected=wanted,
                 got=got,
-                fix="Mend the model, or let clean empty such texts and ingest it anew.",
+                fix="Correct the model, or let clean empty such texts and ingest it again.",
                 code="model_failed",
             )
 

@@ -1,10 +1,10 @@
-"""Makes all vectors of a collection anew: what `ingestlab reembed` runs when a pipeline wants another model.
+"""Makes all vectors of a collection again: what `ingestlab reembed` runs when a pipeline wants another model.
 
 The rows come from the lake, and the new vectors go into a target beside the one in use, so that searches go on
 with the old ones. All tables that share the collection, of whatever tenant, are done together, in one commit:
 when it stands, the name is switched, and the old target and the old files go.
 
-Meanwhile nobody else adds vectors to the collection. Its lock is taken first; then the commits that were at work
+Meanwhile nobody else adds vectors to the collection. Its lock is taken first; then the commits that were running
 are waited for, which their intents tell of, while later ones wait their turn. So no source is lost.
 """
 
@@ -17,30 +17,27 @@ from typing import Any
 
 import stamina
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
 from ingestlab.core.models import Change, Manifest, Part, Staged
-from ingestlab.engine.services import Services
+from ingestlab.lake.commit import resolve_dead
+from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
 from ingestlab.lake.table import Table, Transaction, tables
-from ingestlab.maintenance.reconcile import recover_dead
-from ingestlab.maintenance.reembed.apart import told_apart
-from ingestlab.maintenance.reembed.survey import Survey, survey
 from ingestlab.pipeline.catalog import load
-from ingestlab.sinks.milvus.commit import Vectors, collection_in, latest
-from ingestlab.sinks.milvus.embed_again import Done, Work
-from ingestlab.sinks.milvus.embed_again import reembed as make_vectors
+from ingestlab.sinks.milvus.commit import VectorCommits, collection_in, latest
 from ingestlab.sinks.milvus.embedding import agreed
+from ingestlab.sinks.milvus.reembed.apart import told_apart
+from ingestlab.sinks.milvus.reembed.survey import Survey, survey
+from ingestlab.sinks.milvus.reembed.task import Done, Work
+from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
 from ingestlab.sinks.milvus.vectors import Collection, Where
 from ingestlab.sinks.milvus.wanted import wanted_by
 from ingestlab.sinks.milvus.writer import NAME
 
-PATIENCE = 60.0  # seconds that other commits get to end
-
 
 @dataclass(frozen=True)
 class Reembedded:
-    """What has been made anew.
+    """What has been made again.
 
     Attributes:
         collection: Its name.
@@ -61,38 +58,36 @@ class Reembedded:
         return f"{self.collection}: {before}{self.after}, {self.vectors:,} vectors of {', '.join(self.tables)}"
 
 
-def reembed(table: str, services: Services, *, tenant: str | None = None, patience: float = PATIENCE) -> Reembedded:
-    """Make the vectors of a table as its pipelines want them now. Tables that share its collection come along.
+def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: float) -> Reembedded:
+    """Make the vectors of a table and its collection again. All tables that share the collection are done.
 
     It may be killed at any time: then the old vectors are searched until it is run again, or `reconcile` is.
 
     Args:
         table: Its name.
-        services: The connections to use.
+        sink: What commits do to vectors, with the settings and the cluster to use.
+        lake: Where the table is.
         tenant: Whose table it is.
         patience: Seconds to wait for other jobs that write the table.
 
     Raises:
         TerminalError: There is no such table; no pipeline of it wants vectors; tables that share the collection
             want different models; the collection holds rows of other lakes; or a model fails.
-        TransientError: Other jobs are at work on the table for too long, or a server is away.
+        TransientError: Other jobs use the table for too long, or a server is away.
     """
-    tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
-    vectors = vectors_of(services)
-    vectors.require()
-    first = survey(services.table(tenant, table), services.settings)
+    sink.require()
+    first = survey(Table(lake, tenant, table), sink.settings)
     name, before = first.embedding.collection, latest(first.history)
     names = {name, before.name if before else name}
-    with services.lake.locks.lease() as lease:
+    with lake.locks.lease() as lease:
         _take(lease, (shared_lock(one) for one in names), patience)
-        _wait_for_commits(names, services, patience)
-        members = [first.table, *(table for table in _sharing(name, services) if table.where != first.table.where)]
+        _wait_for_commits(names, lake, patience)
+        members = [first.table, *(table for table in _sharing(name, lake) if table.where != first.table.where)]
         _take(lease, (rewrite_lock(*table.where) for table in members), patience)
-        surveys = [survey(table, services.settings) for table in members]
-        made = _commit(surveys, _agreed_wish(surveys, services), services, lease)
+        surveys = [survey(table, sink.settings) for table in members]
+        made = _commit(surveys, _agreed_wish(surveys, sink), sink, lease)
         for former in names - {name}:
-            vectors.leave(former, tenant, table)
+            sink.leave(former, tenant, table)
     return Reembedded(
         collection=name,
         tables=tuple("/".join(table.where) for table in members),
@@ -100,13 +95,6 @@ def reembed(table: str, services: Services, *, tenant: str | None = None, patien
         before=str(before.fingerprint) if before else "",
         after=str(Collection.from_dict(made[0].sinks[NAME].note).fingerprint),
     )
-
-
-def vectors_of(services: Services) -> Vectors:
-    """Give the sink that has the vectors of a lake."""
-    sink = services.lake.sinks[NAME]
-    assert isinstance(sink, Vectors)
-    return sink
 
 
 def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
@@ -120,8 +108,8 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
         raise TransientError(error.problem, fix="Try again when it has ended.", code="busy_source") from error
 
 
-def _wait_for_commits(names: Iterable[str], services: Services, patience: float) -> None:
-    """Wait until no commit adds vectors. Dead ones are recovered."""
+def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None:
+    """Wait until no commit adds to the collections. Those that died are resolved."""
     mine = set(names)
 
     def adds(intent: Manifest) -> bool:
@@ -130,25 +118,25 @@ def _wait_for_commits(names: Iterable[str], services: Services, patience: float)
 
     for attempt in stamina.retry_context(TransientError, attempts=None, timeout=patience, wait_max=1.0):
         with attempt:
-            _, busy = recover_dead(services.lake, adds)
+            _, busy = resolve_dead(lake, adds)
             if busy:
                 problem = f"{len(busy)} other jobs commit into collection {', '.join(sorted(mine))}"
                 raise TransientError(problem, fix="Try again when they have ended.", code="busy_source")
 
 
-def _sharing(name: str, services: Services) -> list[Table]:
-    """Find the tables with vectors in a collection."""
-    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(services.lake))
+def _sharing(name: str, lake: Lake) -> list[Table]:
+    """List the tables that have vectors in a collection."""
+    latest_by_table = ((table, latest(table.log.snapshot().manifests())) for table in tables(lake))
     return [table for table, collection in latest_by_table if collection is not None and collection.name == name]
 
 
-def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
-    """Return the collection that pipelines want, as known without rows.
+def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
+    """Find the one collection that all pipelines of all tables want.
 
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
     """
-    wishes = [wanted_by(code, services.cluster, s.kinds) for s in surveys for code in s.codes]
+    wishes = [wanted_by(code, sink.cluster, s.kinds) for s in surveys for code in s.codes]
     first = wishes[0]
     for wish in wishes[1:]:
         same = [c.name for c in wish.payload] == [c.name for c in first.payload]
@@ -158,11 +146,10 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
             fix = "Give the pipelines of the tables that share it one embedding, or collections of their own."
             problem = f"There is not one wish for collection '{first.name}': {error.reason}"
             raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
-    vectors = vectors_of(services)
-    target = vectors.target(first.name)
+    target = sink.target(first.name)
     if target is not None:
-        ours = sum(vectors.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
-        others = vectors.count(target, Where()) - ours
+        ours = sum(sink.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
+        others = sink.count(target, Where()) - ours
         if others > 0:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
@@ -176,7 +163,7 @@ def _agreed_wish(surveys: Sequence[Survey], services: Services) -> Collection:
     return first.model_copy(update={"replaces": target or "-"})
 
 
-def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lease: Lease) -> list[Manifest]:
+def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, lease: Lease) -> list[Manifest]:
     """Make the vectors of all tables, and commit them together."""
     run = f"reembed-{surveys[0].batch}"  # another try is the same run, and takes the vectors that are there
     with ExitStack() as stack:
@@ -185,21 +172,21 @@ def _commit(surveys: Sequence[Survey], wish: Collection, services: Services, lea
             transaction = stack.enter_context(s.table.transaction("reembed", run=run, lease=lease))
             stack.enter_context(transaction.batch(s.batch))
             changes.append(transaction)
-        done = [_embed(s, run, services) for s in surveys]
+        done = [_embed(s, run, sink) for s in surveys]
         notes = [d.collection for some in done for d in some if d.collection]
         told = agreed(notes) if notes else wish.to_dict()
         collection = {**told, "replaces": wish.replaces}
         return Transaction.commit_all(
             [
-                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], services.store), collection))
+                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], sink.store), collection))
                 for transaction, s, some in zip(changes, surveys, done, strict=True)
             ]
         )
 
 
-def _embed(s: Survey, run: str, services: Services) -> list[Done]:
-    """Stage the vectors of a table, one task a part and pipeline."""
-    settings, (tenant, table) = services.settings, s.table.where
+def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
+    """Stage a table's vectors, a task for each part and pipeline."""
+    settings, (tenant, table) = sink.settings, s.table.where
     done: dict[int, Done] = {}
     for code in s.codes:
         work = [
@@ -219,7 +206,7 @@ def _embed(s: Survey, run: str, services: Services) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, found in services.cluster.map(make_vectors, calls, keys, load(code).resources):
+        for _, found in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
             one = Done.from_dict(found)
             done[one.number] = one
     return [done[number] for number in sorted(done)]

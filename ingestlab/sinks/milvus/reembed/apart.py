@@ -19,7 +19,7 @@ from ingestlab.sinks.milvus.vector_rows import primary_key
 
 
 def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
-    """Give staged vectors other keys where an earlier file has theirs.
+    """Give other keys to rows whose keys an earlier file has.
 
     Args:
         parts: The files, whose keys differ within each.
@@ -39,7 +39,7 @@ def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
 
 
 def _renamed(part: Part, taken: set[str], number: int, store: Store) -> Part:
-    """Write the file again with free keys instead of taken ones."""
+    """Rewrite a file with other keys instead of those taken."""
     table = pq.read_table(pa.BufferReader(store.read(part.staged)))
     keys = [primary_key("", "", key, number) if key in taken else key for key in table["pk"].to_pylist()]
     data = as_parquet(table.set_column(table.column_names.index("pk"), "pk", pa.array(keys, pa.string())))

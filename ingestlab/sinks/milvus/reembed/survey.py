@@ -1,4 +1,4 @@
-"""What there is to embed anew in a table: its parts, and for each of their sources the pipeline and the content."""
+"""What there is to embed again in a table: its parts, and for each of their sources the pipeline and the content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Origins = Mapping[str, SourceRecord]  # by URI
 
 @dataclass(frozen=True)
 class Task:
-    """The sources of a pipeline in a part, with their pieces."""
+    """The sources of one pipeline in one part, with their pieces."""
 
     part: Part
     code: PipelineSource
@@ -50,19 +50,19 @@ class Survey:
 
     @property
     def embedding(self) -> Embedding:
-        """What the first pipeline declares."""
+        """Give what the first pipeline declares."""
         return embedding_of(self.codes[0])
 
     @property
     def batch(self) -> str:
-        """Named by what goes in, and by what it replaces: another try of the same has the same name."""
+        """Name the batch by what goes in and out. Another try has the same name."""
         inside = {"reembed": self.table.where, "code": sorted(code.sha256 for code in self.codes)}
         rows, old = [t.part.target for t in self.tasks], [p.target for p in self.old]
         return digest({**inside, "parts": rows, "old": old, "after": self.history[-1].batch})[:24]
 
 
 def survey(table: Table, settings: Settings) -> Survey:
-    """Look at a table and its present pipelines.
+    """Look at a table and at its pipelines as they are now.
 
     Raises:
         TerminalError: There is no such table, none of its pipelines wants vectors, or one that did wants none now.
@@ -85,7 +85,7 @@ def survey(table: Table, settings: Settings) -> Survey:
 
 
 def embedding_of(code: PipelineSource) -> Embedding:
-    """Return the embedding of a pipeline that has one."""
+    """Give the embedding of a pipeline that has one."""
     embedding = load(code).embedding
     assert embedding is not None
     return embedding
@@ -94,7 +94,7 @@ def embedding_of(code: PipelineSource) -> Embedding:
 def _wanting(
     names: Iterable[str], history: Sequence[Manifest], table: str, catalog: Catalog
 ) -> dict[str, PipelineSource]:
-    """Find the pipelines that embed their rows, by name."""
+    """Find the pipelines that embed the rows they bring, by name."""
     found = {}
     made = {m.pipeline for m in history if collection_in(m) is not None and m.kind in ("ingest", "replay")}
     for name in names:
@@ -112,7 +112,7 @@ def _wanting(
 
 
 def _origins(history: Iterable[Manifest]) -> dict[str, Origins]:
-    """For each part of rows, by its target: the records of its sources as of its commit.
+    """Map each data file to its sources' records, as of its commit.
 
     Where contents of a source were appended and their parts merged, the latest stands for them.
     """
@@ -131,7 +131,7 @@ def _by_pipeline(
     names: Mapping[str, str],
     codes: Mapping[str, PipelineSource],
 ) -> Iterator[tuple[Part, dict[str, dict[str, Piece]]]]:
-    """Group the pieces of each part by pipeline. A whole file is embedded once."""
+    """Group the pieces of each part by pipeline. A file that is embedded as a whole is so once."""
     whole = {name for name, code in codes.items() if embedding_of(code).source == FILE}
     seen: set[tuple[str, str]] = set()
     for part in rows:
@@ -149,7 +149,7 @@ def _piece(record: SourceRecord) -> Piece:
 
 
 def _kinds(history: Iterable[Manifest]) -> dict[str, str]:
-    """Return the types of the columns when last published with a value."""
+    """Give the columns' kinds as last published with a value."""
     profiles = (profiled for manifest in history for profiled in manifest.profile)
     return {
         name: str(state["kind"])

@@ -1,0 +1,62 @@
+"""The sink of vectors: what tasks, commits and maintenance know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import Manifest, Part
+from ingestlab.lake.lake import Lake
+from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.sinks.milvus.commit import VectorCommits
+from ingestlab.sinks.milvus.duplicates import shared_keys
+from ingestlab.sinks.milvus.embedding import agreed
+from ingestlab.sinks.milvus.reembed.reembed import Reembedded, reembed
+from ingestlab.sinks.milvus.wanted import wanted_by
+from ingestlab.sinks.milvus.writer import VectorsWriter
+
+
+class Vectors(VectorCommits):
+    """Embed the rows of tables, and keep the vectors in Milvus."""
+
+    writer = VectorsWriter
+
+    @classmethod
+    def takes(cls, pipeline: Any) -> bool:
+        """Tell whether a pipeline embeds its rows."""
+        return pipeline.embedding is not None
+
+    @classmethod
+    def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Choose the collection for all files of a batch; see :func:`ingestlab.sinks.milvus.embedding.agreed`."""
+        return agreed(notes)
+
+    @classmethod
+    def shared_by(cls, pipeline: Any) -> str:
+        """Name the collection that a pipeline fills."""
+        return str(pipeline.embedding.collection)
+
+    def check(self, code: PipelineSource, history: Callable[[], Sequence[Manifest]]) -> None:
+        """Check that vectors may go where a pipeline wants them. A worker loads its model.
+
+        Args:
+            code: The pipeline's text.
+            history: Gives the manifests of the table; asked only if the server has no such collection.
+
+        Raises:
+            TransientError: The server is away.
+            CollectionError: The collection holds another model's vectors, or other fields.
+            TerminalError: There is no server, or the model does not load.
+        """
+        self.require()
+        self.compare(wanted_by(code, self.cluster), history)
+
+    def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[Part]]) -> dict[str, TerminalError]:
+        """Find files whose pieces have vectors with one key."""
+        embedding = load(code).embedding
+        return shared_keys(embedding, staged, self.store) if embedding else {}
+
+    def rebuild(self, lake: Lake, tenant: str, table: str, patience: float) -> Reembedded:
+        """Make the vectors of a table and its collection again. All tables that share the collection are done."""
+        return reembed(table, self, lake, tenant, patience)
