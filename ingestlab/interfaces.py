@@ -638,6 +638,11 @@ class Writer(Protocol):
     What is inherited refuses nothing and stages nothing.
     """
 
+    to: Destination
+
+    def __init__(self, destination: Destination) -> None:
+        self.to = destination
+
     def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
         """Find the source rows that the sink cannot take: they become rejects.
 
@@ -677,9 +682,9 @@ class Sink(Protocol):
         return True
 
     @classmethod
-    def writer(cls, destination: Destination) -> Writer:  # noqa: ARG003 - for those who stage
+    def writer(cls, destination: Destination) -> Writer:
         """Make what stages the rows of a task, on the worker."""
-        return _Nothing()
+        return _Nothing(destination)
 
     @classmethod
     def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ingestlab.engine.plan import Plan
 from ingestlab.engine.task import quality_gate as gate
 from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.nameless import apart_in
+from ingestlab.engine.task.sinks import put_together
 from ingestlab.interfaces import Sink
 from ingestlab.lake.arrow_schema import joined_types
 
@@ -70,12 +71,7 @@ def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, 
     for receipt in receipts:
         for name, staged in receipt.sinks.items():
             found.setdefault(name, []).append(staged)
-    done = {}
-    for name, several in found.items():
-        notes = [staged.note for staged in several if staged.note is not None]
-        files = tuple(file for staged in several for file in staged.files)
-        done[name] = Staged(files=files, note=sinks[name].agree(notes) if notes else None)
-    return done
+    return {name: put_together(several, sinks[name]) for name, several in found.items()}
 
 
 def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:

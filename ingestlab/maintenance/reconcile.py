@@ -95,7 +95,7 @@ def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
     """Bring sinks in line with a table of the lake. Sources of running jobs are left alone."""
     live = lake.log(*where).snapshot()
     names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
-    for name in sorted(names):
+    for name in [name for name in lake.sinks if name in names]:
         sink = lake.sinks[name]
         shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
         if shared and lake.locks.held([shared_lock(shared)])[0]:

@@ -85,7 +85,7 @@ class Catalog:
         return self.sources[name]
 
     def loadable(self, name: str) -> PipelineSource | None:
-        """Find a pipeline that is here and loads; None if there is none."""
+        """Find a pipeline that is here and loads, or None."""
         source = self.sources.get(name)
         try:
             return source if source and load(source) else None

@@ -19,8 +19,9 @@ ROOMS = [
     "lake",
     "maintenance",
     "pipeline",
+    "queue",
     "sinks",
-    "stack/samples",
+    "stack",
     "teaching",
 ]
 OTHERS = {"analytics/profiles/html.py"}  # not there yet

@@ -17,7 +17,8 @@ from ingestlab.engine.services import Services
 from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.delete import delete
-from ingestlab.sinks.milvus.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 SUMS = 'aggregates={"sums": Aggregate(by=["even"], measures={"n": ("n", "sum"), "rows": "count"})},'
 

@@ -20,7 +20,8 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reembed import reembed
 from ingestlab.notebook import Lab
-from ingestlab.sinks.milvus.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 THIRD = [21, 22, 13, 23, 4000, 24]
 

@@ -20,10 +20,10 @@ from ingestlab.formats.csv.reader import NULLS, Csv
 from ingestlab.formats.csv.settling import sample
 from ingestlab.formats.csv.sniffing import Sniffed, sniff
 from ingestlab.formats.json.arrow import json_as
-from ingestlab.formats.json.raw import Document, document
 from ingestlab.formats.json.reader import JsonLines
 from ingestlab.formats.json.text import plain, unknown_names
 from ingestlab.formats.json.types import look_at
+from ingestlab.formats.json.values import Document, document
 from ingestlab.formats.parquet.reader import Parquet
 from ingestlab.interfaces import Store
 from ingestlab.pipeline.catalog import PACKED

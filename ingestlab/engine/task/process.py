@@ -98,7 +98,7 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
         sinks=staged.sinks,
         types=typed(result.table for result in results),
         tallies=tallies_of(results),
-        rules=count_rules(results, loaded) | staged.rules,
+        rules=count_rules(results, loaded) | dict(staged.rules),
         errors={uri: e.to_dict() for uri, e in {**errors, **more, **taken.errors}.items()},
         seconds=clock.laps,
         profile=profile,

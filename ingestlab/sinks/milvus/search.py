@@ -27,7 +27,7 @@ from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
 from ingestlab.sinks.milvus.commit import connected
 from ingestlab.sinks.milvus.search_result import Gallery, SearchResult
 from ingestlab.sinks.milvus.vector_rows import TYPES, absent
-from ingestlab.sinks.milvus.vectors import Collection, Filter, Fingerprint, Hit, Where
+from ingestlab.sinks.milvus.vector_values import Collection, Filter, Fingerprint, Hit, Where
 
 MOST = 16_384  # hits of one question, in any Milvus
 TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields

@@ -44,11 +44,9 @@ class MilvusStore:
         self._known: dict[str, _Target] = {}  # by target: those never change, while names may be switched
 
     def about(self) -> str:
-        """See VectorStore."""
         return f"Milvus {self._link.version.removeprefix('milvus_lite-')}{' (Lite)' if self._link.is_lite else ''}"
 
     def ensure(self, wanted: Collection) -> str:
-        """See VectorStore."""
         found = self._find(wanted.name)
         if found is None:
             target = self.build(wanted)
@@ -66,7 +64,6 @@ class MilvusStore:
         return found.name
 
     def build(self, wanted: Collection) -> str:
-        """See VectorStore."""
         for name in wanted.targets():
             found = self._find(name) or self._make(name, wanted)
             if found.made.fingerprint.same(wanted.fingerprint):
@@ -75,7 +72,6 @@ class MilvusStore:
         raise AssertionError  # there is always another name
 
     def switch(self, name: str, target: str) -> str | None:
-        """See VectorStore."""
         before = self.resolve(name)
         if before is None:
             self._link.call("create_alias", target, name)
@@ -84,21 +80,17 @@ class MilvusStore:
         return before
 
     def resolve(self, name: str) -> str | None:
-        """See VectorStore."""
         described = self._describe(name)
         return str(described["collection_name"]) if described else None
 
     def names(self) -> list[str]:
-        """See VectorStore."""
         return sorted({named_by(target) for target in self._link.call("list_collections")})
 
     def describe(self, name: str) -> Collection | None:
-        """See VectorStore."""
         found = self._find(name)
         return found.made if found else None
 
     def drop(self, name: str) -> None:
-        """See VectorStore."""
         target = self.resolve(name)
         if target is None:
             return
@@ -109,7 +101,6 @@ class MilvusStore:
         self._known.pop(target, None)
 
     def upsert(self, name: str, rows: pa.Table) -> int:
-        """See VectorStore."""
         target = self._target(name)
         table = prepared(rows, target.made)
         room = LITE_BYTES if self._link.is_lite else FULL_BYTES
@@ -125,7 +116,6 @@ class MilvusStore:
             self._link.call("flush", found.name, timeout=LOAD_SECONDS)
 
     def count(self, name: str, where: Where) -> int:
-        """See VectorStore."""
         found = self._find(name)
         if found is None:
             return 0
@@ -142,14 +132,12 @@ class MilvusStore:
         return sum(row["run"] in where.runs for rows in answers for row in rows)
 
     def delete(self, name: str, where: Where) -> None:
-        """See VectorStore."""
         where.must_choose()
         if found := self._find(name):
             for chosen in expressions(where):
                 self._ask(found, "delete", filter=chosen)
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        """See VectorStore."""
         found = self._find(name)
         if found is None:
             return as_table([], columns, None)
@@ -159,7 +147,6 @@ class MilvusStore:
     def search(
         self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
     ) -> list[list[Hit]]:
-        """See VectorStore."""
         target = self._target(name)
         columns = ["pk", *(c.name for c in target.made.columns)]
         asked = {
@@ -176,7 +163,6 @@ class MilvusStore:
         return [[Hit(h["entity"]["pk"], float(h["distance"]), dict(h["entity"])) for h in hits] for hits in answer]
 
     def close(self) -> None:
-        """See VectorStore."""
         self._link.close()
 
     def _compared(self, target: _Target, asked: dict[str, Any], columns: Sequence[str]) -> list[list[Hit]]:

@@ -10,7 +10,7 @@ from ingestlab.analytics.embedders.registry import made_by
 from ingestlab.interfaces import Executor
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.milvus.embedding import collection_of
-from ingestlab.sinks.milvus.vectors import Collection, Column
+from ingestlab.sinks.milvus.vector_values import Collection, Column
 
 KINDS = {"decimal": "float"} | {kind: kind for kind in ("int", "float", "bool")}  # of profiles, as collections have
 KEPT = 64  # pipelines whose models are known

@@ -30,7 +30,7 @@ from ingestlab.sinks.milvus.reembed.apart import told_apart
 from ingestlab.sinks.milvus.reembed.survey import Survey, survey
 from ingestlab.sinks.milvus.reembed.task import Done, Work
 from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
-from ingestlab.sinks.milvus.vectors import Collection, Where
+from ingestlab.sinks.milvus.vector_values import Collection, Where
 from ingestlab.sinks.milvus.wanted import wanted_by
 from ingestlab.sinks.milvus.writer import NAME
 
