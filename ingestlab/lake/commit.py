@@ -59,12 +59,8 @@ def check_free(shared: str, lake: Lake) -> None:
         BusySourceError: Somebody is.
     """
     if shared and lake.locks.held([shared_lock(shared)])[0]:
-        raise BusySourceError(
-            f"'{shared}' is locked",
-            expected=f"'{shared}' to be free",
-            got="`ingestlab reembed` or `reconcile` working on it",
-            fix="This job waits its turn.",
-        )
+        problem = f"'{shared}' is locked by `ingestlab reembed` or `reconcile`"
+        raise BusySourceError(problem, fix="This job waits its turn.")
 
 
 def resolve(intent: Manifest, lake: Lake) -> str:

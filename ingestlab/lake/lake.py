@@ -33,7 +33,7 @@ class Lake:
     run_days: float = inf
 
     def sinks_of(self, manifest: Manifest) -> list[Sink]:
-        """Give the sinks that a commit names, in the order in which commits fill them.
+        """Give the sinks that a commit names, in their order.
 
         Raises:
             TerminalError: One is not installed, and there is something for it.

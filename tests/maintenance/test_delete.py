@@ -150,7 +150,7 @@ def test_a_source_at_work_is_left_alone(make):
     world, (a, b, c) = filled(make)
     with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", a)])
-        with pytest.raises(TransientError, match="to be free"):
+        with pytest.raises(TransientError, match="is locked by another job"):
             delete([a, b], world.context())
     world.check([a, b, c])
     delete([a, b], world.context())

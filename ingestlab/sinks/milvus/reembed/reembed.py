@@ -105,13 +105,7 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
             with attempt:
                 lease.acquire(wanted)
     except BusySourceError as error:
-        raise TransientError(
-            "A source is locked",
-            expected=error.expected,
-            got=error.got,
-            fix="Try again when it has ended.",
-            code="busy_source",
-        ) from error
+        raise TransientError(error.problem, fix="Try again when it has ended.", code="busy_source") from error
 
 
 def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None:
@@ -126,14 +120,8 @@ def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None
         with attempt:
             _, busy = resolve_dead(lake, adds)
             if busy:
-                wanted = f"no commit into collection {', '.join(sorted(mine))}"
-                raise TransientError(
-                    "Jobs are running",
-                    expected=wanted,
-                    got=f"{len(busy)} running",
-                    fix="Try again when they have ended.",
-                    code="busy_source",
-                )
+                problem = f"{len(busy)} other jobs commit into collection {', '.join(sorted(mine))}"
+                raise TransientError(problem, fix="Try again when they have ended.", code="busy_source")
 
 
 def _sharing(name: str, lake: Lake) -> list[Table]:
@@ -166,8 +154,8 @@ def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
             raise TerminalError(
-                "The collection holds vectors of other tables",
-                expected=f"collection '{first.name}' with vectors of {tables} alone",
+                f"Collection '{first.name}' holds vectors of other tables, too",
+                expected=f"those of {tables}",
                 got=f"{others:,} others",
                 fix=fix,
                 code="collection_conflict",

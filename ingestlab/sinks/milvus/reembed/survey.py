@@ -105,14 +105,9 @@ def _wanting(
         if pipeline.embedding is not None and pipeline.table == table:
             codes[name] = code
         elif name in made:
-            wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
-            raise TerminalError(
-                "A pipeline has no embedding",
-                expected=wanted,
-                got="none",
-                fix="Declare one, or delete its sources: `ingestlab delete`.",
-                code="embedding_invalid",
-            )
+            problem = f"Pipeline '{name}', which has made vectors of table {table}, has no embedding for it any more"
+            fix = "Declare one, or delete its sources: `ingestlab delete`."
+            raise TerminalError(problem, fix=fix, code="embedding_invalid")
     return codes
 
 
