@@ -71,24 +71,24 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     data, _ = unpack(piece, store) if file.size <= most else (head, None)
     if binary(data[:512]) and not by_mark(data):
         return None
-    found = detect(data)
-    encoding = found.name
+    charset = detect(data)
+    encoding = charset.name
     text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
     if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
-        return _told(_json_lines(store, file, most, encoding), found)
+        return _told(_json_lines(store, file, most, encoding), charset)
     looks, name = sniff(sample(text.encode())), _plain_name(file.name)
     if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
         return None
-    return _told(_csv(store, file, most, encoding, looks), found)
+    return _told(_csv(store, file, most, encoding, looks), charset)
 
 
-def _told(found: Draft, encoding: Encoding) -> Draft:
+def _told(draft: Draft, encoding: Encoding) -> Draft:
     """Note in a draft that its encoding is a guess."""
     note = f"the encoding is {encoding.fact}: see whether its letters are right"
-    return replace(found, notes=(*found.notes, note)) if encoding.guess else found
+    return replace(draft, notes=(*draft.notes, note)) if encoding.guess else draft
 
 
 def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniffed) -> Draft:
