@@ -18,7 +18,7 @@ ENDED: tuple[JobStatus, ...] = ("finished", "failed", "stopped", "canceled")
 
 
 class JobNotes(TypedDict, total=False):
-    """What producer and worker have noted of a job, as plain data; None is as good as missing."""
+    """Notes of producer and worker on a job, as plain data. None is as good as missing."""
 
     run: str  # that has published it
     tenant: str
@@ -33,14 +33,14 @@ class JobNotes(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The job has ended; files that failed for good are among the result's outcomes."""
+    """The job has ended. Files that failed for good are among the result's outcomes."""
 
     result: IngestResult
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """The job is to be tried again, whether the broker has retries of its own or none."""
+    """The job is to be tried again, whatever retries its broker has."""
 
     error: IngestError
     seconds: float  # from now
@@ -92,7 +92,7 @@ class QueueState:
 
 @dataclass(frozen=True)
 class QueueSnapshot:
-    """Tell how many jobs of a queue are in which state, and which are running or have ended lately."""
+    """A queue with its jobs by state. Those that run or have ended lately are named."""
 
     name: str
     waiting: int
@@ -106,7 +106,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """Tell of a job what the dashboard shows; foreign producers may have noted anything."""
+    """A job as the dashboard shows it. Foreign producers may have noted anything."""
 
     id: str
     queue: str
@@ -136,6 +136,6 @@ class JobSnapshot:
         }
 
     def number(self, name: str) -> int:
-        """Return a number of its progress; 0 where it does not say, or says something else."""
+        """Return a number of its progress. It is 0 where the progress says nothing, or no number."""
         value = self.progress.get(name)
         return value if isinstance(value, int) else 0

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
-from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.core.models import Piece
 from ingestlab.formats.common.bytes import Limits, binary, capped, check_size, load
-from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.single import OneRecord, one_record
 from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(
@@ -52,7 +51,7 @@ class Opened:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class Images(OneRecord):
     """Read each image as one record.
 
     Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
@@ -79,10 +78,6 @@ class Images:
         if not self.formats:
             raise TerminalError("No formats of images are given", fix=f"E.g. {FORMATS}.", code="reader_invalid")
 
-    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """Keep an image whole."""
-        return [whole(file)]
-
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one image.
 
@@ -97,8 +92,7 @@ class Images:
             schema = SCHEMA.append(pa.field("content", pa.binary()))
         text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
         told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
-        table = pa.Table.from_pylist([row], schema=schema)
-        return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: text}, facts=told)
+        return one_record(row, schema, text, told)
 
     def open(self, piece: Piece, store: Store) -> Opened:
         """Decode an image. Returns its bytes, and the columns that describe it.

@@ -22,7 +22,7 @@ _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying",
 
 
 class JobRef(Value):
-    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
+    """A job of a run. `run` is the run that enqueued it, another one where this run joined it."""
 
     id: str
     run: str
@@ -59,12 +59,12 @@ class RunResult(Value):
 
     @property
     def by_code(self) -> dict[str, list[Outcome]]:
-        """Return the sources that failed, grouped by the error's code; the commonest first."""
+        """Group the sources that failed by the error's code, the commonest first."""
         return by_code(self.failed)
 
     @property
     def kept(self) -> dict[str, str]:
-        """Return where a notebook is with its outputs (`notebook`), its HTML page (`page`), and the `run` it made."""
+        """Return where a notebook is kept: `notebook` with outputs, its HTML `page`, the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
         return {name: facts[name] for name in ("notebook", "page", "run") if name in facts}
 
@@ -95,7 +95,7 @@ def overall(states: list[Progress]) -> State:
 
 
 def share_of(p: Progress) -> float:
-    """Estimate how much of a job is done, 0 to 1, by its state and what is counted in it."""
+    """Estimate how much of a job is done, 0 to 1."""
     if p.state == "fetching":
         return 0.3 * p.files_done / max(1, p.files)
     if p.state == "processing":
@@ -126,7 +126,7 @@ def failed_result(ref: JobRef, job: Job) -> IngestResult:
 
 
 def kept_of(notes: JobNotes) -> IngestResult | None:
-    """Return how some files of a job had ended, before it failed as a whole."""
+    """Return how files ended before their job failed as a whole."""
     kept = notes.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
@@ -140,7 +140,7 @@ def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) 
 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
-    """Read from the lake what an ended job was asked, and its result; None if it has no record."""
+    """Read an ended job's request and result from the lake, or None."""
     return _records(settings).read(ref.run, ref.id)
 
 
@@ -151,7 +151,7 @@ def unknown_result(ref: JobRef) -> IngestResult:
 
 
 def uris_of(job: Job) -> tuple[str, ...]:
-    """List the URIs that a job is about; one question mark where its message cannot be read."""
+    """List the URIs that a job is about. A question mark stands for a message that cannot be read."""
     try:
         return subjects(job.request())
     except UndecodableJobError:
@@ -159,7 +159,7 @@ def uris_of(job: Job) -> tuple[str, ...]:
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
-    """Read a run that Redis has forgotten from the lake's records; None if they lack it."""
+    """Read a forgotten run from the lake's records, or None."""
     records = _records(settings).read_run(run)
     if not records:
         return None
@@ -177,7 +177,7 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
 
 
 def runs_in_lake(settings: Settings) -> Iterator[str]:
-    """Yield the ids of the runs of which the lake has records, the newest first."""
+    """Yield the ids of runs with records in the lake, newest first."""
     return _records(settings).newest()
 
 

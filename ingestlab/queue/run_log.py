@@ -49,7 +49,7 @@ def _so_far(job: Job) -> Iterator[str]:
 
 
 def _traceback(job: Job) -> Iterator[str]:
-    """Yield the traceback of an unforeseen error, as the worker's log has it."""
+    """Yield an unforeseen error's traceback, as the worker's log has it."""
     text = job.traceback().partition("\nThe above exception")[0]
     yield from (f"{_clock(None)}  {line}" for line in text.strip().splitlines())
 
@@ -61,7 +61,7 @@ def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 def _clock(moment: datetime | None) -> str:
-    """Format a time of day in this machine's zone; brokers' times are UTC, though they may not say so."""
+    """Format a time of day in this machine's zone. Brokers' times are UTC, though they may not say so."""
     if moment is None:
         return " " * 8
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%H:%M:%S")

@@ -19,6 +19,7 @@ from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.csv.compiled import installed
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
@@ -35,8 +36,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        check: What was looked at: ``redis``, ``workers``, ``dask``, ``milvus``, ``lake`` or
-            ``pipelines``.
+        check: What was looked at: ``redis``, ``workers``, ``dask``, ``speed``, ``milvus``,
+            ``lake`` or ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
         fix: What to do about it; empty if all is well.
@@ -49,8 +50,8 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Check everything that the settings name; takes some seconds where servers do not answer."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _milvus, _lake, _pipelines)
+    """Check everything that the settings name. It takes some seconds where servers do not answer."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _speed, _milvus, _lake, _pipelines)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -162,6 +163,12 @@ def _version(host: dict[str, Any], package: str) -> str:
     return str(host["packages"].get(package) or "missing")
 
 
+def _speed(_: Settings) -> Iterator[Finding]:
+    if not installed():
+        text = "numba is not installed: CSV files with declared columns are read at about a third of the speed."
+        yield Finding("speed", "warning", text, "pip install 'ingestlab[fast]', on the machines of the workers.")
+
+
 def _milvus(settings: Settings) -> Iterator[Finding]:
     if not settings.milvus_uri:  # which only pipelines with embeddings miss
         return
@@ -213,7 +220,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
 
 
 def _reads_text_as_it_is(reader: object) -> bool:
-    """Tell whether a reader declares text columns, but not which texts are null."""
+    """Tell whether a reader declares text columns, but no null texts."""
     if not isinstance(reader, Csv) or reader.null_values is not None:
         return False
     return any(isinstance(kind, pa.DataType) and textual(kind) for kind in (reader.columns or {}).values())

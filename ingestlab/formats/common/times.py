@@ -78,7 +78,7 @@ def parse(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArra
     Returns:
         Times in UTC if the format has a zone, else without one.
     """
-    if any(step == "f" for step, _ in _steps(timestamp_format)):
+    if any(step == "f" for step, _ in steps_of(timestamp_format)):
         return _with_fractions(texts, timestamp_format, unit)
     exact = pc.match_substring_regex(texts, _exact(timestamp_format))
     if not pc.all(exact).as_py():
@@ -93,7 +93,7 @@ def parse(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArra
 
 def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.TimestampArray:
     """Parse times with fractions, which Arrow does not. Null where the unit is too coarse."""
-    steps = list(_steps(timestamp_format))
+    steps = list(steps_of(timestamp_format))
     at = next(i for i, (step, _) in enumerate(steps) if step == "f")
     found = _patterns(steps)
     pattern = f"(?is)^(?P<a>{''.join(found[:at])})(?P<f>{_FRACTION})(?P<b>{''.join(found[at + 1 :])})$"
@@ -108,7 +108,7 @@ def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.Tim
 
 def plain_format(timestamp_format: str) -> str:
     """Write a format in Python's directives, without short forms."""
-    return _written(_steps(timestamp_format))
+    return _written(steps_of(timestamp_format))
 
 
 def _written(steps: Iterable[tuple[str, str]]) -> str:
@@ -118,7 +118,7 @@ def _written(steps: Iterable[tuple[str, str]]) -> str:
 @cache
 def _exact(timestamp_format: str) -> str:
     """Build RE2's expression of the texts that Python takes, or nearly all."""
-    return f"(?is)^{''.join(_patterns(list(_steps(timestamp_format))))}$"
+    return f"(?is)^{''.join(_patterns(list(steps_of(timestamp_format))))}$"
 
 
 def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
@@ -137,7 +137,7 @@ def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
 
 def has_zone(timestamp_format: str) -> bool:
     """Tell whether texts of a format name their zone."""
-    return any(step == "z" for step, _ in _steps(timestamp_format))
+    return any(step == "z" for step, _ in steps_of(timestamp_format))
 
 
 def _rolled(texts: pa.Array, times: pa.TimestampArray, timestamp_format: str) -> list[int]:
@@ -180,7 +180,7 @@ def _before(timestamp_format: str, wanted: str, whole: str = "(?:{})") -> str | 
     It fits some others too, unless `whole` makes every number as long as strptime does.
     """
     pattern = ""
-    for step, text in _steps(timestamp_format):
+    for step, text in steps_of(timestamp_format):
         if step == wanted:
             return pattern
         if step in _LARGEST:  # a first digit that is too large for two stands alone
@@ -192,12 +192,12 @@ def _before(timestamp_format: str, wanted: str, whole: str = "(?:{})") -> str | 
     return None
 
 
-def _steps(timestamp_format: str) -> Iterator[tuple[str, str]]:
+def steps_of(timestamp_format: str) -> Iterator[tuple[str, str]]:
     """Yield a format's steps as (directive, text), one of them empty."""
     for found in _STEP.finditer(timestamp_format):
         directive = found["directive"] or ""
         if directive in _SHORT:
-            yield from _steps(_SHORT[directive])
+            yield from steps_of(_SHORT[directive])
         elif directive == "%":
             yield "", "%"
         else:

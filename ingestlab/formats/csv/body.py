@@ -76,6 +76,12 @@ class Body:
         data = b"".join([view[starts[i] : ends[i]] for i in numbers.tolist()])
         return replace(self, data=data, begin=0, end=len(data))
 
+    def with_repeats(self, numbers: Iterable[int]) -> Body:
+        """Return the same records, with those that repeat the header known."""
+        body = replace(self)
+        body.__dict__["repeats"] = dict.fromkeys(numbers, "header")
+        return body
+
     def texts(self, numbers: Iterable[int]) -> dict[int, str]:
         """Return the source texts of records without line ends. The longest are cut."""
         return excerpts(self.data, self.spans, numbers)

@@ -1,7 +1,8 @@
-"""CSV bytes to Arrow by pyarrow's parser, in one block, and what to do with the records it cannot convert.
+"""CSV bytes to Arrow: plain records by a compiled loop, others by pyarrow, and what to do with those it refuses.
 
-pyarrow alone decides what a value means. Records that it cannot convert are found by asking it again about
-fewer and fewer of them; then their bytes are left out, and the rest is read as if they had never been there.
+pyarrow alone decides what a value means; the loop takes only what leaves no doubt. Records that pyarrow cannot convert
+are found by asking it again about fewer and fewer of them; then their bytes are left out, and the rest is read as if
+they had never been there.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.csv import fast
 from ingestlab.formats.csv.arrow import Layout, Ragged, convert
 from ingestlab.formats.csv.bad_cells import bad_cells, wrong_by_looks
 from ingestlab.formats.csv.body import Body
+from ingestlab.formats.csv.fast import Taken
 from ingestlab.interfaces import Bad
 
 MAX_BLOCK = 1 << 30  # bytes; pyarrow takes less than 2 GiB at once
@@ -41,8 +44,8 @@ def parse(body: Body, layout: Layout) -> Parsed:
         TerminalError: The parser fails for another reason than the values of single records.
     """
     if body.end - body.begin <= MAX_BLOCK:
-        return _parse_block(body, layout)
-    parts = [(first, _parse_block(part, layout)) for first, part in _divide(body, MAX_BLOCK)]
+        return _parse_whole(body, layout)
+    parts = [(first, _parse_whole(part, layout)) for first, part in _divide(body, MAX_BLOCK)]
     return Parsed(
         pa.concat_tables([p.table for _, p in parts], promote_options="permissive"),
         np.concatenate([p.kept + first for first, p in parts]),
@@ -59,6 +62,44 @@ def _divide(body: Body, size: int) -> Iterator[tuple[int, Body]]:
         last = max(first + 1, int(np.searchsorted(ends, starts[first] + size, side="right")))
         yield first, replace(body, begin=int(starts[first]), end=int(ends[last - 1]))
         first = last
+
+
+def _parse_whole(body: Body, layout: Layout) -> Parsed:
+    return _parse_fast(body, layout) or _parse_block(body, layout)
+
+
+def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
+    """Parse plain records by the compiled loop. None where that is no gain."""
+    if all(map(textual, layout.types.values())) and body.repeats:
+        return None
+    taken = fast.take(body, layout)
+    if taken is None or not taken.left.size:
+        return taken and Parsed(taken.table, taken.kept, [], taken.total)
+    found = _parse_left(body, layout, taken.left)
+    return found and _merged(taken, found)
+
+
+def _parse_left(body: Body, layout: Layout, left: Ints) -> Parsed | None:
+    """Parse the records that the loop left. None where what they are is not theirs alone to say."""
+    heads = np.fromiter(body.repeats, np.int64)
+    if not np.isin(heads, left).all():  # some pass for records, but not once another one fails
+        return None
+    try:
+        found = _parse_block(body.only(left).with_repeats(np.searchsorted(left, heads).tolist()), layout)
+    except (TerminalError, pa.ArrowInvalid):  # which names the record by its number in the body
+        return None
+    return found if found.total == left.size else None
+
+
+def _merged(taken: Taken, found: Parsed) -> Parsed:
+    """Put records that were left back in their places."""
+    bad = [replace(one, row=int(taken.left[one.row])) for one in found.bad]
+    if not found.table.num_rows:
+        return Parsed(taken.table, taken.kept, bad, taken.total)
+    kept = np.concatenate([taken.kept, taken.left[found.kept]])
+    order = np.argsort(kept, kind="stable")
+    table = pa.concat_tables([taken.table, found.table]).combine_chunks().take(pa.array(order))
+    return Parsed(table, kept[order], bad, taken.total)
 
 
 def _parse_block(body: Body, layout: Layout, *, heads: bool = False) -> Parsed:

@@ -27,7 +27,7 @@ class RqQueue:
         self._settings, self._client = settings, client
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
-        """Put a request on a queue, unless the same is queued or running."""
+        """Queue a request, unless the same is queued or running."""
         return enqueue(open_queue(self._client, queue), request, self._settings)
 
     def jobs(self, ids: Sequence[str]) -> dict[str, RqJob]:
@@ -39,7 +39,7 @@ class RqQueue:
         return bool(ids and self._client.exists(*map(Job.key_for, ids)))
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
-        """Sleep on the result streams of jobs, and give those that have a new result."""
+        """Sleep on jobs' result streams; gives those with a new result."""
         names = {Result.get_key(job): job for job in ids}
         streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
         answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
@@ -48,7 +48,7 @@ class RqQueue:
         return list(news)
 
     def cancel(self, job: str) -> bool:
-        """Take a job from the queue, or ask its worker to stop it."""
+        """Take a job from the queue, or have its worker stop it."""
         found = fetch_job(self._client, job)
         if found is None or RqJob(found).status in ENDED:
             return False
@@ -58,7 +58,7 @@ class RqQueue:
         return True
 
     def again(self, job: str) -> None:
-        """Queue a failed job once more, with its count of dead workers at zero."""
+        """Queue a failed job once more, with no dead workers counted."""
         if found := fetch_job(self._client, job):
             found.note({"deaths": None})
             found.requeue()
@@ -84,7 +84,7 @@ class RqQueue:
         return RqMonitor(self._client)
 
     def consume(self, queues: Sequence[str], handler: Handler) -> int:
-        """Have jobs handled by an RQ worker, until it is told to stop."""
+        """Run an RQ worker until it is told to stop."""
         from ingestlab.queue.rq.worker import IngestWorker  # noqa: PLC0415 - pulls in the engine
 
         opened = [open_queue(self._client, name) for name in queues]

@@ -13,12 +13,12 @@ OURS = "ingestlab"  # a field that our worker class adds to its entry: the versi
 
 
 def listeners(client: redis.Redis, queue: str) -> list[Listener]:
-    """List the workers that say they listen on this queue, without those that ended on this machine."""
+    """List the workers registered for a queue. Those that ended on this machine are left out."""
     return read_listeners(client, sorted(_text(key) for key in client.smembers(f"rq:workers:{queue}")))
 
 
 def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
-    """Read workers by their keys, in one round trip, without those that ended on this machine."""
+    """Read workers by their keys, in one round trip. Those that ended on this machine are left out."""
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hgetall(key)
@@ -43,7 +43,7 @@ def queue_state(client: redis.Redis, name: str) -> QueueState:
 
 
 def is_needed(client: redis.Redis, name: str) -> bool:
-    """Whether anything waits, runs or is to be tried again on a queue."""
+    """Tell whether jobs of a queue wait, run or await a retry."""
     return bool(client.exists(*(f"rq:{registry}:{name}" for registry in ("queue", "wip", "scheduled"))))
 
 

@@ -69,7 +69,7 @@ class RqMonitor:
         return [_job(job, values) for job, values in zip(wanted, answers, strict=True) if values[0]]
 
     def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read of each job its result, and the error that it has left."""
+        """Read each job's result and the error that it left."""
         with self._client.pipeline(transaction=False) as pipe:
             for job in ids:
                 pipe.xrevrange(f"rq:results:{job}", count=1)
@@ -81,7 +81,7 @@ class RqMonitor:
         return read_listeners(self._client, keys[:WORKERS])
 
     def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
-        """Count waiting jobs by queue and tenant; those not asked yet are left out, and asked the next times."""
+        """Count waiting jobs by queue and tenant. Those not asked yet have their turn at the next calls."""
         ahead = {queue.name: queue.ahead for queue in queues}
         unknown = [job for jobs in ahead.values() for job in jobs if job not in self._tenants][:LOOKUPS]
         with self._client.pipeline(transaction=False) as pipe:
@@ -140,7 +140,7 @@ def _result(fields: dict[bytes, bytes]) -> tuple[dict[str, Any], IngestError]:
 
 
 def _plain(data: bytes | None) -> dict[str, Any]:
-    """Read a dict that our serializer wrote; empty where it is something else."""
+    """Read a dict that our serializer wrote; empty for anything else."""
     try:
         value = JobSerializer.loads(data) if data else {}
     except (UndecodableJobError, UnicodeDecodeError, json.JSONDecodeError):

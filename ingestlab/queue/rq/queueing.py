@@ -37,7 +37,7 @@ def open_queue(client: redis.Redis, name: str) -> Queue:
 
 
 def enqueue(queue: Queue, request: Request, settings: Settings) -> tuple[str, bool]:
-    """Put a request on a queue, unless the same is queued or running.
+    """Queue a request, unless the same is queued or running.
 
     Returns:
         The job's id, and whether it is a new job.
@@ -64,7 +64,7 @@ def enqueue(queue: Queue, request: Request, settings: Settings) -> tuple[str, bo
 
 
 def trim(queue: Queue, most: int) -> int:
-    """Forget the oldest jobs of a queue that have ended; how they ended is in the lake's records.
+    """Forget the oldest ended jobs of a queue. How they ended is in the lake's records.
 
     Args:
         queue: Of any name.

@@ -41,7 +41,7 @@ return redis.call('LPUSH', KEYS[2], ARGV[1])
 
 
 class Taken(NamedTuple):
-    """A job that has been taken from a queue, and since when it had been there."""
+    """A job taken from a queue, and since when it was there."""
 
     job: str
     enqueued: Any
@@ -59,7 +59,7 @@ class TakeoverWorker(SimpleWorker):
         self._taken: dict[str, dict[Taken, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def clean_registries(self) -> None:
-        """Do RQ's own housekeeping, at the start and every ten minutes; what it leaves out, the sweep does."""
+        """Do RQ's own housekeeping, at the start and every ten minutes. What it leaves out, the sweep does."""
         for queue in self.queues:
             with self._alone(queue) as alone:
                 if alone:
@@ -94,7 +94,7 @@ class TakeoverWorker(SimpleWorker):
                 self.connection.pexpire(lock, SWEEP_EVERY)
 
     def _put_back(self, queue: Queue) -> None:
-        """Queue again what a worker took from the queue and died before it began.
+        """Queue again what dead workers took and never began.
 
         A job that waits for a busy source is taken each second, and may be seen each time: it counts from its last.
         """
@@ -108,7 +108,7 @@ class TakeoverWorker(SimpleWorker):
 
 
 def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
-    """Decide about a job after its worker has died; RQ calls this for every error, before it decides."""
+    """Decide about a job after its worker has died. RQ calls this for every error, before it decides."""
     if not issubclass(kind, AbandonedJobError):
         return
     deaths = int(job.notes.get("deaths") or 0) + 1

@@ -26,7 +26,7 @@ _STATUS: dict[JobStatus, jobs.JobStatus] = {
 
 
 class RqJob:
-    """See :class:`ingestlab.interfaces.Job`; its status is that of the time when it was fetched."""
+    """See :class:`ingestlab.interfaces.Job`. Its status is that of the time when it was fetched."""
 
     def __init__(self, job: IngestJob) -> None:
         self._job = job
@@ -80,7 +80,7 @@ class RqJob:
         return decode(message)
 
     def result(self) -> IngestResult | None:
-        """Read the result of a job that has ended; of a failed one, what its last try has left."""
+        """Read the result of a job that has ended. Of a failed one it is what its last try has left."""
         value = self._job.return_value(refresh=True) if self.status == "finished" else self.notes.get("result")
         return IngestResult.from_dict(value) if isinstance(value, dict) else None
 
@@ -97,7 +97,7 @@ class RqJob:
 
 
 def error_in(traceback: str) -> IngestError:
-    """Translate a traceback that RQ kept, or its last line; it may be empty."""
+    """Translate a traceback that RQ kept, its last line, or nothing."""
     if REFUSAL in traceback:
         fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
         return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")

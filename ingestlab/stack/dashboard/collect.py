@@ -36,7 +36,7 @@ RESULTS = 8  # to be read at a time: they are large
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of queues at one moment; with an error, that before it."""
+    """The state of queues at one moment. With an error, it is that before."""
 
     at: float = 0.0
     server: str = ""  # without its password

@@ -56,7 +56,7 @@ class Ended:
 
 
 class Endings:
-    """The last jobs that ended with failures or rejects; of a job that ends again, only the last end counts."""
+    """The last jobs that ended with failures or rejects. Of a job that ends again, only the last end counts."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
@@ -82,7 +82,7 @@ class Endings:
             self._jobs.popitem(last=False)
 
     def unexplained(self) -> list[str]:
-        """List jobs of which the result must be read to know more, the newest first."""
+        """List jobs with results yet to be read, newest first."""
         return sorted((n for n, e in self._jobs.items() if not e.explained), key=lambda n: -self._jobs[n].at)
 
     def explain(self, job: str, result: Mapping[str, Any], error: Mapping[str, Any]) -> None:
@@ -135,7 +135,7 @@ class Endings:
 
 
 def _of_files(job: JobSnapshot, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
-    """Group the failed files of a job by the code of their error."""
+    """Group the failed files of a job by their errors' codes."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
         if error := outcome.get("error"):

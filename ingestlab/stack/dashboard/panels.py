@@ -68,7 +68,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
 
 
 def queues(snapshot: Snapshot) -> str:
-    """Show every queue with its waiting jobs by tenant, and all jobs that Redis remembers by state."""
+    """Show queues with waiting jobs by tenant, and all jobs by state."""
     tenants = Counter[str]()
     for queue in snapshot.queues:
         tenants.update(queue.tenants)

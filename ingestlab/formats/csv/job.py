@@ -1,0 +1,19 @@
+"""The words of a job of the compiled loop: what it is told and what it answers, eight bytes each."""
+
+from __future__ import annotations
+
+# Of the job. POS, ROW, RECORD, LEFT and FULL are moved by the loop.
+DATA, POS, END, ROW, ROW_MOST, RECORD, LEFT, DELIMITER, QUOTE, COLUMNS = range(10)
+STARTS, ENDS, LEFT_OUT, POWERS, INDEX, INDEXED, FULL, HEAD = range(10, 18)
+# Of each column of the file, HEAD words from the begin. NULLS, LAST and LAST_DAY are moved by the loop.
+KIND, OUT, VALID, NULLS, HEAP, HEAP_SIZE, MARKS, MARK_COUNT, EARLY = range(9)
+LOW, HIGH, WIDTH, UNIT, DIGITS, ZONED, FORMAT, STEPS, LAST, LAST_DAY, WORDS = range(9, 20)
+# Kinds of columns
+SKIP, INTEGER, FLOAT64, FLOAT32, BOOLEAN, STRING, DATE, TIME, TIME_BY_FORMAT = range(9)
+# Steps of a time format: a directive, or a character beyond them
+YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, LITERAL = range(8)
+# What came of it
+DONE, GIVEN_UP, HEAP_FULL = range(3)
+
+ONE_IN, FEW = 3, 512  # records that may be left: one in so many, and somewhat more of the first
+LOWEST_POWER, HIGHEST_POWER = -342, 308  # of ten, in a float64
