@@ -49,6 +49,11 @@ class Opened:
     facts: dict[str, Any]
     pages: int = 1  # of a TIFF, or frames of an animation
 
+    @property
+    def page_facts(self) -> dict[str, str]:
+        """Say that only the first of several pages is read."""
+        return {"pages": f"{self.pages:,}, the first is read"} if self.pages > 1 else {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Images(OneRecord):
@@ -91,8 +96,7 @@ class Images(OneRecord):
         if self.content:
             schema = SCHEMA.append(pa.field("content", pa.binary()))
         text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
-        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
-        return one_record(row, schema, text, told)
+        return one_record(row, schema, text, image.page_facts)
 
     def open(self, piece: Piece, store: Store) -> Opened:
         """Decode an image. Returns its bytes, and the columns that describe it.

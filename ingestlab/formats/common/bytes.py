@@ -219,8 +219,8 @@ def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:
 def _damaged(name: str, kind: Compression, size: int, error: BaseException) -> TerminalError:
     cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
     what = f"a {'truncated' if cut else 'damaged'} one, after {size:,} good bytes ({error})"
-    told = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
-    hint = "" if told == kind else f" Its name says {told}."
+    by_name = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
+    hint = "" if by_name == kind else f" Its name says {by_name}."
     fix = f"Fetch it again from its producer.{hint}"
     return TerminalError(f"{name} is not a whole {kind} file", got=what, fix=fix, code="bad_file")
 

@@ -144,9 +144,10 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         plain = pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
     elif types.is_fixed_size_list(kind):
         plain = pa.list_(plain_type(kind.value_type), kind.list_size)
-    elif types.is_list(kind) or types.is_large_list(kind):
-        make = pa.list_ if types.is_list(kind) else pa.large_list
-        plain = make(plain_type(kind.value_type))
+    elif types.is_list(kind) or types.is_list_view(kind):
+        plain = pa.list_(plain_type(kind.value_type))
+    elif types.is_large_list(kind) or types.is_large_list_view(kind):
+        plain = pa.large_list(plain_type(kind.value_type))
     return plain
 
 
@@ -220,7 +221,7 @@ def convert_columns(
             continue
         values = columns[i].combine_chunks()
         columns[i], failed = convert(values, kind, timestamp_format)
-        bad += [Bad(int(numbers[k]), "type", name, _told(values[k])) for k in failed.tolist()]
+        bad += [Bad(int(numbers[k]), "type", name, _shown(values[k])) for k in failed.tolist()]
         wrong[failed] = True
     if columns:  # setting them one by one is quadratic
         table = pa.Table.from_arrays(columns, names=table.column_names)
@@ -263,7 +264,7 @@ def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 
     return [i for at in range(low, high, step) for i in failing(fails, at, min(at + step, high), ways)]
 
 
-def _told(value: pa.Scalar) -> str:
+def _shown(value: pa.Scalar) -> str:
     try:
         return shorten(str(value.as_py()))
     except (OverflowError, ValueError):  # a time that Python cannot tell

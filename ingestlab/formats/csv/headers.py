@@ -79,19 +79,19 @@ def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """Replace blank and repeated names, and describe the replacements."""
     taken = {name for name in names if name.strip()}
     seen: set[str] = set()
-    done, told = [], []
+    done, notes = [], []
     for place, name in enumerate(names, 1):
         new = name
         if not name.strip():
             new = free_name(f"column_{place}", taken)
-            told.append(f"column {place} has no name: {new}")
+            notes.append(f"column {place} has no name: {new}")
         elif name in seen:
             new = free_name(name, taken)
-            told.append(f"{name} again: {new}")
+            notes.append(f"{name} again: {new}")
         seen.add(new)
         taken.add(new)
         done.append(new)
-    return tuple(done), _listed(told)
+    return tuple(done), _listed(notes)
 
 
 def other_delimiter(names: Sequence[str], used: str) -> str:
@@ -107,8 +107,8 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)
 
 
-def _listed(told: Sequence[str]) -> str:
-    return "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
+def _listed(notes: Sequence[str]) -> str:
+    return "; ".join(notes[:5]) + (f"; and {len(notes) - 5} more" if len(notes) > 5 else "")
 
 
 def check_header(header: str, names: Sequence[str], file: str) -> None:

@@ -46,7 +46,7 @@ from ingestlab.formats.common.typed import check_exact, fitted, kept, types_fact
 from ingestlab.formats.json.arrow import Shape, read_objects, readable
 from ingestlab.formats.json.bad_lines import sift, unbroken
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
-from ingestlab.formats.json.types import Found, chosen, joined, look_at, retyped, survey
+from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
 from ingestlab.formats.json.values import as_texts, document, may_be_document
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
@@ -228,7 +228,7 @@ class JsonLines:
             return types_of_file(sights, self._declared, look_at, retype)
         columns: dict[str, Found] = {}
         for piece in pieces:
-            columns = joined(columns, self._look(self.lines(piece, store), piece))
+            columns = intersected(columns, self._look(self.lines(piece, store), piece))
         return chosen(columns, pieces[0].name)
 
     def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
@@ -239,7 +239,7 @@ class JsonLines:
             damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
             table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
             count += len(numbers)
-            columns = joined(columns, survey(text, table, self.timestamp_format))
+            columns = intersected(columns, survey(text, table, self.timestamp_format))
         if not columns and count:
             got, fix = "empty objects alone", "See what the producer left out."
             raise TerminalError(f"There are no names in the objects of {piece.name}", got=got, fix=fix, code="no_rows")
