@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import badrows
+import before
 import begin
 import bigfile
 import commits
@@ -33,6 +34,7 @@ PICTURE = Path(__file__).parent / "picture.py"
 GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "files": smallfiles.measure,
     "big": bigfile.measure,
+    "before": before.measure,
     "switches": switches.measure,
     "partitions": partitions.measure,
     "growth": growth.measure,

@@ -481,7 +481,7 @@ class Live(Protocol):
     """The live contents of a table, read on demand."""
 
     def latest(self) -> Sequence[Manifest]:
-        """Read the last commits, oldest first; the last one with a note for each sink is among them."""
+        """Read the last commits, oldest first. The last one with a note for each sink is among them."""
         ...
 
     def manifests(self) -> Sequence[Manifest]:
@@ -504,7 +504,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """The commit that a task stages for, as each sink is told of it.
+    """The commit that a task stages for, as sinks see it.
 
     Attributes:
         run: In which run.
@@ -568,10 +568,15 @@ class Written:
 
 
 class Writer(Protocol):
-    """The part of a sink that is in a task, on a worker: one for each task, by :meth:`Sink.writer`.
+    """The part of a sink in a task on a worker: one for each task, by :meth:`Sink.writer`.
 
     What is inherited refuses nothing and stages nothing.
     """
+
+    to: Destination
+
+    def __init__(self, destination: Destination) -> None:
+        self.to = destination
 
     def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
         """Find the source rows that the sink cannot take: they become rejects.
@@ -584,7 +589,7 @@ class Writer(Protocol):
         return {}
 
     def stage(self, rows: Rows) -> Written:  # noqa: ARG002 - for those who stage
-        """Write what a commit needs of some rows, where nobody sees it; twice is as once.
+        """Write what a commit needs of some rows, unseen. Twice is as once.
 
         Raises:
             TerminalError: It cannot, and the files of the task fail.
@@ -612,9 +617,9 @@ class Sink(Protocol):
         return True
 
     @classmethod
-    def writer(cls, destination: Destination) -> Writer:  # noqa: ARG003 - for those who stage
+    def writer(cls, destination: Destination) -> Writer:
         """Make what stages the rows of a task, on the worker."""
-        return _Nothing()
+        return _Nothing(destination)
 
     @classmethod
     def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -627,7 +632,7 @@ class Sink(Protocol):
 
     @classmethod
     def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
-        """Name what a pipeline's table fills that other tables fill as well; empty if there is none.
+        """Name what a pipeline's table shares with others; empty if nothing.
 
         No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
         """
@@ -638,7 +643,7 @@ class Sink(Protocol):
         return ""
 
     def check(self, code: Any, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Check that the sink is there, and can take what a pipeline declares, before any row is read.
+        """Check that the sink can take what a pipeline declares. Asked before any row is read.
 
         Args:
             code: The pipeline's text, a :class:`ingestlab.pipeline.catalog.PipelineSource`.
@@ -650,7 +655,7 @@ class Sink(Protocol):
         """
 
     def clashes(self, code: Any, staged: Mapping[str, Sequence[Part]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
-        """Find files, by URI, whose pieces cannot be brought in together, though each can by itself.
+        """Find files, by URI, with pieces that exclude each other. Each piece can be brought in by itself.
 
         Args:
             code: The pipeline's text.
@@ -693,10 +698,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Rebuilding(Protocol):
-    """A sink that can make anew what it has of a table, while the old is in use."""
+    """A sink that rebuilds its contents beside those in use."""
 
     def rebuild(self, lake: Any, tenant: str, table: str, patience: float) -> Any:
-        """Make it as the table's pipelines want it now, and take it into use at once.
+        """Rebuild it as the table's pipelines want it, and switch at once.
 
         Args:
             lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
