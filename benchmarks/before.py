@@ -1,137 +1,139 @@
-"""Today's build beside an earlier one, in turns: what has become faster, and by how much."""
+"""Today's build beside the one before it got faster: the same work in turns, each in an environment of its own."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measures import Measure
+from measures import Measure, Unit
 
-HERE = Path(__file__).parent
-COMMIT = "888091a"  # the last one before the typed loop for CSV
-FASTER, LEANER = 2.0, 0.8  # the big file: times as fast, and the share of memory
-CHEAPER, UNCHANGED = 0.65, 0.7  # of the processor time of a small file
-Answer = Mapping[str, Any]
+COMMIT = "888091a566eaceeaab99d8173146c34c22d8a549"
+ROOT = Path(__file__).parents[1]
+DRIVER = Path(__file__).with_name("build.py")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a group, and how much of it the build before should have taken, at least."""
+
+    name: str
+    unit: Unit
+    target: float | None = None
+
+
+GROUPS: Mapping[str, Mapping[str, Number]] = {
+    "big": {
+        "seconds": Number("big file", "s", 2.0),
+        "cpu": Number("big file, processor time", "s"),
+        "peak": Number("big file, largest Dask worker", "MB", 1 / 0.8),
+    },
+    "files": {
+        "clean": Number("a new file, processor time", "ms", 1 / 0.65),
+        "dirty": Number("a dirty file, processor time", "ms", 1 / 0.65),
+        "unchanged": Number("an unchanged file, processor time", "ms", 1 / 0.7),
+        "single": Number("one file, idle stack, p50", "ms", 1 / 0.8),
+    },
+    "tiny": {
+        "tiny": Number("a tiny partition", "ms", 2.0),
+        "tiny_cpu": Number("a tiny partition, processor time", "ms"),
+    },
+}
 
 
 def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
-    """The big file and the small ones, by both builds."""
-    home.mkdir(parents=True, exist_ok=True)
-    with _earlier(options.before, home) as earlier:
-        if earlier is None:
-            yield Measure("the build before", None, "s", details={"absent": f"no commit {options.before} here"})
-            return
-        builds = (earlier, (sys.executable, HERE))
-        yield from _big(_rounds("big", builds, options, home), options)
-        yield from _files(_rounds("files", builds, options, home), options)
+    """All groups, builds in turns, round by round."""
+    before = _environment(options.cache / f"before-{COMMIT[:7]}")
+    builds = {
+        "before": (before / ".venv/bin/python", before / "benchmarks"),
+        "now": (Path(sys.executable), ROOT / "benchmarks"),
+    }
+    for group, numbers in GROUPS.items():
+        with ExitStack() as opened:
+            asked = {
+                name: opened.enter_context(_build(*build, group, home / group / name, options))
+                for name, build in builds.items()
+            }
+            rounds = [{name: build.once() for name, build in asked.items()} for _ in range(options.rounds)]
+        for key, number in numbers.items():
+            yield from _compared(number, [(found["before"][key], found["now"][key]) for found in rounds])
+
+
+def _compared(number: Number, pairs: Sequence[tuple[float, float]]) -> Iterator[Measure]:
+    for name, values in zip(("before", "now"), zip(*pairs, strict=True), strict=True):
+        details = {"rounds": [round(value, 2) for value in values]}
+        yield Measure(f"{number.name}, {name}", round(statistics.median(values), 3), number.unit, details=details)
+    ratio = statistics.median(before / now for before, now in pairs)
+    yield Measure("  before, against now", round(ratio, 2), "times", number.target and round(number.target, 2))
+
+
+class Build:
+    """A build that is warm."""
+
+    def __init__(self, popen: subprocess.Popen[str], log: Path) -> None:
+        self._popen, self._log = popen, log
+        self._answer()  # it is ready
+
+    def once(self) -> dict[str, float]:
+        """One round's numbers."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write("\n")
+        self._popen.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, float]:
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        if not line:
+            raise SystemExit(f"a build has failed:\n{self._log.read_text()[-2000:]}")
+        answer: dict[str, float] = json.loads(line)
+        return answer
 
 
 @contextmanager
-def _earlier(commit: str, home: Path) -> Iterator[tuple[str, Path] | None]:
-    """Checks an earlier commit out, with an environment of its own that has today's packages."""
-    tree, git = home / "tree", ("git", "-C", str(HERE))
-    made = subprocess.run([*git, "worktree", "add", "--detach", str(tree), commit], capture_output=True, check=False)
-    if made.returncode:
-        yield None
-        return
-    try:
-        env = home / "env"
-        venv.create(env, symlinks=True)
-        packages = Path(sysconfig.get_path("purelib", vars={"base": str(env), "platbase": str(env)}))
-        paths = [str(tree), *(path for path in sys.path if path.endswith("site-packages"))]
-        (packages / "earlier.pth").write_text("\n".join(paths) + "\n")
-        yield str(env / "bin" / "python"), tree / "benchmarks"
-    finally:
-        subprocess.run([*git, "worktree", "remove", "--force", str(tree)], capture_output=True, check=False)
-
-
-def _rounds(
-    group: str, builds: Sequence[tuple[str, Path]], options: argparse.Namespace, home: Path
-) -> list[tuple[Answer, ...]]:
-    """Both builds in turn, round after round; each keeps its stack meanwhile."""
-    found = []
-    told = json.dumps({name: value for name, value in vars(options).items() if name != "began"}, default=str)
-    with (
-        _process(builds[0], group, home / f"{group}-before", told) as before,
-        _process(builds[1], group, home / f"{group}-now", told) as now,
-    ):
-        for n in range(options.rounds):
-            order = (before, now) if n % 2 == 0 else (now, before)
-            answers = {id(one): _ask(one, str(n)) for one in order}
-            found.append((answers[id(before)], answers[id(now)]))
-    return found
-
-
-@contextmanager
-def _process(build: tuple[str, Path], group: str, home: Path, told: str) -> Iterator[subprocess.Popen[str]]:
-    python, folder = build
-    command = [python, str(HERE / "one_build.py"), str(folder), group, str(home), told]
+def _build(python: Path, benchmarks: Path, group: str, home: Path, options: argparse.Namespace) -> Iterator[Build]:
+    """A build's process, for as long as the block lasts."""
+    home.mkdir(parents=True)
+    size = [options.cache, options.copies, options.files]
+    command = [str(word) for word in (python, DRIVER, benchmarks, group, home / "stack", *size)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    # in the build's own folder, since what a stack starts by ``python -m`` looks there first
-    with subprocess.Popen(command, cwd=folder.parent, **pipes) as popen:
+    log = home / "log"
+    with log.open("w") as errors, subprocess.Popen(command, stderr=errors, cwd=benchmarks.parent, **pipes) as popen:
         try:
-            _answer(popen)
-            yield popen
+            yield Build(popen, log)
         finally:
             assert popen.stdin is not None
             popen.stdin.close()  # it ends at the end of its input
 
 
-def _ask(popen: subprocess.Popen[str], line: str) -> Answer:
-    assert popen.stdin is not None
-    popen.stdin.write(line + "\n")
-    popen.stdin.flush()
-    return _answer(popen)
-
-
-def _answer(popen: subprocess.Popen[str]) -> Answer:
-    assert popen.stdout is not None
-    line = popen.stdout.readline()
-    if not line:
-        raise SystemExit("a build has failed: see above")
-    answer: Answer = json.loads(line)
-    return answer
-
-
-def _big(rounds: Sequence[tuple[Answer, ...]], options: argparse.Namespace) -> Iterator[Measure]:
-    megabytes = options.copies * 31
-    for name, place in (("the build before", 0), ("today's", 1)):
-        answers = sorted((pair[place] for pair in rounds), key=lambda one: one["seconds"])
-        middle = answers[(len(answers) - 1) // 2]
-        details = {
-            "cpu_s": round(statistics.median(one["cpu"] for one in answers), 2),
-            "peak_mb": round(max(one["peak_mb"] for one in answers)),
-            "stages": middle["stages"],
-            "steps": middle["steps"],
-            "rounds": [round(one["seconds"], 2) for one in answers],
-        }
-        yield Measure(f"about {megabytes} MB, {name}", round(middle["seconds"], 2), "s", details=details)
-    yield _ratio("  times as fast as before", rounds, "seconds", FASTER, "least")
-    yield _ratio("  processor time, of that before", rounds, "cpu", None, "most")
-    yield _ratio("  memory of a Dask worker, of that before", rounds, "peak_mb", LEANER, "most")
-
-
-def _files(rounds: Sequence[tuple[Answer, ...]], options: argparse.Namespace) -> Iterator[Measure]:
-    targets = {"clean": CHEAPER, "dirty": CHEAPER, "unchanged": UNCHANGED}
-    for name, target in targets.items():
-        cpu = [[1e3 * one[f"{name}_cpu"] / options.files for one in pair] for pair in rounds]
-        details = {"cpu_ms_before_and_now": [[round(ms, 3) for ms in pair] for pair in cpu]}
-        now = round(statistics.median(pair[1] for pair in cpu), 2)
-        yield Measure(f"{name} files of 15 KB, processor time of each", now, "ms", details=details)
-        yield _ratio("  of that before", rounds, f"{name}_cpu", target, "most")
-
-
-def _ratio(name: str, rounds: Sequence[tuple[Answer, ...]], what: str, target: float | None, bound: Any) -> Measure:
-    """The median over the rounds, of the ratios within each round."""
-    ratios = [pair[0][what] / pair[1][what] if bound == "least" else pair[1][what] / pair[0][what] for pair in rounds]
-    details = {"rounds": [round(ratio, 2) for ratio in ratios]}
-    return Measure(name, round(statistics.median(ratios), 2), "times", target, bound, details)
+def _environment(folder: Path) -> Path:
+    """The build before, checked out and installed; made once and kept."""
+    if (folder / ".venv/.installed").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    run = lambda *command: subprocess.run([str(word) for word in command], check=True)  # noqa: E731
+    run("git", "clone", "--quiet", "--no-checkout", ROOT, folder)
+    run("git", "-C", folder, "checkout", "--quiet", COMMIT)
+    run(sys.executable, "-m", "venv", folder / ".venv")
+    python = folder / ".venv/bin/python"
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        folder / "requirements.lock",
+        "--editable",
+        f"{folder}[all]",
+    )
+    (folder / ".venv/.installed").touch()
+    return folder

@@ -20,7 +20,8 @@ from vectors import upserts
 from ingestlab import Settings
 from ingestlab.analytics.embedders.registry import embed_all, load
 from ingestlab.analytics.lake import Lake
-from ingestlab.sinks.milvus.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 MODEL, COLLECTION = "wordllama", "texts"
 CORES = 2

@@ -105,7 +105,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=100_000, help="to embed and to search in")
     parser.add_argument("--commits", type=int, default=20_000, help="in the table with a long log")
     parser.add_argument("--live", type=int, default=20, help="files of it that live; the others are replaced")
-    parser.add_argument("--before", default=before.COMMIT, help="the commit that today's build is compared with")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")
     parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="where the big files are kept")

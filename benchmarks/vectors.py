@@ -20,7 +20,8 @@ from measures import Measure, check
 
 from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.vector_rows import primary_keys
-from ingestlab.sinks.milvus.vectors import Collection, Fingerprint, Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Collection, Fingerprint, Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 from ingestlab.stack import milvus
 from ingestlab.stack.valkey import free_port
 

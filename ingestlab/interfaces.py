@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
 from ingestlab.core import models
-from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
@@ -296,66 +295,6 @@ class DriftReader(Format, Protocol):
         ...
 
 
-class Job(Protocol):
-    """A job as its broker saw it when it was asked."""
-
-    @property
-    def id(self) -> str:
-        """Made from its request: the same request is the same job."""
-        ...
-
-    @property
-    def status(self) -> JobStatus:
-        """Where it is."""
-        ...
-
-    @property
-    def notes(self) -> JobNotes:
-        """What producer and worker have noted of it."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """One line for people."""
-        ...
-
-    @property
-    def queued(self) -> datetime | None:
-        """When it was published, in UTC."""
-        ...
-
-    @property
-    def began(self) -> datetime | None:
-        """When its last try began, in UTC."""
-        ...
-
-    @property
-    def ended(self) -> datetime | None:
-        """When its last try ended, in UTC."""
-        ...
-
-    @property
-    def worker(self) -> str:
-        """The name of its worker, or of its last. Empty if none."""
-        ...
-
-    def request(self) -> Request:
-        """Return the request; raises UndecodableJobError."""
-        ...
-
-    def result(self) -> models.IngestResult | None:
-        """How its files ended, once it has ended with a result."""
-        ...
-
-    def traceback(self) -> str:
-        """Return the traceback of its last try. Empty if it did not fail."""
-        ...
-
-    def error(self) -> IngestError:
-        """Why it ended without a note of ours."""
-        ...
-
-
 class Delivery(Protocol):
     """One try of a job, given to the handler by a broker. While it lasts the broker keeps others off the job."""
 
@@ -410,14 +349,6 @@ class Monitor(Protocol):
         """Read queues, with at most `last` ended jobs of each kind."""
         ...
 
-    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
-        """Read the jobs that are still known."""
-        ...
-
-    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read the result and the error of each job. A result is plain data, empty if there is none."""
-        ...
-
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the registered workers, except those that ended on this machine."""
         ...
@@ -452,8 +383,12 @@ class Queue(Protocol):
         """Look up jobs by id, those that are still known."""
         ...
 
-    def any_known(self, ids: Sequence[str]) -> bool:
-        """Whether one of some jobs is still known; False for none."""
+    def request(self, job: str) -> Request:
+        """Read what a job is asked; raises UndecodableJobError, also for one that is not known."""
+        ...
+
+    def ending(self, job: str) -> JobEnding:
+        """Read how the last try of a job ended; empty where it has not."""
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
@@ -546,7 +481,7 @@ class Live(Protocol):
     """The live contents of a table, read on demand."""
 
     def latest(self) -> Sequence[Manifest]:
-        """Read the last commits, oldest first; the last one with a note for each sink is among them."""
+        """Read the last commits, oldest first. The last one with a note for each sink is among them."""
         ...
 
     def manifests(self) -> Sequence[Manifest]:
@@ -569,7 +504,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """The commit that a task stages for, as each sink is told of it.
+    """The commit that a task stages for, as sinks see it.
 
     Attributes:
         run: In which run.
@@ -633,10 +568,15 @@ class Written:
 
 
 class Writer(Protocol):
-    """The part of a sink that is in a task, on a worker: one for each task, by :meth:`Sink.writer`.
+    """The part of a sink in a task on a worker: one for each task, by :meth:`Sink.writer`.
 
     What is inherited refuses nothing and stages nothing.
     """
+
+    to: Destination
+
+    def __init__(self, destination: Destination) -> None:
+        self.to = destination
 
     def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
         """Find the source rows that the sink cannot take: they become rejects.
@@ -649,7 +589,7 @@ class Writer(Protocol):
         return {}
 
     def stage(self, rows: Rows) -> Written:  # noqa: ARG002 - for those who stage
-        """Write what a commit needs of some rows, where nobody sees it; twice is as once.
+        """Write what a commit needs of some rows, unseen. Twice is as once.
 
         Raises:
             TerminalError: It cannot, and the files of the task fail.
@@ -677,9 +617,9 @@ class Sink(Protocol):
         return True
 
     @classmethod
-    def writer(cls, destination: Destination) -> Writer:  # noqa: ARG003 - for those who stage
+    def writer(cls, destination: Destination) -> Writer:
         """Make what stages the rows of a task, on the worker."""
-        return _Nothing()
+        return _Nothing(destination)
 
     @classmethod
     def agree(cls, notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -692,7 +632,7 @@ class Sink(Protocol):
 
     @classmethod
     def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
-        """Name what a pipeline's table fills that other tables fill as well; empty if there is none.
+        """Name what a pipeline's table shares with others; empty if nothing.
 
         No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
         """
@@ -703,7 +643,7 @@ class Sink(Protocol):
         return ""
 
     def check(self, code: Any, history: Callable[[], Sequence[Manifest]]) -> None:
-        """Check that the sink is there, and can take what a pipeline declares, before any row is read.
+        """Check that the sink can take what a pipeline declares. Asked before any row is read.
 
         Args:
             code: The pipeline's text, a :class:`ingestlab.pipeline.catalog.PipelineSource`.
@@ -715,7 +655,7 @@ class Sink(Protocol):
         """
 
     def clashes(self, code: Any, staged: Mapping[str, Sequence[Part]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
-        """Find files, by URI, whose pieces cannot be brought in together, though each can by itself.
+        """Find files, by URI, with pieces that exclude each other. Each piece can be brought in by itself.
 
         Args:
             code: The pipeline's text.
@@ -758,10 +698,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Rebuilding(Protocol):
-    """A sink that can make anew what it has of a table, while the old is in use."""
+    """A sink that rebuilds its contents beside those in use."""
 
     def rebuild(self, lake: Any, tenant: str, table: str, patience: float) -> Any:
-        """Make it as the table's pipelines want it now, and take it into use at once.
+        """Rebuild it as the table's pipelines want it, and switch at once.
 
         Args:
             lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.

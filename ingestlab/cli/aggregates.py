@@ -11,11 +11,6 @@ from ingestlab.cli.common import Home, out
 from ingestlab.core.settings import load_settings
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(materialize)
-
-
 def materialize(
     table: Annotated[str, typer.Argument(help="The table.")],
     aggregate: Annotated[str | None, typer.Argument(help="One of its aggregates; all, if not given.")] = None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -31,6 +33,22 @@ class Commands(TyperGroup):
         except IngestError as error:
             show_error(error)
             raise typer.Exit(1) from error
+
+
+def table(headings: Iterable[str], rows: Iterable[Sequence[str | Text]], *, right: Iterable[str] = ()) -> Table:
+    """Tabulate rows of texts without lines.
+
+    Args:
+        headings: One a column.
+        rows: Of as many cells.
+        right: The headings of columns of numbers.
+    """
+    made = Table(box=None, padding=(0, 1), header_style="dim")
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
 
 
 def many(count: int, noun: str) -> str:

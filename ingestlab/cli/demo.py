@@ -26,11 +26,6 @@ HOME = Path(".ingestlab/demo")
 FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(demo)
-
-
 def demo(
     home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
 ) -> None:

@@ -6,15 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from ingestlab.cli.common import Json, out
+from ingestlab.cli.common import Json, out, table
 from ingestlab.core.error_codes import CODES, markdown
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(errors)
 
 
 def errors(
@@ -28,9 +22,5 @@ def errors(
     if as_json:
         out.print_json(json.dumps({code: said._asdict() for code, said in sorted(CODES.items())}))
         return
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for heading in ("code", "meaning", "what to do", "retried"):
-        table.add_column(heading, no_wrap=heading == "code", overflow="fold")
-    for code, said in sorted(CODES.items()):
-        table.add_row(code, said.meaning, said.action, "yes" if said.retried else "")
-    out.print(table)
+    rows = [(code, said.meaning, said.action, "yes" if said.retried else "") for code, said in sorted(CODES.items())]
+    out.print(table(("code", "meaning", "what to do", "retried"), rows))

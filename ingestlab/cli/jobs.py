@@ -26,12 +26,6 @@ Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_N
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ingestlab runs` lists them.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (submit, produce, show, watch, runs, failed, cancel, retry):
-        app.command()(command)
-
-
 def submit(
     uris: Annotated[list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes.")],
     pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,

@@ -20,11 +20,6 @@ from ingestlab.stack.state import home_of
 NOTEBOOK = Path("notebooks/00_start_here.ipynb")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lab)
-
-
 def lab(
     context: typer.Context,
     notebook: Annotated[Path, typer.Argument(help="What to open at the left, below this folder.")] = NOTEBOOK,

@@ -7,20 +7,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.common import Home, Json, out, table
 from ingestlab.cli.scaffold import show_proposal
 from ingestlab.cli.show import counting, frame_table, side_by_side
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import load_settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (pipelines, check, tables, reconcile):
-        app.command()(command)
 
 
 def pipelines(home: Home = None, as_json: Json = False) -> None:
@@ -34,16 +27,12 @@ def pipelines(home: Home = None, as_json: Json = False) -> None:
             rows.append((name, ", ".join(pipeline.matches), pipeline.table, pipeline.description))
         except TerminalError as error:
             rows.append((name, "", "", f"does not load: {error.reason}"))
+    headings = ("pipeline", "matches", "table", "description")
     if as_json:
-        keys = ("pipeline", "matches", "table", "description")
-        out.print_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
-        return
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("pipeline", "matches", "table", "description"):
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*row)
-    out.print(table if rows else "No pipelines found; INGESTLAB_PIPELINES names the folders to look in.")
+        out.print_json(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
+    else:
+        none = "No pipelines found; INGESTLAB_PIPELINES names the folders to look in."
+        out.print(table(headings, rows) if rows else none)
 
 
 def check(
@@ -76,17 +65,14 @@ def tables(home: Home = None, as_json: Json = False) -> None:
 
     lake = Lake(load_settings(home=home))
     rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
+    headings = ("table", "rows", "parts", "bytes", "path")
     if as_json:
-        keys = ("table", "rows", "parts", "bytes", "path")
-        out.print_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
-        return
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("table", "rows", "parts", "bytes", "path"):
-        numeric = heading in ("rows", "parts", "bytes")
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-    for name, count, parts, size, path in rows:
-        table.add_row(name, f"{count:,}", f"{parts:,}", f"{size:,}", path)
-    out.print(table if rows else "No tables yet. `ingestlab submit` makes one.")
+        out.print_json(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
+    elif rows:
+        texts = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
+        out.print(table(headings, texts, right=headings[1:4]))
+    else:
+        out.print("No tables yet. `ingestlab submit` makes one.")
 
 
 def reconcile(home: Home = None, as_json: Json = False) -> None:

@@ -16,8 +16,8 @@ from ingestlab.cli.jobs import announce
 from ingestlab.core.settings import load_settings
 
 
-class _Pairs(TyperCommand):
-    """Command with an option ``-p`` that takes a name and a value, as papermill's, or ``name=value``."""
+class Pairs(TyperCommand):
+    """Command with papermill's option ``-p NAME VALUE``. ``-p name=value`` is understood, too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the words of each pair for typer's one-word options."""
@@ -28,11 +28,6 @@ class _Pairs(TyperCommand):
                 value = "" if "=" in name else "=" + next(rest, "")
                 words.append(name + value)
         return super().parse_args(ctx, words)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command(cls=_Pairs)(notebook)
 
 
 def notebook(

@@ -22,11 +22,6 @@ _STEPS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(profile)
-
-
 def profile(
     table: Annotated[str, typer.Argument(help="The table.")],
     run: Annotated[str | None, typer.Option(help="The run to compare with those before it; else the last.")] = None,

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from ingestlab.engine.scaffold.propose import Proposal
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(new)
-
-
 def new(
     name: Annotated[str, typer.Argument(help="The pipeline's name.")],
     source: Annotated[str, typer.Option("--from", metavar="FILE", help="A file of its kind: a path or any URI.")],

@@ -17,11 +17,6 @@ from ingestlab.core.settings import load_settings
 _OURS = ("score", "text", "source", "row", "chunk")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(search)
-
-
 def search(
     collection: Annotated[str, typer.Argument(help="The collection: the table's name, if no other was given.")],
     text: Annotated[str | None, typer.Argument(help="What to look for.")] = None,

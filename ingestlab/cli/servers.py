@@ -15,14 +15,6 @@ from ingestlab.core.settings import load_settings
 from ingestlab.stack.services import CALM, ONE_HEAP, ONE_THREAD, environment
 
 WORKER_PAGE = ":8790"  # of a Dask worker: ingestlab.stack.health asks it
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command(context_settings=_PASSED_ON)(scheduler)
-    app.command("dask-worker", context_settings=_PASSED_ON)(dask_worker)
-    app.command()(init)
 
 
 def scheduler(context: typer.Context) -> None:

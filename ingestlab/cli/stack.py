@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab import stack
-from ingestlab.cli.common import Home, Json, err, many, out
+from ingestlab.cli.common import Home, Json, err, many, out, table
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue.listeners import queue_summary
 from ingestlab.stack.control import run
@@ -26,12 +26,6 @@ from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (up, down, scale, status, env, doctor, worker):
-        app.command()(command)
 
 
 def up(
@@ -182,13 +176,10 @@ def _parts(state: stack.StackState) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], queue: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("part", "pid", "state"):
-        table.add_column(heading)
-    for row in rows:
-        state = "[green]runs[/]" if row["alive"] else "[red]given up[/]" if row["given_up"] else "[red]gone[/]"
-        table.add_row(row["part"], str(row["pid"]), state)
+    states = ["[green]runs[/]" if r["alive"] else "[red]given up[/]" if r["given_up"] else "[red]gone[/]" for r in rows]
+    cells = [(row["part"], str(row["pid"]), state) for row, state in zip(rows, states, strict=True)]
+    made = table(("part", "pid", "state"), cells)
     waiting = "unknown: Redis does not answer" if queue["waiting"] is None else f"{queue['waiting']} jobs wait"
-    table.caption = f"queue {queue['name']}: {waiting}; workers that listen: {queue['workers']}"
-    table.caption_justify = "left"
-    return table
+    made.caption = f"queue {queue['name']}: {waiting}; workers that listen: {queue['workers']}"
+    made.caption_justify = "left"
+    return made

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ingestlab.cli.common import Home, Json, many, out
-from ingestlab.cli.jobs import Queue, follow
+from ingestlab.cli.jobs import Queue, announce
 from ingestlab.core.settings import MB, load_settings
+
+if TYPE_CHECKING:
+    from ingestlab.engine.services import Services
 
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Its name; `ingestlab tables` lists them.")]
 Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (compact, rewrite, replay, reembed, delete):
-        app.command()(command)
+@contextmanager
+def _services(home: Path | None) -> Iterator[Services]:
+    from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    with Services.opened(load_settings(home=home)) as services:
+        yield services
+
+
+def _print(report: Any, *, as_json: bool) -> None:
+    out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
 
 
 def compact(
@@ -31,15 +43,11 @@ def compact(
     home: Home = None,
 ) -> None:
     """Merge the small parts of a table and its rejects. Ingestion goes on meanwhile."""
-    from ingestlab.engine.services import Services  # noqa: PLC0415
-    from ingestlab.maintenance.compact import compact as merge  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.maintenance.compact import compact as merge  # noqa: PLC0415 - likewise
 
-    with Services.opened(load_settings(home=home)) as services:
+    with _services(home) as services:
         report = merge(table, services, tenant=tenant, target=target_mb * MB, sort=sort or ())
-    if as_json:
-        out.print_json(json.dumps(asdict(report)))
-    else:
-        out.print(str(report))
+    _print(report, as_json=as_json)
 
 
 def rewrite(
@@ -50,13 +58,11 @@ def rewrite(
     home: Home = None,
 ) -> None:
     """Bring a table's parts to one schema and its pipeline's folders."""
-    from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
-    from ingestlab.maintenance.rewrite import rewrite as bring  # noqa: PLC0415
+    from ingestlab.maintenance.rewrite import rewrite as unify  # noqa: PLC0415 - likewise
 
-    asked = dict(_column_and_type(one) for one in types or ())
-    with Services.opened(load_settings(home=home)) as services:
-        report = bring(table, services, tenant=tenant, types=asked)
-    out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
+    with _services(home) as services:
+        report = unify(table, services, tenant=tenant, types=dict(map(_column_and_type, types or ())))
+    _print(report, as_json=as_json)
 
 
 def _column_and_type(text: str) -> tuple[str, str]:
@@ -79,26 +85,20 @@ def replay(
     """Feed rejects through the repaired pipeline again. What passes now is published and leaves the rejects."""
     from ingestlab.queue.replays import submit_replay  # noqa: PLC0415 - likewise
 
-    found = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
-    if found is None:
+    new = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
+    if new is None:
         out.print_json("null") if as_json else out.print(f"No rejects in {table}: nothing to replay.")
-    elif wait:
-        follow(found, as_json=as_json)
-    elif as_json:
-        out.print_json(found.record.model_dump_json())
     else:
-        out.print(f"Queued run {found.id}: the rejects of {many(found.record.files, 'file')} on {found.record.queue}.")
-        out.print(f"Watch it with `ingestlab show {found.id} --wait`.")
+        announce(new, f"the rejects of {many(new.record.files, 'file')}", wait=wait, as_json=as_json)
 
 
 def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Home = None) -> None:
     """Recompute a table's embeddings as its pipeline wants them now. Until all are there, the old ones are found."""
-    from ingestlab.engine.services import Services  # noqa: PLC0415
-    from ingestlab.maintenance.reembed import reembed as make  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance.reembed import reembed as recompute  # noqa: PLC0415 - likewise
 
-    with Services.opened(load_settings(home=home)) as services:
-        report = make(table, services, tenant=tenant)
-    out.print_json(json.dumps(asdict(report))) if as_json else out.print(str(report))
+    with _services(home) as services:
+        report = recompute(table, services, tenant=tenant)
+    _print(report, as_json=as_json)
 
 
 def delete(
@@ -109,12 +109,11 @@ def delete(
     home: Home = None,
 ) -> None:
     """Take files out of tables: rows, rejects, aggregates and all else. Announced again, they are ingested again."""
-    from ingestlab.engine.services import Services  # noqa: PLC0415
     from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
 
-    with Services.opened(load_settings(home=home)) as services:
-        found = take_out(sources, services, table=table, tenant=tenant)
+    with _services(home) as services:
+        reports = take_out(sources, services, table=table, tenant=tenant)
     if as_json:
-        out.print_json(json.dumps([asdict(one) for one in found]))
-    for one in () if as_json else found:
-        out.print(str(one))
+        out.print_json(json.dumps([asdict(report) for report in reports]))
+    for report in () if as_json else reports:
+        out.print(str(report))

@@ -196,6 +196,12 @@ def no_table(table: str, tenant: str) -> TerminalError:
     return TerminalError(problem, fix="`ingestlab tables` lists them.", code="table_unknown")
 
 
+def unaccounted(problem: str, expected: str, got: str) -> TerminalError:
+    """Return the error for lost or doubled rows, none of them published."""
+    fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
+    return TerminalError(problem, expected=expected, got=got, fix=fix, code="inconsistent")
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """Write advice on an unknown name: the known one most like it comes first.
 
@@ -210,7 +216,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
 
 
 def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
-    """Do the work on one of many files, so that its error ends it alone.
+    """Do the work on one of many files. Its error ends it alone.
 
     The result stands in the file's place among the others', as a plug-in that reads many at once gives them.
 
@@ -234,7 +240,7 @@ def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | Termi
 
 
 def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
-    """Do the same, and take an error that nobody has foreseen for the file's fault, too."""
+    """Do the same, and blame the file for unforeseen errors, too."""
     try:
         return attempt(work, *args, **named)
     except IngestError:

@@ -92,16 +92,16 @@ def open_archives(
 
 def with_members(records: Sequence[SourceRecord], index: SourceIndex, progress: ProgressTracker) -> list[SourceRecord]:
     """Give the records of unchanged sources, of archives those of their members."""
-    found: list[SourceRecord] = []
+    unchanged: list[SourceRecord] = []
     for record in records:
         uris = [joined(head, record.uri) for head in record.members]
         if uris:
             progress.expanded(record.uri, uris)
             known = index.known(uris)
-            found += [known[uri] for uri in uris]
+            unchanged += [known[uri] for uri in uris]
         else:
-            found.append(record)
-    return found
+            unchanged.append(record)
+    return unchanged
 
 
 def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batch:

@@ -13,6 +13,7 @@ from ingestlab.engine.plan import Plan
 from ingestlab.engine.task import quality_gate as gate
 from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.nameless import apart_in
+from ingestlab.engine.task.sinks import put_together
 from ingestlab.interfaces import Sink
 from ingestlab.lake.arrow_schema import joined_types
 
@@ -66,16 +67,11 @@ def assemble(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink])
 
 def joined(receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> dict[str, Staged]:
     """Put together what tasks have staged, sink by sink."""
-    found: dict[str, list[Staged]] = {}
+    groups: dict[str, list[Staged]] = {}
     for receipt in receipts:
         for name, staged in receipt.sinks.items():
-            found.setdefault(name, []).append(staged)
-    done = {}
-    for name, several in found.items():
-        notes = [staged.note for staged in several if staged.note is not None]
-        files = tuple(file for staged in several for file in staged.files)
-        done[name] = Staged(files=files, note=sinks[name].agree(notes) if notes else None)
-    return done
+            groups.setdefault(name, []).append(staged)
+    return {name: put_together(several, sinks[name]) for name, several in groups.items()}
 
 
 def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
@@ -85,11 +81,11 @@ def _all_failed(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> bool:
 
 def _facts(file: FetchedFile, receipts: Sequence[Receipt]) -> dict[str, str]:
     """Collect the facts of a file. Those of its pieces may differ."""
-    found: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}
     for receipt in receipts:
         for name, value in receipt.facts.get(file.uri, {}).items():
-            found.setdefault(name, {})[value] = None
-    return {name: ", ".join(values) for name, values in found.items()}
+            values_by_name.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in values_by_name.items()}
 
 
 def _record(file: FetchedFile, tally: Tally, facts: dict[str, str], plan: Plan) -> SourceRecord:

@@ -56,8 +56,8 @@ def unify_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, sett
         number, spec = work[place]
         answers.setdefault(number, {})[spec.part.target] = answer
     done = list(receipts)
-    for number, found in sorted(answers.items()):
-        done[number] = _unified(receipts[number], found, wanted, plan, loose=loose)
+    for number, mine in sorted(answers.items()):
+        done[number] = _unified(receipts[number], mine, wanted, plan, loose=loose)
     return _restated(done, receipts, plan, cluster, settings)
 
 
@@ -79,8 +79,8 @@ def _wanted(receipts: Iterable[Receipt], known: Mapping[str, str], *, as_text: b
     """
     kinds: dict[str, dict[str, None]] = {}
     for receipt in receipts:
-        for name, found in receipt.types.items():
-            kinds.setdefault(name, {}).update(dict.fromkeys(found))
+        for name, kinds_of_task in receipt.types.items():
+            kinds.setdefault(name, {}).update(dict.fromkeys(kinds_of_task))
     wanted = {}
     for name, several in kinds.items():
         types = [parse_type(kind) for kind in several]
@@ -106,12 +106,12 @@ def _restaging(part: Part, wanted: Mapping[str, str], receipt: Receipt, batch: s
 
 
 def _unified(
-    receipt: Receipt, found: Mapping[str, dict[str, Any]], wanted: Mapping[str, str], plan: Plan, *, loose: bool
+    receipt: Receipt, answers: Mapping[str, dict[str, Any]], wanted: Mapping[str, str], plan: Plan, *, loose: bool
 ) -> Receipt:
     """Give a receipt its new parts, none if one does not fit."""
-    misfit = next((answer for answer in found.values() if "misfit" in answer), None)
+    misfit = next((answer for answer in answers.values() if "misfit" in answer), None)
     if misfit is None:
-        parts = tuple(Part.from_dict(found[part.target]["part"]) for part in receipt.parts)
+        parts = tuple(Part.from_dict(answers[part.target]["part"]) for part in receipt.parts)
         types = {n: (kind,) for n, kind in wanted.items() if not loose or n in receipt.types}
         left = {n: kinds for n, kinds in receipt.types.items() if n not in wanted}
         return receipt.with_files({PARQUET: parts}).model_copy(update={"types": types | left})

@@ -84,8 +84,8 @@ def without(
     old = [p for p in live if set(p.sources) & set(uris)]
     calls = [(p.to_dict(), sorted(uris), batch, settings.lake_url, settings.storage_options) for p in old]
     keys = [f"rewrite-{table.name}-{batch[:8]}-{i}" for i in range(len(old))]
-    found = [Part.from_dict(r) for _, r in cluster.map(rewrite, calls, keys) if r]
-    left = by_sink(found, history)
+    rest = [Part.from_dict(r) for _, r in cluster.map(rewrite, calls, keys) if r]
+    left = by_sink(rest, history)
     rows, gone = left.get(PARQUET, []), [p.target for p in old]
     left[PARQUET] = rows
     if code and load(code).aggregates:

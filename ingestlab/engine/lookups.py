@@ -129,7 +129,7 @@ def locate(uri: str, origin: str, settings: Settings) -> str:
 
 def _first(errors: Sequence[tuple[str, IngestError]], pipeline: Pipeline) -> IngestError:
     """Choose the error that matters most: one that no retry resolves."""
-    name, error = min(errors, key=lambda found: isinstance(found[1], TransientError))
+    name, error = min(errors, key=lambda item: isinstance(item[1], TransientError))
     kind = LookupUnavailableError if isinstance(error, TransientError) else TerminalError
     fix = error.fix if "://" in pipeline.references[name].uri else f"{error.fix} {_FIX}"
     problem = f"The reference '{name}' of pipeline '{pipeline.name}' cannot be had: {error.reason}"

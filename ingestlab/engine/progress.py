@@ -197,12 +197,12 @@ class ProgressTracker:
 
     def _expected(self) -> list[str]:
         """List what must have an outcome: sources, and the members of archives."""
-        found: list[str] = []
+        uris: list[str] = []
         for source in self._request.sources:
             members = self._members.get(source.uri)
             own = members is None or source.uri in self._outcomes
-            found += [*(members or ()), *([source.uri] if own else [])]
-        return found
+            uris += [*(members or ()), *([source.uri] if own else [])]
+        return uris
 
     def _done(self, r: SourceRecord, status: Status, table: str, pipeline: str) -> None:
         self._tables.add(table)

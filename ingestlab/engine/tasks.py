@@ -77,8 +77,8 @@ class Tasks:
         costly: list[Partition] = []
         calls = [(part.to_dict(), dict(self.job)) for part in parts]
         try:
-            for place, found in self._map(self.task, calls, [str(part.number) for part in parts]):
-                receipt = Receipt.from_dict(found)
+            for place, answer in self._map(self.task, calls, [str(part.number) for part in parts]):
+                receipt = Receipt.from_dict(answer)
                 if receipt.shared:
                     again.append(parts[place])
                 else:
@@ -91,8 +91,8 @@ class Tasks:
     def _run_apart(self, parts: Sequence[Partition]) -> None:
         name = f"{self.task.__module__}:{self.task.__qualname__}"
         calls = [(name, part.to_dict(), dict(self.job)) for part in parts]
-        for _, found in self._map(run_apart, calls, [f"{part.number}-apart" for part in parts]):
-            for receipt in found:
+        for _, receipts in self._map(run_apart, calls, [f"{part.number}-apart" for part in parts]):
+            for receipt in receipts:
                 self._take(Receipt.from_dict(receipt))
 
     def _map(

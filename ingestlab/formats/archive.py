@@ -14,7 +14,7 @@ from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
 from ingestlab.formats.common.excerpts import listed
-from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.linewise import whole_file
 from ingestlab.interfaces import DriftReader, Format, PackReader, Records, SchemaDrift, Store
 
 MAX_MEMBERS = 10_000
@@ -87,7 +87,7 @@ class Archive:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
         """Cut a member as its reader does."""
-        return [whole(file)] if member_name(file.uri) is None else self.reader.split(file, store, size)
+        return [whole_file(file)] if member_name(file.uri) is None else self.reader.split(file, store, size)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read a member, or a piece of it.

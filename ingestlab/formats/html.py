@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
-from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, capped, check_size, mended, unpack
+from ingestlab.core.models import Piece
+from ingestlab.formats.common.bytes import Limits, capped, check_size, decoded, unpack
 from ingestlab.formats.common.detection import Encoding, believed, by_mark, detect, mostly_utf8
 from ingestlab.formats.common.excerpts import MAX_RAW, shorten
-from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.interfaces import Bad, Records, Store
+from ingestlab.formats.common.linewise import check_encoding
+from ingestlab.formats.common.single import OneRecord, one_record, without_text
+from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(
     [
@@ -44,7 +44,7 @@ _HEAD = 4096  # bytes in which browsers too look for the encoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Html:
+class Html(OneRecord):
     """Read each page as one record.
 
     Columns: ``title``, ``text`` (the main text), ``links`` (targets as written, each once, without those inside
@@ -69,10 +69,6 @@ class Html:
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
-    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """Keep a page whole."""
-        return [whole(file)]
-
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one page.
 
@@ -86,10 +82,8 @@ class Html:
         tree = self._tree(data, piece)
         found = {} if tree is None else _record(tree, piece)
         if not found.get("text"):
-            bad = (Bad(0, "empty", "text", shorten(found.get("title") or "") or None),)
-            return Records(SCHEMA.empty_table(), np.empty(0, np.int64), bad, lambda _: {0: start}, facts)
-        table = pa.Table.from_pylist([found], schema=SCHEMA)
-        return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: start}, facts=facts)
+            return without_text(SCHEMA, shorten(found.get("title") or "") or None, start, facts)
+        return one_record(found, SCHEMA, start, facts)
 
     def _text(self, piece: Piece, store: Store) -> tuple[bytes, dict[str, str]]:
         limits = capped(self.limits, self.max_bytes)
@@ -98,7 +92,7 @@ class Html:
         found = Encoding(self.encoding) if self.encoding is not None else _encoding(data, piece.settled.get("charset"))
         if self.encoding is None:
             facts["encoding"] = found.fact
-        done, damage = mended(data, found.name, piece)
+        done, damage = decoded(data, found.name, piece)
         if damage is not None:
             facts["note"] = damage.note(done)
         return done, facts

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
-from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.core.models import Piece
 from ingestlab.formats.common.bytes import Limits, binary, capped, check_size, load
-from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.single import OneRecord, one_record
 from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema(
@@ -50,9 +49,14 @@ class Opened:
     facts: dict[str, Any]
     pages: int = 1  # of a TIFF, or frames of an animation
 
+    @property
+    def page_facts(self) -> dict[str, str]:
+        """Say that only the first of several pages is read."""
+        return {"pages": f"{self.pages:,}, the first is read"} if self.pages > 1 else {}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class Images(OneRecord):
     """Read each image as one record.
 
     Columns: ``width`` and ``height`` in pixels, as it is meant to be seen (EXIF orientation applied), ``format``,
@@ -79,10 +83,6 @@ class Images:
         if not self.formats:
             raise TerminalError("No formats of images are given", fix=f"E.g. {FORMATS}.", code="reader_invalid")
 
-    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """Keep an image whole."""
-        return [whole(file)]
-
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one image.
 
@@ -96,9 +96,7 @@ class Images:
         if self.content:
             schema = SCHEMA.append(pa.field("content", pa.binary()))
         text = f"{row['format']} {row['width']}x{row['height']}, {len(image.data):,} bytes"
-        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
-        table = pa.Table.from_pylist([row], schema=schema)
-        return Records(table, np.zeros(1, np.int64), raw=lambda _: {0: text}, facts=told)
+        return one_record(row, schema, text, image.page_facts)
 
     def open(self, piece: Piece, store: Store) -> Opened:
         """Decode an image. Returns its bytes, and the columns that describe it.

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits
-from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared
+from ingestlab.formats.common.columns import castable, check_format, convert_columns, declared, hash_of, types_in
 from ingestlab.formats.common.cutting import Ints, Spans
+from ingestlab.formats.common.damage import without_damaged
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
-from ingestlab.formats.common.mending import set_apart
-from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, hashed, marks_of, nulled
+from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, marks_of, nulled
 from ingestlab.interfaces import Bad, Records, Store
 
 
@@ -85,9 +85,7 @@ class Lines:
         object.__setattr__(self, "null_values", checked(self.null_values, self.columns))
 
     def __hash__(self) -> int:
-        return hash(
-            (self.pattern, tuple(self.columns.items()), self.start, hashed(self.null_values), self.timestamp_format)
-        )
+        return hash_of(self)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
@@ -101,7 +99,7 @@ class Lines:
         """
         starts = self._starts if self.start else None
         data, spans, facts, damaged = load_lines(piece, store, self.encoding, self.limits, starts)
-        tables = [pa.schema(list(_types(self.columns).items())).empty_table()]
+        tables = [pa.schema(list(types_in(self.columns).items())).empty_table()]
         kept: list[Ints] = []
         bad: list[Bad] = []
         for first, part in blocks(spans):
@@ -113,7 +111,7 @@ class Lines:
         table = pa.concat_tables(tables)
         bad.sort(key=lambda b: b.row)
         records = Records(table, rows, tuple(bad), Raw(data, spans, piece.first_row), facts)
-        return set_apart(records, {number + piece.first_row: octet for number, octet in damaged.items()})
+        return without_damaged(records, damaged, piece.first_row)
 
     def _parse(self, data: bytes, spans: Spans, first: int) -> tuple[pa.Table, Ints, list[Bad]]:
         numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
@@ -130,7 +128,7 @@ class Lines:
         groups = dict(zip(_engine(self.pattern).names, found.flatten(), strict=True))
         marks = {name: marks_of(self.null_values, name, pa.string(), EMPTY) for name in groups}
         table = pa.table({name: nulled(texts, marks[name]) for name, texts in groups.items()})
-        table, numbers, wrong = convert_columns(table, _types(self.columns), numbers, self.timestamp_format)
+        table, numbers, wrong = convert_columns(table, types_in(self.columns), numbers, self.timestamp_format)
         return table, numbers, bad + wrong
 
     def _starts(self, lines: pa.Array) -> Ints:
@@ -197,10 +195,6 @@ def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
     matches = (python.fullmatch(text) for text in texts.to_pylist())
     kind = pa.struct([(name, pa.string()) for name in names])
     return pa.array([m.groupdict() if m else None for m in matches], kind)
-
-
-def _types(columns: Mapping[str, str | pa.DataType]) -> dict[str, pa.DataType]:
-    return {name: kind for name, kind in columns.items() if isinstance(kind, pa.DataType)}
 
 
 def _where(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], numbers: Ints) -> list[tuple[int, int]]:

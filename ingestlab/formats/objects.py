@@ -118,11 +118,13 @@ class Objects:
             "path": pa.repeat(pa.scalar(piece.path), len(boxes)),
         }
         table = pa.table(columns, SCHEMA)
-        told = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
-        return Records(table, np.arange(len(boxes), dtype=np.int64), raw=lambda rows: _told(table, rows), facts=told)
+        pages = {"pages": f"{image.pages:,}, the first is read"} if image.pages > 1 else {}
+        return Records(
+            table, np.arange(len(boxes), dtype=np.int64), raw=lambda rows: _described(table, rows), facts=pages
+        )
 
 
-def _told(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
+def _described(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
     """Describe objects, by their numbers."""
     known = objects.select(["label", "confidence", *BOX])
     some = {row: known.slice(row, 1).to_pylist()[0] for row in rows if 0 <= row < len(known)}

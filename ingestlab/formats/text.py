@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 
-from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.core.models import Piece
 from ingestlab.formats.common.bytes import Limits, capped, check_size, load_text
 from ingestlab.formats.common.excerpts import MAX_RAW
-from ingestlab.formats.common.linewise import check_encoding, whole
-from ingestlab.interfaces import Bad, Records, Store
+from ingestlab.formats.common.linewise import check_encoding
+from ingestlab.formats.common.single import OneRecord, one_record, without_text
+from ingestlab.interfaces import Records, Store
 
 SCHEMA = pa.schema([("title", pa.string()), ("text", pa.string()), ("characters", pa.int64())])
 _TITLE = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
+class Text(OneRecord):
     """Read each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
 
     A file of white space alone is a :class:`~ingestlab.pipeline.pipeline.Bad` record with the rule ``empty``.
@@ -38,10 +38,6 @@ class Text:
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
-    def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:  # noqa: ARG002 - one record
-        """Keep a text whole."""
-        return [whole(file)]
-
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one file.
 
@@ -54,10 +50,7 @@ class Text:
             facts["note"] = damage.note(data)
         text = data.decode()
         if not text.strip():
-            return Records(SCHEMA.empty_table(), np.empty(0, np.int64), (Bad(0, "empty", "text", None),), facts=facts)
+            return without_text(SCHEMA, None, text[: MAX_RAW // 4], facts)
         title = text.lstrip().split("\n", 1)[0].strip()[:_TITLE]
         row = {"title": title, "text": text, "characters": len(text)}
-        start = text[: MAX_RAW // 4]
-        return Records(
-            pa.Table.from_pylist([row], schema=SCHEMA), np.zeros(1, np.int64), raw=lambda _: {0: start}, facts=facts
-        )
+        return one_record(row, SCHEMA, text[: MAX_RAW // 4], facts)

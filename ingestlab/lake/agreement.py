@@ -111,11 +111,9 @@ def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) ->
     alike = same_but_for_case(own.types, known.types)
     apart = (seen.loose or seen.nested) and clash(own.types, now)
     if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
-        wanted = f"the columns of table {manifest.table} as they were when the job began"
-        got = f"others in what has been published since: {', '.join(other or alike or ('its folders',))}"
-        raise BusySourceError(
-            "The table's columns changed meanwhile", expected=wanted, got=got, fix="The job begins again."
-        )
+        changed = ", ".join(other or alike or ("its folders",))
+        problem = f"Columns of table {manifest.table} have changed since the job began: {changed}"
+        raise BusySourceError(problem, fix="The job begins again.")
 
 
 def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:

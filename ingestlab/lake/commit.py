@@ -42,7 +42,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
     for manifest in group:
         _announce(manifest, lake)
     for manifest in group:
-        for sink in lake.sinks_of([manifest]).values():
+        for sink in lake.sinks_of(manifest):
             sink.prepare(manifest)
     with agreeing(group, lake, seen) as append:
         lease.check()
@@ -59,12 +59,8 @@ def check_free(shared: str, lake: Lake) -> None:
         BusySourceError: Somebody is.
     """
     if shared and lake.locks.held([shared_lock(shared)])[0]:
-        raise BusySourceError(
-            f"'{shared}' is locked",
-            expected=f"'{shared}' to be free",
-            got="`ingestlab reembed` or `reconcile` working on it",
-            fix="This job waits its turn.",
-        )
+        problem = f"'{shared}' is locked by `ingestlab reembed` or `reconcile`"
+        raise BusySourceError(problem, fix="This job waits its turn.")
 
 
 def resolve(intent: Manifest, lake: Lake) -> str:
@@ -77,7 +73,7 @@ def resolve(intent: Manifest, lake: Lake) -> str:
     if _is_committed(intent, lake):
         _finish(intent, lake)
         return f"finished {intent.batch}"
-    for sink in lake.sinks_of([intent]).values():
+    for sink in lake.sinks_of(intent):
         sink.undo(intent, partial(manifests, store, intent.tenant, intent.table))
     store.delete(layout.staging(intent.batch))
     store.delete(layout.intent(intent.tenant, intent.table, intent.batch))
@@ -115,7 +111,7 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
     if manifest.kind == "reembed":
         return
     try:
-        for sink in lake.sinks_of([manifest]).values():
+        for sink in lake.sinks_of(manifest):
             check_free(sink.shared(manifest), lake)
     except BusySourceError:
         lake.store.delete(path)
@@ -148,7 +144,7 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
 
 def _finish(manifest: Manifest, lake: Lake) -> None:
     """Do the steps after the log entry. All of them may be repeated."""
-    for sink in lake.sinks_of([manifest]).values():
+    for sink in lake.sinks_of(manifest):
         sink.finish(manifest)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)
     lake.store.delete(layout.staging(manifest.batch))

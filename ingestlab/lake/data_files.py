@@ -73,7 +73,7 @@ def _stage(table: pa.Table, name: str, staging: str, store: Store) -> Part:
 
 
 def with_minus_zero(table: pa.Table) -> list[str]:
-    """The columns of floats that hold -0.0, which is the least of all integers by its bits."""
+    """Find float columns that hold -0.0. By its bits it is the least of all integers."""
     signs = {pa.float64(): (pa.int64(), -(2**63)), pa.float32(): (pa.int32(), -(2**31))}
     found = []
     for field in table.schema:
@@ -102,7 +102,7 @@ def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
 
 
 def staged_path(staging: str, target: str) -> str:
-    """Where a part waits for its commit; the name does not end in `.parquet`, which readers look for."""
+    """Name the place where a part waits for its commit. It does not end in `.parquet`, which readers look for."""
     return f"{staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
 
 
@@ -117,14 +117,9 @@ def open_part(part: Part, store: Store) -> pq.ParquetFile:
         source: Any = pa.BufferReader(store.read(part.target)) if small else pa.PythonFile(Ranged(part.target, store))
         return pq.ParquetFile(source)
     except FileNotFoundError:
-        wanted = f"the part {Path(part.target).name}, which a manifest names"
-        raise TerminalError(
-            "A data file is missing",
-            expected=wanted,
-            got="no such file",
-            fix="`ingestlab reconcile` lists all that is missing.",
-            code="lake_damaged",
-        ) from None
+        problem = f"Data file {Path(part.target).name} of the log is missing"
+        fix = "`ingestlab reconcile` lists all that is missing."
+        raise TerminalError(problem, fix=fix, code="lake_damaged") from None
 
 
 def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
@@ -230,7 +225,7 @@ def read_part(store: Store, folder: str, part: Part, path: str | None = None) ->
 
 
 def with_folders(table: pa.Table, path: str) -> pa.Table:
-    """A part with the columns that the folders of its path name, as text."""
+    """Add the columns that the folders of a path name, as text."""
     for step in path.split("/")[:-1]:
         column, _, text = step.partition("=")
         value = None if text == layout.NULL_FOLDER else unquote(text)
@@ -239,33 +234,28 @@ def with_folders(table: pa.Table, path: str) -> pa.Table:
 
 
 def without_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
-    """The rows that do not come from any of `uris`."""
+    """Drop the rows of some sources."""
     column = table[_source_column(table)].cast(pa.string())
     return table.filter(pc.invert(pc.is_in(column, pa.array(list(uris), pa.string()))))
 
 
 def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-    """Splits a table by the values of some columns, which leave it for the folder's name."""
+    """Split a table by columns, which leave it for the folder's name."""
     if not columns:
         yield "", table
         return
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         have = ", ".join(table.column_names)
-        raise TerminalError(
-            "The column to partition by is missing",
-            expected=f"the partition_by column '{missing[0]}'",
-            got=f"columns {have}",
-            fix="Let clean make it.",
-            code="column_unknown",
-        )
+        problem = f"The partition_by column '{missing[0]}' is missing"
+        raise TerminalError(problem, got=f"columns {have}", fix="Let clean make it.", code="column_unknown")
     keys = table.select(list(columns)).append_column("__row", pa.array(np.arange(table.num_rows)))
     groups = keys.group_by(list(columns), use_threads=False).aggregate([("__row", "list")])
     if groups.num_rows > MAX_FOLDERS:
         raise TerminalError(
-            "The rows would make too many folders",
-            expected=f"at most {MAX_FOLDERS} folders from one task, by partition_by {', '.join(columns)}",
-            got=f"{groups.num_rows} different values",
+            f"The rows of one task would make too many folders by partition_by {', '.join(columns)}",
+            expected=f"at most {MAX_FOLDERS}",
+            got=f"{groups.num_rows:,} different values",
             fix="Partition by a column with fewer values, such as a day.",
             code="partition_invalid",
         )
@@ -275,8 +265,8 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
         steps = [layout.folder(c, v) for c, v in zip(columns, values, strict=True)]
         if max(len(step.encode()) for step in steps) > MAX_FOLDER_NAME:
             raise TerminalError(
-                "A folder's name would be too long",
-                expected=f"folder names of at most {MAX_FOLDER_NAME} bytes, by partition_by {', '.join(columns)}",
+                f"A folder's name would be too long by partition_by {', '.join(columns)}",
+                expected=f"at most {MAX_FOLDER_NAME} bytes",
                 got=f"{max(steps, key=len)[:80]}…",
                 fix="Partition by a column with shorter values, such as a day.",
                 code="partition_invalid",
@@ -286,7 +276,7 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
 
 
 def sources_of(table: pa.Table) -> tuple[str, ...]:
-    """The URIs that have rows in a table, sorted."""
+    """List the URIs that have rows in a table, sorted."""
     column = table[_source_column(table)]
     return tuple(sorted(pc.unique(column.cast(pa.string())).to_pylist()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -32,14 +32,15 @@ class Lake:
     log_days: float = inf
     run_days: float = inf
 
-    def sinks_of(self, manifests: Iterable[Manifest]) -> dict[str, Sink]:
-        """Give the sinks that some commits name, by name, in the order in which commits fill them.
+    def sinks_of(self, manifest: Manifest) -> list[Sink]:
+        """Give the sinks that a commit names, in their order.
 
         Raises:
-            TerminalError: One is not installed.
+            TerminalError: One is not installed, and there is something for it.
         """
-        named = {name for manifest in manifests for name in manifest.sinks}
-        return {name: self.sinks[name] for name in (*(n for n in self.sinks if n in named), *(named - set(self.sinks)))}
+        filled = {name for name, staged in manifest.sinks.items() if staged.files or staged.note}
+        names = [name for name in self.sinks if name in manifest.sinks]
+        return [self.sinks[name] for name in (*names, *sorted(filled.difference(names)))]
 
     def index(self, tenant: str, name: str) -> SourceIndex:
         """Give the index of the committed sources of a table."""

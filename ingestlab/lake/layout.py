@@ -63,12 +63,12 @@ def stagings() -> str:
 
 
 def beside(name: str, what: str) -> str:
-    """Name of the folder of what a sink keeps in the lake beside a table."""
+    """Name of the folder of a sink beside a table."""
     return f"{name}__{what}"
 
 
 def costly(batch: str = "") -> str:
-    """Folder of a batch's staged files that outlive a failed try; or of those of all batches."""
+    """Folder of staged files that outlive a failed try: of a batch, or of all."""
     return "/".join(p for p in (_OWN, "embedded", batch) if p)
 
 

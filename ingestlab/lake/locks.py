@@ -18,6 +18,7 @@ from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
 from ingestlab.core.signed_uri import bare
 
+AGAIN = "The job starts again from its sources."
 _MOMENT = 0.02  # seconds between two tries
 
 # All locks or none: a job that got half of its sources would make others wait for nothing.
@@ -61,11 +62,9 @@ def _pool(url: str) -> redis.ConnectionPool:
     try:
         return redis.ConnectionPool.from_url(url, retry=retry, health_check_interval=30, socket_connect_timeout=5)
     except ValueError:
-        expected = "a Redis URL such as redis://:password@host:6379/0"
+        problem, expected = "The Redis URL cannot be read", "one such as redis://:password@host:6379/0"
         fix = "Check REDIS_URL; a password with special characters must be percent-encoded."
-        raise TerminalError(
-            "The Redis URL cannot be read", expected=expected, got="something else", fix=fix, code="setting_invalid"
-        ) from None
+        raise TerminalError(problem, expected=expected, fix=fix, code="setting_invalid") from None
 
 
 class Lease:
@@ -90,12 +89,7 @@ class Lease:
         taken = self._client.eval(_ACQUIRE, len(keys), *keys, self.token, str(int(self._ttl * 1000)))
         if taken:
             name = taken.decode().removeprefix(self._prefix)
-            raise BusySourceError(
-                f"{name} is locked",
-                expected=f"{name} to be free",
-                got="another job at work on it",
-                fix="This job waits its turn.",
-            )
+            raise BusySourceError(f"{name} is locked by another job", fix="This job waits its turn.")
         with self._lock:
             self._keys = sorted({*self._keys, *keys})
         if not self._thread.is_alive():
@@ -127,12 +121,7 @@ class Lease:
         ttl = str(int(self._ttl * 1000))
         if self._lost or (keys and not self._client.eval(_RENEW, len(keys), *keys, self.token, ttl)):
             self._lost = True
-            raise LostLeaseError(
-                "The locks have expired",
-                expected="to hold the locks of all sources",
-                got="locks that expired",
-                fix="The job starts again from its sources.",
-            )
+            raise LostLeaseError("The locks have expired", fix=AGAIN)
 
     def release(self) -> None:
         """Give the locks back."""
@@ -196,7 +185,7 @@ def schema_lock(tenant: str, table: str) -> str:
 
 
 def shared_lock(name: str) -> str:
-    """Name of the lock of who makes anew what tables share in a sink: no commit may add to it meanwhile."""
+    """Name of the lock for rebuilding what tables share in a sink: no commit may add to it meanwhile."""
     return f"shared:{name}"
 
 

@@ -35,6 +35,7 @@ from ingestlab.core.models import AGGREGATES, PARQUET, REJECTS, Manifest, Part, 
 from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
+from ingestlab.lake.locks import AGAIN
 from ingestlab.lake.snapshot import Snapshot
 
 EVERY = 100  # entries that a checkpoint folds, at least
@@ -58,13 +59,13 @@ class TransactionLog:
     table: str
 
     def tip(self) -> int:
-        """The number of the last entry; 0 if there is none."""
+        """Return the number of the last entry; 0 if there is none."""
         folded = self._folded()[-1:]
         numbers = self._numbers(*folded) or folded
         return numbers[-1] if numbers else max((m.sequence for m in self._unnumbered()), default=0)
 
     def snapshot(self) -> Snapshot:
-        """What is live now.
+        """Read what is live now.
 
         Raises:
             TransientError: Checkpoints were removed as fast as they were looked up.
@@ -81,11 +82,11 @@ class TransactionLog:
         raise TransientError(problem, fix="Try again.", code="lake_busy")
 
     def records(self) -> Iterator[SourceRecord]:
-        """The records of the sources, the last of each last."""
+        """Read the records of the sources, the last of each last."""
         return self.snapshot().records()
 
     def fold(self, days: float = inf, *, expire: bool = False) -> bool:
-        """Write a checkpoint if one is due; then remove what is folded and older than the retention.
+        """Write a checkpoint if one is due. Then remove folded entries older than the retention.
 
         Args:
             days: The retention: how long commits are remembered of which nothing is live.
@@ -142,7 +143,7 @@ class TransactionLog:
             number += 1
 
     def find(self, batch: str, after: int | None = None) -> Manifest | None:
-        """The commit of a batch; None if it was not committed.
+        """Find the commit of a batch; None if it was not committed.
 
         Args:
             batch: Its name.
@@ -159,7 +160,7 @@ class TransactionLog:
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
 
     def history(self) -> list[Manifest]:
-        """All commits that the lake remembers, oldest first."""
+        """Read all commits that the lake remembers, oldest first."""
         return [*self._unnumbered(), *self._load(self._numbers())]
 
     def _entry(self, number: int) -> Manifest:
@@ -167,7 +168,7 @@ class TransactionLog:
         return _parsed(self.store, path, self.store.read(path))
 
     def _numbers(self, after: int = 0) -> list[int]:
-        """The numbers of the entries after one, ascending."""
+        """List the numbers of the entries after one, ascending."""
         names = self.store.children(layout.logs(self.tenant, self.table))
         folders = [
             f"{layout.logs(self.tenant, self.table)}/{n}" for n in names if n.isdigit() and int(n) >= after // 100
@@ -176,7 +177,7 @@ class TransactionLog:
         return sorted(int(name) for name in files if name.isdigit() and int(name) > after)
 
     def _unnumbered(self) -> list[Manifest]:
-        """The manifests that versions before 0.2 wrote, oldest first."""
+        """Read the manifests of versions before 0.2, oldest first."""
         return sorted(self._parse(self._unnumbered_paths()), key=lambda manifest: manifest.sequence)
 
     def _unnumbered_paths(self) -> list[str]:
@@ -184,7 +185,7 @@ class TransactionLog:
         return [f"{folder}/{name}" for name in self.store.children(folder) if name.endswith(".json")]
 
     def _folded(self) -> list[int]:
-        """The numbers of the checkpoints, ascending."""
+        """List the numbers of the checkpoints, ascending."""
         names = self.store.children(layout.checkpoints(self.tenant, self.table))
         return sorted(int(name.partition(".")[0]) for name in names if name.endswith(".parquet"))
 
@@ -196,7 +197,7 @@ class TransactionLog:
         return (_parsed(self.store, path, text) for path, text in texts if text is not None)
 
     def _expire(self, before: int, limit: datetime) -> None:
-        """Removes entries up to one that are of before a time, whole folders of them."""
+        """Remove entries up to a number and before a time, by folders."""
         home = layout.logs(self.tenant, self.table)
         for folder in [f"{home}/{name}" for name in self.store.children(home) if name.isdigit()]:
             numbers = [int(name.removesuffix(".json")) for name in self.store.children(folder)]
@@ -206,7 +207,7 @@ class TransactionLog:
             self._remove(numbers)
 
     def _remove(self, numbers: list[int]) -> None:
-        """Removes entries, but for those of commits that have not ended; with the first ones, what came before."""
+        """Remove entries, except of unfinished commits. Manifests without numbers go with the first ones."""
         intents = [m for path in self.store.walk(layout.intents()) if (m := load_manifest(self.store, path))]
         batches = {b for m in intents for b in (m.batch, m.decided_by.rpartition("/")[2].removesuffix(".json"))}
         gone = [m.sequence for m in self._load(numbers) if m.batch not in batches]
@@ -226,41 +227,32 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
     if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
         what = next(iter(sorted(sources)), f"batch {mine.batch}")
         got = f"a commit of {what} by another job, entry {other.sequence} of table {mine.table}"
-        raise LostLeaseError(
-            "The locks have expired",
-            expected="to hold the locks of all sources",
-            got=got,
-            fix="The job starts again from its sources.",
-        )
+        raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)
     noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (mine, other))
     if "reembed" in (mine.kind, other.kind) and set.intersection(*noted):
-        raise BusySourceError(
-            "Another commit came first",
-            expected=f"nobody to make anew what sinks have of table {mine.table}",
-            got=f"entry {other.sequence} of table {mine.table}",
-            fix="This job waits its turn.",
-        )
+        problem = f"Another commit changes the same collection: entry {other.sequence} of table {mine.table}"
+        raise BusySourceError(problem, fix="This job waits its turn.")
 
 
 def _locked(manifest: Manifest) -> set[str]:
-    """The sources of a commit as they are locked: an archive and all its members are one."""
+    """Return the sources of a commit as they are locked: an archive with its members is one."""
     return {bare(container(record.uri)) for record in manifest.sources}
 
 
 def tables_of(store: Store) -> list[tuple[str, str]]:
-    """Tenant and name of every table with a commit, sorted."""
+    """List tenant and name of every table with a commit, sorted."""
     homes = (layout.logs(), layout.manifests())
     found = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
     return sorted(found)
 
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
-    """The commits of a table of which anything is live, oldest first; the latest ones whole."""
+    """Read the commits of a table with live contents, oldest first. The latest ones are whole."""
     return TransactionLog(store, tenant, table).snapshot().manifests()
 
 
 def load_manifest(store: Store, path: str) -> Manifest | None:
-    """A manifest or intent; None if another job has just ended it, or if it is no file of ours."""
+    """Read a manifest or intent. None if another job has just ended it, or if it is no file of ours."""
     if not path.endswith(".json"):
         return None
     try:
@@ -271,23 +263,23 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
 
 
 def log_named(store: Store, path: str) -> tuple[TransactionLog, str]:
-    """The log and the batch that `decided_by` names."""
+    """Return the log and the batch that `decided_by` names."""
     tenant, table, name = path.split("/")[-3:]
     return TransactionLog(store, tenant, table), name.removesuffix(".json")
 
 
 def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The files with rows of sources, of whatever sink, that no later commit has replaced."""
+    """Yield the files with rows, of any sink, that are not replaced."""
     return _live(history, lambda m: (f for name, s in m.sinks.items() for f in s.files if f.sources or name in ROWS))
 
 
 def live_files(history: Iterable[Manifest], sink: str) -> Iterator[Part]:
-    """The files of one sink that no later commit has replaced."""
+    """Yield the files of one sink that no later commit has replaced."""
     return _live(history, lambda m: m.files(sink))
 
 
 def live_partials(history: Iterable[Manifest]) -> Iterator[Part]:
-    """The partial aggregates of the parts that no later commit has replaced."""
+    """Yield the partial aggregates that no later commit has replaced."""
     return live_files(history, AGGREGATES)
 
 
@@ -298,12 +290,12 @@ def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[Part
 
 
 def everything(manifest: Manifest) -> tuple[Part, ...]:
-    """All files that a commit publishes."""
+    """List all files that a commit publishes."""
     return tuple(file for staged in manifest.sinks.values() for file in staged.files)
 
 
 def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, list[Part]]:
-    """Group parts by the sinks that have the folders in which they are; a sink of the table may have none.
+    """Group parts by sink, by their folders. A sink of the table may have none.
 
     Args:
         parts: To be published in folders in which there are some already, or just these.
@@ -317,24 +309,24 @@ def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, lis
 
 
 def _home(target: str) -> str:
-    """The folder of the table, or of what is kept beside it, in which a file is."""
+    """Return the folder, of the table or beside it, of a file."""
     return "/".join(target.split("/")[:3])
 
 
 def last_note(history: Iterable[Manifest], sink: str) -> dict[str, Any] | None:
-    """What the latest commit that had a note for a sink says to it."""
+    """Return the latest note for a sink; None if there is none."""
     notes = [m.sinks[sink].note for m in history if sink in m.sinks and m.sinks[sink].note is not None]
     return notes[-1] if notes else None
 
 
 def with_partials(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
-    """What a commit replaces if it replaces these parts: them and their partial aggregates."""
+    """Add to replaced parts their partial aggregates."""
     parts = tuple(targets)
     return (*parts, *(s.target for s in partials_of(live_partials(history), parts)))
 
 
 def partials_of(partials: Iterable[Part], targets: Iterable[str]) -> list[Part]:
-    """The partial aggregates that are of some parts, which are given by their targets."""
+    """Pick the partial aggregates of some parts, by their targets."""
     ends = {layout.part_key(target) for target in targets}
     return [file for file in partials if layout.partials_key(file.target) in ends]
 

@@ -63,15 +63,15 @@ class Snapshot:
     tail: Sequence[Manifest]
 
     def manifests(self) -> list[Manifest]:
-        """The commits of which something lives, with that alone; those of the tail as they were written."""
+        """Read the commits with live contents, and only these. Those of the tail are whole."""
         return [*_restored(self._section(name) for name in _SECTIONS), *self.tail]
 
     def latest(self) -> tuple[Manifest, ...]:
-        """Read the last commits; the last one with a note for each sink is among them."""
+        """Read the last commits. The last one with a note for each sink is among them."""
         return self._latest
 
     def about(self, concerns: Callable[[str], bool]) -> list[Manifest]:
-        """Give the commits with files of some sources, those that share a profile with them, and the last one.
+        """Read the commits with files of some sources. Those that share a profile with them come along.
 
         Args:
             concerns: Is given URIs.
@@ -89,7 +89,7 @@ class Snapshot:
         return [*self._some(numbers), *self.tail]
 
     def outline(self, without: Collection[str] = ()) -> list[Manifest]:
-        """Commits that have one file for each set of types and of folders that there is, for who asks for columns.
+        """Read commits with one file for each set of types and folders. That is enough to tell the columns.
 
         Args:
             without: Targets of files that do not count.
@@ -108,7 +108,7 @@ class Snapshot:
         ]
 
     def find(self, batch: str) -> Manifest | None:
-        """What lives of the commit of a batch; None if it is not in the checkpoint."""
+        """Find what lives of a batch's commit. None if it is not in the checkpoint."""
         entries = self._derived(_entries)
         numbers = set(entries.filter(pc.equal(entries["key"], batch))["number"].to_pylist())
         return next(iter(self._some(numbers)), None)
@@ -133,13 +133,13 @@ class Snapshot:
         )
 
     def records(self) -> Iterator[SourceRecord]:
-        """The records of the sources, oldest first."""
+        """Read the records of the sources, oldest first."""
         for text in self._section("sources")["text"]:
             yield SourceRecord.model_validate_json(text.as_py())
         yield from (record for manifest in self.tail for record in manifest.sources)
 
     def targets(self) -> Iterator[tuple[str, str]]:
-        """The sink of each live file, and its target."""
+        """Yield the sink of each live file, and its target."""
         return zip(self.files["item"].to_pylist(), self.files["key"].to_pylist(), strict=True)
 
     def write(self) -> None:
@@ -156,7 +156,7 @@ class Snapshot:
         self.store.write(layout.checkpoint(*self.where, number), memoryview(buffer.getvalue()))
 
     def _folded(self) -> dict[str, pa.Table]:
-        """The sections of the next checkpoint."""
+        """Make the sections of the next checkpoint."""
         profile = pa.concat_tables([self._section("profile"), _exploded(self.tail, "profile")])
         sources = pa.concat_tables([self._section("sources"), _exploded(self.tail, "sources")])
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
@@ -179,14 +179,14 @@ class Snapshot:
         return {target for manifest in self.tail for target in manifest.replaced}
 
     def _last(self) -> set[int]:
-        """The last entry of the checkpoint, and the last with a note for each sink: some readers go by them."""
+        """Find the last entry, and the last with each sink's note."""
         return {*self._derived(_entries)["number"][-1:].to_pylist(), *self._noted()}
 
     def _noted(self) -> set[int]:
         return set(self._derived(_noted)["number_max"].to_pylist())
 
     def _some(self, numbers: Collection[int], sections: Iterable[str] = _SECTIONS) -> list[Manifest]:
-        """What the checkpoint has of some entries."""
+        """Read what the checkpoint has of some entries."""
         if not numbers:
             return []
         wanted = pa.array(sorted(numbers), pa.int64())
@@ -196,14 +196,14 @@ class Snapshot:
     def _section(
         self, name: str, columns: tuple[str, ...] | None = None, around: Collection[int] | None = None
     ) -> pa.Table:
-        """A section of the checkpoint; of `around`, at least the rows of these entries."""
+        """Read a section of the checkpoint. With `around`, at least the rows of these entries."""
         if not self.number:
             return _SCHEMA.empty_table().select(columns or _SCHEMA.names)
         checkpoint = self._opened
         return checkpoint.section(name, columns) if around is None else checkpoint.around(name, around)
 
     def _derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
-        """What is made of the light columns of the checkpoint's core; made once a checkpoint."""
+        """Make something of the core's light columns, once a checkpoint."""
         return self._opened.derived(make) if self.number else make(self._section("core", _LIGHT))
 
     @cached_property
@@ -223,7 +223,7 @@ class _Checkpoint:
         self._kept: dict[Any, pa.Table] = {}
 
     def section(self, name: str, columns: tuple[str, ...] | None) -> pa.Table:
-        """A section, or some columns of it; what is read of them is kept, but for whole sections."""
+        """Read a section, or some columns of it. Columns are kept, whole sections are not."""
         key = (name, columns)
         if key in self._kept:
             return self._kept[key]
@@ -233,13 +233,13 @@ class _Checkpoint:
         return rows
 
     def derived(self, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
-        """What a function makes of the light columns of the core; kept."""
+        """Make something of the core's light columns, and keep it."""
         if make not in self._kept:
             self._kept[make] = make(self._read(self._groups("core"), _LIGHT))
         return self._kept[make]
 
     def around(self, name: str, numbers: Collection[int]) -> pa.Table:
-        """The row groups of a section in which some entries are."""
+        """Read the row groups of a section that have some entries."""
         ends = ((group, self._metadata.row_group(group).column(0).statistics) for group in self._groups(name))
         return self._read([group for group, s in ends if any(s.min <= n <= s.max for n in numbers)], None)
 
@@ -257,12 +257,12 @@ class _Checkpoint:
 
 @lru_cache(maxsize=4)
 def _checkpoint(store: Store, path: str, _size: int) -> _Checkpoint:
-    """A checkpoint never changes, so it is read once; the size tells a lake apart that was made anew."""
+    """Open a checkpoint, once: it never changes. The size tells a new lake of the same name apart."""
     return _Checkpoint(store, path)
 
 
 def _exploded(tail: Iterable[Manifest], section: str) -> pa.Table:
-    """Entries as rows of a section."""
+    """Write entries as rows of a section."""
     rows = [row for manifest in tail for row in _rows(manifest, section)]
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
@@ -285,13 +285,13 @@ def _rows(manifest: Manifest, section: str) -> Iterator[dict[str, Any]]:
 
 
 def _head(manifest: Manifest) -> dict[str, Any]:
-    """What the row of a commit says of it."""
+    """Return what the row of a commit says of it."""
     head = manifest.model_dump_json(exclude=dict.fromkeys(_LISTS, True) | {"sinks": {"__all__": {"files"}}})
     return {"uris": [name for name, staged in manifest.sinks.items() if staged.note is not None], "text": head}
 
 
 def _renamed(rows: pa.Table) -> pa.Table:
-    """Rows of a checkpoint that was written before sinks had names."""
+    """Translate rows that were written before sinks had names."""
     made = []
     for row in rows.to_pylist():
         head = json.loads(row["text"]) | dict.fromkeys(_LISTS - {"types"}, ()) if row["item"] == "entry" else None
@@ -301,7 +301,7 @@ def _renamed(rows: pa.Table) -> pa.Table:
 
 
 def _noted(core: pa.Table) -> pa.Table:
-    """The number of the last commit with a note for each sink."""
+    """Find the last commit with a note for each sink, by number."""
     entries = _entries(core)
     lists = entries["uris"].combine_chunks()
     numbers = entries["number"].combine_chunks().take(pc.list_parent_indices(lists))
@@ -314,7 +314,7 @@ def _files(rows: pa.Table) -> pa.Table:
 
 
 def _restored(tables: Iterable[pa.Table]) -> list[Manifest]:
-    """The commits of some rows, oldest first."""
+    """Make commits of rows, oldest first."""
     made: dict[int, dict[str, Any]] = {}
     for row in (row for rows in tables for row in rows.to_pylist()):
         number, item = row["number"], row["item"]
@@ -335,7 +335,7 @@ def _entries(core: pa.Table) -> pa.Table:
 
 
 def _shapes(core: pa.Table) -> pa.Table:
-    """Of each data file the types of its commit, as their number, and the names of its folders, without values."""
+    """Give each data file a number for its types, and folder names."""
     files, entries = core.filter(pc.equal(core["item"], PARQUET)), _entries(core)
     owners = pc.index_in(files["number"], entries["number"].combine_chunks())
     types = entries["ref"].combine_chunks().indices.take(owners)
@@ -348,14 +348,14 @@ def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:
 
 
 def _with_any(rows: pa.Table, wanted: Collection[str]) -> pa.Table:
-    """The rows of which `uris` has one of some."""
+    """Pick the rows with some of the URIs."""
     lists = rows["uris"].combine_chunks()
     hit = pc.is_in(pc.list_flatten(lists), pa.array(sorted(wanted), pa.string()))
     return rows.take(pc.unique(pc.list_parent_indices(lists).filter(hit)))
 
 
 def _believed(profiles: pa.Table, files: pa.Table) -> pa.Table:
-    """The profiles of which all files live, the latest where two are of the same file."""
+    """Pick the profiles with live files only. The latest one counts for a file."""
     left, kept = set(files["key"].to_pylist()), []
     for i, targets in reversed(list(enumerate(profiles["uris"].to_pylist()))):
         if left.issuperset(targets):
@@ -365,7 +365,7 @@ def _believed(profiles: pa.Table, files: pa.Table) -> pa.Table:
 
 
 def _last_records(sources: pa.Table, files: pa.Table) -> pa.Table:
-    """The last record of each source, and earlier ones of contents that live."""
+    """Pick the last record of each source, and those of live contents."""
     by_uri: dict[str, list[tuple[int, int]]] = {}
     for i, (number, uri) in enumerate(zip(sources["number"].to_pylist(), sources["key"].to_pylist(), strict=True)):
         by_uri.setdefault(uri, []).append((number, i))

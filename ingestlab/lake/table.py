@@ -119,14 +119,8 @@ class Table:
             except BusySourceError as error:
                 if kind in JOBS:
                     raise
-                wanted = error.expected if sources else f"nobody else to replace parts of {self.name}"
-                raise TransientError(
-                    "The table is being rewritten",
-                    expected=wanted,
-                    got=error.got,
-                    fix="Try again when it has ended.",
-                    code="busy_source",
-                ) from error
+                problem = error.problem if sources else f"Another job replaces data files of {self.name}"
+                raise TransientError(problem, fix="Try again when it has ended.", code="busy_source") from error
             transaction.recover(sources)
             self.index.ensure(self.log.records)
             yield transaction

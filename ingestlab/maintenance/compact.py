@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
-from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.errors import unaccounted
 from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
 from ingestlab.lake.log import by_sink, live_parts, with_partials
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import types_of_owners
-from ingestlab.pipeline.catalog import Catalog, load
+from ingestlab.pipeline.catalog import Catalog
 
 TARGET = 256 << 20  # bytes of a part
 MOST_PARTS = 1000  # that one commit replaces, unless it is one part that comes out
@@ -48,7 +48,7 @@ class Compacted:
 def compact(
     table: str, services: Services, *, tenant: str | None = None, target: int = TARGET, sort: Sequence[str] = ()
 ) -> Compacted:
-    """Merges the small parts of a table, and those of its rejects, folder by folder.
+    """Merge the small parts of a table and its rejects, by folder.
 
     Small is what has less than half of the target size. What has been merged is committed, however it ends.
 
@@ -87,7 +87,7 @@ class _Work:
         return Compacted(self._table.name, before=len(parts), bytes_before=sum(p.size for p in parts))
 
     def step(self) -> bool:
-        """Merge what one commit may; False if there is nothing left to merge."""
+        """Merge what one commit may. False if nothing is left to merge."""
         with self._table.transaction("compact", run=self._run) as transaction:
             history = self._table.history()
             groups = list(_take(self._groups(live_parts(history))))
@@ -103,7 +103,7 @@ class _Work:
         return True
 
     def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
-        """What to merge into one part each: small parts of one folder, in the order of their commits."""
+        """Yield what to merge into one part: small parts of a folder, by age."""
         folders: dict[str, list[Part]] = {}
         for part in parts:
             if self._is_small(part) and part.target not in self._apart:
@@ -112,7 +112,7 @@ class _Work:
             yield from (group for group in _pack(small, self._target) if len(group) > 1)
 
     def _merge(self, batch: str, groups: Sequence[Sequence[Part]]) -> list[Merged]:
-        """One Dask task a group; rows that are lost or doubled on the way end it all."""
+        """Merge each group in a task. Rows that are lost or doubled end it all."""
         settings, home = self._services.settings, self._home
         work = [
             Merge(batch=batch, number=i, parts=tuple(g), sort=self._sort if g[0].target.startswith(home) else ())
@@ -125,27 +125,20 @@ class _Work:
         for m in done:
             had = sum(rows[target] for target in m.replaced)
             if m.part.rows != had:
-                fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
-                raise TerminalError(
-                    "A merged data file has another number of rows",
-                    expected=f"{had:,} rows in a merged part",
-                    got=f"{m.part.rows:,}",
-                    fix=fix,
-                    code="inconsistent",
-                )
+                raise unaccounted("A merged data file has another number of rows", f"{had:,}", f"{m.part.rows:,}")
         return done
 
     def _partials(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
-        """Partial aggregates of the new parts; if the pipeline is not here, who reads them computes them."""
+        """Make partial aggregates of new parts. Without the pipeline, readers compute them."""
         services = self._services
-        code = Catalog.read(services.settings).sources.get(name)
-        if code is None or isinstance(attempt(load, code), TerminalError):
+        code = Catalog.read(services.settings).loadable(name)
+        if code is None:
             return []
         parts = [m.part for m in merged if m.part.target.startswith(self._home)]
         return recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
 
     def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
-        """The profiles of the new parts, and of large ones that shared a profile with what they replace."""
+        """Make profiles of new parts. Large ones that shared a profile with replaced ones come along."""
         done = [m for m in merged if m.part.target.startswith(self._home)]
         gone, live = [target for m in done for target in m.replaced], list(live_parts(history))
         soon = [p.target for p in live if self._is_small(p)]
@@ -175,7 +168,7 @@ class _Work:
 
 
 def _pack(parts: Iterable[Part], target: int) -> Iterator[list[Part]]:
-    """Groups of together at most `target` bytes."""
+    """Make groups of together at most `target` bytes."""
     group: list[Part] = []
     size = 0
     for part in parts:
@@ -199,5 +192,5 @@ def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
 
 
 def _name(where: tuple[str, str], groups: Iterable[Iterable[Part]], sort: Sequence[str]) -> str:
-    """A batch that is named by what goes in: the same parts, merged again after a crash, get the same names."""
+    """Name a batch by what goes in: the same parts, merged again after a crash, get the same names."""
     return digest({"compact": where, "parts": [[p.target for p in g] for g in groups], "sort": list(sort)})[:24]

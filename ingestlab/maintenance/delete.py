@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
-from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME, PARQUET, REJECTS, Change, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
@@ -25,7 +25,7 @@ from ingestlab.engine.plan import emptied
 from ingestlab.engine.services import Services
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
-from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
+from ingestlab.pipeline.catalog import Catalog
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -57,7 +57,7 @@ class Deleted:
 def delete(
     uris: str | Iterable[str], services: Services, *, table: str | None = None, tenant: str | None = None
 ) -> list[Deleted]:
-    """Takes sources out of one table, or out of all tables that have them.
+    """Take sources out of one table, or out of all.
 
     Args:
         uris: URIs as they were announced, or local paths. The URI of an archive means all its members. In a
@@ -93,7 +93,7 @@ def delete(
 
 
 def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
-    """The tables to look at."""
+    """List the tables to look at."""
     chosen = [table for table in tables(services.lake) if table.tenant == tenant and name in (None, table.name)]
     if name is not None and (not chosen or not re.fullmatch(NAME, name)):
         raise TerminalError(
@@ -103,12 +103,12 @@ def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
 
 
 def _last(history: Iterable[Manifest]) -> dict[str, SourceRecord]:
-    """The records of a table's sources, its archives among them."""
+    """Return the records of a table's sources, its archives among them."""
     return {record.uri: record for manifest in history for record in manifest.sources}
 
 
 def _matching(patterns: Iterable[str], there: Iterable[str]) -> dict[str, set[str]]:
-    """The sources that each pattern means; with an archive, its members."""
+    """Find the sources of each pattern; with an archive, its members."""
     plain = {uri: _plain(uri) for uri in there}
     inside: dict[str, set[str]] = {}
     for uri in there:
@@ -125,7 +125,7 @@ def _matching(patterns: Iterable[str], there: Iterable[str]) -> dict[str, set[st
 
 
 def _plain(uri: str) -> str:
-    """A URI as patterns are compared with it; of a local file its path."""
+    """Return a URI as patterns see it. A local file is its path."""
     if "://" in uri and traits(scheme_of(uri)).local:
         return unquote("/" + uri.split("://", 1)[1].partition("/")[2])
     return bare(uri) if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - as submit does
@@ -147,18 +147,13 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
             return Deleted(table.name, ())
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
         with transaction.batch(batch):
-            left = without(gone, batch, table, _code(history[-1].pipeline, services), history, services)
+            code = Catalog.read(services.settings).loadable(history[-1].pipeline)  # else readers compute aggregates
+            left = without(gone, batch, table, code, history, services)
             transaction.commit(_change(gone, batch, transaction.run, left, history))
     before = {name: parts for name, parts in by_sink(left.old, history).items() if parts}
     counts = {name: _rows(old) - _rows(left.sinks[name].files) for name, old in before.items()}
     rows, rejects = counts.pop(PARQUET, 0), counts.pop(REJECTS, 0)
     return Deleted(table.name, tuple(gone), rows, rejects, counts)
-
-
-def _code(name: str, services: Services) -> PipelineSource | None:
-    """The pipeline whose aggregates the table has, if it is here and loads; else who reads them computes them."""
-    code = Catalog.read(services.settings).sources.get(name)
-    return None if code is None or isinstance(attempt(load, code), TerminalError) else code
 
 
 def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:
@@ -176,7 +171,7 @@ def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequ
 
 
 def _bereft(gone: Sequence[str], history: Sequence[Manifest]) -> Iterator[SourceRecord]:
-    """The records of archives that stay without some of their members: they are opened when they come again."""
+    """Yield records of archives that lose members: they are opened when they come again."""
     there = _last(history)
     for home in sorted({container(uri) for uri in gone} & there.keys() - set(gone)):
         heads = {head_of(uri) for uri in gone if container(uri) == home}

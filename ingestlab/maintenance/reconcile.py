@@ -20,7 +20,7 @@ STALE = 86400.0  # seconds after which a temporary file is nobody's
 
 @dataclass(frozen=True)
 class Report:
-    """What was found; everything but `busy` and `missing` has been mended.
+    """What was found; all but `busy` and `missing` has been repaired.
 
     Attributes:
         settled: Commits that had died: ``"finished <batch>"`` or ``"rolled back <batch>"``.
@@ -41,12 +41,12 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether there was nothing to mend."""
+        """Whether there was nothing to repair."""
         return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
 
 
 def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
-    """Settle dead commits, then compare all files of the lake, and all sinks, with its log.
+    """Recover dead commits, then compare files and sinks with the log.
 
     Args:
         lake: With its locks and sinks.
@@ -71,15 +71,15 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     store.tidy(STALE)
     RunRecords(store).expire(lake.run_days)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
-    mended: list[str] = []
+    restored: list[str] = []
     for done, where in enumerate(tables):
         watch(f"sinks of {where[1]}", done, len(tables))
-        mended += _mend(where, lake)
-    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(mended))
+        restored += _restore(where, lake)
+    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(restored))
 
 
 def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple[set[str], set[str]]:
-    """Give the targets of all live files, and those of partial aggregates; fold the logs on the way."""
+    """List live files and partial aggregates, by target. The logs are folded on the way."""
     live: set[str] = set()
     partials: set[str] = set()
     for done, where in enumerate(tables):
@@ -91,11 +91,11 @@ def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple
     return live, partials
 
 
-def _mend(where: tuple[str, str], lake: Lake) -> Iterator[str]:
-    """Make what the sinks have of a table's sources what the lake has of them; those at work are left alone."""
+def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
+    """Bring sinks in line with a table of the lake. Sources of running jobs are left alone."""
     live = lake.log(*where).snapshot()
     names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
-    for name in sorted(names):
+    for name in [name for name in lake.sinks if name in names]:
         sink = lake.sinks[name]
         shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
         if shared and lake.locks.held([shared_lock(shared)])[0]:

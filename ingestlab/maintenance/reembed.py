@@ -13,7 +13,7 @@ PATIENCE = 60.0  # seconds that other commits get to end
 
 
 def reembed(table: str, services: Services, *, tenant: str | None = None, patience: float = PATIENCE) -> Any:
-    """Make what a sink has of a table, and of all that share it, as the pipelines want it now.
+    """Rebuild what a sink has of a table and its sharers.
 
     It may be killed at any time: then the old is used until it is run again, or `reconcile` is.
 

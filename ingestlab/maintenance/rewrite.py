@@ -15,7 +15,7 @@ import pyarrow as pa
 from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
-from ingestlab.core.errors import TerminalError, TransientError, attempt
+from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
 from ingestlab.core.models import AGGREGATES, Change, Manifest, Part, Profiled, Staged, digest
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
@@ -60,7 +60,7 @@ class Rewritten:
 def rewrite(
     table: str, services: Services, *, tenant: str | None = None, types: Mapping[str, str] | None = None
 ) -> Rewritten:
-    """Rewrites the parts of a table to one schema, in the folders that its pipeline wants now.
+    """Rewrite a table to one schema, in the folders of its pipeline.
 
     Args:
         table: Its name.
@@ -93,13 +93,8 @@ def _asked(name: str, text: str) -> pa.DataType:
         return parse_type(text)
     except ValueError as error:
         fix = "E.g. int64, double, string, timestamp[us], decimal128(12, 2)."
-        raise TerminalError(
-            f"Not a type: {text!r}",
-            expected=f"an Arrow type for column '{name}'",
-            got=repr(text),
-            fix=fix,
-            code="argument_invalid",
-        ) from error
+        problem = f"Not an Arrow type for column '{name}': {text!r}"
+        raise TerminalError(problem, fix=fix, code="argument_invalid") from error
 
 
 class _Work:
@@ -110,7 +105,7 @@ class _Work:
         self._run = new_run("rewrite")
 
     def round(self) -> Rewritten | None:
-        """Rewrite the parts that are not as they are to be; None if there is none."""
+        """Rewrite the parts that are not as wanted; None if all are."""
         with self._table.transaction("rewrite", run=self._run) as transaction:
             history = self._table.history()
             code = self._code(history[-1].pipeline)
@@ -138,7 +133,7 @@ class _Work:
         return Rewritten(self._table.name, len(new), len(old), sum(p.rows for p in new), folders, kinds)
 
     def _code(self, name: str) -> PipelineSource | None:
-        """The pipeline as it is now; None for tables without one."""
+        """Return the present pipeline; None for tables without one."""
         code = Catalog.read(self._services.settings).sources.get(name)
         if code is not None:
             load(code)  # one that does not load says so: its folders are what is asked for
@@ -147,17 +142,12 @@ class _Work:
     def _kinds(
         self, found: Schema, parts: Sequence[Part], pipeline: Pipeline | None, folders: Sequence[str]
     ) -> dict[str, str]:
-        """The type of each column: asked for, else declared if it holds all values, else that of readers."""
+        """Choose the type of each column: asked for, else declared if it fits, else that of readers."""
         names = found.types.keys()
         if unknown := sorted(self._asked.keys() - names):
             have = ", ".join(names)
-            raise TerminalError(
-                f"There is no column '{unknown[0]}'",
-                expected=f"columns of {self._table.name} ({have})",
-                got=f"'{unknown[0]}'",
-                fix="Check the name.",
-                code="column_unknown",
-            )
+            problem = f"Table {self._table.name} has no column '{unknown[0]}', but {have}"
+            raise TerminalError(problem, fix=did_you_mean(unknown[0], names, "Check the name."), code="column_unknown")
         shown = {n: type_text(kind) for n, kind in exactly(found, self._table.store, parts).items()}
         leaving = set(found.folder_columns) - set(folders)
         single = {
@@ -168,7 +158,7 @@ class _Work:
         return {**shown, **single, **self._declared(found, parts, pipeline), **self._asked}
 
     def _declared(self, found: Schema, parts: Sequence[Part], pipeline: Pipeline | None) -> dict[str, str]:
-        """What a reader declares, of those columns that have another type and whose values are all of it."""
+        """Pick what the reader declares for other columns, if all values fit."""
         columns = getattr(getattr(pipeline, "reader", None), "columns", None) or {}
         fitting = {}
         for name, said in columns.items():
@@ -182,7 +172,7 @@ class _Work:
     def _refold(
         self, batch: str, old: Sequence[Part], kinds: Mapping[str, str], folders: Sequence[str]
     ) -> list[Refolded]:
-        """One Dask task a part; rows that are lost or doubled on the way, or do not fit, end it all."""
+        """Rewrite each part in a task. Rows that are lost, doubled or do not fit end it all."""
         settings = self._services.settings
         work = [
             Refold(part=p, types=dict(kinds), folders=tuple(folders), home=self._table.folder, batch=batch, number=i)
@@ -194,29 +184,17 @@ class _Work:
         for one in done:
             if one.misfit:
                 fix = f"Choose another: `ingestlab rewrite {self._table.name} --type {one.misfit}=string`."
-                raise TerminalError(
-                    "Values do not fit the new type",
-                    expected=f"{kinds[one.misfit]} in column '{one.misfit}'",
-                    got=f"e.g. {one.value}",
-                    fix=fix,
-                    code="types_conflict",
-                )
+                problem = f"Values of column '{one.misfit}' are not of type {kinds[one.misfit]}"
+                raise TerminalError(problem, got=f"e.g. {one.value}", fix=fix, code="types_conflict")
         rows, had = sum(p.rows for one in done for p in one.parts), sum(p.rows for p in old)
         if rows != had:
-            fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
-            raise TerminalError(
-                "New data files have another number of rows",
-                expected=f"{had:,} rows in the new parts",
-                got=f"{rows:,}",
-                fix=fix,
-                code="inconsistent",
-            )
+            raise unaccounted("New data files have another number of rows", f"{had:,}", f"{rows:,}")
         return done
 
     def _staged(
         self, batch: str, parts: Sequence[Part], code: PipelineSource | None, history: Sequence[Manifest]
     ) -> dict[str, Staged]:
-        """What the commit has for the sinks of the table: the new parts, and their partial aggregates."""
+        """Return what there is for each sink: new parts, and their partial aggregates."""
         services = self._services
         found = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
         if code is not None and load(code).aggregates:
@@ -230,7 +208,7 @@ class _Work:
 
 
 def _is_mixed(found: Schema, kinds: Mapping[str, str], folders: Sequence[str]) -> bool:
-    """Whether some part is in other folders, or has a column of another type, than is wanted."""
+    """Tell whether a part has other folders or types than wanted."""
     if any(tuple(names) != tuple(folders) for names in found.folders):
         return True
     return any(set(found.types[name]) != {kind} for name, kind in kinds.items() if name in found.types)

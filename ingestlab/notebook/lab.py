@@ -31,7 +31,7 @@ from ingestlab.queue.replays import submit_replay
 from ingestlab.queue.run import reaching
 from ingestlab.sinks.milvus.search import search
 from ingestlab.sinks.milvus.search_result import SearchResult
-from ingestlab.sinks.milvus.vectors import Filter
+from ingestlab.sinks.milvus.vector_values import Filter
 from ingestlab.sources.expand import Uris, expand
 from ingestlab.stack.samples import ensure_samples
 from ingestlab.stack.state import home_of

@@ -131,12 +131,11 @@ class Aggregate:
             )
         twice = [n for n in names if names.count(n) > 1] + [s.name for s in self.states if s.name in names]
         if twice:
-            raise TerminalError(
+            raise _invalid(
                 "A name is used twice",
-                expected="a name of its own for each key and measure",
-                got=f"'{twice[0]}' twice",
-                fix="Rename one.",
-                code="aggregate_invalid",
+                "a name of its own for each key and measure",
+                f"'{twice[0]}' twice",
+                "Rename one.",
             )
 
     @cached_property
@@ -187,33 +186,30 @@ def check_aggregates(aggregates: Mapping[str, Aggregate], folders: Sequence[str]
         where = f"aggregate '{name}' of pipeline '{pipeline}'"
         if not re.fullmatch(AGGREGATE_NAME, name) or name in TAKEN:
             taken = " or ".join(map(repr, TAKEN))
-            wanted = f"{where} under a name of small letters, digits and single '_', and not {taken}"
-            raise TerminalError(
+            raise _invalid(
                 "The aggregate's name cannot be used",
-                expected=wanted,
-                got=repr(name),
-                fix="It becomes a folder's name.",
-                code="aggregate_invalid",
+                f"{where} under a name of small letters, digits and single '_', and not {taken}",
+                repr(name),
+                "It becomes a folder's name.",
             )
         if not isinstance(aggregate, Aggregate):
-            raise TerminalError(
-                "Not an Aggregate",
-                expected=f"an Aggregate as {where}",
-                got=type(aggregate).__name__,
-                fix="Write Aggregate(by=…, …).",
-                code="aggregate_invalid",
+            raise _invalid(
+                "Not an Aggregate", f"an Aggregate as {where}", type(aggregate).__name__, "Write Aggregate(by=…, …)."
             )
         used = {key.column for key in aggregate.keys if key.unit} | {
             column for state in aggregate.states for column in (state.column, state.time)
         }
         if misused := sorted(used & set(folders)):
-            raise TerminalError(
+            raise _invalid(
                 "A column of partition_by is measured",
-                expected=f"{where} to group by '{misused[0]}' as it is, or to leave it alone",
-                got="a measure or a unit of time of it",
-                fix="A column of partition_by is a folder's name in the table; let clean add it under another name.",
-                code="aggregate_invalid",
+                f"{where} to group by '{misused[0]}' as it is, or to leave it alone",
+                "a measure or a unit of time of it",
+                "A column of partition_by is a folder's name in the table; let clean add it under another name.",
             )
+
+
+def _invalid(problem: str, expected: str, got: str, fix: str) -> TerminalError:
+    return TerminalError(problem, expected=expected, got=got, fix=fix, code="aggregate_invalid")
 
 
 def _key(text: str) -> Key:
@@ -221,13 +217,11 @@ def _key(text: str) -> Key:
     if not colon:
         return Key(text)
     if unit not in get_args(Unit) or not column:
-        wanted = f"a column, or column:unit with one of {', '.join(get_args(Unit))}, in `by`"
-        raise TerminalError(
+        raise _invalid(
             "A key of an aggregate cannot be read",
-            expected=wanted,
-            got=repr(text),
-            fix="A column with a ':' in its name needs another one first.",
-            code="aggregate_invalid",
+            f"a column, or column:unit with one of {', '.join(get_args(Unit))}, in `by`",
+            repr(text),
+            "A column with a ':' in its name needs another one first.",
         )
     return Key(column, unit)  # type: ignore[arg-type]
 
@@ -245,10 +239,9 @@ def _measure(name: str, declared: Any) -> Measure:
             return Measure(name, "median", column, 0.5)
         case (str() as column, ("count" | "sum" | "mean" | "min" | "max" | "std" | "distinct") as kind) if column:
             return Measure(name, kind, column)
-    raise TerminalError(
+    raise _invalid(
         f"Measure '{name}' cannot be read",
-        expected=f'measure \'{name}\' as "count", ("x", "sum"), ("x", "quantile", 0.9) or ("x", "first", "t")',
-        got=repr(declared),
-        fix=f"Kinds are {', '.join(get_args(Kind))}; quantiles take a share from 0 to 1, first and last a time column.",
-        code="aggregate_invalid",
+        f'measure \'{name}\' as "count", ("x", "sum"), ("x", "quantile", 0.9) or ("x", "first", "t")',
+        repr(declared),
+        f"Kinds are {', '.join(get_args(Kind))}; quantiles take a share from 0 to 1, first and last a time column.",
     )

@@ -84,6 +84,14 @@ class Catalog:
             )
         return self.sources[name]
 
+    def loadable(self, name: str) -> PipelineSource | None:
+        """Find a pipeline that is here and loads, or None."""
+        source = self.sources.get(name)
+        try:
+            return source if source and load(source) else None
+        except TerminalError:
+            return None
+
     def matching(self, filename: str, table: str) -> PipelineSource:
         """Find the pipeline that matches a file's name, else a generic one.
 

@@ -57,34 +57,29 @@ def spell(model: str) -> Spelling:
     name, asked, query = model.partition("?")
     scheme, _, target = name.partition(":")
     if scheme not in KINDS:
-        wanted = f"a model among {', '.join(KINDS)}, or a function"
-        raise TerminalError(
+        raise _unknown(
             f"There is no model {model!r}",
-            expected=wanted,
-            got=repr(model),
-            fix="E.g. 'wordllama', 'timm:resnet18', 'onnx-text:models/mini'.",
-            code="model_unknown",
+            f"a model among {', '.join(KINDS)}, or a function",
+            repr(model),
+            "E.g. 'wordllama', 'timm:resnet18', 'onnx-text:models/mini'.",
         )
     if bool(target) != (scheme in _NEEDS_TARGET):
-        wanted = f"'{scheme}:<model or path>'" if scheme in _NEEDS_TARGET else f"'{scheme}' with nothing after it"
-        raise TerminalError(
+        raise _unknown(
             "The model's name cannot be read",
-            expected=wanted,
-            got=repr(model),
-            fix="See ingestlab.analytics.embedders.registry for how models are named.",
-            code="model_unknown",
+            f"'{scheme}:<model or path>'" if scheme in _NEEDS_TARGET else f"'{scheme}' with nothing after it",
+            repr(model),
+            "See ingestlab.analytics.embedders.registry for how models are named.",
         )
     try:
         options = dict(parse_qsl(query, strict_parsing=True))
     except ValueError:
         options = {}
     if bool(asked) != bool(options) or "" in options:
-        raise TerminalError(
+        raise _unknown(
             "The model's options cannot be read",
-            expected="options as name=value, joined by '&'",
-            got=repr(model),
-            fix="E.g. 'hog?size=64'.",
-            code="model_unknown",
+            "options as name=value, joined by '&'",
+            repr(model),
+            "E.g. 'hog?size=64'.",
         )
     return Spelling(scheme, target, options)
 
@@ -94,6 +89,10 @@ def resources_of(model: Model) -> dict[str, float]:
     if isinstance(model, str):
         return {"GPU": 1} if spell(model).scheme in _ON_TORCH else {}
     return dict(getattr(model, "resources", {}))
+
+
+def _unknown(problem: str, expected: str, got: str, fix: str) -> TerminalError:
+    return TerminalError(problem, expected=expected, got=got, fix=fix, code="model_unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +117,11 @@ class Split:
         object.__setattr__(self, "prefix", _columns(self.prefix, "Split.prefix"))
         if self.size < 1 or not 0 <= self.overlap < self.size:
             got = f"size={self.size}, overlap={self.overlap}"
-            raise TerminalError(
+            raise _invalid(
                 "The Split has impossible sizes",
-                expected="a size of at least 1 and an overlap from 0 to below it",
-                got=got,
-                fix="E.g. 1000 and 100.",
-                code="embedding_invalid",
+                "a size of at least 1 and an overlap from 0 to below it",
+                got,
+                "E.g. 1000 and 100.",
             )
 
 
@@ -183,13 +181,11 @@ class Embedding:
         self._check_words()
         self._check_source()
         if unknown := [name for name in self.truncate if name not in {"text", *self.payload}]:
-            wanted = "'text' or columns of its payload as Embedding.truncate"
-            raise TerminalError(
+            raise _invalid(
                 "Nothing such can be cut",
-                expected=wanted,
-                got=repr(unknown[0]),
-                fix="In the lake nothing is cut.",
-                code="embedding_invalid",
+                "'text' or columns of its payload as Embedding.truncate",
+                repr(unknown[0]),
+                "In the lake nothing is cut.",
             )
 
     @property
@@ -229,103 +225,72 @@ class Embedding:
 
     def _check_words(self) -> None:
         if self.metric not in get_args(Metric):
-            raise TerminalError(
-                "The metric is unknown",
-                expected=f"one of {', '.join(get_args(Metric))} as metric",
-                got=repr(self.metric),
-                fix=_SEE,
-                code="embedding_invalid",
+            raise _invalid(
+                "The metric is unknown", f"one of {', '.join(get_args(Metric))} as metric", repr(self.metric), _SEE
             )
         if self.index not in get_args(Index):
-            raise TerminalError(
-                "The index is unknown",
-                expected=f"one of {', '.join(get_args(Index))} as index",
-                got=repr(self.index),
-                fix=_SEE,
-                code="embedding_invalid",
+            raise _invalid(
+                "The index is unknown", f"one of {', '.join(get_args(Index))} as index", repr(self.index), _SEE
             )
         if self.batch is not None and self.batch < 1:
-            raise TerminalError(
+            raise _invalid(
                 "The batch is too small",
-                expected="at least 1 as batch",
-                got=repr(self.batch),
-                fix="Leave it out for what suits the model.",
-                code="embedding_invalid",
+                "at least 1 as batch",
+                repr(self.batch),
+                "Leave it out for what suits the model.",
             )
         if self.collection and not re.fullmatch(COLLECTION, self.collection):
-            wanted = "a collection's name of letters, digits and '_', no digit first"
-            raise TerminalError(
+            raise _invalid(
                 "The collection's name cannot be used",
-                expected=wanted,
-                got=repr(self.collection),
-                fix="That is Milvus's rule.",
-                code="embedding_invalid",
+                "a collection's name of letters, digits and '_', no digit first",
+                repr(self.collection),
+                "That is Milvus's rule.",
             )
 
     def _check_source(self) -> None:
         if not self.source or not isinstance(self.source, str):
-            raise TerminalError(
-                "The source cannot be read",
-                expected="a column, or 'file', as source of an Embedding",
-                got=repr(self.source),
-                fix=_SEE,
-                code="embedding_invalid",
+            raise _invalid(
+                "The source cannot be read", "a column, or 'file', as source of an Embedding", repr(self.source), _SEE
             )
         if not isinstance(self.model, str) and not callable(self.model):
-            raise TerminalError(
-                "The model is none",
-                expected="a model's name or a function as model",
-                got=type(self.model).__name__,
-                fix=_SEE,
-                code="embedding_invalid",
+            raise _invalid(
+                "The model is none", "a model's name or a function as model", type(self.model).__name__, _SEE
             )
         if self.kind not in get_args(Kind):
-            raise TerminalError(
+            raise _invalid(
                 "The kind is unknown",
-                expected=f"one of {', '.join(get_args(Kind))} as kind of a function",
-                got=repr(self.kind),
-                fix=_SEE,
-                code="embedding_invalid",
+                f"one of {', '.join(get_args(Kind))} as kind of a function",
+                repr(self.kind),
+                _SEE,
             )
         if self.source == FILE and self.kind == "text":
-            wanted = "a model of images for the source 'file'"
-            raise TerminalError(
+            raise _invalid(
                 "The model takes texts",
-                expected=wanted,
-                got=f"{self.model!r}",
-                fix="Name the column that holds the text, or another model.",
-                code="embedding_invalid",
+                "a model of images for the source 'file'",
+                f"{self.model!r}",
+                "Name the column that holds the text, or another model.",
             )
         if self.split and self.kind == "image":
-            raise TerminalError(
+            raise _invalid(
                 "Images cannot be split",
-                expected="a Split with a model of texts",
-                got=f"{self.model!r}",
-                fix="Images stay whole: leave it out.",
-                code="embedding_invalid",
+                "a Split with a model of texts",
+                f"{self.model!r}",
+                "Images stay whole: leave it out.",
             )
 
 
 _SEE = "See the documentation of ingestlab.Embedding."
 
 
+def _invalid(problem: str, expected: str, got: str, fix: str) -> TerminalError:
+    return TerminalError(problem, expected=expected, got=got, fix=fix, code="embedding_invalid")
+
+
 def _columns(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     """Return column names as a tuple, each once."""
     given = (names,) if isinstance(names, str) else tuple(names)
     if not all(isinstance(name, str) and name for name in given):
-        raise TerminalError(
-            "Names of columns cannot be read",
-            expected=f"names of columns as {what}",
-            got=repr(names),
-            fix=_SEE,
-            code="embedding_invalid",
-        )
+        raise _invalid("Names of columns cannot be read", f"names of columns as {what}", repr(names), _SEE)
     if len(set(given)) < len(given):
-        raise TerminalError(
-            "A column is named twice",
-            expected=f"each column once in {what}",
-            got=repr(names),
-            fix="Name each once.",
-            code="embedding_invalid",
-        )
+        raise _invalid("A column is named twice", f"each column once in {what}", repr(names), "Name each once.")
     return given

@@ -129,11 +129,11 @@ class Pipeline:
         check_aggregates(self.aggregates, self.folders, name)
         check_references(self.references, self.clean, name)
         embedding = self.embedding.named(table) if self.embedding else None
-        reader = _told(self.reader, self.schema_drift, name)
+        reader = _under_drift(self.reader, self.schema_drift, name)
         return replace(self, name=name, table=table, reader=reader, embedding=embedding)
 
 
-def _told(reader: Format, word: SchemaDrift | None, name: str) -> Format:
+def _under_drift(reader: Format, word: SchemaDrift | None, name: str) -> Format:
     """Put a reader under a pipeline's `schema_drift`."""
     if word is None:
         return reader

@@ -44,45 +44,42 @@ def check_references(references: Mapping[str, Reference], clean: Callable[..., A
     """
     for name, reference in references.items():
         if not isinstance(reference, Reference):
-            wanted = f"a Reference as '{name}' in references of pipeline '{pipeline}'"
-            raise TerminalError(
+            raise _invalid(
                 "Not a Reference",
-                expected=wanted,
-                got=type(reference).__name__,
-                fix="Write Reference('airports.csv', Csv(...)).",
-                code="reference_invalid",
+                f"a Reference as '{name}' in references of pipeline '{pipeline}'",
+                type(reference).__name__,
+                "Write Reference('airports.csv', Csv(...)).",
             )
         if not reference.uri:
-            wanted = f"the path or URI of the reference '{name}' of pipeline '{pipeline}'"
-            raise TerminalError(
+            raise _invalid(
                 "The reference has no address",
-                expected=wanted,
-                got="an empty text",
-                fix="Say where it is.",
-                code="reference_invalid",
+                f"the path or URI of the reference '{name}' of pipeline '{pipeline}'",
+                "an empty text",
+                "Say where it is.",
             )
     taken, needed, any_name = _parameters(clean)
     for name in needed:
         if name not in references:
-            wanted = f"a reference '{name}', which clean of '{pipeline}' takes beside the frame"
-            raise TerminalError(
+            raise _invalid(
                 f"clean takes '{name}', which is no reference",
-                expected=wanted,
-                got=_listed(references),
-                fix=f"Add '{name}' to references, or drop the parameter.",
-                code="reference_invalid",
+                f"a reference '{name}', which clean of '{pipeline}' takes beside the frame",
+                _listed(references),
+                f"Add '{name}' to references, or drop the parameter.",
             )
     for name in references:
         if name not in taken and not any_name:
             wanted = f"clean of '{pipeline}' to take the reference '{name}'"
             got = f"the further parameters {_listed(taken)}" if clean else "no clean"
-            raise TerminalError(
+            raise _invalid(
                 f"clean does not take the reference '{name}'",
-                expected=wanted,
-                got=got,
-                fix=f"Write clean(df, {name}), or drop the reference.",
-                code="reference_invalid",
+                wanted,
+                got,
+                f"Write clean(df, {name}), or drop the reference.",
             )
+
+
+def _invalid(problem: str, expected: str, got: str, fix: str) -> TerminalError:
+    return TerminalError(problem, expected=expected, got=got, fix=fix, code="reference_invalid")
 
 
 def _parameters(clean: Callable[..., Any] | None) -> tuple[list[str], list[str], bool]:

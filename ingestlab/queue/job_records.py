@@ -26,7 +26,7 @@ FIELDS = tuple(_PREFIX + name for name in NOTES)
 
 
 def write_notes(client: redis.Redis, key: str, notes: JobNotes) -> None:
-    """Write notes of a job; what is not among them stays as it is.
+    """Write notes of a job. Others stay as they are.
 
     Args:
         client: Of the Redis that has the job.
@@ -52,7 +52,7 @@ def read_notes(fields: Mapping[bytes, bytes | None], older: Any) -> JobNotes:
 
 
 class Reporter:
-    """Note the progress of one try of a job, at each change of state and a few times a second."""
+    """Note the progress of a try. Each change of state is written, and a few reports a second."""
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery, self._last = delivery, 0.0
@@ -68,7 +68,7 @@ class Reporter:
             self._delivery.note({"progress": progress.to_dict()})
 
     def keep(self, result: IngestResult) -> None:
-        """Take note of how some files have ended, which stays true however the job does."""
+        """Note how some files have ended, whatever becomes of the job."""
         self._delivery.note({"kept": result.to_dict()})
 
     @property
@@ -81,15 +81,15 @@ class Reporter:
         return self._delivery.stopped()
 
     def retrying(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job will be tried again, and whatever else there is."""
+        """Note why the job will be tried again, with other notes."""
         self._end("retrying", error, notes)
 
     def failed(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job has failed, and whatever else there is."""
+        """Note why the job has failed, with other notes."""
         self._end("failed", error, notes)
 
     def finished(self, **notes: Any) -> None:
-        """Note that the job has ended well, in place of earlier tries' errors."""
+        """Note a good end, in place of earlier tries' errors."""
         self._end("finished", None, {"result": None, "kept": None, **notes})
 
     def _end(self, state: str, error: IngestError | None, notes: Mapping[str, Any]) -> None:

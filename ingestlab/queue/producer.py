@@ -81,7 +81,7 @@ def new_run() -> str:
 
 
 def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
-    """Queue the requests of a run, or join the run that has exactly these already."""
+    """Queue the requests of a run. A run that has exactly these already is joined."""
     for request in requests:
         check_queue(request, record.queue, settings)
     with reaching(settings):

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Report:
-    """Counts that a job has reported last; `began` tells a retry, which starts from nothing, from what it follows."""
+    """Counts that a job has reported last. `began` tells a retry, which starts from nothing, from what it follows."""
 
     began: float
     at: float
@@ -30,7 +30,7 @@ class Report:
 
 @dataclass(frozen=True)
 class History:
-    """The last :data:`SPAN` whole seconds, oldest first; `end` is the time at which they end."""
+    """The last :data:`SPAN` whole seconds, oldest first. `end` is the time at which they end."""
 
     end: float
     counts: Mapping[str, Floats]
@@ -76,7 +76,7 @@ class Rates:
         self._reports: OrderedDict[str, Report] = OrderedDict()
 
     def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
-        """Count what a job has done since it was asked last; the same report twice changes nothing."""
+        """Count what a job has done since its last report. The same report twice changes nothing."""
         values = tuple(int(counts.get(name, 0)) for name in MEASURES)
         before = self._reports.get(job)
         if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
@@ -88,7 +88,7 @@ class Rates:
             self._reports.popitem(last=False)
 
     def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
-        """Spread work evenly over a time; what is older than the ring is left out."""
+        """Spread work evenly over a time. What is older than the ring is left out."""
         end = min(end, self._now + 0.999)  # another machine's clock may be ahead
         begin = min(begin, end)
         if not work.any() or end <= self._now + 1 - SPAN:
@@ -100,7 +100,7 @@ class Rates:
         self._counts[:, seconds % SPAN] += np.outer(work, shares)
 
     def advance(self, now: float, waiting: int | None = None, running: int | None = None) -> None:
-        """Move the ring on to `now`, and note how many jobs there are, if that is known."""
+        """Move the ring on to `now`. The numbers of jobs are noted where they are known."""
         second = int(now)
         passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
         self._counts[:, passed], self._levels[:, passed] = 0, np.nan
@@ -121,7 +121,7 @@ class Rates:
 
 
 def _mean(values: Floats) -> Floats:
-    """Return the mean of what is known in each row; NaN where nothing is."""
+    """Return the mean of each row's known values; NaN without any."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -26,7 +26,7 @@ def submit_replay(
     tenant: str | None = None,
     settings: Settings | None = None,
 ) -> Run | None:
-    """Ask for a table's rejects to pass its current pipeline again; returns at once.
+    """Queue a table's rejects for its current pipeline. Returns at once.
 
     Args:
         table: Its name.
@@ -63,6 +63,6 @@ def submit_replay(
 
 
 def with_rejects(history: Iterable[Manifest], run: str | None = None) -> list[SourceRecord]:
-    """List the sources that have rejects, by their last records; those of one run if one is given."""
+    """List the sources with rejects, of one run or of all."""
     last = {record.uri: record for manifest in history for record in manifest.sources}
     return [r for r in last.values() if r.tally.rejected and run in (None, r.run)]

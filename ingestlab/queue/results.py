@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
-from ingestlab.core.jobs import JobNotes
-from ingestlab.core.messages import NotebookRequest, decode, subjects
+from ingestlab.core.jobs import Job, JobNotes
+from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
-from ingestlab.interfaces import Job
+from ingestlab.interfaces import Queue
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
 
@@ -22,7 +22,7 @@ _ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying",
 
 
 class JobRef(Value):
-    """A job of a run; `run` is the run that enqueued it, another one where this run joined it."""
+    """A job of a run. `run` is the run that enqueued it, another one where this run joined it."""
 
     id: str
     run: str
@@ -59,12 +59,12 @@ class RunResult(Value):
 
     @property
     def by_code(self) -> dict[str, list[Outcome]]:
-        """Return the sources that failed, grouped by the error's code; the commonest first."""
+        """Group the sources that failed by the error's code, the commonest first."""
         return by_code(self.failed)
 
     @property
     def kept(self) -> dict[str, str]:
-        """Return where a notebook is with its outputs (`notebook`), its HTML page (`page`), and the `run` it made."""
+        """Return where a notebook is kept: `notebook` with outputs, its HTML `page`, the `run` it made."""
         facts = self.outcomes[0].facts if self.outcomes else {}
         return {name: facts[name] for name in ("notebook", "page", "run") if name in facts}
 
@@ -95,7 +95,7 @@ def overall(states: list[Progress]) -> State:
 
 
 def share_of(p: Progress) -> float:
-    """Estimate how much of a job is done, 0 to 1, by its state and what is counted in it."""
+    """Estimate how much of a job is done, 0 to 1."""
     if p.state == "fetching":
         return 0.3 * p.files_done / max(1, p.files)
     if p.state == "processing":
@@ -119,14 +119,21 @@ def progress_of(result: IngestResult) -> Progress:
     )
 
 
-def failed_result(ref: JobRef, job: Job) -> IngestResult:
-    """Return the outcomes of a job that failed as a whole: its error, for each source without an end of its own."""
-    error = job.notes.get("error") or job.error().to_dict()
-    return completed(kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+def result_of(ref: JobRef, job: Job, queue: Queue) -> IngestResult:
+    """Return how the files of an ended job ended: each with the job's error, where nothing else is known."""
+    ending = queue.ending(job.id)
+    value = ending.result if job.status == "finished" else job.notes.get("result")
+    if value:
+        return IngestResult.from_dict(value)
+    error = job.notes.get("error") or ending.error.to_dict()
+    if job.status in ("canceled", "stopped") and not job.notes.get("error"):
+        error = TerminalError(f"Job was {job.status}", fix="Submit it again.", code="job_stopped").to_dict()
+    known = kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=())
+    return completed(known, subjects_of(lambda: queue.request(job.id)), error)
 
 
 def kept_of(notes: JobNotes) -> IngestResult | None:
-    """Return how some files of a job had ended, before it failed as a whole."""
+    """Return how files ended before their job failed as a whole."""
     kept = notes.get("kept")
     return IngestResult.from_dict(kept) if kept else None
 
@@ -140,7 +147,7 @@ def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) 
 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
-    """Read from the lake what an ended job was asked, and its result; None if it has no record."""
+    """Read an ended job's request and result from the lake, or None."""
     return _records(settings).read(ref.run, ref.id)
 
 
@@ -150,16 +157,16 @@ def unknown_result(ref: JobRef) -> IngestResult:
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 
-def uris_of(job: Job) -> tuple[str, ...]:
-    """List the URIs that a job is about; one question mark where its message cannot be read."""
+def subjects_of(read: Callable[[], Request]) -> tuple[str, ...]:
+    """List what a request is about. A question mark stands for one that cannot be read."""
     try:
-        return subjects(job.request())
+        return subjects(read())
     except UndecodableJobError:
         return ("?",)
 
 
 def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
-    """Read a run that Redis has forgotten from the lake's records; None if they lack it."""
+    """Read a forgotten run from the lake's records, or None."""
     records = _records(settings).read_run(run)
     if not records:
         return None
@@ -177,7 +184,7 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
 
 
 def runs_in_lake(settings: Settings) -> Iterator[str]:
-    """Yield the ids of the runs of which the lake has records, the newest first."""
+    """Yield the ids of runs with records in the lake, newest first."""
     return _records(settings).newest()
 
 

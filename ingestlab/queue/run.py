@@ -13,22 +13,21 @@ from typing import Any
 import redis
 
 from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
-from ingestlab.core.jobs import ENDED
+from ingestlab.core.jobs import ENDED, Job
 from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.interfaces import Job
 from ingestlab.lake.locks import connect
 from ingestlab.queue.broker import broker
 from ingestlab.queue.results import (
     JobRef,
     RunRecord,
     RunResult,
-    failed_result,
     job_record,
     overall,
     progress_of,
     record_from_lake,
+    result_of,
     runs_in_lake,
     share_of,
     unknown_result,
@@ -58,12 +57,12 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Return the id, which goes with every log line, Dask task, data file, reject and log entry."""
+        """Return the id. It goes with every log line, Dask task, data file, reject and log entry."""
         return self.record.id
 
     @classmethod
     def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
-        """Read the run of an id; None if neither Redis nor the lake knows it."""
+        """Read a run by its id; None if nobody knows it."""
         if not re.fullmatch(NAME, run):
             return None
         data = client.get(f"ingestlab:run:{run}")
@@ -83,12 +82,12 @@ class Run:
             self._forget(count - self.settings.keep_jobs)
 
     def _forget(self, surplus: int) -> None:
-        """Drop the oldest runs, a few for each new one, but for those of which Redis has jobs."""
+        """Drop the oldest runs, a few at a time. Those of which Redis has jobs stay."""
         oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
             data: Any = self.client.get(key)
-            if not data or not self._queue.any_known([j.id for j in RunRecord.model_validate_json(data).jobs]):
+            if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self.client.delete(key)
                 self.client.zrem(_RUNS, run)
 
@@ -109,7 +108,7 @@ class Run:
         return Progress(state=overall(states), note=note, share=share, failures=failures, **counts)
 
     def failures(self) -> tuple[Outcome, ...]:
-        """Return the sources that have failed so far; of a job that still runs, the first of them."""
+        """Return the sources that have failed so far. Of a job that still runs, these are the first ones."""
         with reaching(self.settings):
             outcomes = [
                 self._job_result(ref, job).outcomes
@@ -120,10 +119,10 @@ class Run:
         return tuple(outcome for of_job in outcomes for outcome in of_job if outcome.status == "failed")
 
     def history(self) -> list[str]:
-        """Tell for each job when it was queued, begun and done, by which worker, and what failed."""
+        """Tell each job's history: when it was queued, begun and done, by which worker, and what failed."""
         with reaching(self.settings):
             jobs = [(job, self._job_result(ref, job) if _ended(job) else None) for ref, job in self._jobs()]
-        return [line for job, result in jobs for line in history_of(job, result)]
+            return [line for job, result in jobs for line in history_of(job, result, self._queue)]
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
         """Wait until all jobs have ended.
@@ -197,12 +196,12 @@ class Run:
             return sum(self._again(ref, job) for ref, job in failed)
 
     def _again(self, ref: JobRef, job: Job | None) -> bool:
-        """Queue a job once more; what it has committed is unchanged by now, so that only the rest is tried."""
+        """Queue a job once more. What it has committed is unchanged by now, so that only the rest is tried."""
         if job is not None and job.status == "failed":
             self._queue.again(job.id)
             return True
         if job is not None:
-            self._queue.publish(self.record.queue, job.request())
+            self._queue.publish(self.record.queue, self._queue.request(job.id))
         elif record := job_record(ref, self.settings):
             self._queue.publish(self.record.queue, decode(record["request"]))
         else:
@@ -211,7 +210,7 @@ class Run:
         return True
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
-        """Yield the jobs, each None where Redis has forgotten it or a later submission has taken its place."""
+        """Yield the jobs. One that is forgotten, or replaced by a later submission, is None."""
         refs = self.record.jobs if refs is None else refs
         jobs = self._queue.jobs([ref.id for ref in refs])
         for ref in refs:
@@ -223,8 +222,8 @@ class Run:
             result = self._job_result(ref, job)
             return progress_of(result)
         known = Progress.from_dict(job.notes.get("progress") or {"files": job.notes.get("files", 0)})
-        if job.status == "finished" and (ended := job.result()):
-            return progress_of(ended)
+        if job.status == "finished":
+            return progress_of(result_of(ref, job, self._queue))
         if job.status in ENDED:
             return known.model_copy(update={"state": "failed"})
         if job.status == "retrying":
@@ -233,7 +232,7 @@ class Run:
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
-            return job.result() or failed_result(ref, job)
+            return result_of(ref, job, self._queue)
         if ref.id not in self._forgotten:
             record = job_record(ref, self.settings)
             if record is None:
@@ -287,7 +286,7 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
 
 
 def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
-    """List the latest runs, newest first; what Redis has forgotten comes from the lake's records.
+    """List the latest runs, newest first. What Redis has forgotten comes from the lake's records.
 
     Args:
         settings: As found by :func:`ingestlab.load_settings` if not given.

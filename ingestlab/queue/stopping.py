@@ -24,7 +24,7 @@ DEAF_SECONDS = 30.0  # at least, that a worker's heart may not beat before the p
 
 
 class Stopper:
-    """End the job that the main thread runs when somebody asks for it."""
+    """Ends the main thread's job when somebody asks for it."""
 
     def __init__(self) -> None:
         self._report: Reporter | None = None
@@ -46,7 +46,7 @@ class Stopper:
             self._report = None
 
     def heed(self) -> None:
-        """Look, in another thread, whether the job is to stop, and tell the main thread so."""
+        """Look, in another thread, whether the job is to stop. If so, the main thread gets a signal."""
         report, now = self._report, time.monotonic()
         if report is None or not report.stopped():
             return

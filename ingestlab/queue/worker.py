@@ -40,7 +40,7 @@ NOTEBOOKS = "ingestlab.notebook.runner.job"  # a room above this one: only worke
 
 
 class JobHandler:
-    """Do what a request asks, and decide by its outcomes what becomes of the job.
+    """Does what requests ask, and decides what becomes of their jobs.
 
     See :data:`ingestlab.interfaces.Handler`.
 
@@ -117,7 +117,7 @@ class JobHandler:
             log.warning("the record of job %s is not written: %s", delivery.id, error)
 
     def _archive(self, request: Request, result: IngestResult, queue: str) -> None:
-        """Write to the lake how a job ended, for when Redis has forgotten it; secrets in URIs are left out."""
+        """Write to the lake how a job ended, without secrets in URIs. Redis forgets it some day."""
         safe: Request
         if isinstance(request, IngestRequest):
             sources = tuple(s.model_copy(update={"uri": shown(s.uri), "signed": None}) for s in request.sources)
@@ -131,7 +131,7 @@ class JobHandler:
 
 
 def translate_error(error: BaseException) -> IngestError:
-    """Translate any error that a job may end with into one of ours."""
+    """Translate any error that a job ends with into ours."""
     if isinstance(error, IngestError):
         return error
     if isinstance(error, JobStoppedError):
@@ -144,7 +144,7 @@ def translate_error(error: BaseException) -> IngestError:
 
 
 def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> JobHandler:
-    """Make the handler of a worker, and begin to load what would make its first job slow.
+    """Make a worker's handler, and load what its first job needs.
 
     Args:
         queues: Names of those that it will work on.
@@ -181,7 +181,7 @@ def _warm_up(services: Services) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Work on the queues named, or on the one of the settings, until the process is told to stop.
+    """Work on queues until told to stop.
 
     Args:
         argv: Names of queues; None takes the command line's.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ingestlab.analytics.aggregates.files import compute, stage_partials
 from ingestlab.core.models import AGGREGATES, PARQUET
-from ingestlab.interfaces import Destination, Rows, Writer, Written
+from ingestlab.interfaces import Rows, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.sinks.files import Files
 
@@ -14,18 +14,15 @@ from ingestlab.sinks.files import Files
 class AggregatesWriter(Writer):
     """Stage the partial aggregates of a task's data files."""
 
-    def __init__(self, destination: Destination) -> None:
-        self._to = destination
-
     def stage(self, rows: Rows) -> Written:
         """Write a file for each data file and aggregate.
 
         Raises:
             TerminalError: An aggregate names a column that there is not, or one of the wrong type.
         """
-        to, parts = self._to, rows.staged[PARQUET].files
-        found = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
-        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in found])
+        to, parts = self.to, rows.staged[PARQUET].files
+        partials = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
+        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in partials])
 
 
 class Aggregates(Files):

@@ -33,6 +33,9 @@ class Sinks(Mapping[str, Sink]):
             self._made[name] = load("sinks", name)(*self._parts)
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in plugins("sinks")
+
     def __iter__(self) -> Iterator[str]:
         return iter(plugins("sinks"))
 

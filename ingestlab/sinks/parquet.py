@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingestlab.core.models import PARQUET
-from ingestlab.interfaces import Destination, Rows, Writer, Written
+from ingestlab.interfaces import Rows, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import stage_table
 from ingestlab.sinks.files import Files
@@ -12,16 +12,13 @@ from ingestlab.sinks.files import Files
 class ParquetWriter(Writer):
     """Stage the rows of a task, in the pipeline's folders."""
 
-    def __init__(self, destination: Destination) -> None:
-        self._to = destination
-
     def stage(self, rows: Rows) -> Written:
         """Write a data file for each folder.
 
         Raises:
             TerminalError: A partition column is missing, or its values are too many or too long for folders.
         """
-        to = self._to
+        to = self.to
         home, staging = layout.table(to.tenant, to.table), layout.staging(to.batch)
         return Written(stage_table(rows.table, rows.name, home, staging, to.store, to.pipeline.folders))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingestlab.core.models import REJECTS
-from ingestlab.interfaces import Destination, Rows, Writer, Written
+from ingestlab.interfaces import Rows, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import stage_table
 from ingestlab.sinks.files import Files
@@ -12,12 +12,9 @@ from ingestlab.sinks.files import Files
 class RejectsWriter(Writer):
     """Stage the rejects of a task."""
 
-    def __init__(self, destination: Destination) -> None:
-        self._to = destination
-
     def stage(self, rows: Rows) -> Written:
         """Write a file, if there are any."""
-        to = self._to
+        to = self.to
         home, staging = layout.table(to.tenant, layout.rejects(to.table)), layout.staging(to.batch)
         return Written(stage_table(rows.rejects, rows.name, home, staging, to.store))
 

@@ -50,7 +50,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Check everything that the settings name; takes some seconds where servers do not answer."""
+    """Check everything that the settings name. It takes some seconds where servers do not answer."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _speed, _milvus, _lake, _pipelines)
     return [finding for check in checks for finding in check(settings)]
 
@@ -220,7 +220,7 @@ def _pipelines(settings: Settings) -> Iterator[Finding]:
 
 
 def _reads_text_as_it_is(reader: object) -> bool:
-    """Tell whether a reader declares text columns, but not which texts are null."""
+    """Tell whether a reader declares text columns, but no null texts."""
     if not isinstance(reader, Csv) or reader.null_values is not None:
         return False
     return any(isinstance(kind, pa.DataType) and textual(kind) for kind in (reader.columns or {}).values())

@@ -78,7 +78,7 @@ class FileHandler:
 
 
 def _small(request: web.BaseRequest, path: Path) -> web.Response | None:
-    """Answer for a small file from memory, without a thread; None for all but a plain GET of one."""
+    """Answer a plain GET of a small file from memory; else None."""
     if request.method != "GET" or any(name in request.headers for name in CONDITIONS):
         return None
     try:

@@ -23,7 +23,8 @@ from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.search import search
 from ingestlab.sinks.milvus.search_result import SearchResult
 from ingestlab.sinks.milvus.vector_rows import primary_keys
-from ingestlab.sinks.milvus.vectors import Collection, Column, open_vectors
+from ingestlab.sinks.milvus.vector_values import Collection, Column
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 TEXTS = ("The cat sleeps on the sofa.", "Shares fell at the stock exchange.", "It rains in Vienna.")
 QUESTION = "what is the weather like"

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,12 +14,15 @@ import pytest
 from support.embedding_world import VectorWorld
 from support.lake import Crash, FaultInjector, Inline
 
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, Staged
 from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
+from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.opening import Sinks
 
 PIPELINE = """
 from ingestlab import Aggregate, Csv, Embedding, Pipeline
@@ -65,6 +69,18 @@ class Twice(Inline):
 
     def map(self, function: Any, calls: Any, keys: Any, resources: Any = None) -> Any:
         return super().map(lambda *call: [function(*call) for _ in range(2)][-1], calls, keys, resources)
+
+
+class Left(Sinks):
+    """The sinks that are there when the package of plug-ins has gone."""
+
+    def __getitem__(self, name: str) -> Sink:
+        if name not in BUILT_IN:
+            raise TerminalError(f"There is no plug-in '{name}' in ingestlab.sinks")
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Any:
+        return iter(BUILT_IN)
 
 
 class SinkWorld(VectorWorld):
@@ -220,3 +236,15 @@ def test_a_foreign_sink_has_every_row_once_whenever_a_job_dies(world, after, mon
             assert at > 10
             return
     raise AssertionError("the injector never stopped")
+
+
+def test_a_sink_that_is_not_installed_any_more_stops_what_concerns_it_alone(world):
+    world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
+    lake = world.context().lake
+    (manifest,) = lake.log("default", "small").history()
+    left = replace(lake, sinks=Left(world.settings, world.store, Inline()))
+    assert reconcile(left).clean
+    with pytest.raises(TerminalError, match="no plug-in 'documents'"):
+        left.sinks_of(manifest)
+    nothing = manifest.model_copy(update={"sinks": manifest.sinks | {"documents": Staged()}})
+    assert len(left.sinks_of(nothing)) == len(BUILT_IN)

@@ -376,7 +376,7 @@ def test_two_undeclared_jobs_in_a_new_table_agree(shop: Shop, monkeypatch: pytes
         return found
 
     monkeypatch.setattr(stage, "process_all", slowly)
-    with pytest.raises(BusySourceError, match="as they were when the job began"):
+    with pytest.raises(BusySourceError, match="have changed since the job began"):
         shop.take({"a.csv": "id,v\n1,7\n"}, pipeline=None)
     shop.good({"a.csv": "id,v\n1,7\n"}, pipeline=None)
     for name, read in FOLDER.items():
@@ -439,7 +439,7 @@ def test_two_jobs_in_a_new_table_agree_or_one_begins_again(shop: Shop, monkeypat
         return found
 
     monkeypatch.setattr(stage, "process_all", slowly)
-    with pytest.raises(BusySourceError, match="as they were when the job began"):
+    with pytest.raises(BusySourceError, match="have changed since the job began"):
         shop.take({"a.csv": "id,v\n1,7\n"})
     assert shop.table().pandas()["v"].tolist() == ["007"]
     assert reconcile(shop.context().lake).clean

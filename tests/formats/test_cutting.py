@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from support.selection import examples
 
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common import cutting
+from ingestlab.formats.common import cutting, linewise
 from ingestlab.formats.common.cutting import Scanner, cut
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.csv import parsing
-from ingestlab.formats.csv import reader as csv_module
 from ingestlab.formats.csv.headers import first_record
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.interfaces import Records, Store
@@ -63,7 +62,7 @@ def small_steps(step: int) -> Generator[None, None, None]:
     """Lets scanner and cutter see a few bytes at a time, so that all their seams are tried."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "_STEP", step)
-        patch.setattr(csv_module, "_READ", step * 2)
+        patch.setattr(linewise, "_READ", step * 2)
         yield
 
 

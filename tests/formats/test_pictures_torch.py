@@ -15,7 +15,7 @@ from support.pictures import PictureWorld, photographs
 from support.shipped import PIPELINES
 
 from ingestlab.sinks.milvus import commit as module
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 
 pytestmark = pytest.mark.torch
 

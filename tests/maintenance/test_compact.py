@@ -208,7 +208,7 @@ def test_two_never_rewrite_the_same_parts(tmp_path, redis_url):
         def map(self, *args):
             with pytest.raises(BusySourceError):
                 world.ingest([world.put("a.csv", [1, 2, 3])], run="late")
-            with pytest.raises(TransientError, match="nobody else to replace parts of small"):
+            with pytest.raises(TransientError, match="Another job replaces data files of small"):
                 merge_small(world)
             return super().map(*args)
 
@@ -217,7 +217,7 @@ def test_two_never_rewrite_the_same_parts(tmp_path, redis_url):
     check(world)
     with world.locks.lease() as other:
         other.acquire([rewrite_lock("default", "small")])
-        with pytest.raises(TransientError, match="nobody else"):
+        with pytest.raises(TransientError, match="Another job replaces data files"):
             merge_small(world)
 
 
@@ -260,7 +260,7 @@ def test_rows_that_are_lost_on_the_way_end_it(world, monkeypatch):
 
     real = module.merge
     monkeypatch.setattr(module, "merge", lossy)
-    with pytest.raises(TerminalError, match="rows in a merged part"):
+    with pytest.raises(TerminalError, match="A merged data file has another number of rows"):
         merge_small(world)
     check(world)
 

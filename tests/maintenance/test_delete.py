@@ -17,7 +17,8 @@ from ingestlab.engine.services import Services
 from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.delete import delete
-from ingestlab.sinks.milvus.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 SUMS = 'aggregates={"sums": Aggregate(by=["even"], measures={"n": ("n", "sum"), "rows": "count"})},'
 
@@ -149,7 +150,7 @@ def test_a_source_at_work_is_left_alone(make):
     world, (a, b, c) = filled(make)
     with world.locks.lease() as other:
         other.acquire([source_lock("default", "small", a)])
-        with pytest.raises(TransientError, match="to be free"):
+        with pytest.raises(TransientError, match="is locked by another job"):
             delete([a, b], world.context())
     world.check([a, b, c])
     delete([a, b], world.context())

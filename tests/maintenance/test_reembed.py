@@ -20,7 +20,8 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reembed import reembed
 from ingestlab.notebook import Lab
-from ingestlab.sinks.milvus.vectors import Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 THIRD = [21, 22, 13, 23, 4000, 24]
 
@@ -265,7 +266,7 @@ def test_a_job_that_comes_meanwhile_waits_its_turn_and_is_not_lost(make):
     waited = []
 
     def come():
-        with pytest.raises(BusySourceError, match="'words' to be free"):
+        with pytest.raises(BusySourceError, match="'words' is locked"):
             world.ingest([c], run="r5")
         waited.append(c)
 
@@ -301,7 +302,7 @@ def test_a_job_that_is_about_to_commit_waits_as_well(make):
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
     with world.locks.lease() as other:
         hold = During("small-", lambda: other.acquire([shared_lock("words")]))
-        with pytest.raises(BusySourceError, match="'words' to be free"):
+        with pytest.raises(BusySourceError, match="'words' is locked"):
             ingest(request, with_cluster(world, hold), lambda _: None)
     assert list(world.store.walk("_ingestlab/intents")) == []
     world.ingest([c], run="r5")
@@ -315,7 +316,7 @@ def test_a_commit_at_work_is_waited_for(make):
 
     def change():
         world.edit(VERSION=2)
-        with pytest.raises(TransientError, match="no commit into collection words"):
+        with pytest.raises(TransientError, match="other jobs commit into collection words"):
             again(world)
 
     request = IngestRequest(run="r5", pipeline="small", table="t", sources=(Source(uri=c),))
@@ -536,7 +537,7 @@ def test_what_cannot_be_made_anew_says_why(make):
     with world.locks.lease() as other:
         world.edit(VERSION=2)
         other.acquire(["rewrite:default:small", source_lock("default", "small", "x")])
-        with pytest.raises(TransientError, match="rewrite:default:small to be free"):
+        with pytest.raises(TransientError, match="rewrite:default:small is locked"):
             again(world)
     again(world)
 

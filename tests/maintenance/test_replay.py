@@ -137,7 +137,7 @@ def test_raw_bytes_that_are_gone_fail_their_source_alone(world):
     world.mend(limit=2000)
     result = world.replay()
     assert outcomes(result) == {"a.csv": "failed", "b.csv": "committed", "c.csv": "committed"}
-    assert "no such file" in str(result.outcomes[0].exception())
+    assert "The raw file of a.csv is missing" in str(result.outcomes[0].exception())
     assert "--force" in str(result.outcomes[0].exception())
     assert sorted(world.rows("small__rejects")[uri]) == [2, 4, 5]
 

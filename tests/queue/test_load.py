@@ -46,7 +46,7 @@ def test_a_process_has_one_pool_of_connections_however_much_it_submits(settings,
 
 def test_an_address_that_is_none_is_said_each_time():
     for _ in range(2):
-        with pytest.raises(TerminalError, match="a Redis URL"):
+        with pytest.raises(TerminalError, match="Redis URL cannot be read"):
             connect("http://me:secret@example.org")
 
 

@@ -17,7 +17,8 @@ from support.workers import environment
 
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.settings import Settings
-from ingestlab.sinks.milvus.vectors import Collection, Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Collection, Where
+from ingestlab.sinks.milvus.vectors import open_vectors
 from ingestlab.stack.valkey import free_port
 
 

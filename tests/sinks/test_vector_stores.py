@@ -16,8 +16,8 @@ from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.memory import MemoryVectors
 from ingestlab.sinks.milvus.store import _batches
 from ingestlab.sinks.milvus.vector_rows import primary_key, shortened
-from ingestlab.sinks.milvus.vector_values import MAX_BYTES
-from ingestlab.sinks.milvus.vectors import Collection, Column, Where, legal_name, open_vectors
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column, Where, legal_name
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 ODD = [
     "it's",

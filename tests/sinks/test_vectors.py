@@ -14,7 +14,7 @@ from ingestlab.core.errors import TransientError
 from ingestlab.core.models import Again, IngestRequest, Source
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.replay.replay import replay
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.filters import allowed
 from ingestlab.sinks.milvus.memory import MemoryVectors
 from ingestlab.sinks.milvus.vector_filters import wishes
-from ingestlab.sinks.milvus.vectors import Collection, Column, open_vectors
+from ingestlab.sinks.milvus.vector_values import Collection, Column
+from ingestlab.sinks.milvus.vectors import open_vectors
 
 KINDS = ["memory", "lite"]
 if FULL in os.environ:

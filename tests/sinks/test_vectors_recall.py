@@ -80,6 +80,6 @@ def test_a_row_is_found_by_its_own_text(world, options):
 
 
 def search_all():
-    from ingestlab.sinks.milvus.vectors import Where
+    from ingestlab.sinks.milvus.vector_values import Where
 
     return Where(tenant="default")

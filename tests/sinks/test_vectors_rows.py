@@ -20,7 +20,7 @@ from ingestlab.lake.log import live_files, manifests
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.sinks.milvus.fitness import joined, misfits
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 
 PIPELINE = """
 from ingestlab import Csv, Embedding, Pipeline, Split

@@ -15,7 +15,7 @@ from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.milvus import commit as module
 from ingestlab.sinks.milvus.memory import MemoryVectors
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 from support.lake import Crash, FaultInjector, World
 
 PIPELINE = """

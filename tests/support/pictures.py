@@ -20,7 +20,7 @@ from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.sinks.milvus.memory import MemoryVectors
-from ingestlab.sinks.milvus.vectors import Where
+from ingestlab.sinks.milvus.vector_values import Where
 from support.lake import Inline, World
 
 Box = tuple[int, int, int, int]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.sinks.milvus.vector_rows import primary_keys
-from ingestlab.sinks.milvus.vectors import Column, Fingerprint, Where
+from ingestlab.sinks.milvus.vector_values import Column, Fingerprint, Where
 
 FULL = "INGESTLAB_TEST_MILVUS"  # the address of a full server, which tests/support/with_milvus.py sets
 DIM = 8

@@ -141,5 +141,5 @@ def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]
 
 @lru_cache(maxsize=8)
 def made_by(model: Model, kind: Kind, *, normalise: bool) -> dict[str, Any]:
-    """Fingerprint a model once a process, for :class:`ingestlab.sinks.milvus.vectors.Fingerprint`."""
+    """Fingerprint a model once a process, for :class:`ingestlab.sinks.milvus.vector_values.Fingerprint`."""
     return fingerprint(load(model, kind), normalise=normalise)

@@ -20,10 +20,10 @@ from ingestlab.formats.csv.reader import NULLS, Csv
 from ingestlab.formats.csv.settling import sample
 from ingestlab.formats.csv.sniffing import Sniffed, sniff
 from ingestlab.formats.json.arrow import json_as
-from ingestlab.formats.json.raw import Document, document
 from ingestlab.formats.json.reader import JsonLines
 from ingestlab.formats.json.text import plain, unknown_names
 from ingestlab.formats.json.types import look_at
+from ingestlab.formats.json.values import Document, document
 from ingestlab.formats.parquet.reader import Parquet
 from ingestlab.interfaces import Store
 from ingestlab.pipeline.catalog import PACKED
@@ -71,24 +71,24 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     data, _ = unpack(piece, store) if file.size <= most else (head, None)
     if binary(data[:512]) and not by_mark(data):
         return None
-    found = detect(data)
-    encoding = found.name
+    charset = detect(data)
+    encoding = charset.name
     text = data[: _HEAD - _HEAD % 4].decode(encoding, errors="replace").removeprefix("\ufeff")
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
     if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
-        return _told(_json_lines(store, file, most, encoding), found)
+        return _told(_json_lines(store, file, most, encoding), charset)
     looks, name = sniff(sample(text.encode())), _plain_name(file.name)
     if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
         return None
-    return _told(_csv(store, file, most, encoding, looks), found)
+    return _told(_csv(store, file, most, encoding, looks), charset)
 
 
-def _told(found: Draft, encoding: Encoding) -> Draft:
+def _told(draft: Draft, encoding: Encoding) -> Draft:
     """Note in a draft that its encoding is a guess."""
     note = f"the encoding is {encoding.fact}: see whether its letters are right"
-    return replace(found, notes=(*found.notes, note)) if encoding.guess else found
+    return replace(draft, notes=(*draft.notes, note)) if encoding.guess else draft
 
 
 def _csv(store: Store, file: FetchedFile, most: int, encoding: str, looks: Sniffed) -> Draft:

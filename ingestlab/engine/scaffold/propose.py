@@ -62,14 +62,14 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
         store, file = open_file(uri, settings, scratch)
         name = name or _name(file.name)
         _, kind = format_of(file.name)
-        found = None if kind and foreign(kind) else draft(store, file, MOST)
+        draft_of_file = None if kind and foreign(kind) else draft(store, file, MOST)
         matches = _matches(file.name, name, settings)
-        if found is None:
+        if draft_of_file is None:
             code = generic(file.name, name)
             trial = try_source(code, store, file, MOST)
             proposal = Proposal(name, _titled(code.text, file), trial, tuple(_unhelpable(trial)))
             return _believed(proposal, file)
-        proposal = _repaired(found, name, matches, store, file)
+        proposal = _repaired(draft_of_file, name, matches, store, file)
         if proposal.trial.tally.rejected > _BROKEN * proposal.trial.tally.rows_in:
             return _another(proposal, file, store)
         return proposal
@@ -106,26 +106,26 @@ def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Pat
     return file
 
 
-def _repaired(found: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
+def _repaired(draft: Draft, name: str, matches: str | None, store: Store, file: FetchedFile) -> Proposal:
     """Try a draft on its file, relaxing it until all rows pass."""
-    notes = list(found.notes)
+    notes = list(draft.notes)
     for tries in count():
-        text = render(found, file.name, matches)
+        text = render(draft, file.name, matches)
         code = PipelineSource(name=name, origin=f"{name}.py", text=text)
         load(code)
         try:
             trial = try_source(code, store, file, MOST)
         except TerminalError as error:
-            if tries > _TRIES or found.plain:
+            if tries > _TRIES or draft.plain:
                 raise
-            found, note = replace(found, plain=True), f"no contract, since the first try failed: {error.reason}"
+            draft, note = replace(draft, plain=True), f"no contract, since the first try failed: {error.reason}"
             notes.append(note)
             continue
         culprits = [rule.rpartition(":") for rule in trial.rules if rule.rpartition(":")[2] not in _STRUCTURE]
         if not culprits or tries > _TRIES:
             return Proposal(name, text, trial, (*_unhelpable(trial), *notes))
         for column, _, rule in culprits:
-            found = found.without(column, rule)
+            draft = draft.without(column, rule)
             notes.append(f"column {column}: took back what broke the rule '{rule}'")
     raise AssertionError("unreachable")
 

@@ -53,10 +53,10 @@ def apply_contract(frame: pd.DataFrame, pipeline: Pipeline) -> tuple[pd.DataFram
 def _screened(frame: pd.DataFrame, ask: _Asker, screened: Screened) -> tuple[pd.DataFrame, dict[int, Reason]]:
     """Apply the contract where pandera has to judge some rules at most."""
     verdicts = ask(frame, screened.rest)[1] if screened.rest_has_a_say else []
-    for found in screened.findings:
-        shown = None if found.number == NOT_NULL else _shown(frame[found.column].iloc[found.rows])
-        rank, index = ask.rank(found.column, found.number), frame.index[found.rows].tolist()
-        verdicts.append(Verdict(rank, _rule(found.rule), found.column, index, shown))
+    for finding in screened.findings:
+        shown = None if finding.number == NOT_NULL else _shown(frame[finding.column].iloc[finding.rows])
+        rank, index = ask.rank(finding.column, finding.number), frame.index[finding.rows].tolist()
+        verdicts.append(Verdict(rank, _rule(finding.rule), finding.column, index, shown))
     reasons = _reasons(verdicts)
     kept = _without(frame, reasons)
     if reasons and screened.rest_compares_rows:

@@ -129,10 +129,10 @@ def bisect_rows(size: int, fails: Callable[[Ints], Fault | None], first: Fault |
     probes = np.unique(np.linspace(0, size - 1, min(size, PROBES)).astype(np.int64)).tolist()
     if all(search.look(place, place + 1) for place in probes):
         raise NoRowError("every row that was tried by itself fails" if size > 1 else "it is the only row")
-    found = search.within(0, size)
+    faults = search.within(0, size)
     if TRIAL.get():  # each further call may cost its deadline
-        return found
-    return search.amid_others(size, sure=first is None or {one.rule for one in found.values()} == {first.rule})
+        return faults
+    return search.amid_others(size, sure=first is None or {one.rule for one in faults.values()} == {first.rule})
 
 
 State = Literal["fails", "must fail", "unknown"]

@@ -99,9 +99,9 @@ def screen(frame: pd.DataFrame, schema: DataFrameSchema) -> Screened | None:
     findings: list[Finding] = []
     rest, numbers = {}, {}
     for name, column in schema.columns.items():
-        found = _screen(frame[name], column) if name in frame.columns else None
-        findings += [f for f in found.values() if f.rows.size] if found else []
-        rest[name], numbers[name] = _without(column, found)
+        findings_of_column = _screen(frame[name], column) if name in frame.columns else None
+        findings += [f for f in findings_of_column.values() if f.rows.size] if findings_of_column else []
+        rest[name], numbers[name] = _without(column, findings_of_column)
     left = copy.copy(schema)
     left.columns = rest
     return Screened(
@@ -125,11 +125,11 @@ def failures_of(series: pd.Series[Any], check: Check) -> pd.Series[Any] | None:
         result = check(series)
         if result.check_passed:
             return series.iloc[:0]
-        found = result.failure_cases.dropna() if check.ignore_na else result.failure_cases
+        failures = result.failure_cases.dropna() if check.ignore_na else result.failure_cases
     except BaseException as error:  # noqa: BLE001 - it is a user's function, and pandera has the words for all
         let_pass(error)
         return None
-    return found if isinstance(found, pd.Series) and len(found) else None
+    return failures if isinstance(failures, pd.Series) and len(failures) else None
 
 
 def _only_checks_columns(schema: DataFrameSchema) -> bool:
@@ -149,20 +149,20 @@ def _screen(series: pd.Series[Any], column: Column) -> dict[int, Finding] | None
         return None
     values = pa.chunked_array(series.array.__arrow_array__())
     nulls = _nulls(series, values)
-    found = {NOT_NULL: Finding(column.name, NOT_NULL, "not_nullable", _NOTHING if column.nullable else nulls)}
+    findings = {NOT_NULL: Finding(column.name, NOT_NULL, "not_nullable", _NOTHING if column.nullable else nulls)}
     for number, check in enumerate(column.checks):
         passes = _passes(values, check)
         if passes is not None:
-            found[number] = Finding(column.name, number, rule_of(check), _failing(passes, nulls))
-    return found
+            findings[number] = Finding(column.name, number, rule_of(check), _failing(passes, nulls))
+    return findings
 
 
 def _nulls(series: pd.Series[Any], values: pa.ChunkedArray) -> Ints:
     """Find the rows without a value. Whether NaN is one is for pandas to say."""
     if not values.null_count and not pa.types.is_floating(values.type):
         return _NOTHING
-    found: Ints = np.flatnonzero(series.isna().to_numpy())
-    return found
+    rows: Ints = np.flatnonzero(series.isna().to_numpy())
+    return rows
 
 
 def _failing(passes: pa.ChunkedArray, nulls: Ints) -> Ints:
@@ -171,8 +171,8 @@ def _failing(passes: pa.ChunkedArray, nulls: Ints) -> Ints:
         return _NOTHING
     fails = ~pc.fill_null(passes, fill_value=True).to_numpy()
     fails[nulls] = False
-    found: Ints = np.flatnonzero(fails)
-    return found
+    rows: Ints = np.flatnonzero(fails)
+    return rows
 
 
 def _passes(values: pa.ChunkedArray, check: Check) -> pa.ChunkedArray | None:

@@ -90,16 +90,16 @@ def join(loaded: Sequence[Loaded]) -> Frame:
 
 def families(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
     """Group pieces by columns that go together. No value may change: nobody's decimals become a neighbour's floats."""
-    found: list[tuple[pa.Schema, list[Loaded]]] = []
+    groups: list[tuple[pa.Schema, list[Loaded]]] = []
     for one in loaded:
         schema = one.records.table.schema
-        for i, (other, members) in enumerate(found):
+        for i, (other, members) in enumerate(groups):
             if both := other if schema == other else common_schema(other, schema):
-                found[i] = (both, [*members, one])
+                groups[i] = (both, [*members, one])
                 break
         else:
-            found.append((schema, [one]))
-    return [members for _, members in found]
+            groups.append((schema, [one]))
+    return [members for _, members in groups]
 
 
 def some(frame: Frame, rows: Ints | None) -> Frame:

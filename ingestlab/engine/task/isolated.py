@@ -45,12 +45,12 @@ def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list
     The file at which a child dies, or ends too late, has failed; another child goes on with the next one.
     """
     parts, limits = scattered(Partition.from_dict(partition)), Job.from_dict(job)
-    found: list[dict[str, Any]] = []
-    while len(found) < len(parts):
-        receipts, trouble = _in_child(task, parts[len(found) :], job, limits)
-        found += receipts
-        if len(found) < len(parts):
-            part = parts[len(found)]
+    receipts_so_far: list[dict[str, Any]] = []
+    while len(receipts_so_far) < len(parts):
+        receipts, trouble = _in_child(task, parts[len(receipts_so_far) :], job, limits)
+        receipts_so_far += receipts
+        if len(receipts_so_far) < len(parts):
+            part = parts[len(receipts_so_far)]
             fix = "See the log of the Dask worker. Correct the pipeline or the file, or set INGESTLAB_TASK_TIMEOUT."
             error = TerminalError(
                 "The task's process died",
@@ -59,8 +59,8 @@ def run_apart(task: str, partition: dict[str, Any], job: dict[str, Any]) -> list
                 fix=fix,
                 code="task_died",
             )
-            found.append(Receipt(number=part.number, errors={part.pieces[0].uri: error.to_dict()}).to_dict())
-    return found
+            receipts_so_far.append(Receipt(number=part.number, errors={part.pieces[0].uri: error.to_dict()}).to_dict())
+    return receipts_so_far
 
 
 def _in_child(

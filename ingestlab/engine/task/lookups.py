@@ -43,10 +43,10 @@ class LookupCache:
                 self.reads += 1
                 self._tables[key] = read()
             self._tables.move_to_end(key)
-            found = self._tables[key]
+            table = self._tables[key]
             while len(self._tables) > 1 and sum(t.nbytes for t in self._tables.values()) > self._most:
                 self._tables.popitem(last=False)
-            return found
+            return table
 
 
 LOOKUPS = LookupCache()
@@ -88,7 +88,7 @@ def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Tabl
     """Read all records of a reference. One bad record fails it, or rows would miss their match."""
     wanted = f"a reference '{name}' that can be read ({file.name})"
     try:
-        found = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]
+        pieces = [reader.read(piece, store) for piece in pieces_of(file, reader, store, max(file.size, 1))]
     except FileNotFoundError as error:
         raise TransientError.wrap(
             error,
@@ -98,7 +98,7 @@ def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Tabl
         ) from error
     except TerminalError as error:
         raise error.within(f"The lookup table cannot be used: {wanted}") from error
-    for bad in (bad for records in found for bad in records.bad):
+    for bad in (bad for records in pieces for bad in records.bad):
         got = f"record {bad.row} that breaks the rule '{bad.rule}' in column {bad.column}: {bad.value!r}"
         raise TerminalError(
             "The lookup table cannot be used",
@@ -107,7 +107,7 @@ def _read(reader: Format, file: FetchedFile, name: str, store: Store) -> pa.Tabl
             fix="Correct the reference, or its reader in the pipeline.",
             code="reference_invalid",
         )
-    return pa.concat_tables([records.table for records in found], promote_options="permissive").combine_chunks()
+    return pa.concat_tables([records.table for records in pieces], promote_options="permissive").combine_chunks()
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -33,8 +33,8 @@ def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:
     return _apart((uri, tuple(receipt.types)) for receipt in receipts for uri in receipt.tallies)
 
 
-def _apart(found: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
-    every = [(uri, names) for uri, names in found if names]
+def _apart(names_by_uri: Iterable[tuple[str, Collection[str]]]) -> dict[str, TerminalError]:
+    every = [(uri, names) for uri, names in names_by_uri if names]
     return _other_case(every) | _without_names(every)
 
 

@@ -66,8 +66,8 @@ def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: S
         lake: Where sinks stage.
     """
     with within(job.task_timeout):
-        found = attempt_all(_process, part, job, pipeline, store, lake)
-    return blamed(part, found) if isinstance(found, TerminalError) else found
+        receipt = attempt_all(_process, part, job, pipeline, store, lake)
+    return blamed(part, receipt) if isinstance(receipt, TerminalError) else receipt
 
 
 def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: Store) -> Receipt:
@@ -98,7 +98,7 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
         sinks=staged.sinks,
         types=typed(result.table for result in results),
         tallies=tallies_of(results),
-        rules=count_rules(results, loaded) | staged.rules,
+        rules=count_rules(results, loaded) | dict(staged.rules),
         errors={uri: e.to_dict() for uri, e in {**errors, **more, **taken.errors}.items()},
         seconds=clock.laps,
         profile=profile,
@@ -109,8 +109,8 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
 
 def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Merge the facts of each file, by URI."""
-    told = {one.piece.uri: {**one.records.facts, **more.get(one.piece.uri, {})} for one in loaded}
-    return {uri: facts for uri, facts in told.items() if facts}
+    facts_by_uri = {one.piece.uri: {**one.records.facts, **more.get(one.piece.uri, {})} for one in loaded}
+    return {uri: facts for uri, facts in facts_by_uri.items() if facts}
 
 
 def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:

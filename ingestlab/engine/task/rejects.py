@@ -18,22 +18,22 @@ Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numb
 
 def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
     """Build the rejects of a frame: rows that were unreadable or did not pass."""
-    found: list[Rejected] = []
+    groups: list[Rejected] = []
     for one in frame.loaded:
         if one.broken:
             rows = sorted(one.broken)
-            found.append((one, rows, [one.broken[row] for row in rows]))
+            groups.append((one, rows, [one.broken[row] for row in rows]))
     if checked.reasons:
         index = np.array(sorted(checked.reasons), dtype=np.int64)
         for one, some, offset in frame.split(index):
-            found.append((one, (some - offset).tolist(), [checked.reasons[i] for i in some.tolist()]))
-    return kept_aside(found, table, run)
+            groups.append((one, (some - offset).tolist(), [checked.reasons[i] for i in some.tolist()]))
+    return kept_aside(groups, table, run)
 
 
-def kept_aside(found: Sequence[Rejected], table: str, run: str) -> pa.Table:
+def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
     """Build rejects from row numbers of several pieces, and their reasons."""
     columns: dict[str, list[Any]] = {name: [] for name in REJECTS.names}
-    for one, rows, reasons in found:
+    for one, rows, reasons in groups:
         raw, size = one.records.raw(rows), len(rows)
         columns["table"] += [table] * size
         columns["run"] += [run] * size

@@ -94,11 +94,11 @@ class WantedRecords:
                 may be another record's.
         """
         assert piece.wanted is not None
-        found = self.reader.read(piece, store)
+        records = self.reader.read(piece, store)
         rows, wanted = np.array(piece.wanted.rows, dtype=np.int64), frozenset(piece.wanted.rows)
-        keep = np.isin(found.rows, rows)
-        bad = tuple(b for b in found.bad if b.row in wanted)
-        count = piece.first_row + len(found.rows) + len({b.row for b in found.bad})
+        keep = np.isin(records.rows, rows)
+        bad = tuple(b for b in records.bad if b.row in wanted)
+        count = piece.first_row + len(records.rows) + len({b.row for b in records.bad})
         if piece.wanted.until not in (None, count) or keep.sum() + len({b.row for b in bad}) != len(rows):
             wanted_count = f"{piece.wanted.until:,}" if piece.wanted.until else "as many"
             fix = "The reader was changed, so row numbers mean other records: ingest the file again, with --force."
@@ -109,7 +109,9 @@ class WantedRecords:
                 fix=fix,
                 code="inconsistent",
             )
-        return replace(found, table=found.table.filter(pa.array(keep)), rows=found.rows[keep], bad=bad, discarded={})
+        return replace(
+            records, table=records.table.filter(pa.array(keep)), rows=records.rows[keep], bad=bad, discarded={}
+        )
 
 
 def replay_task(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
@@ -123,9 +125,9 @@ def replay_task(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any
     errors = {}
     for piece in work.pieces:
         if piece.wanted and not piece.wanted.rows:
-            found = attempt(reader.read, piece, store)
-            if isinstance(found, TerminalError):
-                errors[piece.uri] = found.to_dict()
+            records = attempt(reader.read, piece, store)
+            if isinstance(records, TerminalError):
+                errors[piece.uri] = records.to_dict()
     wanted = tuple(p for p in work.pieces if p.wanted and p.wanted.rows)
     receipt = process_with(work.model_copy(update={"pieces": wanted}), spec, replace(pipeline, reader=reader), store)
     return receipt.model_copy(update={"errors": {**receipt.errors, **errors}}).to_dict()
@@ -172,11 +174,11 @@ def read_rejects(store: Store, path: str, columns: Sequence[str] | None = None) 
 
 def rows_by_source(rejects: Iterable[pa.Table]) -> Mapping[str, tuple[int, ...]]:
     """List the rejected rows of each source, ascending."""
-    found: dict[str, list[int]] = {}
+    rows_by_uri: dict[str, list[int]] = {}
     for table in rejects:
         for uri, row in zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True):
-            found.setdefault(uri, []).append(row)
-    return {uri: tuple(sorted(rows)) for uri, rows in found.items()}
+            rows_by_uri.setdefault(uri, []).append(row)
+    return {uri: tuple(sorted(rows)) for uri, rows in rows_by_uri.items()}
 
 
 def _places(rows: pa.Table, among: pa.Table) -> Ints:

@@ -70,17 +70,17 @@ def _transform_each(
     results: list[Result] = []
     errors: dict[str, IngestError] = {}
     for group in groups:
-        found, failed = transform(group, pipeline, job)
-        results, errors = _merge(results, found), errors | failed
+        more, failed = transform(group, pipeline, job)
+        results, errors = _merge(results, more), errors | failed
     return results, errors
 
 
 def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> Result:
     frame = join(loaded)
-    found = conform(check(frame, pipeline), pipeline, job.types)
-    checked = found.checked
+    conformed = conform(check(frame, pipeline), pipeline, job.types)
+    checked = conformed.checked
     rejects = rejected(frame, checked, job.table, job.run)
-    return Result(_published(frame, checked), rejects, _tallies(frame, checked), found.discarded)
+    return Result(_published(frame, checked), rejects, _tallies(frame, checked), conformed.discarded)
 
 
 def _published(frame: Frame, checked: Checked) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
@@ -18,7 +19,7 @@ from ingestlab.engine.task.frames import Loaded
 from ingestlab.engine.task.job import Job
 from ingestlab.engine.task.rejects import kept_aside
 from ingestlab.engine.task.rows import Result, pass_gate, tallies_of, transform
-from ingestlab.interfaces import Destination, Place, Reason, Rows, Sink, Store, Writer, Written
+from ingestlab.interfaces import Destination, Place, Reason, Rows, Sink, Store, Writer
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sinks.opening import filled_by
 
@@ -43,7 +44,7 @@ class AllStaged:
     """What each sink has staged, by name, and facts about it."""
 
     sinks: dict[str, Staged]
-    rules: dict[str, int]
+    rules: Mapping[str, int]
     facts: dict[str, dict[str, str]]
 
 
@@ -98,28 +99,20 @@ class Sinks:
         Raises:
             TerminalError: A sink cannot write it.
         """
-        done: dict[str, list[Written]] = {name: [] for name in self._writers}
+        done: dict[str, list[Staged]] = {name: [] for name in self._writers}
+        rules: Counter[str] = Counter()
+        facts: dict[str, dict[str, str]] = {}
         for _, rows in self._rows(results, loaded):
             staged: dict[str, Staged] = {}
             for name, writer in self._writers.items():
                 written = writer.stage(replace(rows, staged=staged))
                 staged[name] = Staged(files=tuple(written.files), note=written.note)
-                done[name].append(written)
+                done[name].append(staged[name])
+                rules.update(written.rules)
+                for uri, more in written.facts.items():
+                    facts[uri] = facts.get(uri, {}) | dict(more)
                 self._lap(name)
-        every = [written for some in done.values() for written in some]
-        rules: dict[str, int] = {}
-        facts: dict[str, dict[str, str]] = {}
-        for written in every:
-            for rule, count in written.rules.items():
-                rules[rule] = rules.get(rule, 0) + count
-            for uri, more in written.facts.items():
-                facts[uri] = facts.get(uri, {}) | dict(more)
-        return AllStaged({name: self._joined(name, some) for name, some in done.items()}, rules, facts)
-
-    def _joined(self, name: str, done: Sequence[Written]) -> Staged:
-        notes = [written.note for written in done if written.note is not None]
-        files = tuple(file for written in done for file in written.files)
-        return Staged(files=files, note=self._sinks[name].agree(notes) if notes else None)
+        return AllStaged({name: put_together(some, self._sinks[name]) for name, some in done.items()}, rules, facts)
 
     def _rows(self, results: Sequence[Result], loaded: Sequence[Loaded]) -> Iterator[tuple[int, Rows]]:
         """Yield the results as sinks see them, with their places."""
@@ -130,6 +123,12 @@ class Sinks:
                 i,
                 Rows(name=name, table=result.table, rejects=result.rejects, pieces=pieces, raw=self._raw, alive=alive),
             )
+
+
+def put_together(staged: Sequence[Staged], sink: type[Sink] | Sink) -> Staged:
+    """Put together what has been staged for one sink."""
+    notes = [one.note for one in staged if one.note is not None]
+    return Staged(files=tuple(f for one in staged for f in one.files), note=sink.agree(notes) if notes else None)
 
 
 def accepted(
@@ -158,13 +157,13 @@ def accepted(
 
 def _culprits(loaded: Sequence[Loaded], sinks: Sinks, pipeline: Pipeline, job: Job) -> dict[str, IngestError]:
     """Find the files of which a sink can take nothing. None where they fail only together."""
-    found: dict[str, IngestError] = {}
+    errors: dict[str, IngestError] = {}
     for one in loaded:
         alone, _ = transform([one], pipeline, job)
-        trouble = attempt(sinks.refuse, alone, [one], job)
-        if isinstance(trouble, TerminalError):
-            found[one.piece.uri] = trouble
-    return found
+        refused = attempt(sinks.refuse, alone, [one], job)
+        if isinstance(refused, TerminalError):
+            errors[one.piece.uri] = refused
+    return errors
 
 
 def _without(result: Result, odd: Mapping[Place, Reason], loaded: Sequence[Loaded], job: Job) -> Result:

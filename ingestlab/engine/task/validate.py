@@ -89,15 +89,15 @@ def _reject_null_partition_keys(checked: Checked, folders: Sequence[str]) -> Che
 def _null_partition_keys(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:
     """Find the rows with a value that can name no folder."""
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    found: dict[int, Reason] = {}
+    reasons: dict[int, Reason] = {}
     if values.null_count or pa.types.is_floating(kind):
         nulls = values.is_null(nan_is_null=pa.types.is_floating(values.type)).to_numpy()
-        found = dict.fromkeys(index[nulls].tolist(), Reason("not_nullable", column))
+        reasons = dict.fromkeys(index[nulls].tolist(), Reason("not_nullable", column))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         for text in ("", layout.NULL_FOLDER):
             same = pc.equal(values, text).fill_null(False)
-            found |= dict.fromkeys(index[same.to_numpy()].tolist(), Reason("not_nullable", column, text))
-    return found
+            reasons |= dict.fromkeys(index[same.to_numpy()].tolist(), Reason("not_nullable", column, text))
+    return reasons
 
 
 def _check_index(result: pd.DataFrame, given: pd.Index[int], author: str) -> None:

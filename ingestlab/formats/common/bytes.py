@@ -15,8 +15,8 @@ from typing import NamedTuple
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.formats.common.compression import BROKEN, Compression, compression, expanding
-from ingestlab.formats.common.detection import detect, settled, valid_utf8
-from ingestlab.formats.common.mending import Damage, mend
+from ingestlab.formats.common.damage import Damage, decode_damaged
+from ingestlab.formats.common.detection import detect, settled_encoding, valid_utf8
 from ingestlab.interfaces import Store
 
 MAX_EXPANDED_BYTES = 4 << 30  # in the memory of a worker
@@ -86,14 +86,14 @@ def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits |
     """Load a piece as UTF-8. Where no encoding is given the file's is detected.
 
     Raises:
-        TerminalError: What :func:`load` and :func:`mended` raise.
+        TerminalError: What :func:`load` and :func:`decoded` raise.
     """
     data, kind = unpack(piece, store, limits)
     facts: dict[str, str] = {} if kind is None else {"compression": kind}
     if encoding is None:
-        found = settled(piece.settled) or detect(data, piece.settled.get("charset"))
+        found = settled_encoding(piece.settled) or detect(data, piece.settled.get("charset"))
         encoding, facts["encoding"] = found.name, found.fact
-    done, damage = mended(data, encoding, piece)
+    done, damage = decoded(data, encoding, piece)
     return Text(done, facts, damage)
 
 
@@ -148,17 +148,14 @@ def text(data: bytes, encoding: str, piece: Piece) -> bytes:
             _decode(data, "utf-8", piece)
         return _unmarked(data) if piece.start == 0 else data
     _refuse_other_mark(data, name, piece)
-    if ascii_based(name):
-        data = _unmarked(data)
-    if ascii_based(name) and data.isascii():
-        decoded = data
-    else:
-        decoded = _decode(data, name, piece).removeprefix("\ufeff").encode()
-    _refuse_binary(decoded, piece)
-    return decoded
+    data = _unmarked(data) if ascii_based(name) else data
+    if not (ascii_based(name) and data.isascii()):
+        data = _decode(data, name, piece).removeprefix("\ufeff").encode()
+    _refuse_binary(data, piece)
+    return data
 
 
-def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
+def decoded(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | None]:
     """Decode as :func:`text` does, with damaged bytes replaced and reported.
 
     Raises:
@@ -171,7 +168,7 @@ def mended(data: bytes, encoding: str, piece: Piece) -> tuple[bytes, Damage | No
     except TerminalError as error:
         if piece.start == 0 and binary(data[:512]) is not None:
             raise
-        done, damage = mend(data, codecs.lookup(encoding).name, error)
+        done, damage = decode_damaged(data, codecs.lookup(encoding).name, error)
     dropped = len(done) - len(_unmarked(done)) if piece.start == 0 else 0
     return done[dropped:], replace(damage, places=damage.places - dropped)
 
@@ -222,8 +219,8 @@ def _bomb(name: str, kind: Compression, size: int, most: int) -> TerminalError:
 def _damaged(name: str, kind: Compression, size: int, error: BaseException) -> TerminalError:
     cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
     what = f"a {'truncated' if cut else 'damaged'} one, after {size:,} good bytes ({error})"
-    told = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
-    hint = "" if told == kind else f" Its name says {told}."
+    by_name = next((k for suffix, k in _SUFFIXES.items() if name.lower().endswith(suffix)), kind)
+    hint = "" if by_name == kind else f" Its name says {by_name}."
     fix = f"Fetch it again from its producer.{hint}"
     return TerminalError(f"{name} is not a whole {kind} file", got=what, fix=fix, code="bad_file")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.times import has_zone, parse, plain_format
-from ingestlab.interfaces import Bad
+from ingestlab.interfaces import Bad, Records
 
 MAX_COLUMNS = 10_000  # of a file; more are a mistake of its producer, and cost memory for every record
 _REPEATED = 4  # times that each text occurs at least, for it to pay to look at every text once
@@ -142,9 +144,10 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         plain = pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
     elif types.is_fixed_size_list(kind):
         plain = pa.list_(plain_type(kind.value_type), kind.list_size)
-    elif types.is_list(kind) or types.is_large_list(kind):
-        make = pa.list_ if types.is_list(kind) else pa.large_list
-        plain = make(plain_type(kind.value_type))
+    elif types.is_list(kind) or types.is_list_view(kind):
+        plain = pa.list_(plain_type(kind.value_type))
+    elif types.is_large_list(kind) or types.is_large_list_view(kind):
+        plain = pa.large_list(plain_type(kind.value_type))
     return plain
 
 
@@ -218,13 +221,33 @@ def convert_columns(
             continue
         values = columns[i].combine_chunks()
         columns[i], failed = convert(values, kind, timestamp_format)
-        bad += [Bad(int(numbers[k]), "type", name, _told(values[k])) for k in failed.tolist()]
+        bad += [Bad(int(numbers[k]), "type", name, _shown(values[k])) for k in failed.tolist()]
         wrong[failed] = True
     if columns:  # setting them one by one is quadratic
         table = pa.Table.from_arrays(columns, names=table.column_names)
     if bad:
         table, numbers = table.filter(pa.array(~wrong)), numbers[~wrong]
     return table, numbers, bad
+
+
+def set_apart(records: Records, bad: Sequence[Bad]) -> Records:
+    """Add bad records, and take their rows out of the table."""
+    if not bad:
+        return records
+    keep = ~np.isin(records.rows, [b.row for b in bad])
+    everything = tuple(sorted([*records.bad, *bad], key=lambda b: b.row))
+    return replace(records, table=records.table.filter(pa.array(keep)), rows=records.rows[keep], bad=everything)
+
+
+def types_in(columns: Mapping[str, str | pa.DataType] | None) -> Types:
+    """Return the types of declared columns; none where none are declared."""
+    return {name: kind for name, kind in (columns or {}).items() if isinstance(kind, pa.DataType)}
+
+
+def hash_of(reader: Any) -> int:
+    """Hash a reader, a frozen dataclass some of whose fields are mappings."""
+    values = (getattr(reader, field.name) for field in fields(reader))
+    return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value for value in values))
 
 
 def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 2) -> list[int]:
@@ -241,7 +264,7 @@ def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 
     return [i for at in range(low, high, step) for i in failing(fails, at, min(at + step, high), ways)]
 
 
-def _told(value: pa.Scalar) -> str:
+def _shown(value: pa.Scalar) -> str:
     try:
         return shorten(str(value.as_py()))
     except (OverflowError, ValueError):  # a time that Python cannot tell

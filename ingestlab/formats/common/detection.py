@@ -45,14 +45,14 @@ class Encoding(NamedTuple):
 
     @property
     def settled(self) -> dict[str, Any]:
-        """Return plain data for pieces; :func:`settled` reads it back."""
+        """Return plain data for pieces; :func:`settled_encoding` reads it back."""
         return {"encoding": self.name, "guessed": self.guess}
 
 
 UTF8 = Encoding("utf-8")
 
 
-def settled(data: dict[str, Any]) -> Encoding | None:
+def settled_encoding(data: dict[str, Any]) -> Encoding | None:
     """Return the encoding decided for the whole file; None where none was."""
     return Encoding(data["encoding"], bool(data.get("guessed"))) if "encoding" in data else None
 

@@ -20,7 +20,15 @@ import pyarrow.csv
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.formats.common.columns import below_zero, cast, failing, one_array, refuse_wrapped, strictly_timed
+from ingestlab.formats.common.columns import (
+    below_zero,
+    cast,
+    failing,
+    one_array,
+    refuse_wrapped,
+    set_apart,
+    strictly_timed,
+)
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.inference import choose, inexact, or_text, type_of, type_text
 from ingestlab.interfaces import Bad, Records, SchemaDrift
@@ -37,14 +45,14 @@ R = TypeVar("R", bound=Any)
 
 
 class Sight(NamedTuple):
-    """What was read of a piece, as :func:`settle` needs it."""
+    """What was read of a piece, as :func:`apply_drift` needs it."""
 
     found: Records
     unknown: Sequence[str]
     loosely: Loosely
 
 
-def told(reader: R, word: SchemaDrift) -> R:
+def under_drift(reader: R, word: SchemaDrift) -> R:
     """Copy a reader, a dataclass with `columns` and `drift`, under a policy.
 
     Raises:
@@ -54,8 +62,8 @@ def told(reader: R, word: SchemaDrift) -> R:
         problem = f"schema_drift={word!r} needs a {type(reader).__name__} with declared columns"
         fix = "Declare them, or use schema_drift='evolve'."
         raise TerminalError(problem, got="columns that are inferred", fix=fix, code="reader_invalid")
-    told_one: R = replace(reader, drift=word)
-    return told_one
+    drifting: R = replace(reader, drift=word)
+    return drifting
 
 
 def refuses(word: SchemaDrift | None, extra_columns: str) -> bool:
@@ -68,7 +76,7 @@ def looks(word: SchemaDrift | None) -> bool:
     return word in ("evolve", "discard_row", "discard_value")
 
 
-def settle(
+def apply_drift(
     found: Records,
     word: SchemaDrift | None,
     types: Types,
@@ -115,15 +123,13 @@ def with_missing(table: pa.Table, types: Types) -> pa.Table:
 
 def _without_rows(found: Records, unknown: Sequence[str]) -> Records:
     """Set apart records with values in undeclared columns. Those of wrong types already are."""
-    bad = [replace(b, rule="drift") if b.rule == "type" else b for b in found.bad]
-    keep = np.ones(len(found.rows), bool)
-    for name in unknown:
-        column = found.table[name]
-        for i in np.flatnonzero(column.is_valid().to_numpy()).tolist():
-            bad.append(Bad(int(found.rows[i]), "drift", name, shorten(str(column[i].as_py()))))
-            keep[i] = False
-    table = found.table.drop_columns(list(unknown)).filter(pa.array(keep))
-    return replace(found, table=table, rows=found.rows[keep], bad=tuple(sorted(bad, key=lambda b: b.row)))
+    typed = tuple(replace(b, rule="drift") if b.rule == "type" else b for b in found.bad)
+    extra = [
+        Bad(int(found.rows[i]), "drift", name, shorten(str(found.table[name][i].as_py())))
+        for name in unknown
+        for i in np.flatnonzero(found.table[name].is_valid().to_numpy()).tolist()
+    ]
+    return set_apart(replace(found, table=found.table.drop_columns(list(unknown)), bad=typed), extra)
 
 
 def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Look, retype: Retype) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.formats.common.compression import compression
-from ingestlab.formats.common.cutting import Ints, Scanner, Spans
+from ingestlab.formats.common.cutting import Cut, Ints, Scanner, Spans
 from ingestlab.formats.common.detection import UTF8, believed, by_mark, survey
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.excerpts import excerpts
@@ -51,7 +51,7 @@ class Raw:
         return {i + self.first: text for i, text in found.items()}
 
 
-def whole(file: FetchedFile) -> Piece:
+def whole_file(file: FetchedFile) -> Piece:
     """Make one piece of a file."""
     said = {} if file.charset is None else {"charset": file.charset}
     return Piece(uri=file.uri, path=file.path, name=file.name, sha256=file.sha256, settled=said)
@@ -85,7 +85,7 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
             code="no_rows",
         )
     if starts is not None:
-        spans = joined(spans, _marked(data, spans, starts))
+        spans = join_lines(spans, _marked(data, spans, starts))
     alone = piece.start == 0 and piece.stop is None
     return Lined(data, spans, facts, {} if damage is None else damage.records(spans, alone=alone))
 
@@ -105,42 +105,57 @@ def split_lines(
         encoding: Of the text; None where it is to be detected.
         starts: Which lines begin a record; None where all do. The first line always does.
     """
-    one = whole(file)
-    if file.size <= 1.5 * size:
-        return [one]
-    head = store.read(file.path, 0, min(file.size, 512))
-    if compression(head) or (binary(head) and not by_mark(head)):
-        return [one]
-    one, found = settle(one, store, file.size, encoding)
-    if not ascii_based(found):
-        return [one]
-    step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-    pieces = [one]
+    whole, encoding = divisible(file, store, size, encoding)
+    if encoding is None:
+        return [whole]
+    step, cuts = even_step(file.size, size), []
     records, multiple = 0, 1
     for begins in _record_starts(store, file, starts):
         last = int(begins[-1]) // step
         targets = np.arange(multiple, last + 1, dtype=np.int64) * step
-        for i in np.unique(np.searchsorted(begins, targets)).tolist():
-            if records + i:
-                at = int(begins[i])
-                pieces[-1] = pieces[-1].model_copy(update={"stop": at})
-                pieces.append(one.model_copy(update={"start": at, "first_row": records + i}))
+        places = np.unique(np.searchsorted(begins, targets)).tolist()
+        cuts += [Cut(int(begins[i]), records + i) for i in places if records + i]
         records, multiple = records + begins.size, max(multiple, last + 1)
-    return pieces
+    return cut_at(whole, cuts)
 
 
-def settle(one: Piece, store: Store, size: int, encoding: str | None) -> tuple[Piece, str]:
-    """Return a plain text file as one piece that knows its encoding."""
-    if encoding is not None:
-        return one, encoding
+def divisible(file: FetchedFile, store: Store, size: int, encoding: str | None) -> tuple[Piece, str | None]:
+    """Tell whether a file can be cut at its line ends.
 
-    def blocks() -> Iterator[bytes]:
-        return (store.read(one.path, at, min(at + _READ, size)) for at in range(0, size, _READ))
+    Returns:
+        All of the file as one piece. If it can be cut also its encoding, which the piece knows where it was detected.
+    """
+    whole = whole_file(file)
+    if file.size <= 1.5 * size:
+        return whole, None
+    head = store.read(file.path, 0, min(file.size, 512))
+    if compression(head) or (binary(head) and not by_mark(head)):
+        return whole, None
+    if encoding is None:
+        found, hint = survey(read_blocks(store, file.path, file.size)), file.charset
+        if hint is not None and found != UTF8:
+            found = believed(hint, read_blocks(store, file.path, file.size)) or found
+        whole, encoding = whole.model_copy(update={"settled": {**whole.settled, **found.settled}}), found.name
+    return whole, encoding if ascii_based(encoding) else None
 
-    found, hint = survey(blocks()), one.settled.get("charset")
-    if hint is not None and found != UTF8:
-        found = believed(hint, blocks()) or found
-    return one.model_copy(update={"settled": {**one.settled, **found.settled}}), found.name
+
+def even_step(total: int, size: int) -> int:
+    """Return the bytes of equal pieces of about `size`, so that no crumb is left."""
+    return -(-total // round(total / size))
+
+
+def cut_at(whole: Piece, cuts: Sequence[Cut]) -> list[Piece]:
+    """Cut a file, given as one piece."""
+    stops = [*(cut.offset for cut in cuts), None]
+    return [
+        whole.model_copy(update={"start": cut.offset, "stop": stop, "first_row": cut.records})
+        for cut, stop in zip([Cut(0, 0), *cuts], stops, strict=True)
+    ]
+
+
+def read_blocks(store: Store, path: str, size: int, begin: int = 0) -> Iterator[bytes]:
+    """Read a file of `size` bytes in blocks, from `begin` on."""
+    return (store.read(path, at, min(at + _READ, size)) for at in range(begin, size, _READ))
 
 
 def blocks(spans: Spans) -> Iterator[tuple[int, Spans]]:
@@ -176,7 +191,7 @@ def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
     return b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
 
 
-def joined(spans: Spans, begins: Ints) -> Spans:
+def join_lines(spans: Spans, begins: Ints) -> Spans:
     """Join lines to records that begin at `begins`, ascending from 0."""
     if not begins.size:
         return spans

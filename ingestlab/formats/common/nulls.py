@@ -47,11 +47,6 @@ def checked(said: NullValues, columns: Mapping[str, object] | None) -> NullValue
     return {name: tuple(marks) for name, marks in said.items()}
 
 
-def hashed(said: NullValues) -> object:
-    """Return `null_values` in a hashable form."""
-    return tuple(said.items()) if isinstance(said, Mapping) else said
-
-
 def marks_of(said: NullValues, column: str, kind: pa.DataType, default: Marks | None = None) -> Marks:
     """Return the texts that stand for no value in a column.
 

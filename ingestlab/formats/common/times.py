@@ -154,8 +154,8 @@ def _rolled(texts: pa.Array, times: pa.TimestampArray, timestamp_format: str) ->
     suspects = texts.take(places)
     by_clock = _in_utc(suspects, timestamp_format) if zoned else suspects
     came_out = pc.day(pc.strptime(by_clock, format=timestamp_format, unit="s"))
-    told = zip(places.to_pylist(), suspects.to_pylist(), came_out.to_pylist(), strict=True)
-    return [at for at, text, got in told if (found := day.exact.match(text)) and int(found[1]) != got]
+    suspected = zip(places.to_pylist(), suspects.to_pylist(), came_out.to_pylist(), strict=True)
+    return [at for at, text, got in suspected if (found := day.exact.match(text)) and int(found[1]) != got]
 
 
 def _in_utc(texts: pa.Array, timestamp_format: str) -> pa.Array:

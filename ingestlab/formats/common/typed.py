@@ -6,16 +6,15 @@ already, its types are wanted: then a file's texts become of these, or the file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
-from ingestlab.formats.common.columns import convert, one_array
+from ingestlab.formats.common.columns import convert, one_array, set_apart
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.inference import Looks, inexact, look, named, type_of
 from ingestlab.formats.common.nulls import Marks, marks_in, nulled, textual
@@ -50,7 +49,7 @@ def marked(columns: Mapping[str, Looks]) -> dict[str, list[str]]:
     return {name: sorted(looks.marks) for name, looks in columns.items() if looks.marks}
 
 
-def settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece]:
+def with_settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece]:
     """Add a decision about a file to its pieces."""
     return [piece.model_copy(update={"settled": {**piece.settled, key: value}}) for piece in pieces]
 
@@ -66,7 +65,8 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
     marks = piece.settled.get("nulls") or marked(looks)
     wanted: Names = piece.settled.get("wanted") or {}
     types = fitted(own, wanted, piece.name)
-    columns, bad = [], list(found.bad)
+    columns: list[pa.Array] = []
+    bad: list[Bad] = []
     for name, texts in zip(found.table.column_names, found.table.columns, strict=True):
         empty = own[name] == "null" and name not in wanted  # nothing but what stands for no value
         words = nulled(one_array(texts), nulls(name, pa.null() if empty else types[name]))
@@ -74,16 +74,11 @@ def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str 
         check_exact(name, values, own[name], piece.name)
         columns.append(values)
         bad += [Bad(int(found.rows[i]), "type", name, shorten(words[i].as_py())) for i in wrong.tolist()]
-    table, rows = pa.table(columns, found.table.column_names), found.rows
-    if len(bad) > len(found.bad):
-        keep = ~np.isin(rows, [b.row for b in bad])
-        table, rows = table.filter(pa.array(keep)), rows[keep]
-    everything = tuple(sorted(bad, key=lambda b: b.row))
-    facts = {**found.facts, "types": told(types)}
+    facts = {**found.facts, "types": types_fact(types)}
     taken = {name: texts for name, texts in marks.items() if own[name] == "null" or not textual(types[name])}
     if taken:
-        facts["nulls"] = told_nulls(taken)
-    return replace(found, table=table, rows=rows, bad=everything, facts=facts)
+        facts["nulls"] = _listed((f"{name}: {', '.join(texts)}" for name, texts in taken.items()), "; ")
+    return set_apart(replace(found, table=pa.table(columns, found.table.column_names), facts=facts), bad)
 
 
 def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.DataType]:
@@ -118,16 +113,14 @@ def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
     return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
 
 
-def told(types: Mapping[str, pa.DataType]) -> str:
+def types_fact(types: Mapping[str, pa.DataType]) -> str:
     """List types as a fact on the run."""
-    shown = [f"{name}: {named(kind)}" for name, kind in list(types.items())[:_SHOWN]]
-    return ", ".join(shown) + (f" and {len(types) - _SHOWN:,} more" if len(types) > _SHOWN else "")
+    return _listed((f"{name}: {named(kind)}" for name, kind in types.items()), ", ")
 
 
-def told_nulls(marks: Mapping[str, Sequence[str]]) -> str:
-    """List null markers by column as a fact on the run."""
-    shown = [f"{name}: {', '.join(texts)}" for name, texts in list(marks.items())[:_SHOWN]]
-    return "; ".join(shown) + (f" and {len(marks) - _SHOWN:,} more" if len(marks) > _SHOWN else "")
+def _listed(columns: Iterable[str], between: str) -> str:
+    shown = list(columns)
+    return between.join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else "")
 
 
 def _refusal(column: str, own: pa.DataType, table: pa.DataType, file: str) -> TerminalError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
-import pyarrow as pa
 
+from ingestlab.formats.common.columns import set_apart
 from ingestlab.formats.common.dialects import Dialect, fields, records
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.csv.body import Body
@@ -36,10 +35,7 @@ def without_copies(found: Records, body: Body) -> Records:
         return found
     texts = [tuple(fields(body.data[a:b].rstrip(b"\r\n"), body.dialect)) for a, b in zip(*body.spans[:2], strict=True)]
     copies = np.intersect1d(found.rows, list(_copies(texts, heads))).tolist()
-    keep = ~np.isin(found.rows, copies)
-    bad = [Bad(row, "duplicate", None, shorten(text)) for row, text in body.texts(copies).items()]
-    everything = tuple(sorted([*found.bad, *bad], key=lambda b: b.row))
-    return replace(found, table=found.table.filter(pa.array(keep)), rows=found.rows[keep], bad=everything)
+    return set_apart(found, [Bad(row, "duplicate", None, shorten(text)) for row, text in body.texts(copies).items()])
 
 
 def alike(data: bytes, first: int, again: int, dialect: Dialect) -> bool:

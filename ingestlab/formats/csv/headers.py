@@ -1,16 +1,23 @@
-"""The header line of delimited text: where it is, and the names of its columns."""
+"""The header line of delimited text: where it is, the names of its columns, and whether it is one at all."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
+from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
+# Answers of servers that call an error a success, pointers, markup
+_LFS = re.compile(r"version https://git-lfs\.github\.com/spec/")
+_MARKUP = re.compile(r"<(?:\?xml\b|!doctype\b|html\b)", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-z][\w:.-]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_JSON = re.compile(r'\[?\s*\{\s*(?:"[^"]*"\s*:|\}|\Z)|\[\s*\]?\Z')
 _TALL = 64  # lines that one quoted field before the header may have
 
 
@@ -72,19 +79,19 @@ def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """Replace blank and repeated names, and describe the replacements."""
     taken = {name for name in names if name.strip()}
     seen: set[str] = set()
-    done, told = [], []
+    done, notes = [], []
     for place, name in enumerate(names, 1):
         new = name
         if not name.strip():
             new = free_name(f"column_{place}", taken)
-            told.append(f"column {place} has no name: {new}")
+            notes.append(f"column {place} has no name: {new}")
         elif name in seen:
             new = free_name(name, taken)
-            told.append(f"{name} again: {new}")
+            notes.append(f"{name} again: {new}")
         seen.add(new)
         taken.add(new)
         done.append(new)
-    return tuple(done), _listed(told)
+    return tuple(done), _listed(notes)
 
 
 def other_delimiter(names: Sequence[str], used: str) -> str:
@@ -100,5 +107,38 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return next(f"{name}_{i}" for i in count(2) if f"{name}_{i}" not in taken)
 
 
-def _listed(told: Sequence[str]) -> str:
-    return "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
+def _listed(notes: Sequence[str]) -> str:
+    return "; ".join(notes[:5]) + (f"; and {len(notes) - 5} more" if len(notes) > 5 else "")
+
+
+def check_header(header: str, names: Sequence[str], file: str) -> None:
+    """Refuse a document of another kind by its first line.
+
+    Args:
+        header: The line that was taken for the names of columns.
+        names: What its columns are called.
+        file: Whose it is.
+
+    Raises:
+        TerminalError: It is the begin of a JSON, XML or HTML document, or of a pointer of Git LFS.
+    """
+    text, fix = header.strip(), "See what the producer, or the server, has sent instead of the file."
+    if _LFS.match(text):
+        got, fix = "a pointer of Git LFS", "Fetch the file itself, e.g. with `git lfs pull`."
+    elif _MARKUP.match(text) or (len(names) == 1 and _TAG.match(text)):
+        got = "markup such as XML or HTML"
+    elif _JSON.match(text) and (len(names) == 1 or not _whole(names[0])):
+        got, fix = "JSON", f"{fix} If it is what you want, name it .json or .jsonl, or read it with JsonLines()."
+    else:
+        return
+    got = f"{got}, whose first line is no header: {text[:80]!r}"
+    raise TerminalError(f"There is no delimited text in {file}", got=got, fix=fix, code="wrong_format")
+
+
+def _whole(name: str) -> bool:
+    """Tell whether a field is a JSON document: a cell of a table without header."""
+    try:
+        json.loads(name)
+    except ValueError:
+        return False
+    return True

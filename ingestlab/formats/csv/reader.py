@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits, ascii_based, binary, load_text
+from ingestlab.formats.common.bytes import Limits, load_text
 from ingestlab.formats.common.columns import (
     MAX_COLUMNS,
     check_extra,
@@ -22,25 +21,33 @@ from ingestlab.formats.common.columns import (
     check_optional,
     check_width,
     declared,
+    hash_of,
+    set_apart,
+    types_in,
 )
-from ingestlab.formats.common.compression import compression
-from ingestlab.formats.common.cutting import Cut, Ints, cut
-from ingestlab.formats.common.detection import by_mark
+from ingestlab.formats.common.cutting import Ints, cut
+from ingestlab.formats.common.damage import without_damaged
 from ingestlab.formats.common.dialects import Dialect
-from ingestlab.formats.common.drift import Sight, looks, refuses, settle, text_as, told, types_of_file, with_missing
+from ingestlab.formats.common.drift import (
+    Sight,
+    apply_drift,
+    looks,
+    refuses,
+    text_as,
+    types_of_file,
+    under_drift,
+    with_missing,
+)
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.inference import Looks, look, merged, or_text
-from ingestlab.formats.common.linewise import check_encoding
-from ingestlab.formats.common.linewise import settle as settle_encoding
-from ingestlab.formats.common.linewise import whole as whole_file
-from ingestlab.formats.common.mending import set_apart
-from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, hashed, marks_of, nulled, textual
+from ingestlab.formats.common.linewise import check_encoding, cut_at, divisible, even_step, read_blocks
+from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, marks_of, nulled, textual
 from ingestlab.formats.common.quoting import careful_cuts
-from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, settled
+from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, with_settled
 from ingestlab.formats.csv.arrow import Layout, readable
 from ingestlab.formats.csv.body import Body
 from ingestlab.formats.csv.copies import Watch, alike, without_copies
-from ingestlab.formats.csv.headers import other_delimiter
+from ingestlab.formats.csv.headers import check_header, other_delimiter
 from ingestlab.formats.csv.packs import Opened, read_pack
 from ingestlab.formats.csv.parsing import Parsed, parse
 from ingestlab.formats.csv.settling import (
@@ -54,11 +61,9 @@ from ingestlab.formats.csv.settling import (
     settled_ahead,
     where_else,
 )
-from ingestlab.formats.csv.strangers import check_header
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
 NULLS = KNOWN
-_READ = 8 << 20  # bytes held at once while looking for places to cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +148,11 @@ class Csv:
         object.__setattr__(self, "optional", tuple(self.optional))
 
     def __hash__(self) -> int:
-        columns = None if self.columns is None else tuple(self.columns.items())
-        written = (self.delimiter, self.quote, self.escape, self.comment, self.header, self.skip, self.encoding)
-        return hash((columns, written, hashed(self.null_values), self.timestamp_format))
+        return hash_of(self)
 
     def drifting(self, word: SchemaDrift) -> Csv:
         """Return a copy under a pipeline's `schema_drift`."""
-        return told(self, word)
+        return under_drift(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact.
@@ -157,13 +160,8 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
-        whole, head = whole_file(file), b""
-        if file.size > 1.5 * size:
-            head = store.read(file.path, 0, min(file.size, 512))
-        if not head or compression(head) or (binary(head) and not by_mark(head)):
-            return [whole]
-        whole, encoding = settle_encoding(whole, store, file.size, self.encoding)
-        if not ascii_based(encoding):
+        whole, encoding = divisible(file, store, size, self.encoding)
+        if encoding is None:
             return [whole]
         ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
         if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
@@ -171,17 +169,15 @@ class Csv:
         found, begin = ahead
         if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
             return [whole]
-        step = -(-file.size // round(file.size / size))  # pieces of equal sizes: no crumb at the end
-        watch = Watch(found.names, found.header, found.dialect, encoding)
-        blocks = watch.over(_blocks(store, file, begin), begin)
-        cuts = cut(blocks, found.dialect, begin, step, 0) if found.dialect.plain else None
+        step, watch = even_step(file.size, size), Watch(found.names, found.header, found.dialect, encoding)
+        blocks = partial(read_blocks, store, file.path, file.size, begin)
+        cuts = cut(watch.over(blocks(), begin), found.dialect, begin, step, 0) if found.dialect.plain else None
         if cuts is None:
-            blocks = watch.over(_blocks(store, file, begin), begin)
-            cuts = careful_cuts(blocks, found.dialect, begin, step, len(found.names))
+            cuts = careful_cuts(watch.over(blocks(), begin), found.dialect, begin, step, len(found.names))
         if watch.place is not None and self._twice(file, store, begin, watch.place, found.dialect):
             return [whole]  # its second half is told by its first one
         whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
-        return self._with_types(_pieces(whole, cuts), store)
+        return self._with_types(cut_at(whole, cuts), store)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.
@@ -220,7 +216,7 @@ class Csv:
         facts = dict(opened.facts)
         if not parsed.total and not piece.start:
             facts["note"] = "a header alone: no records"
-        return self._told(parsed, replace(opened, facts=facts), piece)
+        return self._records(parsed, replace(opened, facts=facts), piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
         """Apply schema drift: the last part of `read`."""
@@ -229,11 +225,11 @@ class Csv:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)
         loosely = partial(self._loosely, opened, piece)
         unknown, of_file = self._unknown(opened.names), piece.settled.get("types")
-        return settle(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
+        return apply_drift(records, self.drift, self._types, unknown, loosely, self._retyped, of_file)
 
     def _loosely(self, opened: Opened, piece: Piece, names: AbstractSet[str]) -> Records:
         """Parse the records with some of the declared columns as texts."""
-        return _once(self._told(self._parse(opened.body, opened.names, names), opened, piece), opened, piece)
+        return _once(self._records(self._parse(opened.body, opened.names, names), opened, piece), opened, piece)
 
     def _retyped(self, values: pa.Array, kind: pa.DataType | None) -> pa.Array:
         """Convert texts to a type; None for the one that is chosen."""
@@ -266,7 +262,7 @@ class Csv:
         types = attempt(self._types_over, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
             return [pieces[0].model_copy(update={"stop": None})]
-        return settled(settled(pieces, "types", types[0]), "nulls", types[1])
+        return with_settled(with_settled(pieces, "types", types[0]), "nulls", types[1])
 
     def _types_over(self, pieces: Sequence[Piece], store: Store) -> tuple[dict[str, str], dict[str, list[str]]]:
         sights = partial(self._sights, pieces, store)
@@ -290,7 +286,7 @@ class Csv:
 
     @property
     def _types(self) -> Mapping[str, pa.DataType]:
-        return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+        return types_in(self.columns)
 
     def _unknown(self, names: Sequence[str]) -> list[str]:
         """List the undeclared columns that are read."""
@@ -320,24 +316,18 @@ class Csv:
         layout = Layout(names, types, body.dialect, nulls, self.timestamp_format)
         return parse(body, layout)
 
-    def _told(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
-        """Build records with facts. Those with a byte that is no text are set apart."""
-        records = replace(self._records(parsed, opened.body, piece.first_row), facts=opened.facts)
-        return set_apart(records, {number + piece.first_row: octet for number, octet in opened.damaged.items()})
-
-    def _records(self, parsed: Parsed, body: Body, first: int) -> Records:
-        table, kept, bad, total = parsed
+    def _records(self, parsed: Parsed, opened: Opened, piece: Piece) -> Records:
+        """Build records with facts. Long fields, and bytes that are no text, are set apart with their records."""
+        table, first, body = parsed.table, piece.first_row, opened.body
         if self.optional:
             table = with_missing(table, self._types)
         wanted = table if self.drift != "discard_value" or self.columns is None else table.select(list(self.columns))
-        long = _too_long(wanted, kept, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
-        if long:
-            keep = ~np.isin(kept, [b.row for b in long])
-            table, kept, bad = table.filter(pa.array(keep)), kept[keep], bad + long
-        if first:
-            kept = kept + first
-            bad = [Bad(b.row + first, b.rule, b.column, b.value) for b in bad]
-        return Records(table, kept, tuple(sorted(bad, key=lambda b: b.row)), partial(_raw, body, first, total))
+        rows = parsed.kept + first if first else parsed.kept
+        long = _too_long(wanted, rows, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
+        bad = [replace(b, row=b.row + first) for b in parsed.bad] if first else parsed.bad
+        ordered = tuple(sorted(bad, key=lambda b: b.row))
+        records = Records(table, rows, ordered, partial(_raw, body, first, parsed.total), opened.facts)
+        return without_damaged(set_apart(records, long), opened.damaged, first)
 
 
 def _once(records: Records, opened: Opened, piece: Piece) -> Records:
@@ -352,24 +342,11 @@ def _raw(body: Body, first: int, total: int, rows: Iterable[int]) -> dict[int, s
     return {i + first: text for i, text in body.texts(int(row) - first for row in rows).items()}
 
 
-def _blocks(store: Store, file: FetchedFile, begin: int) -> Iterator[bytes]:
-    return (store.read(file.path, at, min(at + _READ, file.size)) for at in range(begin, file.size, _READ))
-
-
-def _pieces(whole: Piece, cuts: list[Cut]) -> list[Piece]:
-    starts = [Cut(0, 0), *cuts]
-    stops: list[int | None] = [*(c.offset for c in cuts), None]
-    return [
-        whole.model_copy(update={"start": c.offset, "stop": stop, "first_row": c.records})
-        for c, stop in zip(starts, stops, strict=True)
-    ]
-
-
-def _too_long(table: pa.Table, kept: Ints, most: int) -> list[Bad]:
+def _too_long(table: pa.Table, rows: Ints, most: int) -> list[Bad]:
     """List texts of more than `most` bytes."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if textual(column.type) and column.nbytes > most:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
-            found += [Bad(int(kept[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
+            found += [Bad(int(rows[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
     return found

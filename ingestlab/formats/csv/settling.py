@@ -15,6 +15,7 @@ from ingestlab.core.models import Piece
 from ingestlab.formats.common.detection import detect
 from ingestlab.formats.common.dialects import Dialect, fields, records
 from ingestlab.formats.common.excerpts import listed, shorten
+from ingestlab.formats.common.linewise import read_blocks
 from ingestlab.formats.csv.evidence import kind_of
 from ingestlab.formats.csv.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
 from ingestlab.formats.csv.short_headers import glued, has_row_names
@@ -23,7 +24,6 @@ from ingestlab.interfaces import Store
 
 SAMPLE = 256 << 10  # bytes of a text that are looked at
 _RECORDS = 1000  # of them
-_READ = 8 << 20
 _NEARLY_ALL = 0.9
 
 Header = int | Literal["auto"] | None
@@ -124,8 +124,8 @@ def settle_file(said: Declared, text: bytes, file: str, paired: Callable[[Dialec
         if said.columns is None:
             facts["names"] = f"the file has none: column_1 to column_{width}"
     else:
-        names, made, told = _named(header, dialect)
-        facts |= {"names": told} if told else {}
+        names, made, note = _named(header, dialect)
+        facts |= {"names": note} if note else {}
     there = len(names) if nth is not None else 0
     if all_ or place.stop < len(text):
         dialect, names = _fitting(said, text, place, dialect, names, made, file, facts)
@@ -192,26 +192,26 @@ def where_else(names: Iterable[str], text: bytes, settled: Settled) -> str:
 
 
 def _paired_in(piece: Piece, store: Store, size: int, dialect: Dialect) -> bool:
-    return paired((store.read(piece.path, at, min(at + _READ, size)) for at in range(0, size, _READ)), dialect)
+    return paired(read_blocks(store, piece.path, size), dialect)
 
 
 def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int | None, dict[str, str]]:
     """Return dialect, lines to skip, number of the header, and facts."""
-    told = Dialect(
+    own = Dialect(
         said.delimiter or ",", said.quote, said.escape, initial_space=said.skip_initial_space, comment=said.comment
     )
     nth = 0 if said.header == "auto" else said.header
     if said.delimiter is not None and (said.columns is not None or said.header != "auto" or said.skip or said.comment):
-        return told, said.skip, nth, {}
-    start = locate(text, told, said.skip, None).begin
+        return own, said.skip, nth, {}
+    start = locate(text, own, said.skip, None).begin
     looks = sniff(text[start:], said.delimiter)
     if said.header == "auto":
         _refuse(looks, said, file)
     if said.delimiter is not None:
-        return told, said.skip, nth, {}
+        return own, said.skip, nth, {}
     found = looks.dialect
     dialect = replace(
-        told,
+        own,
         delimiter=found.delimiter,
         quote=found.quote if said.quote == '"' else said.quote,
         escape=said.escape or found.escape,
@@ -223,8 +223,8 @@ def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int 
 
 def _nameless(looks: Sniffed, said: Declared) -> bool:
     """Tell whether columns are numbered, for want of any names."""
-    told = said.header != "auto" or said.delimiter is not None or said.columns is not None
-    return not told and looks.nth is None and looks.sure
+    declared = said.header != "auto" or said.delimiter is not None or said.columns is not None
+    return not declared and looks.nth is None and looks.sure
 
 
 def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
@@ -271,9 +271,9 @@ def _facts(dialect: Dialect, skip: int) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def _named(header: bytes, dialect: Dialect) -> tuple[tuple[str, ...], frozenset[str], str]:
-    there = names_of(header, dialect)
-    names, told = numbered(there)
-    return names, frozenset(new for old, new in zip(there, names, strict=True) if old != new), told
+    given = names_of(header, dialect)
+    names, note = numbered(given)
+    return names, frozenset(new for old, new in zip(given, names, strict=True) if old != new), note
 
 
 def _spelled(names: Sequence[str], dialect: Dialect) -> bytes:

@@ -23,9 +23,12 @@ from ingestlab.formats.common.columns import (
     check_width,
     convert_columns,
     declared,
+    hash_of,
+    types_in,
 )
 from ingestlab.formats.common.cutting import Ints, Spans
-from ingestlab.formats.common.drift import Sight, settle, told, types_of_file
+from ingestlab.formats.common.damage import without_damaged
+from ingestlab.formats.common.drift import Sight, apply_drift, types_of_file, under_drift
 from ingestlab.formats.common.inference import type_of
 from ingestlab.formats.common.linewise import (
     LINES,
@@ -35,19 +38,16 @@ from ingestlab.formats.common.linewise import (
     check_encoding,
     load_lines,
     split_lines,
-    whole,
+    whole_file,
     without,
 )
-from ingestlab.formats.common.mending import set_apart
 from ingestlab.formats.common.quoting import scan
-from ingestlab.formats.common.typed import check_exact, fitted, kept, settled
-from ingestlab.formats.common.typed import told as types_told
+from ingestlab.formats.common.typed import check_exact, fitted, kept, types_fact, with_settled
 from ingestlab.formats.json.arrow import Shape, read_objects, readable
 from ingestlab.formats.json.bad_lines import sift, unbroken
-from ingestlab.formats.json.raw import document, may_be_document
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
-from ingestlab.formats.json.texts import as_texts
-from ingestlab.formats.json.types import Found, chosen, joined, look_at, retyped, survey
+from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
+from ingestlab.formats.json.values import as_texts, document, may_be_document
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
@@ -55,6 +55,7 @@ _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
 _CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+)", re.DOTALL)  # what the parser says
 _LOST = "\ufffd".encode()  # in place of bytes that are no text
 Parsed = tuple[pa.Table, Ints, list[Bad]]
+_DECLARE = "Declare the columns, e.g. as 'json'."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,26 +113,25 @@ class JsonLines:
             object.__setattr__(self, "columns", types)
 
     def __hash__(self) -> int:
-        columns = None if self.columns is None else tuple(self.columns.items())
-        return hash((columns, self.timestamp_format, self.encoding, self.extra_columns, self.max_record_bytes))
+        return hash_of(self)
 
     def drifting(self, word: SchemaDrift) -> JsonLines:
         """Return a copy under a pipeline's `schema_drift`."""
-        return told(self, word)
+        return under_drift(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
         first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
         if may_be_document(first) or not first:
-            return [whole(file)]
+            return [whole_file(file)]
         pieces = split_lines(file, store, size, self.encoding)
         if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_of, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
             return [pieces[0].model_copy(update={"stop": None})]
-        return settled(pieces, "types", types)
+        return with_settled(pieces, "types", types)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.
@@ -144,11 +144,8 @@ class JsonLines:
         try:
             return self._read(lined, piece)
         except pa.ArrowException as error:
-            problem, fix = (
-                f"Values in {piece.name} do not fit the reader's columns",
-                "Declare the columns, e.g. as 'json'.",
-            )
-            raise TerminalError.wrap(error, problem, fix, code="types_conflict") from error
+            problem = f"Values in {piece.name} do not fit the reader's columns"
+            raise TerminalError.wrap(error, problem, _DECLARE, code="types_conflict") from error
 
     def _read(self, lined: Lined, piece: Piece) -> Records:
         if self.columns is None:
@@ -159,7 +156,7 @@ class JsonLines:
             check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
         sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
         of_file = piece.settled.get("types")
-        return settle(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+        return apply_drift(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
 
     def _unknown(self, lined: Lined) -> list[str]:
         return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)
@@ -204,7 +201,7 @@ class JsonLines:
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
-        return set_apart(records, {number + piece.first_row: octet for number, octet in lined.damaged.items()})
+        return without_damaged(records, lined.damaged, piece.first_row)
 
     def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
         """Read a piece in its file's types, chosen here if need be."""
@@ -218,7 +215,7 @@ class JsonLines:
         records = replace(self, columns=columns, extra_columns="drop", drift=None).read_lines(lined, piece)
         for name in types:
             check_exact(name, records.table[name], own[name], piece.name)
-        return replace(records, facts={**records.facts, "types": types_told(types)})
+        return replace(records, facts={**records.facts, "types": types_fact(types)})
 
     def _types_of(self, pieces: Sequence[Piece], store: Store) -> dict[str, str]:
         """Choose the types of a file's columns."""
@@ -231,7 +228,7 @@ class JsonLines:
             return types_of_file(sights, self._declared, look_at, retype)
         columns: dict[str, Found] = {}
         for piece in pieces:
-            columns = joined(columns, self._look(self.lines(piece, store), piece))
+            columns = intersected(columns, self._look(self.lines(piece, store), piece))
         return chosen(columns, pieces[0].name)
 
     def _look(self, lined: Lined, piece: Piece) -> dict[str, Found]:
@@ -242,7 +239,7 @@ class JsonLines:
             damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
             table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
             count += len(numbers)
-            columns = joined(columns, survey(text, table, self.timestamp_format))
+            columns = intersected(columns, survey(text, table, self.timestamp_format))
         if not columns and count:
             got, fix = "empty objects alone", "See what the producer left out."
             raise TerminalError(f"There are no names in the objects of {piece.name}", got=got, fix=fix, code="no_rows")
@@ -254,7 +251,7 @@ class JsonLines:
 
     @property
     def _declared(self) -> Types:
-        return {name: kind for name, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+        return types_in(self.columns)
 
     def _parsed(
         self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
@@ -315,7 +312,7 @@ class JsonLines:
 
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
-    problem, fix = "Not all values fit one type in each column", "Declare the columns, e.g. as 'json'."
+    problem, fix = "Not all values fit one type in each column", _DECLARE
     if found := _CHANGED.search(str(error)):
         got = f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s"
         return TerminalError(problem, got=got, fix=fix, code="types_conflict")

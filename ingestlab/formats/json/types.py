@@ -91,7 +91,7 @@ def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) ->
     return found
 
 
-def joined(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
+def intersected(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
     """Intersect the types of two pieces of a file, by column."""
     return {name: columns.get(name, Found()) | more.get(name, Found()) for name in {**columns, **more}}
 
@@ -186,8 +186,8 @@ def _lost(text: bytes, schema: pa.Schema) -> set[str]:
     names = {found[i][0] for i in _doubtful([number for _, number in found]) if not _given_back(found[i][1].decode())}
     if any(name.decode() not in schema.names for name in names):
         return floats  # deeper down, or written with escapes: nobody knows where
-    told = {name.decode() for name in names}
-    return {n for n in floats if n in told or (pa.types.is_nested(schema.field(n).type) and told & nested)}
+    lossy = {name.decode() for name in names}
+    return {n for n in floats if n in lossy or (pa.types.is_nested(schema.field(n).type) and lossy & nested)}
 
 
 def _doubtful(numbers: list[bytes]) -> list[int]:

@@ -120,7 +120,17 @@ def plain_size(column: pa.ChunkedArray) -> int:
 
 def plain(table: pa.Table) -> pa.Table:
     """Write out a table's text, and simplify its types."""
+    for place, field in enumerate(table.schema):
+        if _has_views(field.type):  # Arrow's own cast of these loses values
+            chunks = [pa.array(chunk.to_pylist(), plain_type(field.type)) for chunk in table[place].chunks]
+            table = table.set_column(place, field.name, pa.chunked_array(chunks, plain_type(field.type)))
     return table.cast(pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema]))
+
+
+def _has_views(kind: pa.DataType) -> bool:
+    """Tell whether there are lists in a type that may lie in any order."""
+    inner = [kind.field(i).type for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)) or any(map(_has_views, inner))
 
 
 def _encoded(file: pq.ParquetFile, source: Any, groups: Sequence[Group]) -> pq.ParquetFile:

@@ -80,7 +80,7 @@ def with_int96(
                 got, fix = f"{int(odd.sum()):,} others", "Leave the column out, or correct it."
                 raise TerminalError(problem, got=got, fix=fix, code="values_invalid")
             bad += [
-                Bad(first + i, "range", name, _told(seconds[i], nanos[i], far=bool(misfits.far[unit][i])))
+                Bad(first + i, "range", name, _in_words(seconds[i], nanos[i], far=bool(misfits.far[unit][i])))
                 for i in np.flatnonzero(odd).tolist()
             ]
             values = pc.if_else(pa.array(odd), pa.scalar(None, values.type), values) if odd.any() else values
@@ -121,7 +121,7 @@ def _ticks(times: pa.Array) -> Ints:
     return ticks
 
 
-def _told(seconds: pa.Scalar, nanos: pa.Scalar, *, far: bool) -> str:
+def _in_words(seconds: pa.Scalar, nanos: pa.Scalar, *, far: bool) -> str:
     if far:
         return f"{seconds.cast(pa.int64()).as_py()} seconds from 1970"
     return f"{nanos.cast(pa.int64()).as_py()} nanoseconds from 1970"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,11 +25,14 @@ from ingestlab.formats.common.columns import (
     check_width,
     convert_columns,
     declared,
+    hash_of,
+    set_apart,
+    types_in,
 )
-from ingestlab.formats.common.cutting import Ints
-from ingestlab.formats.common.drift import looks, refuses, settle, told, with_missing
+from ingestlab.formats.common.cutting import Cut, Ints
+from ingestlab.formats.common.drift import apply_drift, looks, refuses, under_drift, with_missing
 from ingestlab.formats.common.excerpts import excerpt
-from ingestlab.formats.common.linewise import whole
+from ingestlab.formats.common.linewise import cut_at, whole_file
 from ingestlab.formats.parquet.file import Opened, opened, plain, plain_size
 from ingestlab.formats.parquet.footer import row_groups
 from ingestlab.formats.parquet.hive import folder_values, with_folders
@@ -78,12 +81,11 @@ class Parquet:
         object.__setattr__(self, "optional", tuple(self.optional))
 
     def __hash__(self) -> int:
-        columns = None if self.columns is None else tuple(self.columns.items())
-        return hash((columns, self.extra_columns, self.hive, self.max_columns, self.max_group_bytes))
+        return hash_of(self)
 
     def drifting(self, word: SchemaDrift) -> Parquet:
         """Return a copy under a pipeline's `schema_drift`."""
-        return told(self, word)
+        return under_drift(self, word)
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes in memory. Row numbers are exact.
@@ -91,35 +93,32 @@ class Parquet:
         A piece's `start` and `stop` are bytes of the file: the row groups that begin there are its own. A
         file that cannot be opened stays whole, and `read` says why.
         """
-        one = whole(file)
+        whole = whole_file(file)
         if file.size <= size // 8:
-            return [one]
+            return [whole]
         try:
             groups = row_groups(file.path, store, file.size)
         except (ValueError, TerminalError):
-            return [one]
-        pieces, weight, rows = [one], 0, 0
+            return [whole]
+        cuts: list[Cut] = []
+        weight = rows = 0
         for group in groups:
-            if weight and weight + group.memory > size and group.begin > pieces[-1].start:
-                pieces[-1] = pieces[-1].model_copy(update={"stop": group.begin})
-                pieces.append(one.model_copy(update={"start": group.begin, "first_row": rows}))
+            if weight and weight + group.memory > size and group.begin > (cuts[-1].offset if cuts else 0):
+                cuts.append(Cut(group.begin, rows))
                 weight = 0
             weight += group.memory
             rows += group.rows
-        if len(pieces) < 2 or any(a.begin >= b.begin for a, b in pairwise(groups)):
-            return [one]
-        settled = self._settle(one, store)
-        return [piece.model_copy(update={"settled": settled}) for piece in pieces] if settled else pieces
+        if not cuts or any(a.begin >= b.begin for a, b in pairwise(groups)):
+            return [whole]
+        return cut_at(whole.model_copy(update={"settled": {**whole.settled, **self._settle(whole, store)}}), cuts)
 
     def _settle(self, file: Piece, store: Store) -> dict[str, Any]:
         """Decide what all pieces of a file have to agree on."""
         try:
             with opened(file, store) as source:
-                names = [
-                    n
-                    for n in int96_columns(source.file)
-                    if self.columns is None or n in self.columns or looks(self.drift)
-                ]
+                names = int96_columns(source.file)
+                if self.columns is not None and not looks(self.drift):
+                    names = [name for name in names if name in self.columns]
                 return {INT96: self._units(source, names)} if names else {}
         except TerminalError:  # `read` says why
             return {}
@@ -157,24 +156,24 @@ class Parquet:
 
     @property
     def _types(self) -> dict[str, pa.DataType]:
-        return {n: kind for n, kind in (self.columns or {}).items() if isinstance(kind, pa.DataType)}
+        return types_in(self.columns)
 
     def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
         """Convert a table as declared, and apply its schema drift."""
         raw = partial(_raw, found, piece.first_row)
         numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
-        table, rows, bad = _in_range(found, numbers, wrong)
+        records = set_apart(Records(found, numbers, raw=raw), [*wrong, *_out_of_range(found, numbers)])
         types = self._types
 
         def loosely(loose: AbstractSet[str]) -> Records:
             strict = {name: kind for name, kind in types.items() if name not in loose}
-            done, kept, more = convert_columns(table, strict, rows)
-            ordered = tuple(sorted(bad + more, key=lambda b: b.row))
+            done, kept, more = convert_columns(records.table, strict, records.rows)
+            ordered = tuple(sorted([*records.bad, *more], key=lambda b: b.row))
             return Records(with_missing(done, types) if self.optional else done, kept, ordered, raw)
 
-        unknown = [name for name in table.column_names if self.columns is not None and name not in self.columns]
+        unknown = [name for name in found.column_names if self.columns is not None and name not in self.columns]
         try:
-            return settle(loosely(frozenset()), self.drift, types, unknown, loosely, _cast)
+            return apply_drift(loosely(frozenset()), self.drift, types, unknown, loosely, _cast)
         except pa.ArrowException as error:
             problem, fix = f"Types in {piece.name} cannot become those declared", "Correct the reader's columns."
             raise TerminalError.wrap(error, problem, fix, code="types_conflict") from error
@@ -232,10 +231,8 @@ def _raw(table: pa.Table, first: int, rows: Iterable[int]) -> dict[int, str]:
     return texts
 
 
-def _in_range(table: pa.Table, rows: Ints, known: Sequence[Bad]) -> tuple[pa.Table, Ints, list[Bad]]:
-    """Set apart records with times that hardly any tool can take. These are before the year 1 or after 9999."""
-    bad = list(known)
-    wrong = np.isin(rows, [b.row for b in known])
+def _out_of_range(table: pa.Table, rows: Ints) -> Iterator[Bad]:
+    """Find times that hardly any tool can take, before the year 1 or after 9999."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         scale = _PER_SECOND.get(_unit(column.type))
         if scale is None:
@@ -243,9 +240,7 @@ def _in_range(table: pa.Table, rows: Ints, known: Sequence[Bad]) -> tuple[pa.Tab
         ticks = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32()).cast(pa.int64())
         odd = pc.or_(pc.less(ticks, int(FIRST * scale)), pc.greater(ticks, int(LAST * scale)))
         for i in pc.indices_nonzero(pc.fill_null(odd, fill_value=False)).to_pylist():
-            bad.append(Bad(int(rows[i]), "range", name, str(ticks[i].as_py())))
-            wrong[i] = True
-    return (table.filter(pa.array(~wrong)), rows[~wrong], bad) if bad else (table, rows, bad)
+            yield Bad(int(rows[i]), "range", name, str(ticks[i].as_py()))
 
 
 def _cast(values: pa.Array, kind: pa.DataType | None) -> pa.Array:

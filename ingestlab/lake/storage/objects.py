@@ -133,20 +133,15 @@ class ObjectStore:
         return str(self.fs.unstrip_protocol(self.root + path))
 
     def _delete_objects(self, paths: Sequence[str]) -> None:
-        """One request to S3. s3fs has one too, but passes over what it says of keys that it could not delete."""
+        """Delete by one request to S3. That of s3fs passes over the keys that it could not delete."""
         bucket, _, root = self.root.partition("/")
         wanted = {"Objects": [{"Key": root + path} for path in paths], "Quiet": True}
         said = self.fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)
         self.fs.invalidate_cache()
         for trouble in said.get("Errors", [])[:1]:
-            got = f"{trouble.get('Code')}: {trouble.get('Message')}, for {len(said['Errors'])} of them"
-            raise TransientError(
-                f"Cannot delete {len(paths)} files",
-                expected=f"to delete {len(paths)} files, such as {trouble.get('Key')}",
-                got=got,
-                fix="Try again.",
-                code="lake_unavailable",
-            )
+            problem = f"Cannot delete {len(said['Errors'])} of {len(paths)} files, such as {trouble.get('Key')}"
+            got = f"{trouble.get('Code')}: {trouble.get('Message')}"
+            raise TransientError(problem, got=got, fix="Try again.", code="lake_unavailable")
 
     def _delete_listed(self, paths: Sequence[str]) -> None:
         """Delete files by the store's library. One by one where one is missing."""

@@ -13,7 +13,7 @@ from ingestlab.maintenance.replay.state import State
 
 
 def plan_again(target: Target, uris: Sequence[str], state: State, services: Services) -> Plan:
-    """Names the batch, and packs the pieces in which the wanted rows are.
+    """Name the batch, and pack the pieces with wanted rows.
 
     The name is made of what goes in, and of the last commit of each source, so that it never comes twice.
     """
@@ -33,7 +33,7 @@ def plan_again(target: Target, uris: Sequence[str], state: State, services: Serv
 
 
 def _wanted(pieces: Sequence[Piece], rows: Sequence[int], count: int) -> tuple[Piece, ...]:
-    """The pieces with wanted rows, and the last one, by which it is seen whether the reader finds `count` records."""
+    """Pick the pieces with wanted rows, and the last one. It shows whether the reader finds `count` records."""
     stops = [*(p.first_row for p in pieces[1:]), None]
     found = []
     for piece, stop in zip(pieces, stops, strict=True):

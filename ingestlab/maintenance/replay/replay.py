@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ingestlab.core.access import check_tenant, shown
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.errors import TerminalError, unaccounted
 from ingestlab.core.models import REJECTS, IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.ingest import process_all, seen_by
@@ -28,7 +28,7 @@ from ingestlab.maintenance.replay.state import State, by_pipeline, done_before, 
 
 
 def replay(request: IngestRequest, services: Services, report: Callable[[Progress], None]) -> IngestResult:
-    """Replays the rejects that a table has of the sources of a request.
+    """Replay the rejects of the sources of a request.
 
     A source that cannot be replayed is one failed outcome; the others are. Of a source whose content changed
     since, only the rejects of its present content count.
@@ -53,17 +53,11 @@ def replay(request: IngestRequest, services: Services, report: Callable[[Progres
 
 
 def _tell_known(request: IngestRequest, state: State, progress: ProgressTracker) -> None:
-    """The outcomes that are certain already: nothing to replay, or done by an earlier try of this job."""
+    """Report what is certain already: nothing to replay, or done by an earlier try of this job."""
     for source in request.sources:
         if source.uri not in state.known:
-            wanted = f"a source of table {request.table}"
-            error = TerminalError(
-                "The source was never ingested",
-                expected=wanted,
-                got="one that was never committed",
-                fix="Ingest it.",
-                code="not_found",
-            )
+            problem = f"The source was never committed to table {request.table}"
+            error = TerminalError(problem, fix="Ingest it.", code="not_found")
             progress.failed({source.uri: error.to_dict()})
         elif source.uri not in state.wanted:
             outcome = _outcome(state.known[source.uri], Tally(), request.table, changed=False)
@@ -90,12 +84,12 @@ def _replay_into(
     with transaction.batch(plan.batch, progress.committed_before):
         progress.enter("processing")
         passed = assemble(plan, process_all(plan, services, progress, replay_task), services.lake.sinks)
-        mended = _mend(plan, passed, request, state, services)
+        updates = _rewrite_rejects(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)
-        if any(m.changed for m in mended):
-            transaction.commit(_batch(passed, mended, state), seen_by(target.pipeline))
-    changed = any(m.changed for m in mended)
+        if any(m.changed for m in updates):
+            transaction.commit(_batch(passed, updates, state), seen_by(target.pipeline))
+    changed = any(m.changed for m in updates)
     for record in passed.sources:
         tally = _difference(_after(record, state), state.known[record.uri])
         outcome = _outcome(record, tally, target.table, target.source.name, changed=changed)
@@ -103,14 +97,16 @@ def _replay_into(
 
 
 def _earlier(uris: Iterable[str], state: State) -> dict[str, tuple[str, ...]]:
-    """The files with rows of the sources, by sink: the replayed rows are to stand beside those."""
+    """Find the files with rows of the sources, by sink: replayed rows stand beside those."""
     mine = set(uris)
     parts = [part for part in live_parts(state.history) if mine & set(part.sources)]
     return {name: tuple(part.target for part in some) for name, some in by_sink(parts, state.history).items()}
 
 
-def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services) -> list[RejectsUpdated]:
-    """Makes the rejects of the sources that were read again as they are to be, one task a part.
+def _rewrite_rejects(
+    plan: Plan, passed: Batch, request: IngestRequest, state: State, services: Services
+) -> list[RejectsUpdated]:
+    """Write the rejects that are left, one task a part.
 
     Raises:
         TerminalError: Rows were lost or doubled on the way.
@@ -128,24 +124,19 @@ def _mend(plan: Plan, passed: Batch, request: IngestRequest, state: State, servi
         for part in parts
     ]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
-    keys = [f"mend-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
-    mended = [RejectsUpdated.from_dict(m) for _, m in services.cluster.map(update_rejects, calls, keys)]
+    keys = [f"rejects-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
+    updates = [RejectsUpdated.from_dict(m) for _, m in services.cluster.map(update_rejects, calls, keys)]
     total = sum((r.tally for r in passed.sources), Tally())
-    found = (sum(m.chosen for m in mended), sum(m.gone for m in mended))
+    found = (sum(m.chosen for m in updates), sum(m.gone for m in updates))
     if found != (total.rows_in, total.accepted):
-        raise TerminalError(
-            "Replayed rows are unaccounted for",
-            expected=f"{total.rows_in:,} rejects replayed, {total.accepted:,} of them to leave",
-            got=f"{found[0]:,} and {found[1]:,} in the table",
-            fix="Nothing was changed. This is a fault in ingestlab or its storage: please report it.",
-            code="inconsistent",
-        )
-    return sorted(mended, key=lambda m: m.target)
+        wanted = f"{total.rows_in:,} replayed, {total.accepted:,} of them accepted"
+        raise unaccounted("Replayed rejects are not those of the table", wanted, f"{found[0]:,} and {found[1]:,}")
+    return sorted(updates, key=lambda m: m.target)
 
 
-def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Batch:
-    """What is committed: the new rows, the rejects that are left, and the sources with their new counts."""
-    changed = [m for m in mended if m.changed]
+def _batch(passed: Batch, updates: Iterable[RejectsUpdated], state: State) -> Batch:
+    """Make the change: new rows, rejects that are left, sources with new counts."""
+    changed = [m for m in updates if m.changed]
     return passed.with_files({REJECTS: (m.left for m in changed if m.left)}).model_copy(
         update={
             "sources": tuple(_after(r, state) for r in passed.sources),
@@ -155,7 +146,7 @@ def _batch(passed: Batch, mended: Iterable[RejectsUpdated], state: State) -> Bat
 
 
 def _after(replayed: SourceRecord, state: State) -> SourceRecord:
-    """The record of a source whose rejects were replayed; what it says of its content and its run stays."""
+    """Count a replay in a source's record. Its content and run stay."""
     old, new = state.known[replayed.uri], replayed.tally
     tally = Tally(
         rows_in=old.tally.rows_in,
@@ -167,13 +158,13 @@ def _after(replayed: SourceRecord, state: State) -> SourceRecord:
 
 
 def _before(record: SourceRecord, manifest: Manifest, history: Iterable[Manifest]) -> SourceRecord:
-    """What was known of a source right before a commit."""
+    """Return the record of a source right before a commit."""
     earlier = [r for m in history if m.sequence < manifest.sequence for r in m.sources if r.uri == record.uri]
     return earlier[-1] if earlier else record
 
 
 def _difference(after: SourceRecord, before: SourceRecord) -> Tally:
-    """A replay in counts: the rejects that a source had, those that passed, and those that it still has."""
+    """Count a replay: rejects before, rows that passed, rejects that are left."""
     return Tally(
         rows_in=before.tally.rejected,
         accepted=after.tally.accepted - before.tally.accepted,

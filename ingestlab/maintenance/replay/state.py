@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ingestlab.core.access import file_name
-from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.errors import StorageError, TerminalError
 from ingestlab.core.models import IngestRequest, Manifest, Part, SourceRecord
 from ingestlab.engine.plan import Target
 from ingestlab.engine.progress import ProgressTracker
@@ -17,7 +18,6 @@ from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts
 from ingestlab.lake.table import Table
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
-from ingestlab.pipeline.pipeline import Pipeline
 
 Rows = Mapping[str, tuple[int, ...]]  # of records, by URI
 
@@ -40,7 +40,7 @@ class State:
 
 
 def look_up(request: IngestRequest, table: Table) -> State:
-    """Look what is to do, while the sources and the parts of the table are locked."""
+    """Look what is to do, while sources and parts are locked."""
     history = table.log.snapshot().manifests()
     known = table.index.known([s.uri for s in request.sources])
     folder = layout.table(request.tenant, layout.rejects(request.table)) + "/"
@@ -52,7 +52,7 @@ def look_up(request: IngestRequest, table: Table) -> State:
 
 
 def selection(request: IngestRequest, records: Iterable[SourceRecord]) -> Selection:
-    """The rejects of the present contents of some sources that the request wants."""
+    """Select the wanted rejects of the present contents of sources."""
     assert request.replay is not None
     run = request.replay.run
     origins = {r.uri: Origin(sha256=r.sha256, run=r.run) for r in records if run in (None, r.run)}
@@ -60,7 +60,7 @@ def selection(request: IngestRequest, records: Iterable[SourceRecord]) -> Select
 
 
 def done_before(request: IngestRequest, state: State) -> list[Manifest]:
-    """What earlier tries of this job have committed; other jobs of its run have other sources."""
+    """Find the commits of earlier tries. Other jobs of the run have other sources."""
     uris = {s.uri for s in request.sources}
     mine = (m for m in state.history if m.kind == "replay" and m.run == request.run)
     return [m for m in mine if uris >= {r.uri for r in m.sources}]
@@ -68,64 +68,60 @@ def done_before(request: IngestRequest, state: State) -> list[Manifest]:
 
 def by_pipeline(
     request: IngestRequest, state: State, services: Services, progress: ProgressTracker
-) -> Iterator[tuple[Target, list[str]]]:
-    """The sources with something to replay, by the pipeline that took them, as it is now."""
+) -> list[tuple[Target, list[str]]]:
+    """Group the sources with something to replay by their present pipelines."""
     catalog = Catalog.read(services.settings)
     names = {m.batch: m.pipeline for m in state.history}
     done = {r.uri for m in done_before(request, state) for r in m.sources}
     groups: dict[PipelineSource, list[str]] = {}
     for uri in [s.uri for s in request.sources if s.uri in state.wanted and s.uri not in done]:
         record = state.known[uri]
-        code = attempt(_code, names.get(record.batch, ""), record, request.table, catalog)
-        trouble = code if isinstance(code, TerminalError) else _raw_trouble(record, services.store)
-        if trouble:
-            progress.failed({uri: trouble.to_dict()})
-        elif isinstance(code, PipelineSource):
+        with _failing(progress, [uri]):
+            code = _code(names.get(record.batch, ""), record, request.table, catalog)
+            _check_raw(record, services.store)
             groups.setdefault(code, []).append(uri)
+    targets = []
     for code, uris in groups.items():
-        pipeline = attempt(load, code)
-        if not isinstance(pipeline, TerminalError) and pipeline.table == request.table:
-            yield _target(request, code, pipeline), uris
-            continue
-        wanted = f"pipeline '{code.name}' to write to table {request.table}"
-        fix = "Its file was changed: ingest the sources anew."
-        elsewhere = (
-            pipeline
-            if isinstance(pipeline, TerminalError)
-            else TerminalError(
-                "The pipeline has another table", expected=wanted, got=pipeline.table, fix=fix, code="table_unknown"
-            )
-        )
-        progress.failed(dict.fromkeys(uris, elsewhere.to_dict()))
+        with _failing(progress, uris):
+            targets.append((_target(request, code), uris))
+    return targets
+
+
+@contextmanager
+def _failing(progress: ProgressTracker, uris: Iterable[str]) -> Iterator[None]:
+    """Report an error as that of some sources."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except TerminalError as error:
+        progress.failed(dict.fromkeys(uris, error.to_dict()))
 
 
 def _code(name: str, record: SourceRecord, table: str, catalog: Catalog) -> PipelineSource:
-    """The pipeline of a source; one that was read as its format says has no file."""
+    """Return the pipeline of a source. One that was read as its format says has no file."""
     return catalog.sources.get(name) or catalog.matching(file_name(record.uri), table)
 
 
-def _raw_trouble(record: SourceRecord, store: Store) -> TerminalError | None:
-    """Why the bytes of a source cannot be read again, if they cannot."""
+def _check_raw(record: SourceRecord, store: Store) -> None:
+    """Check that a source's bytes can be read again; raises TerminalError."""
     fix = "Ingest the source anew, with --force."
     try:
         size = store.size(record.raw)
     except FileNotFoundError:
-        return TerminalError(
-            "The raw file is missing",
-            expected=f"the bytes of {file_name(record.uri)} in {record.raw}",
-            got="no such file",
-            fix=fix,
-            code="lake_damaged",
-        )
-    wanted = f"{record.size:,} bytes in {record.raw}"
-    return (
-        None
-        if size == record.size
-        else TerminalError("The raw file has changed", expected=wanted, got=f"{size:,}", fix=fix, code="lake_damaged")
-    )
+        problem = f"The raw file of {file_name(record.uri)} is missing: {record.raw}"
+        raise TerminalError(problem, fix=fix, code="lake_damaged") from None
+    if size != record.size:
+        problem, wanted = f"The raw file has changed: {record.raw}", f"{record.size:,} bytes"
+        raise TerminalError(problem, expected=wanted, got=f"{size:,}", fix=fix, code="lake_damaged")
 
 
-def _target(request: IngestRequest, code: PipelineSource, pipeline: Pipeline) -> Target:
+def _target(request: IngestRequest, code: PipelineSource) -> Target:
+    """Make the target of a replay. Raises TerminalError where the pipeline has another table."""
+    pipeline = load(code)
+    if pipeline.table != request.table:
+        problem = f"Pipeline '{code.name}' writes to table {pipeline.table} by now, not to {request.table}"
+        raise TerminalError(problem, fix="Ingest the sources anew.", code="table_unknown")
     return Target(
         run=request.run,
         tenant=request.tenant,

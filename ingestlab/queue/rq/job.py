@@ -34,7 +34,7 @@ class UndecodableJobError(errors.UndecodableJobError, DeserializationError):
 
 
 class IngestJob(Job):
-    """A job that is one allowed name, and plain data for the handler."""
+    """A job of one allowed name and plain data."""
 
     success_callback = failure_callback = stopped_callback = None  # RQ would call whatever function a message names
     abandoned = False  # its worker has died
@@ -91,7 +91,7 @@ class IngestJob(Job):
             ) from None
 
     def _execute(self) -> Any:
-        """Have the handler run one try; RQ carries out what this returns or raises."""
+        """Have the handler run one try. RQ carries out what this returns or raises."""
         name, args, kwargs = self.func_name, self.args, self.kwargs
         if self.handler is None or name not in tuple(ALLOWED) or not _is_one(args) or kwargs != {}:
             self.retries_left = 0

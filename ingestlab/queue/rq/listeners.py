@@ -8,23 +8,24 @@ from datetime import UTC, datetime
 import redis
 
 from ingestlab.core.jobs import Listener, QueueState
+from ingestlab.queue.rq.view import text
 
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
 
 
 def listeners(client: redis.Redis, queue: str) -> list[Listener]:
-    """List the workers that say they listen on this queue, without those that ended on this machine."""
-    return read_listeners(client, sorted(_text(key) for key in client.smembers(f"rq:workers:{queue}")))
+    """List the workers registered for a queue. Those that ended on this machine are left out."""
+    return read_listeners(client, sorted(text(key) for key in client.smembers(f"rq:workers:{queue}")))
 
 
 def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
-    """Read workers by their keys, in one round trip, without those that ended on this machine."""
+    """Read workers by their keys, in one round trip. Those that ended on this machine are left out."""
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hgetall(key)
         answers = pipe.execute()
     listeners = [
-        _listener(key.removeprefix("rq:worker:"), {_text(k): _text(v) for k, v in fields.items()})
+        _listener(key.removeprefix("rq:worker:"), {text(k): text(v) for k, v in fields.items()})
         for key, fields in zip(keys, answers, strict=True)
         if fields and b"death" not in fields
     ]
@@ -33,7 +34,7 @@ def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
 
 def queue_names(client: redis.Redis) -> set[str]:
     """Name all queues that RQ knows."""
-    return {_text(key).removeprefix("rq:queue:") for key in client.smembers("rq:queues")}
+    return {text(key).removeprefix("rq:queue:") for key in client.smembers("rq:queues")}
 
 
 def queue_state(client: redis.Redis, name: str) -> QueueState:
@@ -43,7 +44,7 @@ def queue_state(client: redis.Redis, name: str) -> QueueState:
 
 
 def is_needed(client: redis.Redis, name: str) -> bool:
-    """Whether anything waits, runs or is to be tried again on a queue."""
+    """Tell whether jobs of a queue wait, run or await a retry."""
     return bool(client.exists(*(f"rq:{registry}:{name}" for registry in ("queue", "wip", "scheduled"))))
 
 
@@ -59,7 +60,3 @@ def _listener(name: str, fields: Mapping[str, str]) -> Listener:
         queues=tuple(name for name in fields.get("queues", "").split(",") if name),
         done=int(fields.get("successful_job_count") or 0),
     )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -21,11 +21,10 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Progress
 from ingestlab.core.settings import MISSED_BEATS
-from ingestlab.queue.results import uris_of
+from ingestlab.queue.results import subjects_of
 from ingestlab.queue.rq.job import IngestJob
-from ingestlab.queue.rq.queueing import trim
+from ingestlab.queue.rq.queueing import request_of, trim
 from ingestlab.queue.rq.serializer import JobSerializer
-from ingestlab.queue.rq.view import RqJob
 from ingestlab.queue.stopping import stopped
 
 DEATHS = 3  # so many workers may die at a job before the job is blamed
@@ -41,7 +40,7 @@ return redis.call('LPUSH', KEYS[2], ARGV[1])
 
 
 class Taken(NamedTuple):
-    """A job that has been taken from a queue, and since when it had been there."""
+    """A job taken from a queue, and since when it was there."""
 
     job: str
     enqueued: Any
@@ -59,7 +58,7 @@ class TakeoverWorker(SimpleWorker):
         self._taken: dict[str, dict[Taken, float]] = {}  # by queue: jobs taken and not begun, since when
 
     def clean_registries(self) -> None:
-        """Do RQ's own housekeeping, at the start and every ten minutes; what it leaves out, the sweep does."""
+        """Do RQ's own housekeeping, at the start and every ten minutes. What it leaves out, the sweep does."""
         for queue in self.queues:
             with self._alone(queue) as alone:
                 if alone:
@@ -94,7 +93,7 @@ class TakeoverWorker(SimpleWorker):
                 self.connection.pexpire(lock, SWEEP_EVERY)
 
     def _put_back(self, queue: Queue) -> None:
-        """Queue again what a worker took from the queue and died before it began.
+        """Queue again what dead workers took and never began.
 
         A job that waits for a busy source is taken each second, and may be seen each time: it counts from its last.
         """
@@ -108,7 +107,7 @@ class TakeoverWorker(SimpleWorker):
 
 
 def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> None:
-    """Decide about a job after its worker has died; RQ calls this for every error, before it decides."""
+    """Decide about a job after its worker has died. RQ calls this for every error, before it decides."""
     if not issubclass(kind, AbandonedJobError):
         return
     deaths = int(job.notes.get("deaths") or 0) + 1
@@ -123,7 +122,8 @@ def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> N
 
 def _blame(job: IngestJob, deaths: int) -> TerminalError:
     """Tell what is known of a job that has ended its workers: where it was, and with which files."""
-    progress, uris = Progress.from_dict(job.notes.get("progress") or {}), uris_of(RqJob(job))
+    progress = Progress.from_dict(job.notes.get("progress") or {})
+    uris = subjects_of(lambda: request_of(job))
     more = f" and {len(uris) - NAMED:,} more" if len(uris) > NAMED else ""
     names = ", ".join(label(shown(uri)) for uri in uris[:NAMED]) + more
     done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"

@@ -34,7 +34,7 @@ log = logging.getLogger("ingestlab.queue.rq.worker")
 
 
 class TimeLimit(UnixSignalDeathPenalty):
-    """Ends a job that has had its time, through code which catches all exceptions."""
+    """Ends a job that has had its time. It passes through code that catches all exceptions."""
 
     def handle_death_penalty(self, *_signal: Any) -> None:
         """End the job, in the main thread."""
@@ -60,7 +60,7 @@ class IngestWorker(TakeoverWorker):
         self._finished = threading.Event()
 
     def work(self, *args: Any, **options: Any) -> bool:
-        """Work until told to stop; Ctrl-C before the first job stops it as well."""
+        """Work until told to stop. Ctrl-C before the first job stops it as well."""
         try:
             return super().work(*args, **options)
         except KeyboardInterrupt:  # RQ takes signals only once it is registered
@@ -68,7 +68,7 @@ class IngestWorker(TakeoverWorker):
             return False
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
-        """Make the handler if there is none, register, and start the heart, before the first job."""
+        """Make the handler if there is none, register, and start the heart."""
         settings = load_settings()
         if self.handler is None:
             self.handler = prepare(self.queue_names(), settings, self.connection)
@@ -93,11 +93,11 @@ class IngestWorker(TakeoverWorker):
         return super().perform_job(job, queue, execution)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
-        """Return the seconds of silence after which a job is given to another worker: three beats."""
+        """Return the seconds of silence after which others get the job."""
         return max(2, int(MISSED_BEATS * self.beat))
 
     def _live(self) -> None:
-        """Beat, and in each beat take over what dead workers left and move retries that are due."""
+        """Beat, take over what dead workers left, and move due retries."""
         beaten = 0.0
         while not self._finished.wait(min(self.beat, 1.0)):
             if self.alone:

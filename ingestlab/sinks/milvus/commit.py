@@ -30,7 +30,8 @@ from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.embedding import BESIDE
 from ingestlab.sinks.milvus.vector_rows import shortened
-from ingestlab.sinks.milvus.vectors import Collection, VectorStore, Where, open_vectors
+from ingestlab.sinks.milvus.vector_values import Collection, Where
+from ingestlab.sinks.milvus.vectors import VectorStore, open_vectors
 from ingestlab.sinks.milvus.writer import NAME
 
 _IDENTITY = ("pk", "source", "run")
@@ -102,9 +103,9 @@ class VectorCommits(Sink):
         where = Where(tenant=manifest.tenant, table=manifest.table, runs=(manifest.run,))
         if manifest.kind != "reembed":
             where = where.model_copy(update={"sources": tuple(_sources(manifest))})
-        found = self._db.confirm(target, different.to_pylist(), where) if paths else 0
-        if found != wanted:
-            got = f"{found:,} in collection '{collection.name}'"
+        count = self._db.confirm(target, different.to_pylist(), where) if paths else 0
+        if count != wanted:
+            got = f"{count:,} in collection '{collection.name}'"
             raise TransientError(
                 "Vectors are missing",
                 expected=f"{wanted:,} vectors of this batch, as computed",
@@ -168,8 +169,8 @@ class VectorCommits(Sink):
             lake |= {pk: (source, run) for pk, source, run in zip(*(c.to_pylist() for c in rows.columns), strict=True)}
         there = self._db.fetch(collection.name, Where(tenant=tenant, table=table), _IDENTITY)
         rows = zip(*(there[name].to_pylist() for name in _IDENTITY), strict=True)
-        found = {pk: (source, run) for pk, source, run in rows}
-        return sorted({side[pk][0] for side, pk in _differences(lake, found)})
+        stored = {pk: (source, run) for pk, source, run in rows}
+        return sorted({side[pk][0] for side, pk in _differences(lake, stored)})
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the collection's rows of some sources what the lake has."""
@@ -244,8 +245,10 @@ class VectorCommits(Sink):
         self, paths: Sequence[str], collection: str, key: str, uris: tuple[str, ...] = (), *, truncate: tuple[str, ...]
     ) -> None:
         """Write files into a collection, one task each."""
-        told = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
-        work = [Upload(path=p, collection=collection, settings=told, sources=uris, truncate=truncate) for p in paths]
+        settings = self.settings.model_dump(mode="json", include=set(_TOLD)) | {"lake": self.settings.lake_url}
+        work = [
+            Upload(path=p, collection=collection, settings=settings, sources=uris, truncate=truncate) for p in paths
+        ]
         names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
         for _ in self.cluster.map(upload, [(one.to_dict(),) for one in work], names):
             pass

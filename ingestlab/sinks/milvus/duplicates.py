@@ -49,9 +49,9 @@ def _pairs(uri: str, parts: Sequence[Part], store: Store) -> list[tuple[int, int
     if rows is None or pc.count_distinct(rows["pk"]).as_py() == rows.num_rows:
         return []
     holders: dict[str, int] = {}
-    found = {}
+    first_rows = {}
     for row, pk in sorted(zip(rows["row"].to_pylist(), rows["pk"].to_pylist(), strict=True)):
         first = holders.setdefault(pk, row)
         if first != row:
-            found[row] = first  # chunks of one row have keys of their own, but tell the same
-    return [(first, row) for row, first in found.items()]
+            first_rows[row] = first  # chunks of one row have keys of their own, but tell the same
+    return [(first, row) for row, first in first_rows.items()]

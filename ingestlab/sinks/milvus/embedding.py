@@ -19,48 +19,19 @@ import pyarrow.parquet as pq
 
 from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Piece
-from ingestlab.interfaces import MAX_VALUE, Place, Reason, Store
+from ingestlab.core.models import Part
+from ingestlab.interfaces import MAX_VALUE, Destination, Place, Reason, Rows, Store
 from ingestlab.lake import layout
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.sinks.milvus.fitness import TOO_LONG, joined, with_content
 from ingestlab.sinks.milvus.inputs import Inputs, inputs_of
 from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_keys
-from ingestlab.sinks.milvus.vector_values import MAX_BYTES
-from ingestlab.sinks.milvus.vectors import Collection, Column
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column
 
 BESIDE = "vectors"  # the name of the folder beside the table
 _INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
 _COPY = "\x1e"  # before the number of a copy of a declared key
 _FAULTS = b"ingestlab.faults"  # and of which source rows no vector was made, as JSON
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a task's vectors are made, and where they go.
-
-    Attributes:
-        store: The lake, in which they are staged.
-        tenant: Whose table it is.
-        table: Its name.
-        run: In which run.
-        batch: Names the commit.
-        raw: Where the files are of which a model may get the bytes.
-        alive: Called between batches; raises once that has taken too long.
-    """
-
-    store: Store
-    tenant: str
-    table: str
-    run: str
-    batch: str
-    raw: Store
-    alive: Callable[[], None] = lambda: None
-
-    def part(self, name: str) -> tuple[str, str]:
-        """Return where a file of vectors waits, and where it is published."""
-        staged = f"{layout.costly(self.batch)}/{name}.part"
-        return staged, f"{layout.table(self.tenant, layout.beside(self.table, BESIDE))}/{name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -94,40 +65,41 @@ class Embedded:
         return replace(self, table=self.table.filter(pa.array(keep, pa.bool_())), silent=silent)
 
 
-def embed(
-    rows: pa.Table, name: str, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
-) -> Embedded:
+def embed(rows: Rows, to: Destination) -> Embedded:
     """Embed the rows of a part. Vectors that an earlier try has staged are taken as they are.
 
     Args:
-        rows: The rows, with `_source` and `_row`.
-        name: Of the part.
-        embedding: What to make.
-        pieces: What the rows were read from, by URI.
-        site: Where the vectors go.
-        adds: Whether rows of a source's new content stand beside those of its old one, so that their keys
-            must not be the same.
+        rows: What to embed.
+        to: Where the vectors go. Where it does not replace, rows of a source's new content stand beside those of its
+            old one, so that their keys must not be the same.
 
     Raises:
         TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
     """
-    check_columns(rows, embedding)
+    table, embedding = rows.table, to.pipeline.embedding
+    check_columns(table, embedding)
     made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)
-    collection = collection_of(embedding, made, [Column.of(rows.schema.field(name)) for name in embedding.payload])
-    inputs = inputs_of(rows, embedding, pieces, site.raw)
-    columns = _columns(rows, inputs, embedding, pieces, site, adds=adds)
+    collection = collection_of(embedding, made, [Column.of(table.schema.field(name)) for name in embedding.payload])
+    inputs = inputs_of(table, embedding, rows.pieces, rows.raw)
+    columns = _columns(rows, inputs, to)
     key = _digest(columns, inputs, collection)
-    table, faults = _staged_before(site.store, site.part(name)[0], key) or _made(columns, inputs, embedding, key, site)
-    silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying])
-    places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True)) if len(silent) else []
-    found = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
-    return Embedded(
-        name, table, collection, rows.num_rows, found, list(dict.fromkeys(places[i] for i in silent.tolist()))
+    vectors, faults = _staged_before(to.store, _staged(rows.name, to), key) or _made(
+        columns, inputs, embedding, key, rows.alive
     )
+    silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying]).tolist()
+    places = list(zip(plain(table["_source"]).to_pylist(), table["_row"].to_pylist(), strict=True)) if silent else []
+    reasons = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
+    empty = list(dict.fromkeys(places[i] for i in silent))
+    return Embedded(rows.name, vectors, collection, table.num_rows, reasons, empty)
+
+
+def _staged(name: str, to: Destination) -> str:
+    """Give where a file of vectors waits."""
+    return f"{layout.costly(to.batch)}/{name}.part"
 
 
 def _made(
-    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes, site: Site
+    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes, alive: Callable[[], None]
 ) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
     """Compute vectors beside their columns, and list inputs that have none."""
     embedder = load(embedding.model, embedding.kind)
@@ -138,7 +110,7 @@ def _made(
         batch=embedding.batch,
         normalise=embedding.normalise,
         directed=directed,
-        alive=site.alive,
+        alive=alive,
     )
     faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
     if embedding.kind == "text" and "text" not in embedding.truncate:
@@ -156,13 +128,13 @@ def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int,
     return columns["source"][at].as_py(), columns["row"][at].as_py(), rule, value[:MAX_VALUE]
 
 
-def stage(found: Embedded, site: Site) -> list[Part]:
+def stage(embedded: Embedded, to: Destination) -> list[Part]:
     """Stage vectors as a part, if there are any."""
-    staged, target = site.part(found.name)
-    data = as_parquet(found.table)
-    site.store.write(staged, data)
-    sources = tuple(sorted(set(found.table["source"].to_pylist())))
-    part = Part(target=target, staged=staged, rows=found.table.num_rows, size=data.nbytes, sources=sources)
+    staged, data = _staged(embedded.name, to), as_parquet(embedded.table)
+    target = f"{layout.table(to.tenant, layout.beside(to.table, BESIDE))}/{embedded.name}.parquet"
+    to.store.write(staged, data)
+    sources = tuple(sorted(set(embedded.table["source"].to_pylist())))
+    part = Part(target=target, staged=staged, rows=embedded.table.num_rows, size=data.nbytes, sources=sources)
     return [part] if sources else []
 
 
@@ -229,25 +201,24 @@ def check_columns(rows: pa.Table, embedding: Embedding) -> None:
         )
 
 
-def _columns(
-    rows: pa.Table, inputs: Inputs, embedding: Embedding, pieces: Mapping[str, Piece], site: Site, *, adds: bool
-) -> pa.Table:
+def _columns(rows: Rows, inputs: Inputs, to: Destination) -> pa.Table:
     """Build everything of the vectors' rows but the vectors."""
-    chosen = rows.take(pa.array(inputs.rows))
-    sources, numbers = plain(chosen["_source"]).to_pylist(), chosen["_row"]
-    contents = [pieces[uri].sha256 for uri in sources]
-    keys = _keys(rows, embedding)[inputs.rows].tolist()
-    if adds:
+    embedding: Embedding = to.pipeline.embedding
+    chosen = rows.table.take(pa.array(inputs.rows))
+    sources = plain(chosen["_source"]).to_pylist()
+    contents = [rows.pieces[uri].sha256 for uri in sources]
+    keys = _keys(rows.table, embedding)[inputs.rows].tolist()
+    if not to.replace:
         keys = [with_content(content, key) for content, key in zip(contents, keys, strict=True)]
     texts = inputs.values if embedding.kind == "text" else [None] * len(inputs.values)
-    same = {"tenant": site.tenant, "table": site.table, "run": site.run}
+    same = {"tenant": to.tenant, "table": to.table, "run": to.run}
     return pa.table(
         {
-            "pk": primary_keys(site.tenant, site.table, sources, keys, inputs.chunks.tolist()),
+            "pk": primary_keys(to.tenant, to.table, sources, keys, inputs.chunks.tolist()),
             **{name: pa.repeat(pa.scalar(value), len(sources)) for name, value in same.items()},
             "source": pa.array(sources, pa.string()),
             "sha256": pa.array(contents, pa.string()),
-            "row": numbers.cast(pa.int64()),
+            "row": chosen["_row"].cast(pa.int64()),
             "chunk": pa.array(inputs.chunks.astype(np.int64)),
             "text": pa.array(texts, pa.string()),
             **{name: chosen[name] for name in embedding.payload},
@@ -273,16 +244,16 @@ def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.o
 
 def _digest(columns: pa.Table, inputs: Inputs, collection: Collection) -> bytes:
     """Digest a model's inputs, and what goes with its answer."""
-    found = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
+    state = hashlib.blake2b(collection.model_dump_json(exclude={"fingerprint": {"canary"}}).encode(), digest_size=20)
     for value in inputs.values:
         data = b"\0" if value is None else value if isinstance(value, bytes) else value.encode()
-        found.update(b"%d:" % len(data))
-        found.update(data)
+        state.update(b"%d:" % len(data))
+        state.update(data)
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, columns.schema) as writer:
         writer.write_table(columns)
-    found.update(stream.getvalue())
-    return found.hexdigest().encode()
+    state.update(stream.getvalue())
+    return state.hexdigest().encode()
 
 
 def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, list[tuple[str, int, str, str]]] | None:
@@ -292,8 +263,8 @@ def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, lis
     except FileNotFoundError:
         return None
     table = pq.read_table(pa.BufferReader(data))
-    told = table.schema.metadata or {}
-    return (table, json.loads(told.get(_FAULTS, b"[]"))) if told.get(_INPUT) == key else None
+    metadata = table.schema.metadata or {}
+    return (table, json.loads(metadata.get(_FAULTS, b"[]"))) if metadata.get(_INPUT) == key else None
 
 
 def as_parquet(table: pa.Table) -> memoryview:

@@ -37,22 +37,22 @@ def misfits(
         pieces: What the rows were read from, by URI; needed if any are taken.
         where: Tenant and table.
     """
-    found = dict(_payload(rows, embedding))
+    reasons = dict(_payload(rows, embedding))
     holders: dict[tuple[str, str], int] = {}
-    if not embedding.key or (not taken and not found and _surely_good(rows, embedding)):
-        return found
+    if not embedding.key or (not taken and not reasons and _surely_good(rows, embedding)):
+        return reasons
     for place, keys in _records(rows, embedding):
-        if place in found:
+        if place in reasons:
             continue
         uri, row = place
         trouble = _trouble(keys, uri, holders, embedding)
         if not trouble and taken and pieces and _is_taken(keys, uri, pieces[uri].sha256, taken, where):
             trouble = f"{_told(keys[0])}, which a published row of this file has"
         if trouble:
-            found[place] = Reason(KEY, None, trouble[:MAX_VALUE])
+            reasons[place] = Reason(KEY, None, trouble[:MAX_VALUE])
         else:
             holders |= {(uri, joined(key)): row for key in keys}
-    return found
+    return reasons
 
 
 def _surely_good(rows: pa.Table, embedding: Embedding) -> bool:

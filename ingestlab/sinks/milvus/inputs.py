@@ -50,8 +50,8 @@ def inputs_of(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece],
     if embedding.kind == "image":
         return Inputs(values, every, np.zeros(len(values), np.int32), every)
     prefixes = [plain(rows[name]).to_pylist() for name in embedding.split.prefix] if embedding.split else []
-    found = split_all([None if v is None else str(v) for v in values], embedding.split, prefixes)
-    return Inputs(found.texts, found.rows, found.ordinals, every)
+    chunks = split_all([None if v is None else str(v) for v in values], embedding.split, prefixes)
+    return Inputs(chunks.texts, chunks.rows, chunks.ordinals, every)
 
 
 def _check_type(kind: pa.DataType, embedding: Embedding) -> None:

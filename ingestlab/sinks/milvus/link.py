@@ -161,8 +161,8 @@ def _kind(error: Exception) -> type[IngestError]:
 
 
 def _number(version: str) -> tuple[int, int]:
-    found = re.search(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (99, 0)
+    match = re.search(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (99, 0)
 
 
 def _pymilvus() -> Any:

@@ -31,11 +31,9 @@ class MemoryVectors:
         self._names: dict[str, str] = {}
 
     def about(self) -> str:
-        """See VectorStore."""
         return "vectors in memory"
 
     def ensure(self, wanted: Collection) -> str:
-        """See VectorStore."""
         target = self.resolve(wanted.name)
         if target is None:
             target = self.build(wanted)
@@ -44,7 +42,6 @@ class MemoryVectors:
         return target
 
     def build(self, wanted: Collection) -> str:
-        """See VectorStore."""
         for name in wanted.targets():
             made = self._targets.setdefault(name, _Target(wanted)).made
             if made.fingerprint.same(wanted.fingerprint):
@@ -52,32 +49,26 @@ class MemoryVectors:
         raise AssertionError  # names never end
 
     def switch(self, name: str, target: str) -> str | None:
-        """See VectorStore."""
         before = self._names.get(name)
         self._names[name] = target
         return before
 
     def resolve(self, name: str) -> str | None:
-        """See VectorStore."""
         return self._names.get(name) or (name if name in self._targets else None)
 
     def names(self) -> list[str]:
-        """See VectorStore."""
         return sorted(self._names)
 
     def describe(self, name: str) -> Collection | None:
-        """See VectorStore."""
         target = self.resolve(name)
         return self._targets[target].made if target else None
 
     def drop(self, name: str) -> None:
-        """See VectorStore."""
         if target := self.resolve(name):
             del self._targets[target]
             self._names = {alias: to for alias, to in self._names.items() if to != target}
 
     def upsert(self, name: str, rows: pa.Table) -> int:
-        """See VectorStore."""
         target = self._target(name)
         table = prepared(rows, target.made)
         scalars = table.drop_columns(["vector"]).to_pylist()
@@ -89,24 +80,20 @@ class MemoryVectors:
         """See VectorStore."""
 
     def count(self, name: str, where: Where) -> int:
-        """See VectorStore."""
         return len(self._matching(name, where))
 
     def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:  # noqa: ARG002 - as all stores have it
-        """See VectorStore."""
         return self.count(name, where)
 
     def delete(self, name: str, where: Where) -> None:
-        """See VectorStore."""
         where.must_choose()
         for pk in self._matching(name, where):
             target = self._target(name)
             del target.rows[pk], target.vectors[pk]
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        """See VectorStore."""
-        found = sorted(self._matching(name, where))
-        rows = [self._target(name).rows[pk] for pk in found]
+        keys = sorted(self._matching(name, where))
+        rows = [self._target(name).rows[pk] for pk in keys]
         return as_table(rows, columns, self.describe(name))
 
     def search(
@@ -115,8 +102,8 @@ class MemoryVectors:
         """See VectorStore; `only` must be a mapping here."""
         target = self._target(name)
         asked, rows = _asked(only, target.made), target.rows
-        found = self._matching(name, where or Where())
-        pks = [pk for pk in found if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
+        keys = self._matching(name, where or Where())
+        pks = [pk for pk in keys if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
         stored = np.array([target.vectors[pk] for pk in pks])
         return nearest(vectors, stored, [target.rows[pk] for pk in pks], limit, target.made)
 

@@ -27,7 +27,7 @@ from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
 from ingestlab.sinks.milvus.commit import connected
 from ingestlab.sinks.milvus.search_result import Gallery, SearchResult
 from ingestlab.sinks.milvus.vector_rows import TYPES, absent
-from ingestlab.sinks.milvus.vectors import Collection, Filter, Fingerprint, Hit, Where
+from ingestlab.sinks.milvus.vector_values import Collection, Filter, Fingerprint, Hit, Where
 
 MOST = 16_384  # hits of one question, in any Milvus
 TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields
@@ -80,16 +80,16 @@ def search(
         raise absent(collection, store.names())
     embedder, many = _model_of(made, settings), isinstance(query, list | tuple)
     vectors = _vectors(list(query) if many else [query], made, embedder)
-    step, found, where = max(1, AT_ONCE // limit), [], Where(tenant=tenant)
+    step, answers, where = max(1, AT_ONCE // limit), [], Where(tenant=tenant)
     if only is not None and not isinstance(only, str):
         names = {_shown(column.name): column.name for column in made.payload}
         only = {names.get(name, name): values for name, values in only.items()}
     for start in range(0, len(vectors), step):
-        found += store.search(collection, vectors[start : start + step], limit, where, only)
-    frame = _frame(found, made, embedder.kind, many=many)
+        answers += store.search(collection, vectors[start : start + step], limit, where, only)
+    frame = _frame(answers, made, embedder.kind, many=many)
     if embedder.kind == "text":
         return SearchResult.of(frame, None)
-    tables = tuple(sorted({str(values["table"]) for hits in found for _, _, values in hits}))
+    tables = tuple(sorted({str(values["table"]) for hits in answers for _, _, values in hits}))
     return SearchResult.of(frame, Gallery(open_store(settings.lake_url, settings.storage_options), tenant, tables))
 
 
@@ -203,9 +203,9 @@ def _value(query: Any, kind: Kind, name: str) -> str | bytes:
     )
 
 
-def _frame(found: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:
+def _frame(answers: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:
     """Build a frame of hits on Arrow memory."""
-    rows = [(number, score, values) for number, hits in enumerate(found) for _, score, values in hits]
+    rows = [(number, score, values) for number, hits in enumerate(answers) for _, score, values in hits]
     columns: dict[str, pa.Array] = {"query": pa.array([n for n, _, _ in rows], pa.int64())} if many else {}
     columns["score"] = pa.array([score for _, score, _ in rows], pa.float64())
     kinds = {column.name: column.kind for column in made.columns}

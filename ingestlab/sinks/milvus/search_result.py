@@ -39,11 +39,11 @@ class Gallery:
 
     def picture(self, uri: str) -> str:
         """Render a file's thumbnail as HTML; empty where there is none."""
-        found = self._files.get(uri)
-        if found is None or found.size > MOST_BYTES:
+        content = self._files.get(uri)
+        if content is None or content.size > MOST_BYTES:
             return ""
         try:
-            image = opened(self.store.read(found.raw))
+            image = opened(self.store.read(content.raw))
         except (FileNotFoundError, TerminalError):
             return ""  # a table is shown without it
         image.thumbnail((SIDE, SIDE))

@@ -44,38 +44,34 @@ class MilvusStore:
         self._known: dict[str, _Target] = {}  # by target: those never change, while names may be switched
 
     def about(self) -> str:
-        """See VectorStore."""
         return f"Milvus {self._link.version.removeprefix('milvus_lite-')}{' (Lite)' if self._link.is_lite else ''}"
 
     def ensure(self, wanted: Collection) -> str:
-        """See VectorStore."""
-        found = self._find(wanted.name)
-        if found is None:
+        existing = self._find(wanted.name)
+        if existing is None:
             target = self.build(wanted)
             self.switch(wanted.name, target)
             return target
-        if found.name == wanted.name:  # a target of ours has another name than its collection
+        if existing.name == wanted.name:  # a target of ours has another name than its collection
             raise TerminalError(
                 "The collection's name is taken",
                 expected=f"the name '{wanted.name}' to be free, or one that ingestlab has given",
                 got="a collection of that name",
                 code="collection_conflict",
             )
-        found.made.check(wanted)
-        self._complete(found.name, found.made)
-        return found.name
+        existing.made.check(wanted)
+        self._complete(existing.name, existing.made)
+        return existing.name
 
     def build(self, wanted: Collection) -> str:
-        """See VectorStore."""
         for name in wanted.targets():
-            found = self._find(name) or self._make(name, wanted)
-            if found.made.fingerprint.same(wanted.fingerprint):
+            target = self._find(name) or self._make(name, wanted)
+            if target.made.fingerprint.same(wanted.fingerprint):
                 self._complete(name, wanted)
                 return name
         raise AssertionError  # there is always another name
 
     def switch(self, name: str, target: str) -> str | None:
-        """See VectorStore."""
         before = self.resolve(name)
         if before is None:
             self._link.call("create_alias", target, name)
@@ -84,21 +80,17 @@ class MilvusStore:
         return before
 
     def resolve(self, name: str) -> str | None:
-        """See VectorStore."""
         described = self._describe(name)
         return str(described["collection_name"]) if described else None
 
     def names(self) -> list[str]:
-        """See VectorStore."""
         return sorted({named_by(target) for target in self._link.call("list_collections")})
 
     def describe(self, name: str) -> Collection | None:
-        """See VectorStore."""
-        found = self._find(name)
-        return found.made if found else None
+        target = self._find(name)
+        return target.made if target else None
 
     def drop(self, name: str) -> None:
-        """See VectorStore."""
         target = self.resolve(name)
         if target is None:
             return
@@ -109,7 +101,6 @@ class MilvusStore:
         self._known.pop(target, None)
 
     def upsert(self, name: str, rows: pa.Table) -> int:
-        """See VectorStore."""
         target = self._target(name)
         table = prepared(rows, target.made)
         room = LITE_BYTES if self._link.is_lite else FULL_BYTES
@@ -121,45 +112,41 @@ class MilvusStore:
 
     def settle(self, name: str) -> None:
         """See VectorStore. Milvus Lite searches fresh rows sixty times slower, full servers know what to do."""
-        if self._link.is_lite and (found := self._find(name)):
-            self._link.call("flush", found.name, timeout=LOAD_SECONDS)
+        if self._link.is_lite and (target := self._find(name)):
+            self._link.call("flush", target.name, timeout=LOAD_SECONDS)
 
     def count(self, name: str, where: Where) -> int:
-        """See VectorStore."""
-        found = self._find(name)
-        if found is None:
+        target = self._find(name)
+        if target is None:
             return 0
-        counted = (self._ask(found, "query", filter=e, output_fields=["count(*)"]) for e in expressions(where))
+        counted = (self._ask(target, "query", filter=e, output_fields=["count(*)"]) for e in expressions(where))
         return sum(int(answer[0]["count(*)"]) for answer in counted)
 
     def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
         """See VectorStore. To count, Milvus Lite looks at every row of a collection, and by keys at these alone."""
-        found = self._find(name)
-        if not self._link.is_lite or found is None:
+        target = self._find(name)
+        if not self._link.is_lite or target is None:
             return self.count(name, where)
         parts = (list(keys[start : start + BATCH_ROWS]) for start in range(0, len(keys), BATCH_ROWS))
-        answers = (self._ask(found, "get", ids=part, output_fields=["run"]) for part in parts)
+        answers = (self._ask(target, "get", ids=part, output_fields=["run"]) for part in parts)
         return sum(row["run"] in where.runs for rows in answers for row in rows)
 
     def delete(self, name: str, where: Where) -> None:
-        """See VectorStore."""
         where.must_choose()
-        if found := self._find(name):
+        if target := self._find(name):
             for chosen in expressions(where):
-                self._ask(found, "delete", filter=chosen)
+                self._ask(target, "delete", filter=chosen)
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        """See VectorStore."""
-        found = self._find(name)
-        if found is None:
+        target = self._find(name)
+        if target is None:
             return as_table([], columns, None)
-        rows = [row for chosen in expressions(where) for row in self._pages(found, chosen, columns)]
-        return as_table(sorted(rows, key=lambda row: str(row["pk"])), columns, found.made)
+        rows = [row for chosen in expressions(where) for row in self._pages(target, chosen, columns)]
+        return as_table(sorted(rows, key=lambda row: str(row["pk"])), columns, target.made)
 
     def search(
         self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
     ) -> list[list[Hit]]:
-        """See VectorStore."""
         target = self._target(name)
         columns = ["pk", *(c.name for c in target.made.columns)]
         asked = {
@@ -176,7 +163,6 @@ class MilvusStore:
         return [[Hit(h["entity"]["pk"], float(h["distance"]), dict(h["entity"])) for h in hits] for hits in answer]
 
     def close(self) -> None:
-        """See VectorStore."""
         self._link.close()
 
     def _compared(self, target: _Target, asked: dict[str, Any], columns: Sequence[str]) -> list[list[Hit]]:
@@ -191,13 +177,13 @@ class MilvusStore:
         described = self._describe(name)
         if described is None:
             return None
-        found = _Target(str(described["collection_name"]), *schema.read(described))
-        self._known[found.name] = found
-        return found
+        target = _Target(str(described["collection_name"]), *schema.read(described))
+        self._known[target.name] = target
+        return target
 
     def _target(self, name: str) -> _Target:
-        if found := self._find(name):
-            return found
+        if target := self._find(name):
+            return target
         raise absent(name, self.names())
 
     def _describe(self, name: str) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
         TerminalError: There is no such column, or a value is none that it could have.
     """
     columns = {column.name: column for column in (PRIMARY, *made.columns)}
-    found = {}
+    by_column = {}
     for name, asked in only.items():
         if name not in columns:
             raise TerminalError(
@@ -61,8 +61,8 @@ def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
             )
         given = [_plain(one) for one in _each(asked)]
         values = dict.fromkeys(v for one in given if one is not None for v in _stored(one, columns[name]))
-        found[name] = Wish(tuple(values), None in given and name not in NEVER_NULL)
-    return found
+        by_column[name] = Wish(tuple(values), None in given and name not in NEVER_NULL)
+    return by_column
 
 
 def _each(asked: Any) -> Iterable[Any]:

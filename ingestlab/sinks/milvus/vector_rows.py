@@ -77,8 +77,8 @@ def shortened(rows: pa.Table, made: Collection, names: Some[str]) -> pa.Table:
 def matrix(rows: pa.Table, dim: int) -> np.ndarray:
     """Give the vectors of prepared rows, of the shape (n, dim)."""
     flat = rows["vector"].combine_chunks().flatten()
-    found: np.ndarray = flat.to_numpy(zero_copy_only=False).reshape(-1, dim)
-    return found
+    vectors: np.ndarray = flat.to_numpy(zero_copy_only=False).reshape(-1, dim)
+    return vectors
 
 
 def as_table(rows: list[dict[str, Any]], columns: Sequence[str], made: Collection | None) -> pa.Table:
@@ -126,7 +126,7 @@ def _last_of_each(rows: pa.Table) -> pa.Table:
 
 def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array:
     try:
-        found = _as_text(values) if column.kind == "text" else plain(values).cast(TYPES[column.kind])
+        cast = _as_text(values) if column.kind == "text" else plain(values).cast(TYPES[column.kind])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TerminalError(
             "Values do not fit the column",
@@ -136,19 +136,19 @@ def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array
             code="types_conflict",
         ) from None
     if column.kind == "float":  # Milvus refuses what is no number
-        found = pc.if_else(pc.is_finite(found), found, pa.scalar(None, pa.float64()))
-    if column.name in IDENTIFYING and found.null_count:
+        cast = pc.if_else(pc.is_finite(cast), cast, pa.scalar(None, pa.float64()))
+    if column.name in IDENTIFYING and cast.null_count:
         raise TerminalError(
             "A value is missing",
             expected=f"a value in '{column.name}' of every row",
-            got=f"{found.null_count} without one",
+            got=f"{cast.null_count} without one",
             code="values_invalid",
         )
-    if column.kind == "text" and (places := longer(found, column.length)):
+    if column.kind == "text" and (places := longer(cast, column.length)):
         wanted = f"at most {column.length:,} bytes in '{column.name}', as the collection was made"
-        got = f"{len(found[places[0]].as_py().encode()):,}, and {len(places):,} such rows"
+        got = f"{len(cast[places[0]].as_py().encode()):,}, and {len(places):,} such rows"
         raise CollectionError("A value is too long for the collection", expected=wanted, got=got, fix=_ROOM)
-    return found
+    return cast
 
 
 def plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -172,8 +172,8 @@ def _vectors(values: pa.ChunkedArray, collection: Collection) -> pa.Array:
             got=str(values.type),
             code="model_failed",
         )
-    found = pa.concat_arrays(values.cast(kind).chunks) if values.num_chunks else pa.array([], kind)
-    if not np.isfinite(found.flatten().to_numpy(zero_copy_only=False)).all():
+    vectors = pa.concat_arrays(values.cast(kind).chunks) if values.num_chunks else pa.array([], kind)
+    if not np.isfinite(vectors.flatten().to_numpy(zero_copy_only=False)).all():
         raise TerminalError(
             "Vectors are not finite",
             expected=f"finite numbers in the vectors of '{collection.name}'",
@@ -181,4 +181,4 @@ def _vectors(values: pa.ChunkedArray, collection: Collection) -> pa.Array:
             fix="Look at the model.",
             code="model_failed",
         )
-    return found
+    return vectors

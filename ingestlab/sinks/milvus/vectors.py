@@ -18,19 +18,7 @@ import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
-from ingestlab.sinks.milvus.vector_values import Collection, Column, Filter, Fingerprint, Hit, Where, legal_name
-
-__all__ = [
-    "Collection",
-    "Column",
-    "Filter",
-    "Fingerprint",
-    "Hit",
-    "VectorStore",
-    "Where",
-    "legal_name",
-    "open_vectors",
-]
+from ingestlab.sinks.milvus.vector_values import Collection, Filter, Hit, Where
 
 MEMORY = "memory://"
 

@@ -10,7 +10,7 @@ from ingestlab.analytics.embedders.registry import made_by
 from ingestlab.interfaces import Executor
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.milvus.embedding import collection_of
-from ingestlab.sinks.milvus.vectors import Collection, Column
+from ingestlab.sinks.milvus.vector_values import Collection, Column
 
 KINDS = {"decimal": "float"} | {kind: kind for kind in ("int", "float", "bool")}  # of profiles, as collections have
 KEPT = 64  # pipelines whose models are known
@@ -37,13 +37,13 @@ def wanted_by(code: PipelineSource, cluster: Executor, kinds: Mapping[str, str] 
         return Collection.from_dict(_known[key])
     call = (code.to_dict(), dict(kinds or {}))
     name = f"model-{code.name}-{code.sha256[:12]}" + ("-typed" if kinds else "")
-    ((_, found),) = cluster.map(declared, [call], [name], load(code).resources)
+    ((_, collection),) = cluster.map(declared, [call], [name], load(code).resources)
     if kinds is None:
         with _knowing:
-            _known[key] = found
+            _known[key] = collection
             while len(_known) > KEPT:
                 del _known[next(iter(_known))]
-    return Collection.from_dict(found)
+    return Collection.from_dict(collection)
 
 
 def declared(pipeline: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ingestlab.interfaces import Destination, Place, Reason, Rows, Writer, Written
 from ingestlab.pipeline.embedding import Embedding
-from ingestlab.sinks.milvus.embedding import Embedded, Site, check_columns, embed, stage
+from ingestlab.sinks.milvus.embedding import Embedded, check_columns, embed, stage
 from ingestlab.sinks.milvus.fitness import misfits
 
 NAME = "milvus"  # of the sink
@@ -22,12 +23,12 @@ class VectorsWriter(Writer):
     """Embed the rows of a task, and stage their vectors."""
 
     def __init__(self, destination: Destination) -> None:
-        self._to = destination
+        super().__init__(destination)
         self._embedded: dict[str, Embedded] = {}
 
     @property
     def _embedding(self) -> Embedding:
-        embedding: Embedding = self._to.pipeline.embedding
+        embedding: Embedding = self.to.pipeline.embedding
         return embedding
 
     def refuse(self, rows: Rows) -> dict[Place, Reason]:
@@ -36,27 +37,23 @@ class VectorsWriter(Writer):
         Raises:
             TerminalError: A column is missing, or the model fails.
         """
-        to = self._to
+        to = self.to
         check_columns(rows.table, self._embedding)
         odd = misfits(rows.table, self._embedding, self._taken(rows), rows.pieces, (to.tenant, to.table))
-        site = Site(to.store, to.tenant, to.table, to.run, to.batch, rows.raw, rows.alive)
-        fitting = _without(rows.table, odd)
-        made = embed(fitting, rows.name, self._embedding, rows.pieces, site, adds=not to.replace)
-        self._embedded[rows.name] = made
+        made = self._embedded[rows.name] = embed(replace(rows, table=_without(rows.table, odd)), to)
         return {**odd, **made.faults}
 
     def stage(self, rows: Rows) -> Written:
         """Write the vectors of rows, which outlive a failed try: no model runs twice for a row."""
-        to, made = self._to, self._embedded.pop(rows.name, None)
+        to, made = self.to, self._embedded.pop(rows.name, None)
         if made is None:
             return Written()
         made = made.of(rows.table)
-        files = stage(made, Site(to.store, to.tenant, to.table, to.run, to.batch, rows.raw))
         silent: dict[str, list[int]] = {}
         for uri, row in made.silent:
             silent.setdefault(uri, []).append(row)
         return Written(
-            files=files,
+            files=stage(made, to),
             note=made.collection.to_dict(),
             rules={SILENT: len(made.silent)} if made.silent else {},
             facts={uri: {FACT: _listed(sorted(some))} for uri, some in silent.items()},
@@ -65,8 +62,8 @@ class VectorsWriter(Writer):
     def _taken(self, rows: Rows) -> frozenset[str]:
         """Read the primary keys of vectors that the sources already have."""
         taken: set[str] = set()
-        for path in self._to.earlier.get(NAME, ()) if self._embedding.key else ():
-            there = pq.read_table(pa.BufferReader(self._to.store.read(path)), columns=["pk", "source"])
+        for path in self.to.earlier.get(NAME, ()) if self._embedding.key else ():
+            there = pq.read_table(pa.BufferReader(self.to.store.read(path)), columns=["pk", "source"])
             taken.update(there.filter(pc.is_in(there["source"], pa.array(list(rows.pieces))))["pk"].to_pylist())
         return frozenset(taken)
 

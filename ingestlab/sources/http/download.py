@@ -74,8 +74,8 @@ class Download:
         self._version, self._modified = header_version(headers), headers.get("Last-Modified")
         self._total, self._codings = response.content_length, wrapped
         self._resumable = headers.get("Accept-Ranges", "").lower() == "bytes"
-        told = {"content_encoding": ", ".join(wrapped)} if wrapped else {}
-        self._facts = {**facts_of(response), **told}
+        encoding = {"content_encoding": ", ".join(wrapped)} if wrapped else {}
+        self._facts = {**facts_of(response), **encoding}
         return self._total
 
     def settle(self) -> FetchedFile | Unchanged:

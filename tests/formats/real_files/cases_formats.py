@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import Case
+from harness import Case, Earlier
 from PIL import Image
 
 TWO, MORE = b"id,word\n1,a\n2,b\n", b"3,c\n4,d\n"
@@ -150,6 +150,23 @@ PARQUET = [
         data=parquet({"x": pa.array([[None], []], pa.list_(pa.null())), "y": pa.array([{"d": None}, None])}),
         rows={"x": [[None], []], "y": [{"d": None}, None]},
         types={"y": "struct<d: string>"},
+    ),
+    Case(
+        name="parquet_list_views",
+        file="b.parquet",
+        data=parquet(
+            {
+                "x": pa.array([[1, 2], None, [3]], pa.list_view(pa.int64())),
+                "y": pa.array([{"z": ["a"]}, None, {"z": []}], pa.struct([("z", pa.list_view(pa.string()))])),
+            }
+        ),
+        rows={"x": [[1, 2], None, [3]], "y": [{"z": ["a"]}, None, {"z": []}]},
+        earlier=[
+            Earlier(
+                file="a.parquet",
+                data=parquet({"x": [[7]], "y": pa.array([{"z": ["b"]}], pa.struct([("z", pa.list_(pa.string()))]))}),
+            )
+        ],
     ),
 ]
 

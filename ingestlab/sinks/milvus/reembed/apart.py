@@ -30,12 +30,12 @@ def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
     if len(pc.unique(every)) == len(every):
         return list(parts)
     seen: set[str] = set()
-    found = []
+    files = []
     for number, (part, column) in enumerate(zip(parts, keys, strict=True)):
         own = column.to_pylist()
-        found.append(_renamed(part, seen.intersection(own), number, store) if seen.intersection(own) else part)
+        files.append(_renamed(part, seen.intersection(own), number, store) if seen.intersection(own) else part)
         seen.update(own)
-    return found
+    return files
 
 
 def _renamed(part: Part, taken: set[str], number: int, store: Store) -> Part:

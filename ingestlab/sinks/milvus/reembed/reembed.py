@@ -30,7 +30,7 @@ from ingestlab.sinks.milvus.reembed.apart import told_apart
 from ingestlab.sinks.milvus.reembed.survey import Survey, survey
 from ingestlab.sinks.milvus.reembed.task import Done, Work
 from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
-from ingestlab.sinks.milvus.vectors import Collection, Where
+from ingestlab.sinks.milvus.vector_values import Collection, Where
 from ingestlab.sinks.milvus.wanted import wanted_by
 from ingestlab.sinks.milvus.writer import NAME
 
@@ -105,13 +105,7 @@ def _take(lease: Lease, locks: Iterable[str], patience: float) -> None:
             with attempt:
                 lease.acquire(wanted)
     except BusySourceError as error:
-        raise TransientError(
-            "A source is locked",
-            expected=error.expected,
-            got=error.got,
-            fix="Try again when it has ended.",
-            code="busy_source",
-        ) from error
+        raise TransientError(error.problem, fix="Try again when it has ended.", code="busy_source") from error
 
 
 def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None:
@@ -126,14 +120,8 @@ def _wait_for_commits(names: Iterable[str], lake: Lake, patience: float) -> None
         with attempt:
             _, busy = resolve_dead(lake, adds)
             if busy:
-                wanted = f"no commit into collection {', '.join(sorted(mine))}"
-                raise TransientError(
-                    "Jobs are running",
-                    expected=wanted,
-                    got=f"{len(busy)} running",
-                    fix="Try again when they have ended.",
-                    code="busy_source",
-                )
+                problem = f"{len(busy)} other jobs commit into collection {', '.join(sorted(mine))}"
+                raise TransientError(problem, fix="Try again when they have ended.", code="busy_source")
 
 
 def _sharing(name: str, lake: Lake) -> list[Table]:
@@ -166,8 +154,8 @@ def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
             raise TerminalError(
-                "The collection holds vectors of other tables",
-                expected=f"collection '{first.name}' with vectors of {tables} alone",
+                f"Collection '{first.name}' holds vectors of other tables, too",
+                expected=f"those of {tables}",
                 got=f"{others:,} others",
                 fix=fix,
                 code="collection_conflict",
@@ -186,8 +174,8 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
             changes.append(transaction)
         done = [_embed(s, run, sink) for s in surveys]
         notes = [d.collection for some in done for d in some if d.collection]
-        told = agreed(notes) if notes else wish.to_dict()
-        collection = {**told, "replaces": wish.replaces}
+        agreed_note = agreed(notes) if notes else wish.to_dict()
+        collection = {**agreed_note, "replaces": wish.replaces}
         return Transaction.commit_all(
             [
                 (transaction, _change(s, told_apart([p for d in some for p in d.vectors], sink.store), collection))
@@ -218,8 +206,8 @@ def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, found in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
-            one = Done.from_dict(found)
+        for _, answer in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
+            one = Done.from_dict(answer)
             done[one.number] = one
     return [done[number] for number in sorted(done)]
 

@@ -95,7 +95,7 @@ def _wanting(
     names: Iterable[str], history: Sequence[Manifest], table: str, catalog: Catalog
 ) -> dict[str, PipelineSource]:
     """Find the pipelines that embed the rows they bring, by name."""
-    found = {}
+    codes = {}
     made = {m.pipeline for m in history if collection_in(m) is not None and m.kind in ("ingest", "replay")}
     for name in names:
         if name not in catalog.sources and name not in made:
@@ -103,17 +103,12 @@ def _wanting(
         code = catalog.named(name)
         pipeline = load(code)
         if pipeline.embedding is not None and pipeline.table == table:
-            found[name] = code
+            codes[name] = code
         elif name in made:
-            wanted = f"pipeline '{name}', which has made vectors of table {table}, to have an embedding for it"
-            raise TerminalError(
-                "A pipeline has no embedding",
-                expected=wanted,
-                got="none",
-                fix="Declare one, or delete its sources: `ingestlab delete`.",
-                code="embedding_invalid",
-            )
-    return found
+            problem = f"Pipeline '{name}', which has made vectors of table {table}, has no embedding for it any more"
+            fix = "Declare one, or delete its sources: `ingestlab delete`."
+            raise TerminalError(problem, fix=fix, code="embedding_invalid")
+    return codes
 
 
 def _origins(history: Iterable[Manifest]) -> dict[str, Origins]:
@@ -122,12 +117,12 @@ def _origins(history: Iterable[Manifest]) -> dict[str, Origins]:
     Where contents of a source were appended and their parts merged, the latest stands for them.
     """
     last: dict[str, SourceRecord] = {}
-    found: dict[str, Origins] = {}
+    origins: dict[str, Origins] = {}
     for manifest in history:
         last |= {record.uri: record for record in manifest.sources if record.sha256}
         for part in manifest.parts:
-            found[part.target] = {uri: last[uri] for uri in part.sources if uri in last}
-    return found
+            origins[part.target] = {uri: last[uri] for uri in part.sources if uri in last}
+    return origins
 
 
 def _by_pipeline(
@@ -140,13 +135,13 @@ def _by_pipeline(
     whole = {name for name, code in codes.items() if embedding_of(code).source == FILE}
     seen: set[tuple[str, str]] = set()
     for part in rows:
-        found: dict[str, dict[str, Piece]] = {}
+        pieces_by_name: dict[str, dict[str, Piece]] = {}
         for uri, record in origins[part.target].items():
             name, content = names.get(record.batch, ""), (uri, record.sha256)
             if name in codes and not (name in whole and content in seen):
-                found.setdefault(name, {})[uri] = _piece(record)
+                pieces_by_name.setdefault(name, {})[uri] = _piece(record)
                 seen.add(content)
-        yield part, found
+        yield part, pieces_by_name
 
 
 def _piece(record: SourceRecord) -> Piece:

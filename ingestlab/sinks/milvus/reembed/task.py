@@ -13,12 +13,13 @@ from pydantic import Field
 from ingestlab.analytics.profiles.files import typed_folders
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Piece, Value
+from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import open_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
-from ingestlab.sinks.milvus.embedding import Embedded, Site, agreed, embed, stage
+from ingestlab.sinks.milvus.embedding import Embedded, agreed, embed, stage
 from ingestlab.sinks.milvus.vector_rows import TYPES, plain
 from ingestlab.sinks.milvus.wanted import KINDS
 
@@ -68,14 +69,23 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
     spec, store = Work.from_dict(work), open_store(lake, options)
     pipeline = load(spec.pipeline)
     assert pipeline.embedding is not None
-    site = Site(store, spec.tenant, spec.table, spec.run, spec.batch, store)
-    adds, told, vectors = pipeline.write_disposition != "replace", [], []
+    to = Destination(
+        run=spec.run,
+        batch=spec.batch,
+        tenant=spec.tenant,
+        table=spec.table,
+        pipeline=pipeline,
+        store=store,
+        replace=pipeline.write_disposition == "replace",
+    )
+    notes, vectors = [], []
     for i, rows in enumerate(_groups(open_part(spec.part, store), pipeline.embedding)):
         chosen = _rows(rows, spec, pipeline.embedding)
         if chosen.num_rows:
             name = f"{spec.batch}-{spec.number:05d}-{i}"
+            some = Rows(name=name, table=chosen, rejects=chosen[:0], pieces=spec.pieces, raw=store)
             try:
-                found = embed(chosen, name, pipeline.embedding, spec.pieces, site, adds=adds)
+                embedded = embed(some, to)
             except FileNotFoundError as error:
                 wanted = f"the files of {spec.part.target} in the raw zone, from which their vectors are made"
                 raise TerminalError.wrap(
@@ -84,15 +94,15 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
                     "Ingest them again, with --force, or delete them.",
                     code="lake_damaged",
                 ) from error
-            _refuse(found, spec.part.target)
-            told.append(found.collection.to_dict())
-            vectors += stage(found, site)
-    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(told) if told else None).to_dict()
+            _refuse(embedded, spec.part.target)
+            notes.append(embedded.collection.to_dict())
+            vectors += stage(embedded, to)
+    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(notes) if notes else None).to_dict()
 
 
-def _refuse(found: Embedded, part: str) -> None:
+def _refuse(embedded: Embedded, part: str) -> None:
     """Raise TerminalError for a published row that can have no vector. Zeros alone say nothing of it."""
-    for (uri, row), why in found.faults.items():
+    for (uri, row), why in embedded.faults.items():
         if why.rule != "embed:zero":
             wanted, got = f"a vector of every row of {part}", f"{why.rule} for row {row} of {uri}: {why.value}"
             raise TerminalError(

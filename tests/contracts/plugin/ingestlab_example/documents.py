@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ingestlab.core.models import Manifest, Part
 from ingestlab.core.settings import Settings
-from ingestlab.interfaces import Destination, Executor, Live, Place, Reason, Rows, Sink, Store, Writer, Written
+from ingestlab.interfaces import Executor, Live, Place, Reason, Rows, Sink, Store, Writer, Written
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import read_part, stage_table
 from ingestlab.lake.log import last_note, live_files
@@ -25,9 +25,6 @@ COLUMNS = "store TEXT, id TEXT, source TEXT, run TEXT, body TEXT, PRIMARY KEY (s
 class DocumentsWriter(Writer):
     """Stage the documents of a task as a file beside the table."""
 
-    def __init__(self, destination: Destination) -> None:
-        self._to = destination
-
     def refuse(self, rows: Rows) -> Mapping[Place, Reason]:
         """Find rows with numbers that JSON would change."""
         found = {}
@@ -39,7 +36,7 @@ class DocumentsWriter(Writer):
 
     def stage(self, rows: Rows) -> Written:
         """Write a file with the key, the source and the text of each document."""
-        to, table = self._to, rows.table
+        to, table = self.to, rows.table
         documents = [
             {
                 "id": f"{to.tenant}/{to.table}/{row['_source']}/{rows.pieces[row['_source']].sha256}/{row['_row']}",

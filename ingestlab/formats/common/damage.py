@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.formats.common.columns import set_apart
 from ingestlab.formats.common.cutting import Ints, Spans
 from ingestlab.interfaces import Bad, Records
 
@@ -26,7 +27,7 @@ class Damage:
     """Bytes of a piece that are no text.
 
     Attributes:
-        places: Offsets of the replaced bytes in the mended text, ascending.
+        places: Offsets of the replaced bytes in the decoded text, ascending.
         octets: The first of the bytes at each place.
         error: What is to be said where it is too much.
     """
@@ -47,7 +48,7 @@ class Damage:
         """Map damaged records to their first bad bytes.
 
         Args:
-            spans: Where the records are in the mended text.
+            spans: Where the records are in the decoded text.
             alone: Whether these are all records of the file.
 
         Raises:
@@ -63,13 +64,13 @@ class Damage:
         return {number: self.octets[place] for number, place in zip(numbers.tolist(), first.tolist(), strict=True)}
 
 
-def mend(data: bytes, encoding: str, error: TerminalError) -> tuple[bytes, Damage]:
+def decode_damaged(data: bytes, encoding: str, error: TerminalError) -> tuple[bytes, Damage]:
     """Decode text as UTF-8, with U+FFFD in place of damage.
 
     Args:
         data: Text with bytes that its encoding does not know, or with NULs.
         encoding: By Python's name.
-        error: What is wrong with it; raised where it cannot be mended.
+        error: What is wrong with it; raised where it cannot be decoded.
     """
     try:
         text = data.decode(encoding, errors="surrogateescape")
@@ -81,12 +82,14 @@ def mend(data: bytes, encoding: str, error: TerminalError) -> tuple[bytes, Damag
     return marked.replace(_MARK.encode(), "\ufffd".encode()), Damage(places, octets, error)
 
 
-def set_apart(records: Records, damaged: Mapping[int, int]) -> Records:
-    """Set apart records with bytes that are no text, `damaged` by number."""
-    if not damaged:
-        return records
-    keep = ~np.isin(records.rows, list(damaged))
-    bad = [b for b in records.bad if b.row not in damaged]
-    bad += [Bad(number, "encoding", None, f"byte 0x{octet:02X}") for number, octet in damaged.items()]
-    table = records.table.filter(keep)
-    return replace(records, table=table, rows=records.rows[keep], bad=tuple(sorted(bad, key=lambda b: b.row)))
+def without_damaged(records: Records, damaged: Mapping[int, int], first: int) -> Records:
+    """Set apart records with bytes that are no text.
+
+    Args:
+        records: All of a piece.
+        damaged: The first such byte by the number of its record in the piece.
+        first: Number of the piece's first record.
+    """
+    bad = [Bad(first + i, "encoding", None, f"byte 0x{octet:02X}") for i, octet in damaged.items()]
+    others = tuple(b for b in records.bad if b.row - first not in damaged) if damaged else records.bad
+    return set_apart(replace(records, bad=others), bad)
