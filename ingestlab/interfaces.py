@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
 from ingestlab.core import models
-from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
@@ -296,66 +295,6 @@ class DriftReader(Format, Protocol):
         ...
 
 
-class Job(Protocol):
-    """A job as its broker saw it when it was asked."""
-
-    @property
-    def id(self) -> str:
-        """Made from its request: the same request is the same job."""
-        ...
-
-    @property
-    def status(self) -> JobStatus:
-        """Where it is."""
-        ...
-
-    @property
-    def notes(self) -> JobNotes:
-        """What producer and worker have noted of it."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """One line for people."""
-        ...
-
-    @property
-    def queued(self) -> datetime | None:
-        """When it was published, in UTC."""
-        ...
-
-    @property
-    def began(self) -> datetime | None:
-        """When its last try began, in UTC."""
-        ...
-
-    @property
-    def ended(self) -> datetime | None:
-        """When its last try ended, in UTC."""
-        ...
-
-    @property
-    def worker(self) -> str:
-        """The name of its worker, or of its last. Empty if none."""
-        ...
-
-    def request(self) -> Request:
-        """Return the request; raises UndecodableJobError."""
-        ...
-
-    def result(self) -> models.IngestResult | None:
-        """How its files ended, once it has ended with a result."""
-        ...
-
-    def traceback(self) -> str:
-        """Return the traceback of its last try. Empty if it did not fail."""
-        ...
-
-    def error(self) -> IngestError:
-        """Why it ended without a note of ours."""
-        ...
-
-
 class Delivery(Protocol):
     """One try of a job, given to the handler by a broker. While it lasts the broker keeps others off the job."""
 
@@ -410,14 +349,6 @@ class Monitor(Protocol):
         """Read queues, with at most `last` ended jobs of each kind."""
         ...
 
-    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
-        """Read the jobs that are still known."""
-        ...
-
-    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read the result and the error of each job. A result is plain data, empty if there is none."""
-        ...
-
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the registered workers, except those that ended on this machine."""
         ...
@@ -452,8 +383,12 @@ class Queue(Protocol):
         """Look up jobs by id, those that are still known."""
         ...
 
-    def any_known(self, ids: Sequence[str]) -> bool:
-        """Tell whether one of some jobs is still known; False for none."""
+    def request(self, job: str) -> Request:
+        """Read what a job is asked. Raises UndecodableJobError, also for an unknown one."""
+        ...
+
+    def ending(self, job: str) -> JobEnding:
+        """Read how the last try of a job ended. Empty if it has not."""
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
