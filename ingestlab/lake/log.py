@@ -302,7 +302,7 @@ def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, lis
         history: The commits of their table.
     """
     homes = {_home(f.target): name for m in history for name, staged in m.sinks.items() for f in staged.files}
-    groups: dict[str, list[Part]] = {name: [] for m in history for name in m.sinks}
+    groups: dict[str, list[Part]] = {name: [] for name in (*ROWS, *(name for m in history for name in m.sinks))}
     for part in parts:
         groups[homes[_home(part.target)]].append(part)
     return groups

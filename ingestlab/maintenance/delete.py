@@ -20,8 +20,8 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME, PARQUET, REJECTS, Change, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
-from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.plan import emptied
+from ingestlab.engine.replacing import Replacement, without
 from ingestlab.engine.services import Services
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
@@ -156,7 +156,7 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
     return Deleted(table.name, tuple(gone), rows, rejects, counts)
 
 
-def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:
+def _change(gone: Sequence[str], batch: str, run: str, left: Replacement, history: Sequence[Manifest]) -> Change:
     last = history[-1]
     return Change(
         pipeline=last.pipeline,
@@ -166,7 +166,7 @@ def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequ
         profile=left.profile,
         replaced=left.replaced,
         superseded=tuple(gone),
-        types=left.types if left.sinks[PARQUET].files else {},
+        types=left.types,
     )
 
 
