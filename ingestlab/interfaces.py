@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
 from ingestlab.core import models
-from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobNotes, JobSnapshot, JobStatus, Listener, QueueSnapshot, QueueState, TryEnd
+from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
@@ -155,7 +154,7 @@ class RawFile(Protocol):
 
     @property
     def quick(self) -> bool:
-        """Whether `settle` may run on an event loop: few bytes, onto a local disk."""
+        """Tell whether `settle` may run on an event loop: few bytes, onto a local disk."""
         ...
 
     def settle(
@@ -296,66 +295,6 @@ class DriftReader(Format, Protocol):
         ...
 
 
-class Job(Protocol):
-    """A job as its broker saw it when it was asked."""
-
-    @property
-    def id(self) -> str:
-        """Made from its request: the same request is the same job."""
-        ...
-
-    @property
-    def status(self) -> JobStatus:
-        """Where it is."""
-        ...
-
-    @property
-    def notes(self) -> JobNotes:
-        """What producer and worker have noted of it."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """One line for people."""
-        ...
-
-    @property
-    def queued(self) -> datetime | None:
-        """When it was published, in UTC."""
-        ...
-
-    @property
-    def began(self) -> datetime | None:
-        """When its last try began, in UTC."""
-        ...
-
-    @property
-    def ended(self) -> datetime | None:
-        """When its last try ended, in UTC."""
-        ...
-
-    @property
-    def worker(self) -> str:
-        """The name of its worker, or of its last. Empty if none."""
-        ...
-
-    def request(self) -> Request:
-        """Return the request; raises UndecodableJobError."""
-        ...
-
-    def result(self) -> models.IngestResult | None:
-        """How its files ended, once it has ended with a result."""
-        ...
-
-    def traceback(self) -> str:
-        """Return the traceback of its last try. Empty if it did not fail."""
-        ...
-
-    def error(self) -> IngestError:
-        """Why it ended without a note of ours."""
-        ...
-
-
 class Delivery(Protocol):
     """One try of a job, given to the handler by a broker. While it lasts the broker keeps others off the job."""
 
@@ -384,7 +323,7 @@ class Delivery(Protocol):
         ...
 
     def stopped(self) -> bool:
-        """Whether :meth:`Queue.cancel` has been called since this try began."""
+        """Tell whether :meth:`Queue.cancel` has been called since this try began."""
         ...
 
 
@@ -408,14 +347,6 @@ class Monitor(Protocol):
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
         """Read queues, with at most `last` ended jobs of each kind."""
-        ...
-
-    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
-        """Read the jobs that are still known."""
-        ...
-
-    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read the result and the error of each job. A result is plain data, empty if there is none."""
         ...
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
@@ -452,8 +383,12 @@ class Queue(Protocol):
         """Look up jobs by id, those that are still known."""
         ...
 
-    def any_known(self, ids: Sequence[str]) -> bool:
-        """Whether one of some jobs is still known; False for none."""
+    def request(self, job: str) -> Request:
+        """Read what a job is asked. Raises UndecodableJobError, also for an unknown one."""
+        ...
+
+    def ending(self, job: str) -> JobEnding:
+        """Read how the last try of a job ended. Empty if it has not."""
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
@@ -483,7 +418,7 @@ class Queue(Protocol):
         ...
 
     def is_needed(self, queue: str) -> bool:
-        """Whether a worker would find something to do, now or later."""
+        """Tell whether a worker would find something to do, now or later."""
         ...
 
     def listeners(self, queue: str) -> list[Listener]:
@@ -574,7 +509,7 @@ class Destination:
     Attributes:
         run: In which run.
         batch: Names the commit.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         table: Its name.
         pipeline: What the table's author declares, a :class:`ingestlab.pipeline.pipeline.Pipeline`.
         store: The lake, in which sinks stage.
@@ -699,7 +634,7 @@ class Sink(Protocol):
     def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
         """Name what a pipeline's table shares with others; empty if nothing.
 
-        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
+        No commit begins while somebody rebuilds it, under :func:`ingestlab.lake.locks.shared_lock`.
         """
         return ""
 
@@ -737,7 +672,7 @@ class Sink(Protocol):
         """
 
     def finish(self, manifest: Manifest) -> None:
-        """Take out what a commit has superseded, whose log entry is there."""
+        """Take out what a commit with a log entry has superseded."""
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back all or part of a commit without log entry.
@@ -751,7 +686,7 @@ class Sink(Protocol):
         """Find the sources, by URI, on which sink and log differ.
 
         Args:
-            tenant: Whose table it is.
+            tenant: The tenant of the table.
             table: Its name.
             live: Its commits. A sink that has nothing of the table does not read them all.
         """
@@ -770,7 +705,7 @@ class Rebuilding(Protocol):
 
         Args:
             lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
-            tenant: Whose table it is.
+            tenant: The tenant of the table.
             table: Its name.
             patience: Seconds to wait for other jobs that write the table.
 

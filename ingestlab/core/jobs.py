@@ -32,6 +32,50 @@ class JobNotes(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its broker tells of it at one moment.
+
+    Foreign producers may have noted anything: what displays read is checked here.
+    """
+
+    id: str  # made from its request: the same request is the same job
+    queue: str
+    status: JobStatus
+    description: str  # one line for people
+    notes: JobNotes
+    queued: datetime | None = None  # when it was published; this and the next two in UTC
+    began: datetime | None = None  # when its last try began
+    ended: datetime | None = None  # when its last try ended
+    worker: str = ""  # that has it, or had it last
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """Return where it is; empty if it has not begun."""
+        progress = self.notes.get("progress")
+        return progress if isinstance(progress, dict) else {}
+
+    @property
+    def files(self) -> int:
+        """Count the files that its request names."""
+        files = self.notes.get("files")
+        return files if isinstance(files, int) else 1
+
+    def number(self, name: str) -> int:
+        """Return a number of its progress. It is 0 where the progress says nothing, or no number."""
+        value = self.progress.get(name)
+        return value if isinstance(value, int) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnding:
+    """The end of a job's last try, as its broker has it."""
+
+    result: Mapping[str, Any]  # an IngestResult as plain data; empty if there is none
+    traceback: str  # in Python's words; empty if it did not fail
+    error: IngestError  # made from the traceback, for a job that has noted none
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job has ended. Files that failed for good are among the result's outcomes."""
 
@@ -102,40 +146,3 @@ class QueueSnapshot:
     retrying: tuple[str, ...]
     ended: Mapping[str, float]  # the last ones, each with a number that changes when it ends again
     tenants: Mapping[str, int] = field(default_factory=dict)  # waiting jobs, of those ahead
-
-
-@dataclass(frozen=True)
-class JobSnapshot:
-    """A job as the dashboard shows it. Foreign producers may have noted anything."""
-
-    id: str
-    queue: str
-    status: str
-    began: float | None
-    ended: float | None
-    description: str
-    notes: Mapping[str, Any]  # JobNotes, unchecked
-
-    @property
-    def progress(self) -> Mapping[str, Any]:
-        """Return where it is; empty if it has not begun."""
-        progress = self.notes.get("progress")
-        return progress if isinstance(progress, dict) else {}
-
-    @property
-    def files(self) -> int:
-        """Count the files that its request names."""
-        files = self.notes.get("files")
-        return files if isinstance(files, int) else 1
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return how much it has done, by the names that rates have."""
-        return {"files": self.number("files_done")} | {
-            n: self.number(n) for n in ("rows", "rejected", "bytes", "failed")
-        }
-
-    def number(self, name: str) -> int:
-        """Return a number of its progress. It is 0 where the progress says nothing, or no number."""
-        value = self.progress.get(name)
-        return value if isinstance(value, int) else 0

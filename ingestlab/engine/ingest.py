@@ -12,10 +12,10 @@ from ingestlab.core.signed_uri import bare
 from ingestlab.engine.archives import Contents, open_archives, recorded, with_members
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import unify_types
-from ingestlab.engine.drop_sources import without
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight
 from ingestlab.engine.progress import ProgressTracker
+from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.process import run

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
-from ingestlab.core.jobs import JobNotes
-from ingestlab.core.messages import NotebookRequest, decode, subjects
+from ingestlab.core.jobs import Job, JobNotes
+from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
 from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
-from ingestlab.interfaces import Job
+from ingestlab.interfaces import Queue
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
 
@@ -119,10 +119,17 @@ def progress_of(result: IngestResult) -> Progress:
     )
 
 
-def failed_result(ref: JobRef, job: Job) -> IngestResult:
-    """Return the outcomes of a job that failed as a whole: its error, for each source without an end of its own."""
-    error = job.notes.get("error") or job.error().to_dict()
-    return completed(kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=()), uris_of(job), error)
+def result_of(ref: JobRef, job: Job, queue: Queue) -> IngestResult:
+    """Return how the files of an ended job ended: each with the job's error, where nothing else is known."""
+    ending = queue.ending(job.id)
+    value = ending.result if job.status == "finished" else job.notes.get("result")
+    if value:
+        return IngestResult.from_dict(value)
+    error = job.notes.get("error") or ending.error.to_dict()
+    if job.status in ("canceled", "stopped") and not job.notes.get("error"):
+        error = TerminalError(f"Job was {job.status}", fix="Submit it again.", code="job_stopped").to_dict()
+    known = kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=())
+    return completed(known, subjects_of(lambda: queue.request(job.id)), error)
 
 
 def kept_of(notes: JobNotes) -> IngestResult | None:
@@ -150,10 +157,10 @@ def unknown_result(ref: JobRef) -> IngestResult:
     return IngestResult(run=ref.run, job=ref.id, outcomes=(Outcome(uri="?", status="failed", error=error),))
 
 
-def uris_of(job: Job) -> tuple[str, ...]:
-    """List the URIs that a job is about. A question mark stands for a message that cannot be read."""
+def subjects_of(read: Callable[[], Request]) -> tuple[str, ...]:
+    """List what a request is about. A question mark stands for one that cannot be read."""
     try:
-        return subjects(job.request())
+        return subjects(read())
     except UndecodableJobError:
         return ("?",)
 

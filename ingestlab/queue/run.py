@@ -13,22 +13,21 @@ from typing import Any
 import redis
 
 from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
-from ingestlab.core.jobs import ENDED
+from ingestlab.core.jobs import ENDED, Job
 from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.interfaces import Job
 from ingestlab.lake.locks import connect
 from ingestlab.queue.broker import broker
 from ingestlab.queue.results import (
     JobRef,
     RunRecord,
     RunResult,
-    failed_result,
     job_record,
     overall,
     progress_of,
     record_from_lake,
+    result_of,
     runs_in_lake,
     share_of,
     unknown_result,
@@ -88,7 +87,7 @@ class Run:
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
             data: Any = self.client.get(key)
-            if not data or not self._queue.any_known([j.id for j in RunRecord.model_validate_json(data).jobs]):
+            if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self.client.delete(key)
                 self.client.zrem(_RUNS, run)
 
@@ -123,7 +122,7 @@ class Run:
         """Tell each job's history: when it was queued, begun and done, by which worker, and what failed."""
         with reaching(self.settings):
             jobs = [(job, self._job_result(ref, job) if _ended(job) else None) for ref, job in self._jobs()]
-        return [line for job, result in jobs for line in history_of(job, result)]
+            return [line for job, result in jobs for line in history_of(job, result, self._queue)]
 
     def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> RunResult:
         """Wait until all jobs have ended.
@@ -202,7 +201,7 @@ class Run:
             self._queue.again(job.id)
             return True
         if job is not None:
-            self._queue.publish(self.record.queue, job.request())
+            self._queue.publish(self.record.queue, self._queue.request(job.id))
         elif record := job_record(ref, self.settings):
             self._queue.publish(self.record.queue, decode(record["request"]))
         else:
@@ -223,8 +222,8 @@ class Run:
             result = self._job_result(ref, job)
             return progress_of(result)
         known = Progress.from_dict(job.notes.get("progress") or {"files": job.notes.get("files", 0)})
-        if job.status == "finished" and (ended := job.result()):
-            return progress_of(ended)
+        if job.status == "finished":
+            return progress_of(result_of(ref, job, self._queue))
         if job.status in ENDED:
             return known.model_copy(update={"state": "failed"})
         if job.status == "retrying":
@@ -233,7 +232,7 @@ class Run:
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
-            return job.result() or failed_result(ref, job)
+            return result_of(ref, job, self._queue)
         if ref.id not in self._forgotten:
             record = job_record(ref, self.settings)
             if record is None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import get_args
 
 from ingestlab.core.archive_uri import label
+from ingestlab.core.jobs import Job
 from ingestlab.core.models import IngestResult, Outcome, Progress, Status
-from ingestlab.interfaces import Job
+from ingestlab.interfaces import Queue
 
 
-def history_of(job: Job | None, result: IngestResult | None) -> Iterator[str]:
+def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> Iterator[str]:
     """Yield the lines of one job, oldest first.
 
     Args:
         job: As the broker has it; None if it has been forgotten.
         result: How it ended; None if it has not.
+        queue: Has the traceback of an unforeseen error.
     """
     if job is not None:
         yield f"{_clock(job.queued)}  queued      {job.description}"
@@ -34,7 +36,8 @@ def history_of(job: Job | None, result: IngestResult | None) -> Iterator[str]:
     yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
     if job is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
-        yield from _traceback(job)
+        own = queue.ending(job.id).traceback.partition("\nThe above exception")[0]
+        yield from (f"{_clock(None)}  {line}" for line in own.strip().splitlines())
 
 
 def _so_far(job: Job) -> Iterator[str]:
@@ -48,12 +51,6 @@ def _so_far(job: Job) -> Iterator[str]:
     yield from _failures(p.failures)
 
 
-def _traceback(job: Job) -> Iterator[str]:
-    """Yield an unforeseen error's traceback, as the worker's log has it."""
-    text = job.traceback().partition("\nThe above exception")[0]
-    yield from (f"{_clock(None)}  {line}" for line in text.strip().splitlines())
-
-
 def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if error := outcome.exception():
@@ -61,7 +58,5 @@ def _failures(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 def _clock(moment: datetime | None) -> str:
-    """Format a time of day in this machine's zone. Brokers' times are UTC, though they may not say so."""
-    if moment is None:
-        return " " * 8
-    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%H:%M:%S")
+    """Format a time of day in this machine's zone."""
+    return moment.astimezone().strftime("%H:%M:%S") if moment else " " * 8

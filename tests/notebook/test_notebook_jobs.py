@@ -338,7 +338,8 @@ def refusal(desk: Desk, payload: dict[str, Any], queue: str = "notebooks", funct
     """What is said of a message that somebody has put on the queue."""
     (desk.files if queue == "ingest" else desk.notebooks).have(1)
     job = open_queue(desk.files.client, queue).enqueue(function, payload)
-    job = until(lambda: (j := fetch_job(desk.files.client, job.id)).get_status().value == "failed" and j, 20, "an end")
+    until(lambda: job.get_status().value == "failed", 20, "an end")
+    job = fetch_job(desk.files.client, job.id)
     assert not job.retries_left
     assert not (desk.folder / "sprung").exists()
     return str(job.notes["error"])

@@ -27,6 +27,7 @@ from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Progress, Source
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import find_run, recent_runs, submit
+from ingestlab.queue.broker import broker
 from ingestlab.queue.rq.queueing import open_queue
 from ingestlab.sources.expand import expand, pack
 from ingestlab.stack import valkey
@@ -157,10 +158,7 @@ def test_requests_are_packed_by_number_and_size(quiet, tmp_path):
 
 
 def metas(settings: Settings, run) -> list[dict]:
-    from ingestlab.queue.rq.queueing import fetch_jobs
-
-    with redis.Redis.from_url(settings.redis) as client:
-        jobs = fetch_jobs(client, [ref.id for ref in run.record.jobs])
+    jobs = broker(settings).jobs([ref.id for ref in run.record.jobs])
     return [jobs[ref.id].notes for ref in run.record.jobs]
 
 

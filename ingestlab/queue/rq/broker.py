@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
-from rq.job import Job
+from rq.job import JobStatus
 from rq.results import Result
 
-from ingestlab.core.jobs import ENDED, Listener, QueueState
+from ingestlab.core.jobs import Job, JobEnding, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Handler, Monitor
 from ingestlab.queue.rq.listeners import is_needed, listeners, queue_names, queue_state
 from ingestlab.queue.rq.monitor import RqMonitor
-from ingestlab.queue.rq.queueing import enqueue, fetch_job, fetch_jobs, open_queue
-from ingestlab.queue.rq.view import RqJob
+from ingestlab.queue.rq.queueing import ENDED, enqueue, fetch_job, open_queue, request_of
+from ingestlab.queue.rq.view import read_ending, read_jobs
 
 
 class RqQueue:
@@ -30,13 +30,17 @@ class RqQueue:
         """Queue a request, unless the same is queued or running."""
         return enqueue(open_queue(self._client, queue), request, self._settings)
 
-    def jobs(self, ids: Sequence[str]) -> dict[str, RqJob]:
+    def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
         """Look up the jobs that Redis still has."""
-        return {name: RqJob(job) for name, job in fetch_jobs(self._client, list(ids)).items()}
+        return read_jobs(self._client, ids)
 
-    def any_known(self, ids: Sequence[str]) -> bool:
-        """Whether Redis still has one of some jobs."""
-        return bool(ids and self._client.exists(*map(Job.key_for, ids)))
+    def request(self, job: str) -> Request:
+        """Read what a job is asked."""
+        return request_of(fetch_job(self._client, job))
+
+    def ending(self, job: str) -> JobEnding:
+        """Read how the last try of a job ended."""
+        return read_ending(self._client, job)
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
         """Sleep on jobs' result streams; gives those with a new result."""
@@ -50,9 +54,9 @@ class RqQueue:
     def cancel(self, job: str) -> bool:
         """Take a job from the queue, or have its worker stop it."""
         found = fetch_job(self._client, job)
-        if found is None or RqJob(found).status in ENDED:
+        if found is None or found.get_status(refresh=False) in ENDED:
             return False
-        if RqJob(found).status == "running":
+        if found.get_status(refresh=False) == JobStatus.STARTED:
             return found.ask_to_stop()
         found.cancel()
         return True

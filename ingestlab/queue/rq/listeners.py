@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import redis
 
 from ingestlab.core.jobs import Listener, QueueState
+from ingestlab.queue.rq.view import text
 
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
 
 
 def listeners(client: redis.Redis, queue: str) -> list[Listener]:
     """List the workers registered for a queue. Those that ended on this machine are left out."""
-    return read_listeners(client, sorted(_text(key) for key in client.smembers(f"rq:workers:{queue}")))
+    return read_listeners(client, sorted(text(key) for key in client.smembers(f"rq:workers:{queue}")))
 
 
 def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
@@ -24,7 +25,7 @@ def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
             pipe.hgetall(key)
         answers = pipe.execute()
     listeners = [
-        _listener(key.removeprefix("rq:worker:"), {_text(k): _text(v) for k, v in fields.items()})
+        _listener(key.removeprefix("rq:worker:"), {text(k): text(v) for k, v in fields.items()})
         for key, fields in zip(keys, answers, strict=True)
         if fields and b"death" not in fields
     ]
@@ -33,7 +34,7 @@ def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
 
 def queue_names(client: redis.Redis) -> set[str]:
     """Name all queues that RQ knows."""
-    return {_text(key).removeprefix("rq:queue:") for key in client.smembers("rq:queues")}
+    return {text(key).removeprefix("rq:queue:") for key in client.smembers("rq:queues")}
 
 
 def queue_state(client: redis.Redis, name: str) -> QueueState:
@@ -59,7 +60,3 @@ def _listener(name: str, fields: Mapping[str, str]) -> Listener:
         queues=tuple(name for name in fields.get("queues", "").split(",") if name),
         done=int(fields.get("successful_job_count") or 0),
     )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

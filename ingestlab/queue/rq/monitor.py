@@ -1,29 +1,24 @@
-"""Queues, jobs and workers for the dashboard: RQ's keys, read in few and bounded round trips."""
+"""Queues and workers for the dashboard: RQ's keys, read in few and bounded round trips."""
 
 from __future__ import annotations
 
-import json
 import zlib
-from base64 import b64decode
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import redis
 
-from ingestlab.core.errors import IngestError, UndecodableJobError
-from ingestlab.core.jobs import JobSnapshot, Listener, QueueSnapshot
-from ingestlab.queue.job_records import FIELDS, read_notes
+from ingestlab.core.errors import UndecodableJobError
+from ingestlab.core.jobs import Listener, QueueSnapshot
 from ingestlab.queue.rq.listeners import read_listeners
 from ingestlab.queue.rq.serializer import JobSerializer
-from ingestlab.queue.rq.view import error_in
+from ingestlab.queue.rq.view import plain, text
 
 WORKERS = 64  # so many are read, and as many jobs that are running or to be tried again
 AHEAD = 1000  # waiting jobs of a queue for which tenants are counted
 LOOKUPS = 500  # tenants at a time
 KEPT = 50_000
-JOB_FIELDS = ("status", "meta", "started_at", "ended_at", "origin", "description")
 REGISTRIES = {"running": "wip", "retrying": "scheduled", "finished": "finished", "failed": "failed"}
 
 
@@ -41,7 +36,7 @@ class RqMonitor:
             pipe.smembers("rq:queues")
             pipe.smembers("rq:workers")
             queues, workers = pipe.execute()
-        return sorted(_text(key).removeprefix("rq:queue:") for key in queues), sorted(map(_text, workers))
+        return sorted(text(key).removeprefix("rq:queue:") for key in queues), sorted(map(text, workers))
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
         """Read queues, with at most `last` ended jobs of each kind."""
@@ -58,23 +53,6 @@ class RqMonitor:
             answers = pipe.execute()
         each = len(answers) // max(1, len(names))
         return [_queue(name, answers[i * each : (i + 1) * each]) for i, name in enumerate(names)]
-
-    def jobs(self, ids: Iterable[str]) -> list[JobSnapshot]:
-        """Read the jobs that are still known."""
-        wanted = list(dict.fromkeys(ids))
-        with self._client.pipeline(transaction=False) as pipe:
-            for job in wanted:
-                pipe.hmget(f"rq:job:{job}", (*JOB_FIELDS, *FIELDS))
-            answers = pipe.execute()
-        return [_job(job, values) for job, values in zip(wanted, answers, strict=True) if values[0]]
-
-    def results(self, ids: Sequence[str]) -> list[tuple[dict[str, Any], IngestError]]:
-        """Read each job's result and the error that it left."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for job in ids:
-                pipe.xrevrange(f"rq:results:{job}", count=1)
-            answers = pipe.execute()
-        return [_result(dict(entries[0][1]) if entries else {}) for entries in answers]
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the workers that are registered."""
@@ -102,58 +80,18 @@ def _queue(name: str, answers: list[Any]) -> QueueSnapshot:
         name=name,
         waiting=waiting,
         counts=states,
-        ahead=tuple(map(_text, ahead)),
-        running=tuple(_text(key).partition(":")[0] for key in begun),  # RQ adds the execution's id
-        retrying=tuple(map(_text, scheduled)),
-        ended={_text(job): float(score) for registry in ended for job, score in registry},
-    )
-
-
-def _job(job: str, values: Sequence[bytes | None]) -> JobSnapshot:
-    status, meta, began, ended, queue, description, *notes = values
-    return JobSnapshot(
-        id=job,
-        queue=_text(queue or b""),
-        status=_text(status or b""),
-        began=_time(began),
-        ended=_time(ended),
-        description=_text(description or b""),
-        notes=read_notes(dict(zip(map(str.encode, FIELDS), notes, strict=True)), _plain(meta)),
+        ahead=tuple(map(text, ahead)),
+        running=tuple(text(key).partition(":")[0] for key in begun),  # RQ adds the execution's id
+        retrying=tuple(map(text, scheduled)),
+        ended={text(job): float(score) for registry in ended for job, score in registry},
     )
 
 
 def _tenant(meta: bytes | None, data: bytes | None) -> str:
-    if tenant := _plain(meta).get("tenant"):
+    if tenant := plain(meta).get("tenant"):
         return str(tenant)
     try:  # producers in other languages write no meta
         _name, _instance, args, _kwargs = JobSerializer.loads(zlib.decompress(data or b""))
         return str(args[0].get("tenant", "default"))
     except (UndecodableJobError, zlib.error, ValueError, TypeError, LookupError, AttributeError):
         return "?"  # no job of ours
-
-
-def _result(fields: dict[bytes, bytes]) -> tuple[dict[str, Any], IngestError]:
-    value = _plain(b64decode(fields.get(b"return_value", b"")))
-    trace = fields.get(b"exc_string", b"")
-    lines = zlib.decompress(b64decode(trace)).decode(errors="replace").strip().splitlines() if trace else []
-    return value, error_in(lines[-1] if lines else "")
-
-
-def _plain(data: bytes | None) -> dict[str, Any]:
-    """Read a dict that our serializer wrote; empty for anything else."""
-    try:
-        value = JobSerializer.loads(data) if data else {}
-    except (UndecodableJobError, UnicodeDecodeError, json.JSONDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _time(value: bytes | None) -> float | None:
-    if not value:
-        return None
-    moment = datetime.fromisoformat(_text(value))
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

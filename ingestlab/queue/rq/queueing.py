@@ -6,18 +6,19 @@ from typing import Any
 
 import redis
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
+from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 
 from ingestlab.core.access import shown
-from ingestlab.core.messages import NotebookRequest, Request, subjects
+from ingestlab.core.errors import UndecodableJobError
+from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
 
-_ENDED = [s.value for s in (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)]
+ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _REGISTRIES = (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry)
 _AT_ONCE = 1000  # jobs that are forgotten in one go
 # A job that has ended makes room for the same request; one that is queued or running stays.
@@ -89,7 +90,7 @@ def _forget_ended(queue: Queue, job: str) -> int:
     """Delete a job if it has ended; gives the number deleted."""
     registries = [kind(queue.name, connection=queue.connection).key for kind in _REGISTRIES]
     keys = [Job.key_for(job), Result.get_key(job), *registries]
-    return int(queue.connection.eval(_FORGET_ENDED, len(keys), *keys, job, *_ENDED))
+    return int(queue.connection.eval(_FORGET_ENDED, len(keys), *keys, job, *(status.value for status in ENDED)))
 
 
 def _description(request: Request) -> str:
@@ -101,12 +102,19 @@ def _description(request: Request) -> str:
     return f"{name}: {shown(request.sources[0].uri)}{more}"
 
 
-def fetch_jobs(client: redis.Redis, ids: list[str]) -> dict[str, IngestJob]:
-    """Read the jobs that Redis still has, by id."""
-    jobs = IngestJob.fetch_many(ids, connection=client, serializer=JobSerializer)
-    return {job.id: job for job in jobs if isinstance(job, IngestJob)}
-
-
 def fetch_job(client: redis.Redis, job_id: str) -> IngestJob | None:
-    """Read one job; None if Redis does not have it."""
-    return fetch_jobs(client, [job_id]).get(job_id)
+    """Read one job as RQ has it; None if Redis does not."""
+    job = IngestJob(job_id, connection=client, serializer=JobSerializer)
+    try:
+        job.refresh()  # type: ignore[no-untyped-call]
+    except NoSuchJobError:
+        return None
+    return job
+
+
+def request_of(job: Job | None) -> Request:
+    """Decode what a job is asked; raises UndecodableJobError."""
+    try:
+        return decode(job.args[0] if job else None)
+    except (DeserializationError, LookupError, TypeError) as error:
+        raise UndecodableJobError("Job has no request that can be read", got=f"{error!r}"[:200]) from None

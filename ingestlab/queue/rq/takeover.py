@@ -21,11 +21,10 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Progress
 from ingestlab.core.settings import MISSED_BEATS
-from ingestlab.queue.results import uris_of
+from ingestlab.queue.results import subjects_of
 from ingestlab.queue.rq.job import IngestJob
-from ingestlab.queue.rq.queueing import trim
+from ingestlab.queue.rq.queueing import request_of, trim
 from ingestlab.queue.rq.serializer import JobSerializer
-from ingestlab.queue.rq.view import RqJob
 from ingestlab.queue.stopping import stopped
 
 DEATHS = 3  # so many workers may die at a job before the job is blamed
@@ -123,7 +122,8 @@ def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> N
 
 def _blame(job: IngestJob, deaths: int) -> TerminalError:
     """Tell what is known of a job that has ended its workers: where it was, and with which files."""
-    progress, uris = Progress.from_dict(job.notes.get("progress") or {}), uris_of(RqJob(job))
+    progress = Progress.from_dict(job.notes.get("progress") or {})
+    uris = subjects_of(lambda: request_of(job))
     more = f" and {len(uris) - NAMED:,} more" if len(uris) > NAMED else ""
     names = ", ".join(label(shown(uri)) for uri in uris[:NAMED]) + more
     done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"

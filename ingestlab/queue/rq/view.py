@@ -1,105 +1,90 @@
-"""A job of RQ's as the rest of the package sees it."""
+"""Jobs of RQ as values, read from its Redis keys in few and bounded round trips."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import json
+import zlib
+from base64 import b64decode
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from rq.exceptions import DeserializationError
-from rq.job import JobStatus
+import redis
 
-from ingestlab.core import jobs
-from ingestlab.core.errors import IngestError, TerminalError, UndecodableJobError
-from ingestlab.core.jobs import JobNotes
-from ingestlab.core.messages import Request, decode
-from ingestlab.core.models import IngestResult
-from ingestlab.queue.rq.job import IngestJob
-from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS
+from ingestlab.core.errors import TerminalError, UndecodableJobError
+from ingestlab.core.jobs import Job, JobEnding, JobStatus
+from ingestlab.queue.job_records import FIELDS, read_notes
+from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS, JobSerializer
 
-_STATUS: dict[JobStatus, jobs.JobStatus] = {
-    JobStatus.STARTED: "running",
-    JobStatus.SCHEDULED: "retrying",
-    JobStatus.FINISHED: "finished",
-    JobStatus.FAILED: "failed",
-    JobStatus.STOPPED: "stopped",
-    JobStatus.CANCELED: "canceled",
+_FIELDS = ("status", "meta", "origin", "description", "enqueued_at", "started_at", "ended_at", "worker_name")
+_STATUS: dict[str, JobStatus] = {
+    "started": "running",
+    "scheduled": "retrying",
+    "finished": "finished",
+    "failed": "failed",
+    "stopped": "stopped",
+    "canceled": "canceled",
 }
 
 
-class RqJob:
-    """See :class:`ingestlab.interfaces.Job`. Its status is that of the time when it was fetched."""
-
-    def __init__(self, job: IngestJob) -> None:
-        self._job = job
-
-    @property
-    def id(self) -> str:
-        """Made from its request."""
-        return self._job.id
-
-    @property
-    def status(self) -> jobs.JobStatus:
-        """Where it is."""
-        return _STATUS.get(self._job.get_status(refresh=False), "queued")
-
-    @property
-    def notes(self) -> JobNotes:
-        """What producer and worker have noted of it."""
-        return self._job.notes
-
-    @property
-    def description(self) -> str:
-        """One line for people."""
-        return self._job.description or self._job.id
-
-    @property
-    def queued(self) -> datetime | None:
-        """When it was published."""
-        return self._job.enqueued_at
-
-    @property
-    def began(self) -> datetime | None:
-        """When its last try began."""
-        return self._job.started_at
-
-    @property
-    def ended(self) -> datetime | None:
-        """When its last try ended."""
-        return self._job.ended_at
-
-    @property
-    def worker(self) -> str:
-        """Who has it, or had it last."""
-        return self._job.worker_name or ""
-
-    def request(self) -> Request:
-        """Read what is asked; raises UndecodableJobError."""
-        try:
-            message = self._job.args[0]
-        except (DeserializationError, LookupError, TypeError) as error:
-            raise UndecodableJobError("Job has no request that can be read", got=f"{error!r}"[:200]) from None
-        return decode(message)
-
-    def result(self) -> IngestResult | None:
-        """Read the result of a job that has ended. Of a failed one it is what its last try has left."""
-        value = self._job.return_value(refresh=True) if self.status == "finished" else self.notes.get("result")
-        return IngestResult.from_dict(value) if isinstance(value, dict) else None
-
-    def traceback(self) -> str:
-        """Return how its last try failed, in Python's words."""
-        latest = self._job.latest_result()
-        return (latest.exc_string if latest else None) or ""
-
-    def error(self) -> IngestError:
-        """Return why it ended without a note of ours."""
-        if self.status in ("canceled", "stopped"):
-            return TerminalError(f"Job was {self.status}", fix="Submit it again.", code="job_stopped")
-        return error_in(self.traceback())
+def read_jobs(client: redis.Redis, ids: Sequence[str]) -> dict[str, Job]:
+    """Read the jobs that Redis still has, by id."""
+    with client.pipeline(transaction=False) as pipe:
+        for job in ids:
+            pipe.hmget(f"rq:job:{job}", (*_FIELDS, *FIELDS))
+        answers = pipe.execute()
+    return {job: _job(job, values) for job, values in zip(ids, answers, strict=True) if values[0]}
 
 
-def error_in(traceback: str) -> IngestError:
-    """Translate a traceback that RQ kept, its last line, or nothing."""
+def _job(job: str, values: Sequence[bytes | None]) -> Job:
+    status, meta, queue, description, queued, began, ended, worker = values[: len(_FIELDS)]
+    return Job(
+        id=job,
+        queue=text(queue or b""),
+        status=_STATUS.get(text(status or b""), "queued"),
+        description=text(description or b"") or job,
+        notes=read_notes(dict(zip(map(str.encode, FIELDS), values[len(_FIELDS) :], strict=True)), plain(meta)),
+        queued=_time(queued),
+        began=_time(began),
+        ended=_time(ended),
+        worker=text(worker or b""),
+    )
+
+
+def read_ending(client: redis.Redis, job: str) -> JobEnding:
+    """Read how a job's last try ended; empty where it has not."""
+    entries: Any = client.xrevrange(f"rq:results:{job}", count=1)
+    fields = dict(entries[0][1]) if entries else {}
+    packed = fields.get(b"exc_string", b"")
+    traceback = zlib.decompress(b64decode(packed)).decode(errors="replace").strip() if packed else ""
+    result = plain(b64decode(fields.get(b"return_value", b"")))
+    return JobEnding(result=result, traceback=traceback, error=_error_in(traceback))
+
+
+def _error_in(traceback: str) -> TerminalError:
     if REFUSAL in traceback:
         fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
         return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
-    lines = traceback.strip().splitlines() or ["its worker left no message"]
+    lines = traceback.splitlines() or ["its worker left no message"]
     return TerminalError("Job failed", got=lines[-1], fix="See the worker's log; retry the run.", code="unforeseen")
+
+
+def plain(data: bytes | None) -> dict[str, Any]:
+    """Read a dict that our serializer wrote; empty for anything else."""
+    try:
+        value = JobSerializer.loads(data) if data else {}
+    except (UndecodableJobError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _time(value: bytes | None) -> datetime | None:
+    if not value:
+        return None
+    moment = datetime.fromisoformat(text(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def text(value: bytes | str) -> str:
+    """Decode what Redis gives, whatever others have written there."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -15,11 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.jobs import JobSnapshot, Listener, QueueSnapshot
+from ingestlab.core.jobs import Job, Listener, QueueSnapshot
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.interfaces import Monitor
+from ingestlab.interfaces import Monitor, Queue
 from ingestlab.queue.broker import broker
-from ingestlab.queue.rates import History, Rates
+from ingestlab.queue.rates import MEASURES, History, Rates
 from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
 
 log = logging.getLogger("ingestlab.stack.dashboard")
@@ -43,7 +43,7 @@ class Snapshot:
     home_queue: str = ""  # that of the settings
     error: IngestError | None = None
     queues: tuple[QueueSnapshot, ...] = ()
-    jobs: tuple[JobSnapshot, ...] = ()  # running, or to be tried again
+    jobs: tuple[Job, ...] = ()  # running, or to be tried again
     workers: tuple[Listener, ...] = ()
     history: History = field(default_factory=lambda: Rates().history())
     rules: Mapping[str, int] = field(default_factory=dict)  # rejected rows by rule
@@ -80,7 +80,7 @@ class Collector:
         self._snapshot = Snapshot()
         self._looked = 0.0
         self._client: redis.Redis | None = None
-        self._monitor: Monitor | None = None
+        self._doors: tuple[Queue, Monitor] | None = None
         self._rates, self._endings = Rates(), Endings()
         self._seen: dict[str, float] = {}  # ended jobs that were read, and what RQ sorted them by
         self._followed: set[str] = set()  # jobs that ran last time
@@ -138,8 +138,8 @@ class Collector:
         self._forget()
         return replace(self._snapshot, error=error)
 
-    def _connect(self) -> Monitor:
-        if self._monitor is None:
+    def _connect(self) -> tuple[Queue, Monitor]:
+        if self._doors is None:
             settings = self._find()
             self._snapshot = replace(
                 self._snapshot,
@@ -148,22 +148,23 @@ class Collector:
                 samples=settings.samples or "",
             )
             self._client = _client(settings)
-            self._monitor = broker(settings, self._client).monitor()
-        return self._monitor
+            queue = broker(settings, self._client)
+            self._doors = queue, queue.monitor()
+        return self._doors
 
     def _forget(self) -> None:
-        client, self._client, self._monitor = self._client, None, None
+        client, self._client, self._doors = self._client, None, None
         if client is not None:
             client.close()
 
     def _read(self, now: float) -> Snapshot:
-        monitor = self._connect()
+        queue, monitor = self._connect()
         names, worker_keys = monitor.names()
         mine = self._snapshot.home_queue
         names = sorted(names, key=lambda name: name != mine)[:QUEUES]
         queues = monitor.queues(names, self._last)
-        jobs = self._follow(monitor, queues, now)
-        self._explain(monitor)
+        jobs = self._follow(queue, queues, now)
+        self._explain(queue)
         tenants = monitor.tenants(queues)
         waiting, running = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
         self._rates.advance(now, waiting, running)
@@ -183,17 +184,19 @@ class Collector:
             assumptions=self._endings.assumptions(),
         )
 
-    def _follow(self, monitor: Monitor, queues: list[QueueSnapshot], now: float) -> list[JobSnapshot]:
+    def _follow(self, queue: Queue, queues: list[QueueSnapshot], now: float) -> list[Job]:
         """Count what jobs have done since the last look. Give those that run or wait for a retry."""
         current = {job for q in queues for job in (*q.running, *q.retrying)}
         ended = {job: score for q in queues for job, score in q.ended.items()}
         fresh = self._unread(ended)
-        jobs = monitor.jobs(sorted({*current, *self._followed, *fresh}))
+        jobs = queue.jobs(sorted({*current, *self._followed, *fresh})).values()
         self._rates.advance(now)
         for job in jobs:
             over = job.id in ended
             if job.began is not None and job.progress:
-                self._rates.follow(job.id, job.began, (over and job.ended) or now, job.counts)
+                at = job.ended.timestamp() if over and job.ended else now
+                counts = {"files": job.number("files_done")} | {name: job.number(name) for name in MEASURES[1:]}
+                self._rates.follow(job.id, job.began.timestamp(), at, counts)
             if over:
                 self._endings.note(job)
         self._followed = current
@@ -209,10 +212,10 @@ class Collector:
             del self._seen[next(iter(self._seen))]
         return fresh
 
-    def _explain(self, monitor: Monitor) -> None:
-        asked = self._endings.unexplained()[:RESULTS]
-        for job, (value, error) in zip(asked, monitor.results(asked), strict=True):
-            self._endings.explain(job, value, error.to_dict())
+    def _explain(self, queue: Queue) -> None:
+        for job in self._endings.unexplained()[:RESULTS]:
+            ending = queue.ending(job)
+            self._endings.explain(job, ending.result, ending.error.to_dict())
 
 
 @functools.cache

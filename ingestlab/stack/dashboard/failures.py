@@ -9,7 +9,7 @@ from typing import Any
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError
-from ingestlab.core.jobs import JobSnapshot
+from ingestlab.core.jobs import Job
 from ingestlab.queue.rates import SPAN
 
 KEPT = 2000  # jobs
@@ -47,7 +47,7 @@ class Assumption:
 class Ended:
     """A job in which something went wrong. `explained` once it is known what."""
 
-    job: JobSnapshot
+    job: Job
     at: float
     files: int  # that failed
     failures: tuple[Failure, ...] = ()
@@ -62,16 +62,16 @@ class Endings:
         self._jobs: OrderedDict[str, Ended] = OrderedDict()
         self._assumed: OrderedDict[str, tuple[Assumption, ...]] = OrderedDict()  # by job
 
-    def note(self, job: JobSnapshot) -> None:
+    def note(self, job: Job) -> None:
         """Take note of a job that has ended. Being told the same twice changes nothing."""
-        known = self._jobs.get(job.id)
-        if job.ended is None or (known and known.at == job.ended):
+        known, at = self._jobs.get(job.id), _moment(job)
+        if job.ended is None or (known and known.at == at):
             return
         self._jobs.pop(job.id, None)
         self._assume(job)
         if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
             return
-        self._jobs[job.id] = Ended(job, job.ended, job.number("failed") if job.status == "finished" else job.files)
+        self._jobs[job.id] = Ended(job, at, job.number("failed") if job.status == "finished" else job.files)
         result, error = job.notes.get("result"), job.notes.get("error")
         if job.status != "finished" and isinstance(result, dict):
             self.explain(job.id, result, _SILENT.to_dict())
@@ -103,12 +103,12 @@ class Endings:
         newest = sorted(self._assumed.values(), key=lambda assumptions: -assumptions[0].at)
         return tuple(assumption for assumptions in newest for assumption in assumptions)[:SHOWN]
 
-    def _assume(self, job: JobSnapshot) -> None:
+    def _assume(self, job: Job) -> None:
         """Take note of what a job's meta says of assumptions."""
         noted, run = job.notes.get("assumed"), str(job.notes.get("run", ""))
         pairs = [pair for pair in noted if isinstance(pair, list) and len(pair) == 2] if isinstance(noted, list) else []
         if pairs:
-            assumptions = (Assumption(job.ended or 0.0, run, shown(str(what)), str(text)) for what, text in pairs)
+            assumptions = (Assumption(_moment(job), run, shown(str(what)), str(text)) for what, text in pairs)
             self._assumed[job.id] = tuple(assumptions)[:OF_ONE]
             while len(self._assumed) > SHOWN:
                 self._assumed.popitem(last=False)
@@ -134,7 +134,11 @@ class Endings:
         return dict(total.most_common())
 
 
-def _of_files(job: JobSnapshot, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
+def _moment(job: Job) -> float:
+    return job.ended.timestamp() if job.ended else 0.0
+
+
+def _of_files(job: Job, outcomes: Iterable[Mapping[str, Any]]) -> list[Failure]:
     """Group the failed files of a job by their errors' codes."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
@@ -145,10 +149,10 @@ def _of_files(job: JobSnapshot, outcomes: Iterable[Mapping[str, Any]]) -> list[F
     return [_failure(job, shown(str(g[0]["uri"])), len(g) - 1, g[0]["error"]) for g in listed]
 
 
-def _failure(job: JobSnapshot, what: str, more: int, error: Mapping[str, Any]) -> Failure:
+def _failure(job: Job, what: str, more: int, error: Mapping[str, Any]) -> Failure:
     known = IngestError.from_dict(error)
     return Failure(
-        at=job.ended or 0.0,
+        at=_moment(job),
         run=str(job.notes.get("run", "")),
         queue=job.queue,
         tenant=str(job.notes.get("tenant", "")),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestlab.core.errors import IngestError
-from ingestlab.core.jobs import JobSnapshot, Listener
+from ingestlab.core.jobs import Job, Listener
 from ingestlab.core.templates import macro
 from ingestlab.stack.dashboard.collect import Snapshot
 
@@ -25,6 +25,7 @@ STATES = {
     "failed": "rose",
     "canceled": "violet",
 }
+_NEVER = datetime.min.replace(tzinfo=UTC)
 TEMPLATE = "stack/dashboard/templates/panels.html"
 
 
@@ -48,7 +49,7 @@ def notes(snapshot: Snapshot) -> str:
 def cards(snapshot: Snapshot, dask: str = "") -> str:
     """Show the numbers that one looks at first."""
     history = snapshot.history
-    stages = Counter(str(job.progress.get("state", "starting")) for job in snapshot.jobs if job.status == "started")
+    stages = Counter(str(job.progress.get("state", "starting")) for job in snapshot.jobs if job.status == "running")
     running, retrying = snapshot.count("running"), snapshot.count("retrying")
     active = [f"{n} {stage}" for stage, n in stages.items()] + ([f"{retrying} retrying"] if retrying else [])
     rows, rejected = history.total("rows"), history.total("rejected")
@@ -91,7 +92,7 @@ def queues(snapshot: Snapshot) -> str:
 
 def jobs(snapshot: Snapshot) -> str:
     """Show running jobs, and those that wait for a retry."""
-    first = sorted(snapshot.jobs, key=lambda job: (job.status != "started", job.began or 0.0))
+    first = sorted(snapshot.jobs, key=lambda job: (job.status != "running", job.began or _NEVER))
     rows = [_job(job) for job in first[:LISTED]]
     return macro(TEMPLATE, "jobs", rows=rows, left=len(snapshot.jobs) - len(rows))
 
@@ -143,8 +144,8 @@ def _rate(snapshot: Snapshot, measure: str) -> tuple[str, ...]:
     return measure, f"{measure.capitalize()} a second", now, f"{hour} last hour", ""
 
 
-def _job(job: JobSnapshot) -> dict[str, Any]:
-    stage = "retrying" if job.status == "scheduled" else str(job.progress.get("state", "starting"))
+def _job(job: Job) -> dict[str, Any]:
+    stage = "retrying" if job.status == "retrying" else str(job.progress.get("state", "starting"))
     files, done = job.number("files") or job.files, job.number("files_done")
     total, through = job.number("partitions"), job.number("partitions_done")
     share = {"processing": through / total if total else 0.0, "committing": 1.0}.get(stage, done / max(1, files))
