@@ -138,7 +138,7 @@ class _Meter:
 
 
 class _Workers:
-    """Workers, as many as there may be connections; each takes the next source until none is left."""
+    """Workers, one a connection; each takes the next source."""
 
     def __init__(
         self, zone: RawZone, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool

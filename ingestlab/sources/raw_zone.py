@@ -24,7 +24,7 @@ BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file 
 
 
 class LakeFaultError(Exception):
-    """The lake failed, not the source: no other source would fare better, so all fetching ends."""
+    """The lake failed, not the source: all fetching ends."""
 
     def __init__(self, error: IngestError) -> None:
         super().__init__(error)
@@ -41,7 +41,7 @@ class RawZone:
 
 
 class IncomingFile:
-    """Take in the bytes of one source; keep nothing that is not settled."""
+    """Take in the bytes of one source; keep only what is settled."""
 
     def __init__(self, zone: RawZone, uri: str, received: Callable[[int], None] | None = None) -> None:
         self.uri = uri

@@ -330,7 +330,7 @@ def _fitting(
 
 
 def _refuse_glued(names: tuple[str, ...], records: list[list[str]], dialect: Dialect, file: str) -> None:
-    """Raise TerminalError for a header that lacks a delimiter rather than that records end with one too many."""
+    """Raise TerminalError for a header that lacks a delimiter."""
     evidence = glued(names, records, dialect.quote)
     if evidence:
         raise TerminalError(

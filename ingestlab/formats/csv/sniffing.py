@@ -204,7 +204,7 @@ def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int
 
 
 def _title(rows: Sequence[Record], at: int, width: int) -> bool:
-    """Tell whether a record precedes the header: a title, a comment, or an empty line."""
+    """Tell whether a record is a title, a comment, or empty."""
     row, filled = rows[at], sum(bool(cell.strip()) for cell in rows[at])
     if width == 1:
         return False
