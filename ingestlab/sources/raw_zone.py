@@ -43,9 +43,9 @@ class RawZone:
 class IncomingFile:
     """Take in the bytes of one source; keep nothing that is not settled."""
 
-    def __init__(self, zone: RawZone, uri: str, moved: Callable[[int], None] | None = None) -> None:
+    def __init__(self, zone: RawZone, uri: str, received: Callable[[int], None] | None = None) -> None:
         self.uri = uri
-        self._moved = moved
+        self._received = received
         self.size = 0
         self.head = b""  # the first bytes
         self.zone = zone
@@ -84,8 +84,8 @@ class IncomingFile:
             TerminalError: They are too many.
         """
         self.size += len(chunk)
-        if self._moved:
-            self._moved(len(chunk))
+        if self._received:
+            self._received(len(chunk))
         if self.size > self.zone.limit:
             raise self._too_big(f"more: stopped after {self.size:,} bytes")
         if len(self.head) < _HEAD:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
 from ingestlab.formats.common.columns import set_apart
-from ingestlab.formats.common.dialects import Dialect, fields, records
+from ingestlab.formats.common.dialects import Dialect, fields, split_records
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.csv.body import Body
 from ingestlab.formats.csv.settling import SAMPLE
@@ -17,9 +17,8 @@ from ingestlab.interfaces import Bad, Records
 
 _FEWEST = 5  # records that bear it out
 _NEARLY_ALL = 0.9
-_GLANCE = 1000  # records of each table that tell whether a closer look is worth it
 
-Record = tuple[bytes, ...]
+Record = tuple[bytes, ...] | tuple[str, ...]
 
 
 def without_copies(found: Records, body: Body) -> Records:
@@ -48,8 +47,8 @@ def alike(data: bytes, first: int, again: int, dialect: Dialect) -> bool:
         dialect: How both are written.
     """
     parts = (data[first : min(again, first + SAMPLE)], data[again : again + SAMPLE])
-    texts, later = ([tuple(fields(m[1], dialect)) for m in islice(records(t, dialect), _GLANCE)] for t in parts)
-    return any(True for _ in _copies([*texts, *later], [len(texts)]))
+    first_rows, later = ([tuple(row) for _, row in split_records(part, dialect)] for part in parts)
+    return any(True for _ in _copies([*first_rows, *later], [len(first_rows)]))
 
 
 class Watch:
@@ -84,7 +83,7 @@ class Watch:
             yield block
 
 
-def _copies(texts: list[Record], heads: list[int]) -> Iterator[int]:
+def _copies(texts: Sequence[Record], heads: Sequence[int]) -> Iterator[int]:
     """Yield the numbers of the records that stand in the first table, and in a later one again."""
     bounds = [-1, *heads, len(texts)]
     tables = [range(low + 1, high) for low, high in pairwise(bounds) if high > low + 1]
