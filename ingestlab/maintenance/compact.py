@@ -53,7 +53,7 @@ def compact(
     Args:
         table: Its name.
         services: The connections to use.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         target: Bytes of a part that comes out, about.
         sort: Columns by which the rows of each part that comes out are sorted; the part is then made in memory.
 

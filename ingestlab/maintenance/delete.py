@@ -1,7 +1,7 @@
 """Takes sources out of tables: what `ingestlab delete` runs, safe beside working jobs.
 
 Their rows, rejects and shares of aggregates go from all sinks in one commit, by the protocol of every other. Their
-records stay, without content, so that whoever announces them again ingests them anew. What was downloaded stays
+records stay, without content, so that whoever announces them again ingests them again. What was downloaded stays
 in the raw zone, where other tables may have it too.
 """
 
@@ -64,14 +64,14 @@ def delete(
             pattern ``*``, ``?`` and ``[…]`` stand for characters other than ``/``, of what is published.
         services: The connections to use.
         table: Its name; None for all tables of the tenant.
-        tenant: Whose tables.
+        tenant: The tenant of the tables.
 
     Returns:
         One for each table that has, or had, some of them; what was deleted before is deleted.
 
     Raises:
         TerminalError: There is no such table; or something of `uris` is in none, and then nothing was deleted.
-        TransientError: Another job is at work on a source or replaces parts, or a server is away.
+        TransientError: Another job has a source or replaces parts, or a server is away.
     """
     tenant = tenant or services.settings.tenant
     check_tenant(tenant, services.settings)
@@ -132,7 +132,7 @@ def _plain(uri: str) -> str:
 
 
 def _passes(name: str, pattern: str) -> bool:
-    """Whether a name matches, step by step: no `*` reaches over a slash."""
+    """Tell whether a name matches, step by step: no `*` reaches over a slash."""
     steps, wanted = name.split("/"), pattern.split("/")
     return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
 

@@ -64,7 +64,7 @@ def rewrite(
     Args:
         table: Its name.
         services: The connections to use.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         types: Types that columns are to have; others have that which the pipeline's reader declares, if all
             values are of it, or else the one in which readers of the table show them.
 
