@@ -154,7 +154,7 @@ class RawFile(Protocol):
 
     @property
     def quick(self) -> bool:
-        """Whether `settle` may run on an event loop: few bytes, onto a local disk."""
+        """Tell whether `settle` may run on an event loop: few bytes, onto a local disk."""
         ...
 
     def settle(
@@ -323,7 +323,7 @@ class Delivery(Protocol):
         ...
 
     def stopped(self) -> bool:
-        """Whether :meth:`Queue.cancel` has been called since this try began."""
+        """Tell whether :meth:`Queue.cancel` has been called since this try began."""
         ...
 
 
@@ -384,11 +384,11 @@ class Queue(Protocol):
         ...
 
     def request(self, job: str) -> Request:
-        """Read what a job is asked; raises UndecodableJobError, also for one that is not known."""
+        """Read what a job is asked. Raises UndecodableJobError, also for an unknown one."""
         ...
 
     def ending(self, job: str) -> JobEnding:
-        """Read how the last try of a job ended; empty where it has not."""
+        """Read how the last try of a job ended. Empty if it has not."""
         ...
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
@@ -418,7 +418,7 @@ class Queue(Protocol):
         ...
 
     def is_needed(self, queue: str) -> bool:
-        """Whether a worker would find something to do, now or later."""
+        """Tell whether a worker would find something to do, now or later."""
         ...
 
     def listeners(self, queue: str) -> list[Listener]:
@@ -509,7 +509,7 @@ class Destination:
     Attributes:
         run: In which run.
         batch: Names the commit.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         table: Its name.
         pipeline: What the table's author declares, a :class:`ingestlab.pipeline.pipeline.Pipeline`.
         store: The lake, in which sinks stage.
@@ -634,7 +634,7 @@ class Sink(Protocol):
     def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
         """Name what a pipeline's table shares with others; empty if nothing.
 
-        No commit begins while somebody makes it anew, who holds :func:`ingestlab.lake.locks.shared_lock`.
+        No commit begins while somebody rebuilds it, under :func:`ingestlab.lake.locks.shared_lock`.
         """
         return ""
 
@@ -672,7 +672,7 @@ class Sink(Protocol):
         """
 
     def finish(self, manifest: Manifest) -> None:
-        """Take out what a commit has superseded, whose log entry is there."""
+        """Take out what a commit with a log entry has superseded."""
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back all or part of a commit without log entry.
@@ -686,7 +686,7 @@ class Sink(Protocol):
         """Find the sources, by URI, on which sink and log differ.
 
         Args:
-            tenant: Whose table it is.
+            tenant: The tenant of the table.
             table: Its name.
             live: Its commits. A sink that has nothing of the table does not read them all.
         """
@@ -705,7 +705,7 @@ class Rebuilding(Protocol):
 
         Args:
             lake: Where the table is, a :class:`ingestlab.lake.lake.Lake`.
-            tenant: Whose table it is.
+            tenant: The tenant of the table.
             table: Its name.
             patience: Seconds to wait for other jobs that write the table.
 

@@ -193,7 +193,7 @@ CODES: dict[Code, Explanation] = {
     "job_stopped": Explanation("A job was stopped because someone asked for it.", "`ingestlab retry` runs it again."),
     "job_timeout": Explanation("A job took longer than it may.", "Ask for less, or raise INGESTLAB_JOB_TIMEOUT."),
     "lease_lost": Explanation("A job lost its locks, and must not publish.", "Nothing: it is repeated.", retried=True),
-    "run_not_ended": Explanation("A run is still at work.", "Wait for it.", retried=True),
+    "run_not_ended": Explanation("A run has not ended.", "Wait for it.", retried=True),
     "run_unknown": Explanation("There is no such run, or no record of it.", "`ingestlab runs` lists them."),
     "task_died": Explanation("The process of a task ended.", "Was there memory enough?"),
     "task_timeout": Explanation("A pipeline's code did not end.", "Correct it, or set INGESTLAB_TASK_TIMEOUT."),

@@ -62,26 +62,21 @@ class IngestError(Exception):
             said.append(f"got {self.got}" if said else self.got)
         return ": ".join(text for text in (self.problem, "; ".join(said)) if text)
 
+    @property
+    def _texts(self) -> dict[str, str]:
+        return {"problem": self.problem, "expected": self.expected, "got": self.got, "fix": self.fix}
+
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows: a few lines rather than the way through our code; ``%tb`` shows no more either."""
         return [f"{type(self).__name__} ({self.code})", *(f"{name:>8}  {text}" for name, text in self.lines())]
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the parts that are there, each with its label, for screens."""
-        parts = (("problem", self.problem), ("expected", self.expected), ("got", self.got), ("do", self.fix))
-        return [(name, text) for name, text in parts if text]
+        return [("do" if name == "fix" else name, text) for name, text in self._texts.items() if text]
 
     def to_dict(self) -> dict[str, str]:
         """Return the error as a plain dict, for messages between processes."""
-        return {
-            "type": type(self).__name__,
-            "kind": self.kind,
-            "code": self.code,
-            "problem": self.problem,
-            "expected": self.expected,
-            "got": self.got,
-            "fix": self.fix,
-        }
+        return {"type": type(self).__name__, "kind": self.kind, "code": self.code, **self._texts}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> IngestError:
@@ -104,8 +99,7 @@ class IngestError(Exception):
 
     def replace(self, **texts: str) -> Self:
         """Return a copy with other texts, e.g. ``error.replace(fix="Try again.")``."""
-        known = {"problem": self.problem, "expected": self.expected, "got": self.got, "fix": self.fix}
-        return type(self)(**(known | texts), code=self.code)
+        return type(self)(**(self._texts | texts), code=self.code)
 
     def within(self, where: str) -> Self:
         """Return a copy whose problem begins with where it arose, e.g. ``"Pipeline 'sales' does not load"``."""
@@ -176,18 +170,9 @@ class JobStoppedError(BaseException):
         self.error = error
 
 
-_CLASSES = (
-    TransientError,
-    TerminalError,
-    BusySourceError,
-    LostLeaseError,
-    UndecodableJobError,
-    QualityError,
-    StorageError,
-    CollectionError,
-    StackError,
-)
-_TYPES: dict[str, type[IngestError]] = {c.__name__: c for c in _CLASSES}
+_TYPES: dict[str, type[IngestError]] = {
+    kind.__name__: kind for base in (TransientError, TerminalError) for kind in (base, *base.__subclasses__())
+}
 
 
 def no_table(table: str, tenant: str) -> TerminalError:

@@ -30,7 +30,7 @@ def needed(module: str, extra: str, user: str) -> Any:
 
 
 def prepare_gcsfs(scheme: str, options: Mapping[str, Any]) -> None:
-    """Have gcsfs ask an emulator where one is named; call it before the first ``gs://`` filesystem is made.
+    """Have gcsfs ask an emulator where one is named. Call it before the first ``gs://`` filesystem is made.
 
     Since 2026 gcsfs also has a gRPC client, which asks Google for the kind of each bucket, whatever host is named.
 

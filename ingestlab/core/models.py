@@ -81,7 +81,7 @@ class IngestRequest(Value):
     @field_validator("sources")
     @classmethod
     def _once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        """Drop repeated sources, whose rows would be published twice."""
+        """Drop repeated sources: their rows would be published twice."""
         first: dict[str, Source] = {}
         for source in sources:
             first.setdefault(source.uri, source)
@@ -153,7 +153,7 @@ class Piece(Value):
     sha256: str
     start: int = 0
     stop: int | None = None  # None: to the end
-    first_row: int = 0  # how many records of the file lie before this piece
+    first_row: int = 0  # how many records of the file are before this piece
     wanted: Wanted | None = None  # None: all
     settled: dict[str, Any] = Field(default_factory=dict)  # what `split` decided for the whole file, as plain data
 

@@ -1,6 +1,6 @@
 """The secrets in addresses, and addresses without them: signatures, tokens and keys name no file.
 
-The same object signed anew is the same source, so an address without its signature is what the lake, logs and
+The same object with a new signature is the same source, so an address without its signature is what the lake, logs and
 errors know a source by. Names that are secret by themselves are left out wherever they come. Others, such as
 `Expires` or Azure's `sp`, are an address's own unless what makes them part of a signature stands beside them.
 """

@@ -80,7 +80,7 @@ class Cluster:
         except LOST as error:
             raise TransientError.wrap(error, LOST_WORKERS, "See the Dask dashboard.", code="worker_lost") from error
         finally:
-            for future in futures:  # a task that failed is run anew in the job's next try, whose keys are the same
+            for future in futures:  # the job's next try, with the same keys, runs a failed task again
                 future.release()
         if costly:
             raise _costly(costly)

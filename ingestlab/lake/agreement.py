@@ -1,4 +1,4 @@
-"""Whether what a commit publishes agrees with the columns of its table: compared at its very moment.
+"""Tell whether what a commit publishes agrees with the columns of its table: compared at its very moment.
 
 What the log says of a table's columns is kept in Redis as well, so that no job has to read it all. Only
 who holds the table's schema lock changes it there, and a commit drops it before it writes an entry that says

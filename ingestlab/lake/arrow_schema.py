@@ -79,7 +79,7 @@ def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
 
 
 def holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
-    """Whether every value of one type is a value of the other."""
+    """Tell whether one type has all values of another."""
     if wide == narrow or pa.types.is_null(narrow):
         return True
     if pa.types.is_signed_integer(wide) and pa.types.is_integer(narrow):
@@ -117,7 +117,7 @@ def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
 
 
 def readable(kinds: Iterable[pa.DataType]) -> bool:
-    """Whether readers can show values of several types as one column: text is no way for objects, lists and bytes."""
+    """Tell whether readers can show several types as one column: text is none for objects, lists and bytes."""
     found = list(kinds)
     both = common_type(found)
     hard = [kind for kind in found if _family(kind) in ("object", "list", "bytes") or pa.types.is_nested(kind)]
@@ -125,12 +125,12 @@ def readable(kinds: Iterable[pa.DataType]) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is one of texts."""
+    """Tell whether a type is one of texts."""
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def fit(values: pa.ChunkedArray, kind: pa.DataType, *, as_text: bool = False) -> pa.ChunkedArray | None:
-    """Values as another type, if none of them changes; else None.
+    """Cast values to another type, if none changes, else None.
 
     Args:
         values: A column; a dictionary stands for its values.
@@ -170,7 +170,7 @@ def reading_type(kinds: Iterable[pa.DataType], *, folder: bool) -> pa.DataType:
 
 
 def same_but_for_case(names: Iterable[str], known: Iterable[str] = ()) -> tuple[str, str] | None:
-    """Two names that differ by letter case alone: among some, or of some and one that is known."""
+    """Find two names that differ by letter case alone, also known ones."""
     seen: dict[str, str] = {}
     for name in (*known, *names):
         other = seen.setdefault(name.casefold(), name)
@@ -240,7 +240,7 @@ def _both_times(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def _related(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether a value of one type may be one of the other."""
+    """Tell whether two types may have values in common."""
     return bool(_family(one) and _family(one) == _family(other))
 
 
@@ -266,7 +266,7 @@ def _family(kind: pa.DataType) -> str:
 
 
 def _without_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values with a number for NaN, which equals nothing."""
+    """Replace NaN, which equals nothing, by a number."""
     if not pa.types.is_floating(values.type):
         return values
     return pc.if_else(pc.is_nan(values), pa.scalar(1e300, values.type), values)

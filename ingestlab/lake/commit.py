@@ -36,7 +36,7 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
         seen: Of rows of sources, which have to agree with those that there are.
 
     Raises:
-        BusySourceError: What it shares with other tables is being made anew, and nothing was done; or others have
+        BusySourceError: What it shares with other tables is being rebuilt, and nothing was done; or others have
             changed a table's columns since the job began, and the caller takes back what was published.
     """
     for manifest in group:
@@ -88,9 +88,9 @@ def resolve_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True
         wanted: Which intents to look at.
 
     Returns:
-        What was settled, and the batches of commits that are at work.
+        What was done, and the batches of running commits.
     """
-    settled, busy = [], []
+    done, busy = [], []
     for intent in filter(wanted, lake.intents()):
         with lake.locks.lease() as lease:
             try:
@@ -99,8 +99,8 @@ def resolve_dead(lake: Lake, wanted: Callable[[Manifest], bool] = lambda _: True
             except BusySourceError:
                 busy.append(intent.batch)
                 continue
-            settled.append(resolve(intent, lake))
-    return settled, busy
+            done.append(resolve(intent, lake))
+    return done, busy
 
 
 def _announce(manifest: Manifest, lake: Lake) -> None:

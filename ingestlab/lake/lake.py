@@ -20,7 +20,7 @@ class Lake:
 
     Attributes:
         store: The files.
-        locks: Who is at work on what.
+        locks: Of its sources, batches and tables.
         sinks: By name, in the order in which commits fill them. A commit fills those that it names.
         log_days: Days after which commits are forgotten of which nothing is live.
         run_days: Days after which the records of runs are forgotten.

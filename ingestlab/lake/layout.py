@@ -1,4 +1,4 @@
-"""Where everything lies in a lake; all paths are relative to it."""
+"""The places of everything in a lake; all paths are relative to it."""
 
 from __future__ import annotations
 

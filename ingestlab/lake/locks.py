@@ -114,7 +114,7 @@ class Lease:
         """Confirm that all locks are still ours, and renew them.
 
         Raises:
-            LostLeaseError: Another job may be at work on our sources.
+            LostLeaseError: Another job may have our sources.
         """
         with self._lock:
             keys = list(self._keys)

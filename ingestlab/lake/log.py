@@ -50,7 +50,7 @@ class TransactionLog:
 
     Args:
         store: The lake.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         table: Its name.
     """
 
@@ -127,7 +127,7 @@ class TransactionLog:
 
         Raises:
             LostLeaseError: Another job has committed the batch, or sources or replaced files of it.
-            BusySourceError: What a sink has was made anew meanwhile.
+            BusySourceError: What a sink has was rebuilt meanwhile.
         """
         number = base + 1
         while True:
@@ -221,7 +221,7 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
 
     Raises:
         LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
-        BusySourceError: One makes anew what a sink has, and the other adds to it.
+        BusySourceError: One rebuilds what a sink has, and the other adds to it.
     """
     sources = _locked(mine) & _locked(other)
     if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
@@ -230,7 +230,7 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
         raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)
     noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (mine, other))
     if "reembed" in (mine.kind, other.kind) and set.intersection(*noted):
-        problem = f"Another commit changes the same collection: entry {other.sequence} of table {mine.table}"
+        problem = f"Another commit changes what a sink has of the table: entry {other.sequence} of table {mine.table}"
         raise BusySourceError(problem, fix="This job waits its turn.")
 
 
@@ -302,7 +302,7 @@ def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, lis
         history: The commits of their table.
     """
     homes = {_home(f.target): name for m in history for name, staged in m.sinks.items() for f in staged.files}
-    groups: dict[str, list[Part]] = {name: [] for m in history for name in m.sinks}
+    groups: dict[str, list[Part]] = {name: [] for name in (*ROWS, *(name for m in history for name in m.sinks))}
     for part in parts:
         groups[homes[_home(part.target)]].append(part)
     return groups

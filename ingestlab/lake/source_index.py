@@ -2,7 +2,7 @@
 
 The log in the lake is the truth. The index answers "is this source committed, with which content?" for
 thousands of sources in one round trip; it carries the identity of the Redis server process that it was
-built on, so that a restarted, restored or replaced server never serves it: it is built anew first.
+built on, so that a restarted, restored or replaced server never serves it: it is rebuilt first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ingestlab.core.errors import TransientError
 from ingestlab.core.models import SourceRecord
 from ingestlab.core.signed_uri import bare
 
-_FORM = 2  # of the index: one that an earlier version built is built anew
+_FORM = 2  # of the index: one that an earlier version built is rebuilt
 
 
 class SourceIndex:

@@ -42,7 +42,7 @@ class Table:
 
     Attributes:
         lake: Where it is.
-        tenant: Whose it is.
+        tenant: The tenant.
         name: What it is called.
     """
 
@@ -144,11 +144,11 @@ class Transaction:
     def recover(self, uris: Iterable[str]) -> None:
         """Finish or roll back dead commits of `uris`. Their locks are held.
 
-        A compaction that died has no sources, nor has a reembedding: whoever comes next mends them, but waits for
-        none that is at work.
+        A compaction that died has no sources, nor has a reembedding: whoever comes next resolves them, but waits
+        for none that runs.
 
         Raises:
-            BusySourceError: Another job is mending the same commit.
+            BusySourceError: Another job resolves the same commit.
         """
         mine = {bare(container(uri)) for uri in uris}
         for intent in self.table.lake.intents(*self.table.where):
@@ -209,7 +209,7 @@ class Transaction:
 
         Raises:
             BusySourceError: Its columns, or what it shares in a sink, have changed since the job began.
-            LostLeaseError: Another job may be at work on its sources.
+            LostLeaseError: Another job may have its sources.
         """
         manifest = self._told(change)
         commit_together([manifest], self.table.lake, self.lease, seen)

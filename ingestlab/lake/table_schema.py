@@ -209,7 +209,7 @@ def kinds_of(history: Sequence[Manifest]) -> dict[str, str]:
 
 
 def numbered(names: Collection[str]) -> bool:
-    """Whether all columns are named ``column_1`` and so on."""
+    """Tell whether all columns are named ``column_1`` and so on."""
     return "column_1" in names and set(names) == {f"column_{i}" for i in range(1, len(names) + 1)}
 
 

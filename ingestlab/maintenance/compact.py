@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ingestlab.analytics.aggregates.files import recompute_partials
-from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import unaccounted
-from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged, digest
+from ingestlab.core.models import Change, Manifest, Part, digest
+from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
-from ingestlab.lake.log import by_sink, live_parts, with_partials
+from ingestlab.lake.log import live_parts
 from ingestlab.lake.table import Table, new_run
-from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import Catalog
 
 TARGET = 256 << 20  # bytes of a part
@@ -55,7 +53,7 @@ def compact(
     Args:
         table: Its name.
         services: The connections to use.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         target: Bytes of a part that comes out, about.
         sort: Columns by which the rows of each part that comes out are sorted; the part is then made in memory.
 
@@ -128,38 +126,22 @@ class _Work:
                 raise unaccounted("A merged data file has another number of rows", f"{had:,}", f"{m.part.rows:,}")
         return done
 
-    def _partials(self, batch: str, merged: Iterable[Merged], name: str) -> list[Part]:
-        """Make partial aggregates of new parts. Without the pipeline, readers compute them."""
-        services = self._services
-        code = Catalog.read(services.settings).loadable(name)
-        if code is None:
-            return []
-        parts = [m.part for m in merged if m.part.target.startswith(self._home)]
-        return recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
-
-    def _profile(self, merged: Iterable[Merged], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
-        """Make profiles of new parts. Large ones that shared a profile with replaced ones come along."""
-        done = [m for m in merged if m.part.target.startswith(self._home)]
-        gone, live = [target for m in done for target in m.replaced], list(live_parts(history))
-        soon = [p.target for p in live if self._is_small(p)]
-        cluster, settings, home = self._services.cluster, self._services.settings, self._home.rstrip("/")
-        return reprofile([m.part for m in done], gone, history, live, home, cluster, settings, soon)
-
     def _is_small(self, part: Part) -> bool:
         return 2 * part.size < self._target
 
     def _change(self, batch: str, merged: Collection[Merged], history: Sequence[Manifest]) -> Change:
         last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
-        merged_files = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
-        partials = Staged(files=tuple(self._partials(batch, merged, last.pipeline)))
+        code = Catalog.read(self._services.settings).loadable(last.pipeline)
+        soon = [p.target for p in live_parts(history) if self._is_small(p)]
+        new = replacement(parts, replaced, batch, self._table, code, history, self._services, soon)
         return Change(
             pipeline=last.pipeline,
             code=last.code,
-            sinks=merged_files | ({AGGREGATES: partials} if partials.files or AGGREGATES in merged_files else {}),
-            profile=self._profile(merged, history),
-            replaced=with_partials(replaced, history),
-            types=types_of_owners(history, replaced) if merged_files[PARQUET].files else {},
+            sinks=new.sinks,
+            profile=new.profile,
+            replaced=new.replaced,
+            types=new.types,
         )
 
     @property

@@ -1,7 +1,7 @@
 """Takes sources out of tables: what `ingestlab delete` runs, safe beside working jobs.
 
 Their rows, rejects and shares of aggregates go from all sinks in one commit, by the protocol of every other. Their
-records stay, without content, so that whoever announces them again ingests them anew. What was downloaded stays
+records stay, without content, so that whoever announces them again ingests them again. What was downloaded stays
 in the raw zone, where other tables may have it too.
 """
 
@@ -20,8 +20,8 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME, PARQUET, REJECTS, Change, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
-from ingestlab.engine.drop_sources import Left, without
 from ingestlab.engine.plan import emptied
+from ingestlab.engine.replacing import Replacement, without
 from ingestlab.engine.services import Services
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
@@ -64,14 +64,14 @@ def delete(
             pattern ``*``, ``?`` and ``[…]`` stand for characters other than ``/``, of what is published.
         services: The connections to use.
         table: Its name; None for all tables of the tenant.
-        tenant: Whose tables.
+        tenant: The tenant of the tables.
 
     Returns:
         One for each table that has, or had, some of them; what was deleted before is deleted.
 
     Raises:
         TerminalError: There is no such table; or something of `uris` is in none, and then nothing was deleted.
-        TransientError: Another job is at work on a source or replaces parts, or a server is away.
+        TransientError: Another job has a source or replaces parts, or a server is away.
     """
     tenant = tenant or services.settings.tenant
     check_tenant(tenant, services.settings)
@@ -132,7 +132,7 @@ def _plain(uri: str) -> str:
 
 
 def _passes(name: str, pattern: str) -> bool:
-    """Whether a name matches, step by step: no `*` reaches over a slash."""
+    """Tell whether a name matches, step by step: no `*` reaches over a slash."""
     steps, wanted = name.split("/"), pattern.split("/")
     return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
 
@@ -156,7 +156,7 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
     return Deleted(table.name, tuple(gone), rows, rejects, counts)
 
 
-def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequence[Manifest]) -> Change:
+def _change(gone: Sequence[str], batch: str, run: str, left: Replacement, history: Sequence[Manifest]) -> Change:
     last = history[-1]
     return Change(
         pipeline=last.pipeline,
@@ -166,7 +166,7 @@ def _change(gone: Sequence[str], batch: str, run: str, left: Left, history: Sequ
         profile=left.profile,
         replaced=left.replaced,
         superseded=tuple(gone),
-        types=left.types if left.sinks[PARQUET].files else {},
+        types=left.types,
     )
 
 

@@ -24,7 +24,7 @@ class Report:
 
     Attributes:
         settled: Commits that had died: ``"finished <batch>"`` or ``"rolled back <batch>"``.
-        busy: Commits of jobs that are at work.
+        busy: Commits of running jobs.
         orphans: Files in tables that no manifest names; deleted.
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
@@ -41,7 +41,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether there was nothing to repair."""
+        """Tell whether there was nothing to repair."""
         return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
 
 

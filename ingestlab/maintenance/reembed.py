@@ -1,4 +1,4 @@
-"""Makes anew what the sinks have of a table: what `ingestlab reembed` runs when a pipeline wants another model."""
+"""Rebuild what the sinks have of a table: what `ingestlab reembed` runs when a pipeline wants another model."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def reembed(table: str, services: Services, *, tenant: str | None = None, patien
     Args:
         table: Its name.
         services: The connections to use.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         patience: Seconds to wait for other jobs that write the table.
 
     Returns:
         What the sink tells of it.
 
     Raises:
-        TerminalError: There is no such table, or no sink can make anything of it anew.
-        TransientError: Other jobs are at work on the table for too long, or a server is away.
+        TerminalError: There is no such table, or no sink can rebuild anything of it.
+        TransientError: Other jobs have the table for too long, or a server is away.
     """
     tenant = tenant or services.settings.tenant
     check_tenant(tenant, services.settings)
     for sink in services.lake.sinks.values():
         if isinstance(sink, Rebuilding):
             return sink.rebuild(services.lake, tenant, table, patience)
-    raise TerminalError("No sink is installed that can be made anew", code="package_missing")
+    raise TerminalError("No sink is installed that can be rebuilt", code="package_missing")

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ingestlab.analytics.aggregates.files import recompute_partials
-from ingestlab.analytics.profiles.files import reprofile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
-from ingestlab.core.models import AGGREGATES, Change, Manifest, Part, Profiled, Staged, digest
+from ingestlab.core.models import Change, Part, digest
+from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
 from ingestlab.lake.arrow_schema import parse_type, type_text
-from ingestlab.lake.log import by_sink, live_parts, with_partials
+from ingestlab.lake.log import live_parts
 from ingestlab.lake.table import Table, new_run
 from ingestlab.lake.table_schema import Schema, exactly, schema_of
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
@@ -65,7 +64,7 @@ def rewrite(
     Args:
         table: Its name.
         services: The connections to use.
-        tenant: Whose table it is.
+        tenant: The tenant of the table.
         types: Types that columns are to have; others have that which the pipeline's reader declares, if all
             values are of it, or else the one in which readers of the table show them.
 
@@ -120,13 +119,14 @@ class _Work:
             batch = digest({"rewrite": self._table.where, "parts": names, "types": kinds, "by": folders})[:24]
             with transaction.batch(batch):
                 new = tuple(part for done in self._refold(batch, old, kinds, folders) for part in done.parts)
+                done = replacement(new, names, batch, self._table, code, history, self._services)
                 transaction.commit(
                     Change(
                         pipeline=history[-1].pipeline,
                         code=history[-1].code,
-                        sinks=self._staged(batch, new, code, history),
-                        profile=self._profile(new, names, history),
-                        replaced=with_partials(names, history),
+                        sinks=done.sinks,
+                        profile=done.profile,
+                        replaced=done.replaced,
                         types={name: (kind,) for name, kind in kinds.items()},
                     )
                 )
@@ -190,21 +190,6 @@ class _Work:
         if rows != had:
             raise unaccounted("New data files have another number of rows", f"{had:,}", f"{rows:,}")
         return done
-
-    def _staged(
-        self, batch: str, parts: Sequence[Part], code: PipelineSource | None, history: Sequence[Manifest]
-    ) -> dict[str, Staged]:
-        """Return what there is for each sink: new parts, and their partial aggregates."""
-        services = self._services
-        found = {name: Staged(files=tuple(files)) for name, files in by_sink(parts, history).items()}
-        if code is not None and load(code).aggregates:
-            partials = recompute_partials(parts, batch, self._table.where, code, services.cluster, services.settings)
-            found[AGGREGATES] = Staged(files=tuple(partials))
-        return found
-
-    def _profile(self, parts: Sequence[Part], gone: Sequence[str], history: Sequence[Manifest]) -> tuple[Profiled, ...]:
-        live, services = list(live_parts(history)), self._services
-        return reprofile(parts, gone, history, live, self._table.folder, services.cluster, services.settings)
 
 
 def _is_mixed(found: Schema, kinds: Mapping[str, str], folders: Sequence[str]) -> bool:

@@ -52,6 +52,8 @@ def ingest(name: str, files: Sequence[Path], lake: Path) -> Done:
     read: list[pa.Table] = []
     for table, parts in ((name, receipt.parts), (layout.rejects(name), receipt.rejects)):
         folder = layout.table("default", table)
-        tables = [read_part(store, folder, part, part.staged) for part in parts]
+        for part in parts:
+            store.move(part.staged, part.target)
+        tables = [read_part(store, folder, part) for part in parts]
         read.append(pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({}))
     return Done(receipt, *read)

@@ -48,6 +48,7 @@ class Taken(NamedTuple):
     table: pa.Table
     kept: Ints
     left: Ints  # the numbers of records that are pyarrow's to read
+    heads: Ints  # which of these repeat the header, by their places among them
     total: int
 
 
@@ -134,9 +135,11 @@ def _plan(
         if program is None:
             return None
         place = names.index(name)
-        texts = [np.frombuffer(mark.encode() or b"\0", np.uint8) for mark in marks]
-        sizes = [len(mark.encode()) for mark in marks]
-        table = np.array([[size, text.ctypes.data] for size, text in zip(sizes, texts, strict=True)] or [[0, 0]])
+        texts = [np.frombuffer(mark.encode().ljust(8, b"\0"), np.uint8) for mark in marks]
+        table = np.array(
+            [[len(m.encode()), t[:8].view(np.int64)[0], t.ctypes.data] for m, t in zip(marks, texts, strict=True)]
+            or [[0, 0, 0]]
+        )
         steps = np.frombuffer(program.steps or b"\0", np.uint8)
         named += [texts, table, steps]
         spec = _spec(job, place)
@@ -216,6 +219,8 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
         np.empty(most, np.int64),
         np.empty((most + words.FEW) // words.ONE_IN + 2, np.int64),
     )
+    header = np.frombuffer(body.header or b"\0", np.uint8)
+    job[[words.HEADER, words.HEADER_SIZE]] = header.ctypes.data, len(body.header)
     index = np.empty(min(size, _INDEXED) + 1, np.int32)
     job[[words.INDEX, words.INDEXED]] = index.ctypes.data, _INDEXED
     job[[words.STARTS, words.ENDS, words.LEFT_OUT]] = starts.ctypes.data, ends.ctypes.data, left.ctypes.data
@@ -229,11 +234,21 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
         return None
     spans = Spans(starts[:count], ends[:count])
     body.__dict__["spans"] = spans  # which would be looked for again where a record's text is asked for
-    left = left[: job[words.LEFT]]
+    left, heads = _left(left[: job[words.LEFT]], starts, body)
     arrays = [_array(job, column, rows, memory[column.place]) for column in plan.columns]
     table = pa.Table.from_arrays(arrays, names=[column.name for column in plan.columns])
     kept = np.arange(count, dtype=np.int64)
-    return Taken(table, np.delete(kept, left) if left.size else kept, left, count)
+    return Taken(table, np.delete(kept, left) if left.size else kept, left, heads, count)
+
+
+def _left(told: Ints, starts: Ints, body: Body) -> tuple[Ints, Ints]:
+    """Return the records that the loop left, and which of them repeat the header."""
+    alike = np.flatnonzero(told < 0)  # if they follow the usual end of a line
+    left = np.where(told < 0, ~told, told)
+    mark = b"\n" if alike.size and body.data.find(b"\n", body.begin, body.end) >= 0 else b"\r"
+    before = [int(starts[i]) for i in left[alike]]
+    heads = [place == body.begin or body.data.startswith(mark, place - 1) for place in before]
+    return left, alike[np.array(heads, bool)]
 
 
 def _memory(job: Ints, column: _Column, most: int, heap: int) -> list[pa.Buffer]:

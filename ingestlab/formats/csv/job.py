@@ -4,10 +4,11 @@ from __future__ import annotations
 
 # Of the job. POS, ROW, RECORD, LEFT and FULL are moved by the loop.
 DATA, POS, END, ROW, ROW_MOST, RECORD, LEFT, DELIMITER, QUOTE, COLUMNS = range(10)
-STARTS, ENDS, LEFT_OUT, POWERS, INDEX, INDEXED, FULL, HEAD = range(10, 18)
+STARTS, ENDS, LEFT_OUT, POWERS, INDEX, INDEXED, FULL, HEADER, HEADER_SIZE, HEAD = range(10, 20)
 # Of each column of the file, HEAD words from the begin. NULLS, LAST and LAST_DAY are moved by the loop.
 KIND, OUT, VALID, NULLS, HEAP, HEAP_SIZE, MARKS, MARK_COUNT, EARLY = range(9)
 LOW, HIGH, WIDTH, UNIT, DIGITS, ZONED, FORMAT, STEPS, LAST, LAST_DAY, WORDS = range(9, 20)
+MARK = 3  # words of a null marker: its size, its first eight bytes, and where it is
 # Kinds of columns
 SKIP, INTEGER, FLOAT64, FLOAT32, BOOLEAN, STRING, DATE, TIME, TIME_BY_FORMAT = range(9)
 # Steps of a time format: a directive, or a character beyond them

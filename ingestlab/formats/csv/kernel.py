@@ -44,6 +44,8 @@ from ingestlab.formats.csv.job import (
     FULL,
     GIVEN_UP,
     HEAD,
+    HEADER,
+    HEADER_SIZE,
     HEAP,
     HEAP_FULL,
     HEAP_SIZE,
@@ -61,6 +63,7 @@ from ingestlab.formats.csv.job import (
     LITERAL,
     LOW,
     LOWEST_POWER,
+    MARK,
     MARK_COUNT,
     MARKS,
     MINUTE,
@@ -553,18 +556,41 @@ def _time_by_format(at: int, end: int, spec: int) -> Any:
 
 
 @_inner
-def _is_null(at: int, size: int, spec: int) -> bool:
+def _is_null(at: int, stop: int, end: int, spec: int) -> bool:
     """Tell whether a text is a null marker of the column."""
+    size, word, checked = stop - at, _u64(0), False
     mark = _int(spec + 8 * MARKS)
     for _ in range(_int(spec + 8 * MARK_COUNT)):
         if _int(mark) == size:
-            text, i = _int(mark + 8), 0
-            while i < size and _byte(text + i) == _byte(at + i):
-                i += 1
-            if i == size:
+            if not checked and size:
+                word = _word(at, end)
+                if size < 8:
+                    word &= (_u64(1) << _u64(8 * size)) - _u64(1)
+            checked = True
+            if _load(mark + 8) == word and (size <= 8 or _equal(at + 8, _int(mark + 16) + 8, size - 8)):
                 return True
-        mark += 16
+        mark += 8 * MARK
     return False
+
+
+@_inner
+def _equal(first: int, second: int, size: int) -> bool:
+    i = 0
+    while i < size and _byte(first + i) == _byte(second + i):
+        i += 1
+    return i == size
+
+
+@_inner
+def _is_header(at: int, end: int, header: int, size: int) -> bool:
+    """Tell whether a line repeats the header."""
+    stop = at + size
+    return (
+        at + size <= end
+        and _byte(at) == _byte(header)
+        and _equal(at, header, size)
+        and (stop == end or _byte(stop) in (_LF, _CR))
+    )
 
 
 @_inner
@@ -759,7 +785,7 @@ def _plain_record(
             to, size = _int32(offsets), stop - at
             if to + size + 16 > _int(spec + 8 * HEAP_SIZE):
                 return False
-            if _is_null(at, size, spec):
+            if _is_null(at, stop, end, spec):
                 _nullify(spec, row, most)
                 _set32(offsets + 4, to)
             else:
@@ -773,12 +799,12 @@ def _plain_record(
                     to += 8
                     _set_word(to + 8, _load(at + 8))
         elif kind != SKIP:
-            if _int(spec + 8 * EARLY) and _is_null(at, stop - at, spec):
+            if _int(spec + 8 * EARLY) and _is_null(at, stop, end, spec):
                 _nullify(spec, row, most)
             elif not (kind == INTEGER and _short_integer(at, stop, spec, row)) and (
                 stop == at or _scalar(kind, at, end, spec, row, stopper, quote, powers) != stop
             ):
-                if not _is_null(at, stop - at, spec):
+                if not _is_null(at, stop, end, spec):
                     return False
                 _nullify(spec, row, most)
         at = stop + 1
@@ -824,7 +850,7 @@ def _careful_record(
             stop = _text(at, end, spec, row, until, quotes)
             if stop == _NO_VALUE:
                 return _FULL, column
-            if _is_null(at, stop - at, spec):
+            if _is_null(at, stop, end, spec):
                 _nullify(spec, row, most)
                 offsets = _int(spec + 8 * OUT) + 4 * row
                 _set32(offsets + 4, _int32(offsets))
@@ -834,7 +860,7 @@ def _careful_record(
                 stop = _scalar(kind, at, end, spec, row, until, quotes, powers)
             if stop == _NO_VALUE:
                 stop = _field_end(at, end, until, quotes)
-                if _is_null(at, stop - at, spec):
+                if _is_null(at, stop, end, spec):
                     _nullify(spec, row, most)
                 elif not early:
                     return _NO_VALUE, column
@@ -867,6 +893,7 @@ def _read(job: int) -> int:
     delimiter, quote, columns = _int(job + 8 * DELIMITER), _int(job + 8 * QUOTE), _int(job + 8 * COLUMNS)
     starts, ends, left_out = _int(job + 8 * STARTS), _int(job + 8 * ENDS), _int(job + 8 * LEFT_OUT)
     powers, index, room = _int(job + 8 * POWERS), _int(job + 8 * INDEX), _int(job + 8 * INDEXED)
+    header, header_size = _int(job + 8 * HEADER), _int(job + 8 * HEADER_SIZE)
     stopper = _u64(delimiter) * _ONES
     quotes = _u64(delimiter if quote < 0 else quote) * _ONES
     begin, place, found, limit = at, 0, 0, at  # what is indexed, from begin to limit, and how much of it is read
@@ -880,7 +907,8 @@ def _read(job: int) -> int:
             begin, place, limit = at, 0, min(at + room, end)
             found = _index(at, limit, index, delimiter, delimiter if quote < 0 else quote)
         start, sound, at = at, False, _NO_VALUE
-        if start >= data + 8 and place + columns <= found:
+        head = header_size > 0 and _is_header(start, end, header, header_size)
+        if not head and start >= data + 8 and place + columns <= found:
             stop = begin + _int32(index + 4 * (place + columns - 1))
             if stop + 24 <= end:
                 sound = _plain_record(job, start, begin, index + 4 * place, end, row, most, stopper, quotes, powers)
@@ -890,7 +918,8 @@ def _read(job: int) -> int:
                 else:
                     _undo_nulls(job, row, columns)
         if not sound:
-            at, column = _careful_record(job, start, end, row, most, stopper, quotes, powers)
+            if not head:
+                at, column = _careful_record(job, start, end, row, most, stopper, quotes, powers)
             sound = at >= 0
             if not sound:
                 _undo_nulls(job, row, columns)
@@ -901,7 +930,7 @@ def _read(job: int) -> int:
                 at = _record_end(start, end, delimiter, quote, quotes)
                 if at == _NO_VALUE or left * ONE_IN > record + FEW:
                     return GIVEN_UP
-                _set64(left_out + 8 * left, record)
+                _set64(left_out + 8 * left, ~record if head else record)
                 left += 1
         if at < end:
             at += 2 if _byte(at) == _CR and at + 1 < end and _byte(at + 1) == _LF else 1

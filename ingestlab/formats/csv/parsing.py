@@ -70,25 +70,20 @@ def _parse_whole(body: Body, layout: Layout) -> Parsed:
 
 def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
     """Parse plain records by the compiled loop. None where that is no gain."""
-    if all(map(textual, layout.types.values())) and body.repeats:
-        return None
     taken = fast.take(body, layout)
     if taken is None or not taken.left.size:
         return taken and Parsed(taken.table, taken.kept, [], taken.total)
-    found = _parse_left(body, layout, taken.left)
+    found = _parse_left(body, layout, taken)
     return found and _merged(taken, found)
 
 
-def _parse_left(body: Body, layout: Layout, left: Ints) -> Parsed | None:
-    """Parse the records that the loop left. None where what they are is not theirs alone to say."""
-    heads = np.fromiter(body.repeats, np.int64)
-    if not np.isin(heads, left).all():  # some pass for records, but not once another one fails
-        return None
+def _parse_left(body: Body, layout: Layout, taken: Taken) -> Parsed | None:
+    """Parse the records that the loop left. None where they fail as a whole."""
     try:
-        found = _parse_block(body.only(left).with_repeats(np.searchsorted(left, heads).tolist()), layout)
+        found = _parse_block(body.only(taken.left).with_repeats(taken.heads.tolist()), layout)
     except (TerminalError, pa.ArrowInvalid):  # which names the record by its number in the body
         return None
-    return found if found.total == left.size else None
+    return found if found.total == taken.left.size else None
 
 
 def _merged(taken: Taken, found: Parsed) -> Parsed:

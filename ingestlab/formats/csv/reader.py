@@ -241,7 +241,7 @@ class Csv:
 
     @staticmethod
     def _twice(file: FetchedFile, store: Store, begin: int, again: int, dialect: Dialect) -> bool:
-        """Tell whether a file holds its table twice, by where its header comes again."""
+        """Tell whether a table comes again after its header."""
         first = store.read(file.path, begin, min(again, begin + SAMPLE))
         later = store.read(file.path, again, min(file.size, again + SAMPLE))
         return alike(first + later, 0, len(first), dialect)

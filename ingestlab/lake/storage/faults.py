@@ -18,7 +18,7 @@ def storage_error(error: OSError, what: str) -> IngestError:
             f"There is no room to write {what}: a full disk", fix="Free space, or set INGESTLAB_LAKE elsewhere."
         )
     if error.errno in _DENIED | _IN_THE_WAY or isinstance(error, PermissionError):
-        way = ", and that no file lies where a folder should be" if error.errno in _IN_THE_WAY else ""
+        way = ", and that no file is where a folder should be" if error.errno in _IN_THE_WAY else ""
         return StorageError.wrap(error, f"Cannot write {what}", f"Check the owner and mode of the lake{way}.")
     return TransientError.wrap(
         error, f"Cannot reach {what}", "Check that the storage is up, and `ingestlab retry`.", code="lake_unavailable"

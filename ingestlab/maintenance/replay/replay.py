@@ -1,4 +1,4 @@
-"""Feeds rejects through the pipeline again: what a job does whose request says `replay`.
+"""Feed rejects through the pipeline again: what a job with `replay` in its request does.
 
 The records are read from the raw zone, by the numbers that their rejects carry, so that headers and quotes mean
 what they meant the first time. What passes now is published and leaves the rejects, in one commit; what fails

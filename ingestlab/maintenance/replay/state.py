@@ -105,7 +105,7 @@ def _code(name: str, record: SourceRecord, table: str, catalog: Catalog) -> Pipe
 
 def _check_raw(record: SourceRecord, store: Store) -> None:
     """Check that a source's bytes can be read again; raises TerminalError."""
-    fix = "Ingest the source anew, with --force."
+    fix = "Ingest the source again, with --force."
     try:
         size = store.size(record.raw)
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _target(request: IngestRequest, code: PipelineSource) -> Target:
     pipeline = load(code)
     if pipeline.table != request.table:
         problem = f"Pipeline '{code.name}' writes to table {pipeline.table} by now, not to {request.table}"
-        raise TerminalError(problem, fix="Ingest the sources anew.", code="table_unknown")
+        raise TerminalError(problem, fix="Ingest the sources again.", code="table_unknown")
     return Target(
         run=request.run,
         tenant=request.tenant,

@@ -28,7 +28,7 @@ from ingestlab.sinks.milvus.commit import VectorCommits, collection_in, latest
 from ingestlab.sinks.milvus.embedding import agreed
 from ingestlab.sinks.milvus.reembed.apart import told_apart
 from ingestlab.sinks.milvus.reembed.survey import Survey, survey
-from ingestlab.sinks.milvus.reembed.task import Done, Work
+from ingestlab.sinks.milvus.reembed.task import Work
 from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
 from ingestlab.sinks.milvus.vector_values import Collection, Where
 from ingestlab.sinks.milvus.wanted import wanted_by
@@ -173,21 +173,17 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
             stack.enter_context(transaction.batch(s.batch))
             changes.append(transaction)
         done = [_embed(s, run, sink) for s in surveys]
-        notes = [d.collection for some in done for d in some if d.collection]
-        agreed_note = agreed(notes) if notes else wish.to_dict()
-        collection = {**agreed_note, "replaces": wish.replaces}
-        return Transaction.commit_all(
-            [
-                (transaction, _change(s, told_apart([p for d in some for p in d.vectors], sink.store), collection))
-                for transaction, s, some in zip(changes, surveys, done, strict=True)
-            ]
-        )
+        notes = [staged.note for some in done for staged in some if staged.note]
+        note = (agreed(notes) if notes else wish.to_dict()) | {"replaces": wish.replaces}
+        files = [told_apart([file for staged in some for file in staged.files], sink.store) for some in done]
+        commits = zip(changes, surveys, files, strict=True)
+        return Transaction.commit_all([(transaction, _change(s, new, note)) for transaction, s, new in commits])
 
 
-def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
+def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Staged]:
     """Stage a table's vectors, a task for each part and pipeline."""
     settings, (tenant, table) = sink.settings, s.table.where
-    done: dict[int, Done] = {}
+    done: dict[int, Staged] = {}
     for code in s.codes:
         work = [
             Work(
@@ -206,16 +202,15 @@ def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Done]:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"reembed-{table}-{s.batch[:8]}-{w.number}" for w in work]
-        for _, answer in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
-            one = Done.from_dict(answer)
-            done[one.number] = one
+        for place, answer in sink.cluster.map(make_vectors, calls, keys, load(code).resources):
+            done[work[place].number] = Staged.from_dict(answer)
     return [done[number] for number in sorted(done)]
 
 
-def _change(s: Survey, new: Sequence[Part], collection: dict[str, Any]) -> Change:
+def _change(s: Survey, new: Sequence[Part], note: dict[str, Any]) -> Change:
     return Change(
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,
-        sinks={NAME: Staged(files=tuple(new), note=collection)},
+        sinks={NAME: Staged(files=tuple(new), note=note)},
         replaced=tuple(part.target for part in s.old),
     )

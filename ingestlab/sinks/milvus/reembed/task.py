@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ingestlab.analytics.profiles.files import typed_folders
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Piece, Value
+from ingestlab.core.models import Part, Piece, Staged, Value
 from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import open_part
@@ -50,16 +50,8 @@ class Work(Value):
     kinds: dict[str, str] = Field(default_factory=dict)
 
 
-class Done(Value):
-    """Staged vectors of a task, and their collection. None if there was no row."""
-
-    number: int
-    vectors: tuple[Part, ...]
-    collection: dict[str, Any] | None
-
-
 def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Embed published rows, as a Dask task. It takes a :class:`Work` and gives a :class:`Done`, as plain dicts.
+    """Embed published rows, as a Dask task. It takes a :class:`Work` and gives a :class:`Staged`, as plain dicts.
 
     Memory holds a row group at a time. Each makes a file of vectors; those of an earlier try are taken as they are.
 
@@ -97,7 +89,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
             _refuse(embedded, spec.part.target)
             notes.append(embedded.collection.to_dict())
             vectors += stage(embedded, to)
-    return Done(number=spec.number, vectors=tuple(vectors), collection=agreed(notes) if notes else None).to_dict()
+    return Staged(files=tuple(vectors), note=agreed(notes) if notes else None).to_dict()
 
 
 def _refuse(embedded: Embedded, part: str) -> None:
