@@ -78,7 +78,16 @@ def ingest(
 def route(
     request: IngestRequest, services: Services, progress: ProgressTracker
 ) -> Iterator[tuple[Target, list[Source]]]:
-    """Yield the sources of a request by pipeline. Those that none may take have failed."""
+    """Yield the sources of a request by pipeline. Those that none may take have failed.
+
+    Args:
+        request: What to ingest.
+        services: The connections to use.
+        progress: Is told of sources that fail here.
+
+    Yields:
+        The table with its pipeline, and the sources that go there.
+    """
     pipelines = Catalog.read(services.settings)
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
@@ -119,7 +128,19 @@ def download(
     services: Services,
     progress: ProgressTracker,
 ) -> list[FetchedFile]:
-    """Download what is new; the others are unchanged, or have failed."""
+    """Download what is new; the others are unchanged, or have failed.
+
+    Args:
+        sources: Where the files are.
+        known: What the lake has of them, by URI.
+        target: The table that they are for.
+        request: Whether to take unchanged files, too.
+        services: The connections to use.
+        progress: Is told of every file.
+
+    Returns:
+        The new files, in the raw zone.
+    """
     progress.enter("fetching")
     table = services.table(target.tenant, target.table)
     ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
@@ -171,7 +192,18 @@ def _tell_unchanged(
 def process(
     plan: Plan, contents: Contents, transaction: Transaction, services: Services, progress: ProgressTracker
 ) -> Batch:
-    """Stage the batch on the cluster, with every row accounted for."""
+    """Stage the batch on the cluster, with every row accounted for.
+
+    Args:
+        plan: The tasks.
+        contents: The files of the plan, and the archives that some came out of.
+        transaction: Of the table.
+        services: The connections to use.
+        progress: Is told of every task, and of files that failed.
+
+    Returns:
+        What is to be committed.
+    """
     progress.enter("processing")
     receipts = process_all(plan, services, progress)
     batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)

@@ -52,8 +52,15 @@ def make_plan(
     """Name the batch and cut its files into partitions of about `partition_bytes`.
 
     The batch is named by what goes in: the same pipeline text on the same contents gives the same names
-    for all parts, however often it is tried. `known` tells contents that come back after others apart.
-    `archives` are those that `files` came out of.
+    for all parts, however often it is tried.
+
+    Args:
+        target: The table, its pipeline and its rules.
+        files: In the raw zone.
+        known: What the lake has, by URI: it tells contents that come back after others apart.
+        store: The lake.
+        partition_bytes: Bytes of a partition, about.
+        archives: Those that files came out of.
     """
     sources = (*files, *archives)
     before = {f.uri: known[f.uri].batch for f in sources if f.uri in known}

@@ -72,7 +72,7 @@ def replacement(
     services: Services,
     soon: Collection[str] = (),
 ) -> Replacement:
-    """Make what a commit says of new files in place of old ones.
+    """Say what a commit does that replaces files by new ones.
 
     Args:
         new: The new files, staged, of whatever sink.

@@ -20,7 +20,9 @@ _TITLE = 200  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Text(OneRecord):
-    """Read each file as one record: ``title`` (its first line that is not empty), ``text``, ``characters``.
+    """Read each file as one record.
+
+    Columns: ``title`` (its first line that is not empty), ``text``, ``characters``.
 
     A file of white space alone is a :class:`~ingestlab.pipeline.pipeline.Bad` record with the rule ``empty``.
 

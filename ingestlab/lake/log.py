@@ -230,7 +230,7 @@ def check_compatible(mine: Manifest, other: Manifest) -> None:
         raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)
     noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (mine, other))
     if "reembed" in (mine.kind, other.kind) and set.intersection(*noted):
-        problem = f"Another commit changes the same collection: entry {other.sequence} of table {mine.table}"
+        problem = f"Another commit changes what a sink has of the table: entry {other.sequence} of table {mine.table}"
         raise BusySourceError(problem, fix="This job waits its turn.")
 
 

@@ -219,7 +219,7 @@ class Embedding:
         return f"column {self.source} in chunks of {self.split.size} characters{overlap}{after}"
 
     def named(self, table: str) -> Embedding:
-        """Name the collection: as declared, or after the table, with ``_`` for what Milvus forbids."""
+        """Name the collection, as declared or after the table."""
         name = self.collection or re.sub(r"\W", "_", table, flags=re.ASCII)
         return replace(self, collection=name if re.match(r"[A-Za-z_]", name) else f"_{name}")
 

@@ -73,9 +73,9 @@ def fetch(
     meter = _Meter(progress, sum(r is not None for r in results))
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
-        crew = _Crew(RawZone(store, folder, settings), settings, meter, failed, pages=pages)
+        workers = _Workers(RawZone(store, folder, settings), settings, meter, failed, pages=pages)
         try:
-            _run(crew.work(sources, known, results, todo))
+            _run(workers.work(sources, known, results, todo))
         except LakeFaultError as fault:
             raise fault.error from fault
     meter.report()
@@ -122,7 +122,7 @@ class _Meter:
         self._progress, self.files, self.bytes = progress, files, 0
         self._lock = threading.Lock()
 
-    def moved(self, size: int) -> None:
+    def received(self, size: int) -> None:
         with self._lock:
             self.bytes += size
 
@@ -137,8 +137,8 @@ class _Meter:
             self.report()
 
 
-class _Crew:
-    """Workers, as many as there may be connections; each takes the next source until none is left."""
+class _Workers:
+    """Workers, one a connection; each takes the next source."""
 
     def __init__(
         self, zone: RawZone, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
@@ -181,13 +181,13 @@ class _Crew:
         """Open each source that is asked for anything, once."""
         serving = {scheme: source_of(scheme) for scheme in schemes}
         fetches = {
-            source: await opened.enter_async_context(source.opened(self._land, self._settings, pages=self._pages))
+            source: await opened.enter_async_context(source.opened(self._open_raw, self._settings, pages=self._pages))
             for source in set(serving.values())
         }
         self._open = {scheme: fetches[source] for scheme, source in serving.items()}
 
-    def _land(self, uri: str) -> IncomingFile:
-        return IncomingFile(self._zone, uri, self._meter.moved)
+    def _open_raw(self, uri: str) -> IncomingFile:
+        return IncomingFile(self._zone, uri, self._meter.received)
 
     async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
         try:

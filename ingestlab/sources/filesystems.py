@@ -31,7 +31,7 @@ _OPTIONS = "INGESTLAB_STORAGE_OPTIONS"
 
 
 def connect(scheme: str, settings: Settings) -> Any:
-    """Connect to the filesystem of a scheme, with its options from the settings.
+    """Connect to the filesystem of a scheme, with the options set.
 
     Call it from one thread: fsspec keeps an instance, and its connections, for each thread that asks.
 
@@ -63,7 +63,7 @@ class FileSource(BlockingSource):
     }
 
     def discover(self, uri: str, settings: Settings, *, glob: bool = False) -> list[Source]:
-        """List a pattern's files, or name one file without a look at it."""
+        """List a pattern's files, or name one file unseen."""
         scheme = access.scheme_of(uri)
         if scheme == "file":
             return list_local(uri, glob=glob)
@@ -128,7 +128,7 @@ def _copy(filesystem: Any, path: str, size: int, raw: RawFile, settings: Setting
 
 
 def _copy_unwrapped(filesystem: Any, path: str, raw: RawFile) -> None:
-    """Copy an object that its server unpacks: it has no ranges and another size."""
+    """Copy an object that its server unpacks, without ranges."""
     with tempfile.TemporaryDirectory(dir=raw.scratch) as folder:
         filesystem.get_file(path, f"{folder}/whole")
         with Path(folder, "whole").open("rb") as file:

@@ -24,7 +24,7 @@ BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file 
 
 
 class LakeFaultError(Exception):
-    """The lake failed, not the source: no other source would fare better, so all fetching ends."""
+    """The lake failed, not the source: all fetching ends."""
 
     def __init__(self, error: IngestError) -> None:
         super().__init__(error)
@@ -41,11 +41,11 @@ class RawZone:
 
 
 class IncomingFile:
-    """Take in the bytes of one source; keep nothing that is not settled."""
+    """Take in the bytes of one source; keep only what is settled."""
 
-    def __init__(self, zone: RawZone, uri: str, moved: Callable[[int], None] | None = None) -> None:
+    def __init__(self, zone: RawZone, uri: str, received: Callable[[int], None] | None = None) -> None:
         self.uri = uri
-        self._moved = moved
+        self._received = received
         self.size = 0
         self.head = b""  # the first bytes
         self.zone = zone
@@ -84,8 +84,8 @@ class IncomingFile:
             TerminalError: They are too many.
         """
         self.size += len(chunk)
-        if self._moved:
-            self._moved(len(chunk))
+        if self._received:
+            self._received(len(chunk))
         if self.size > self.zone.limit:
             raise self._too_big(f"more: stopped after {self.size:,} bytes")
         if len(self.head) < _HEAD:

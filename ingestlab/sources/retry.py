@@ -13,7 +13,7 @@ LONGEST_WAIT = 60.0  # seconds; a server that asks for more is left to the retri
 
 
 class WaitError(TransientError):
-    """A server that said how many seconds to wait before the next attempt."""
+    """A server that said how long to wait before the next attempt."""
 
     wait: float = 0.0
 
@@ -47,7 +47,7 @@ def too_long(uri: str, limit: float, came: int) -> TransientError:
 
 
 class Pace:
-    """Require so many bytes a second of a source, averaged over a window.
+    """Require a source's least bytes a second, averaged over a window.
 
     Only the time spent waiting for the source counts: a slow disk of ours is not its fault.
     """

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.embedding_world import FIRST, SECOND, crash_then, maker
+from support.lake import PIPELINE as PLAIN
 from support.selection import examples
 
 from ingestlab.core.errors import TransientError
@@ -247,3 +248,20 @@ def test_no_vector_store_is_a_clear_error_before_anything_is_processed(make, mon
     assert "MILVUS_URI" in outcome.error["expected"]
     assert not world.embedded()
     assert list(world.store.walk("tables")) == []
+
+
+def test_vectors_go_with_their_rows_when_a_pipeline_embeds_no_more(make, monkeypatch):
+    world = make("replace")
+    a, b = world.put("a.csv", FIRST), world.put("b.csv", SECOND)
+    world.ingest([a, b])
+    (world.folder / "pipelines/small.py").write_text(PLAIN.replace("DISPOSITION", "replace"))
+    world.put("a.csv", [6])
+    world.ingest([a], run="r2")
+    assert (world.there()[a].total(), world.there()[b].total()) == (0, 3)
+    assert (world.rows("small__vectors")[a].total(), world.rows("small__vectors")[b].total()) == (0, 3)
+    monkeypatch.undo()
+    object.__setattr__(world.settings, "milvus_uri", None)  # the server has gone as well
+    world.put("b.csv", [8])
+    (outcome,) = world.ingest([b], run="r3").outcomes
+    assert outcome.status == "committed"
+    assert world.rows("small__vectors")[b].total() == 0

@@ -21,6 +21,16 @@ def rewrite(
 
     The part itself stays. What is left goes to the same folder, under a name of the new batch.
 
+    Args:
+        part: A :class:`ingestlab.core.models.Part` as a plain dict.
+        uris: The sources that go.
+        batch: In whose staging folder the new part waits.
+        lake: The lake's URL.
+        options: Its storage options.
+
+    Returns:
+        The staged part as a plain dict.
+
     Raises:
         TerminalError: The part is gone.
     """

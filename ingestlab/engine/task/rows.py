@@ -33,7 +33,16 @@ class Result:
 
 
 def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
-    """Transform pieces without the files that are too bad. Nothing of the others may depend on their rows."""
+    """Transform pieces without the files that are too bad. Nothing of the others may depend on their rows.
+
+    Args:
+        loaded: The pieces with their records.
+        pipeline: What judges and cleans them.
+        job: What all tasks of the batch are told.
+
+    Returns:
+        The rows of files that pass, and the errors of the others, by URI.
+    """
     most, pieces = pipeline.max_reject_ratio, [one.piece for one in loaded]
     results, errors = transform(loaded, pipeline, job)
     while failed := gate.refused(pieces, tallies_of(results), (r.rejects for r in results), most, pipeline.name):
@@ -44,7 +53,16 @@ def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
 
 
 def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[list[Result], dict[str, IngestError]]:
-    """Transform all pieces at once. If that fails each is tried alone, so that only the culprits fail."""
+    """Transform all pieces at once. If that fails each is tried alone, so that only the culprits fail.
+
+    Args:
+        loaded: The pieces with their records.
+        pipeline: What judges and cleans them.
+        job: What all tasks of the batch are told.
+
+    Returns:
+        Rows, one result for each set of columns that fit together, and the errors of files, by URI.
+    """
     if not loaded:
         return [], {}
     groups = families(loaded)

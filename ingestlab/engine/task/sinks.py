@@ -138,6 +138,13 @@ def accepted(
 
     A row that one cannot take is a reject. A file of which a sink can take nothing fails, and so does one that has
     too many rejects now; they are taken out, and the sinks are asked about the others again.
+
+    Args:
+        loaded: The pieces with their records.
+        results: Their rows, which have passed the quality gate.
+        sinks: What is asked.
+        pipeline: With the quality gate.
+        job: What all tasks of the batch are told.
     """
     errors: dict[str, IngestError] = {}
     while True:

@@ -313,7 +313,7 @@ def cast(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = Non
 
 
 def refuse_year_zero(values: pa.Array | pa.ChunkedArray) -> None:
-    """Raise ArrowInvalid for times before the year 1: Python cannot read such a table."""
+    """Raise ArrowInvalid for times before the year 1, which Python lacks."""
     kind = values.type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) or getattr(kind, "unit", "") == "ns":
         return

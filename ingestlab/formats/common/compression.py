@@ -84,7 +84,7 @@ class _Streams(io.RawIOBase):
 
 
 class _Frames(io.RawIOBase):
-    """Frames of a Zstandard file without trailing zero bytes: Arrow takes no padding."""
+    """Frames of a Zstandard file without padding, which Arrow refuses."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw

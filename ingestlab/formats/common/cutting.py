@@ -77,7 +77,7 @@ class Scanner:
         return self._scan(data[:end])
 
     def count(self, block: bytes | memoryview) -> int | None:
-        """Count the records that end in the next block, several times as fast as `feed` finds them.
+        """Count the records that end in the next block, faster than `feed`.
 
         Returns:
             Their number; None, and nothing is taken in, where more than LF has to be looked at: a quote, a CR, a
@@ -147,7 +147,7 @@ class Scanner:
         return self._toggles_one_by_one(data, quotes, begins)
 
     def _toggles_one_by_one(self, data: Bytes, quotes: Ints, begins: np.ndarray[Any, np.dtype[np.bool_]]) -> Ints:
-        """Find the toggles where quotes also stand in plain text: counting is not enough."""
+        """Find the toggles where quotes also stand in plain text."""
         inside, skip, kept = self._inside, -1, []
         following = np.append(data[quotes[:-1] + 1], data[quotes[-1] + 1 : quotes[-1] + 2])
         doubled = np.append(following == self._quote, [False] * (quotes.size - following.size))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import NamedTuple
 
 
@@ -125,6 +126,24 @@ def records(text: bytes, dialect: Dialect, at: int = 0) -> Iterator[re.Match[byt
     while match := shape.clean.match(text, at) or shape.undone.match(text, at):
         yield match
         at = match.end()
+
+
+def split_records(text: bytes, dialect: Dialect, at: int = 0, most: int = 1000) -> list[tuple[int, list[str]]]:
+    """Split the first records of a text into fields.
+
+    Args:
+        text: It may end in the midst of a record.
+        dialect: How it is written.
+        at: Offset of the first record.
+        most: Records to look at.
+
+    Returns:
+        Of each record, where it begins and its fields.
+    """
+    found = islice(records(text, dialect, at), most)
+    return [
+        (match.start(1), [field.decode(errors="replace") for field in fields(match[1], dialect)]) for match in found
+    ]
 
 
 def width(record: bytes, dialect: Dialect) -> int:

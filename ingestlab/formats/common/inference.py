@@ -77,7 +77,7 @@ class Written:
 
     @property
     def alike(self) -> bool:
-        """Tell whether there is one way of writing: no two texts are one number."""
+        """Tell whether no two texts are one number."""
         if (self.bare and self.whole) or (self.padded and self.least != self.most):
             return False
         return not (self.scientific and (self.padded or self.distant))

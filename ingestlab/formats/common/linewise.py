@@ -140,7 +140,7 @@ def divisible(file: FetchedFile, store: Store, size: int, encoding: str | None) 
 
 
 def even_step(total: int, size: int) -> int:
-    """Return the bytes of equal pieces of about `size`, so that no crumb is left."""
+    """Return the bytes of equal pieces of about `size`."""
     return -(-total // round(total / size))
 
 

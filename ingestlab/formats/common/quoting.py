@@ -56,7 +56,7 @@ def careful_cuts(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: in
 
 
 def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
-    """Rewrite clean records for pyarrow's parser: double quotes, no blanks or comments between."""
+    """Rewrite clean records for pyarrow's parser, in double quotes without comments."""
     out = []
     delimiter = dialect.delimiter.encode()
     special = re.compile(rb'^"|^$|[\r\n]|' + re.escape(delimiter))

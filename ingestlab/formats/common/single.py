@@ -34,6 +34,6 @@ def one_record(row: Mapping[str, Any], schema: pa.Schema, raw: str, facts: Mappi
 
 
 def without_text(schema: pa.Schema, value: str | None, raw: str, facts: Mapping[str, str]) -> Records:
-    """Reject the one record of a file by the rule ``empty``, for its column ``text``."""
+    """Reject the one record of a file by the rule ``empty``."""
     bad = (Bad(0, "empty", "text", value),)
     return Records(schema.empty_table(), np.empty(0, np.int64), bad, lambda _: {0: raw}, facts)

@@ -109,7 +109,7 @@ def check_exact(column: str, values: pa.Array | pa.ChunkedArray, own: str, file:
 
 
 def kept(own: pa.DataType, kind: pa.DataType) -> pa.DataType:
-    """Return the type by which JSON is read: what is no text is kept as JSON."""
+    """Return the type by which JSON is read, else JSON itself."""
     return pa.json_() if pa.types.is_string(kind) and not pa.types.is_string(own) else kind
 
 

@@ -78,7 +78,7 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
 
 
 def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
-    """Find hexadecimal numbers beyond a type: the parser names other bad cells first, wherever they are."""
+    """Find hexadecimal numbers beyond a type, which the parser names last."""
     places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
     numbers = texts.take(pa.array(places)).to_pylist()
     wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
 from ingestlab.formats.common.columns import set_apart
-from ingestlab.formats.common.dialects import Dialect, fields, records
+from ingestlab.formats.common.dialects import Dialect, fields, split_records
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.csv.body import Body
 from ingestlab.formats.csv.settling import SAMPLE
@@ -17,25 +17,24 @@ from ingestlab.interfaces import Bad, Records
 
 _FEWEST = 5  # records that bear it out
 _NEARLY_ALL = 0.9
-_GLANCE = 1000  # records of each table that tell whether a closer look is worth it
 
-Record = tuple[bytes, ...]
+Record = tuple[bytes, ...] | tuple[str, ...]
 
 
-def without_copies(found: Records, body: Body) -> Records:
-    """Set apart records that a second table of a file repeats from the first one, by the rule ``duplicate``.
+def without_copies(records: Records, body: Body) -> Records:
+    """Set apart what a second table repeats, by the rule ``duplicate``.
 
     Args:
-        found: All records of a file; what repeats its header is among the bad ones.
+        records: All records of a file; what repeats its header is among the bad ones.
         body: Where they come from.
     """
-    heads = [bad.row for bad in found.bad if bad.rule == "header"]
+    heads = [bad.row for bad in records.bad if bad.rule == "header"]
     again = next((row for row in heads if row), None)
     if again is None or not alike(body.data, body.begin, int(body.spans.starts[again]), body.dialect):
-        return found
+        return records
     texts = [tuple(fields(body.data[a:b].rstrip(b"\r\n"), body.dialect)) for a, b in zip(*body.spans[:2], strict=True)]
-    copies = np.intersect1d(found.rows, list(_copies(texts, heads))).tolist()
-    return set_apart(found, [Bad(row, "duplicate", None, shorten(text)) for row, text in body.texts(copies).items()])
+    copies = np.intersect1d(records.rows, list(_copies(texts, heads))).tolist()
+    return set_apart(records, [Bad(row, "duplicate", None, shorten(text)) for row, text in body.texts(copies).items()])
 
 
 def alike(data: bytes, first: int, again: int, dialect: Dialect) -> bool:
@@ -48,12 +47,12 @@ def alike(data: bytes, first: int, again: int, dialect: Dialect) -> bool:
         dialect: How both are written.
     """
     parts = (data[first : min(again, first + SAMPLE)], data[again : again + SAMPLE])
-    texts, later = ([tuple(fields(m[1], dialect)) for m in islice(records(t, dialect), _GLANCE)] for t in parts)
-    return any(True for _ in _copies([*texts, *later], [len(texts)]))
+    first_rows, later = ([tuple(row) for _, row in split_records(part, dialect)] for part in parts)
+    return any(True for _ in _copies([*first_rows, *later], [len(first_rows)]))
 
 
 class Watch:
-    """Look for a second header in blocks that are read for another purpose.
+    """Look for a second header in blocks as they pass.
 
     Args:
         names: What is in the header.
@@ -84,8 +83,8 @@ class Watch:
             yield block
 
 
-def _copies(texts: list[Record], heads: list[int]) -> Iterator[int]:
-    """Yield the numbers of the records that stand in the first table, and in a later one again."""
+def _copies(texts: Sequence[Record], heads: Sequence[int]) -> Iterator[int]:
+    """Yield the numbers of records that an earlier table has."""
     bounds = [-1, *heads, len(texts)]
     tables = [range(low + 1, high) for low, high in pairwise(bounds) if high > low + 1]
     seen: Counter[Record] = Counter()

@@ -19,7 +19,11 @@ Record = list[str]
 
 
 def kind_of(cell: str) -> str:
-    """Classify a cell: ``n`` for a number, ``d`` for a date or time, ``e`` for nothing, ``t`` for text."""
+    """Classify a cell by its looks.
+
+    Returns:
+        ``n`` for a number, ``d`` for a date or time, ``e`` for nothing, ``t`` for text.
+    """
     if cell.strip().lower() in _NOTHING:
         return "e"
     if _NUMBER.fullmatch(cell):

@@ -136,7 +136,7 @@ def check_header(header: str, names: Sequence[str], file: str) -> None:
 
 
 def _whole(name: str) -> bool:
-    """Tell whether a field is a JSON document: a cell of a table without header."""
+    """Tell whether a field is a JSON document, as cells may be."""
     try:
         json.loads(name)
     except ValueError:

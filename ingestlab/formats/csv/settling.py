@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.formats.common.detection import detect
-from ingestlab.formats.common.dialects import Dialect, fields, records
+from ingestlab.formats.common.dialects import Dialect, fields, records, split_records
 from ingestlab.formats.common.excerpts import listed, shorten
 from ingestlab.formats.common.linewise import read_blocks
 from ingestlab.formats.csv.evidence import kind_of
@@ -330,7 +330,7 @@ def _fitting(
 
 
 def _refuse_glued(names: tuple[str, ...], records: list[list[str]], dialect: Dialect, file: str) -> None:
-    """Raise TerminalError for a header that lacks a delimiter rather than that records end with one too many."""
+    """Raise TerminalError for a header that lacks a delimiter."""
     evidence = glued(names, records, dialect.quote)
     if evidence:
         raise TerminalError(
@@ -371,7 +371,7 @@ def _refuse_one(text: bytes, place: Place, dialect: Dialect, file: str) -> None:
 
 
 def _records(text: bytes, at: int, dialect: Dialect) -> list[list[str]]:
-    return [[field.decode(errors="replace") for field in fields(t, dialect)] for t in _texts(text, at, dialect)]
+    return [record for _, record in split_records(text, dialect, at)]
 
 
 def _texts(text: bytes, at: int, dialect: Dialect) -> list[bytes]:

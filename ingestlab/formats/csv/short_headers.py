@@ -54,7 +54,7 @@ def has_row_names(header: bytes, names: Sequence[str], records: Sequence[bytes],
 
 
 def glued(names: Sequence[str], records: Sequence[Sequence[str]], quote: str | None) -> str:
-    """Name the evidence that two names of a header have become one; empty where there is none.
+    """Name the evidence that two names of a header have become one.
 
     Records with an empty field at their end are written by many programs, and are one field wider as well. Where a
     delimiter is missing in the header, what follows is under the name of its neighbour.
@@ -63,6 +63,9 @@ def glued(names: Sequence[str], records: Sequence[Sequence[str]], quote: str | N
         names: What is in the header.
         records: Fields of records that have one more, by record.
         quote: What fields may be within.
+
+    Returns:
+        It in words; empty where there is none.
     """
     torn = next((name for name in names if quote and re.search(rf"\w{re.escape(quote)}\w", name)), None)
     if torn is not None:
@@ -79,5 +82,5 @@ def glued(names: Sequence[str], records: Sequence[Sequence[str]], quote: str | N
 
 
 def _one_in_two(names: Sequence[str]) -> bool:
-    """Tell whether one of a few names is of several words: two may have become one."""
+    """Tell whether one of a few names is of several words."""
     return len(names) <= _FEW and sum(" " in name.strip() for name in names) == 1

@@ -10,15 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
-from ingestlab.formats.common.dialects import Dialect, fields, records, shapes
+from ingestlab.formats.common.dialects import Dialect, fields, shapes, split_records
 from ingestlab.formats.csv.evidence import kind_of, surely_data
 from ingestlab.formats.csv.headers import next_line
 
 DELIMITERS = ",;\t|"
-RECORDS = 1000  # of a sample that are looked at
 _NEARLY_ALL = 0.9
+_SOUND = 1000  # records that are looked at
 _TITLES = 60  # records that may stand before a header
 _SEP = re.compile(rb'"?sep=([^\r\n])"?[;,\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _COMMA = r"(?<!\d),(?=\S)|,(?=[^\s\d])"  # none of a number or a sentence
@@ -82,7 +81,7 @@ def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
         delimiter = said[1].decode()
     sample = text[base:]
     dialect, share = _dialect(sample, delimiter)
-    records = _split(sample, dialect)
+    records = split_records(sample, dialect)
     skip, nth, width, doubt = _header(records)
     width_of_names = len(records[skip][1]) if nth is not None and skip < len(records) else width
     surplus = width - width_of_names
@@ -123,25 +122,19 @@ def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
     for character in DELIMITERS if delimiter is None else delimiter:
         for quote in quotes:
             one = Dialect(character, quote)
-            records = [record for _, record in _split(sample, one)]
+            records = [record for _, record in split_records(sample, one)]
             width, share = _mode(records)
             if width == 1 and delimiter is None:
                 continue
             score = (round(share * (1 - _foreign(records, character)), 3), _pairs(sample, one))
             if score > top:
                 best, top = one, score
-    best = replace(best, initial_space=_spaced(_split(sample, best)))
+    best = replace(best, initial_space=_spaced(split_records(sample, best)))
     best = replace(best, escape=_escape(sample, best))
     if best.delimiter == "\t" and not _pairs(sample, best):
         best = replace(best, quote=None)
-    width, share = _mode([record for _, record in _split(sample, best)])
+    width, share = _mode([record for _, record in split_records(sample, best)])
     return best, share if width > 1 else 0.0
-
-
-def _split(sample: bytes, dialect: Dialect) -> list[tuple[int, Record]]:
-    """Split a sample into its first records, each with its offset."""
-    matches = islice(records(sample, dialect), RECORDS)
-    return [(m.start(1), [field.decode(errors="replace") for field in fields(m[1], dialect)]) for m in matches]
 
 
 def _mode(records: Sequence[Record]) -> tuple[int, float]:
@@ -180,8 +173,8 @@ def _escape(sample: bytes, dialect: Dialect) -> str | None:
 
 
 def _sound(sample: bytes, dialect: Dialect) -> int:
-    width, _ = _mode([record for _, record in _split(sample, dialect)])
-    found = list(shapes(dialect).clean.finditer(sample))[:RECORDS]
+    width, _ = _mode([record for _, record in split_records(sample, dialect)])
+    found = list(shapes(dialect).clean.finditer(sample))[:_SOUND]
     return sum(len(fields(match[1], dialect)) == width for match in found if match[1])
 
 
@@ -211,7 +204,7 @@ def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int
 
 
 def _title(rows: Sequence[Record], at: int, width: int) -> bool:
-    """Tell whether a record precedes the header: a title, a comment, or an empty line."""
+    """Tell whether a record is a title, a comment, or empty."""
     row, filled = rows[at], sum(bool(cell.strip()) for cell in rows[at])
     if width == 1:
         return False

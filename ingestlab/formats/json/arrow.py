@@ -39,7 +39,7 @@ class Shape:
 
     @property
     def texts(self) -> list[str]:
-        """List the columns that keep any value as JSON text: the parser does not make these."""
+        """List the columns of JSON text, which the parser does not make."""
         return [n for n, kind in (self.columns or {}).items() if is_json(kind)]
 
     @cached_property

@@ -23,7 +23,9 @@ Judge = Callable[[bytes, int, Shape], list[Bad]]  # of a line and its number
 
 
 def sift(text: bytes, numbers: Ints, shape: Shape) -> tuple[bytes, Ints, list[Bad]]:
-    """Set apart the records that the parser refuses: first those plainly wrong, since asking it is slow.
+    """Set apart the records that the parser refuses.
+
+    Those plainly wrong come first, since asking the parser is slow.
 
     Args:
         text: The records, one a line.

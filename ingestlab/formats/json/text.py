@@ -91,7 +91,7 @@ def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: in
 
 
 def plain(text: str | None) -> str | None:
-    """Convert JSON text to text: a string to what it says, anything else to the JSON itself."""
+    """Convert a JSON string to what it says, and leave anything else."""
     if text is None or not text.startswith('"'):
         return text
     return str(json.loads(text)) if "\\" in text else text[1:-1]

@@ -243,7 +243,7 @@ def _as_text(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> pa.DataT
 
 
 def _wide(values: pa.ChunkedArray) -> bool:
-    """Tell whether a whole number in nested values is beyond what float64 holds."""
+    """Tell whether a nested whole number is beyond what float64 holds."""
     kind = values.type
     if pa.types.is_struct(kind):
         return any(_wide(pc.struct_field(values, [i])) for i in range(kind.num_fields))

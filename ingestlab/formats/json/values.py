@@ -201,12 +201,12 @@ def _objects(text: str, begin: int) -> Document:
 
 
 def _lines(found: list[str]) -> str:
-    """Put each value in a line of its own: between tokens a line end is a blank, and no text holds one."""
+    """Put each value in a line; line ends become blanks."""
     return "".join([f"{value.translate(_BREAKS)}\n" for value in found])
 
 
 def _in_lines(data: bytes, at: int) -> bool:
-    """Tell whether the lines from here on are mostly objects: then the first one alone is broken."""
+    """Tell whether the lines from here on are mostly objects."""
     lines = [line.strip() for line in data[at : at + (1 << 20)].splitlines()[:_LOOKED_AT]]
     lines = [line for line in lines if line]
     return bool(lines) and sum(line.startswith(b"{") and _is_whole(line) for line in lines) * 2 > len(lines)

@@ -128,13 +128,15 @@ def plain(table: pa.Table) -> pa.Table:
 
 
 def _has_views(kind: pa.DataType) -> bool:
-    """Tell whether there are lists in a type that may lie in any order."""
+    """Tell whether there are list views in a type."""
     inner = [kind.field(i).type for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []
     return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)) or any(map(_has_views, inner))
 
 
 def _encoded(file: pq.ParquetFile, source: Any, groups: Sequence[Group]) -> pq.ParquetFile:
-    """Read text that is stored as a dictionary as one: a long text repeated costs no more.
+    """Read text that is stored as a dictionary as one.
+
+    A long text that is repeated costs no more.
 
     Arrow cannot make a dictionary of text that is told by its differences.
     """

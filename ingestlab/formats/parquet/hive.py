@@ -20,7 +20,7 @@ NULL = "__HIVE_DEFAULT_PARTITION__"  # stands for no value
 
 
 def folder_values(uri: str) -> dict[str, str | None]:
-    """Read the values in folder names, by column: of the source's path, and of an archive member's."""
+    """Read the values in the folder names of a source, by column."""
     name, _, path, *_ = urlsplit(container(uri))
     path = unquote(path) if traits(name).quoted else path  # keys of object stores are as they are
     folders = [*path.split("/")[:-1], *(member_name(uri) or "").replace("\\", "/").split("/")[:-1]]

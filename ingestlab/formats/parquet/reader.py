@@ -203,7 +203,7 @@ class Parquet:
         return with_int96(table, source.in_unit, own, units, piece.first_row)
 
     def _units(self, source: Opened, names: Sequence[str]) -> dict[str, Unit]:
-        """Choose the unit of each INT96 column: as declared, or what fits most of its times in the file."""
+        """Choose the unit of each INT96 column: declared, or fitting most times."""
         kinds = {name: (self.columns or {}).get(name) for name in names}
         said: dict[str, Unit] = {n: "ns" if k.unit == "ns" else "us" for n, k in kinds.items() if _is_time(k)}
         rest = [name for name in names if name not in said]
@@ -221,7 +221,7 @@ class Parquet:
 
 
 def _raw(table: pa.Table, first: int, rows: Iterable[int]) -> dict[int, str]:
-    """Return records as JSON text by number: Parquet has no text of its own."""
+    """Return records as JSON, since Parquet has no text of its own."""
     texts = {}
     for number in map(int, rows):
         if 0 <= number - first < table.num_rows:
@@ -232,7 +232,7 @@ def _raw(table: pa.Table, first: int, rows: Iterable[int]) -> dict[int, str]:
 
 
 def _out_of_range(table: pa.Table, rows: Ints) -> Iterator[Bad]:
-    """Find times that hardly any tool can take, before the year 1 or after 9999."""
+    """Find times before the year 1 or after 9999."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         scale = _PER_SECOND.get(_unit(column.type))
         if scale is None:

@@ -80,10 +80,15 @@ class VectorCommits(Sink):
             CollectionError: The collection holds other fields, or shorter ones than a value needs; or two vectors
                 have one key.
         """
-        if collection := collection_in(manifest):
+        collection = collection_in(manifest)
+        if collection and self._concerns(manifest):
             self._add(manifest, collection)
         for part in manifest.files(NAME):
             self.store.move(part.staged, part.target)
+
+    def _concerns(self, manifest: Manifest) -> bool:
+        """Tell whether there is a server, or there has to be: without one, vectors can go from the lake."""
+        return bool(self.settings.milvus_uri) or any(_new(manifest))
 
     def _add(self, manifest: Manifest, collection: Collection) -> None:
         target = self._db.build(collection) if manifest.kind == "reembed" else self._ensured(collection)
@@ -119,7 +124,7 @@ class VectorCommits(Sink):
         home = f"{layout.table(manifest.tenant, layout.beside(manifest.table, BESIDE))}/"
         self.store.delete_files(target for target in manifest.replaced if target.startswith(home))
         collection = collection_in(manifest)
-        if collection is None:
+        if collection is None or not self._concerns(manifest):
             return
         name = collection.name
         if manifest.kind == "reembed":

@@ -37,7 +37,14 @@ class Inputs:
 
 
 def inputs_of(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece], store: Store) -> Inputs:
-    """Collect the texts or images of rows. A source file has one image, which goes with its first row."""
+    """Collect the texts or images of rows. A source file has one image, which goes with its first row.
+
+    Args:
+        rows: With `_source` and the columns that the embedding names.
+        embedding: What is embedded.
+        pieces: What the rows were read from, by URI.
+        store: Where the files of the pieces are.
+    """
     if embedding.source == FILE:
         uris = rows["_source"].to_pylist()
         firsts = list({uri: i for i, uri in reversed(list(enumerate(uris)))}.values())[::-1]

@@ -39,7 +39,15 @@ def primary_key(tenant: str, table: str, source: str, key: str | int, chunk: int
 def primary_keys(
     tenant: str, table: str, sources: Iterable[str], keys: Iterable[str | int], chunks: Iterable[int]
 ) -> pa.Array:
-    """Make the :func:`primary_key` of every row, as a column."""
+    """Make the :func:`primary_key` of every row, as a column.
+
+    Args:
+        tenant: Whose table it is.
+        table: Its name.
+        sources: The URI of each row's source.
+        keys: What tells each row from the others of its source.
+        chunks: The number of each row's chunk.
+    """
     made = (primary_key(tenant, table, *row) for row in zip(sources, keys, chunks, strict=True))
     return pa.array(made, pa.string())
 

@@ -61,7 +61,10 @@ def is_apple_double(name: str, head: bytes) -> bool:
 
 
 class Entry(NamedTuple):
-    """A member that is a file, or pretends to be one; of a tar it must be read before the next."""
+    """A member that is, or pretends to be, a file.
+
+    That of a tar must be read before the next.
+    """
 
     name: str
     open: Callable[[], Any]  # gives a binary stream
@@ -71,7 +74,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive that is open; `entries` raises what is in `BROKEN`, or TerminalError."""
+    """Open archive; `entries` raises what is in `BROKEN`, or TerminalError."""
 
     kind: Kind
     compression: Compression | None
@@ -175,7 +178,7 @@ def _zip(raw: Any, archive: str, most: int) -> Iterator[Entry]:
 
 
 class _Tar:
-    """The bytes of a tar, few at a time: bounded in all, and in what one header may take."""
+    """The bytes of a tar, bounded in all and in each header."""
 
     def __init__(self, source: Any, archive: str, most: int | None) -> None:
         self._take = getattr(source, "read1", source.read)  # what there is before damage, and not all or nothing

@@ -50,7 +50,7 @@ class Unpacked:
 
 
 def unpack(file: FetchedFile, reader: Archive, store: Store, zone: RawZone) -> Unpacked:
-    """Copy the members that match into the raw zone, named by their content.
+    """Copy matching members into the raw zone, named by their content.
 
     Args:
         file: The archive.

@@ -86,7 +86,7 @@ class _Plain(io.RawIOBase):
 
 
 class _Inflated(io.RawIOBase):
-    """Read "deflate": by the standard zlib's format, by many servers the bare stream inside of it."""
+    """Read "deflate", in zlib's format or, from many servers, bare."""
 
     def __init__(self, source: Any) -> None:
         head = source.peek(2)[:2]

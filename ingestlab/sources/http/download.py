@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class AnotherVersionError(Exception):
-    """The rest that was asked for is that of another version of the file: it must be asked for as a whole."""
+    """The rest that came is that of another version."""
 
 
 class Download:

@@ -39,7 +39,7 @@ def quoted(text: str) -> str:
 
 
 def resolved(base: str, location: str) -> str:
-    """Resolve a redirect from `base`; what the location says stays as it is.
+    """Resolve a redirect from `base`; the location stays as it is.
 
     Args:
         base: The address that was asked for.
