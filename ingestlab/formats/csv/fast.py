@@ -25,7 +25,7 @@ from ingestlab.formats.csv.arrow import Layout
 from ingestlab.formats.csv.body import Body
 
 _SLACK = 16  # bytes beyond the last text: the loop writes eight at once
-_HEAP = 64 << 10  # bytes that a column of texts begins with
+_HEAP = 64 << 10  # bytes that a column of texts begins with, at most
 _INDEXED = 32 << 10  # bytes that the loop looks at for delimiters before it reads their values
 _MUCH = 64 << 20  # bytes
 _IN_VALUES = frozenset("+-.:")  # characters of numbers and times, beside letters and digits
@@ -226,7 +226,8 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
     job[[words.STARTS, words.ENDS, words.LEFT_OUT]] = starts.ctypes.data, ends.ctypes.data, left.ctypes.data
     if not body.quoted:
         job[words.QUOTE] = -1
-    memory = {column.place: _memory(job, column, most, min(size, _HEAP)) for column in plan.columns}
+    heap = min(size, _HEAP, 4 * size // len(plan.columns))
+    memory = {column.place: _memory(job, column, most, heap) for column in plan.columns}
     while (outcome := read(job.ctypes.data)) == words.HEAP_FULL:
         _grow(job, memory, body)
     count, rows = int(job[words.RECORD]), int(job[words.ROW])
@@ -242,7 +243,7 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
 
 
 def _left(told: Ints, starts: Ints, body: Body) -> tuple[Ints, Ints]:
-    """Return the records that the loop left, and which of them repeat the header."""
+    """Return the left records, and which of them repeat the header."""
     alike = np.flatnonzero(told < 0)  # if they follow the usual end of a line
     left = np.where(told < 0, ~told, told)
     mark = b"\n" if alike.size and body.data.find(b"\n", body.begin, body.end) >= 0 else b"\r"

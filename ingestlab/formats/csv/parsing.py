@@ -70,7 +70,7 @@ def _parse_whole(body: Body, layout: Layout) -> Parsed:
 
 def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
     """Parse plain records by the compiled loop. None where that is no gain."""
-    taken = fast.take(body, layout)
+    taken = fast.take(body, layout) if body.end - body.begin <= MAX_BLOCK else None
     if taken is None or not taken.left.size:
         return taken and Parsed(taken.table, taken.kept, [], taken.total)
     found = _parse_left(body, layout, taken)
