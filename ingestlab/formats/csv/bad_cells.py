@@ -25,17 +25,20 @@ _CHUNK = 256  # records that are converted at once while looking for bad ones
 _ROW = re.compile(r"Row #(\d+)")
 # What a text must look like at least. It spares asking one by one where a whole column is something else.
 _ISO = r"^[ \t]*([1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-_NUMBER = r"^[ \t]*[-+.0-9]"
+_NUMBER = r"^[ \t]*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[ \t]*$"
 _COULD_BE = (
-    (pa.types.is_integer, r"^[ \t]*-?[0-9a-fA-FxX]+[ \t]*$"),
-    (pa.types.is_floating, _NUMBER + r"[-+.0-9eE]*[ \t]*$|(?i:inf|nan)"),
-    (pa.types.is_decimal, _NUMBER + r"[-+.0-9eE]*[ \t]*$"),
+    (pa.types.is_signed_integer, r"^[ \t]*(?:-?[0-9]+|0[xX][0-9a-fA-F]+)[ \t]*$"),
+    (pa.types.is_unsigned_integer, r"^[ \t]*(?:[0-9]+|0[xX][0-9a-fA-F]+)[ \t]*$"),
+    (pa.types.is_floating, _NUMBER + "|(?i:inf|nan)"),
+    (pa.types.is_decimal, r"^[ \t]*[-+.0-9][-+.0-9eE]*[ \t]*$"),
     (pa.types.is_boolean, r"^(?i:true|false|0|1)$"),
     (pa.types.is_timestamp, _ISO),
     (pa.types.is_date, _ISO),
 )
 
 _HEX_NUMBER = r"^[ \t]*0[xX][0-9a-fA-F]+[ \t]*$"
+_LONG_NUMBER = r"^[ \t]*-?[0-9]{%d,}[ \t]*$"
+_MOST_DIGITS = 20  # of a number of 64 bits
 
 Fails = Callable[[int, int], int | None]
 
@@ -74,15 +77,31 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
     pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
     possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
     found = np.flatnonzero(~possible.to_numpy())
-    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_signed_integer(kind) else found
+    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_integer(kind) else found
 
 
 def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
-    """Find hexadecimal numbers beyond a type, which the parser names last."""
-    places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, _HEX_NUMBER), fill_value=False).to_numpy())
-    numbers = texts.take(pa.array(places)).to_pylist()
-    wrong = [i for i, text in zip(places.tolist(), numbers, strict=True) if int(text, 16) >> (kind.bit_width - 1)]
-    return np.array(wrong, np.int64)
+    """Find numbers beyond a type. Of hexadecimal ones the parser names others first, wherever they are."""
+    signed = pa.types.is_signed_integer(kind)
+    high = (1 << kind.bit_width - signed) - 1
+    low = -high - 1 if signed else 0
+    wrong = [i for i, text in _like(texts, _LONG_NUMBER % len(str(high))) if not low <= _decimal(text) <= high]
+    if signed:
+        wrong += [i for i, text in _like(texts, _HEX_NUMBER) if int(text, 16) > high]
+    return np.array(sorted(wrong), np.int64)
+
+
+def _like(texts: pa.ChunkedArray, pattern: str) -> Iterator[tuple[int, str]]:
+    """Yield the texts that match a pattern, with their places."""
+    places = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=False).to_numpy())
+    return zip(places.tolist(), texts.take(pa.array(places)).to_pylist(), strict=True)
+
+
+def _decimal(text: str) -> int:
+    """Read a number of any length. Of a long one the size is enough."""
+    digits = text.strip(" \t-").lstrip("0") or "0"
+    number = int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
+    return -number if "-" in text else number
 
 
 def _search(body: Body, layout: Layout) -> list[int]:
