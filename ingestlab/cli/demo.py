@@ -16,6 +16,7 @@ from ingestlab import stack
 from ingestlab.cli.common import out
 from ingestlab.cli.show import frame_table, print_failure, watching
 from ingestlab.core.errors import StackError
+from ingestlab.core.models import Tally
 from ingestlab.core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -53,11 +54,8 @@ def sample_uris(folder: str, settings: Settings) -> list[str]:
     from ingestlab.stack.samples import ensure_samples  # noqa: PLC0415 - likewise
 
     if not settings.samples:
-        raise StackError(
-            "There is no embedded stack with its file server: no address of one",
-            fix="Start it with `ingestlab up`.",
-            code="stack_not_running",
-        )
+        problem, fix = "There is no embedded stack with its file server", "Start it with `ingestlab up`."
+        raise StackError(problem, fix=fix, code="stack_not_running")
     files = ensure_samples(settings.home / "samples") / folder
     return [f"{settings.samples.rstrip('/')}/{folder}/{file.name}" for file in sorted(files.glob("*.csv"))]
 
@@ -65,10 +63,7 @@ def sample_uris(folder: str, settings: Settings) -> list[str]:
 @contextmanager
 def _fresh_stack(home: Path) -> Iterator[Settings]:
     if stack.running(home):
-        raise StackError(
-            f"A stack is running already in the demo's home: one is running in {home}",
-            fix=f"ingestlab down --home {home}",
-        )
+        raise StackError(f"A stack is running already in {home}", fix=f"Stop it: ingestlab down --home {home}")
     shutil.rmtree(home, ignore_errors=True)
     with out.status("Starting Redis, Dask, workers and a file server …"):
         settings = stack.start(load_settings(home=home, redis_url=None), workers=2)
@@ -85,19 +80,17 @@ def _watch(run: Run) -> RunResult:
 
 
 def _print_totals(results: list[RunResult], seconds: float) -> None:
-    tallies = [r.tally for r in results]
-    rows = sum(t.rows_in for t in tallies)
+    total = sum((r.tally for r in results), Tally())
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_row("files", f"{sum(len(r.outcomes) for r in results):,}")
-    grid.add_row("rows in", f"{rows:,}")
-    grid.add_row("rows out", f"{sum(t.out for t in tallies):,}")
-    grid.add_row("rejected", f"{sum(t.rejected for t in tallies):,}")
+    for name, count in (("rows in", total.rows_in), ("rows out", total.out), ("rejected", total.rejected)):
+        grid.add_row(name, f"{count:,}")
     for result in results:
         for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
             grid.add_row("", f"{count:>8,}  {rule}")
     grid.add_row("Parquet", f"{sum(r.parquet_bytes for r in results):,} bytes")
-    grid.add_row("time", f"{seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+    grid.add_row("time", f"{seconds:.1f} s, {total.rows_in / seconds:,.0f} rows/s")
     out.print(grid)
     for result in results:
         for outcome in result.failed:

@@ -31,14 +31,9 @@ def search(
 ) -> None:
     """Find the rows of a collection nearest to a text or image."""
     if (text is None) == (image is None):
-        got = "neither" if text is None else "both"
-        raise TerminalError(
-            "The query is unclear",
-            expected="a text, or --image with a file",
-            got=got,
-            fix='E.g. ingestlab search documents "draw plots".',
-            code="argument_invalid",
-        )
+        problem, got = "The query is unclear", "neither" if text is None else "both"
+        expected, fix = "a text, or --image with a file", 'E.g. ingestlab search documents "draw plots".'
+        raise TerminalError(problem, expected=expected, got=got, fix=fix, code="argument_invalid")
     from ingestlab.sinks.milvus.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     query = image if text is None else text

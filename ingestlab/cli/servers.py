@@ -26,11 +26,8 @@ def dask_worker(context: typer.Context) -> None:
     """Run a Dask worker for DASK_SCHEDULER_ADDRESS. Options are those of `dask worker`."""
     address = load_settings().dask_scheduler
     if not address:
-        raise TerminalError(
-            "There is no scheduler's address",
-            fix="Set DASK_SCHEDULER_ADDRESS, e.g. to tcp://host:8786.",
-            code="setting_missing",
-        )
+        fix = "Set DASK_SCHEDULER_ADDRESS, e.g. to tcp://host:8786."
+        raise TerminalError("There is no scheduler's address", fix=fix, code="setting_missing")
     page = [] if "--dashboard-address" in context.args else ["--dashboard-address", WORKER_PAGE]
     # One partition at a time: memory stays bounded, and pandas holds the GIL anyway.
     threads, memory = ([], {}) if "--nthreads" in context.args else (["--nthreads", "1"], ONE_HEAP)

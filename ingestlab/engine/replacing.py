@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.core.models import AGGREGATES, PARQUET, Manifest, Part, Profiled, Staged
+from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import rewrite
@@ -35,6 +36,11 @@ class Replacement:
     replaced: tuple[str, ...]
     types: dict[str, tuple[str, ...]]
     old: tuple[Part, ...] = ()
+
+    def change(self, history: Sequence[Manifest], **more: Any) -> Change:
+        """Make the change of a commit that does nothing else; `more` are fields of :class:`Change`."""
+        said = {name: getattr(self, name) for name in ("sinks", "profile", "replaced", "types")}
+        return Change(pipeline=history[-1].pipeline, code=history[-1].code, **(said | more))
 
     def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
         """Let a batch replace the rows of sources."""

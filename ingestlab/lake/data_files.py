@@ -278,7 +278,9 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
 def sources_of(table: pa.Table) -> tuple[str, ...]:
     """List the URIs that have rows in a table, sorted."""
     column = table[_source_column(table)]
-    return tuple(sorted(pc.unique(column.cast(pa.string())).to_pylist()))
+    if pa.types.is_dictionary(column.type):  # not a text for each row
+        column = column.unify_dictionaries()
+    return tuple(sorted(column.unique().to_pylist()))
 
 
 def _source_column(table: pa.Table) -> str:

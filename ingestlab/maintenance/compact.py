@@ -130,19 +130,11 @@ class _Work:
         return 2 * part.size < self._target
 
     def _change(self, batch: str, merged: Collection[Merged], history: Sequence[Manifest]) -> Change:
-        last, replaced = history[-1], sorted(target for m in merged for target in m.replaced)
+        replaced = sorted(target for m in merged for target in m.replaced)
         parts = sorted((m.part for m in merged), key=lambda p: p.target)
-        code = Catalog.read(self._services.settings).loadable(last.pipeline)
+        code = Catalog.read(self._services.settings).loadable(history[-1].pipeline)
         soon = [p.target for p in live_parts(history) if self._is_small(p)]
-        new = replacement(parts, replaced, batch, self._table, code, history, self._services, soon)
-        return Change(
-            pipeline=last.pipeline,
-            code=last.code,
-            sinks=new.sinks,
-            profile=new.profile,
-            replaced=new.replaced,
-            types=new.types,
-        )
+        return replacement(parts, replaced, batch, self._table, code, history, self._services, soon).change(history)
 
     @property
     def _home(self) -> str:

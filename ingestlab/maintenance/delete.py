@@ -17,11 +17,11 @@ from urllib.parse import unquote
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import NAME, PARQUET, REJECTS, Change, Manifest, Part, SourceRecord, digest
+from ingestlab.core.models import NAME, PARQUET, REJECTS, Manifest, Part, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.plan import emptied
-from ingestlab.engine.replacing import Replacement, without
+from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
@@ -149,25 +149,12 @@ def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
         with transaction.batch(batch):
             code = Catalog.read(services.settings).loadable(history[-1].pipeline)  # else readers compute aggregates
             left = without(gone, batch, table, code, history, services)
-            transaction.commit(_change(gone, batch, transaction.run, left, history))
+            sources = (*(emptied(uri, transaction.run, batch) for uri in gone), *_bereft(gone, history))
+            transaction.commit(left.change(history, sources=sources, superseded=tuple(gone)))
     before = {name: parts for name, parts in by_sink(left.old, history).items() if parts}
     counts = {name: _rows(old) - _rows(left.sinks[name].files) for name, old in before.items()}
     rows, rejects = counts.pop(PARQUET, 0), counts.pop(REJECTS, 0)
     return Deleted(table.name, tuple(gone), rows, rejects, counts)
-
-
-def _change(gone: Sequence[str], batch: str, run: str, left: Replacement, history: Sequence[Manifest]) -> Change:
-    last = history[-1]
-    return Change(
-        pipeline=last.pipeline,
-        code=last.code,
-        sources=(*(emptied(uri, run, batch) for uri in gone), *_bereft(gone, history)),
-        sinks=left.sinks,
-        profile=left.profile,
-        replaced=left.replaced,
-        superseded=tuple(gone),
-        types=left.types,
-    )
 
 
 def _bereft(gone: Sequence[str], history: Sequence[Manifest]) -> Iterator[SourceRecord]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
-from ingestlab.core.models import Change, Part, digest
+from ingestlab.core.models import Part, digest
 from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
@@ -120,16 +120,8 @@ class _Work:
             with transaction.batch(batch):
                 new = tuple(part for done in self._refold(batch, old, kinds, folders) for part in done.parts)
                 done = replacement(new, names, batch, self._table, code, history, self._services)
-                transaction.commit(
-                    Change(
-                        pipeline=history[-1].pipeline,
-                        code=history[-1].code,
-                        sinks=done.sinks,
-                        profile=done.profile,
-                        replaced=done.replaced,
-                        types={name: (kind,) for name, kind in kinds.items()},
-                    )
-                )
+                types = {name: (kind,) for name, kind in kinds.items()}
+                transaction.commit(done.change(history, types=types))
         return Rewritten(self._table.name, len(new), len(old), sum(p.rows for p in new), folders, kinds)
 
     def _code(self, name: str) -> PipelineSource | None:

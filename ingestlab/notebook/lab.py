@@ -26,9 +26,8 @@ from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
 from ingestlab.notebook.tables import LabTable
 from ingestlab.queue import find_run, recent_runs, submit
-from ingestlab.queue.broker import broker
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.replays import submit_replay
-from ingestlab.queue.run import reaching
 from ingestlab.sinks.milvus.search import search
 from ingestlab.sinks.milvus.search_result import SearchResult
 from ingestlab.sinks.milvus.vector_values import Filter

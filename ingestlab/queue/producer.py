@@ -14,9 +14,9 @@ from ingestlab.core.models import NAME, IngestRequest
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
-from ingestlab.queue.broker import broker
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import JobRef, RunRecord
-from ingestlab.queue.run import Run, reaching
+from ingestlab.queue.run import Run
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 

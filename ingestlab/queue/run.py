@@ -6,7 +6,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -18,7 +17,7 @@ from ingestlab.core.messages import decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
-from ingestlab.queue.broker import broker
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import (
     JobRef,
     RunRecord,
@@ -301,20 +300,6 @@ def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
             ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
         runs = [run for i in ids if (run := Run.load(i, settings, client))]
     return sorted(runs, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
-
-
-@contextmanager
-def reaching(settings: Settings) -> Iterator[None]:
-    """Translate errors of the Redis client: it does not answer, or does not let us in."""
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        problem = f"Redis at {settings.redis_shown} does not let us in"
-        raise TerminalError.wrap(error, problem, "Check its password.", code="credentials_invalid") from None
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        fix = "Start the stack with `ingestlab up`, or in a notebook with Lab(); or check REDIS_URL."
-        problem = f"No answer from a Redis server at {settings.redis_shown}"
-        raise TransientError.wrap(error, problem, fix, code="redis_unavailable") from None
 
 
 def _names(answer: Any) -> list[str]:

@@ -19,12 +19,12 @@ from ingestlab.core.settings import Settings
 from ingestlab.stack.services import WORKER, Service, Spec, choose_ports, environment, locate, services
 from ingestlab.stack.state import (
     SCALE_FILE,
+    STARTING_FILE,
     SUPERVISOR,
     StackState,
     acquire,
     home_of,
     running,
-    starting,
     sweep,
     try_lock,
     wait,
@@ -83,7 +83,7 @@ def stop(home: Path, seconds: float = STOP_SECONDS) -> bool:
         Whether there was anything to stop.
     """
     home = home.expanduser().resolve()
-    state = running(home) or starting(home)
+    state = running(home) or running(home, STARTING_FILE)
     process = state.pids[SUPERVISOR].find() if state else None
     if process is not None:
         process.terminate()

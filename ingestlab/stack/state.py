@@ -92,15 +92,14 @@ def read_state(path: Path) -> StackState | None:
     return None
 
 
-def running(home: Path) -> StackState | None:
-    """Give the stack that runs in this home, or None. What a dead one left behind does not count."""
-    state = read_state(home / STACK_FILE)
-    return state if state and state.alive else None
+def running(home: Path, file: str = STACK_FILE) -> StackState | None:
+    """Read the state of a home's running stack, or None.
 
-
-def starting(home: Path) -> StackState | None:
-    """Read the state of a stack that is starting, or None."""
-    state = read_state(home / STARTING_FILE)
+    Args:
+        home: Its folder. What a dead stack left there does not count.
+        file: :data:`STARTING_FILE` finds one that is starting.
+    """
+    state = read_state(home / file)
     return state if state and state.alive else None
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from ingestlab import stack
 from ingestlab.core.errors import StackError
 from ingestlab.lake.locks import connect
-from ingestlab.queue.broker import broker
-from ingestlab.queue.run import reaching
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.teaching.checks import Desk, a_good_run, a_number, exercise, expect, into
 
 TABLE = "weblogs"

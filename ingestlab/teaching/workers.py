@@ -16,8 +16,7 @@ from typing import Any
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
-from ingestlab.queue.broker import broker
-from ingestlab.queue.run import reaching
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.stack.services import environment
 
 PATIENCE = 60.0  # seconds for a worker to listen: it imports a lot

@@ -14,7 +14,7 @@ import pandas as pd
 from ingestlab.core.errors import TerminalError, let_pass
 from ingestlab.engine.task.culprits import Fault, RaisedError
 from ingestlab.engine.task.fast_checks import NOT_NULL, Question, Screened, failures_of, rule_of, screen
-from ingestlab.engine.task.frames import filtered
+from ingestlab.engine.task.frames import Bools, Ints, filtered
 from ingestlab.engine.task.patterns import pythonic
 from ingestlab.interfaces import MAX_VALUE, Reason
 from ingestlab.pipeline.pipeline import Pipeline
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandera.errors import SchemaErrors
 
 _ROOM = 1_000  # checks of one column
+_SPARSE = 8  # times as many places as numbers, in a table of them
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,24 @@ def lost(before: pd.Index[int], after: pd.Index[int]) -> list[int]:
     """List the missing indexes, in order. This is far faster than numpy's functions on sets."""
     if before.equals(after):
         return []
-    gone: list[int] = before[~before.isin(after)].unique().tolist()
-    return gone
+    if len(before) and len(after) and before.dtype == after.dtype == np.int64:
+        gone = before[~_among(before.to_numpy(), after.to_numpy())]
+    else:
+        gone = before[~before.isin(after)]
+    missing: list[int] = gone.unique().tolist()
+    return missing
+
+
+def _among(some: Ints, numbers: Ints) -> Bools:
+    """Tell which numbers are among others. They are looked up in a table where that is not too long."""
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low > _SPARSE * (len(some) + len(numbers)):
+        return np.isin(some, numbers)
+    there = np.zeros(high - low + 1, np.bool_)
+    there[numbers - low] = True
+    inside: Bools = (some >= low) & (some <= high)
+    inside &= there[np.where(inside, some, low) - low]
+    return inside
 
 
 def _without(frame: pd.DataFrame, reasons: Mapping[int, Reason]) -> pd.DataFrame:

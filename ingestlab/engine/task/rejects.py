@@ -32,16 +32,19 @@ def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
 
 def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
     """Build rejects from row numbers of several pieces, and their reasons."""
-    columns: dict[str, list[Any]] = {name: [] for name in REJECTS.names}
+    own: dict[str, list[Any]] = {name: [] for name in ("row", "rule", "column", "value", "raw")}
     for one, rows, reasons in groups:
-        raw, size = one.records.raw(rows), len(rows)
-        columns["table"] += [table] * size
-        columns["run"] += [run] * size
-        columns["source"] += [one.piece.uri] * size
-        columns["sha256"] += [one.piece.sha256] * size
-        columns["row"] += rows
-        columns["rule"] += [why.rule for why in reasons]
-        columns["column"] += [why.column for why in reasons]
-        columns["value"] += [why.value for why in reasons]
-        columns["raw"] += map(raw.get, rows)
-    return pa.table(columns, REJECTS)
+        raw = one.records.raw(rows)
+        own["row"] += rows
+        own["rule"] += [why.rule for why in reasons]
+        own["column"] += [why.column for why in reasons]
+        own["value"] += [why.value for why in reasons]
+        own["raw"] += map(raw.get, rows)
+    size, group = len(own["row"]), np.repeat(np.arange(len(groups)), [len(rows) for _, rows, _ in groups])
+    shared = {
+        "table": pa.repeat(table, size),
+        "run": pa.repeat(run, size),
+        "source": pa.array([one.piece.uri for one, _, _ in groups], pa.string()).take(pa.array(group)),
+        "sha256": pa.array([one.piece.sha256 for one, _, _ in groups], pa.string()).take(pa.array(group)),
+    }
+    return pa.table({name: {**shared, **own}[name] for name in REJECTS.names}, REJECTS)

@@ -21,13 +21,14 @@ def excerpt(record: bytes) -> str:
     """Decode a record without its line end; the longest are cut."""
     line = record.removesuffix(b"\n").removesuffix(b"\r")
     if len(line) <= MAX_RAW:
-        return line.decode(errors="replace")
+        return line.decode("utf-8", "replace")
     return line[:MAX_RAW].decode(errors="ignore") + "…"  # the cut may go through a character
 
 
 def excerpts(data: bytes, spans: Spans, numbers: Iterable[int]) -> dict[int, str]:
     """Map numbers to excerpts of their records; unknown numbers are left out."""
-    known = np.array([i for i in numbers if 0 <= i < len(spans.starts)], np.int64)
+    asked = np.fromiter(numbers, np.int64)
+    known = asked[(asked >= 0) & (asked < len(spans.starts))]
     places = zip(known.tolist(), spans.starts[known].tolist(), spans.ends[known].tolist(), strict=True)
     return {i: excerpt(data[start:end]) for i, start, end in places}
 

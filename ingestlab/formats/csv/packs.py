@@ -79,9 +79,10 @@ def _read_group(reader: TextReader, group: dict[int, Opened], pieces: Sequence[P
     """Read texts with the same columns together. One by one where that fails."""
     if len(group) > 1:
         first, *_ = group.values()
-        body, firsts = _join([opened.body for opened in group.values()])
+        body, begins = _join([opened.body for opened in group.values()])
         whole = pieces[next(iter(group))].model_copy(update={"start": 0, "stop": None, "first_row": 0})
         records = attempt(reader.read_text, Opened(body, first.names), whole)
+        firsts = np.searchsorted(body.spans.starts, begins)  # which parsing has found on its way
         if not isinstance(records, TerminalError) and _complete(records, firsts):
             parts = _split(records, firsts, [pieces[place] for place in group])
             return {
@@ -96,12 +97,11 @@ def _read_one(reader: TextReader, opened: Opened, piece: Piece) -> Records:
 
 
 def _join(bodies: Sequence[Body]) -> tuple[Body, Ints]:
-    """Concatenate bodies. Also return the number of each one's first record, and of all at the end."""
+    """Concatenate bodies. Also return where each begins, and where the last one ends."""
     texts = [body.data[body.begin : body.end] for body in bodies]
     data = b"".join([text if text.endswith(b"\n") else text + b"\n" for text in texts])
     joined = replace(bodies[0], data=data, begin=0, end=len(data))
-    begins = np.cumsum([0, *(len(text) + (not text.endswith(b"\n")) for text in texts)])
-    return joined, np.searchsorted(joined.spans.starts, begins)
+    return joined, np.cumsum([0, *(len(text) + (not text.endswith(b"\n")) for text in texts)])
 
 
 def _complete(records: Records, firsts: Ints) -> bool:

@@ -346,7 +346,7 @@ def _too_long(table: pa.Table, rows: Ints, most: int) -> list[Bad]:
     """List texts of more than `most` bytes."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if textual(column.type) and column.nbytes > most:
+        if textual(column.type) and column.nbytes > most and (pc.max(pc.binary_length(column)).as_py() or 0) > most:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
             found += [Bad(int(rows[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
     return found

@@ -14,16 +14,17 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.jobs import Job, Listener, QueueSnapshot
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.interfaces import Monitor, Queue
-from ingestlab.queue.broker import broker
+from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.rates import MEASURES, History, Rates
 from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
 
 log = logging.getLogger("ingestlab.stack.dashboard")
 
+FIX = "Start it, or check the scheduler's REDIS_URL. This page tries again every second."
 EVERY = 1.0  # seconds between two looks
 PATIENCE = 1.0  # seconds that Redis has for an answer
 LATEST = 64  # ended jobs of a queue to look at; once all of them are new, `BACKLOG`
@@ -80,6 +81,7 @@ class Collector:
         self._snapshot = Snapshot()
         self._looked = 0.0
         self._client: redis.Redis | None = None
+        self._settings: Settings | None = None
         self._doors: tuple[Queue, Monitor] | None = None
         self._rates, self._endings = Rates(), Endings()
         self._seen: dict[str, float] = {}  # ended jobs that were read, and what RQ sorted them by
@@ -106,41 +108,22 @@ class Collector:
         """Read everything once; what goes wrong is part of the snapshot."""
         before = time.thread_time()
         try:
-            snapshot = self._read(time.time())
+            settings = self._settings = self._settings or self._find()
+            with reaching(settings, FIX):
+                snapshot = self._read(settings, time.time())
         except IngestError as error:
-            snapshot = self._trouble(error)
-        except redis.AuthenticationError as error:
-            snapshot = self._trouble(
-                TerminalError.wrap(
-                    error,
-                    f"Redis at {self._snapshot.server} does not let us in",
-                    "Check its password.",
-                    code="credentials_invalid",
-                )
-            )
-        except redis.RedisError as error:
-            fix = "Start it, or check the scheduler's REDIS_URL. This page tries again every second."
-            snapshot = self._trouble(
-                TransientError.wrap(
-                    error, f"No answer from a Redis server at {self._snapshot.server}", fix, code="redis_unavailable"
-                )
-            )
+            self._forget()
+            snapshot = replace(self._snapshot, error=error)
         except Exception as error:  # what a foreign producer has written must not stop the page without a word
             log.exception("reading what the page shows")
-            snapshot = self._trouble(
-                TerminalError.wrap(
-                    error, "Queues and jobs are not as RQ writes them", "See the log.", code="unforeseen"
-                )
-            )
+            self._forget()
+            problem = "Queues and jobs are not as RQ writes them"
+            failure = TerminalError.wrap(error, problem, "See the log.", code="unforeseen")
+            snapshot = replace(self._snapshot, error=failure)
         self._snapshot = replace(snapshot, cost=time.thread_time() - before)
 
-    def _trouble(self, error: IngestError) -> Snapshot:
-        self._forget()
-        return replace(self._snapshot, error=error)
-
-    def _connect(self) -> tuple[Queue, Monitor]:
+    def _connect(self, settings: Settings) -> tuple[Queue, Monitor]:
         if self._doors is None:
-            settings = self._find()
             self._snapshot = replace(
                 self._snapshot,
                 home_queue=settings.queue,
@@ -153,12 +136,12 @@ class Collector:
         return self._doors
 
     def _forget(self) -> None:
-        client, self._client, self._doors = self._client, None, None
+        client, self._client, self._doors, self._settings = self._client, None, None, None
         if client is not None:
             client.close()
 
-    def _read(self, now: float) -> Snapshot:
-        queue, monitor = self._connect()
+    def _read(self, settings: Settings, now: float) -> Snapshot:
+        queue, monitor = self._connect(settings)
         names, worker_keys = monitor.names()
         mine = self._snapshot.home_queue
         names = sorted(names, key=lambda name: name != mine)[:QUEUES]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.stack.samples.generated import Generated
+from ingestlab.stack.samples.generated import Generated, make_folder
 
 COLUMNS = ("id", "station_id", "alarm_id", "parameter_id", "start_time", "end_time", "value", "threshold")
 BLOCK = 1 << 17  # rows made at a time: bounds the memory, whatever the size of a file
@@ -85,16 +85,8 @@ def alarm_files(
     Raises:
         TerminalError: A number is out of its range, or `start` is no time.
     """
-    if files < 0 or rows < 0 or not 0 <= dirty <= 1:
-        raise TerminalError(
-            "Arguments are out of range",
-            expected="files and rows of at least 0, and a dirty share from 0 to 1",
-            got=f"{files=}, {rows=}, {dirty=}",
-            code="argument_invalid",
-        )
+    folder = make_folder(folder, dirty, files=files, rows=rows)
     hours = _hours(start, files)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / f"alarm-{hour:%Y-%m-%d-%H}-vn.csv" for hour in hours.astype("M8[s]").tolist())
     for path in paths:
         path.write_text(",".join(COLUMNS) + "\n")
@@ -110,9 +102,8 @@ def _hours(start: str, files: int) -> np.ndarray[Any, np.dtype[np.datetime64]]:
     try:
         return np.datetime64(start, "h") + np.arange(files)
     except ValueError as error:
-        raise TerminalError.wrap(
-            error, "Not the first hour as ISO 8601, e.g. 2017-10-23 or 2017-10-23T12", code="argument_invalid"
-        ) from error
+        problem, fix = "Not the first hour as ISO 8601", "E.g. 2017-10-23 or 2017-10-23T12."
+        raise TerminalError.wrap(error, problem, fix, code="argument_invalid") from error
 
 
 def _blocks(

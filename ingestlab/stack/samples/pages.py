@@ -12,8 +12,7 @@ from itertools import cycle
 from pathlib import Path
 from random import Random
 
-from ingestlab.core.errors import TerminalError
-from ingestlab.stack.samples.generated import Generated
+from ingestlab.stack.samples.generated import Generated, make_folder
 
 WORDS = (
     "station", "alarm", "battery", "voltage", "engineer", "night", "grid", "network", "sensor", "door", "motion",
@@ -51,17 +50,7 @@ def page_files(folder: Path | str, files: int = 30, seed: int = 2017, dirty: flo
     Raises:
         TerminalError: A number is out of its range.
     """
-    if files < 0 or not 0 <= dirty <= 1:
-        wanted = "files of at least 0, and a dirty share from 0 to 1"
-        raise TerminalError(
-            "Arguments are out of range",
-            expected=wanted,
-            got=f"{files=}, {dirty=}",
-            fix="Correct the arguments.",
-            code="argument_invalid",
-        )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder, dirty, files=files)
     chance, broken = Random(seed), Counter[str]()  # noqa: S311 - sample data
     rules = dict(zip(sorted(chance.sample(range(files), int(files * dirty))), cycle(DIRT), strict=False))
     paths = tuple(folder / f"page-{number:04}.html" for number in range(files))

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.stack.samples.generated import Generated
+from ingestlab.stack.samples.generated import Generated, make_folder
 
 PATHS = ("/", "/index.html", "/stations", "/stations/1161114059", "/alarms?day=2017-10-23", "/static/app.js", "/login")
 AGENTS = (
@@ -68,23 +68,12 @@ def weblog_files(
     Raises:
         TerminalError: A number is out of its range, or `start` is no day.
     """
-    if files < 0 or rows < 0 or not 0 <= dirty <= 1:
-        wanted = "files and rows of at least 0, and a dirty share from 0 to 1"
-        raise TerminalError(
-            "Arguments are out of range",
-            expected=wanted,
-            got=f"{files=}, {rows=}, {dirty=}",
-            fix="Correct the arguments.",
-            code="argument_invalid",
-        )
     try:
         first = date.fromisoformat(start)
     except ValueError as error:
-        raise TerminalError.wrap(
-            error, "Not the first day as ISO 8601", "E.g. 2017-10-23.", code="argument_invalid"
-        ) from error
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        problem = "Not the first day as ISO 8601"
+        raise TerminalError.wrap(error, problem, "E.g. 2017-10-23.", code="argument_invalid") from error
+    folder = make_folder(folder, dirty, files=files, rows=rows)
     chance, ways, broken = Random(seed), cycle(DIRT), Counter[str]()  # noqa: S311 - sample data
     paths = []
     for day in (first + timedelta(days=n) for n in range(files)):
