@@ -69,7 +69,15 @@ def types_of(schema: pa.Schema) -> dict[str, str]:
 
 
 def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
-    """Join two schemas, widened without loss. None if a value would have to change."""
+    """Join two schemas, widened without loss.
+
+    Args:
+        one: The columns of some rows.
+        other: Those of others; columns of the same name become one.
+
+    Returns:
+        All columns, those of `one` first; None if a value would have to change.
+    """
     try:
         both = pa.unify_schemas([one, other], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
