@@ -111,7 +111,7 @@ class Body:
         return self.repeating(np.array(self._holding(sorted(starts)), np.int64))
 
     def repeating(self, numbers: Ints) -> list[int]:
-        """Return those of some records that spell the header and follow a usual line end."""
+        """Return records that spell the header and follow a usual line end."""
         names, (starts, ends, _) = fields(self.header, self.dialect), self.spans
         most = len(self.header) + 2 * len(names) + len(b"\r\n")
         short = numbers[ends[numbers] - starts[numbers] <= most].tolist() if self.header else []

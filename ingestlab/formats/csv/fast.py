@@ -242,7 +242,7 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
 
 
 def _left(told: Ints, starts: Ints, body: Body) -> tuple[Ints, Ints]:
-    """Return the records that the loop left, and which of them repeat the header."""
+    """Return the records left, and which of them repeat the header."""
     alike = np.flatnonzero(told < 0)  # if they follow the usual end of a line
     left = np.where(told < 0, ~told, told)
     mark = b"\n" if alike.size and body.data.find(b"\n", body.begin, body.end) >= 0 else b"\r"

@@ -82,7 +82,7 @@ def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
 
 
 def _holds_header(table: pa.Table, body: Body, layout: Layout) -> bool:
-    """Tell whether a header in other quotes has passed for a record, as it may where all is text."""
+    """Tell whether a header in other quotes has passed for a record."""
     if not body.header or not all(textual(field.type) for field in table.schema):
         return False
     cells = dict(zip(layout.names, fields(body.header, body.dialect), strict=False))
