@@ -38,11 +38,7 @@ class Replacement:
     old: tuple[Part, ...] = ()
 
     def change(self, history: Sequence[Manifest], **more: Any) -> Change:
-<<<<<<< HEAD
-        """Make the change of a commit. `more` are fields of :class:`Change`."""
-=======
         """Make the change of its commit. `more` are other fields of :class:`Change`."""
->>>>>>> main
         said = {name: getattr(self, name) for name in ("sinks", "profile", "replaced", "types")}
         return Change(pipeline=history[-1].pipeline, code=history[-1].code, **(said | more))
 
