@@ -36,7 +36,17 @@ class Store(Protocol):
     url: str
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Read a file, or a range of its bytes; raises FileNotFoundError."""
+        """Read a file, or a range of its bytes.
+
+        Args:
+            path: Of the file.
+            start: First byte.
+            stop: The byte after the last one; None for the end. What is beyond the end is left out.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            TransientError: The store cannot be reached.
+        """
         ...
 
     def read_files(self, paths: Sequence[str]) -> Iterator[bytes | None]:
@@ -48,7 +58,19 @@ class Store(Protocol):
         ...
 
     def create(self, path: str, data: bytes | memoryview) -> bool:
-        """Write a file unless its name is taken. The store decides; gives whether it did."""
+        """Write a file unless its name is taken, as the store decides: two writers at once make one file.
+
+        Args:
+            path: Of the file.
+            data: All of its bytes.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            TransientError: The store cannot be reached. It may have written the file.
+            StorageError: The lake cannot be written.
+        """
         ...
 
     def adopt(self, local: Path, path: str) -> None:
@@ -56,7 +78,15 @@ class Store(Protocol):
         ...
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, replacing the target. Done already is no error."""
+        """Rename a file, replacing the target. Done already is no error.
+
+        Args:
+            source: Its path.
+            target: Its new path.
+
+        Raises:
+            FileNotFoundError: There is neither of them.
+        """
         ...
 
     def delete(self, path: str) -> None:

@@ -62,16 +62,16 @@ def show(
     home: Home = None,
 ) -> None:
     """Show where a run is or how it ended. Every failed file is listed with its error."""
-    found = _find(run, home)
-    progress = found.progress()
+    handle = _find(run, home)
+    progress = handle.progress()
     if wait or progress.state in ("finished", "failed"):
-        follow(found, as_json=as_json, files=files)
+        follow(handle, as_json=as_json, files=files)
     elif as_json:
         out.print_json(progress.model_dump_json())
     else:
         state = Text(progress.state, style=COLOURS.get(progress.state, "bold"))
         counts = f"{progress.files_done}/{progress.files} files, {progress.rows:,} rows"
-        out.print(Text.assemble(f"run {found.id} ", state, f": {counts}"))
+        out.print(Text.assemble(f"run {handle.id} ", state, f": {counts}"))
         if progress.note:
             out.print(Text(f"  {progress.note}", style="dim"))
 
@@ -91,24 +91,24 @@ def failed(as_json: Json = False, home: Home = None) -> None:
     _list(_failed(home), "Nothing has failed.", as_json=as_json)
 
 
-def _list(found: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> None:
+def _list(entries: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in found]))
+        out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in entries]))
         return
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    queues = len({run.record.queue for run, _ in found}) > 1  # a narrow screen has no room for what is always the same
+    queues = len({run.record.queue for run, _ in entries}) > 1  # a narrow screen has no room for one name
     numbers = ("files", "failed", "rows", "rejected")
-    failing = any(p.failures for _, p in found)
+    failing = any(p.failures for _, p in entries)
     for heading in ("run", "when", *["queue"] * queues, "state", *numbers, *["errors"] * failing):
         justify: JustifyMethod = "right" if heading in numbers else "left"
         table.add_column(heading, justify=justify, no_wrap=heading in ("run", "when", "state"))
-    for run, p in found:
+    for run, p in entries:
         when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
         state = Text(p.state, style=COLOURS.get(p.state, ""))
         counts = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
         codes = [", ".join(by_code(p.failures))] * failing
         table.add_row(run.id, when, *[run.record.queue] * queues, state, *counts, *codes)
-    out.print(table if found else none)
+    out.print(table if entries else none)
 
 
 def cancel(run: RunId, home: Home = None) -> None:
@@ -124,8 +124,8 @@ def retry(
     """Queue once more what failed of a run, or of all."""
     if (run is None) != everything:
         raise typer.BadParameter("Name a run, or say --all.")
-    chosen = [_find(run, home)] if run else [found for found, _ in _failed(home)]
-    out.print(f"Queued {many(sum(found.retry() for found in chosen), 'job')} again.")
+    chosen = [_find(run, home)] if run else [handle for handle, _ in _failed(home)]
+    out.print(f"Queued {many(sum(handle.retry() for handle in chosen), 'job')} again.")
 
 
 def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:

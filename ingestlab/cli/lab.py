@@ -34,9 +34,9 @@ def lab(
     settings = load_settings(home=home)
     if not (settings.redis_url or settings.redis_host):
         settings = stack.start(settings)
-    found = prepare(settings, notebook.as_posix())
+    variables = prepare(settings, notebook.as_posix())
     as_root = ["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []  # as in containers
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.root_dir=.", *as_root]
     address = f"--LabApp.default_url=/lab/workspaces/{WORKSPACE}/tree/{notebook.as_posix()}"
-    here = {**os.environ, **found, "INGESTLAB_HOME": str(home_of(settings))}
+    here = {**os.environ, **variables, "INGESTLAB_HOME": str(home_of(settings))}
     os.execve(sys.executable, [*command, address, *options], here)  # noqa: S606 - no shell is wanted

@@ -87,7 +87,7 @@ def reconcile(home: Home = None, as_json: Json = False) -> None:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:
         out.print("The lake is in order: every part has its manifest, every manifest its parts.")
-    for name, found in asdict(report).items():
-        for line in () if as_json else found:
+    for name, lines in asdict(report).items():
+        for line in () if as_json else lines:
             out.print(Text(f"{name:>10}  {line}", style="red" if name == "missing" else ""))
     raise typer.Exit(1 if report.missing else 0)

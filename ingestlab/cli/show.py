@@ -112,15 +112,15 @@ def files_table(result: RunResult) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
     facts = {name: [o.facts.get(name, "") for o in result.outcomes] for name in ("encoding", "compression")}
     facts["assumed"] = [o.assumed for o in result.outcomes]
-    told = {name: values for name, values in facts.items() if any(values)}  # a narrow screen has no room for others
-    for heading in ("file", "status", "rows", "published", "rejected", *told):
+    noted = {name: values for name, values in facts.items() if any(values)}  # a narrow screen has no room for others
+    for heading in ("file", "status", "rows", "published", "rejected", *noted):
         numbers = heading in ("rows", "published", "rejected")
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold", no_wrap=heading in _WHOLE)
     for place, o in enumerate(result.outcomes):
         t = o.tally
         counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
         state = Text(o.status, style="red" if o.status == "failed" else "")
-        table.add_row(Text(label(o.uri)), state, *counts, *(Text(values[place]) for values in told.values()))
+        table.add_row(Text(label(o.uri)), state, *counts, *(Text(values[place]) for values in noted.values()))
     return table
 
 

@@ -141,27 +141,27 @@ def exports(settings: Settings) -> dict[str, str]:
 
 def _card(state: stack.StackState) -> None:
     """Print where everything is, and how to stop it."""
-    found = Settings(**state.settings)
+    settings = Settings(**state.settings)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     for name, value in (
-        ("redis", found.redis_shown),
-        ("dask", found.dask_scheduler),
-        ("dashboard", found.dask_dashboard),
-        ("milvus", found.milvus_shown),
-        ("samples", found.samples),
-        ("queue", found.queue),
-        ("lake", found.lake_url),
-        ("home", str(found.home)),
+        ("redis", settings.redis_shown),
+        ("dask", settings.dask_scheduler),
+        ("dashboard", settings.dask_dashboard),
+        ("milvus", settings.milvus_shown),
+        ("samples", settings.samples),
+        ("queue", settings.queue),
+        ("lake", settings.lake_url),
+        ("home", str(settings.home)),
     ):
         if value:
             grid.add_row(name, Text(str(value), overflow="fold"))
     out.print(grid)
     foreground = os.getpid() == state.pids[SUPERVISOR].pid
-    flag = f" --home {shlex.quote(str(found.home))}" if found.home != home_of(Settings()) else ""
+    flag = f" --home {shlex.quote(str(settings.home))}" if settings.home != home_of(Settings()) else ""
     out.print(f"Stop it with {'Ctrl-C, or ' if foreground else ''}`ingestlab down{flag}`.")
     elsewhere = Settings()
-    if (elsewhere.redis_url or elsewhere.redis_host) and elsewhere.redis != found.redis:
+    if (elsewhere.redis_url or elsewhere.redis_host) and elsewhere.redis != settings.redis:
         out.print(
             f"[yellow]Note:[/] your environment names the Redis at {elsewhere.redis_shown}: other commands use that "
             f'one, not this stack. eval "$(ingestlab env{flag})" changes it.'

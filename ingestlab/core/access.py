@@ -36,6 +36,10 @@ def check(uri: str, settings: Settings) -> str:
     Names are not resolved here: `check_address` is called with what they resolve to when it comes to
     connecting.
 
+    Args:
+        uri: Of the source, or a plain path.
+        settings: Which schemes, hosts, networks and folders are allowed.
+
     Returns:
         The scheme; ``file`` for a plain path.
 
@@ -81,6 +85,10 @@ def local_path(uri: str, settings: Settings) -> Path:
     """Return the absolute file of a plain path or file URI.
 
     Where the settings name folders, symbolic links are resolved, so that none leads out of them.
+
+    Args:
+        uri: A path, or a URI such as ``file:///data/a%20b.csv``.
+        settings: `file_roots` are the allowed folders; none means all.
 
     Raises:
         TerminalError: It is on another machine, or outside of the folders that the settings allow.

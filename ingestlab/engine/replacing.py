@@ -38,7 +38,7 @@ class Replacement:
     old: tuple[Part, ...] = ()
 
     def change(self, history: Sequence[Manifest], **more: Any) -> Change:
-        """Make the change of a commit that does nothing else; `more` are fields of :class:`Change`."""
+        """Make the change of its commit. `more` are other fields of :class:`Change`."""
         said = {name: getattr(self, name) for name in ("sinks", "profile", "replaced", "types")}
         return Change(pipeline=history[-1].pipeline, code=history[-1].code, **(said | more))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +35,11 @@ REJECTS = pa.schema(
 def plain(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values, where a dictionary stands for them."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def decoded(values: Any) -> Any:
+    """Replace a dictionary array, chunked or not, by its values."""
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def type_text(kind: pa.DataType) -> str:
@@ -69,7 +75,15 @@ def types_of(schema: pa.Schema) -> dict[str, str]:
 
 
 def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
-    """Join two schemas, widened without loss. None if a value would have to change."""
+    """Join two schemas, widened without loss.
+
+    Args:
+        one: The columns of some rows.
+        other: Those of others; columns of the same name become one.
+
+    Returns:
+        All columns, those of `one` first; None if a value would have to change.
+    """
     try:
         both = pa.unify_schemas([one, other], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):

@@ -109,6 +109,10 @@ def staged_path(staging: str, target: str) -> str:
 def open_part(part: Part, store: Store) -> pq.ParquetFile:
     """Open a published part.
 
+    Args:
+        part: The data file; a small one is read at once.
+        store: The lake.
+
     Raises:
         TerminalError: It is gone.
     """
@@ -240,7 +244,18 @@ def without_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
 
 
 def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-    """Split a table by columns, which leave it for the folder's name."""
+    """Split a table by columns, which leave it for the folder's name.
+
+    Args:
+        table: The rows.
+        columns: Of the folders, the outermost first; none yields the table as it is.
+
+    Yields:
+        Folders such as ``day=2017-10-23/town=Rome``, each with its rows.
+
+    Raises:
+        TerminalError: A column is missing, or its values are too many or too long for folders.
+    """
     if not columns:
         yield "", table
         return

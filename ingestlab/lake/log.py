@@ -252,7 +252,18 @@ def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
 
 
 def load_manifest(store: Store, path: str) -> Manifest | None:
-    """Read a manifest or intent. None if another job has just ended it, or if it is no file of ours."""
+    """Read a manifest or intent.
+
+    Args:
+        store: The lake.
+        path: Of the file.
+
+    Returns:
+        What it says; None if another job has just ended it, or if it is no file of ours.
+
+    Raises:
+        TerminalError: It cannot be read.
+    """
     if not path.endswith(".json"):
         return None
     try:

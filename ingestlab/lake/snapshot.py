@@ -343,7 +343,9 @@ def _shapes(core: pa.Table) -> pa.Table:
     return pa.table({"types": types, "folders": folders, "number": files["number"], "key": files["key"]})
 
 
-def _without(files: pa.Table, targets: Iterable[str]) -> pa.Table:
+def _without(files: pa.Table, targets: Collection[str]) -> pa.Table:
+    if not targets:
+        return files
     return files.filter(pc.invert(pc.is_in(files["key"], pa.array(sorted(targets), pa.string()))))
 
 

@@ -275,13 +275,13 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     """
     settings = settings or load_settings()
     with reaching(settings):
-        found = Run.load(run, settings, connect(settings.redis))
-    if found is None:
+        loaded = Run.load(run, settings, connect(settings.redis))
+    if loaded is None:
         latest = [recent.id for recent in recent_runs(settings)]
         fix = did_you_mean(run, latest, "Check the id.")
         problem = f"'{run}' is not the id of a run, as `ingestlab runs` lists them"
         raise TerminalError(problem, fix=fix, code="run_unknown")
-    return found
+    return loaded
 
 
 def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:

@@ -99,13 +99,13 @@ def workspace(dashboard: str, notebook: str) -> dict[str, Any]:
 def _point(file: Path, dashboard: str) -> None:
     """Tell a workspace where the dashboard is this time."""
     try:
-        found = json.loads(file.read_text())
-        found["data"][LAUNCHER] = {"url": dashboard, "cluster": ""}
+        space = json.loads(file.read_text())
+        space["data"][LAUNCHER] = {"url": dashboard, "cluster": ""}
     except (ValueError, KeyError, TypeError) as error:
         raise TerminalError.wrap(
             error, f"Not a JupyterLab workspace in {file}", "Delete the file.", code="bad_file"
         ) from error
-    _write(file, found)
+    _write(file, space)
 
 
 def _write(file: Path, data: Mapping[str, Any]) -> None:

@@ -106,12 +106,12 @@ class Service:
 
 def variables() -> dict[str, str]:
     """Map the environment variables of Settings to their fields."""
-    found = {}
+    fields = {}
     for name, info in Settings.model_fields.items():
         alias = info.validation_alias
         keys = alias.choices if isinstance(alias, AliasChoices) else [f"INGESTLAB_{name.upper()}"]
-        found.update({str(key): name for key in keys})
-    return found
+        fields.update({str(key): name for key in keys})
+    return fields
 
 
 def environment(settings: Settings) -> dict[str, str]:

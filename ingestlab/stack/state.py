@@ -154,8 +154,8 @@ def sweep(home: Path) -> list[str]:
 
 def end(procs: Mapping[str, Proc], grace: float = 5.0) -> None:
     """End processes and their children: the server politely and last, the others at once."""
-    others = [found for name, proc in procs.items() if name != SERVER and (found := proc.find())]
-    _each(psutil.Process.kill, [*others, *(child for found in others for child in _children(found))], grace)
+    others = [process for name, proc in procs.items() if name != SERVER and (process := proc.find())]
+    _each(psutil.Process.kill, [*others, *(child for process in others for child in _children(process))], grace)
     if SERVER in procs and (server := procs[SERVER].find()):
         _each(psutil.Process.kill, _each(psutil.Process.terminate, [server], grace), grace)
 

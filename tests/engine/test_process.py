@@ -466,9 +466,9 @@ def test_rows_go_to_the_folders_of_their_values(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("column", "says"),
     [
-        ("n", f"at most {MAX_FOLDERS} folders from one task, by partition_by n"),
-        ("m", "the partition_by column 'm'"),
-        ("word", "folder names of at most 255 bytes, by partition_by word"),
+        ("n", f"too many folders by partition_by n: expected at most {MAX_FOLDERS}"),
+        ("m", "The partition_by column 'm' is missing"),
+        ("word", "A folder's name would be too long by partition_by word: expected at most 255 bytes"),
     ],
 )
 def test_a_partition_column_that_cannot_be_one_fails_the_files(bench: Bench, column: str, says: str) -> None:

@@ -429,7 +429,7 @@ def test_a_busy_source_waits_its_turn(ready):
         runs = [ready.submit(shared, a), ready.submit(shared, b)]
         until(lambda: {run.progress().state for run in runs} == {"fetching", "retrying"}, 20, "one that waits")
         waiting = next(run for run in runs if run.progress().state == "retrying")
-        assert "shared.csv to be free" in waiting.progress().note
+        assert "shared.csv is locked" in waiting.progress().note
         slow.release()
         results = [run.wait(PATIENCE) for run in runs]
     assert sorted(r.count("committed") for r in results) == [1, 2]

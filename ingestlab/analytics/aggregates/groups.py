@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.pipeline.aggregate import Unit
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -58,11 +59,6 @@ def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         if pc.any(odd).as_py():
             values = pc.if_else(odd, pa.scalar(None, values.type), values)
     return values
-
-
-def decoded(values: pa.Array) -> pa.Array:
-    """Replace a dictionary array by its values."""
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def key_values(column: pa.Array, unit: Unit | None, name: str) -> pa.Array:

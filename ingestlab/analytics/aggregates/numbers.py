@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestlab.analytics.aggregates.groups import Groups, Ints, decoded
+from ingestlab.analytics.aggregates.groups import Groups, Ints
 from ingestlab.core.errors import TerminalError
+from ingestlab.lake.arrow_schema import decoded
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.analytics.aggregates import sketches
-from ingestlab.analytics.aggregates.groups import Groups, Ints, decoded, group, joined, key_values, whole
+from ingestlab.analytics.aggregates.groups import Groups, Ints, group, joined, key_values, whole
 from ingestlab.analytics.aggregates.numbers import Floats, Values, extremes, is_number, merge_moments, moments, sums
 from ingestlab.core.errors import TerminalError
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.pipeline.aggregate import ORIGIN, Aggregate, State
 
 Columns = dict[str, pa.Array]

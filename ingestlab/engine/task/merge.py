@@ -17,7 +17,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Value
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.arrow_schema import common_schema
+from ingestlab.lake.arrow_schema import common_schema, decoded
 from ingestlab.lake.data_files import batches, joined, open_part, row_groups, without_dictionary, write_part
 from ingestlab.lake.storage.store import open_store
 
@@ -107,10 +107,5 @@ def _sorted(tables: Iterable[pa.Table], columns: Sequence[str]) -> pa.Table:
             fix="Sort by one of these.",
             code="column_unknown",
         )
-    keys = pa.table({c: _plain(table[c]) for c in columns})
+    keys = pa.table({c: decoded(table[c]) for c in columns})
     return table.take(pc.sort_indices(keys, [(c, "ascending") for c in columns]))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decode a column that Arrow could not sort."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -102,18 +102,32 @@ class Body:
 
     def _repeats(self) -> list[int]:
         """Find the records that spell the header, in whichever quotes."""
-        names, quote = fields(self.header, self.dialect), (self.dialect.quote or "").encode()
-        mark = b"\n" if self.data.find(b"\n", self.begin, self.end) >= 0 else b"\r"
-        after = self.dialect.delimiter.encode() if len(names) > 1 else b""
-        spelled = {quotes + names[0] + quotes + after for quotes in (b"", *([quote] if self.quoted else []))}
-        starts = {at + 1 for text in spelled for at in self._places(mark + text)}
-        if self.data.startswith(tuple(spelled), self.begin, self.end):
+        starts = {at + 1 for text in self._spelled for at in self._places(self._mark + text)}
+        if self.data.startswith(self._spelled, self.begin, self.end):
             starts.add(self.begin)
+        return self.repeating(np.array(self._holding(sorted(starts)), np.int64))
+
+    def repeating(self, numbers: Ints) -> list[int]:
+        """Return records that spell the header and follow a usual line end."""
+        names, (starts, ends, _) = fields(self.header, self.dialect), self.spans
         most = len(self.header) + 2 * len(names) + len(b"\r\n")
+        short = numbers[ends[numbers] - starts[numbers] <= most].tolist() if self.header else []
         return [
             number
-            for number in self._holding(sorted(starts))
-            if (start := int(self.spans.starts[number])) in starts
-            and int(self.spans.ends[number]) - start <= most
-            and fields(self.data[start : int(self.spans.ends[number])].rstrip(b"\r\n"), self.dialect) == names
+            for number in short
+            if self.data.startswith(self._spelled, start := int(starts[number]))
+            if start == self.begin or self.data.startswith(self._mark, start - 1)
+            if fields(self.data[start : int(ends[number])].rstrip(b"\r\n"), self.dialect) == names
         ]
+
+    @cached_property
+    def _spelled(self) -> tuple[bytes, ...]:
+        """Return how a header may begin."""
+        first, *more = fields(self.header, self.dialect)
+        after = self.dialect.delimiter.encode() if more else b""
+        quote = (self.dialect.quote or "").encode()
+        return tuple({quotes + first + quotes + after for quotes in (b"", *([quote] if self.quoted else []))})
+
+    @cached_property
+    def _mark(self) -> bytes:
+        return b"\n" if self.data.find(b"\n", self.begin, self.end) >= 0 else b"\r"

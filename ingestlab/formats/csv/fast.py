@@ -48,7 +48,6 @@ class Taken(NamedTuple):
     table: pa.Table
     kept: Ints
     left: Ints  # the numbers of records that are pyarrow's to read
-    heads: Ints  # which of these repeat the header, by their places among them
     total: int
 
 
@@ -235,21 +234,11 @@ def _run(read: Callable[[int], int], body: Body, plan: _Plan) -> Taken | None:
         return None
     spans = Spans(starts[:count], ends[:count])
     body.__dict__["spans"] = spans  # which would be looked for again where a record's text is asked for
-    left, heads = _left(left[: job[words.LEFT]], starts, body)
+    left = left[: job[words.LEFT]]
     arrays = [_array(job, column, rows, memory[column.place]) for column in plan.columns]
     table = pa.Table.from_arrays(arrays, names=[column.name for column in plan.columns])
     kept = np.arange(count, dtype=np.int64)
-    return Taken(table, np.delete(kept, left) if left.size else kept, left, heads, count)
-
-
-def _left(told: Ints, starts: Ints, body: Body) -> tuple[Ints, Ints]:
-    """Return the left records, and which of them repeat the header."""
-    alike = np.flatnonzero(told < 0)  # if they follow the usual end of a line
-    left = np.where(told < 0, ~told, told)
-    mark = b"\n" if alike.size and body.data.find(b"\n", body.begin, body.end) >= 0 else b"\r"
-    before = [int(starts[i]) for i in left[alike]]
-    heads = [place == body.begin or body.data.startswith(mark, place - 1) for place in before]
-    return left, alike[np.array(heads, bool)]
+    return Taken(table, np.delete(kept, left) if left.size else kept, left, count)
 
 
 def _memory(job: Ints, column: _Column, most: int, heap: int) -> list[pa.Buffer]:

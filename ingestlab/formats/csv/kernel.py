@@ -930,7 +930,7 @@ def _read(job: int) -> int:
                 at = _record_end(start, end, delimiter, quote, quotes)
                 if at == _NO_VALUE or left * ONE_IN > record + FEW:
                     return GIVEN_UP
-                _set64(left_out + 8 * left, ~record if head else record)
+                _set64(left_out + 8 * left, record)
                 left += 1
         if at < end:
             at += 2 if _byte(at) == _CR and at + 1 < end and _byte(at + 1) == _LF else 1

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.cutting import Ints
+from ingestlab.formats.common.dialects import fields
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.csv import fast
@@ -71,16 +73,42 @@ def _parse_whole(body: Body, layout: Layout) -> Parsed:
 def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
     """Parse plain records by the compiled loop. None where that is no gain."""
     taken = fast.take(body, layout) if body.end - body.begin <= MAX_BLOCK else None
-    if taken is None or not taken.left.size:
-        return taken and Parsed(taken.table, taken.kept, [], taken.total)
+    if taken is None or _holds_header(taken.table, body, layout):
+        return None
+    if not taken.left.size:
+        return Parsed(taken.table, taken.kept, [], taken.total)
     found = _parse_left(body, layout, taken)
     return found and _merged(taken, found)
 
 
+def _holds_header(table: pa.Table, body: Body, layout: Layout) -> bool:
+    """Tell whether a header in other quotes has passed for a record."""
+    if not body.header or not all(textual(field.type) for field in table.schema):
+        return False
+    cells = dict(zip(layout.names, fields(body.header, body.dialect), strict=False))
+    for name in table.column_names:
+        table = table.filter(pc.equal(table[name], cells.get(name, b"").decode()))
+        if not table.num_rows:
+            return False
+    return bool(table.num_rows)
+
+
+def _passes(body: Body, layout: Layout) -> bool:
+    """Tell whether headers of numbers may be among the records taken: others that fail make them headers."""
+    if not body.header or all(map(textual, layout.types.values())):
+        return False
+    line = body.header + b"\n"
+    alone = fast.take(replace(body, data=line, begin=0, end=len(line), header=b""), layout)
+    return alone is None or not alone.left.size
+
+
 def _parse_left(body: Body, layout: Layout, taken: Taken) -> Parsed | None:
     """Parse the records that the loop left. None where they fail as a whole."""
+    if _passes(body, layout):
+        return None
     try:
-        found = _parse_block(body.only(taken.left).with_repeats(taken.heads.tolist()), layout)
+        heads = np.flatnonzero(np.isin(taken.left, body.repeating(taken.left)))
+        found = _parse_block(body.only(taken.left).with_repeats(heads.tolist()), layout)
     except (TerminalError, pa.ArrowInvalid):  # which names the record by its number in the body
         return None
     return found if found.total == taken.left.size else None

@@ -15,7 +15,6 @@ from ingestlab.core.models import Piece
 from ingestlab.formats.common.detection import detect
 from ingestlab.formats.common.dialects import Dialect, fields, records, split_records
 from ingestlab.formats.common.excerpts import listed, shorten
-from ingestlab.formats.common.linewise import read_blocks
 from ingestlab.formats.csv.evidence import kind_of
 from ingestlab.formats.csv.headers import Place, first_record, free_name, locate, names_of, next_line, numbered
 from ingestlab.formats.csv.short_headers import glued, has_row_names
@@ -24,6 +23,7 @@ from ingestlab.interfaces import Store
 
 SAMPLE = 256 << 10  # bytes of a text that are looked at
 _RECORDS = 1000  # of them
+_READ = 8 << 20
 _NEARLY_ALL = 0.9
 
 Header = int | Literal["auto"] | None
@@ -192,7 +192,7 @@ def where_else(names: Iterable[str], text: bytes, settled: Settled) -> str:
 
 
 def _paired_in(piece: Piece, store: Store, size: int, dialect: Dialect) -> bool:
-    return paired(read_blocks(store, piece.path, size), dialect)
+    return paired((store.read(piece.path, at, min(at + _READ, size)) for at in range(0, size, _READ)), dialect)
 
 
 def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int | None, dict[str, str]]:

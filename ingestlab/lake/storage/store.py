@@ -19,7 +19,15 @@ _opened: dict[tuple[str, str], Store] = {}
 
 
 def open_store(url: str, options: dict[str, dict[str, Any]] | None = None) -> Store:
-    """Open the lake at `url`; `options` are fsspec's, by protocol. One object per URL and process."""
+    """Open a lake. Nothing is connected to; a process has one object a URL and options.
+
+    Args:
+        url: A folder, or a URL that fsspec knows, e.g. ``s3://bucket/lake``.
+        options: Those of fsspec, by protocol, e.g. ``{"s3": {"key": …}}``.
+
+    Raises:
+        TerminalError: The options do not open it.
+    """
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     chosen = (options or {}).get(protocol, {})
     key = (url, repr(sorted(chosen.items())))

@@ -53,19 +53,19 @@ class RqQueue:
 
     def cancel(self, job: str) -> bool:
         """Take a job from the queue, or have its worker stop it."""
-        found = fetch_job(self._client, job)
-        if found is None or found.get_status(refresh=False) in ENDED:
+        rq_job = fetch_job(self._client, job)
+        if rq_job is None or rq_job.get_status(refresh=False) in ENDED:
             return False
-        if found.get_status(refresh=False) == JobStatus.STARTED:
-            return found.ask_to_stop()
-        found.cancel()
+        if rq_job.get_status(refresh=False) == JobStatus.STARTED:
+            return rq_job.ask_to_stop()
+        rq_job.cancel()
         return True
 
     def again(self, job: str) -> None:
         """Queue a failed job once more, with no dead workers counted."""
-        if found := fetch_job(self._client, job):
-            found.note({"deaths": None})
-            found.requeue()
+        if rq_job := fetch_job(self._client, job):
+            rq_job.note({"deaths": None})
+            rq_job.requeue()
 
     def names(self) -> set[str]:
         """Name all queues."""

@@ -22,10 +22,11 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part
 from ingestlab.interfaces import MAX_VALUE, Destination, Place, Reason, Rows, Store
 from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.sinks.milvus.fitness import TOO_LONG, joined, with_content
 from ingestlab.sinks.milvus.inputs import Inputs, inputs_of
-from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_keys
+from ingestlab.sinks.milvus.vector_rows import longer, primary_keys
 from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column
 
 BESIDE = "vectors"  # the name of the folder beside the table
@@ -58,7 +59,7 @@ class Embedded:
         """Keep the vectors of some rows."""
         if rows.num_rows == self.rows:
             return self
-        places = set(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
+        places = set(zip(decoded(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
         columns = (self.table[name].to_pylist() for name in ("source", "row"))
         keep = [place in places for place in zip(*columns, strict=True)]
         silent = [place for place in self.silent if place in places]
@@ -87,7 +88,7 @@ def embed(rows: Rows, to: Destination) -> Embedded:
         columns, inputs, embedding, key, rows.alive
     )
     silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying]).tolist()
-    places = list(zip(plain(table["_source"]).to_pylist(), table["_row"].to_pylist(), strict=True)) if silent else []
+    places = list(zip(decoded(table["_source"]).to_pylist(), table["_row"].to_pylist(), strict=True)) if silent else []
     reasons = {(uri, row): Reason(rule, None, value) for uri, row, rule, value in reversed(faults)}
     empty = list(dict.fromkeys(places[i] for i in silent))
     return Embedded(rows.name, vectors, collection, table.num_rows, reasons, empty)
@@ -205,7 +206,7 @@ def _columns(rows: Rows, inputs: Inputs, to: Destination) -> pa.Table:
     """Build everything of the vectors' rows but the vectors."""
     embedding: Embedding = to.pipeline.embedding
     chosen = rows.table.take(pa.array(inputs.rows))
-    sources = plain(chosen["_source"]).to_pylist()
+    sources = decoded(chosen["_source"]).to_pylist()
     contents = [rows.pieces[uri].sha256 for uri in sources]
     keys = _keys(rows.table, embedding)[inputs.rows].tolist()
     if not to.replace:
@@ -233,10 +234,10 @@ def _keys(rows: pa.Table, embedding: Embedding) -> np.ndarray[Any, np.dtype[np.o
     contents of a source that were appended, and merged since.
     """
     columns = embedding.key or ("_row",)
-    values = zip(*(plain(rows[name]).to_pylist() for name in columns), strict=True)
+    values = zip(*(decoded(rows[name]).to_pylist() for name in columns), strict=True)
     seen: dict[tuple[str, str], int] = {}
     keys = []
-    for place in zip(plain(rows["_source"]).to_pylist(), map(joined, values), strict=True):
+    for place in zip(decoded(rows["_source"]).to_pylist(), map(joined, values), strict=True):
         copies = seen[place] = seen.get(place, -1) + 1
         keys.append(f"{place[1]}{_COPY if embedding.key else '.'}{copies}" if copies else place[1])
     return np.array(keys, dtype=object)

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from ingestlab.core.models import Piece
 from ingestlab.interfaces import MAX_VALUE, Place, Reason
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.pipeline.embedding import Embedding
-from ingestlab.sinks.milvus.vector_rows import longer, plain, primary_key
+from ingestlab.sinks.milvus.vector_rows import longer, primary_key
 from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Column
 
 KEY, TOO_LONG, TOO_LARGE = "vector:key", "vector:too long", "vector:too large"
@@ -57,13 +58,13 @@ def misfits(
 
 def _surely_good(rows: pa.Table, embedding: Embedding) -> bool:
     """Tell whether all keys differ, at a glance. False where each has to be looked at."""
-    columns = [plain(rows[name]) for name in embedding.key]
+    columns = [decoded(rows[name]) for name in embedding.key]
     if any(column.null_count or not _is_plain(column.type) for column in columns):
         return False
     texts = [column for column in columns if pa.types.is_string(column.type)]
     if any((pc.max(pc.binary_length(column)).as_py() or 0) > MAX_BYTES for column in texts):
         return False
-    keys = {f"k{i}": column for i, column in enumerate([plain(rows["_source"]), *columns])}
+    keys = {f"k{i}": column for i, column in enumerate([decoded(rows["_source"]), *columns])}
     return bool(pa.table(keys).group_by(list(keys)).aggregate([]).num_rows == rows.num_rows)
 
 
@@ -84,8 +85,8 @@ def with_content(content: str, key: str) -> str:
 
 def _records(rows: pa.Table, embedding: Embedding) -> Iterator[tuple[tuple[str, int], list[tuple[Any, ...]]]]:
     """Yield source rows in order, with the keys of their rows."""
-    columns = [plain(rows[name]).to_pylist() for name in embedding.key]
-    places = list(zip(plain(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
+    columns = [decoded(rows[name]).to_pylist() for name in embedding.key]
+    places = list(zip(decoded(rows["_source"]).to_pylist(), rows["_row"].to_pylist(), strict=True))
     keys = list(zip(*columns, strict=True))
     order = sorted(range(len(places)), key=places.__getitem__)
     for place, group in groupby(order, key=places.__getitem__):
@@ -122,7 +123,7 @@ def _told(key: Sequence[Any]) -> str:
 def _payload(rows: pa.Table, embedding: Embedding) -> Iterator[tuple[Place, Reason]]:
     """Yield the rows with a payload value larger than its field."""
     for name in embedding.payload:
-        values = plain(rows[name])
+        values = decoded(rows[name])
         if Column.of(rows.schema.field(name)).kind == "text" and name not in embedding.truncate:
             for i in longer(values.cast(pa.string()), MAX_BYTES):
                 yield _place(rows, i), Reason(TOO_LONG, None, f"{len(str(values[i]).encode()):,} bytes in '{name}'")

@@ -14,8 +14,8 @@ from ingestlab.analytics.embedders.splitting import split_all
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
 from ingestlab.interfaces import Store
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.pipeline.embedding import FILE, Embedding
-from ingestlab.sinks.milvus.vector_rows import plain
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def inputs_of(rows: pa.Table, embedding: Embedding, pieces: Mapping[str, Piece],
         values = [store.read(pieces[uris[i]].path) for i in firsts]
         places = np.array(firsts, np.int64)
         return Inputs(values, places, np.zeros(len(firsts), np.int32), places)
-    column, every = plain(rows[embedding.source]), np.arange(rows.num_rows, dtype=np.int64)
+    column, every = decoded(rows[embedding.source]), np.arange(rows.num_rows, dtype=np.int64)
     _check_type(column.type, embedding)
     values = column.to_pylist()
     if embedding.kind == "image":
         return Inputs(values, every, np.zeros(len(values), np.int32), every)
-    prefixes = [plain(rows[name]).to_pylist() for name in embedding.split.prefix] if embedding.split else []
+    prefixes = [decoded(rows[name]).to_pylist() for name in embedding.split.prefix] if embedding.split else []
     chunks = split_all([None if v is None else str(v) for v in values], embedding.split, prefixes)
     return Inputs(chunks.texts, chunks.rows, chunks.ordinals, every)
 

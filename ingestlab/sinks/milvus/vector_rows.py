@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import CollectionError, TerminalError
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.sinks.milvus.vector_values import BASE, Collection, Column
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
@@ -134,7 +135,7 @@ def _last_of_each(rows: pa.Table) -> pa.Table:
 
 def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array:
     try:
-        cast = _as_text(values) if column.kind == "text" else plain(values).cast(TYPES[column.kind])
+        cast = _as_text(values) if column.kind == "text" else decoded(values).cast(TYPES[column.kind])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TerminalError(
             "Values do not fit the column",
@@ -159,13 +160,8 @@ def _cast(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray | pa.Array
     return cast
 
 
-def plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decode values, where a dictionary stands for them."""
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
-
-
 def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    values = plain(values)
+    values = decoded(values)
     if pa.types.is_timestamp(values.type):  # always with six decimals, so that texts sort as the times do
         values = values.cast(pa.timestamp("us", "UTC" if values.type.tz else None), safe=False)
     return values.cast(pa.string())

@@ -122,8 +122,8 @@ class IngestPage:
                 chart.xaxis.major_label_overrides = labels
 
     def _make_charts(self) -> list[Any]:
-        found = [self._chart(title, unit) for title, unit in CHARTS.items()]
-        files_chart, rows_chart, bytes_chart, jobs_chart = found
+        charts = [self._chart(title, unit) for title, unit in CHARTS.items()]
+        files_chart, rows_chart, bytes_chart, jobs_chart = charts
         self._bars(files_chart, "files")
         self._bars(rows_chart, "rows", legend="read")
         self._bars(rows_chart, "rejected", legend="rejected")
@@ -133,7 +133,7 @@ class IngestPage:
         jobs_chart.step("x", "running", color=COLORS["rows"], legend_label="running", **steps)
         for chart in (rows_chart, jobs_chart):
             chart.legend.update(**LEGEND)
-        return found
+        return charts
 
     def _chart(self, title: str, unit: str) -> Any:
         chart: Any = figure(

@@ -57,7 +57,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
     alive = [worker for worker in snapshot.workers if not doubtful(worker)]
     busy = f"{sum(worker.busy for worker in alive)} busy"
     queues = f"{len(snapshot.queues):,} queue{'' if len(snapshot.queues) == 1 else 's'}"
-    found = [
+    numbers = [
         ("waiting", "Jobs waiting", f"{snapshot.waiting:,}", queues, ""),
         ("running", "Jobs running", f"{running:,}", " · ".join(active) or "none", ""),
         *(_rate(snapshot, measure) for measure in ("files", "rows", "bytes")),
@@ -65,7 +65,7 @@ def cards(snapshot: Snapshot, dask: str = "") -> str:
         ("failed", "Files failed", f"{snapshot.failed:,}", "last hour", "bad" if snapshot.failed else ""),
         ("workers", "Workers", str(len(alive)), f"{busy} · {dask}" if dask else busy, "" if alive else "bad"),
     ]
-    return macro(TEMPLATE, "cards", found=found)
+    return macro(TEMPLATE, "cards", numbers=numbers)
 
 
 def queues(snapshot: Snapshot) -> str:

@@ -54,8 +54,8 @@ def _without(error: Exception) -> bool:
     import distributed  # noqa: PLC0415 - only for its version
 
     log.warning(
-        "expected a Dask dashboard that takes another page; got distributed %s (%s: %s). "
-        "The Ingest page is missing; everything else works.",
+        "The Ingest page is missing: the dashboard of distributed %s takes no other page (%s: %s). "
+        "Everything else works.",
         getattr(distributed, "__version__", "?"),
         type(error).__name__,
         error,

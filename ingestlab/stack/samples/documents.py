@@ -69,18 +69,18 @@ def document_files(folder: Path | str) -> DocumentSet:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Distribution] = {}
-    for one in distributions():
-        if one.metadata["Name"]:  # what a broken installation leaves has none
-            name = re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()  # as registries compare names
-            found.setdefault(name, one)  # the first is the one that is imported
+    packages: dict[str, Distribution] = {}
+    for package in distributions():
+        if package.metadata["Name"]:  # what a broken installation leaves has none
+            name = re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower()  # as registries compare names
+            packages.setdefault(name, package)  # the first is the one that is imported
     letters: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(found):
-        letters[name[0]].append(json.dumps(_record(name, found[name])) + "\n")
+    for name in sorted(packages):
+        letters[name[0]].append(json.dumps(_record(name, packages[name])) + "\n")
     paths = {letter: folder / f"packages-{letter}.jsonl" for letter in letters}
     for letter, path in paths.items():
         path.write_text("".join(letters[letter]), encoding="utf-8", newline="\n")
-    return DocumentSet(folder, tuple(paths.values()), len(found))
+    return DocumentSet(folder, tuple(paths.values()), len(packages))
 
 
 def _record(name: str, package: Distribution) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part, Piece, Staged, Value
 from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import decoded
 from ingestlab.lake.data_files import open_part
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
 from ingestlab.sinks.milvus.embedding import Embedded, agreed, embed, stage
-from ingestlab.sinks.milvus.vector_rows import TYPES, plain
+from ingestlab.sinks.milvus.vector_rows import TYPES
 from ingestlab.sinks.milvus.wanted import KINDS
 
 
@@ -119,7 +120,7 @@ def _groups(opened: pq.ParquetFile, embedding: Embedding) -> Iterator[pa.Table]:
 
 def _rows(rows: pa.Table, spec: Work, embedding: Embedding) -> pa.Table:
     """Select rows of the wanted sources. Columns of folders are added, and null ones of other parts."""
-    rows = rows.filter(pc.is_in(plain(rows["_source"]), pa.array(list(spec.pieces), pa.string())))
+    rows = rows.filter(pc.is_in(decoded(rows["_source"]), pa.array(list(spec.pieces), pa.string())))
     path = spec.part.target.removeprefix(f"{layout.table(spec.tenant, spec.table)}/")
     rows = typed_folders(rows, path, spec.kinds)
     for name in embedding.columns:

@@ -13,10 +13,10 @@ import pytest
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Part
-from ingestlab.engine.task import parts
 from ingestlab.engine.task.merge import Merge, merge
 from ingestlab.engine.task.rewrite import rewrite
 from ingestlab.interfaces import Store
+from ingestlab.lake import data_files
 from ingestlab.lake.storage.store import open_store
 
 ROWS, GROUP = 600_000, 1 << 15
@@ -26,9 +26,9 @@ SIZE = ROWS * 8 * 4  # bytes of the numbers below
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> Store:
     """A lake in which row groups of parts that are written are small, and parts are never read as a whole."""
-    monkeypatch.setattr(parts, "BATCH", 1 << 14)
-    monkeypatch.setattr(parts, "GROUP_BYTES", 1 << 20)
-    monkeypatch.setattr(parts, "_SMALL", 1 << 10)
+    monkeypatch.setattr(data_files, "BATCH", 1 << 14)
+    monkeypatch.setattr(data_files, "GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(data_files, "_SMALL", 1 << 10)
     return open_store(str(tmp_path / "lake"))
 
 
