@@ -172,7 +172,7 @@ def _warm_up(services: Services) -> None:
         import pandera.pandas  # noqa: F401, PLC0415
 
         served()
-        services.lake  # noqa: B018 - opens its sinks
+        list(services.lake.sinks.values())  # imports them
         services.cluster.connect()
         if services.settings.executor == "threads" or not services.settings.dask_scheduler:  # files are read here
             fast.warm()

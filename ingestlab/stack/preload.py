@@ -12,6 +12,8 @@ import logging
 import threading
 from typing import Any
 
+from ingestlab.core.plugins import plugins
+
 MODULES = ("pandas", "pyarrow.parquet", "pyarrow.csv", "pandera.pandas", "ingestlab.engine.task.process")
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,9 @@ async def _when_at_work(worker: Any) -> None:
 
 def import_all(worker: str) -> None:
     """Import the modules one by one, and load what is compiled. The task that needs a broken one will say so itself."""
-    for name in MODULES:
+    for name in (*MODULES, *(point.module for point in plugins("sinks").values())):
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 - plug-ins are anybody's code
             log.warning("worker %s could not import %s: %s", worker, name, error)
     importlib.import_module("ingestlab.formats.csv.fast").warm()  # the compiled loop
