@@ -100,7 +100,8 @@ def texts(draw):
     quote = draw(st.sampled_from(['"', '"', '"', "'", None]))
     timestamp_format = draw(st.sampled_from([None, None, *FORMATS]))
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=6))
-    names = [f"c{i}" for i in range(len(kinds))]
+    names = [draw(st.sampled_from(["c{}", "{}"])).format(i) for i in range(len(kinds))]
+    quoted = [f"{quote}{name}{quote}" if quote else name for name in names]
     marks = st.sampled_from(
         [(), EMPTY, KNOWN, KNOWN, ("", "NA"), ("-1", "0", ""), ("-", "true", "2020-01-01"), ("é", "a b")]
     )
@@ -126,7 +127,7 @@ def texts(draw):
                 text = f"{quote}{text}{inner}{quote}"
             fields.append(text)
         if draw(dice) < oddity:
-            fields = draw(st.sampled_from([fields[:-1], [*fields, "1"], [""], names, [quote or "x", *fields]]))
+            fields = draw(st.sampled_from([fields[:-1], [*fields, "1"], [""], names, quoted, [quote or "x", *fields]]))
         records.append(delimiter.join(fields))
     ends = draw(st.sampled_from([["\n"], ["\n"], ["\r\n"], ["\r"], ["\n", "\r\n", "\r", "\n\n", "\r\r\n"]]))
     text = "".join(record + draw(st.sampled_from(ends)) for record in records)
@@ -135,7 +136,7 @@ def texts(draw):
     dialect = Dialect(delimiter, quote)
     layout = Layout(tuple(names), types, dialect, nulls, timestamp_format)
     before, after = draw(st.sampled_from([0, 0, 3, 40])), draw(st.sampled_from([0, 0, 5, 40]))
-    header = delimiter.join(names).encode() if draw(st.booleans()) else b""
+    header = delimiter.join(draw(st.sampled_from([[], names, quoted]))).encode()
     data = b"7" * before + text.encode() + b"7" * after
     return Body(data, before, len(data) - after, dialect, len(names), header), layout
 
