@@ -47,7 +47,7 @@ def load() -> Callable[[int], int]:
         TerminalError: It could not be compiled.
     """
     folder = _folder()
-    path = folder / f"csv-{_key()}.o"
+    path = folder / name()
     if not path.exists():
         with _alone(folder):
             if not path.exists():
@@ -103,17 +103,20 @@ def _cpu() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def _key() -> str:
-    """Name all that the code depends on."""
+def name() -> str:
+    """Name the object file for all that the code depends on."""
     parts = [*((Path(__file__).parent / name).read_bytes() for name in _SOURCES)]
     parts += [text.encode() for text in (*map(version, PACKAGES), *_cpu(), sys.platform)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return f"csv-{digest[:32]}.o"
 
 
 def _compile(path: Path) -> None:
-    command = [sys.executable, "-m", f"{__package__}.kernel", str(path)]
+    command = [sys.executable, "-P", "-m", f"{__package__}.kernel", str(path)]
+    ours = str(Path(__file__).parents[len(__package__.split("."))])  # not another ingestlab, of the working folder
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
-        subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True)  # noqa: S603 - our own module
+        subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True, env=env)  # noqa: S603 - our own
     except (OSError, subprocess.SubprocessError) as error:
         told = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()[-1:]
         problem = "The loop that reads CSV could not be compiled"
