@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from rq.utils import import_attribute
-from support.workers import PATIENCE, environment
+from support.workers import PATIENCE, ROOT, environment
 
 from ingestlab._moved import MOVED
 from ingestlab.queue.rq.serializer import WORKER_CLASS
@@ -31,6 +33,14 @@ def test_an_old_name_is_the_same_module(old: str) -> None:
 )
 def test_a_module_of_a_package_that_moved_is_found(old: str, new: str) -> None:
     assert import_module(old) is import_module(new)
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "notebooks/src").glob("*.py")), ids=lambda path: path.stem)
+def test_what_the_notebooks_import_is_there(source: Path) -> None:
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ingestlab"):
+            module = import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == [], node.module
 
 
 def test_what_never_was_is_not_found() -> None:

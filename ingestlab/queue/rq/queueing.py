@@ -112,6 +112,11 @@ def fetch_job(client: redis.Redis, job_id: str) -> IngestJob | None:
     return job
 
 
+def fetch_jobs(client: redis.Redis, ids: list[str]) -> dict[str, IngestJob]:
+    """Read the jobs that Redis still has, by id; notebooks call it."""
+    return {name: job for name in ids if (job := fetch_job(client, name))}
+
+
 def request_of(job: Job | None) -> Request:
     """Decode what a job is asked; raises UndecodableJobError."""
     try:
