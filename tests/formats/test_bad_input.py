@@ -134,7 +134,7 @@ def test_a_table_folder_that_cannot_be_written_fails_its_own_files(bench, way, t
     days = "".join(f"{i},2031-02-{i + 1:02},w\n" for i in range(5))
     uri, good = bench.serve(f"{table}-days#.csv", (HEADER + days).encode()), bench.good(table="other")
     seen = bench.submit(uri, good)
-    seen.tells(uri, f"Cannot write tables/default/{way}", "Not a directory", "no file lies where a folder")
+    seen.tells(uri, f"Cannot write tables/default/{way}", "Not a directory", "no file is where a folder")
     bench.assert_committed(seen, good, table="other")
     assert not bench.rows(uri, table)
     assert place.read_bytes() == b""
