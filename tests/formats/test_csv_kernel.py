@@ -174,6 +174,7 @@ def test_any_heap_of_characters_comes_out_the_same(text, kinds, marks, quote):
     )
 
 
+@pytest.mark.slow("long work")
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_every_odd_value_comes_out_the_same(kind):
     for value in ODD:

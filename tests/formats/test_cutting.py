@@ -218,6 +218,7 @@ def test_compressed_and_binary_files_and_utf16_stay_whole(store: Store) -> None:
     assert Csv(encoding="utf-16").split(file, store, 4) == [whole(file)]
 
 
+@pytest.mark.slow("long work")
 def test_a_header_longer_than_the_first_read_is_found_for_later_pieces(store: Store) -> None:
     names = [f"column_{i:06d}" for i in range(8_000)]
     row = ",".join("1" * len(names))

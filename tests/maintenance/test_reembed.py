@@ -578,6 +578,7 @@ def _vectors(world):
     return [p for p in world.store.walk("tables/default/small__vectors") if p.endswith(".parquet")]
 
 
+@pytest.mark.slow("a stack of its own")
 def test_the_commands_and_the_lab_on_a_real_cluster_and_a_real_server(lite, cli, redis_url):
     uris = [lite.put("a.csv", FIRST), lite.put("b.csv", SECOND)]
     lite.ingest(uris)

@@ -58,6 +58,7 @@ def test_a_notebook_finds_samples_lake_and_parts_on_servers_of_ones_own(lab, nam
     assert not [name for name in parts.index if name.startswith("worker")]
 
 
+@pytest.mark.slow("long work")
 def test_a_notebook_reads_what_other_processes_have_written_since(lab, s3):
     """`dd.read_parquet` on a table's folder, twice with a commit between, which replaces the only part."""
     other = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False, **s3)
@@ -71,6 +72,7 @@ def test_a_notebook_reads_what_other_processes_have_written_since(lab, s3):
         assert len(dd.read_parquet(folder)) == len(dd.read_parquet(f"{folder}/*.parquet")) == rows
 
 
+@pytest.mark.slow("long work")
 def test_a_set_whose_copying_was_cut_off_is_copied_again(lab, names, s3):
     store = fsspec.filesystem("s3", **s3)
     store.rm([f"{names[1]}/.copied/bts", f"{names[1]}/bts/alarm-2017-10-23-00-vn.csv"])

@@ -186,6 +186,7 @@ def test_exercises_that_do_not_exist_are_named() -> None:
         check("99", 1)
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_with_parameters_is_kept_beside_its_run(home: Path) -> None:
     uri = Lab().samples("bts")[3]
     words = ["-p", "uri", uri, "-p", "pipeline", "bts_alarms", "-p", "force=true", "--json"]
