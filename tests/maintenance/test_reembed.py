@@ -555,6 +555,7 @@ def lite(make, milvus_lite):
     opened.close()
 
 
+@pytest.mark.slow("Milvus Lite")
 def test_a_real_server_switches_and_drops(lite):
     uris = [lite.put("a.csv", FIRST), lite.put("b.csv", SECOND)]
     lite.ingest(uris)

@@ -153,6 +153,7 @@ def began(gate: Path, count: int = 1) -> list[int]:
 # As it should be
 
 
+@pytest.mark.slow("notebook jobs")
 def test_one_worker_for_files_and_one_for_notebooks_are_enough(desk):
     desk.files.have(1)
     desk.notebooks.have(1)
