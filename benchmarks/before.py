@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -12,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from asking import Asked, asked
 from measures import Measure, Unit
 
 COMMIT = "888091a566eaceeaab99d8173146c34c22d8a549"
@@ -62,7 +61,7 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
                 name: opened.enter_context(_build(*build, group, home / group / name, options))
                 for name, build in builds.items()
             }
-            rounds = [{name: build.once() for name, build in asked.items()} for _ in range(options.rounds)]
+            rounds = [{name: build.ask({}) for name, build in asked.items()} for _ in range(options.rounds)]
         for key, number in numbers.items():
             yield from _compared(number, [(found["before"][key], found["now"][key]) for found in rounds])
 
@@ -75,43 +74,15 @@ def _compared(number: Number, pairs: Sequence[tuple[float, float]]) -> Iterator[
     yield Measure("  before, against now", round(ratio, 2), "times", number.target and round(number.target, 2))
 
 
-class Build:
-    """A build that is warm."""
-
-    def __init__(self, popen: subprocess.Popen[str], log: Path) -> None:
-        self._popen, self._log = popen, log
-        self._answer()  # it is ready
-
-    def once(self) -> dict[str, float]:
-        """One round's numbers."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.write("\n")
-        self._popen.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        assert self._popen.stdout is not None
-        line = self._popen.stdout.readline()
-        if not line:
-            raise SystemExit(f"a build has failed:\n{self._log.read_text()[-2000:]}")
-        answer: dict[str, float] = json.loads(line)
-        return answer
-
-
 @contextmanager
-def _build(python: Path, benchmarks: Path, group: str, home: Path, options: argparse.Namespace) -> Iterator[Build]:
-    """A build's process, for as long as the block lasts."""
+def _build(python: Path, benchmarks: Path, group: str, home: Path, options: argparse.Namespace) -> Iterator[Asked]:
+    """A build that is warm, for as long as the block lasts."""
     home.mkdir(parents=True)
     size = [options.cache, options.copies, options.files]
     command = [str(word) for word in (python, DRIVER, benchmarks, group, home / "stack", *size)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    log = home / "log"
-    with log.open("w") as errors, subprocess.Popen(command, stderr=errors, cwd=benchmarks.parent, **pipes) as popen:
-        try:
-            yield Build(popen, log)
-        finally:
-            assert popen.stdin is not None
-            popen.stdin.close()  # it ends at the end of its input
+    with asked(f"the build in {benchmarks.parent}", command, home / "log", benchmarks.parent) as build:
+        build.answer()  # it is ready
+        yield build
 
 
 def _environment(folder: Path) -> Path:

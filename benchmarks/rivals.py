@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 import measures
 import psutil
+from asking import Asked, asked
 
 PEERS = Path(__file__).parent / "peers"
 OWN = PEERS.parents[1] / ".venv-bench" / "bin" / "python"  # where PySpark is, pandera loads half of it: not in ours
@@ -81,8 +81,8 @@ class Lap:
 class Process:
     """A rival's warm process."""
 
-    def __init__(self, rival: Rival, popen: subprocess.Popen[str], scratch: Path) -> None:
-        self._rival, self._popen, self._scratch, self._rounds = rival, popen, scratch, 0
+    def __init__(self, rival: Rival, program: Asked, scratch: Path) -> None:
+        self._rival, self._program, self._scratch, self._rounds = rival, program, scratch, 0
 
     def run(self, work: Work) -> Lap:
         """Does the work on a file once, and checks what came out."""
@@ -90,24 +90,13 @@ class Process:
         out = self._scratch / f"{self._rival.name}-{self._rounds}"
         out.mkdir(parents=True)
         os.sync()
-        process = psutil.Process(self._popen.pid)
+        process = psutil.Process(self._program.pid)
         before = measures.cpu(process, children=True)
-        answer = self._ask({"path": str(work.path), "out": str(out)})
+        answer = self._program.ask({"path": str(work.path), "out": str(out)})
         lap = Lap(answer["seconds"], measures.cpu(process, children=True) - before)
         work.check(self._rival.name, answer)
         shutil.rmtree(out)
         return lap
-
-    def _ask(self, wanted: dict[str, str]) -> dict[str, Any]:
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._popen.stdin.write(json.dumps(wanted) + "\n")
-        self._popen.stdin.flush()
-        line = self._popen.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self._rival.name} has failed: see {self._scratch / self._rival.name}.log")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 @contextmanager
@@ -115,15 +104,10 @@ def process(rival: Rival, small: Work, scratch: Path) -> Iterator[Process]:
     """A rival's process, warmed up on a small file, for as long as the block lasts."""
     scratch.mkdir(parents=True, exist_ok=True)
     command = [PYTHON, str(PEERS / rival.script[0]), *rival.script[1:]]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with (scratch / f"{rival.name}.log").open("w") as log, subprocess.Popen(command, stderr=log, **pipes) as popen:
-        try:
-            warm = Process(rival, popen, scratch)
-            warm.run(small)
-            yield warm
-        finally:
-            assert popen.stdin is not None
-            popen.stdin.close()  # it ends at the end of its input
+    with asked(rival.name, command, scratch / f"{rival.name}.log") as program:
+        warm = Process(rival, program, scratch)
+        warm.run(small)
+        yield warm
 
 
 def chosen(names: Sequence[str] | None) -> tuple[Rival, ...]:
