@@ -19,7 +19,7 @@ from ingestlab.core import models
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
-from ingestlab.core.models import FetchedFile, Manifest, Part, Piece, SourceRecord, Staged
+from ingestlab.core.models import DataFile, FetchedFile, Manifest, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
 
@@ -591,7 +591,7 @@ class Written:
         facts: What is to be known of a source, by URI.
     """
 
-    files: Sequence[Part] = ()
+    files: Sequence[DataFile] = ()
     note: dict[str, Any] | None = None
     rules: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -684,7 +684,7 @@ class Sink(Protocol):
             TerminalError: It cannot take it.
         """
 
-    def clashes(self, code: Any, staged: Mapping[str, Sequence[Part]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
+    def clashes(self, code: Any, staged: Mapping[str, Sequence[DataFile]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
         """Find files, by URI, with pieces that exclude each other. Each piece can be brought in by itself.
 
         Args:

@@ -19,7 +19,7 @@ from ingestlab.analytics.aggregates.files import declaration, from_part
 from ingestlab.analytics.aggregates.partials import concat, merge
 from ingestlab.core.access import scheme_of
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import DataFile, Manifest
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
@@ -136,7 +136,7 @@ class AggregateReader:
         found = schema_of(self._store, self._where, history)
         kinds = {name: kind for name, kind in found.reading().items() if name in found.folder_columns}
 
-        def one(part: Part) -> pa.Table:
+        def one(part: DataFile) -> pa.Table:
             state = states.get(layout.partials_file(*self._where, name, aggregate.code, part.target))
             return _typed(self._states(part, state, aggregate), aggregate, kinds)
 
@@ -145,13 +145,13 @@ class AggregateReader:
         found = answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
         return found.replace_schema_metadata({_KEYS: json.dumps([key.name for key in aggregate.keys])})
 
-    def _states(self, part: Part, state: Part | None, aggregate: Aggregate) -> pa.Table:
+    def _states(self, part: DataFile, state: DataFile | None, aggregate: Aggregate) -> pa.Table:
         if state is not None:
             with suppress(FileNotFoundError):  # the rows say the same
                 return self._load(state)
         return from_part(self._store, part.target, part.target.removeprefix(self._home), aggregate)
 
-    def _load(self, state: Part) -> pa.Table:
+    def _load(self, state: DataFile) -> pa.Table:
         return pq.ParquetFile(pa.BufferReader(self._store.read(state.target))).read()
 
 
@@ -160,9 +160,9 @@ def keys_of(found: pa.Table) -> list[str]:
     return list(json.loads((found.schema.metadata or {}).get(_KEYS.encode(), b"[]")))
 
 
-def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[Part]]:
+def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[DataFile]]:
     """Group partial aggregates by name, oldest first."""
-    found: dict[str, list[Part]] = {}
+    found: dict[str, list[DataFile]] = {}
     start = layout.beside(home.rstrip("/"), "")
     for state in live_partials(history):
         found.setdefault(state.target.removeprefix(start).split("/")[0], []).append(state)

@@ -21,7 +21,7 @@ from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean
-from ingestlab.core.models import NAME, Manifest, Part
+from ingestlab.core.models import NAME, DataFile, Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -81,7 +81,7 @@ class Table:
         return files.filter(pc.starts_with(files["key"], self.folder + "/"))
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DataFile, ...]:
         """Return the Parquet files of the table."""
         return self._snapshot.parts(self.folder)
 

@@ -165,7 +165,7 @@ class Partition(Value):
     pieces: tuple[Piece, ...]
 
 
-class Part(Value):
+class DataFile(Value):
     """One Parquet file: where it is staged, and its target, both relative to the lake."""
 
     target: str
@@ -227,7 +227,7 @@ class Profiled(Value):
 class Staged(Value):
     """What there is for one sink, not yet visible: files of the lake, and a note of the sink's own."""
 
-    files: tuple[Part, ...] = ()
+    files: tuple[DataFile, ...] = ()
     note: dict[str, Any] | None = None  # plain data, e.g. where rows are to be loaded
 
 
@@ -252,22 +252,22 @@ class Staging(Value):
                 sinks[name] = {"files": files, "note": note}
         return {name: value for name, value in data.items() if name not in old} | {"sinks": sinks}
 
-    def files(self, sink: str) -> tuple[Part, ...]:
+    def files(self, sink: str) -> tuple[DataFile, ...]:
         """Return the files that there are for one sink."""
         return self.sinks[sink].files if sink in self.sinks else ()
 
-    def with_files(self, files: Mapping[str, Iterable[Part]]) -> Self:
+    def with_files(self, files: Mapping[str, Iterable[DataFile]]) -> Self:
         """Replace the files of some sinks, by name; their notes stay."""
         new = {name: self.sinks.get(name, Staged()).model_copy(update={"files": tuple(f)}) for name, f in files.items()}
         return self.model_copy(update={"sinks": self.sinks | new})
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DataFile, ...]:
         """Return the data files: those with the rows of the table."""
         return self.files(PARQUET)
 
     @property
-    def rejects(self) -> tuple[Part, ...]:
+    def rejects(self) -> tuple[DataFile, ...]:
         """Return the files with rejects."""
         return self.files(REJECTS)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import AGGREGATES, PARQUET, Part, Receipt
+from ingestlab.core.models import AGGREGATES, PARQUET, DataFile, Receipt
 from ingestlab.core.settings import Settings
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.task.conform import REWRITE, Restage, infers, is_loose, restage
@@ -99,7 +99,7 @@ def _differs(receipt: Receipt, wanted: Mapping[str, str], *, loose: bool) -> boo
     return bool(receipt.parts) and (other or (not loose and not wanted.keys() <= receipt.types.keys()))
 
 
-def _restaging(part: Part, wanted: Mapping[str, str], receipt: Receipt, batch: str, *, loose: bool) -> Restage:
+def _restaging(part: DataFile, wanted: Mapping[str, str], receipt: Receipt, batch: str, *, loose: bool) -> Restage:
     folders = {step.partition("=")[0] for step in part.target.split("/")[3:-1]}
     types = {n: kind for n, kind in wanted.items() if n not in folders and (not loose or n in receipt.types)}
     return Restage(part=part, types=types, target=f"{part.target.removesuffix('.parquet')}-t.parquet", batch=batch)
@@ -111,7 +111,7 @@ def _unified(
     """Give a receipt its new parts, none if one does not fit."""
     misfit = next((answer for answer in answers.values() if "misfit" in answer), None)
     if misfit is None:
-        parts = tuple(Part.from_dict(answers[part.target]["part"]) for part in receipt.parts)
+        parts = tuple(DataFile.from_dict(answers[part.target]["part"]) for part in receipt.parts)
         types = {n: (kind,) for n, kind in wanted.items() if not loose or n in receipt.types}
         left = {n: kinds for n, kinds in receipt.types.items() if n not in wanted}
         return receipt.with_files({PARQUET: parts}).model_copy(update={"types": types | left})

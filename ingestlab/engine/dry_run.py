@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ingestlab.core import access as guard
 from ingestlab.core.errors import IngestError, TerminalError
-from ingestlab.core.models import FetchedFile, Part, Partition, Source, Tally
+from ingestlab.core.models import DataFile, FetchedFile, Partition, Source, Tally
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings
 from ingestlab.engine.lookups import bring
@@ -120,7 +120,7 @@ def open_file(uri: str, settings: Settings, scratch: str, *, pages: bool = False
     return store, got
 
 
-def _frame(parts: Sequence[Part], folder: str, by: str, lake: Store) -> pd.DataFrame:
+def _frame(parts: Sequence[DataFile], folder: str, by: str, lake: Store) -> pd.DataFrame:
     """Read staged files as a reader of the table would."""
     tables = [read_part(lake, folder, part, part.staged) for part in parts]
     table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})

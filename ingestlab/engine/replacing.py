@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.core.models import AGGREGATES, PARQUET, Change, Manifest, Part, Profiled, Staged
+from ingestlab.core.models import AGGREGATES, PARQUET, Change, DataFile, Manifest, Profiled, Staged
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import rewrite
@@ -35,7 +35,7 @@ class Replacement:
     profile: tuple[Profiled, ...]
     replaced: tuple[str, ...]
     types: dict[str, tuple[str, ...]]
-    old: tuple[Part, ...] = ()
+    old: tuple[DataFile, ...] = ()
 
     def change(self, history: Sequence[Manifest], **more: Any) -> Change:
         """Make the change of its commit. `more` are other fields of :class:`Change`."""
@@ -63,7 +63,7 @@ class Replacement:
 
 
 def replacement(
-    new: Iterable[Part],
+    new: Iterable[DataFile],
     gone: Sequence[str],
     batch: str,
     table: Table,
@@ -121,7 +121,7 @@ def without(
     old = [p for p in live_parts(history) if set(p.sources) & set(uris)]
     calls = [(p.to_dict(), sorted(uris), batch, settings.lake_url, settings.storage_options) for p in old]
     keys = [f"rewrite-{table.name}-{batch[:8]}-{i}" for i in range(len(old))]
-    rest = [Part.from_dict(r) for _, r in services.cluster.map(rewrite, calls, keys) if r]
+    rest = [DataFile.from_dict(r) for _, r in services.cluster.map(rewrite, calls, keys) if r]
     left = replacement(rest, [p.target for p in old], batch, table, code, history, services)
     noted = {name: Staged(files=s.files, note=last_note(history, name)) for name, s in left.sinks.items()}
     return replace(left, sinks=noted, old=tuple(old))

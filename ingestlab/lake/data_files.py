@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.ranged import Ranged
@@ -38,7 +38,7 @@ ROW_COLUMNS = ("_row", "row")  # likewise
 
 def stage_table(
     table: pa.Table, name: str, folder: str, staging: str, store: Store, folders: Sequence[str] = ()
-) -> list[Part]:
+) -> list[DataFile]:
     """Stage rows: one data file for each combination of values of some columns; an empty table makes none.
 
     Args:
@@ -63,13 +63,13 @@ def stage_table(
     ]
 
 
-def _stage(table: pa.Table, name: str, staging: str, store: Store) -> Part:
+def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, with_minus_zero(table)))
     store.write(staged, buffer.getbuffer())
-    return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
 
 
 def with_minus_zero(table: pa.Table) -> list[str]:
@@ -106,7 +106,7 @@ def staged_path(staging: str, target: str) -> str:
     return f"{staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
 
 
-def open_part(part: Part, store: Store) -> pq.ParquetFile:
+def open_part(part: DataFile, store: Store) -> pq.ParquetFile:
     """Open a published part.
 
     Args:
@@ -172,7 +172,7 @@ def write_part(
     staging: str,
     store: Store,
     bare: Iterable[str] = (),
-) -> Part:
+) -> DataFile:
     """Stage a part, by way of a local file.
 
     Args:
@@ -194,7 +194,7 @@ def write_part(
         raise storage_error(error, target) from error
     finally:
         local.unlink(missing_ok=True)
-    return Part(target=target, staged=staged, rows=rows, size=size, sources=tuple(sorted(sources)))
+    return DataFile(target=target, staged=staged, rows=rows, size=size, sources=tuple(sorted(sources)))
 
 
 def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, bare: Collection[str]) -> int:
@@ -215,7 +215,7 @@ def _bytes(table: pa.Table) -> int:
     return int(sum(c.nbytes for c in table.columns if not pa.types.is_dictionary(c.type)) + 4 * table.num_rows)
 
 
-def read_part(store: Store, folder: str, part: Part, path: str | None = None) -> pa.Table:
+def read_part(store: Store, folder: str, part: DataFile, path: str | None = None) -> pa.Table:
     """Read a part, with the columns that its folders name as text.
 
     Args:

@@ -31,7 +31,7 @@ from typing import Any
 
 from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError, TransientError
-from ingestlab.core.models import AGGREGATES, PARQUET, REJECTS, Manifest, Part, SourceRecord
+from ingestlab.core.models import AGGREGATES, PARQUET, REJECTS, DataFile, Manifest, SourceRecord
 from ingestlab.core.signed_uri import bare
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -279,33 +279,33 @@ def log_named(store: Store, path: str) -> tuple[TransactionLog, str]:
     return TransactionLog(store, tenant, table), name.removesuffix(".json")
 
 
-def live_parts(history: Iterable[Manifest]) -> Iterator[Part]:
+def live_parts(history: Iterable[Manifest]) -> Iterator[DataFile]:
     """Yield the files with rows, of any sink, that are not replaced."""
     return _live(history, lambda m: (f for name, s in m.sinks.items() for f in s.files if f.sources or name in ROWS))
 
 
-def live_files(history: Iterable[Manifest], sink: str) -> Iterator[Part]:
+def live_files(history: Iterable[Manifest], sink: str) -> Iterator[DataFile]:
     """Yield the files of one sink that no later commit has replaced."""
     return _live(history, lambda m: m.files(sink))
 
 
-def live_partials(history: Iterable[Manifest]) -> Iterator[Part]:
+def live_partials(history: Iterable[Manifest]) -> Iterator[DataFile]:
     """Yield the partial aggregates that no later commit has replaced."""
     return live_files(history, AGGREGATES)
 
 
-def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[Part]]) -> Iterator[Part]:
+def _live(history: Iterable[Manifest], files: Callable[[Manifest], Iterable[DataFile]]) -> Iterator[DataFile]:
     known = list(history)
     gone = {target for m in known for target in m.replaced}
     return (file for m in known for file in files(m) if file.target not in gone)
 
 
-def everything(manifest: Manifest) -> tuple[Part, ...]:
+def everything(manifest: Manifest) -> tuple[DataFile, ...]:
     """List all files that a commit publishes."""
     return tuple(file for staged in manifest.sinks.values() for file in staged.files)
 
 
-def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, list[Part]]:
+def by_sink(parts: Iterable[DataFile], history: Iterable[Manifest]) -> dict[str, list[DataFile]]:
     """Group parts by sink, by their folders. A sink of the table may have none.
 
     Args:
@@ -313,7 +313,7 @@ def by_sink(parts: Iterable[Part], history: Iterable[Manifest]) -> dict[str, lis
         history: The commits of their table.
     """
     homes = {_home(f.target): name for m in history for name, staged in m.sinks.items() for f in staged.files}
-    groups: dict[str, list[Part]] = {name: [] for name in (*ROWS, *(name for m in history for name in m.sinks))}
+    groups: dict[str, list[DataFile]] = {name: [] for name in (*ROWS, *(name for m in history for name in m.sinks))}
     for part in parts:
         groups[homes[_home(part.target)]].append(part)
     return groups
@@ -336,7 +336,7 @@ def with_partials(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[
     return (*parts, *(s.target for s in partials_of(live_partials(history), parts)))
 
 
-def partials_of(partials: Iterable[Part], targets: Iterable[str]) -> list[Part]:
+def partials_of(partials: Iterable[DataFile], targets: Iterable[str]) -> list[DataFile]:
     """Pick the partial aggregates of some parts, by their targets."""
     ends = {layout.part_key(target) for target in targets}
     return [file for file in partials if layout.partials_key(file.target) in ends]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import FORMERLY, PARQUET, Manifest, Part, SourceRecord
+from ingestlab.core.models import FORMERLY, PARQUET, DataFile, Manifest, SourceRecord
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.ranged import Ranged
@@ -123,12 +123,12 @@ class Snapshot:
         tail = _files(_exploded(self.tail, "core").select(_LIGHT))
         return _without(pa.concat_tables([self._derived(_files), tail]), self._replaced)
 
-    def parts(self, folder: str) -> tuple[Part, ...]:
+    def parts(self, folder: str) -> tuple[DataFile, ...]:
         """Give the live files below a folder."""
         core = pa.concat_tables([self._section("core"), _exploded(self.tail, "core")])
         files = _without(_files(core), self._replaced)
         return tuple(
-            Part(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
+            DataFile(target=f["key"], staged=f["text"], rows=f["rows"], size=f["size"], sources=f["uris"] or ())
             for f in files.filter(pc.starts_with(files["key"], f"{folder}/")).to_pylist()
         )
 

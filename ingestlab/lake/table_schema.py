@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import DataFile, Manifest
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import (
@@ -122,10 +122,10 @@ def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> di
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
 
 
-def read_types(store: Store, parts: Sequence[Part]) -> list[dict[str, tuple[str, ...]]]:
+def read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
     """Read the column types of parts from their footers."""
 
-    def one(part: Part) -> dict[str, tuple[str, ...]]:
+    def one(part: DataFile) -> dict[str, tuple[str, ...]]:
         schema = pq.read_schema(pa.PythonFile(Ranged(part.target, store)))
         return {name: (kind,) for name, kind in types_of(schema).items()}
 
@@ -133,7 +133,7 @@ def read_types(store: Store, parts: Sequence[Part]) -> list[dict[str, tuple[str,
         return list(pool.map(one, parts))
 
 
-def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa.DataType]:
+def exactly(schema: Schema, store: Store, parts: Sequence[DataFile]) -> dict[str, pa.DataType]:
     """Choose types for readers without changing a value: text where one would change.
 
     Args:
@@ -147,7 +147,7 @@ def exactly(schema: Schema, store: Store, parts: Sequence[Part]) -> dict[str, pa
     if not doubted:
         return kinds
 
-    def unfit(part: Part) -> set[str]:
+    def unfit(part: DataFile) -> set[str]:
         file = pq.ParquetFile(pa.PythonFile(Ranged(part.target, store)))
         return {n for n, kind in doubted.items() if n in file.schema_arrow.names and not _fits(file, n, kind)}
 
@@ -184,7 +184,9 @@ def _fits(file: pq.ParquetFile, name: str, kind: pa.DataType) -> bool:
         return False
 
 
-def _of_folders(parts: Sequence[Part], home: str, history: Sequence[Manifest]) -> Iterator[dict[str, tuple[str, ...]]]:
+def _of_folders(
+    parts: Sequence[DataFile], home: str, history: Sequence[Manifest]
+) -> Iterator[dict[str, tuple[str, ...]]]:
     """Infer types of folder columns, for parts without types in their manifest."""
     texts: dict[str, set[str]] = {}
     for part in parts:

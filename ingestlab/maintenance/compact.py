@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import unaccounted
-from ingestlab.core.models import Change, Manifest, Part, digest
+from ingestlab.core.models import Change, DataFile, Manifest, digest
 from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import Merge, Merged, merge
@@ -100,16 +100,16 @@ class _Work:
                     transaction.commit(self._change(batch, merged, history))
         return True
 
-    def _groups(self, parts: Iterable[Part]) -> Iterator[list[Part]]:
+    def _groups(self, parts: Iterable[DataFile]) -> Iterator[list[DataFile]]:
         """Yield what to merge into one part: small parts of a folder, by age."""
-        folders: dict[str, list[Part]] = {}
+        folders: dict[str, list[DataFile]] = {}
         for part in parts:
             if self._is_small(part) and part.target not in self._apart:
                 folders.setdefault(part.target.rsplit("/", 1)[0], []).append(part)
         for small in folders.values():
             yield from (group for group in _pack(small, self._target) if len(group) > 1)
 
-    def _merge(self, batch: str, groups: Sequence[Sequence[Part]]) -> list[Merged]:
+    def _merge(self, batch: str, groups: Sequence[Sequence[DataFile]]) -> list[Merged]:
         """Merge each group in a task. Rows that are lost or doubled end it all."""
         settings, home = self._services.settings, self._home
         work = [
@@ -126,7 +126,7 @@ class _Work:
                 raise unaccounted("A merged data file has another number of rows", f"{had:,}", f"{m.part.rows:,}")
         return done
 
-    def _is_small(self, part: Part) -> bool:
+    def _is_small(self, part: DataFile) -> bool:
         return 2 * part.size < self._target
 
     def _change(self, batch: str, merged: Collection[Merged], history: Sequence[Manifest]) -> Change:
@@ -141,9 +141,9 @@ class _Work:
         return f"{self._table.folder}/"
 
 
-def _pack(parts: Iterable[Part], target: int) -> Iterator[list[Part]]:
+def _pack(parts: Iterable[DataFile], target: int) -> Iterator[list[DataFile]]:
     """Make groups of together at most `target` bytes."""
-    group: list[Part] = []
+    group: list[DataFile] = []
     size = 0
     for part in parts:
         if group and size + part.size > target:
@@ -155,7 +155,7 @@ def _pack(parts: Iterable[Part], target: int) -> Iterator[list[Part]]:
         yield group
 
 
-def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
+def _take(groups: Iterable[list[DataFile]]) -> Iterator[list[DataFile]]:
     """As many groups as one commit may replace, but one at least."""
     parts = size = 0
     for group in groups:
@@ -165,6 +165,6 @@ def _take(groups: Iterable[list[Part]]) -> Iterator[list[Part]]:
         yield group
 
 
-def _name(where: tuple[str, str], groups: Iterable[Iterable[Part]], sort: Sequence[str]) -> str:
+def _name(where: tuple[str, str], groups: Iterable[Iterable[DataFile]], sort: Sequence[str]) -> str:
     """Name a batch by what goes in: the same parts, merged again after a crash, get the same names."""
     return digest({"compact": where, "parts": [[p.target for p in g] for g in groups], "sort": list(sort)})[:24]

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import NAME, PARQUET, REJECTS, Manifest, Part, SourceRecord, digest
+from ingestlab.core.models import NAME, PARQUET, REJECTS, DataFile, Manifest, SourceRecord, digest
 from ingestlab.core.schemes import traits
 from ingestlab.core.signed_uri import bare
 from ingestlab.engine.plan import emptied
@@ -166,5 +166,5 @@ def _bereft(gone: Sequence[str], history: Sequence[Manifest]) -> Iterator[Source
         yield record.model_copy(update={"members": tuple(m for m in record.members if m not in heads), "whole": False})
 
 
-def _rows(parts: Iterable[Part]) -> int:
+def _rows(parts: Iterable[DataFile]) -> int:
     return sum(part.rows for part in parts)

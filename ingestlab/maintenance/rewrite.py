@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
-from ingestlab.core.models import Part, digest
+from ingestlab.core.models import DataFile, digest
 from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.refold import Refold, Refolded, refold
@@ -132,7 +132,7 @@ class _Work:
         return code
 
     def _kinds(
-        self, found: Schema, parts: Sequence[Part], pipeline: Pipeline | None, folders: Sequence[str]
+        self, found: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None, folders: Sequence[str]
     ) -> dict[str, str]:
         """Choose the type of each column: asked for, else declared if it fits, else that of readers."""
         names = found.types.keys()
@@ -149,7 +149,7 @@ class _Work:
         }
         return {**shown, **single, **self._declared(found, parts, pipeline), **self._asked}
 
-    def _declared(self, found: Schema, parts: Sequence[Part], pipeline: Pipeline | None) -> dict[str, str]:
+    def _declared(self, found: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None) -> dict[str, str]:
         """Pick what the reader declares for other columns, if all values fit."""
         columns = getattr(getattr(pipeline, "reader", None), "columns", None) or {}
         fitting = {}
@@ -162,7 +162,7 @@ class _Work:
         return fitting
 
     def _refold(
-        self, batch: str, old: Sequence[Part], kinds: Mapping[str, str], folders: Sequence[str]
+        self, batch: str, old: Sequence[DataFile], kinds: Mapping[str, str], folders: Sequence[str]
     ) -> list[Refolded]:
         """Rewrite each part in a task. Rows that are lost, doubled or do not fit end it all."""
         settings = self._services.settings

@@ -32,7 +32,7 @@ from ingestlab.analytics.profiles.report import RunProfile, TableProfile
 from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, profile
 from ingestlab.cli.profile import bar, spark
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Manifest, Part, Receipt
+from ingestlab.core.models import DataFile, Manifest, Receipt
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, manifests
 from ingestlab.maintenance.compact import compact
@@ -406,7 +406,7 @@ def test_a_profile_is_kept_in_the_manifest_and_does_not_grow_with_the_tasks():
     receipts = [
         Receipt(
             number=i,
-            parts=(Part(target=f"t/{i}.parquet", staged="s", rows=3, size=1),),
+            parts=(DataFile(target=f"t/{i}.parquet", staged="s", rows=3, size=1),),
             profile=profile(pa.table({"n": [i, i, 2**62 + i], "w": [str(i), "a", None]})),
         )
         for i in range(2_000)

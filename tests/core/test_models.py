@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestlab.core.models import Manifest, Part, Receipt, Staged
+from ingestlab.core.models import DataFile, Manifest, Receipt, Staged
 
 WHO = {"batch": "b", "run": "r", "tenant": "t", "table": "x", "pipeline": "p", "code": "c", "committed_at": "now"}
 FILE = {"target": "a", "staged": "s", "rows": 1, "size": 2}
@@ -12,8 +12,8 @@ def test_fields_of_before_sinks_had_names_are_read():
     old = {"parts": [FILE], "rejects": [], "states": [], "vectors": [FILE], "collection": {"name": "words"}}
     manifest = Manifest.model_validate(WHO | old)
     assert manifest.sinks == {
-        "parquet": Staged(files=(Part(**FILE),)),
-        "milvus": Staged(files=(Part(**FILE),), note={"name": "words"}),
+        "parquet": Staged(files=(DataFile(**FILE),)),
+        "milvus": Staged(files=(DataFile(**FILE),), note={"name": "words"}),
     }
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
     assert Receipt.model_validate({"number": 0, "parts": [FILE]}).parts == manifest.parts

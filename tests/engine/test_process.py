@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.selection import examples
 
 from ingestlab.core.errors import IngestError
-from ingestlab.core.models import FetchedFile, Part, Partition, Piece, Receipt, Tally
+from ingestlab.core.models import DataFile, FetchedFile, Partition, Piece, Receipt, Tally
 from ingestlab.engine.task import process
 from ingestlab.engine.task.rejects import REJECTS
 from ingestlab.lake import layout
@@ -125,7 +125,7 @@ class Bench:
         table, rejects = self.read(receipt.parts, "p"), self.read(receipt.rejects, "p__rejects")
         return Done(receipt, nothing if table is None else table, REJECTS.empty_table() if rejects is None else rejects)
 
-    def read(self, parts: Sequence[Part], name: str) -> pa.Table | None:
+    def read(self, parts: Sequence[DataFile], name: str) -> pa.Table | None:
         """The rows of staged parts."""
         tables = [read_part(self.store, f"tables/default/{name}", part, part.staged) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else None

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.engine.task.merge import Merge, merge
 from ingestlab.engine.task.rewrite import rewrite
 from ingestlab.interfaces import Store
@@ -32,7 +32,7 @@ def store(tmp_path, monkeypatch) -> Store:
     return open_store(str(tmp_path / "lake"))
 
 
-def put(store: Store, target: str, rows: int = ROWS, uris: tuple[str, ...] = ("a", "b", "c")) -> Part:
+def put(store: Store, target: str, rows: int = ROWS, uris: tuple[str, ...] = ("a", "b", "c")) -> DataFile:
     """A published part with rows of these sources in turn."""
     numbers = np.arange(rows)
     sources = pa.array(np.array(uris)[numbers % len(uris)]).dictionary_encode()
@@ -41,7 +41,7 @@ def put(store: Store, target: str, rows: int = ROWS, uris: tuple[str, ...] = ("a
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=GROUP)
     store.write(target, buffer.getvalue())
-    return Part(target=target, staged="", rows=rows, size=buffer.tell(), sources=uris)
+    return DataFile(target=target, staged="", rows=rows, size=buffer.tell(), sources=uris)
 
 
 def load(store: Store, path: str) -> pa.Table:
@@ -67,7 +67,7 @@ def test_rows_are_taken_out_of_a_large_part_in_bounded_memory(store):
     with at_most(SIZE // 3):
         done = rewrite(part.to_dict(), ["b"], "batch", store.url, {})
     assert done is not None
-    new = Part.from_dict(done)
+    new = DataFile.from_dict(done)
     assert new.target.startswith("tables/t/day=1/batch-r")
     assert (new.sources, new.rows, new.size) == (("a", "c"), ROWS * 2 // 3, store.size(new.staged))
     wanted = before.filter(pa.array(np.arange(ROWS) % 3 != 1))
@@ -90,7 +90,7 @@ def test_a_merge_of_large_parts_takes_bounded_memory(store):
     both = (put(store, "tables/t/p.parquet"), put(store, "tables/t/q.parquet", uris=("d",)))
     with at_most(SIZE // 3):
         (merged,) = merge(Merge(batch="batch", number=0, parts=both).to_dict(), store.url, {})
-    new = Part.from_dict(merged["part"])
+    new = DataFile.from_dict(merged["part"])
     assert (new.rows, new.sources) == (2 * ROWS, ("a", "b", "c", "d"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.lake import Inline, World
 
 from ingestlab.core.errors import BusySourceError, IngestError, LostLeaseError
-from ingestlab.core.models import IngestRequest, Manifest, Part, Source, SourceRecord, Tally
+from ingestlab.core.models import DataFile, IngestRequest, Manifest, Source, SourceRecord, Tally
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
 from ingestlab.lake.log import TransactionLog, manifests
@@ -32,7 +32,7 @@ def commit_of(batch: str, *uris: str, **other: Any) -> Manifest:
         "committed_at": "2026-01-01T00:00:00.000+00:00",
         "owner": batch,
         "sources": tuple(record(uri, batch) for uri in uris),
-        "parts": (Part(target=target, staged="s", rows=1, size=1, sources=uris),),
+        "parts": (DataFile(target=target, staged="s", rows=1, size=1, sources=uris),),
         **other,
     }
     return Manifest(batch=batch, **made)

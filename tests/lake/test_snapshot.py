@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.lake import Crash, FaultInjector, Faulty
 
 from ingestlab.analytics.profiles.files import believed
-from ingestlab.core.models import Manifest, Part, Profiled, SourceRecord, Tally
+from ingestlab.core.models import DataFile, Manifest, Profiled, SourceRecord, Tally
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, last_note, live_partials, live_parts
 from ingestlab.lake.snapshot import _checkpoint
@@ -38,8 +38,8 @@ class Writer:
         old = [p for p in live_parts(self.every) if set(p.sources) & set(uris)] if replace else []
         left = sorted({uri for p in old for uri in p.sources} - set(uris))
         names = [f"tables/default/t/{folder}{batch}-{i}.parquet" for i in range(2)]
-        parts = [Part(target=names[0], staged="s", rows=number, size=1, sources=tuple(uris))]
-        parts += [Part(target=names[1], staged="s", rows=1, size=1, sources=tuple(left))] if left else []
+        parts = [DataFile(target=names[0], staged="s", rows=number, size=1, sources=tuple(uris))]
+        parts += [DataFile(target=names[1], staged="s", rows=1, size=1, sources=tuple(left))] if left else []
         made = Manifest(
             batch=batch,
             run=f"r{number}",
@@ -53,7 +53,7 @@ class Writer:
                 SourceRecord(uri=u, sha256=batch, size=1, raw="raw", tally=Tally(), run="r", batch=batch) for u in uris
             ),
             parts=tuple(parts),
-            states=tuple(Part(target=f"{p.target}.state", staged="s", rows=1, size=1) for p in parts),
+            states=tuple(DataFile(target=f"{p.target}.state", staged="s", rows=1, size=1) for p in parts),
             replaced=tuple(name for p in old for name in (p.target, f"{p.target}.state")),
             profile=(Profiled(parts=tuple(p.target for p in parts), rows=number, columns={"n": {"kind": "int"}}),),
             types={"n": (kind,)},

@@ -17,7 +17,7 @@ from support.workers import ONCE, PATIENCE
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import BusySourceError, TerminalError, TransientError
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merge import common_schema
 from ingestlab.lake import layout
@@ -341,7 +341,7 @@ class TestSchemas:
             pq.write_table(table, sink)
             world.store.write(target, sink.getvalue().to_pybytes())
             parts.append(
-                Part(target=target, staged="", rows=2, size=sink.tell() if not sink.closed else 1, sources=("s",))
+                DataFile(target=target, staged="", rows=2, size=sink.tell() if not sink.closed else 1, sources=("s",))
             )
         work = module.Merge(batch="b", number=0, parts=tuple(parts))
         merged = [module.Merged.from_dict(m) for m in module.merge(work.to_dict(), world.settings.lake_url, {})]

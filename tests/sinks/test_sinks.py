@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Manifest, Part, Staged
+from ingestlab.core.models import DataFile, Manifest, Staged
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
@@ -37,25 +37,25 @@ class Table:
         self.store = open_store(url)
         self.sink = TableFiles(Settings(_env_file=None), self.store, None)
 
-    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[Part]:
+    def stage(self, name: str, table: pa.Table, folders: Sequence[str] = ()) -> list[DataFile]:
         pipeline = SimpleNamespace(folders=folders)
         words = {"run": "r", "batch": "b1", "tenant": "default", "table": "t"}
         writer = self.sink.writer(Destination(pipeline=pipeline, store=self.store, **words))
         return list(writer.stage(Rows(name=name, table=table, rejects=table, pieces={}, raw=self.store)).files)
 
-    def publish(self, *parts: Part) -> None:
+    def publish(self, *parts: DataFile) -> None:
         self.sink.prepare(manifest(parts))
 
-    def undo(self, *parts: Part) -> None:
+    def undo(self, *parts: DataFile) -> None:
         self.sink.undo(manifest(parts), list)
         self.store.delete(layout.staging("b1"))
 
-    def read(self, parts: Sequence[Part]) -> pa.Table:
+    def read(self, parts: Sequence[DataFile]) -> pa.Table:
         tables = [read_part(self.store, "tables/default/t", part) for part in parts]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
 
-def manifest(parts: Sequence[Part]) -> Manifest:
+def manifest(parts: Sequence[DataFile]) -> Manifest:
     who = {"pipeline": "p", "code": "c", "batch": "b1", "run": "r", "tenant": "default", "table": "t"}
     return Manifest(sinks={"parquet": Staged(files=tuple(parts))}, committed_at="2026-01-01T00:00:00+00:00", **who)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ingestlab.analytics.aggregates.partials import make
 from ingestlab.core.errors import TerminalError, attempt
-from ingestlab.core.models import Part, Value
+from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import by_folder, staged_path, with_folders
@@ -33,7 +33,7 @@ _DECLARED = b"ingestlab.aggregate"  # in a file's metadata: the declaration, as 
 class Work(Value):
     """Work of one task: the partial aggregates of an existing part."""
 
-    part: Part
+    part: DataFile
     batch: str
     tenant: str
     table: str
@@ -41,8 +41,14 @@ class Work(Value):
 
 
 def stage_partials(
-    name: str, aggregate: Aggregate, part: Part, partials: pa.Table, where: tuple[str, str], batch: str, store: Store
-) -> Part:
+    name: str,
+    aggregate: Aggregate,
+    part: DataFile,
+    partials: pa.Table,
+    where: tuple[str, str],
+    batch: str,
+    store: Store,
+) -> DataFile:
     """Stage the partial aggregates of one data file.
 
     Args:
@@ -60,12 +66,12 @@ def stage_partials(
     table = partials.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
     pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
     store.write(staged, buffer.getbuffer())
-    return Part(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
 
 
 def compute(
-    rows: pa.Table, parts: Iterable[Part], aggregates: Mapping[str, Aggregate], folders: Sequence[str]
-) -> list[tuple[str, Aggregate, Part, pa.Table]]:
+    rows: pa.Table, parts: Iterable[DataFile], aggregates: Mapping[str, Aggregate], folders: Sequence[str]
+) -> list[tuple[str, Aggregate, DataFile, pa.Table]]:
     """Compute partial aggregates of parts that were just staged, from their rows.
 
     Args:
@@ -105,20 +111,20 @@ def recompute(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]
 
 
 def recompute_partials(
-    parts: Iterable[Part],
+    parts: Iterable[DataFile],
     batch: str,
     where: tuple[str, str],
     code: PipelineSource,
     cluster: Executor,
     settings: Settings,
-) -> list[Part]:
+) -> list[DataFile]:
     """Compute partial aggregates of staged parts, one task a part. `where` is tenant and table."""
     if not load(code).aggregates:
         return []
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"recompute-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-    return [Part.from_dict(p) for _, found in cluster.map(recompute, calls, keys) for p in found]
+    return [DataFile.from_dict(p) for _, found in cluster.map(recompute, calls, keys) for p in found]
 
 
 def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:
@@ -155,7 +161,7 @@ def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
         )
 
 
-def _folders_of(part: Part, depth: int) -> str:
+def _folders_of(part: DataFile, depth: int) -> str:
     """Return the folders below its table in which a part lies."""
     steps = part.target.split("/")[:-1]
     return "/".join(steps[len(steps) - depth :])

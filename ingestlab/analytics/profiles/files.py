@@ -18,7 +18,7 @@ from pydantic import Field
 from ingestlab.analytics.profiles.kinds import parse
 from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.states import Profile, profile
-from ingestlab.core.models import Manifest, Part, Profiled, Receipt, Value
+from ingestlab.core.models import DataFile, Manifest, Profiled, Receipt, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.data_files import with_folders
 from ingestlab.lake.storage.store import open_store
@@ -50,10 +50,10 @@ def of_tables(tables: Sequence[pa.Table]) -> Profile:
 
 
 def reprofile(
-    parts: Iterable[Part],
+    parts: Iterable[DataFile],
     replaced: Collection[str],
     history: Sequence[Manifest],
-    live: Iterable[Part],
+    live: Iterable[DataFile],
     home: str,
     cluster: Executor,
     settings: Settings,
@@ -102,7 +102,7 @@ def profile_of(store: Store, path: str, name: str, kinds: Mapping[str, Any]) -> 
     return merge(profile(typed_folders(rows, name, kinds)) for rows in groups)
 
 
-def believed(history: Sequence[Manifest], live: Iterable[Part]) -> Iterator[Profiled]:
+def believed(history: Sequence[Manifest], live: Iterable[DataFile]) -> Iterator[Profiled]:
     """Yield the profiles of live parts alone, the latest of each part."""
     left = {part.target for part in live}
     for manifest in reversed(history):

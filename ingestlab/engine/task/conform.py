@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Piece, Value
+from ingestlab.core.models import DataFile, Piece, Value
 from ingestlab.engine.task.nameless import check_named
 from ingestlab.engine.task.validate import Checked
 from ingestlab.formats.common.columns import failing
@@ -191,7 +191,7 @@ class Restage(Value):
         only_new_names: Whether columns that `types` does not name stay, as they are.
     """
 
-    part: Part
+    part: DataFile
     types: dict[str, str]
     target: str
     batch: str
@@ -214,7 +214,7 @@ class MisfitError(Exception):
         self.column, self.value = column, value
 
 
-def _restage(spec: Restage, store: Store) -> Part:
+def _restage(spec: Restage, store: Store) -> DataFile:
     opened = open_part(spec.part.model_copy(update={"target": spec.part.staged}), store)
     old = opened.schema_arrow
     wanted = {name: parse_type(kind) for name, kind in spec.types.items()}

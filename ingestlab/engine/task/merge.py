@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Value
+from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import common_schema, decoded
@@ -27,14 +27,14 @@ class Merge(Value):
 
     batch: str
     number: int
-    parts: tuple[Part, ...]
+    parts: tuple[DataFile, ...]
     sort: tuple[str, ...] = ()
 
 
 class Merged(Value):
     """Staged part, and the targets of the parts that it replaces."""
 
-    part: Part
+    part: DataFile
     replaced: tuple[str, ...]
 
 
@@ -43,7 +43,7 @@ class _Family:
     """Parts whose columns go together, and the columns that hold them all."""
 
     schema: pa.Schema
-    parts: list[Part]
+    parts: list[DataFile]
     bare: set[str]  # columns without a dictionary
 
 
@@ -60,7 +60,7 @@ def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, objec
     return [_write(family, f"{name}-{i}", spec, store).to_dict() for i, family in enumerate(families)]
 
 
-def _families(parts: Iterable[Part], store: Store) -> list[_Family]:
+def _families(parts: Iterable[DataFile], store: Store) -> list[_Family]:
     """Group each part with the first others that it goes together with."""
     families: list[_Family] = []
     for part in parts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.core.models import Part, Value
+from ingestlab.core.models import DataFile, Value
 from ingestlab.engine.task.conform import MisfitError, retyped
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -30,7 +30,7 @@ class Refold(Value):
         number: Of the task.
     """
 
-    part: Part
+    part: DataFile
     types: dict[str, str]
     folders: tuple[str, ...]
     home: str
@@ -41,7 +41,7 @@ class Refold(Value):
 class Refolded(Value):
     """Staged parts, or a column and its value that does not fit."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DataFile, ...] = ()
     misfit: str = ""
     value: str = ""
 
@@ -63,7 +63,7 @@ def _refold(spec: Refold, store: Store) -> Refolded:
     schema = pa.schema([*(pa.field(name, kind) for name, kind in kinds.items()), *added]).remove_metadata()
     staging = layout.staging(spec.batch)
     name = f"{spec.batch}-{spec.number:05d}"
-    parts: list[Part] = []
+    parts: list[DataFile] = []
     for i, rows in enumerate(row_groups(batches(opened))):
         table = retyped(with_folders(rows, home), schema)
         parts += stage_table(table, f"{name}-{i}", spec.home, staging, store, spec.folders)

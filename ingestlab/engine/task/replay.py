@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError, attempt
-from ingestlab.core.models import FetchedFile, Part, Partition, Piece, Value
+from ingestlab.core.models import DataFile, FetchedFile, Partition, Piece, Value
 from ingestlab.engine.task.frames import Ints
 from ingestlab.engine.task.process import Job, process_with
 from ingestlab.engine.task.quality_gate import OPEN
@@ -60,9 +60,9 @@ class Selection(Value):
 class RejectsUpdate(Value):
     """Part of rejects, and staged parts with the rows rejected again."""
 
-    part: Part
+    part: DataFile
     selection: Selection
-    verdicts: tuple[Part, ...]
+    verdicts: tuple[DataFile, ...]
     batch: str
 
 
@@ -73,7 +73,7 @@ class RejectsUpdated(Value):
     chosen: int
     gone: int
     changed: bool
-    left: Part | None = None
+    left: DataFile | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import batches, open_part, row_groups, without_dictionary, without_sources, write_part
 from ingestlab.lake.storage.store import open_store
@@ -22,7 +22,7 @@ def rewrite(
     The part itself stays. What is left goes to the same folder, under a name of the new batch.
 
     Args:
-        part: A :class:`ingestlab.core.models.Part` as a plain dict.
+        part: A :class:`ingestlab.core.models.DataFile` as a plain dict.
         uris: The sources that go.
         batch: In whose staging folder the new part waits.
         lake: The lake's URL.
@@ -34,7 +34,7 @@ def rewrite(
     Raises:
         TerminalError: The part is gone.
     """
-    old = Part.from_dict(part)
+    old = DataFile.from_dict(part)
     left = set(old.sources) - set(uris)
     if not left:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ingestlab.core.access import file_name
 from ingestlab.core.errors import StorageError, TerminalError
-from ingestlab.core.models import IngestRequest, Manifest, Part, SourceRecord
+from ingestlab.core.models import DataFile, IngestRequest, Manifest, SourceRecord
 from ingestlab.engine.plan import Target
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
@@ -35,7 +35,7 @@ class State:
 
     history: Sequence[Manifest]
     known: Mapping[str, SourceRecord]
-    rejects: Sequence[Part]
+    rejects: Sequence[DataFile]
     wanted: Rows
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.core.errors import CollectionError, TransientError
-from ingestlab.core.models import Manifest, Part, Value
+from ingestlab.core.models import DataFile, Manifest, Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
@@ -242,7 +242,7 @@ class VectorCommits(Sink):
     def _db(self) -> VectorStore:
         return connected(self.settings)
 
-    def _place(self, part: Part) -> str:
+    def _place(self, part: DataFile) -> str:
         """Find where a file is. A try that died may have moved it already."""
         return part.staged if self.store.exists(part.staged) else part.target
 
@@ -285,7 +285,7 @@ def collection_in(manifest: Manifest) -> Collection | None:
     return Collection.from_dict(note) if note else None
 
 
-def _new(manifest: Manifest) -> Iterator[Part]:
+def _new(manifest: Manifest) -> Iterator[DataFile]:
     """Give the vectors that a commit adds. It may also move what is left of files with superseded ones."""
     folder = layout.costly(manifest.batch)
     return (part for part in manifest.files(NAME) if part.staged.startswith(f"{folder}/"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ingestlab.core.access import file_name
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.interfaces import Store
 from ingestlab.pipeline.embedding import Embedding
 
@@ -18,7 +18,9 @@ SHOWN = 3  # doubles in an error
 _FIX = "Nothing of it was published. Name columns in Embedding.key that tell its rows apart, or correct the file."
 
 
-def shared_keys(embedding: Embedding, staged: Mapping[str, Sequence[Part]], store: Store) -> dict[str, TerminalError]:
+def shared_keys(
+    embedding: Embedding, staged: Mapping[str, Sequence[DataFile]], store: Store
+) -> dict[str, TerminalError]:
     """Find files whose pieces have rows with one declared key.
 
     Args:
@@ -41,7 +43,7 @@ def shared_keys(embedding: Embedding, staged: Mapping[str, Sequence[Part]], stor
     return errors
 
 
-def _pairs(uri: str, parts: Sequence[Part], store: Store) -> list[tuple[int, int]]:
+def _pairs(uri: str, parts: Sequence[DataFile], store: Store) -> list[tuple[int, int]]:
     """Find pairs of rows with one key, the earlier first."""
     paths = [part.staged for part in parts if uri in part.sources]
     tables = [pq.read_table(pa.BufferReader(store.read(path)), columns=["pk", "row"]) for path in paths]

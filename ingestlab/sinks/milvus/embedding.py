@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.interfaces import MAX_VALUE, Destination, Place, Reason, Rows, Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded
@@ -129,13 +129,13 @@ def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int,
     return columns["source"][at].as_py(), columns["row"][at].as_py(), rule, value[:MAX_VALUE]
 
 
-def stage(embedded: Embedded, to: Destination) -> list[Part]:
+def stage(embedded: Embedded, to: Destination) -> list[DataFile]:
     """Stage vectors as a part, if there are any."""
     staged, data = _staged(embedded.name, to), as_parquet(embedded.table)
     target = f"{layout.table(to.tenant, layout.beside(to.table, BESIDE))}/{embedded.name}.parquet"
     to.store.write(staged, data)
     sources = tuple(sorted(set(embedded.table["source"].to_pylist())))
-    part = Part(target=target, staged=staged, rows=embedded.table.num_rows, size=data.nbytes, sources=sources)
+    part = DataFile(target=target, staged=staged, rows=embedded.table.num_rows, size=data.nbytes, sources=sources)
     return [part] if sources else []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import DataFile, Manifest
 from ingestlab.lake.lake import Lake
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.milvus.commit import VectorCommits
@@ -52,7 +52,7 @@ class Vectors(VectorCommits):
         self.require()
         self.compare(wanted_by(code, self.cluster), history)
 
-    def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[Part]]) -> dict[str, TerminalError]:
+    def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[DataFile]]) -> dict[str, TerminalError]:
         """Find files whose pieces have vectors with one key."""
         embedding = load(code).embedding
         return shared_keys(embedding, staged, self.store) if embedding else {}

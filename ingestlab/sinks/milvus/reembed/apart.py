@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.core.models import Part
+from ingestlab.core.models import DataFile
 from ingestlab.interfaces import Store
 from ingestlab.sinks.milvus.embedding import as_parquet
 from ingestlab.sinks.milvus.vector_rows import primary_key
 
 
-def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
+def told_apart(parts: Sequence[DataFile], store: Store) -> list[DataFile]:
     """Give other keys to rows whose keys an earlier file has.
 
     Args:
@@ -38,7 +38,7 @@ def told_apart(parts: Sequence[Part], store: Store) -> list[Part]:
     return files
 
 
-def _renamed(part: Part, taken: set[str], number: int, store: Store) -> Part:
+def _renamed(part: DataFile, taken: set[str], number: int, store: Store) -> DataFile:
     """Rewrite a file with other keys instead of those taken."""
     table = pq.read_table(pa.BufferReader(store.read(part.staged)))
     keys = [primary_key("", "", key, number) if key in taken else key for key in table["pk"].to_pylist()]

@@ -18,7 +18,7 @@ from typing import Any
 import stamina
 
 from ingestlab.core.errors import BusySourceError, CollectionError, TerminalError, TransientError
-from ingestlab.core.models import Change, Manifest, Part, Staged
+from ingestlab.core.models import Change, DataFile, Manifest, Staged
 from ingestlab.lake.commit import resolve_dead
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, rewrite_lock, shared_lock
@@ -207,7 +207,7 @@ def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Staged]:
     return [done[number] for number in sorted(done)]
 
 
-def _change(s: Survey, new: Sequence[Part], note: dict[str, Any]) -> Change:
+def _change(s: Survey, new: Sequence[DataFile], note: dict[str, Any]) -> Change:
     return Change(
         pipeline=s.codes[0].name,
         code=s.codes[0].sha256,

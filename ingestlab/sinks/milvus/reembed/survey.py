@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ingestlab.core.access import file_name
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import PARQUET, Manifest, Part, Piece, SourceRecord, digest
+from ingestlab.core.models import PARQUET, DataFile, Manifest, Piece, SourceRecord, digest
 from ingestlab.core.settings import Settings
 from ingestlab.lake.log import live_files
 from ingestlab.lake.table import Table
@@ -23,7 +23,7 @@ Origins = Mapping[str, SourceRecord]  # by URI
 class Task:
     """The sources of one pipeline in one part, with their pieces."""
 
-    part: Part
+    part: DataFile
     code: PipelineSource
     pieces: Mapping[str, Piece]
 
@@ -45,7 +45,7 @@ class Survey:
     history: Sequence[Manifest]
     codes: Sequence[PipelineSource]
     tasks: Sequence[Task]
-    old: Sequence[Part]
+    old: Sequence[DataFile]
     kinds: Mapping[str, str]
 
     @property
@@ -126,11 +126,11 @@ def _origins(history: Iterable[Manifest]) -> dict[str, Origins]:
 
 
 def _by_pipeline(
-    rows: Iterable[Part],
+    rows: Iterable[DataFile],
     origins: Mapping[str, Origins],
     names: Mapping[str, str],
     codes: Mapping[str, PipelineSource],
-) -> Iterator[tuple[Part, dict[str, dict[str, Piece]]]]:
+) -> Iterator[tuple[DataFile, dict[str, dict[str, Piece]]]]:
     """Group the pieces of each part by pipeline. A file that is embedded as a whole is so once."""
     whole = {name for name, code in codes.items() if embedding_of(code).source == FILE}
     seen: set[tuple[str, str]] = set()

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ingestlab.analytics.profiles.files import typed_folders
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Part, Piece, Staged, Value
+from ingestlab.core.models import DataFile, Piece, Staged, Value
 from ingestlab.interfaces import Destination, Rows
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded
@@ -41,7 +41,7 @@ class Work(Value):
     """
 
     number: int
-    part: Part
+    part: DataFile
     tenant: str
     table: str
     run: str

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.core.models import Manifest, Part
+from ingestlab.core.models import DataFile, Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Place, Reason, Rows, Sink, Store, Writer, Written
 from ingestlab.lake import layout
@@ -104,7 +104,7 @@ class Documents(Sink):
         parts = (part for part in live_files(history, NAME) if set(part.sources) & set(uris))
         self._write(store, (row for row in self._read(parts) if row["_source"] in uris))
 
-    def _read(self, parts: Iterable[Part], path: str | None = None) -> Iterator[dict[str, Any]]:
+    def _read(self, parts: Iterable[DataFile], path: str | None = None) -> Iterator[dict[str, Any]]:
         for part in parts:
             yield from read_part(self._store, part.target.rpartition("/")[0], part, path).to_pylist()
 
