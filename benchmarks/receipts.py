@@ -26,10 +26,11 @@ class Collector(WorkerPlugin):
         self.worker, self.seconds, self.tasks = worker, Counter[str](), 0
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        receipt = self.worker.data.get(key) if start == "executing" and finish == "memory" else None
-        if isinstance(receipt, dict) and "seconds" in receipt:
-            self.seconds.update(receipt["seconds"])
-            self.tasks += 1
+        answer = self.worker.data.get(key) if start == "executing" and finish == "memory" else None
+        for receipt in answer if isinstance(answer, list) else [answer]:  # several small partitions may share a task
+            if isinstance(receipt, dict) and "seconds" in receipt:
+                self.seconds.update(receipt["seconds"])
+                self.tasks += 1
 
 
 def _take(dask_worker: Any) -> dict[str, Any]:
