@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -31,6 +31,8 @@ MAX_FOLDER_NAME = 255  # bytes: what file systems take
 ROW_GROUP = 1 << 20  # rows
 BATCH = 1 << 16  # rows that are decoded at a time
 GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
+ZSTD: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
+_TINY = 64 << 10  # bytes of a table up to which zstd's beginning for each column takes longer than all else
 _SMALL = 16 << 20  # bytes up to which a part is read in one go
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
 ROW_COLUMNS = ("_row", "row")  # likewise
@@ -66,10 +68,18 @@ def stage_table(
 def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, with_minus_zero(table)))
-    store.write(staged, buffer.getbuffer())
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
+    data = to_parquet(table, **encoding(table.schema, with_minus_zero(table)))
+    store.write(staged, data)
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=sources_of(table))
+
+
+def to_parquet(table: pa.Table, **how: Any) -> memoryview:
+    """Write a table as Parquet to memory: with zstd, or if it is small with snappy, as zstd takes long to begin."""
+    codec = ZSTD if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, **{**how, **codec}) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+    return memoryview(sink.getvalue())
 
 
 def with_minus_zero(table: pa.Table) -> list[str]:
@@ -93,7 +103,7 @@ def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
     The numbers of source rows are nearly consecutive: as differences they take a hundredth of the room and a
     fifth of the time. All other columns are left to Arrow, which tries a dictionary first.
     """
-    how: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    how = dict(ZSTD)
     numbered = [field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type)]
     if not (numbered or bare) or any(pa.types.is_nested(field.type) for field in schema):
         return {**how, "use_dictionary": False} if bare else how  # inner columns have other names

@@ -6,7 +6,6 @@ of the aggregate as it is declared now, and computes those from the rows.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
-from ingestlab.lake.data_files import by_folder, staged_path, with_folders
+from ingestlab.lake.data_files import by_folder, staged_path, to_parquet, with_folders
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.pipeline.catalog import PipelineSource, load
@@ -62,11 +61,10 @@ def stage_partials(
     """
     target = layout.partials_file(*where, name, aggregate.code, part.target)
     staged = staged_path(layout.staging(batch), target)
-    buffer = io.BytesIO()
     table = partials.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
-    store.write(staged, buffer.getbuffer())
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
+    data = to_parquet(table, use_dictionary=False, write_statistics=False)
+    store.write(staged, data)
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data))
 
 
 def compute(
