@@ -13,7 +13,7 @@ import redis
 
 from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
 from ingestlab.core.jobs import ENDED, Job
-from ingestlab.core.messages import decode
+from ingestlab.core.messages import Request, decode
 from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
@@ -89,6 +89,25 @@ class Run:
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self.client.delete(key)
                 self.client.zrem(_RUNS, run)
+
+    def jobs(self) -> list[Job | None]:
+        """Return its jobs as Redis has them: None for one that only the lake knows."""
+        with reaching(self.settings):
+            return [job for _, job in self._jobs()]
+
+    def request(self) -> Request | None:
+        """Read what its first job was asked; None if nobody knows any more.
+
+        Raises:
+            UndecodableJobError: A foreign producer has asked for something else.
+        """
+        with reaching(self.settings):
+            for ref, job in self._jobs(self.record.jobs[:1]):
+                if job is not None:
+                    return self._queue.request(job.id)
+                record = job_record(ref, self.settings)
+                return decode(record["request"]) if record else None
+        return None
 
     def progress(self) -> Progress:
         """Return where the run is, all of its jobs together."""
@@ -263,6 +282,33 @@ class Run:
         )
 
 
+class ArchivedRun(Run):
+    """A run as the lake's records tell of it. Redis is not asked, so that it can be away."""
+
+    def __init__(self, record: RunRecord, settings: Settings) -> None:
+        self.record, self.settings = record, settings
+        self._forgotten: dict[str, IngestResult] = {}
+
+    def history(self) -> list[str]:
+        """Tell how each job ended."""
+        return [line for ref in self.record.jobs for line in history_of(None, self._job_result(ref, None), None)]
+
+    def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
+        return ((ref, None) for ref in (self.record.jobs if refs is None else refs))
+
+
+def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
+    """Read a run from the lake's records alone; None if they know none of that id."""
+    record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
+    return ArchivedRun(record, settings) if record else None
+
+
+def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
+    """List the latest runs that the lake has records of, newest first; at most `limit`."""
+    runs = (run for name in islice(runs_in_lake(settings), limit) if (run := archived_run(name, settings)))
+    return sorted(runs, key=lambda run: run.record.at, reverse=True)
+
+
 def find_run(run: str, settings: Settings | None = None) -> Run:
     """Find a run, started anywhere, by its id.
 
@@ -284,16 +330,17 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     return loaded
 
 
-def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
+def recent_runs(settings: Settings | None = None, limit: int = 20, client: redis.Redis | None = None) -> list[Run]:
     """List the latest runs, newest first. What Redis has forgotten comes from the lake's records.
 
     Args:
         settings: As found by :func:`ingestlab.load_settings` if not given.
         limit: How many at most.
+        client: A connection to Redis, where there is one.
     """
     settings = settings or load_settings()
     with reaching(settings):
-        client = connect(settings.redis)
+        client = client or connect(settings.redis)
         ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
         if len(ids) < limit:
             known = set(ids)

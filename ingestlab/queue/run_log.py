@@ -12,13 +12,13 @@ from ingestlab.core.models import IngestResult, Outcome, Progress, Status
 from ingestlab.interfaces import Queue
 
 
-def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> Iterator[str]:
+def history_of(job: Job | None, result: IngestResult | None, queue: Queue | None) -> Iterator[str]:
     """Yield the lines of one job, oldest first.
 
     Args:
         job: As the broker has it; None if it has been forgotten.
         result: How it ended; None if it has not.
-        queue: Has the traceback of an unforeseen error.
+        queue: Has the traceback of an unforeseen error; not needed for a forgotten job.
     """
     if job is not None:
         yield f"{_clock(job.queued)}  queued      {job.description}"
@@ -35,7 +35,7 @@ def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> It
     state = job.status if job is not None else "finished"
     yield f"{_clock(job.ended if job is not None else None)}  {state:<10}  {counts}{took}"
     yield from _failures(result.outcomes)
-    if job is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
+    if job is not None and queue is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
         own = queue.ending(job.id).traceback.partition("\nThe above exception")[0]
         yield from (f"{_clock(None)}  {line}" for line in own.strip().splitlines())
 
