@@ -112,7 +112,7 @@ def worker(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Run one RQ worker in the foreground, until Ctrl-C. It serves one queue or several."""
+    """Run one RQ worker on these queues until Ctrl-C."""
     settings = load_settings(home=home)  # as it is: a notebook submits to the settings' queue, whatever its worker's is
     command = [*WORKER, *(queues or [settings.queue])]
     os.execve(sys.executable, command, environment(settings))  # noqa: S606 - no shell is wanted
