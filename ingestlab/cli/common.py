@@ -24,7 +24,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fit() -> None:
-    """Give the output the width of its terminal, or room for everything in a pipe or file; COLUMNS decides."""
+    """Give the output its terminal's width, or room for everything elsewhere."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit():
         out.width = int(columns)
