@@ -81,7 +81,7 @@ class Fitting:
         return [self.headings[place], *(str(row[place]) for row in self.rows)]
 
     def _widen(self, widths: dict[str, int], spare: int) -> None:
-        """Share what is left of a line among the texts that want it, the least wanting first."""
+        """Share the rest of a line among folding texts."""
         wants = {n: self._most(p) - widths[n] for p, n in enumerate(self.headings) if n in widths and n in self.folds}
         for place, (name, want) in enumerate(sorted(wants.items(), key=lambda item: item[1])):
             more = max(0, min(want, spare // (len(wants) - place)))
@@ -117,7 +117,7 @@ def table(
 
 
 def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Fitting:
-    """Tabulate a frame's first rows, with empty cells for nulls; its last columns go first.
+    """Tabulate a frame's first rows. Nulls are empty; its last columns go first.
 
     Args:
         frame: Any.
@@ -158,7 +158,7 @@ def short(value: Any) -> str:
 
 
 def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
-    """Place two things side by side, or stacked on a narrow terminal and in a pipe."""
+    """Place two things side by side; stacked on narrow terminals and in pipes."""
     if out.width < _SIDE_BY_SIDE or out.width == WHOLE:
         return Group(left, right)
     grid = Table.grid(expand=True, padding=(0, 2))
