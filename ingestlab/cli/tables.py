@@ -158,7 +158,7 @@ def short(value: Any) -> str:
 
 
 def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
-    """Place two things side by side; stacked on narrow terminals and in pipes."""
+    """Place two things side by side, or stacked without room."""
     if out.width < _SIDE_BY_SIDE or out.width == WHOLE:
         return Group(left, right)
     grid = Table.grid(expand=True, padding=(0, 2))
