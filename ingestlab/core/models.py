@@ -14,6 +14,7 @@ from ingestlab.core.errors import IngestError, UndecodableJobError
 from ingestlab.core.signed_uri import bare
 
 State = Literal["queued", "fetching", "processing", "committing", "retrying", "finished", "failed", "cancelled"]
+Mood = Literal["busy", "good", "warn", "bad"]  # the colour of a state: none, green, amber, red
 AttemptState = Literal["retrying", "finished", "failed", "cancelled", "lost"]  # "lost": its worker has died
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
 Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
@@ -424,7 +425,7 @@ class IngestResult(Value):
 
 
 class Progress(Value):
-    """Progress of a job over all of its attempts, kept on the RQ job for all displays."""
+    """Progress of a job over all attempts, kept for all displays."""
 
     state: State = "queued"
     files: int = 0
@@ -440,6 +441,49 @@ class Progress(Value):
     failures: tuple[Outcome, ...] = ()  # the first of those that have failed so far; `failed` counts all
     began: float = 0.0  # when the first attempt began, in seconds since the epoch; 0 before
     ended: float = 0.0  # when the last one ended; 0 before
+
+    @property
+    def said(self) -> str:
+        """Return the state in words, ``finished, 1 of 2 failed``."""
+        return say_state(self.state, self.failed, self.files)
+
+    @property
+    def mood(self) -> Mood:
+        """Return how good the state is."""
+        return mood_of(self.state, self.failed)
+
+    def seconds(self, now: float) -> float | None:
+        """Return the seconds since it began; None before that.
+
+        Args:
+            now: In seconds since the epoch. What has ended stands still.
+        """
+        return max(0.0, (self.ended or now) - self.began) if self.began else None
+
+
+def say_state(state: State, failed: int, files: int) -> str:
+    """Write a state in words: what was not all good says so.
+
+    Args:
+        state: Of a job or a run.
+        failed: Files that have failed, or were not done.
+        files: All files.
+    """
+    if not failed or state not in ("finished", "cancelled"):
+        return state
+    return f"{state}, {failed:,} of {files:,} {'failed' if state == 'finished' else 'not done'}"
+
+
+def mood_of(state: State, failed: int) -> Mood:
+    """Return how good a state is.
+
+    Args:
+        state: Of a job or a run.
+        failed: Files that have failed, or were not done.
+    """
+    if state == "finished":
+        return "warn" if failed else "good"
+    return "bad" if state == "failed" else "warn" if state in ("retrying", "cancelled") else "busy"
 
 
 def digest(data: Any) -> str:

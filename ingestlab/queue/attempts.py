@@ -211,7 +211,7 @@ def total(counts: Iterable[Mapping[str, N]]) -> dict[str, N]:
 
 
 def began_of(attempts: Iterable[Attempt]) -> float:
-    """Return when the first attempt began, in seconds since the epoch; 0 if none has."""
+    """Return when the first attempt began, in seconds since the epoch."""
     return min((attempt.began for attempt in attempts), default=0.0)
 
 
@@ -239,7 +239,7 @@ def _opened(outcomes: Sequence[Outcome]) -> set[str]:
 
 
 def _better(old: Outcome | None, new: Outcome) -> Outcome:
-    """Choose between what an earlier and a later attempt say of a source."""
+    """Choose between what two attempts say of a source."""
     if old is None or old.status == "failed":
         return new
     return old if new.status == "failed" or (old.status in _OWN and new.status == "unchanged") else new

@@ -109,11 +109,11 @@ class Reporter:
         return self._progress.state == "committing"
 
     def stopped(self) -> str | None:
-        """Give who has asked for the job to be stopped, and why; None if nobody has."""
+        """Give who wants the job stopped, and why; None if nobody."""
         return self._delivery.stopped()
 
     def close(self, result: IngestResult, error: IngestError | None = None) -> IngestResult:
-        """Give the result over all attempts, if this one ends so. Nothing is noted.
+        """Give the result over all attempts, noting nothing.
 
         Args:
             result: Of this attempt alone.
@@ -124,11 +124,20 @@ class Reporter:
         return close(self._opened, self._before, result, state, why, time.time())
 
     def close_failed(self, uris: Iterable[str], error: IngestError) -> IngestResult:
-        """Give the result over all attempts, if an error ends this one for all files of which no more was kept."""
+        """Give the result over all attempts, after an error of the job.
+
+        Args:
+            uris: What the job is about.
+            error: Why this attempt ended for those of which no more was kept.
+        """
         return self.close(completed(self._kept, uris, error.to_dict()), error)
 
     def waits(self, error: IngestError) -> None:
-        """Note for which source the job waits. Its next try goes on with this attempt."""
+        """Note that the job waits. Its next try goes on with this attempt.
+
+        Args:
+            error: Says for which source.
+        """
         self._progress = self._progress.model_copy(update={"state": "retrying", "note": str(error)})
         opened = self._opened.model_copy(update={"waits": True})
         notes: JobNotes = {"attempt": opened.to_dict(), "error": error.to_dict(), "progress": self._progress.to_dict()}
@@ -146,11 +155,21 @@ class Reporter:
         self._end(progress.model_copy(update={"state": "retrying", "ended": 0.0}), error, {"result": whole.to_dict()})
 
     def failed(self, error: IngestError, whole: IngestResult) -> None:
-        """Note why the job has failed, and its result over all attempts."""
+        """Note why the job has failed.
+
+        Args:
+            error: The reason.
+            whole: The result over all attempts.
+        """
         self._end(progress_of(whole), error, {"result": whole.to_dict()})
 
     def finished(self, whole: IngestResult, **notes: Any) -> None:
-        """Note a good end in place of errors, and other notes. The broker has the result."""
+        """Note a good end in place of errors. The broker has the result.
+
+        Args:
+            whole: The result over all attempts.
+            **notes: What else to note on the job.
+        """
         self._end(progress_of(whole), None, {"result": None, **notes})
 
     @property
@@ -175,22 +194,22 @@ def stop_error(why: str | None) -> TerminalError:
 
 
 def result_in(notes: JobNotes, job: str) -> IngestResult:
-    """Read what the attempts that have ended have done; empty if none has."""
+    """Read what the ended attempts have done; empty without any."""
     return _noted(IngestResult, notes.get("result")) or _nothing(notes, job)
 
 
 def kept_in(notes: JobNotes, job: str) -> IngestResult:
-    """Read what the attempt that has not ended has brought in so far."""
+    """Read what the open attempt has brought in so far."""
     return _noted(IngestResult, notes.get("kept")) or _nothing(notes, job)
 
 
 def opened_in(notes: JobNotes) -> Opened | None:
-    """Read the attempt that has not ended, if there is one."""
+    """Read the open attempt, if there is one."""
     return _noted(Opened, notes.get("attempt"))
 
 
 def _noted(kind: type[V], data: Any) -> V | None:
-    """Read a value that a worker has noted; None for what others have."""
+    """Read a value of a worker; None for what others have noted."""
     try:
         return kind.from_dict(data) if data else None
     except ValidationError:

@@ -37,7 +37,12 @@ class History:
     levels: Mapping[str, Floats]  # NaN where nobody looked
 
     def total(self, measure: str, seconds: int = SPAN) -> float:
-        """Sum a measure over the last seconds."""
+        """Sum a measure over the last seconds.
+
+        Args:
+            measure: One of :data:`MEASURES`.
+            seconds: How many.
+        """
         return float(self.counts[measure][-seconds:].sum())
 
     def binned(self, width: int, bins: int) -> dict[str, Floats]:
@@ -96,7 +101,13 @@ class Rates:
             self._reports.popitem(last=False)
 
     def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
-        """Spread work evenly over a time. What is older than the ring is left out."""
+        """Spread work evenly over a time. What is older than the ring is left out.
+
+        Args:
+            work: Of shape (measures,).
+            begin: In seconds since 1970.
+            end: The same.
+        """
         end = min(end, self._now + 0.999)  # another machine's clock may be ahead
         begin = min(begin, end)
         if not work.any() or end <= self._now + 1 - SPAN:
@@ -108,7 +119,13 @@ class Rates:
         self._counts[:, seconds % SPAN] += np.outer(work, shares)
 
     def advance(self, now: float, waiting: int | None = None, running: int | None = None) -> None:
-        """Move the ring on to `now`. The numbers of jobs are noted where they are known."""
+        """Move the ring on to `now`. The numbers of jobs are noted where they are known.
+
+        Args:
+            now: In seconds since 1970.
+            waiting: Jobs that wait.
+            running: Jobs that run.
+        """
         second = int(now)
         passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
         self._counts[:, passed], self._levels[:, passed] = 0, np.nan

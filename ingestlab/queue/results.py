@@ -9,7 +9,18 @@ from typing import Any, Literal, get_args
 from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.jobs import Job
 from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
-from ingestlab.core.models import Attempt, IngestResult, Outcome, Status, Tally, Value, by_code
+from ingestlab.core.models import (
+    Attempt,
+    IngestResult,
+    Mood,
+    Outcome,
+    Status,
+    Tally,
+    Value,
+    by_code,
+    mood_of,
+    say_state,
+)
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.interfaces import Queue
@@ -28,8 +39,25 @@ class JobRef(Value):
     run: str
 
 
+Kind = Literal["files", "replay", "notebook"]
+
+
 class RunRecord(Value):
-    """A submission as Redis remembers it."""
+    """A submission as Redis remembers it.
+
+    Attributes:
+        id: The run's.
+        queue: On which its jobs are.
+        tenant: Whose tables its rows go to.
+        pipeline: As it was named; None if each file's name decides.
+        files: How many were submitted.
+        jobs: With these.
+        at: When, in seconds since the epoch. What only the lake remembers counts from its first attempt.
+        kind: What was asked for.
+        table: Where files go that no pipeline matches, or the table that is replayed.
+        first: The first file, or the notebook, as it is shown.
+        by: Who has submitted it, ``ann@lab-7``; empty if nobody knows.
+    """
 
     id: str
     queue: str
@@ -38,6 +66,10 @@ class RunRecord(Value):
     files: int
     jobs: tuple[JobRef, ...]
     at: float = 0.0
+    kind: Kind = "files"
+    table: str = ""
+    first: str = ""
+    by: str = ""
 
 
 class RunResult(Value):
@@ -54,6 +86,16 @@ class RunResult(Value):
     attempts: tuple[Attempt, ...] = ()  # of all jobs, oldest first
     began: float = 0.0  # when the first attempt began, in seconds since the epoch; 0 if none has
     ended: float = 0.0  # when the last one ended
+
+    @property
+    def said(self) -> str:
+        """Return the state in words, ``finished, 1 of 2 failed``."""
+        return say_state(self.state, len(self.failed), len(self.outcomes))
+
+    @property
+    def mood(self) -> Mood:
+        """Return how good the state is."""
+        return mood_of(self.state, len(self.failed))
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -78,7 +120,7 @@ class RunResult(Value):
     def _repr_html_(self) -> str:
         t = self.tally
         facts = {
-            "run": f"{self.run} ({self.state})",
+            "run": f"{self.run} ({self.said})",
             "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
             "failed by": ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in self.by_code.items()),
@@ -90,7 +132,12 @@ class RunResult(Value):
 
 
 def result_of(job: Job, queue: Queue) -> IngestResult:
-    """Return how the files of an ended job ended, over all attempts; with the job's error, where no more is known."""
+    """Return how the files of an ended job ended, over all attempts.
+
+    Args:
+        job: As its broker has it. Its error is that of files of which no more is known.
+        queue: Has the rest of it.
+    """
     ending, notes = queue.ending(job.id), job.notes
     if job.status == "finished" and ending.result:
         return IngestResult.from_dict(ending.result)
@@ -150,16 +197,28 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     if not records:
         return None
     requests = [decode(r["request"]) for r in records]
-    first = requests[0]
-    return RunRecord(
+    began = [began_of(IngestResult.from_dict(r["result"]).attempts) for r in records]
+    known = RunRecord(
         id=run,
         queue=records[0]["queue"],
-        tenant=first.tenant,
-        pipeline=None if isinstance(first, NotebookRequest) else first.pipeline,
+        tenant=requests[0].tenant,
+        pipeline=None,
         files=sum(len(subjects(r)) for r in requests),
         jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
-        at=min(datetime.fromisoformat(r["at"]).timestamp() for r in records),
+        at=min(t or datetime.fromisoformat(r["at"]).timestamp() for t, r in zip(began, records, strict=True)),
     )
+    return described(known, requests[0])
+
+
+def described(record: RunRecord, request: Request) -> RunRecord:
+    """Add to a run's record what its first request tells."""
+    told: dict[str, Any] = {"first": next(iter(subjects(request)), "")}
+    if isinstance(request, NotebookRequest):
+        told |= {"kind": "notebook"}
+    else:
+        kind = "replay" if request.replay else "files"
+        told |= {"kind": kind, "table": request.table, "pipeline": request.pipeline}
+    return record.model_copy(update=told)
 
 
 def runs_in_lake(settings: Settings) -> Iterator[str]:

@@ -61,7 +61,13 @@ class Run:
 
     @classmethod
     def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
-        """Read a run by its id; None if nobody knows it."""
+        """Read a run by its id; None if nobody knows it.
+
+        Args:
+            run: Its id.
+            settings: Lead to the lake and the queue.
+            client: Of Redis.
+        """
         if not re.fullmatch(NAME, run):
             return None
         data = client.get(f"ingestlab:run:{run}")
@@ -171,7 +177,7 @@ class Run:
         Returns:
             The number of jobs.
         """
-        why = f"by {by or _user()}" + (f": {reason}" if reason else "")
+        why = f"by {by or user()}" + (f": {reason}" if reason else "")
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
             return sum(self._queue.cancel(job.id, why) for job in sorted(jobs, key=lambda job: job.status == "running"))
@@ -279,11 +285,11 @@ def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
     return sorted(runs, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
 
 
-def _user() -> str:
-    """Name the user of this process; a container may have none but a number."""
+def user() -> str:
+    """Name the user of this process and its host."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # the first from Python 3.13 on
+    except (OSError, KeyError):  # a container may have none but a number
         return socket.gethostname()
 
 

@@ -16,7 +16,7 @@ from ingestlab.queue.job_records import result_in
 
 
 def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> Iterator[str]:
-    """Yield the lines of one job, oldest first, over all of its attempts.
+    """Yield the lines of a job's attempts, oldest first.
 
     Args:
         job: As the broker has it; None if it has been forgotten.

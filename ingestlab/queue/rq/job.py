@@ -72,7 +72,7 @@ class IngestJob(Job):
         return bool(self.connection.eval(_ASK_TO_STOP, 1, self.key, _STOP, _STARTED))
 
     def asked_to_stop(self) -> str | None:
-        """Give who has asked so since it was begun, and why; None if nobody has."""
+        """Give who has asked so since it began; None if nobody."""
         answers: Any = self.connection.hmget(self.key, [_STOP, _STARTED, *FIELDS])
         wish, started, *noted = answers
         if wish is None or wish != started:
@@ -136,5 +136,5 @@ class RqDelivery:
         self._job.note(notes)
 
     def stopped(self) -> str | None:
-        """Who has asked to stop this try, and why; None if nobody has."""
+        """Who has asked to stop this try, and why."""
         return self._job.asked_to_stop()
