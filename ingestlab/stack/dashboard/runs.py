@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 
@@ -13,10 +12,8 @@ import pyarrow.compute as pc
 
 from ingestlab.analytics.lake import Table
 from ingestlab.core.archive_uri import label
-from ingestlab.core.errors import IngestError, TransientError, UndecodableJobError
-from ingestlab.core.jobs import Job
-from ingestlab.core.messages import NotebookRequest, Request, subjects
-from ingestlab.core.models import IngestRequest, Outcome, Progress
+from ingestlab.core.errors import IngestError, TransientError
+from ingestlab.core.models import Attempt, Mood, Outcome, State
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
@@ -25,9 +22,18 @@ from ingestlab.queue.results import STATUSES, RunResult
 from ingestlab.queue.run import Run, archived_run, archived_runs, recent_runs
 from ingestlab.stack.dashboard.collect import impatient_client
 
-Kind = Literal["queued", "running", "retrying", "finished", "partly failed", "failed"]
-KINDS: dict[str, Kind] = {"queued": "queued", "retrying": "retrying", "finished": "finished", "failed": "failed"}
-ENDED: tuple[Kind, ...] = ("finished", "partly failed", "failed")
+Kind = Literal["queued", "running", "retrying", "finished", "partly failed", "failed", "cancelled"]
+KINDS: dict[State, Kind] = {
+    "queued": "queued",
+    "fetching": "running",
+    "processing": "running",
+    "committing": "running",
+    "retrying": "retrying",
+    "finished": "finished",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+ENDED: tuple[Kind, ...] = ("finished", "partly failed", "failed", "cancelled")
 LIMITS = (100, 1000)  # runs that a list looks at: at first, and when asked for more
 FILES = 200  # of a run that are listed
 NAMED = 20  # files of a group of errors that are named
@@ -38,7 +44,6 @@ READ = 200_000  # rejects of a run that are looked at for the first ones of each
 TEXT = 200  # characters of somebody's value
 _REMEMBERED = 2000  # rows of ended runs
 AWAY = "This page shows what the lake's records tell: runs that have ended."
-_TIME = re.compile(r"(\d{8}-\d{6})-")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Search:
 
     def takes(self, row: RunRow) -> bool:
         """Tell whether a run is wanted."""
-        words = " ".join((row.id, row.first, row.pipeline, row.started, *row.tables)).casefold()
+        words = " ".join((row.id, row.first, row.pipeline, row.started, row.by, *row.tables)).casefold()
         return (
             all(word in words for word in self.text.casefold().split())
             and self.state in ("", row.kind)
@@ -81,9 +86,11 @@ class RunRow:
     at: float  # when it began, as seconds since 1970
     kind: Kind
     state: str  # in words: "finished, 1 of 2 failed"
+    mood: Mood
     share: float  # of it that is done, 0 to 1
     note: str
     started: str  # what started it
+    by: str  # who; empty if nobody knows
     pipeline: str
     tables: tuple[str, ...]
     first: str  # file
@@ -167,6 +174,7 @@ class RunPage:
     groups: tuple[ErrorGroup, ...] = ()
     files: tuple[FileRow, ...] = ()
     rules: tuple[RuleRow, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     log: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     made: str = ""  # the run that its notebook made
@@ -218,11 +226,11 @@ class RunReader:
 
     def _row(self, run: Run) -> RunRow:
         jobs = run.jobs()
-        seen = type(run), tuple(job and (job.status, job.ended) for job in jobs)
+        seen = type(run), tuple(job and (job.status, job.began, job.ended) for job in jobs)
         known = self._known.get(run.id)
         if known and known[0] == seen:
             return known[1]
-        row = row_of(run, jobs)
+        row = row_of(run)
         if not row.active:
             self._known[run.id] = seen, row
             for oldest in tuple(self._known)[:-_REMEMBERED]:
@@ -230,31 +238,30 @@ class RunReader:
         return row
 
 
-def row_of(run: Run, jobs: Sequence[Job | None]) -> RunRow:
+def row_of(run: Run) -> RunRow:
     """Sum up a run in a line."""
-    progress, result, request = run.progress(), _result(run), _request(run)
-    kind, state = state_of(progress)
-    began, ended = _span(run, jobs)
-    sources = subjects(request) if request else tuple(o.uri for o in result.outcomes) if result else ()
-    end = ended if kind in ENDED else datetime.now(UTC).timestamp()
+    progress, result, record = run.progress(), _result(run), run.record
+    tables = result.tables if result else ()
     return RunRow(
         id=run.id,
-        at=began,
-        kind=kind,
-        state=state,
+        at=record.at or progress.began,
+        kind="partly failed" if progress.state == "finished" and progress.failed else KINDS[progress.state],
+        state=progress.said,
+        mood=progress.mood,
         share=progress.share,
         note=progress.note,
-        started=_started(request),
-        pipeline=run.record.pipeline or ("" if isinstance(request, NotebookRequest) else "by name"),
-        tables=_tables(result, request),
-        first=sources[0] if sources else "?",
+        started={"files": "submit", "replay": "replay of rejects", "notebook": "notebook"}[record.kind],
+        by=record.by,
+        pipeline="" if record.kind == "notebook" else record.pipeline or "by name",
+        tables=tables or ((record.table,) if record.kind == "replay" else ()),
+        first=record.first or next((outcome.uri for outcome in (result.outcomes if result else ())), "?"),
         files=progress.files,
         failed=progress.failed,
         rows=progress.rows,
         rejected=progress.rejected,
-        seconds=max(0.0, end - began) if end else None,
-        tenant=run.record.tenant,
-        queue=run.record.queue,
+        seconds=progress.seconds(time.time()),
+        tenant=record.tenant,
+        queue=record.queue,
     )
 
 
@@ -268,19 +275,13 @@ def page_of(run: Run, row: RunRow, trouble: IngestError | None = None) -> RunPag
         groups=groups_of(outcomes),
         files=tuple(map(_file, sorted(outcomes, key=lambda o: o.status != "failed")[:FILES])),
         rules=_rules(run, result) if result else (),
+        attempts=result.attempts if result else (),
         log=tuple(run.history()[:LINES]),
         facts=tuple(_facts(run, row, result)),
         made=kept.get("run", ""),
         notebook=kept.get("notebook", ""),
         trouble=trouble,
     )
-
-
-def state_of(progress: Progress) -> tuple[Kind, str]:
-    """Give the state of a run for filters and colours, and in words."""
-    if progress.state == "finished" and progress.failed:
-        return "partly failed", f"finished, {progress.failed:,} of {progress.files:,} failed"
-    return KINDS.get(progress.state, "running"), progress.state
 
 
 def groups_of(outcomes: Iterable[Outcome]) -> tuple[ErrorGroup, ...]:
@@ -321,40 +322,6 @@ def _result(run: Run) -> RunResult | None:
         return None
 
 
-def _request(run: Run) -> Request | None:
-    try:
-        return run.request()
-    except UndecodableJobError:
-        return None
-
-
-def _started(request: Request | None) -> str:
-    """Say what started a run."""
-    if isinstance(request, NotebookRequest):
-        return f"notebook {request.notebook}"
-    if request is None:
-        return "unknown"
-    if again := request.replay:
-        of = " ".join(text for text in (again.rule, f"of {again.run}" if again.run else "") if text)
-        return f"replay of rejects {of}".strip()
-    return "submit --force" if request.force else "submit"
-
-
-def _tables(result: RunResult | None, request: Request | None) -> tuple[str, ...]:
-    if result and result.tables:
-        return result.tables
-    named = isinstance(request, IngestRequest) and (request.replay or result is None)
-    return (request.table,) if named and isinstance(request, IngestRequest) else ()
-
-
-def _span(run: Run, jobs: Sequence[Job | None]) -> tuple[float, float | None]:
-    """Give when a run began and ended, as seconds since 1970. Its id begins with the time in UTC."""
-    told = _TIME.match(run.id)
-    began = datetime.strptime(told[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp() if told else run.record.at
-    ends = [job.ended.timestamp() for job in jobs if job and job.ended]
-    return began, max(ends, default=None if any(jobs) else run.record.at)
-
-
 def _file(outcome: Outcome) -> FileRow:
     error = outcome.exception()
     return FileRow(
@@ -372,6 +339,8 @@ def _file(outcome: Outcome) -> FileRow:
 
 def _facts(run: Run, row: RunRow, result: RunResult | None) -> Iterator[tuple[str, str]]:
     yield "queue", row.queue
+    if row.by:
+        yield "submitted by", row.by
     yield "jobs", f"{len(run.record.jobs):,}"
     if result:
         for status in STATUSES:
