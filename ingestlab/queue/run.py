@@ -267,13 +267,23 @@ class ArchivedRun(Run):
 
 
 def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
-    """Read a run from the lake's records alone; None if they know none of that id."""
+    """Read a run from the lake's records; None if unknown.
+
+    Args:
+        run: Its id.
+        settings: Where the lake is.
+    """
     record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
     return ArchivedRun(record, settings) if record else None
 
 
 def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
-    """List the latest runs that the lake has records of, newest first; at most `limit`."""
+    """List the latest runs in the lake's records, newest first.
+
+    Args:
+        settings: Where the lake is.
+        limit: How many at most.
+    """
     runs = (run for name in islice(runs_in_lake(settings), limit) if (run := archived_run(name, settings)))
     return sorted(runs, key=lambda run: run.record.at, reverse=True)
 

@@ -41,7 +41,7 @@ class Page(RequestHandler):
     here = "runs"
 
     def set_default_headers(self) -> None:
-        """Let a browser run nothing but our own script, whatever text comes from files and errors."""
+        """Let a browser run nothing but our own script."""
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "same-origin")
@@ -116,7 +116,7 @@ class Asset(StaticFileHandler):
 
 
 def commands(row: RunRow) -> list[tuple[str, str]]:
-    """List what can be done about a run, with the commands that do it."""
+    """List the commands for what can be done about a run."""
     found = [("watch", f"ingestlab watch {row.id}")] if row.active else []
     if row.active:
         found.append(("cancel", f"ingestlab cancel {row.id}"))

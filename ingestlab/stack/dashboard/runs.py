@@ -285,7 +285,7 @@ def page_of(run: Run, row: RunRow, trouble: IngestError | None = None) -> RunPag
 
 
 def groups_of(outcomes: Iterable[Outcome]) -> tuple[ErrorGroup, ...]:
-    """Group failed files by their reason, whatever their names are; the commonest first."""
+    """Group failed files by their reason, the commonest first."""
     groups: dict[tuple[str, ...], list[tuple[str, IngestError]]] = {}
     for outcome in outcomes:
         if error := outcome.exception():
@@ -302,12 +302,12 @@ def _group(texts: Sequence[str], files: Sequence[tuple[str, IngestError]]) -> Er
 
 
 def _texts(error: IngestError) -> tuple[str, str, str]:
-    """Give the problem, then what was expected and came, then what to do."""
+    """Give the problem, its details, and what to do."""
     return error.problem, error.reason.removeprefix(error.problem).lstrip(": "), error.fix
 
 
 def _without_name(text: str, uri: str) -> str:
-    """Leave out a file's name, so that the errors of several are alike."""
+    """Leave out the name of a file."""
     for name in (uri, uri.removeprefix("file://"), label(uri)):
         text = text.replace(name, "…")
     return text
@@ -353,7 +353,7 @@ def _facts(run: Run, row: RunRow, result: RunResult | None) -> Iterator[tuple[st
 
 
 def _rules(run: Run, result: RunResult) -> tuple[RuleRow, ...]:
-    """List the rules by which rows were rejected, each with the first of those that are still rejected."""
+    """List the rules that rejected rows, with their first rejects."""
     if not result.rules:
         return ()
     store = open_store(run.settings.lake_url, run.settings.storage_options)
