@@ -43,7 +43,7 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 
 def together(parts: Sequence[Partition], sizes: Mapping[str, int]) -> list[list[Partition]]:
-    """Group tiny partitions that follow each other into one task, where there are very many.
+    """Group tiny partitions into tasks, where there are very many.
 
     Their rows are not joined; but what Dask does for a task is half of what a tiny partition takes.
 

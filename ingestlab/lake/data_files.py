@@ -74,7 +74,12 @@ def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
 
 
 def to_parquet(table: pa.Table, **how: Any) -> memoryview:
-    """Write a table as Parquet to memory: with zstd, or if it is small with snappy, as zstd takes long to begin."""
+    """Write a table as Parquet to memory.
+
+    Args:
+        table: The rows. Few are compressed with snappy, since zstd takes long to begin.
+        how: Other options of pyarrow, as :func:`encoding` gives them.
+    """
     codec = ZSTD if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, **{**how, **codec}) as writer:

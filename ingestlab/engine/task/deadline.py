@@ -59,7 +59,7 @@ def _set(me: int, seconds: float, more: float = 0.0) -> None:
 
 
 def _arm() -> None:
-    """Set the one thread of this process to the earliest deadline, or somewhat later."""
+    """Set this process's one thread to the earliest deadline, or later."""
     global _fires  # noqa: PLW0603 - there is one such thread
     if not _ends:
         faulthandler.cancel_dump_traceback_later()

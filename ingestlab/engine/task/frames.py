@@ -144,7 +144,7 @@ def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:
 
 
 def _table_of(frame: pd.DataFrame) -> pa.Table:
-    """Take the columns that Arrow holds as they are, and convert the others: pyarrow looks at each for long."""
+    """Take Arrow's columns as they are, and convert the others. Pyarrow would look at each for long."""
     names = list(frame.columns)
     if not names or not frame.columns.is_unique or not all(type(name) is str for name in names):
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
