@@ -152,6 +152,7 @@ class Lab:
         limit: int = 10,
         filter: Filter | None = None,  # noqa: A002 - what everyone calls it
         tenant: str | None = None,
+        distinct: str | None = None,
     ) -> SearchResult:
         """Search a collection for the rows nearest to a text or image. Images are shown.
 
@@ -162,8 +163,9 @@ class Lab:
             filter: Values that columns must have, ``{"status": [404, 500], "name": None}`` (None is null), or Milvus's
                 own, ``"status >= 400"``.
             tenant: Whose rows; the Lab's own tenant if not given.
+            distinct: A column, e.g. ``"text"``: of rows with one value only the best is shown, and how many there are.
         """
-        return search(collection, query, self.settings, limit=limit, only=filter, tenant=tenant)
+        return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
     def replay(self, table: str, **options: Any) -> LabRun | None:
         """Feed rejects through the mended pipeline again. Take `rule`, `run`, `queue`; None if there are none."""
