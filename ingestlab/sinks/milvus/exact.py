@@ -34,7 +34,10 @@ Live = tuple[Collection | None, tuple[DataFile, ...]]  # what a table's vectors 
 
 
 class ExactSearch:
-    """The collections that this process has searched, as long as they fit into memory. Safe for threads."""
+    """The collections that this process has searched, as long as they fit.
+
+    Safe for threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

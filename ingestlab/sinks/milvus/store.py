@@ -26,7 +26,7 @@ MESSAGE = 32 << 20  # bytes of one upsert, at most, with all texts: a server tak
 IN_FLIGHT = 2  # upserts at once: one is packed while the server takes the other
 LOAD_SECONDS = 600.0  # an index may have to be built
 MOST = 16_384  # rows in one answer of a Milvus
-EF = 512  # candidates of a search in a graph, at least: recall is then 0.99 and more
+EF = 512  # candidates of a search in a graph, at least
 STRONG = "Strong"  # every read sees the writes before it
 
 
