@@ -25,6 +25,7 @@ from ingestlab.core.models import (
     Manifest,
     Outcome,
     Progress,
+    Published,
     Receipt,
     Source,
     SourceRecord,
@@ -48,11 +49,9 @@ class ProgressTracker:
         self._outcomes: dict[str, Outcome] = {}
         self._failing: dict[str, Outcome] = {}  # the outcomes that are failures, and those that will be
         self._members: dict[str, tuple[str, ...]] = {}  # of archives
-        self._counted: set[str] = set()  # batches
-        self._rules: Counter[str] = Counter()
+        self._batches: dict[str, Published] = {}
         self._seconds: dict[str, float] = {}
         self._tables: set[str] = set()
-        self._bytes = 0
         self._stage: tuple[State, float] | None = None
         self._unforeseen: Exception | None = None
 
@@ -97,11 +96,21 @@ class ProgressTracker:
             self._stage = None
 
     def fetched(self, files: int, size: int) -> None:
-        """Report files done and bytes received so far, within this stage."""
+        """Report files done and bytes received so far, within this stage.
+
+        Args:
+            files: Done, whether well or not.
+            size: Bytes received.
+        """
         self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
 
     def expanded(self, archive: str, members: Sequence[str]) -> None:
-        """Let an archive's members stand for it, unless it is bad."""
+        """Let an archive's members stand for it, unless it is bad.
+
+        Args:
+            archive: Its URI.
+            members: Their URIs.
+        """
         self._members[archive] = tuple(members)
         self._tell(files=len(self._expected()), files_done=self._progress.files_done + len(members) - 1)
 
@@ -120,7 +129,12 @@ class ProgressTracker:
         )
 
     def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
-        """Report sources that the lake has. What an earlier try of this run committed counts as committed."""
+        """Report sources that the lake has. What an earlier try of this run committed counts as committed.
+
+        Args:
+            records: What the lake knows of the sources.
+            target: The table that has them.
+        """
         for r in records:
             mine = r.run == self._request.run
             self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
@@ -139,7 +153,12 @@ class ProgressTracker:
             self._tell(files=len(self._expected()))
 
     def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
-        """Report the sources of a table that could not be written. Known ends stay."""
+        """Report the sources of a table that could not be written. Known ends stay.
+
+        Args:
+            sources: All those of the table.
+            error: Why it could not be written.
+        """
         files = (uri for s in sources for uri in self._members.get(s.uri, (s.uri,)))
         self.failed({uri: error.to_dict() for uri in files if uri not in self._outcomes})
 
@@ -152,13 +171,17 @@ class ProgressTracker:
 
     def committed_before(self, manifest: Manifest | None) -> None:
         """Add what a commit of this run has published, now or earlier."""
-        if manifest and manifest.batch not in self._counted:
-            self._counted.add(manifest.batch)
-            self._rules.update(manifest.rules)
-            self._bytes += sum(p.size for p in manifest.parts)
+        if manifest and manifest.batch not in self._batches:
+            size = sum(p.size for p in manifest.parts)
+            self._batches[manifest.batch] = Published(rules=manifest.rules, parquet_bytes=size)
 
     def ended(self, outcome: Outcome, uri: str) -> None:
-        """Report how a source has ended, where its record does not tell."""
+        """Report how a source has ended, where its record does not tell.
+
+        Args:
+            outcome: How.
+            uri: Of the source.
+        """
         self._tables.add(outcome.table)
         self._failing.pop(uri, None)
         self._outcomes[uri] = outcome
@@ -189,8 +212,9 @@ class ProgressTracker:
             run=self._request.run,
             job=self._request.job_id,
             outcomes=tuple(self._outcomes[uri] for uri in uris),
-            rules=dict(self._rules),
-            parquet_bytes=self._bytes,
+            rules=dict(sum((Counter(b.rules) for b in self._batches.values()), Counter[str]())),
+            parquet_bytes=sum(b.parquet_bytes for b in self._batches.values()),
+            batches=dict(self._batches),
             tables=tuple(sorted(self._tables)),
             seconds={k: round(v, 4) for k, v in self._seconds.items()},
         )
@@ -208,7 +232,14 @@ class ProgressTracker:
         self._tables.add(table)
         self._failing.pop(r.uri, None)
         self._outcomes[r.uri] = Outcome.model_construct(
-            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline, facts=r.facts
+            uri=r.uri,
+            status=status,
+            tally=r.tally,
+            size=r.size,
+            table=table,
+            pipeline=pipeline,
+            batch=r.batch,
+            facts=r.facts,
         )
 
     def _tell(self, **changes: object) -> None:

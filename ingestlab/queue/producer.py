@@ -15,8 +15,8 @@ from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
 from ingestlab.queue.broker import broker, reaching
-from ingestlab.queue.results import JobRef, RunRecord
-from ingestlab.queue.run import Run
+from ingestlab.queue.results import JobRef, RunRecord, described
+from ingestlab.queue.run import Run, user
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 
@@ -81,7 +81,13 @@ def new_run() -> str:
 
 
 def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
-    """Queue the requests of a run. A run that has exactly these already is joined."""
+    """Queue the requests of a run. A run that has exactly these already is joined.
+
+    Args:
+        requests: One for each job.
+        record: Of the run, without jobs.
+        settings: Lead to the queue.
+    """
     for request in requests:
         check_queue(request, record.queue, settings)
     with reaching(settings):
@@ -96,7 +102,8 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
             same = Run.load(others.pop(), settings, client)
             if same and {j.id for j in same.record.jobs} == {j.id for j in jobs}:
                 return same
-        run = Run(record.model_copy(update={"jobs": jobs}), settings, client)
+        known = record.model_copy(update={"jobs": jobs, "by": user()})
+        run = Run(described(known, requests[0]), settings, client)
         run.save()
     return run
 

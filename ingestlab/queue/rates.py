@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Report:
-    """Counts that a job has reported last. `began` tells a retry, which starts from nothing, from what it follows."""
+    """Counts that a job has reported last. `began` tells a later run of it, which starts from nothing."""
 
     began: float
     at: float
@@ -37,7 +37,12 @@ class History:
     levels: Mapping[str, Floats]  # NaN where nobody looked
 
     def total(self, measure: str, seconds: int = SPAN) -> float:
-        """Sum a measure over the last seconds."""
+        """Sum a measure over the last seconds.
+
+        Args:
+            measure: One of :data:`MEASURES`.
+            seconds: How many.
+        """
         return float(self.counts[measure][-seconds:].sum())
 
     def binned(self, width: int, bins: int) -> dict[str, Floats]:
@@ -66,7 +71,7 @@ class Rates:
     """A ring of seconds, and what each job has been counted with.
 
     The work that a job reports is spread evenly over the time since it reported last. A retry is work too:
-    what it does again is counted again.
+    what it does again is counted again, since its counts begin with what was brought in before.
     """
 
     def __init__(self) -> None:
@@ -75,20 +80,34 @@ class Rates:
         self._now = 0  # the last second of the ring
         self._reports: OrderedDict[str, Report] = OrderedDict()
 
-    def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
-        """Count what a job has done since its last report. The same report twice changes nothing."""
+    def follow(self, job: str, began: float, at: float, counts: Mapping[str, int], attempt: float = 0.0) -> None:
+        """Count what a job has done since its last report. The same report twice changes nothing.
+
+        Args:
+            job: Its id.
+            began: When its first attempt began, in seconds since the epoch. Another one tells another run of it.
+            at: When it has reported.
+            counts: Over all attempts, by measure.
+            attempt: When this attempt began; nothing was done between two.
+        """
         values = tuple(int(counts.get(name, 0)) for name in MEASURES)
         before = self._reports.get(job)
         if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
             before = Report(began, began, (0,) * len(MEASURES))
-        self.add(np.subtract(values, before.counts), before.at, at)
+        self.add(np.subtract(values, before.counts), max(before.at, attempt), at)
         self._reports[job] = Report(began, at, values)
         self._reports.move_to_end(job)
         if len(self._reports) > KEPT:
             self._reports.popitem(last=False)
 
     def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
-        """Spread work evenly over a time. What is older than the ring is left out."""
+        """Spread work evenly over a time. What is older than the ring is left out.
+
+        Args:
+            work: Of shape (measures,).
+            begin: In seconds since 1970.
+            end: The same.
+        """
         end = min(end, self._now + 0.999)  # another machine's clock may be ahead
         begin = min(begin, end)
         if not work.any() or end <= self._now + 1 - SPAN:
@@ -100,7 +119,13 @@ class Rates:
         self._counts[:, seconds % SPAN] += np.outer(work, shares)
 
     def advance(self, now: float, waiting: int | None = None, running: int | None = None) -> None:
-        """Move the ring on to `now`. The numbers of jobs are noted where they are known."""
+        """Move the ring on to `now`. The numbers of jobs are noted where they are known.
+
+        Args:
+            now: In seconds since 1970.
+            waiting: Jobs that wait.
+            running: Jobs that run.
+        """
         second = int(now)
         passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
         self._counts[:, passed], self._levels[:, passed] = 0, np.nan

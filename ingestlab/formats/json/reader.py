@@ -176,6 +176,10 @@ class JsonLines:
     def lines(self, piece: Piece, store: Store) -> Lined:
         """Load the records of a piece or document, one a line.
 
+        Args:
+            piece: Of a file.
+            store: The lake.
+
         Raises:
             TerminalError: What :meth:`read` raises of its bytes.
         """
@@ -193,7 +197,12 @@ class JsonLines:
         return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
-        """Parse the records of a piece as declared."""
+        """Parse the records of a piece as declared.
+
+        Args:
+            lined: What :meth:`lines` returned.
+            piece: The same one.
+        """
         taken = take(lined.data, lined.spans, self._shape, self.timestamp_format, self.max_record_bytes)
         data, spans = lined.data, lined.spans
         numbers = np.arange(piece.first_row, piece.first_row + len(spans.starts), dtype=np.int64)
