@@ -16,7 +16,7 @@ from support.workers import until
 
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.nulls import EMPTY, KNOWN, textual
-from ingestlab.formats.compiled import loader
+from ingestlab.formats.compiled import columns, loader
 from ingestlab.formats.csv import fast, parsing
 from ingestlab.formats.csv.arrow import Layout
 from ingestlab.formats.csv.body import Body
@@ -155,7 +155,7 @@ def test_any_text_comes_out_the_same(case, indexed, heap):
     body, layout = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "_INDEXED", indexed)
-        patch.setattr(fast, "_HEAP", heap)
+        patch.setattr(columns, "_HEAP", heap)
         check(body, layout)
 
 

@@ -179,7 +179,7 @@ def grow(job: Ints, memory: dict[int, list[pa.Buffer]], done: float, rest: int) 
 
 
 def taken_of(job: Ints, columns: Sequence[Column], memory: Mapping[int, list[pa.Buffer]], left: Ints) -> Taken | None:
-    """Collect what a loop that is done has made; None where it found no record.
+    """Collect what a loop has made; None where it found no record.
 
     Args:
         job: It has counted records and rows.

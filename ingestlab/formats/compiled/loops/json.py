@@ -78,6 +78,7 @@ from ingestlab.formats.compiled.words import (
 
 _OPEN, _CLOSE, _QUOTE, _COMMA, _COLON, _TAB, _PLUS, _E = (ord(c) for c in '{}",:\t+e')
 _QUOTES, _BACKSLASHES, _BLANKS = (u64(ord(c)) * ONES for c in '"\\ ')
+_PLAIN_SIZE = 25  # bytes of a number that nobody wants
 _LOW_HALF, _FIVE = u64(0xFFFFFFFF), u64(0xFFFFFFFFFF)
 _NULL, _TRUE, _FALSE = (u64(int.from_bytes(text, "little")) for text in (b"null", b"true", b"false"))
 
@@ -177,7 +178,10 @@ def _digits_end(at: int, end: int) -> int:
 
 @inner
 def _number_end(at: int, end: int) -> int:
-    """Find where a number of JSON's grammar ends, which knows no leading zeros, nor points without digits."""
+    """Find where a number of JSON's grammar ends.
+
+    It knows no leading zeros, nor points without digits.
+    """
     at += at < end and byte(at) == MINUS
     stop = _digits_end(at, end)
     if stop == at or (byte(at) == ZERO and stop > at + 1):
@@ -207,7 +211,13 @@ def _skipped(at: int, end: int) -> int:
         return at + 4
     if word & _FIVE == _FALSE:
         return at + 5
-    return _number_end(at, end)
+    stop = _number_end(at, end)
+    if stop - at > _PLAIN_SIZE:  # it may be too large for a number
+        return NO_VALUE
+    for place in range(at, stop):
+        if (byte(place) | 32) == _E:
+            return NO_VALUE
+    return stop
 
 
 @inner
@@ -294,7 +304,7 @@ def _record(job: int, at: int, stop: int, end: int, row: int, attempt: int) -> t
 
 
 def read(job: int) -> int:
-    """Read the records whose places are known, up to the last, or until a heap is full."""
+    """Read records whose places are known, until a heap is full."""
     data, columns = int64(job + 8 * DATA), int64(job + 8 * COLUMNS)
     end, longest = data + int64(job + 8 * END), int64(job + 8 * LONGEST)
     row, record, left = int64(job + 8 * ROW), int64(job + 8 * RECORD), int64(job + 8 * LEFT)
