@@ -96,6 +96,11 @@ class Run:
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self._drop(run.decode())
 
+    def jobs(self) -> list[Job | None]:
+        """Return its jobs as Redis has them: None for one that only the lake knows."""
+        with reaching(self.settings):
+            return [job for _, job in self._jobs()]
+
     def progress(self) -> Progress:
         """Return where the run is, all of its jobs together."""
         with reaching(self.settings):
@@ -265,6 +270,43 @@ class Run:
         return {name: ref for name, ref in pending.items() if name not in ended}
 
 
+class ArchivedRun(Run):
+    """A run as the lake's records tell of it. Redis is not asked, so that it can be away."""
+
+    def __init__(self, record: RunRecord, settings: Settings) -> None:
+        self.record, self.settings = record, settings
+        self._forgotten: dict[str, IngestResult] = {}
+
+    def history(self) -> list[str]:
+        """Tell how each job ended."""
+        return [line for ref in self.record.jobs for line in history_of(None, self._job_result(ref, None), None)]
+
+    def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
+        return ((ref, None) for ref in (self.record.jobs if refs is None else refs))
+
+
+def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
+    """Read a run from the lake's records; None if unknown.
+
+    Args:
+        run: Its id.
+        settings: Where the lake is.
+    """
+    record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
+    return ArchivedRun(record, settings) if record else None
+
+
+def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
+    """List the latest runs in the lake's records, newest first.
+
+    Args:
+        settings: Where the lake is.
+        limit: How many at most.
+    """
+    runs = (run for name in islice(runs_in_lake(settings), limit) if (run := archived_run(name, settings)))
+    return sorted(runs, key=lambda run: run.record.at, reverse=True)
+
+
 def find_run(run: str, settings: Settings | None = None) -> Run:
     """Find a run, started anywhere, by its id.
 
@@ -286,16 +328,17 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     return loaded
 
 
-def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
+def recent_runs(settings: Settings | None = None, limit: int = 20, client: redis.Redis | None = None) -> list[Run]:
     """List the latest runs, newest first. What Redis has forgotten comes from the lake's records.
 
     Args:
         settings: As found by :func:`ingestlab.load_settings` if not given.
         limit: How many at most.
+        client: A connection to Redis, where there is one.
     """
     settings = settings or load_settings()
     with reaching(settings):
-        client = connect(settings.redis)
+        client = client or connect(settings.redis)
         ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
         if len(ids) < limit:
             known = set(ids)
