@@ -109,7 +109,10 @@ class Nearest:
             yield from products if self._lengths is None else products / self._lengths
 
     def _squares(self, query: np.ndarray) -> np.ndarray:
-        """Sum the squares of differences, which is exact where vectors are near each other."""
+        """Sum the squares of differences.
+
+        That is exact where vectors are near each other.
+        """
         step = max(1, (1 << 18) // self._vectors.shape[1])  # what fits a processor's cache
         squares = np.empty(len(self._vectors), np.float32)
         for start in range(0, len(squares), step):

@@ -213,7 +213,7 @@ def _value(query: Any, kind: Kind, name: str) -> str | bytes:
 
 
 def _column(distinct: str | None, made: Collection, kind: Kind) -> str:
-    """Give the field of a column of which each value is to be found once.
+    """Give the field of a column whose values are found once.
 
     Raises:
         TerminalError: Hits have no such column.

@@ -32,7 +32,10 @@ class VectorStore(Protocol):
 
     @property
     def compares_all(self) -> bool:
-        """Tell whether it compares every row with a question, which is sooner done in the lake's own vectors."""
+        """Tell whether a search compares every row.
+
+        That is sooner done in the lake's own vectors.
+        """
         ...
 
     def about(self) -> str:
