@@ -255,12 +255,14 @@ def load_settings(**overrides: Any) -> Settings:
         if (
             overrides.get("home") is not None
             and not {"redis_url", "redis_host"} & set(given)
-            and (stack := read_stack(settings))
+            and (stack := _read_stack(settings))
         ):
             return read(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
-        return read(**{**read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}})
+        return read(
+            **{**_read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
@@ -304,7 +306,7 @@ def _is_project(folder: Path) -> bool:
     return (folder / ".ingestlab").is_dir() or any((folder / "pipelines").glob("*.py"))
 
 
-def read_stack(settings: Settings) -> dict[str, Any]:
+def _read_stack(settings: Settings) -> dict[str, Any]:
     """Read the settings that this home's embedded stack has written. Empty without one."""
     try:
         data = json.loads(settings.stack_file().read_text())

@@ -67,12 +67,12 @@ def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, with_minus_zero(table)))
+    pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, _with_minus_zero(table)))
     store.write(staged, buffer.getbuffer())
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=_sources_of(table))
 
 
-def with_minus_zero(table: pa.Table) -> list[str]:
+def _with_minus_zero(table: pa.Table) -> list[str]:
     """Find float columns that hold -0.0. By its bits it is the least of all integers."""
     signs = {pa.float64(): (pa.int64(), -(2**63)), pa.float32(): (pa.int32(), -(2**31))}
     found = []
@@ -305,7 +305,7 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
         yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)
 
 
-def sources_of(table: pa.Table) -> tuple[str, ...]:
+def _sources_of(table: pa.Table) -> tuple[str, ...]:
     """List the URIs that have rows in a table, sorted."""
     column = table[_source_column(table)]
     if pa.types.is_dictionary(column.type):  # not a text for each row

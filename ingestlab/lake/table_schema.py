@@ -83,7 +83,7 @@ class Schema:
         return cls({n: tuple(k) for n, k in data["types"].items()}, tuple(map(tuple, data["folders"])))
 
 
-def folders_of(target: str, home: str) -> tuple[str, ...]:
+def _folders_of(target: str, home: str) -> tuple[str, ...]:
     """Name the columns of a part's folders; `home` is its table's folder."""
     return tuple(step.partition("=")[0] for step in target.removeprefix(f"{home}/").split("/")[:-1])
 
@@ -103,15 +103,15 @@ def schema_of(
     live = [(m, [p for p in m.parts if p.target not in gone]) for m in history]
     unknown = [part for m, parts in live if not m.types for part in parts]
     found = [m.types for m, parts in live if m.types and parts]
-    folders = dict.fromkeys(folders_of(part.target, home) for _, parts in live for part in parts)
-    old = [*_of_folders(unknown, home, history), *read_types(store, unknown)]
+    folders = dict.fromkeys(_folders_of(part.target, home) for _, parts in live for part in parts)
+    old = [*_of_folders(unknown, home, history), *_read_types(store, unknown)]
     return Schema(joined_types(*found, *old), tuple(folders))
 
 
 def of_manifest(manifest: Manifest) -> Schema:
     """Return the columns of the parts that a commit publishes."""
     home = layout.table(manifest.tenant, manifest.table)
-    folders = dict.fromkeys(folders_of(part.target, home) for part in manifest.parts)
+    folders = dict.fromkeys(_folders_of(part.target, home) for part in manifest.parts)
     return Schema({name: tuple(kinds) for name, kinds in manifest.types.items()}, tuple(folders))
 
 
@@ -130,7 +130,7 @@ def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> di
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
 
 
-def read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
+def _read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
     """Read the column types of parts from their footers."""
 
     def one(part: DataFile) -> dict[str, tuple[str, ...]]:

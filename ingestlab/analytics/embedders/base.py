@@ -65,7 +65,7 @@ class Loaded:
         Raises:
             TerminalError: The model failed, or gave something else than `dim` numbers for each.
         """
-        return shaped(self.run, batch, self.name, self.dim)
+        return _shaped(self.run, batch, self.name, self.dim)
 
 
 class ShapeError(TerminalError):
@@ -76,7 +76,7 @@ class ShapeError(TerminalError):
 
 def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
     """Run a model, and require finite float32 of shape (n, dim)."""
-    vectors = shaped(run, batch, name)
+    vectors = _shaped(run, batch, name)
     if not np.isfinite(vectors).all():
         wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
         raise TerminalError(
@@ -89,7 +89,7 @@ def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
     return vectors
 
 
-def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
+def _shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
     """Run a model, and require float32 of shape (n, dim). Any dim if None."""
     wanted = f"{len(batch)} vectors of {dim or 'some'} finite numbers from '{name}'"
     try:

@@ -78,11 +78,11 @@ def reprofile(
     work = [Work(path=path, name=target.removeprefix(f"{home}/"), kinds=kinds) for target, path in where.items()]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"profile-{path}" for path in where.values()]
-    done = dict(cluster.map(profile_part, calls, keys))
+    done = dict(cluster.map(_profile_part, calls, keys))
     return _folded([Profiled(parts=(target,), anew=True, **done[i]) for i, target in enumerate(where)])
 
 
-def profile_part(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
+def _profile_part(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
     """Profile a part from its rows, as a Dask task."""
     spec = Work.from_dict(work)
     return profile_of(open_store(lake, options), spec.path, spec.name, spec.kinds)

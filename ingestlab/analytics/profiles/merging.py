@@ -27,12 +27,12 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     most = max((len(one["columns"]) + one["omitted"] for one in found), default=0)
     return {
         "rows": sum(one["rows"] for one in found),
-        "columns": {name: merge_states(states[name]) for name in names},
+        "columns": {name: _merge_states(states[name]) for name in names},
         "omitted": max(most, len(states)) - len(names),
     }
 
 
-def merge_states(states: Sequence[State]) -> State:
+def _merge_states(states: Sequence[State]) -> State:
     """Merge the states of a column."""
     if len(states) == 1:
         return states[0]

@@ -102,7 +102,7 @@ class TableProfile:
 _MEASURES = ("kind", "nulls", "null_share", "distinct", "min", "max", "mean", "std", "top")
 
 
-def top_text(state: State, most: int = 3) -> str:
+def _top_text(state: State, most: int = 3) -> str:
     """Write the commonest values and their shares in one line."""
     return ", ".join(f"{to_text(v, state['kind'])} {share(n, state['count'])}" for v, n in top_of(state)[:most])
 
@@ -123,7 +123,7 @@ def _measures(state: State, rows: int) -> dict[str, Any]:
         "max": to_value(state.get("max"), kind),
         "mean": to_value(mean(state), kind),
         "std": to_value(deviation(state), "duration" if kind in TIMES else kind),
-        "top": top_text(state),
+        "top": _top_text(state),
     }
 
 

@@ -47,12 +47,12 @@ def profile(table: pa.Table) -> Profile:
 def _state_or_count(column: pa.ChunkedArray) -> State:
     """Describe a column, or only count one that cannot be described. A profile fails no file."""
     try:
-        return column_state(column)
+        return _column_state(column)
     except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
         return {"kind": "other", "count": len(column) - column.null_count}
 
 
-def column_state(column: pa.ChunkedArray) -> State:
+def _column_state(column: pa.ChunkedArray) -> State:
     """Describe one column."""
     array = _one_array(column)
     type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type

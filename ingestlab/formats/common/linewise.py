@@ -85,7 +85,7 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
             code="no_rows",
         )
     if starts is not None:
-        spans = join_lines(spans, _marked(data, spans, starts))
+        spans = _join_lines(spans, _marked(data, spans, starts))
     alone = piece.start == 0 and piece.stop is None
     return Lined(data, spans, facts, {} if damage is None else damage.records(spans, alone=alone))
 
@@ -191,7 +191,7 @@ def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
     return b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
 
 
-def join_lines(spans: Spans, begins: Ints) -> Spans:
+def _join_lines(spans: Spans, begins: Ints) -> Spans:
     """Join lines to records that begin at `begins`, ascending from 0."""
     if not begins.size:
         return spans

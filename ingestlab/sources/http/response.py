@@ -26,14 +26,14 @@ def facts_of(response: aiohttp.ClientResponse) -> dict[str, str]:
     if "Content-Type" in response.headers:
         if response.content_type not in _SAYS_NOTHING:
             facts["content_type"] = response.content_type[:100]
-        if known_charset(response.charset):
+        if _known_charset(response.charset):
             facts["charset"] = str(response.charset).lower()
     if name := _filename(response):
         facts["filename"] = access.file_name(name)
     return facts
 
 
-def known_charset(name: str | None) -> bool:
+def _known_charset(name: str | None) -> bool:
     """Tell whether Python knows what a header calls its charset."""
     try:
         return bool(name) and codecs.lookup(str(name))._is_text_encoding  # noqa: SLF001 - there is no public name for it
