@@ -280,8 +280,8 @@ def load_settings(**overrides: Any) -> Settings:
 def _folders_in(root: Path | None, settings: Settings) -> dict[str, Any]:
     """Return home, pipelines and notebooks of a project, where they are defaults."""
     folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
-    found = {"home": root / ".ingestlab", **folders} if root else {}
-    return {name: value for name, value in found.items() if name not in settings.model_fields_set}
+    defaults = {"home": root / ".ingestlab", **folders} if root else {}
+    return {name: value for name, value in defaults.items() if name not in settings.model_fields_set}
 
 
 def _env_file(root: Path | None) -> Path:
@@ -320,7 +320,7 @@ def _lives(process: dict[str, Any] | None) -> bool:
     if process is None:
         return False
     try:
-        found = psutil.Process(process["pid"])
-        return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
+        running = psutil.Process(process["pid"])
+        return running.create_time() == float(process["created"]) and running.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -242,8 +242,8 @@ def _locked(manifest: Manifest) -> set[str]:
 def tables_of(store: Store) -> list[tuple[str, str]]:
     """List tenant and name of every table with a commit, sorted."""
     homes = (layout.logs(), layout.manifests())
-    found = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
-    return sorted(found)
+    places = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
+    return sorted(places)
 
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:

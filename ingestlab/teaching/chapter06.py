@@ -26,10 +26,10 @@ def own_question(answer: Any, desk: Desk) -> str:
     expect(question.strip(), "the question is empty.")
     expect(name.lower() not in question.lower(), "the name is in the question: that is too easy.")
     hits = search("documents", question, desk.settings, limit=50)
-    found = list(hits["name"].drop_duplicates())
-    place = found.index(name) + 1 if name in found else None
-    best = ", ".join(found[:FIRST])
-    expect(place, f"{name} is not among the first {len(found)} packages; these are nearest: {best}.")
+    packages = list(hits["name"].drop_duplicates())
+    place = packages.index(name) + 1 if name in packages else None
+    best = ", ".join(packages[:FIRST])
+    expect(place, f"{name} is not among the first {len(packages)} packages; these are nearest: {best}.")
     expect(place is not None and place <= FIRST, f"{name} is number {place}; nearer are: {best}.")
     return f"{name} is number {place} of {len(names)} packages. The model has understood you."
 

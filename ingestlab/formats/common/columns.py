@@ -285,9 +285,9 @@ def _arrow_type(
 ) -> pa.DataType:
     """Resolve a declared type. Raises TerminalError if it is none, or cannot be read."""
     with suppress(ValueError):  # said below, together with types that exist but cannot be read
-        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
-        if readable(found):
-            return found
+        type_ = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
+        if readable(type_):
+            return type_
     raise TerminalError(
         f"Not a type that can be read from {format_} for the column {column!r}",
         got=repr(kind) if isinstance(kind, str) else str(kind),

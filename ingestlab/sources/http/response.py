@@ -89,5 +89,5 @@ def _filename(response: aiohttp.ClientResponse) -> str | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # aiohttp warns of headers that break the standard; they tell no name then
-        found = response.content_disposition
-    return found.filename if found else None
+        disposition = response.content_disposition
+    return disposition.filename if disposition else None
