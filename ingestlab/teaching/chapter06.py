@@ -38,7 +38,7 @@ def own_question(answer: Any, desk: Desk) -> str:
 def filtered(answer: Any, desk: Desk) -> str:
     """Accept the ten nearest requests that failed by the server's fault."""
     hits = a(answer, pd.DataFrame, "what lab.search() gives")
-    expect({"score", "status"} <= set(hits), "the hits have no score and status; search the collection weblogs_search.")
+    expect({"score", "status"} <= set(hits), "the hits have no score and status; search weblogs_search.")
     good = int((hits["status"] < FAILED).sum())
     expect(not good, f"{good} of your hits have a status below {FAILED}; the filter decides, not the question.")
     expect(len(hits) == HITS, f"{len(hits)} hits; ask for ten. (To filter afterwards would leave fewer.)")

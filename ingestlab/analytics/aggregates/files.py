@@ -168,7 +168,7 @@ def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
             f"Aggregate '{name}' lacks a column",
             expected=wanted,
             got=f"columns {have}",
-            fix="Let clean make it, or mend the aggregate.",
+            fix="Let clean make it, or correct the aggregate.",
             code="column_unknown",
         )
 
