@@ -60,7 +60,7 @@ class Bench:
     def submit(self, *uris: str, **options: str) -> Seen:
         """What a person sees who submits, waits, and looks again."""
         shown = self.cli("submit", "--wait", *uris, *flags(options))
-        match = re.search(r"^run (\S+) \w+:", shown.output, re.MULTILINE)
+        match = re.search(r"^run (\S+) \w+.*:", shown.output, re.MULTILINE)
         assert match, shown.output
         return self.see(match[1], shown)
 

@@ -130,7 +130,7 @@ class Collector:
                 server=settings.redis_shown,
                 samples=settings.samples or "",
             )
-            self._client = _client(settings)
+            self._client = impatient_client(settings)
             queue = broker(settings, self._client)
             self._doors = queue, queue.monitor()
         return self._doors
@@ -179,7 +179,8 @@ class Collector:
             if job.began is not None and job.progress:
                 at = job.ended.timestamp() if over and job.ended else now
                 counts = {"files": job.number("files_done")} | {name: job.number(name) for name in MEASURES[1:]}
-                self._rates.follow(job.id, job.began.timestamp(), at, counts)
+                began = job.began.timestamp()
+                self._rates.follow(job.id, job.seconds("began") or began, at, counts, began)
             if over:
                 self._endings.note(job)
         self._followed = current
@@ -207,7 +208,12 @@ def shared() -> Collector:
     return Collector()
 
 
-def _client(settings: Settings) -> redis.Redis:
+def impatient_client(settings: Settings) -> redis.Redis:
+    """Open a Redis client that waits a second for an answer, once.
+
+    Raises:
+        TerminalError: This is no URL of a Redis server.
+    """
     try:
         return redis.Redis.from_url(
             settings.redis,
