@@ -77,12 +77,12 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     tenants = ["warm", *(f"r{n}" for n in range(options.rounds))]
     with (
         stack(home, tenants, workers=1, dask_workers=CORES, partition_bytes=PARTITION) as running,
-        receipts(running.settings) as told,
+        receipts(running.settings) as counts,
     ):
         if running.settings.milvus_uri is None:
             yield Measure("texts to vectors", None, "texts/s", details={"absent": "milvus-lite is not installed"})
             return
-        yield from _whole(running, told, texts, file, options.rounds)
+        yield from _whole(running, counts, texts, file, options.rounds)
         yield from upserts(running.settings.milvus_uri)
         yield from _search(running.settings, "r0", texts)
 
@@ -93,17 +93,17 @@ def make(count: int) -> list[str]:
     return [" ".join(chance.choices(words, k=chance.randint(8, 24))) + f" {i}" for i in range(count)]
 
 
-def _whole(running: Stack, told: object, texts: Sequence[str], file: Path, rounds: int) -> Iterator[Measure]:
+def _whole(running: Stack, counts: object, texts: Sequence[str], file: Path, rounds: int) -> Iterator[Measure]:
     small = file.with_name("texts-warm.jsonl")
     small.write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts[:30_000])))
     running.run(small.as_uri(), "warm", "texts")
-    told.take()
+    counts.take()
     _calm(running)
     seconds, embedding, loops, stages, steps = [], [], [], [], {}
     for n in range(rounds):
         done = running.run(file.as_uri(), f"r{n}", "texts")
         check([o.tally.out for o in done.result.outcomes], [len(texts)])
-        _, steps = told.take()
+        _, steps = counts.take()
         seconds.append(done.seconds)
         stages.append(dict(done.result.seconds))
         embedding.append(len(texts) * CORES / steps["milvus"])

@@ -1,4 +1,4 @@
-"""The command around vectors: search."""
+"""The command that searches."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def outcome(parse, body: Body, layout: Layout):
         return type(error), str(error)
     columns = [bits(column.combine_chunks()) for column in table.columns]
     nulls = [column.null_count for column in table.columns]
-    return table.schema, columns, nulls, kept.tolist(), kept.dtype, sorted(bad, key=lambda one: one.row), total
+    return table.schema, columns, nulls, kept.tolist(), kept.dtype, sorted(bad, key=lambda each: each.row), total
 
 
 def bits(values: pa.Array) -> pa.Array:

@@ -189,12 +189,12 @@ class JsonLines:
         if not lined.data or lined.data.isspace():
             got, fix = "blanks alone (0 records)", "See what the producer left out."
             raise TerminalError(f"There are no records in {piece.name}", got=got, fix=fix, code="no_rows")
-        found = document(lined.data, piece.name)
-        if found is None:
+        whole = document(lined.data, piece.name)
+        if whole is None:
             return lined
-        data = found.lines.encode()
+        data = whole.lines.encode()
         spans = scan(data, LINES, 0, len(data))
-        return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
+        return Lined(data, spans, {**lined.facts, "note": whole.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """Parse the records of a piece as declared.
@@ -278,11 +278,11 @@ class JsonLines:
     ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
         """Parse a block as pyarrow does, keeping its text. Some records may be passed over."""
         flaws = {
-            i: found
+            i: fault
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
-            if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
+            if (fault := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
         }
-        bad = [Bad(int(numbers[i]), *found) for i, found in flaws.items()]
+        bad = [Bad(int(numbers[i]), *fault) for i, fault in flaws.items()]
         cut = np.union1d(np.array([*flaws], np.int64), np.array(passed_over, np.int64))
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
@@ -309,12 +309,12 @@ class JsonLines:
             return table, numbers, bad
         if texts := self._shape.texts:
             # The parser was told to leave other names, since it cannot read these.
-            found = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
-            if found.bad:
-                keep = ~np.isin(numbers, [b.row for b in found.bad])
-                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
+            columns = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
+            if columns.bad:
+                keep = ~np.isin(numbers, [b.row for b in columns.bad])
+                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + columns.bad
             for name in texts:
-                table = table.append_column(name, found.columns[name])
+                table = table.append_column(name, columns.columns[name])
         table = table.select(list(self.columns))
         table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
         return table, numbers, bad + wrong
@@ -333,8 +333,8 @@ class JsonLines:
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
     problem, fix = "Not all values fit one type in each column", _DECLARE
-    if found := _CHANGED.search(str(error)):
-        got = f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s"
+    if match := _CHANGED.search(str(error)):
+        got = f"values of {match[1]!r} that are {match[2]}s, and {match[3]}s"
         return TerminalError(problem, got=got, fix=fix, code="types_conflict")
     return TerminalError.wrap(error, problem, fix, code="types_conflict")
 
