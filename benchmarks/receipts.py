@@ -50,9 +50,9 @@ class Receipts:
     def take(self) -> tuple[int, dict[str, float]]:
         """How many tasks there were since the last call, and their seconds by step."""
         tasks, seconds = 0, Counter[str]()
-        for one in self._client.run(_take).values():
-            tasks += one["tasks"]
-            seconds.update(one["seconds"])
+        for taken in self._client.run(_take).values():
+            tasks += taken["tasks"]
+            seconds.update(taken["seconds"])
         return tasks, {step: round(spent, 3) for step, spent in seconds.items()}
 
 

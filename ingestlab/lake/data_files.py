@@ -68,9 +68,9 @@ def stage_table(
 def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    data = to_parquet(table, **encoding(table.schema, with_minus_zero(table)))
+    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
     store.write(staged, data)
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=sources_of(table))
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
 
 
 def to_parquet(table: pa.Table, **how: Any) -> memoryview:
@@ -87,15 +87,15 @@ def to_parquet(table: pa.Table, **how: Any) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def with_minus_zero(table: pa.Table) -> list[str]:
+def _with_minus_zero(table: pa.Table) -> list[str]:
     """Find float columns that hold -0.0. By its bits it is the least of all integers."""
     signs = {pa.float64(): (pa.int64(), -(2**63)), pa.float32(): (pa.int32(), -(2**31))}
-    found = []
+    names = []
     for field in table.schema:
         bits, sign = signs.get(field.type, (None, 0))
         if bits and any(pc.min(chunk.view(bits)).as_py() == sign for chunk in table[field.name].chunks):
-            found.append(field.name)
-    return found
+            names.append(field.name)
+    return names
 
 
 def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
@@ -148,14 +148,14 @@ def open_part(part: DataFile, store: Store) -> pq.ParquetFile:
 
 def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
     """Find float columns stored without dictionary, since they hold -0.0."""
-    found = set()
+    names = set()
     for file in opened:
         floats = {field.name for field in file.schema_arrow if pa.types.is_floating(field.type)}
         for group in range(file.num_row_groups if floats else 0):
             meta = file.metadata.row_group(group)
             columns = (meta.column(i) for i in range(meta.num_columns))
-            found |= {c.path_in_schema for c in columns if c.path_in_schema in floats and not c.has_dictionary_page}
-    return found
+            names |= {c.path_in_schema for c in columns if c.path_in_schema in floats and not c.has_dictionary_page}
+    return names
 
 
 def batches(opened: pq.ParquetFile) -> Iterator[pa.Table]:
@@ -320,7 +320,7 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
         yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)
 
 
-def sources_of(table: pa.Table) -> tuple[str, ...]:
+def _sources_of(table: pa.Table) -> tuple[str, ...]:
     """List the URIs that have rows in a table, sorted."""
     column = table[_source_column(table)]
     if pa.types.is_dictionary(column.type):  # not a text for each row

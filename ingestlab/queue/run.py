@@ -25,6 +25,7 @@ from ingestlab.queue.results import (
     RunRecord,
     RunResult,
     add_up,
+    forget_in_lake,
     job_record,
     record_from_lake,
     result_of,
@@ -84,17 +85,16 @@ class Run:
             pipe.zcard(_RUNS)
             count = pipe.execute()[-1]
         if count > self.settings.keep_jobs:
-            self._forget(count - self.settings.keep_jobs)
+            self._trim(count - self.settings.keep_jobs)
 
-    def _forget(self, surplus: int) -> None:
+    def _trim(self, surplus: int) -> None:
         """Drop the oldest runs, a few at a time. Those of which Redis has jobs stay."""
         oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
             data: Any = self.client.get(key)
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
-                self.client.delete(key)
-                self.client.zrem(_RUNS, run)
+                self._drop(run.decode())
 
     def jobs(self) -> list[Job | None]:
         """Return its jobs as Redis has them: None for one that only the lake knows."""
@@ -199,6 +199,25 @@ class Run:
             ended = [(ref, job) for ref, job in self._jobs() if _ended(job)]
             failed = [(ref, job) for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
             return sum(self._again(ref, job) for ref, job in failed)
+
+    def forget(self) -> None:
+        """Take the run off all lists, in Redis and in the lake. What it has published stays.
+
+        Raises:
+            TerminalError: It has not ended.
+        """
+        if (state := self.progress().state) not in OVER:
+            fix = f"Wait for it, or cancel it: `ingestlab cancel {self.id}`."
+            raise TerminalError(f"Run {self.id} has not ended", got=state, fix=fix, code="argument_invalid")
+        with reaching(self.settings):
+            self._drop(self.id)
+        forget_in_lake(self.id, self.settings)
+
+    def _drop(self, run: str) -> None:
+        with self.client.pipeline() as pipe:
+            pipe.delete(f"ingestlab:run:{run}")
+            pipe.zrem(_RUNS, run)
+            pipe.execute()
 
     def _again(self, ref: JobRef, job: Job | None) -> bool:
         """Queue a job once more. What it has committed is unchanged by now, so that only the rest is tried."""
