@@ -253,6 +253,27 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Listing(Source, Protocol):
+    """A source whose files can be listed, however many there are: `ingestlab sync` needs it."""
+
+    def walk(self, uri: str, settings: Settings) -> Iterator[models.Source]:
+        """Yield all files below a folder, each once, in any order.
+
+        Few of them are in memory at a time. Size and version are given where the listing has them, and are those
+        that a fetch would find.
+
+        Args:
+            uri: Of the folder or bucket; its text has passed the access policy.
+            settings: Limits, and `storage_options` by scheme.
+
+        Raises:
+            TerminalError: There is no such folder.
+            TransientError: The system cannot be asked, be it in the middle.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bad:
     """One source record that could not be read as declared."""

@@ -79,6 +79,7 @@ Code = Literal[
     "task_timeout",
     "tenant_unknown",
     "tls_failed",
+    "too_many_vanished",
     "types_conflict",
     "unforeseen",
     "unknown",
@@ -133,6 +134,9 @@ CODES: dict[Code, Explanation] = {
     ),
     "tenant_unknown": Explanation("There is no tenant of this name.", "Add it to INGESTLAB_TENANTS."),
     "tls_failed": Explanation("A server's certificate is not trusted.", "Check the server's certificate."),
+    "too_many_vanished": Explanation(
+        "A listing lacks more known files than a sync takes out.", "Check the folder, or set the ratio to 1."
+    ),
     "uri_invalid": Explanation("A URI cannot be read as one.", "Check its spelling."),
     # formats
     "bad_encoding": Explanation("Text is not in the encoding that was declared.", "Declare the file's encoding."),

@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     file_roots: Words = ()
     """Folders that local files may come from; empty means any."""
 
+    # What a listing may take out
+    max_vanish_ratio: float = Field(default=0.5, ge=0, le=1)
+    """Share of the known files of a folder that `sync` takes out of tables when a listing lacks them."""
+
     # How much at once
     request_files: int = Field(default=128, ge=1)
     """Files per job, at most."""

@@ -7,7 +7,7 @@ built on, so that a restarted, restored or replaced server never serves it: it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -35,6 +35,11 @@ class SourceIndex:
         values = self._client.hmget(self._key, list(uris))
         records = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
         return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in records.items()}
+
+    def scan(self) -> Iterator[SourceRecord]:
+        """Yield all records, in no order, some twice; call :meth:`ensure` first."""
+        for _uri, text in self._client.hscan_iter(self._key, count=1000):
+            yield SourceRecord.model_validate_json(text)
 
     def record(self, sources: Iterable[SourceRecord]) -> None:
         """Note sources as committed."""

@@ -87,7 +87,7 @@ def delete(
                 code="no_matches",
             )
     sets = {name: sorted(set().union(*by_pattern.values())) for name, by_pattern in chosen.items()}
-    return [_delete(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
+    return [take_out(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
 
 
 def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
@@ -135,12 +135,25 @@ def _passes(name: str, pattern: str) -> bool:
     return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
 
 
-def _delete(uris: Sequence[str], table: Table, services: Services) -> Deleted:
-    """Take sources that are known out of one table."""
+def take_out(
+    uris: Sequence[str], table: Table, services: Services, *, unless_since: Mapping[str, str] | None = None
+) -> Deleted:
+    """Take sources out of one table, as one commit.
+
+    Args:
+        uris: They have, or had, rows in it; of an archive each member, and itself.
+        table: Where they are.
+        services: The connections to use.
+        unless_since: By URI, the batch whose rows are meant: a source that was committed anew since then stays.
+
+    Raises:
+        TransientError: Another job has a source or replaces data files, or a server is away.
+    """
+    meant = unless_since or {}
     with table.transaction("delete", uris) as transaction:
         history = table.history()
         there = _last(history)
-        gone = [uri for uri in uris if there[uri].sha256]
+        gone = [u for u in uris if there[u].sha256 and meant.get(u, there[u].batch) == there[u].batch]
         if not gone:
             return Deleted(table.name, ())
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 from ingestlab.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from ingestlab.queue.arrival.sync import Synced, sync
     from ingestlab.queue.producer import submit
     from ingestlab.queue.run import Run, find_run, recent_runs
 
-__all__ = ["BUILT_IN", "Run", "find_run", "recent_runs", "submit"]
+__all__ = ["BUILT_IN", "Run", "Synced", "find_run", "recent_runs", "submit", "sync"]
 
 BUILT_IN = {"rq": "ingestlab.queue.rq.broker:RqQueue"}
 _HOMES = {
     "Run": "ingestlab.queue.run",
+    "Synced": "ingestlab.queue.arrival.sync",
     "find_run": "ingestlab.queue.run",
     "recent_runs": "ingestlab.queue.run",
     "submit": "ingestlab.queue.producer",
+    "sync": "ingestlab.queue.arrival.sync",
 }
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.messages import Request, check_queue
-from ingestlab.core.models import NAME, IngestRequest
+from ingestlab.core.models import NAME, IngestRequest, Source
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
@@ -60,11 +60,25 @@ def submit(
     """
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
-    _check_names(settings, pipeline, queue, tenant, table)
+    check_names(settings, pipeline, queue, tenant, table)
     sources = expand(texts(uris), settings, glob=glob)
     if not sources:
         raise TerminalError("No URI is given", fix="Name the files to ingest.", code="argument_invalid")
-    run = new_run()
+    return announce(sources, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, settings=settings)
+
+
+def announce(
+    sources: Sequence[Source],
+    *,
+    settings: Settings,
+    pipeline: str | None = None,
+    queue: str | None = None,
+    tenant: str | None = None,
+    table: str | None = None,
+    force: bool = False,
+) -> Run:
+    """Queue sources that are allowed and listed already. The arguments are those of :func:`submit`."""
+    queue, tenant, run = queue or settings.queue, tenant or settings.tenant, new_run()
     requests = [
         IngestRequest(
             run=run, tenant=tenant, pipeline=pipeline, table=table or queue, sources=tuple(group), force=force
@@ -108,7 +122,19 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
     return run
 
 
-def _check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
+def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
+    """Refuse names that are none, an unknown tenant and an unknown pipeline.
+
+    Args:
+        settings: Know the tenants and pipelines.
+        pipeline: As of :func:`submit`, as are the others.
+        queue: Likewise.
+        tenant: Likewise.
+        table: Likewise.
+
+    Raises:
+        TerminalError: One is refused.
+    """
     for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
         if not re.fullmatch(NAME, name):
             raise TerminalError(

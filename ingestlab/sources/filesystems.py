@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,9 +21,10 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.validators import listing_version
 from ingestlab.interfaces import RawFile, Unchanged
 from ingestlab.sources.blocking import BlockingSource
-from ingestlab.sources.listing import list_local, list_objects, magic
+from ingestlab.sources.listing import list_local, list_objects, local_source, magic, plain_path
 from ingestlab.sources.raw_zone import BUFFER
 from ingestlab.sources.retry import Pace, too_long
+from ingestlab.sources.walking import walk_local, walk_objects
 
 _BLOCK = 8 << 20  # bytes of one request to an object store
 _EXTRAS = {"gs": "gcs", "gcs": "gcs"}
@@ -76,6 +77,19 @@ class FileSource(BlockingSource):
         filesystem = connect(scheme, settings)
         try:
             return list_objects(filesystem, uri, glob=glob)
+        except IngestError:
+            raise
+        except Exception as error:
+            raise translate_error(error, uri) from error
+
+    def walk(self, uri: str, settings: Settings) -> Iterator[Source]:
+        """Yield all files below a folder, in no order, with what a listing says of them."""
+        scheme = access.scheme_of(uri)
+        if scheme == "file":
+            yield from map(local_source, walk_local(plain_path(uri)))
+            return
+        try:
+            yield from walk_objects(connect(scheme, settings), uri)
         except IngestError:
             raise
         except Exception as error:

@@ -62,16 +62,21 @@ def _without_folders(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
 
 def list_local(uri: str, *, glob: bool) -> list[Source]:
     """List local files by the standard library: of thousands, faster than fsspec."""
-    if "://" in uri:
-        uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
-    path = os.path.abspath(os.path.expanduser(uri))
+    path = plain_path(uri)
     if not magic(path) or (not glob and os.path.exists(path)):
-        return [_local(path)]
+        return [local_source(path)]
     pattern = path if glob else _as_pattern(path, os.path.isdir)
     files = [p for p in sorted(patterns.glob(pattern, recursive=True)) if os.path.isfile(p)]
     if not files:
         raise _nothing(uri)
-    return [_local(p) for p in files]
+    return [local_source(p) for p in files]
+
+
+def plain_path(uri: str) -> str:
+    """Return the absolute path of a file URI or a plain path, links as they are."""
+    if "://" in uri:
+        uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
+    return os.path.abspath(os.path.expanduser(uri))
 
 
 def magic(text: str) -> bool:
@@ -79,7 +84,8 @@ def magic(text: str) -> bool:
     return any(c in text for c in _MAGIC)
 
 
-def _local(path: str) -> Source:
+def local_source(path: str) -> Source:
+    """Describe a local file by its size and time. One that cannot be seen from here has neither."""
     uri = Path(path).as_uri()
     try:
         stat = os.stat(path)

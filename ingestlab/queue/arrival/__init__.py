@@ -1,0 +1,1 @@
+"""How files announce themselves: by a listing, by events, by a call."""
