@@ -6,10 +6,11 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import fsspec
 import pytest
@@ -21,6 +22,7 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import FetchedFile, Source
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Listing
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Failed, Fetched, Unchanged, fetch
@@ -116,6 +118,50 @@ def test_a_pattern_names_files_in_order(place):
     with pytest.raises(TerminalError) as caught:
         expand([place.uri("x*")], place.settings())
     assert caught.value.fix
+
+
+def listing(place: Place) -> Listing:
+    source = source_of(place.base.partition("://")[0])
+    if not isinstance(source, Listing):
+        pytest.skip("it lists no folders")
+    return source
+
+
+def test_a_folder_is_walked_to_its_last_file(place):
+    source = listing(place)
+    names = ("a", "deep/b", "deep/er/c", "odd [x] +&%41 ü")
+    if place.base.startswith("file:"):
+        (Path(unquote(place.base[7:])) / "deep/er").mkdir(parents=True)
+    uris = {place.put(name) if "odd" not in name else odd(place, name) for name in names}
+    for folder in (place.base, f"{place.base}/"):
+        assert {file.uri for file in source.walk(folder, place.settings())} == uris
+
+
+def odd(place: Place, name: str) -> str:
+    place.put(name)
+    return f"{place.base}/{quote(name)}.jsonl" if place.base.startswith("file:") else place.uri(name)
+
+
+def test_a_walk_knows_the_versions_that_a_fetch_finds(place, store):
+    source = listing(place)
+    (file,) = get([Source(uri=place.put("a"))], store, place)
+    (walked,) = source.walk(place.base, place.settings())
+    assert (walked.uri, walked.size, walked.version) == (file.uri, file.size, file.version)
+
+
+@pytest.mark.slow("a thousand objects")
+def test_a_walk_goes_over_more_than_one_page(place):
+    source = listing(place)
+    if place.base.startswith("file:"):
+        pytest.skip("a disk has no pages")
+    uris = {place.put(f"p{n}", []) for n in range(1005)}
+    assert {file.uri for file in source.walk(place.base, place.settings())} == uris
+
+
+def test_a_folder_that_is_not_there_has_nothing(place):
+    source = listing(place)
+    with suppress(TerminalError):
+        assert list(source.walk(f"{place.base}x", place.settings())) == []
 
 
 def test_what_is_fetched_is_the_file_byte_for_byte(place, store):
