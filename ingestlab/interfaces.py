@@ -257,6 +257,19 @@ class Source(Protocol):
 class Listing(Source, Protocol):
     """A source whose files can be listed, however many there are: `ingestlab sync` needs it."""
 
+    def look(self, uri: str, settings: Settings) -> models.Source | None:
+        """Look at one file; None if there is none of this name.
+
+        Args:
+            uri: As a walk gives it.
+            settings: As below.
+
+        Raises:
+            TerminalError: It is no file, or may not be seen.
+            TransientError: The system cannot be asked.
+        """
+        ...
+
     def walk(self, uri: str, settings: Settings) -> Iterator[models.Source]:
         """Yield all files below a folder, each once, in any order.
 
@@ -377,6 +390,93 @@ class DriftReader(Format, Protocol):
 
     def drifting(self, word: SchemaDrift) -> Format:
         """Return the same reader under one of the four words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something happened to a file, as an event says. What is true now is looked up.
+
+    Attributes:
+        uri: Of the file.
+        removed: Whether it was taken away.
+        order: Of two notices about one file the later one has the greater text; empty where nothing tells.
+    """
+
+    uri: str
+    removed: bool = False
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a listener has received at once, and is told of once.
+
+    Attributes:
+        handle: By which the listener knows it.
+        notices: Of which files.
+        tries: How often it has been received, this time included.
+    """
+
+    handle: str
+    notices: tuple[Notice, ...]
+    tries: int = 1
+
+
+class Listener(Protocol):
+    """Hear of files. Made once a process, from the settings and an address; a context manager.
+
+    Attributes:
+        name: Under which status and pages show it, without secrets.
+    """
+
+    name: str
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def receive(self, seconds: float) -> Sequence[Message]:
+        """Wait for messages, at most some seconds; each comes again unless it is settled.
+
+        What makes no sense is refused here, by itself.
+
+        Args:
+            seconds: To wait.
+
+        Raises:
+            TerminalError: There is no such queue or folder, or it may not be listened to.
+            TransientError: The system cannot be asked.
+        """
+        ...
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """Take messages off: their jobs are queued."""
+        ...
+
+    def postpone(self, message: Message, seconds: float) -> None:
+        """Let a message come again.
+
+        Args:
+            message: Not to be settled yet.
+            seconds: Until then, about.
+        """
+        ...
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Put a message aside for people to look at: it never comes again by itself.
+
+        Args:
+            message: That nothing can be done about.
+            reason: What is wrong with it.
+        """
+        ...
+
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Keep messages from others for as long as they take; called every few seconds."""
+        ...
+
+    def waiting(self) -> int | None:
+        """Count what waits to be received; None where nothing tells."""
         ...
 
 

@@ -82,6 +82,19 @@ class FileSource(BlockingSource):
         except Exception as error:
             raise translate_error(error, uri) from error
 
+    def look(self, uri: str, settings: Settings) -> Source | None:
+        """Look at one file; None if there is none."""
+        client = connect(access.scheme_of(uri), settings)
+        try:
+            seen = _look(client, _path(client, uri, settings), uri)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except IngestError:
+            raise
+        except Exception as error:
+            raise translate_error(error, uri) from error
+        return Source(uri=uri, size=seen.size, version=seen.version)
+
     def walk(self, uri: str, settings: Settings) -> Iterator[Source]:
         """Yield all files below a folder, in no order, with what a listing says of them."""
         scheme = access.scheme_of(uri)

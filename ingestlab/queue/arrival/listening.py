@@ -1,0 +1,223 @@
+"""What becomes of events: a file that is there is submitted, one that is gone is taken out of its tables.
+
+An event says where to look, not what is true: events come twice, late, and in any order. So each file that is named is
+looked at, and what is found decides. Only a file that was announced and is not there needs the events' order: a later
+one may have taken it away.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ingestlab.core.access import check, shown
+from ingestlab.core.archive_uri import container
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import Source
+from ingestlab.core.settings import Settings
+from ingestlab.engine.services import Services
+from ingestlab.interfaces import Listener, Listing, Message, Notice
+from ingestlab.lake.table import tables
+from ingestlab.maintenance.delete import take_out
+from ingestlab.queue.producer import announce
+from ingestlab.sources.registry import source_of
+
+log = logging.getLogger("ingestlab.queue.arrival")
+
+WAIT = 20.0  # seconds for which a listener waits for messages: what SQS allows at most
+KEEP_EVERY = 10.0  # seconds between two signs of life to whoever lends the messages
+LOOKS = 16  # files that are looked at at once
+TRIES = 8  # of a message whose file is not there; then it is put aside
+_REMEMBERED = 14 * 24 * 3600  # seconds for which a removal is remembered: as long as SQS keeps a message
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where announced files go, as for :func:`ingestlab.submit`."""
+
+    pipeline: str | None = None
+    tenant: str | None = None
+    table: str | None = None
+    queue: str | None = None
+
+
+@dataclass
+class Heard:
+    """What a listener has done since it began."""
+
+    submitted: int = 0  # files
+    removed: int = 0
+    postponed: int = 0  # messages
+    refused: int = 0
+    at: float = field(default_factory=time.time)
+
+
+class _Look(NamedTuple):
+    """What was found of a file: as it is, that it is gone, or why it cannot be told."""
+
+    source: Source | None = None
+    error: IngestError | None = None
+
+
+def listen(listener: Listener, services: Services, target: Target, stop: threading.Event) -> Heard:
+    """Take in messages until told to stop. A message is settled when its jobs are queued.
+
+    Args:
+        listener: Where they come from.
+        services: The connections to use.
+        target: Where the files go.
+        stop: Ends it, after the messages that are at hand.
+
+    Raises:
+        TerminalError: It cannot be listened there.
+    """
+    heard = Heard()
+    with listener:
+        while not stop.is_set():
+            try:
+                if messages := listener.receive(WAIT):
+                    with _kept(listener, messages):
+                        _handle(messages, listener, services, target, heard)
+            except TransientError as error:
+                log.warning("%s: %s", listener.name, error)
+                stop.wait(5)
+    return heard
+
+
+def _handle(
+    messages: Sequence[Message], listener: Listener, services: Services, target: Target, heard: Heard
+) -> None:
+    """Do what a group of messages calls for, and settle each."""
+    uris = sorted({notice.uri for message in messages for notice in message.notices})
+    looks = _looks(uris, services.settings)
+    troubles = _submit([look.source for look in looks.values() if look.source], services.settings, target, heard)
+    gone = {n.uri for m in messages for n in m.notices if n.removed and _gone(looks[n.uri])}
+    troubles |= _remove(gone, services, target, heard)
+    _remember([n for m in messages for n in m.notices if n.uri in gone], services)
+    settled = []
+    for message in messages:
+        problem = next((p for p in (_problem(n, looks, troubles, services) for n in message.notices) if p), None)
+        if problem is None:
+            settled.append(message)
+        elif isinstance(problem, TerminalError) or message.tries >= TRIES:
+            listener.refuse(message, str(problem))
+            heard.refused += 1
+        else:
+            listener.postpone(message, min(900.0, 5.0 * 2**message.tries))
+            heard.postponed += 1
+    listener.settle(settled)
+
+
+def _looks(uris: Sequence[str], settings: Settings) -> dict[str, _Look]:
+    with ThreadPoolExecutor(LOOKS) as pool:
+        return dict(zip(uris, pool.map(lambda uri: _look(uri, settings), uris), strict=True))
+
+
+def _look(uri: str, settings: Settings) -> _Look:
+    try:
+        source = source_of(check(uri, settings))
+        if not isinstance(source, Listing):
+            (found,) = source.discover(uri, settings)
+            return _Look(found)
+        return _Look(source.look(uri, settings))
+    except IngestError as error:
+        return _Look(error=error)
+
+
+def _gone(look: _Look) -> bool:
+    return look.source is None and look.error is None
+
+
+def _submit(sources: Sequence[Source], settings: Settings, target: Target, heard: Heard) -> dict[str, IngestError]:
+    """Queue files; gives, by URI, why one could not be."""
+    if not sources:
+        return {}
+    try:
+        options = {name: getattr(target, name) for name in ("pipeline", "tenant", "table", "queue")}
+        announce(sources, settings=settings, **options)
+    except IngestError as error:
+        return dict.fromkeys((source.uri for source in sources), error)
+    heard.submitted += len(sources)
+    return {}
+
+
+def _remove(gone: set[str], services: Services, target: Target, heard: Heard) -> dict[str, IngestError]:
+    """Take files that are gone out of the tables that have them; gives, by URI, why one could not be."""
+    troubles: dict[str, IngestError] = {}
+    if not gone:
+        return troubles
+    tenant = target.tenant or services.settings.tenant
+    for table in tables(services.lake):
+        if table.tenant != tenant:
+            continue
+        table.index.ensure(table.log.records)
+        known = [uri for uri, record in table.index.known(sorted(gone)).items() if record.sha256 or record.members]
+        members = [r.uri for r in table.index.scan() if container(r.uri) in known] if known else []
+        if not members:
+            continue
+        try:
+            heard.removed += len(take_out(sorted(members), table, services).sources)
+        except IngestError as error:
+            troubles |= dict.fromkeys(known, error)
+    return troubles
+
+
+def _problem(
+    notice: Notice, looks: dict[str, _Look], troubles: dict[str, IngestError], services: Services
+) -> IngestError | None:
+    """Tell why a notice is not done with; None if it is."""
+    look = looks[notice.uri]
+    if error := look.error or troubles.get(notice.uri):
+        return error
+    if look.source or notice.removed or _outdated(notice, services):
+        return None
+    return TransientError(
+        f"{shown(notice.uri)} was announced and is not there", fix="Announce a file when it is there.", code="not_found"
+    )
+
+
+def _remember(notices: Sequence[Notice], services: Services) -> None:
+    """Remember removals, so that an older event about the same file is known to be outdated."""
+    for notice in notices:
+        if notice.removed and notice.order and notice.order > _removed_at(notice.uri, services):
+            services.locks.client.set(_key(notice.uri, services), notice.order, ex=_REMEMBERED)
+
+
+def _outdated(notice: Notice, services: Services) -> bool:
+    return bool(notice.order) and notice.order < _removed_at(notice.uri, services)
+
+
+def _removed_at(uri: str, services: Services) -> str:
+    value = services.locks.client.get(_key(uri, services))
+    return value.decode() if isinstance(value, bytes) else ""
+
+
+def _key(uri: str, services: Services) -> str:
+    return f"{services.locks.prefix}removed:{uri}"
+
+
+@contextmanager
+def _kept(listener: Listener, messages: Sequence[Message]) -> Iterator[None]:
+    """Keep messages from other listeners while they are being handled."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(KEEP_EVERY):
+            try:
+                listener.keep(messages)
+            except IngestError as error:
+                log.warning("%s: %s", listener.name, error)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
