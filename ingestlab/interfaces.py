@@ -410,20 +410,22 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a listener has received at once, and is told of once.
+    """What a feed has received at once, and is told of once.
 
     Attributes:
-        handle: By which the listener knows it.
+        handle: By which the feed knows it.
         notices: Of which files.
         tries: How often it has been received, this time included.
+        body: Its text, for people, where it is put aside.
     """
 
     handle: str
     notices: tuple[Notice, ...]
     tries: int = 1
+    body: str = ""
 
 
-class Listener(Protocol):
+class Feed(Protocol):
     """Hear of files. Made once a process, from the settings and an address; a context manager.
 
     Attributes:

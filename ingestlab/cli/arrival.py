@@ -1,15 +1,49 @@
-"""The commands by which files announce themselves: sync."""
+"""The commands by which files announce themselves: listen and sync."""
 
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import threading
 from typing import Annotated
 
 import typer
 
-from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.jobs import Queue
+from ingestlab.core.access import scheme_of
 from ingestlab.core.settings import load_settings
+
+
+def listen(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="A folder, sqs://QUEUE, or the URL of a queue of SQS.")
+    ],
+    folders: Annotated[
+        list[str] | None, typer.Option("--sync", help="Folder to sync at the start and every hour; may be repeated.")
+    ] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    queue: Queue = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose tables.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
+    home: Home = None,
+) -> None:
+    """Submit files as they arrive, and take out of tables what is removed. Ctrl-C ends it."""
+    from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.queue.arrival.listening import Target, listen  # noqa: PLC0415 - likewise
+    from ingestlab.queue.arrival.opening import feed_of  # noqa: PLC0415 - likewise
+
+    settings, stop = load_settings(home=home), threading.Event()
+    feed = feed_of(address, settings)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    out.print(f"Listening to {feed.name}. Ctrl-C ends it.")
+    with Services.opened(settings) as services:
+        chosen = folders or ([address] if scheme_of(address) == "file" else [])
+        heard = listen(feed, services, Target(pipeline, tenant, table, queue), stop, chosen)
+    out.print(f"{many(heard.submitted, 'file')} submitted, {heard.removed:,} taken out, {heard.refused:,} put aside.")
 
 
 def sync(

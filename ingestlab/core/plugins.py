@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from ingestlab.core.errors import TerminalError
 
-Kind = Literal["queues", "sources", "formats", "sinks"]
+Kind = Literal["queues", "feeds", "sources", "formats", "sinks"]
 
-_ROOMS = {"queues": "queue"}  # where the package is not called as its plug-ins are
+_ROOMS = {"queues": "queue", "feeds": "queue.arrival"}  # where the package is not called as its plug-ins are
 
 
 @cache

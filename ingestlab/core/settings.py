@@ -107,7 +107,11 @@ class Settings(BaseSettings):
     file_roots: Words = ()
     """Folders that local files may come from; empty means any."""
 
-    # What a listing may take out
+    # Files that announce themselves
+    rest_seconds: float = Field(default=2.0, ge=0)
+    """A file in a folder that is listened to is taken when it was written this long ago."""
+    sync_seconds: float = Field(default=3600.0, gt=0)
+    """Between two listings behind a listener: events are lost at times."""
     max_vanish_ratio: float = Field(default=0.5, ge=0, le=1)
     """Share of the known files of a folder that `sync` takes out of tables when a listing lacks them."""
 

@@ -22,9 +22,10 @@ from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import Source
 from ingestlab.core.settings import Settings
 from ingestlab.engine.services import Services
-from ingestlab.interfaces import Listener, Listing, Message, Notice
-from ingestlab.lake.table import tables
+from ingestlab.interfaces import Feed, Listing, Message, Notice
+from ingestlab.lake.table import Table, tables
 from ingestlab.maintenance.delete import take_out
+from ingestlab.queue.arrival.sync import sync
 from ingestlab.queue.producer import announce
 from ingestlab.sources.registry import source_of
 
@@ -65,34 +66,36 @@ class _Look(NamedTuple):
     error: IngestError | None = None
 
 
-def listen(listener: Listener, services: Services, target: Target, stop: threading.Event) -> Heard:
+def listen(feed: Feed, services: Services, target: Target, stop: threading.Event, folders: Sequence[str] = ()) -> Heard:
     """Take in messages until told to stop. A message is settled when its jobs are queued.
 
     Args:
-        listener: Where they come from.
+        feed: Where they come from.
         services: The connections to use.
         target: Where the files go.
         stop: Ends it, after the messages that are at hand.
+        folders: That are synced at the beginning, when nothing is lost any more, and then every `sync_seconds`.
 
     Raises:
         TerminalError: It cannot be listened there.
     """
-    heard = Heard()
-    with listener:
+    heard, due, wait = Heard(), 0.0, min(WAIT, services.settings.sync_seconds)
+    with feed:
         while not stop.is_set():
             try:
-                if messages := listener.receive(WAIT):
-                    with _kept(listener, messages):
-                        _handle(messages, listener, services, target, heard)
+                if folders and time.monotonic() >= due:
+                    due = time.monotonic() + services.settings.sync_seconds
+                    _sync(folders, services.settings, target)
+                if messages := feed.receive(wait):
+                    with _kept(feed, messages):
+                        _handle(messages, feed, services, target, heard)
             except TransientError as error:
-                log.warning("%s: %s", listener.name, error)
+                log.warning("%s: %s", feed.name, error)
                 stop.wait(5)
     return heard
 
 
-def _handle(
-    messages: Sequence[Message], listener: Listener, services: Services, target: Target, heard: Heard
-) -> None:
+def _handle(messages: Sequence[Message], feed: Feed, services: Services, target: Target, heard: Heard) -> None:
     """Do what a group of messages calls for, and settle each."""
     uris = sorted({notice.uri for message in messages for notice in message.notices})
     looks = _looks(uris, services.settings)
@@ -106,12 +109,21 @@ def _handle(
         if problem is None:
             settled.append(message)
         elif isinstance(problem, TerminalError) or message.tries >= TRIES:
-            listener.refuse(message, str(problem))
+            feed.refuse(message, str(problem))
             heard.refused += 1
         else:
-            listener.postpone(message, min(900.0, 5.0 * 2**message.tries))
+            feed.postpone(message, min(900.0, 5.0 * 2**message.tries))
             heard.postponed += 1
-    listener.settle(settled)
+    feed.settle(settled)
+
+
+def _sync(folders: Sequence[str], settings: Settings, target: Target) -> None:
+    """Catch up with what no event has told. A folder that cannot be synced does not end the listening."""
+    for folder in folders:
+        try:
+            log.info("%s", sync(folder, settings=settings, **vars(target)))
+        except IngestError as error:
+            log.warning("%s", error)
 
 
 def _looks(uris: Sequence[str], settings: Settings) -> dict[str, _Look]:
@@ -139,8 +151,7 @@ def _submit(sources: Sequence[Source], settings: Settings, target: Target, heard
     if not sources:
         return {}
     try:
-        options = {name: getattr(target, name) for name in ("pipeline", "tenant", "table", "queue")}
-        announce(sources, settings=settings, **options)
+        announce(sources, settings=settings, **vars(target))
     except IngestError as error:
         return dict.fromkeys((source.uri for source in sources), error)
     heard.submitted += len(sources)
@@ -157,15 +168,29 @@ def _remove(gone: set[str], services: Services, target: Target, heard: Heard) ->
         if table.tenant != tenant:
             continue
         table.index.ensure(table.log.records)
-        known = [uri for uri, record in table.index.known(sorted(gone)).items() if record.sha256 or record.members]
-        members = [r.uri for r in table.index.scan() if container(r.uri) in known] if known else []
+        members = _below(gone, table)
         if not members:
             continue
         try:
-            heard.removed += len(take_out(sorted(members), table, services).sources)
+            heard.removed += len(take_out(members, table, services).sources)
         except IngestError as error:
-            troubles |= dict.fromkeys(known, error)
+            troubles |= {uri: error for uri in gone if any(_within(member, uri) for member in members)}
     return troubles
+
+
+def _below(gone: set[str], table: Table) -> list[str]:
+    """List what a table has of files, archives or folders that are gone."""
+    known = table.index.known(sorted(gone))
+    files = {uri for uri, record in known.items() if record.sha256 and not record.members}
+    others = tuple(gone - files)  # archives, folders, and what no table ever had
+    inside = {r.uri for r in table.index.scan() if r.sha256 and any(_within(r.uri, uri) for uri in others)}
+    return sorted(files | inside)
+
+
+def _within(uri: str, outer: str) -> bool:
+    """Tell whether a source is this file, a member of this archive, or in this folder."""
+    file = container(uri)
+    return file == outer or file.startswith(f"{outer}/")
 
 
 def _problem(
@@ -203,16 +228,16 @@ def _key(uri: str, services: Services) -> str:
 
 
 @contextmanager
-def _kept(listener: Listener, messages: Sequence[Message]) -> Iterator[None]:
+def _kept(feed: Feed, messages: Sequence[Message]) -> Iterator[None]:
     """Keep messages from other listeners while they are being handled."""
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(KEEP_EVERY):
             try:
-                listener.keep(messages)
+                feed.keep(messages)
             except IngestError as error:
-                log.warning("%s: %s", listener.name, error)
+                log.warning("%s: %s", feed.name, error)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

@@ -73,4 +73,4 @@ def _bridged(event: Mapping[str, Any]) -> Iterator[Notice]:
 
 def _notice(bucket: str, key: str, order: str, *, removed: bool) -> Iterator[Notice]:
     if not key.endswith("/"):  # a marker of a folder
-        yield Notice(f"s3://{bucket}/{key}", removed, order.rjust(32, "0") if order else "")
+        yield Notice(f"s3://{bucket}/{key}", removed, order.ljust(32, "0") if order else "")

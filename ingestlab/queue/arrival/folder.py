@@ -1,0 +1,142 @@
+"""Listens to a folder on this machine: a file is taken when it has come to rest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ingestlab.core.access import check
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import needed
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Message, Notice
+from ingestlab.sources.listing import plain_path
+from ingestlab.sources.walking import walk_local
+
+log = logging.getLogger("ingestlab.queue.arrival")
+
+_STEP = 200  # milliseconds between two looks at files that are being written
+
+
+class FolderFeed:
+    """Notice new, changed and vanished files; see :class:`ingestlab.interfaces.Feed`.
+
+    A file rests when it was last written `rest` seconds ago: one that is moved in is taken at once. What changes later
+    is announced again. What happens while nobody listens is found by a sync.
+
+    Args:
+        address: The folder, as a path or file URI.
+        settings: Say which folders are allowed.
+    """
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        check(address, settings)
+        self._folder = plain_path(address)
+        self.name = Path(self._folder).as_uri()
+        self._rest = settings.rest_seconds
+        self._looked: dict[str, _Look] = {}  # files that are not at rest
+        self._later: dict[str, tuple[float, int]] = {}  # when postponed ones come again, and how often they came
+        self._stop = threading.Event()
+        self._changes: Generator[set[tuple[Any, str]], None, None]
+
+    def __enter__(self) -> Self:
+        if not os.path.isdir(self._folder):
+            raise TerminalError(f"There is no folder {self._folder}", fix="Make it, or name another.", code="not_found")
+        watchfiles = needed("watchfiles", "listen", "listening to folders")
+        self._changes = watchfiles.watch(
+            self._folder,
+            watch_filter=None,
+            stop_event=self._stop,
+            debounce=200,
+            step=50,
+            rust_timeout=_STEP,
+            yield_on_timeout=True,
+        )
+        self._note(next(self._changes))  # from now on nothing is lost
+        young = time.time() - self._rest - 1
+        for path in walk_local(self._folder):
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_mtime > young:  # an older one is found by the sync that comes first
+                    self._looked[path] = _Look()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._changes.close()
+
+    def receive(self, seconds: float) -> Sequence[Message]:
+        """Wait for files that have come to rest, or have gone."""
+        until = time.monotonic() + seconds
+        while True:
+            self._note(next(self._changes))
+            if messages := list(self._rested()):
+                return messages
+            if time.monotonic() >= until:
+                return []
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """Forget how often files were announced."""
+        for message in messages:
+            self._later.pop(message.handle, None)
+
+    def postpone(self, message: Message, seconds: float) -> None:
+        """Announce a file again after some time."""
+        self._later[message.handle] = (time.monotonic() + seconds, message.tries)
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Leave a file alone until it changes, or a sync finds it."""
+        log.warning("%s: %s is left alone: %s", self.name, message.handle, reason)
+        self._later.pop(message.handle, None)
+
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Do nothing: nobody else has these files."""
+
+    def waiting(self) -> int | None:
+        """Count files that are being written, or come again."""
+        return len(self._looked) + len(self._later)
+
+    def _note(self, changes: Iterable[tuple[Any, str]]) -> None:
+        """Note what has changed. A folder that was moved in comes without its files."""
+        for _change, path in changes:
+            if any(part.startswith(".") for part in Path(path).relative_to(self._folder).parts):
+                continue
+            inside = walk_local(path) if os.path.isdir(path) else (path,)
+            self._looked.update((name, _Look()) for name in inside)
+
+    def _rested(self) -> Iterator[Message]:
+        """Yield files that can be taken, and those that are not there any more."""
+        for path, (due, tries) in list(self._later.items()):
+            if time.monotonic() >= due:
+                self._later[path] = (inf, tries)
+                yield Message(path, (Notice(Path(path).as_uri()),), tries + 1)
+        for path, before in list(self._looked.items()):
+            try:
+                stat = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                del self._looked[path]
+                yield Message(path, (Notice(Path(path).as_uri(), removed=True),))
+                continue
+            look = _Look(stat.st_size, stat.st_mtime_ns, before.since)
+            if look[:2] != before[:2]:
+                look = look._replace(since=time.monotonic())
+            aged = time.time() - stat.st_mtime >= self._rest
+            if aged or time.monotonic() - look.since >= self._rest:  # the latter where clocks differ
+                del self._looked[path]
+                yield Message(path, (Notice(Path(path).as_uri()),))
+            else:
+                self._looked[path] = look
+
+
+class _Look(NamedTuple):
+    """How a file was last seen, and since when it is so."""
+
+    size: int = -1
+    mtime_ns: int = -1
+    since: float = 0.0
