@@ -23,7 +23,7 @@ def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> It
     if job is not None:
         yield f"{_clock(job.queued)}  queued      {job.description}"
         if job.began:
-            yield f"{_clock(job.began)}  begun       by worker {(job.worker or 'unknown')[:12]}"
+            yield f"{_clock(job.began)}  begun       by worker {job.worker or 'unknown'}"
         if result is None:
             yield from _so_far(job)
     if result is None:
