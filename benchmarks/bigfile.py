@@ -21,6 +21,7 @@ from ingestlab.analytics.lake import Lake
 
 PIPELINE, AGGREGATE = "flights_big", "by_carrier"
 FASTER, NEAR = 1.3, 1.35  # than the fastest of BAR, and times the limit
+WORK = 1.15  # times the processor time of Polars
 BAR = ("DuckDB", "Polars")
 OURS = "ingestlab"
 WARM, WARM_COPIES = "warm", 4  # enough for every Dask worker to have some of it
@@ -102,31 +103,27 @@ def _check(running: Stack, file: Flights, tenant: str, timed: Timed, pipeline: s
 def _measures(
     big: Flights, wanted: Mapping[Rival, str], laps: Mapping[str, Sequence[Lap]], ours: Sequence[Ours]
 ) -> Iterator[Measure]:
-    what = f"{big.megabytes:,.0f} MB"
+    what, megabytes = f"{big.megabytes:,.0f} MB", big.megabytes
     middle = sorted(ours, key=lambda one: one.timed.seconds)[len(ours) // 2]
     stages = middle.timed.result.seconds
     rest = {"rest": round(middle.timed.seconds - sum(stages.values()), 4)}  # on the queue, cutting the file
     parts = {"stages": stages | rest, "steps": dict(middle.steps), "tasks": middle.tasks}
     others = {"others": round(statistics.mean(one.timed.others for one in ours), 2)}
     by_part = {part: round(seconds, 2) for part, seconds in middle.timed.cpu.items()}
-    yield _seconds(OURS, what, laps[OURS], {**parts, **others, "cpu_by_part": by_part})
+    yield _seconds(OURS, megabytes, laps[OURS], {**parts, **others, "cpu_by_part": by_part})
     for rival, absent in wanted.items():
         if absent:
             yield Measure(f"{what}, {rival.name}", None, "s", details={"absent": f"not installed: {absent}"})
         else:
-            yield _seconds(rival.name, what, laps[rival.name], {"does": rival.does})
-    yield _seconds(LIMIT.name, what, laps[LIMIT.name], {"does": LIMIT.does})
+            yield _seconds(rival.name, megabytes, laps[rival.name], {"does": rival.does})
+    yield _seconds(LIMIT.name, megabytes, laps[LIMIT.name], {"does": LIMIT.does})
     yield from _ratios(laps)
 
 
-def _seconds(name: str, what: str, laps: Sequence[Lap], more: Mapping[str, Any]) -> Measure:
-    details = {
-        "contender": name,
-        "rounds": [round(lap.seconds, 2) for lap in laps],
-        "cpu_s": round(statistics.median(lap.cpu for lap in laps), 2),
-        **more,
-    }
-    return Measure(f"{what}, {name}", round(statistics.median(lap.seconds for lap in laps), 2), "s", details=details)
+def _seconds(name: str, megabytes: float, laps: Sequence[Lap], more: Mapping[str, Any]) -> Measure:
+    details = {"contender": name, **rivals.told(megabytes, laps), **more}
+    value = round(statistics.median(lap.seconds for lap in laps), 2)
+    return Measure(f"{megabytes:,.0f} MB, {name}", value, "s", details=details)
 
 
 def _ratios(laps: Mapping[str, Sequence[Lap]]) -> Iterator[Measure]:
@@ -135,6 +132,10 @@ def _ratios(laps: Mapping[str, Sequence[Lap]]) -> Iterator[Measure]:
     if fastest:
         name = f"  ours, against the faster of {' and '.join(n for n in BAR if n in laps)}"
         yield _ratio(name, fastest, laps[OURS], FASTER, "least")
+    if "Polars" in laps:
+        ratios = [ours.cpu / polars.cpu for ours, polars in zip(laps[OURS], laps["Polars"], strict=True)]
+        value = round(statistics.median(ratios), 2)
+        yield Measure("  processor time, against that of Polars", value, "times", WORK, "most")
     yield _ratio("  ours, against the limit", laps[OURS], laps[LIMIT.name], NEAR, "most")
 
 

@@ -99,10 +99,11 @@ def _measures(contest: Contest, laps: Mapping[str, Sequence[Lap]]) -> Iterator[M
     for name, found in laps.items():
         value = statistics.median(lap.seconds for lap in found)
         details: dict[str, Any] = {
+            "contest": contest.name,
             "who": name,
             "megabytes": round(contest.megabytes, 1),
-            "rounds": [round(lap.seconds, 2) for lap in found],
-            "cpu_s": round(statistics.median(lap.cpu for lap in found), 2),
+            "rejects": sum(contest.work.rules.values()),
+            **rivals.told(contest.megabytes, found),
         }
         yield Measure(f"{contest.name}, {contest.megabytes:,.0f} MB, {name}", round(value, 2), "s", details=details)
     others = [found for name, found in laps.items() if name != OURS and len(found) == len(laps[OURS])]

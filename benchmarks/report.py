@@ -77,11 +77,13 @@ def _table(found: Sequence[Measure], machine: Mapping[str, Any]) -> Table:
     for name in ("value", "target"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for name in ("CPU", "others"):
+    for name in ("CPU", "GB/s a core", "others"):
         table.add_column(name, justify="right", no_wrap=True)
     for m in found:
         target = f"{'≤' if m.bound == 'most' else '≥'} {_short(m.target)}" if m.target is not None else ""
-        table.add_row(m.name, _value(m), target, VERDICTS[m.met], _cpu(m), _number(m, "others"))
+        table.add_row(
+            m.name, _value(m), target, VERDICTS[m.met], _cpu(m), _number(m, "gb_core_s"), _number(m, "others")
+        )
     return table
 
 

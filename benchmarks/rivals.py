@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,16 @@ class Lap:
 
     seconds: float
     cpu: float
+
+
+def told(megabytes: float, laps: Sequence[Lap]) -> dict[str, Any]:
+    """What is told of a contender's rounds: seconds of each, processor time, and GB a second that a core gets done."""
+    cpu = statistics.median(lap.cpu for lap in laps)
+    return {
+        "rounds": [round(lap.seconds, 2) for lap in laps],
+        "cpu_s": round(cpu, 2),
+        "gb_core_s": round(megabytes / 1000 / cpu, 3),
+    }
 
 
 class Process:

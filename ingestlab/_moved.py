@@ -62,7 +62,7 @@ class _Alias(Loader):
 
 class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, *_more: object) -> ModuleSpec | None:
-        """Find a module by a name that it, or its package, had once."""
+        """Find a module by a former name of it or its package."""
         package, _, name = fullname.rpartition(".")
         home = _PACKAGES.get(package) or MOVED.get(package)
         target = MOVED.get(fullname) or _PACKAGES.get(fullname) or (f"{home}.{name}" if home else None)

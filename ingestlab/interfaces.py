@@ -54,7 +54,12 @@ class Store(Protocol):
         ...
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        """Write a file. Its name appears when it is whole and on disk."""
+        """Write a file. Its name appears when it is whole and on disk.
+
+        Args:
+            path: Of the file.
+            data: All of its bytes.
+        """
         ...
 
     def create(self, path: str, data: bytes | memoryview) -> bool:
@@ -74,7 +79,12 @@ class Store(Protocol):
         ...
 
     def adopt(self, local: Path, path: str) -> None:
-        """Move a finished local file (from `scratch`) into the lake."""
+        """Move a finished local file (from `scratch`) into the lake.
+
+        Args:
+            local: Where the file is now.
+            path: Where it goes.
+        """
         ...
 
     def move(self, source: str, target: str) -> None:
@@ -283,6 +293,11 @@ class Format(Protocol):
     def split(self, file: FetchedFile, store: Store, size: int) -> Sequence[Piece]:
         """Cut a file between records into pieces, in order, complete.
 
+        Args:
+            file: In the raw zone.
+            store: Where it is.
+            size: Bytes of a piece, about.
+
         Raises:
             TerminalError: The file is not what was declared.
         """
@@ -293,6 +308,13 @@ class Format(Protocol):
 
         Records that cannot be read are `bad`, never an error.
 
+        Args:
+            piece: What :meth:`split` made.
+            store: Where its file is.
+
+        Returns:
+            Its records, and those that cannot be read.
+
         Raises:
             TerminalError: The file as a whole is not what was declared.
         """
@@ -300,7 +322,14 @@ class Format(Protocol):
 
 
 def pieces_of(file: FetchedFile, reader: Format, store: Store, size: int) -> tuple[Piece, ...]:
-    """Split a file. Each piece has the charset that its server named, as ``settled["charset"]``."""
+    """Split a file. Each piece has the charset that its server named, as ``settled["charset"]``.
+
+    Args:
+        file: In the raw zone.
+        reader: Splits it.
+        store: Where it is.
+        size: Bytes of a piece, about.
+    """
     pieces = tuple(reader.split(file, store, size))
     if not file.charset:
         return pieces
@@ -312,7 +341,12 @@ class PackReader(Format, Protocol):
     """A reader that is faster at many small files together."""
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
-        """For each piece, in their order: its records, or the error that `read` would raise."""
+        """For each piece, in their order: its records, or the error that `read` would raise.
+
+        Args:
+            pieces: Of one or several files.
+            store: Where these are.
+        """
         ...
 
 
@@ -376,7 +410,12 @@ class Monitor(Protocol):
         ...
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
-        """Read queues, with at most `last` ended jobs of each kind."""
+        """Read queues, with at most `last` ended jobs of each kind.
+
+        Args:
+            names: Of the queues.
+            last: How many of each kind.
+        """
         ...
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
@@ -392,7 +431,12 @@ class Queue(Protocol):
     """Carry jobs from producers to workers. Made with the settings and a Redis client."""
 
     def publish(self, queue: str, request: Request) -> tuple[str, bool]:
-        """Put a request on a queue, unless it is queued or running. Gives the job's id, and whether it is new."""
+        """Put a request on a queue, unless it is queued or running. Gives the job's id, and whether it is new.
+
+        Args:
+            queue: Its name.
+            request: What is asked.
+        """
         ...
 
     def consume(self, queues: Sequence[str], handler: Handler) -> int:
@@ -723,7 +767,14 @@ class Sink(Protocol):
         return ()
 
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
-        """Bring what the sink has of sources in line with the log. The caller holds their locks."""
+        """Bring what the sink has of sources in line with the log. The caller holds their locks.
+
+        Args:
+            tenant: The tenant of the table.
+            table: Its name.
+            uris: Of the sources.
+            live: Its commits.
+        """
 
 
 @runtime_checkable

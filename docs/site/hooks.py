@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from ingestlab.cli import app
+from ingestlab.cli import GROUPS, app
 from ingestlab.core.settings import Settings
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -33,7 +33,11 @@ def on_page_content(html: str, **_context: Any) -> str:
 def cli() -> str:
     """Describe every command: usage, what it does, arguments and options."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return "\n\n".join(_command(name, commands[name]) for name in sorted(commands))
+    groups = [
+        "\n\n".join([f"## {group}", *(_command(name, c) for name, c in commands.items() if c.rich_help_panel == group)])
+        for group in GROUPS
+    ]
+    return "\n\n".join(groups)
 
 
 def _command(name: str, command: Any) -> str:
@@ -42,7 +46,7 @@ def _command(name: str, command: Any) -> str:
         (_spelling(p), _plain(p.help or ""), _default(p)) for p in command.params if not getattr(p, "hidden", False)
     ]
     table = _table(("argument or option", "meaning", "default"), rows) if rows else ""
-    return f"## `{name}`\n\n{_plain(command.help or '')}\n\n```console\n$ {usage}\n```\n\n{table}"
+    return f"### `{name}`\n\n{_plain(command.help or '')}\n\n```console\n$ {usage}\n```\n\n{table}"
 
 
 def _usage(params: list[Any]) -> Iterator[str]:

@@ -133,6 +133,10 @@ class Table:
         """Read the rows as an Arrow table. `columns` and `where` are pushed down to the files.
 
         Where a commit has replaced parts since the table was opened, its rows are those of now.
+
+        Args:
+            columns: Names, in this order; None for all.
+            where: A filter on columns, as ``pyarrow.dataset.field("a") > 1``.
         """
         names = list(columns) if columns else None
         for _ in range(_TRIES - 1):
@@ -148,7 +152,12 @@ class Table:
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
-        """Read the rows as a pandas frame on Arrow memory."""
+        """Read the rows as a pandas frame on Arrow memory.
+
+        Args:
+            columns: As in :meth:`arrow`.
+            where: As in :meth:`arrow`.
+        """
         frame: pd.DataFrame = self.arrow(columns, where).to_pandas(types_mapper=pd.ArrowDtype)
         return frame
 
@@ -212,7 +221,16 @@ class Lake:
         return table
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
-        """Read the rows of a table that were kept aside. Each has its reason and its raw text."""
+        """Read the rows of a table that were kept aside. Each has its reason and its raw text.
+
+        Args:
+            name: Of the table.
+            run: Only those of this run.
+            rule: Only those of this rule, e.g. ``type``.
+
+        Returns:
+            A row for each reject, without the columns of the table.
+        """
         self.table(name)
         where = None
         for column, value in (("run", run), ("rule", rule)):
@@ -223,6 +241,10 @@ class Lake:
 
     def profile(self, table: str, run: str | None = None) -> TableProfile:
         """Describe a table's columns, and compare a run with earlier ones.
+
+        Args:
+            table: Its name.
+            run: The run to compare; None for the last one.
 
         Raises:
             TerminalError: There is no such table, or the run published nothing into it.
@@ -247,6 +269,10 @@ class Lake:
 
     def aggregate(self, table: str, name: str) -> pd.DataFrame:
         """Read an aggregate of all rows that are published now: one row for each group.
+
+        Args:
+            table: Its name.
+            name: Of the aggregate.
 
         Raises:
             TerminalError: There is no such table or aggregate.

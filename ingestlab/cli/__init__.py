@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from ingestlab.cli import (
@@ -20,29 +22,52 @@ from ingestlab.cli import (
     upkeep,
 )
 from ingestlab.cli.common import Commands
+from ingestlab.core.version import VERSION
 
-COMMANDS = (
-    *(stack.up, stack.down, stack.scale, stack.status, stack.env, stack.doctor, stack.worker),
-    *(servers.scheduler, servers.dask_worker, servers.init, lab.lab),
-    *(jobs.submit, jobs.produce, jobs.show, jobs.watch, jobs.runs, jobs.failed, jobs.cancel, jobs.retry),
-    *(lake.pipelines, lake.check, lake.tables, lake.reconcile, search.search, profile.profile, scaffold.new),
-    *(aggregates.materialize, upkeep.compact, upkeep.rewrite, upkeep.replay, upkeep.reembed, upkeep.delete),
-    *(notebook.notebook, demo.demo, errors.errors),
-)
+GROUPS = {  # in the order of `--help`
+    "Ingest files": (
+        *(jobs.submit, jobs.watch, jobs.show, jobs.runs, jobs.failed, jobs.retry, jobs.cancel, jobs.produce),
+    ),
+    "Write pipelines": (scaffold.new, lake.check, lake.pipelines, notebook.notebook),
+    "Read tables": (lake.tables, profile.profile, aggregates.materialize, search.search),
+    "Maintain tables": (
+        *(upkeep.replay, upkeep.delete, upkeep.compact, upkeep.rewrite, upkeep.reembed, lake.reconcile),
+    ),
+    "Run the system": (
+        *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env),
+        *(stack.worker, servers.scheduler, servers.dask_worker, servers.init, errors.errors),
+    ),
+}
 PASSED_ON = (servers.scheduler, servers.dask_worker, lab.lab)  # their other options are for the program that they run
 
 app = typer.Typer(
     name="ingestlab",
     cls=Commands,
-    help="Queue-driven data ingestion on Redis, RQ and Dask, published exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in COMMANDS:
-    unknown = {"allow_extra_args": True, "ignore_unknown_options": True} if command in PASSED_ON else None
-    pairs = notebook.Pairs if command is notebook.notebook else None
-    app.command(command.__name__.replace("_", "-"), cls=pairs, context_settings=unknown)(command)
+for group, commands in GROUPS.items():
+    for command in commands:
+        unknown = {"allow_extra_args": True, "ignore_unknown_options": True} if command in PASSED_ON else None
+        pairs = notebook.Pairs if command is notebook.notebook else None
+        name = command.__name__.replace("_", "-")
+        app.command(name, cls=pairs, context_settings=unknown, rich_help_panel=group)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ingestlab {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Queue-driven data ingestion on Redis, RQ and Dask, published exactly once."""
 
 
 def main() -> None:

@@ -107,12 +107,15 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
 
 
 def worker(
-    queue: Annotated[str | None, typer.Argument(help="The queue of the settings, if left out.")] = None,
+    queues: Annotated[
+        list[str] | None, typer.Argument(metavar="QUEUE…", help="The first comes first; QUEUE_NAME, if left out.")
+    ] = None,
     home: Home = None,
 ) -> None:
-    """Run one RQ worker in the foreground, until Ctrl-C."""
+    """Run one RQ worker on these queues until Ctrl-C."""
     settings = load_settings(home=home)  # as it is: a notebook submits to the settings' queue, whatever its worker's is
-    os.execve(sys.executable, [*WORKER, queue or settings.queue], environment(settings))  # noqa: S606 - no shell is wanted
+    command = [*WORKER, *(queues or [settings.queue])]
+    os.execve(sys.executable, command, environment(settings))  # noqa: S606 - no shell is wanted
 
 
 def exports(settings: Settings) -> dict[str, str]:

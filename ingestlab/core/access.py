@@ -64,7 +64,12 @@ def check(uri: str, settings: Settings) -> str:
 
 
 def check_tenant(tenant: str, settings: Settings) -> None:
-    """Decide whether a tenant is known; raises TerminalError."""
+    """Decide whether a tenant is known; raises TerminalError.
+
+    Args:
+        tenant: Its name.
+        settings: Have the known ones.
+    """
     if tenant not in settings.tenants:
         known = ", ".join(settings.tenants)
         problem, fix = f"There is no tenant '{tenant}'", "Add it to INGESTLAB_TENANTS."
@@ -72,12 +77,22 @@ def check_tenant(tenant: str, settings: Settings) -> None:
 
 
 def check_host(host: str, settings: Settings) -> None:
-    """Decide by its name whether a host may be called; raises TerminalError."""
+    """Decide by its name whether a host may be called; raises TerminalError.
+
+    Args:
+        host: A host's name, or an address.
+        settings: Have the allowed hosts.
+    """
     _check_host(host, settings.allow_hosts, settings.deny_networks)
 
 
 def check_address(address: str, settings: Settings) -> None:
-    """Decide whether an IP address may be connected to; raises TerminalError."""
+    """Decide whether an IP address may be connected to; raises TerminalError.
+
+    Args:
+        address: An IPv4 or IPv6 address.
+        settings: Have the denied networks.
+    """
     _check_address(address, settings.deny_networks)
 
 
@@ -122,7 +137,12 @@ def scheme_of(uri: str) -> str:
 
 
 def shown(uri: str, secret: Sequence[str] = ()) -> str:
-    """Return a URI for logs, without user, password, signature and tokens."""
+    """Return a URI for logs, without user, password, signature and tokens.
+
+    Args:
+        uri: Of a source, also a member of an archive.
+        secret: Names of query parameters that are secret beside the usual ones.
+    """
     if (archive := container(uri)) != uri:
         return joined(head_of(uri), shown(archive, secret))
     maybe_secret = traits(scheme_of(uri)).host or not traits(scheme_of(uri)).known

@@ -14,7 +14,13 @@ _SPECIAL = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|:(?=:|\Z)")
 
 
 def member_uri(kind: Kind, name: str, archive: str) -> str:
-    """Build a member's URI from its name and the archive's URI."""
+    """Build a member's URI from its name and the archive's URI.
+
+    Args:
+        kind: Of the archive, which is the scheme.
+        name: Of the member in the archive.
+        archive: The archive's URI.
+    """
     return f"{kind}://{_SPECIAL.sub(_quoted, name)}::{archive}"
 
 
@@ -37,7 +43,12 @@ def head_of(uri: str) -> str:
 
 
 def joined(head: str, archive: str) -> str:
-    """Join a member's head and the archive's URI."""
+    """Join a member's head and the archive's URI.
+
+    Args:
+        head: As :func:`head_of` gives it.
+        archive: The archive's URI.
+    """
     return f"{head}::{archive}"
 
 

@@ -93,16 +93,31 @@ class IngestError(Exception):
 
     @classmethod
     def wrap(cls, error: BaseException, problem: str, fix: str = "", *, code: Code | None = None) -> Self:
-        """Translate a foreign exception; its type and text become `got`."""
+        """Translate a foreign exception; its type and text become `got`.
+
+        Args:
+            error: The foreign exception.
+            problem: What could not be done.
+            fix: What to do about it.
+            code: Instead of the code of the class.
+        """
         text = words_of(error).removesuffix(".")
         return cls(problem, got=f"{type(error).__name__}: {text}"[:2000], fix=fix, code=code)
 
     def replace(self, **texts: str) -> Self:
-        """Return a copy with other texts, e.g. ``error.replace(fix="Try again.")``."""
+        """Return a copy with other texts, e.g. ``error.replace(fix="Try again.")``.
+
+        Args:
+            **texts: The new ones, by the names of the attributes.
+        """
         return type(self)(**(self._texts | texts), code=self.code)
 
     def within(self, where: str) -> Self:
-        """Return a copy whose problem begins with where it arose, e.g. ``"Pipeline 'sales' does not load"``."""
+        """Return a copy whose problem begins with where it arose, e.g. ``"Pipeline 'sales' does not load"``.
+
+        Args:
+            where: Begins the text, without a colon.
+        """
         return self.replace(problem=": ".join(text for text in (where, self.problem) if text))
 
 
@@ -176,13 +191,24 @@ _TYPES: dict[str, type[IngestError]] = {
 
 
 def no_table(table: str, tenant: str) -> TerminalError:
-    """Return the error for a table that a tenant does not have."""
+    """Return the error for a table that a tenant does not have.
+
+    Args:
+        table: Its name.
+        tenant: Who does not have it.
+    """
     problem = f"There is no table '{table}' of tenant {tenant}"
     return TerminalError(problem, fix="`ingestlab tables` lists them.", code="table_unknown")
 
 
 def unaccounted(problem: str, expected: str, got: str) -> TerminalError:
-    """Return the error for lost or doubled rows, none of them published."""
+    """Return the error for lost or doubled rows, none of them published.
+
+    Args:
+        problem: What does not add up.
+        expected: What should have been counted.
+        got: What was counted.
+    """
     fix = "Nothing was published. This is a fault in ingestlab or its storage: please report it."
     return TerminalError(problem, expected=expected, got=got, fix=fix, code="inconsistent")
 
@@ -225,7 +251,13 @@ def attempt(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | Termi
 
 
 def attempt_all(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T | TerminalError:
-    """Do the same, and blame the file for unforeseen errors, too."""
+    """Do the same, and blame the file for unforeseen errors, too.
+
+    Args:
+        work: Called with the other arguments.
+        *args: For the call.
+        **named: For the call.
+    """
     try:
         return attempt(work, *args, **named)
     except IngestError:

@@ -79,6 +79,11 @@ def subjects(request: Request) -> tuple[str, ...]:
 def check_queue(request: Request, queue: str, settings: Settings) -> None:
     """Keep notebooks, which wait for files, on a queue of their own.
 
+    Args:
+        request: For files, or for a notebook.
+        queue: Its name.
+        settings: Name the queue of notebooks.
+
     Raises:
         TerminalError: It is not a queue for such a request.
     """

@@ -37,6 +37,10 @@ def plugins(kind: Kind) -> dict[str, EntryPoint]:
 def load(kind: Kind, name: str) -> Any:
     """Import a plug-in by its name.
 
+    Args:
+        kind: What plugs in, as ``"sources"``.
+        name: Of the entry point.
+
     Returns:
         What its entry point names: for each kind a class, which its maker calls.
 

@@ -80,7 +80,13 @@ def bare(uri: str, secret: Sequence[str] = (), *, whatever: bool = False) -> str
 
 
 def scrubbed(text: str, addresses: Iterable[str], secret: Sequence[str] = ()) -> str:
-    """Strip a text of addresses' secrets, however a library repeats them."""
+    """Strip a text of addresses' secrets, however a library repeats them.
+
+    Args:
+        text: What a library says, e.g. in an error.
+        addresses: URIs that may be in it.
+        secret: Names of query parameters that are secret beside the usual ones.
+    """
     for address in addresses:
         text = text.replace(address, bare(address, secret))
         for value in _secrets(address, tuple(secret)):

@@ -215,7 +215,14 @@ def process(
 
 
 def process_all(plan: Plan, services: Services, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
-    """Run the tasks of a batch, and give their receipts in order."""
+    """Run the tasks of a batch, and give their receipts in order.
+
+    Args:
+        plan: Has the partitions.
+        services: Run the tasks.
+        progress: Hears of each task that has ended.
+        task: Takes a partition and a job, as plain dicts.
+    """
     cluster, settings = services.cluster, services.settings
     receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
     return unify_types(plan, without_clashes(plan, receipts, services.lake.sinks), cluster, settings)

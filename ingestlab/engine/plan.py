@@ -94,7 +94,13 @@ def file_of(record: SourceRecord) -> FetchedFile:
 
 
 def emptied(uri: str, run: str, batch: str) -> SourceRecord:
-    """Make the record of a source without rows: any content is new."""
+    """Make the record of a source without rows: any content is new.
+
+    Args:
+        uri: Of the source.
+        run: That empties it.
+        batch: Of the commit.
+    """
     return SourceRecord(uri=uri, sha256="", size=0, raw="", tally=Tally(), run=run, batch=batch)
 
 

@@ -97,11 +97,21 @@ class ProgressTracker:
             self._stage = None
 
     def fetched(self, files: int, size: int) -> None:
-        """Report files done and bytes received so far, within this stage."""
+        """Report files done and bytes received so far, within this stage.
+
+        Args:
+            files: Done, whether well or not.
+            size: Bytes received.
+        """
         self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
 
     def expanded(self, archive: str, members: Sequence[str]) -> None:
-        """Let an archive's members stand for it, unless it is bad."""
+        """Let an archive's members stand for it, unless it is bad.
+
+        Args:
+            archive: Its URI.
+            members: Their URIs.
+        """
         self._members[archive] = tuple(members)
         self._tell(files=len(self._expected()), files_done=self._progress.files_done + len(members) - 1)
 
@@ -120,7 +130,12 @@ class ProgressTracker:
         )
 
     def unchanged(self, records: Sequence[SourceRecord], target: Target) -> None:
-        """Report sources that the lake has. What an earlier try of this run committed counts as committed."""
+        """Report sources that the lake has. What an earlier try of this run committed counts as committed.
+
+        Args:
+            records: What the lake knows of the sources.
+            target: The table that has them.
+        """
         for r in records:
             mine = r.run == self._request.run
             self._done(r, "committed" if mine else "unchanged", target.table, target.source.name)
@@ -139,7 +154,12 @@ class ProgressTracker:
             self._tell(files=len(self._expected()))
 
     def unwritten(self, sources: Sequence[Source], error: IngestError) -> None:
-        """Report the sources of a table that could not be written. Known ends stay."""
+        """Report the sources of a table that could not be written. Known ends stay.
+
+        Args:
+            sources: All those of the table.
+            error: Why it could not be written.
+        """
         files = (uri for s in sources for uri in self._members.get(s.uri, (s.uri,)))
         self.failed({uri: error.to_dict() for uri in files if uri not in self._outcomes})
 
@@ -158,7 +178,12 @@ class ProgressTracker:
             self._bytes += sum(p.size for p in manifest.parts)
 
     def ended(self, outcome: Outcome, uri: str) -> None:
-        """Report how a source has ended, where its record does not tell."""
+        """Report how a source has ended, where its record does not tell.
+
+        Args:
+            outcome: How.
+            uri: Of the source.
+        """
         self._tables.add(outcome.table)
         self._failing.pop(uri, None)
         self._outcomes[uri] = outcome

@@ -60,5 +60,10 @@ class Services:
         return Lake(self.store, self.locks, sinks, self.settings.log_days, self.settings.run_days)
 
     def table(self, tenant: str, name: str) -> Table:
-        """Give a table of the lake; there need not be one yet."""
+        """Give a table of the lake; there need not be one yet.
+
+        Args:
+            tenant: Whose table.
+            name: Of the table.
+        """
         return Table(self.lake, tenant, name)

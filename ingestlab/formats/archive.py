@@ -66,7 +66,11 @@ class Archive:
         return (self.members,) if isinstance(self.members, str) else tuple(self.members)
 
     def takes(self, name: str) -> bool:
-        """Tell whether a member of this name is to be read."""
+        """Tell whether a member of this name is to be read.
+
+        Args:
+            name: In the archive, with its folders.
+        """
         path = _slashed(name)
         base = path.rsplit("/", 1)[-1]
         return any(

@@ -101,6 +101,10 @@ class Images(OneRecord):
     def open(self, piece: Piece, store: Store) -> Opened:
         """Decode an image. Returns its bytes, and the columns that describe it.
 
+        Args:
+            piece: A whole file.
+            store: The lake.
+
         Raises:
             TerminalError: What :meth:`read` raises.
         """

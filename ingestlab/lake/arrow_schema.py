@@ -93,7 +93,12 @@ def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
 
 
 def holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
-    """Tell whether one type has all values of another."""
+    """Tell whether one type has all values of another.
+
+    Args:
+        wide: The type that may have more values.
+        narrow: The other one.
+    """
     if wide == narrow or pa.types.is_null(narrow):
         return True
     if pa.types.is_signed_integer(wide) and pa.types.is_integer(narrow):
@@ -184,7 +189,12 @@ def reading_type(kinds: Iterable[pa.DataType], *, folder: bool) -> pa.DataType:
 
 
 def same_but_for_case(names: Iterable[str], known: Iterable[str] = ()) -> tuple[str, str] | None:
-    """Find two names that differ by letter case alone, also known ones."""
+    """Find two names that differ by letter case alone, also known ones.
+
+    Args:
+        names: Compared with each other.
+        known: Compared with those, too.
+    """
     seen: dict[str, str] = {}
     for name in (*known, *names):
         other = seen.setdefault(name.casefold(), name)

@@ -55,6 +55,10 @@ def commit_together(group: Sequence[Manifest], lake: Lake, lease: Lease, seen: S
 def check_free(shared: str, lake: Lake) -> None:
     """Check that nobody rebuilds what tables share in a sink. Nothing is shared under an empty name.
 
+    Args:
+        shared: As :meth:`ingestlab.interfaces.Sink.shared` names it.
+        lake: Has the locks.
+
     Raises:
         BusySourceError: Somebody is.
     """

@@ -102,7 +102,12 @@ def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
 
 
 def staged_path(staging: str, target: str) -> str:
-    """Name the place where a part waits for its commit. It does not end in `.parquet`, which readers look for."""
+    """Name the place where a part waits for its commit. It does not end in `.parquet`, which readers look for.
+
+    Args:
+        staging: Folder of the batch.
+        target: Where the part goes.
+    """
     return f"{staging}/{hashlib.sha256(target.encode()).hexdigest()[:32]}.part"
 
 
@@ -229,7 +234,12 @@ def read_part(store: Store, folder: str, part: DataFile, path: str | None = None
 
 
 def with_folders(table: pa.Table, path: str) -> pa.Table:
-    """Add the columns that the folders of a path name, as text."""
+    """Add the columns that the folders of a path name, as text.
+
+    Args:
+        table: The rows of a part.
+        path: Of the part, as ``day=2024-05-01/a.parquet``.
+    """
     for step in path.split("/")[:-1]:
         column, _, text = step.partition("=")
         value = None if text == layout.NULL_FOLDER else unquote(text)
@@ -238,7 +248,12 @@ def with_folders(table: pa.Table, path: str) -> pa.Table:
 
 
 def without_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
-    """Drop the rows of some sources."""
+    """Drop the rows of some sources.
+
+    Args:
+        table: Rows, with the column `_source`.
+        uris: Of the sources.
+    """
     column = table[_source_column(table)].cast(pa.string())
     return table.filter(pc.invert(pc.is_in(column, pa.array(list(uris), pa.string()))))
 

@@ -43,14 +43,29 @@ class Lake:
         return [self.sinks[name] for name in (*names, *sorted(filled.difference(names)))]
 
     def index(self, tenant: str, name: str) -> SourceIndex:
-        """Give the index of the committed sources of a table."""
+        """Give the index of the committed sources of a table.
+
+        Args:
+            tenant: Whose table.
+            name: Of the table.
+        """
         return SourceIndex(self.locks.client, f"{self.locks.prefix}index:{tenant}:{name}")
 
     def log(self, tenant: str, name: str) -> TransactionLog:
-        """Give the log of a table."""
+        """Give the log of a table.
+
+        Args:
+            tenant: Whose table.
+            name: Of the table.
+        """
         return TransactionLog(self.store, tenant, name)
 
     def intents(self, tenant: str = "", name: str = "") -> Iterator[Manifest]:
-        """Read the intents of commits that are not finished: of all tables, or of one."""
+        """Read the intents of commits that are not finished: of all tables, or of one.
+
+        Args:
+            tenant: Whose table; empty for all.
+            name: Of the table; empty for all.
+        """
         paths = list(self.store.walk(layout.intents(tenant, name)))
         return (intent for path in paths if (intent := load_manifest(self.store, path)))

@@ -13,12 +13,22 @@ _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
 def raw(tenant: str, pipeline: str) -> str:
-    """Folder of downloaded bytes."""
+    """Folder of downloaded bytes.
+
+    Args:
+        tenant: Whose files.
+        pipeline: Its name.
+    """
     return f"raw/{tenant}/{pipeline}"
 
 
 def table(tenant: str, name: str) -> str:
-    """Folder of a table: published parts and nothing else."""
+    """Folder of a table: published parts and nothing else.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+    """
     return f"tables/{tenant}/{name}"
 
 
@@ -33,7 +43,15 @@ def references(pipeline: str) -> str:
 
 
 def partials_file(tenant: str, name: str, aggregate: str, code: str, part: str) -> str:
-    """File of the partial aggregates of one part. `code` says what they are of."""
+    """File of the partial aggregates of one part.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        aggregate: Its name.
+        code: Names its declaration.
+        part: Path of the part.
+    """
     return f"{table(tenant, beside(name, aggregate))}/{code}-{part_key(part)}.parquet"
 
 
@@ -48,7 +66,13 @@ def partials_key(target: str) -> str:
 
 
 def materialized(tenant: str, name: str, aggregate: str) -> str:
-    """File of an aggregate that `ingestlab materialize` writes, outside of tables."""
+    """File of an aggregate that `ingestlab materialize` writes, outside of tables.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        aggregate: Its name.
+    """
     return f"aggregates/{tenant}/{name}/{aggregate}.parquet"
 
 
@@ -63,7 +87,12 @@ def stagings() -> str:
 
 
 def beside(name: str, what: str) -> str:
-    """Name of the folder of a sink beside a table."""
+    """Name of the folder of a sink beside a table.
+
+    Args:
+        name: Of the table.
+        what: The sink's own name for it.
+    """
     return f"{name}__{what}"
 
 
@@ -134,7 +163,12 @@ def old_run_records(run: str) -> str:
 
 
 def executed(run: str, name: str) -> str:
-    """File that keeps a notebook, or its page, that drove a run."""
+    """File that keeps a notebook, or its page, that drove a run.
+
+    Args:
+        run: Its id.
+        name: Of the file.
+    """
     return f"{_OWN}/notebooks/{run}/{name}"
 
 

@@ -98,6 +98,10 @@ class Lease:
     def wait_for(self, names: Iterable[str], patience: float) -> None:
         """Take more locks that nobody holds for long.
 
+        Args:
+            names: Of the locks.
+            patience: Seconds.
+
         Raises:
             BusySourceError: Another job has held one of them all the while.
         """
@@ -170,7 +174,13 @@ class Locks:
 
 
 def source_lock(tenant: str, table: str, uri: str) -> str:
-    """Name of the lock of one source. An archive and its members have one."""
+    """Name of the lock of one source. An archive and its members have one.
+
+    Args:
+        tenant: Whose table.
+        table: Its name.
+        uri: Of the source.
+    """
     return f"source:{tenant}:{table}:{bare(container(uri))}"
 
 
@@ -190,5 +200,10 @@ def shared_lock(name: str) -> str:
 
 
 def rewrite_lock(tenant: str, table: str) -> str:
-    """Name of the lock for replacing parts of a table. Two jobs must not rewrite the same part."""
+    """Name of the lock for replacing parts of a table. Two jobs must not rewrite the same part.
+
+    Args:
+        tenant: Whose table.
+        table: Its name.
+    """
     return f"rewrite:{tenant}:{table}"

@@ -247,7 +247,13 @@ def tables_of(store: Store) -> list[tuple[str, str]]:
 
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:
-    """Read the commits of a table with live contents, oldest first. The latest ones are whole."""
+    """Read the commits of a table with live contents, oldest first. The latest ones are whole.
+
+    Args:
+        store: The lake.
+        tenant: Whose table.
+        table: Its name.
+    """
     return TransactionLog(store, tenant, table).snapshot().manifests()
 
 
@@ -285,7 +291,12 @@ def live_parts(history: Iterable[Manifest]) -> Iterator[DataFile]:
 
 
 def live_files(history: Iterable[Manifest], sink: str) -> Iterator[DataFile]:
-    """Yield the files of one sink that no later commit has replaced."""
+    """Yield the files of one sink that no later commit has replaced.
+
+    Args:
+        history: Commits, oldest first.
+        sink: Its name.
+    """
     return _live(history, lambda m: m.files(sink))
 
 
@@ -325,19 +336,34 @@ def _home(target: str) -> str:
 
 
 def last_note(history: Iterable[Manifest], sink: str) -> dict[str, Any] | None:
-    """Return the latest note for a sink; None if there is none."""
+    """Return the latest note for a sink; None if there is none.
+
+    Args:
+        history: Commits, oldest first.
+        sink: Its name.
+    """
     notes = [m.sinks[sink].note for m in history if sink in m.sinks and m.sinks[sink].note is not None]
     return notes[-1] if notes else None
 
 
 def with_partials(targets: Iterable[str], history: Iterable[Manifest]) -> tuple[str, ...]:
-    """Add to replaced parts their partial aggregates."""
+    """Add to replaced parts their partial aggregates.
+
+    Args:
+        targets: Paths of the parts.
+        history: Commits, oldest first.
+    """
     parts = tuple(targets)
     return (*parts, *(s.target for s in partials_of(live_partials(history), parts)))
 
 
 def partials_of(partials: Iterable[DataFile], targets: Iterable[str]) -> list[DataFile]:
-    """Pick the partial aggregates of some parts, by their targets."""
+    """Pick the partial aggregates of some parts, by their targets.
+
+    Args:
+        partials: Of any parts.
+        targets: Paths of the parts.
+    """
     ends = {layout.part_key(target) for target in targets}
     return [file for file in partials if layout.partials_key(file.target) in ends]
 

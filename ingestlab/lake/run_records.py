@@ -32,11 +32,22 @@ class RunRecords:
     store: Store
 
     def write(self, run: str, job: str, record: Mapping[str, Any]) -> None:
-        """Keep how a job of a run ended, as plain data."""
+        """Keep how a job of a run ended, as plain data.
+
+        Args:
+            run: Its id.
+            job: Its id.
+            record: Plain data.
+        """
         self.store.write(layout.run_record(run, job), json.dumps(record).encode())
 
     def read(self, run: str, job: str) -> dict[str, Any] | None:
-        """Return the record of a job; None if there is none."""
+        """Return the record of a job; None if there is none.
+
+        Args:
+            run: Its id.
+            job: Its id.
+        """
         for home in (layout.run_records(run), layout.old_run_records(run)):
             try:
                 return dict(json.loads(self.store.read(f"{home}/{job}.json")))

@@ -116,7 +116,15 @@ def of_manifest(manifest: Manifest) -> Schema:
 
 
 def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Collect the types of rows in some parts. Empty if one of their manifests does not know."""
+    """Collect the types of rows in some parts. Empty if one of their manifests does not know.
+
+    Args:
+        history: Commits, oldest first.
+        targets: Paths of the parts.
+
+    Returns:
+        By column, each of its types, as text.
+    """
     wanted = set(targets)
     owners = [m for m in history if any(part.target in wanted for part in m.parts)]
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
@@ -216,5 +224,10 @@ def numbered(names: Collection[str]) -> bool:
 
 
 def clash(names: Collection[str], others: Collection[str]) -> bool:
-    """Tell whether numbers stand for names in only one of two tables."""
+    """Tell whether numbers stand for names in only one of two tables.
+
+    Args:
+        names: Columns of one table.
+        others: Columns of the other.
+    """
     return bool(names and others) and (numbered(names) or numbered(others)) and set(names) != set(others)

@@ -80,7 +80,12 @@ class Lab:
             fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
 
     def submit(self, uris: Uris, **options: Any) -> LabRun:
-        """Announce files on the queue. Take what :func:`ingestlab.submit` takes, and return at once."""
+        """Announce files on the queue, and return at once.
+
+        Args:
+            uris: A URI or several; patterns as ``"data/*.csv"``.
+            **options: What else :func:`ingestlab.submit` takes.
+        """
         return LabRun.of(submit(uris, settings=self.settings, **options))
 
     def notebook(self, notebook: str | Path, /, **parameters: Any) -> LabRun:
@@ -113,7 +118,11 @@ class Lab:
         return LabRun.of(latest[0])
 
     def runs(self, limit: int = 20) -> pd.DataFrame:
-        """List the latest runs, newest first. ``lab.run(id)`` takes one up again."""
+        """List the latest runs, newest first. ``lab.run(id)`` takes one up again.
+
+        Args:
+            limit: How many at most.
+        """
         found = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
         rows = [
             {"run": r.id, "at": pd.Timestamp(int(r.at), unit="s"), "queue": r.queue, "pipeline": r.pipeline}
@@ -129,19 +138,39 @@ class Lab:
         return PlainFrame(rows, columns=["table", "rows", "parts", "bytes"])
 
     def table(self, name: str) -> LabTable:
-        """Open a table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``."""
+        """Open a table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``.
+
+        Args:
+            name: Of the table.
+        """
         return LabTable.of(self._lake.table(name))
 
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
-        """Read the rejected rows, each with its reason and its raw text."""
+        """Read the rejected rows, each with its reason and its raw text.
+
+        Args:
+            table: Its name.
+            run: Only those of this run.
+            rule: Only those of this rule, e.g. ``type``.
+        """
         return self._lake.rejects(table, run=run, rule=rule)
 
     def profile(self, table: str, run: str | None = None) -> TableProfile:
-        """Profile a table: its columns, and how the last run differs from earlier ones."""
+        """Profile a table: its columns, and how the last run differs from earlier ones.
+
+        Args:
+            table: Its name.
+            run: The run to compare; None for the last one.
+        """
         return self._lake.profile(table, run)
 
     def aggregate(self, table: str, name: str) -> pd.DataFrame:
-        """Read an aggregate, up to date: keys and measures, a row a group, with a chart."""
+        """Read an aggregate, up to date: keys and measures, a row a group, with a chart.
+
+        Args:
+            table: Its name.
+            name: Of the aggregate.
+        """
         frame = self._lake.aggregate(table, name)
         summary = Summary(frame)
         summary.attrs = frame.attrs
@@ -182,13 +211,27 @@ class Lab:
         return embed_all(load(model), texts)
 
     def replay(self, table: str, **options: Any) -> LabRun | None:
-        """Feed rejects through the mended pipeline again. Take `rule`, `run`, `queue`; None if there are none."""
+        """Feed rejects through the corrected pipeline again.
+
+        Args:
+            table: Its name.
+            **options: `rule` and `run` choose rejects; `queue` names another queue.
+
+        Returns:
+            The run that does it; None without rejects to replay.
+        """
         self._lake.table(table)  # names those there are, if it is none of them
         found = submit_replay(table, settings=self.settings, **options)
         return LabRun.of(found) if found else None
 
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
-        """Merge small parts of a table and of its rejects. Ingestion goes on."""
+        """Merge small parts of a table and of its rejects. Ingestion goes on.
+
+        Args:
+            table: Its name.
+            target_mb: Megabytes of a merged part, about.
+            sort: Columns to sort the merged rows by.
+        """
         from ingestlab.engine.services import Services  # noqa: PLC0415
         from ingestlab.maintenance.compact import compact  # noqa: PLC0415 - slow to import, for this alone
 
@@ -212,6 +255,9 @@ class Lab:
         """Embed a table again as its pipeline says now. Searches then find these vectors.
 
         Takes as long as the model does; meanwhile the old ones are found, and files for the table wait their turn.
+
+        Args:
+            table: Its name.
         """
         from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import, for this alone
         from ingestlab.maintenance.reembed import reembed  # noqa: PLC0415
@@ -234,12 +280,21 @@ class Lab:
             return delete(uris, services, table=table)
 
     def ls(self, *words: str) -> list[str]:
-        """List files in the lake: those with one of the words in their names, or all."""
+        """List files in the lake: those with one of the words in their names, or all.
+
+        Args:
+            *words: Parts of a name.
+        """
         store = open_store(self.settings.lake_url, self.settings.storage_options)
         return [name for name in store.walk("") if not words or any(word in name for word in words)]
 
     def check(self, pipeline: str, uri: str) -> Trial:
-        """Try a pipeline on a sample of a file, in this kernel."""
+        """Try a pipeline on a sample of a file, in this kernel.
+
+        Args:
+            pipeline: Its name, or the path of its file.
+            uri: Of the file.
+        """
         return try_pipeline(pipeline, uri, self.settings)
 
     def new(self, name: str, source: str, *, force: bool = False) -> Path:

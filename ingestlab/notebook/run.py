@@ -130,7 +130,12 @@ class LabRun(Run):
 
 
 def starving(settings: Settings, queue: str) -> str:
-    """Explain why nobody starts a queued job. Empty if a worker listens."""
+    """Explain why nobody starts a queued job. Empty if a worker listens.
+
+    Args:
+        settings: Lead to the queues.
+        queue: Its name.
+    """
     found = queues(settings.model_copy(update={"queue": queue}))
     if not found or found[0].workers:
         return ""

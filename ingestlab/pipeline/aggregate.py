@@ -172,7 +172,11 @@ class Aggregate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Aggregate:
-        """Restore from :meth:`to_dict`."""
+        """Restore from :meth:`to_dict`.
+
+        Args:
+            data: Of this version or an earlier one.
+        """
         return cls(by=tuple(data["by"]), measures=data["measures"])
 
 

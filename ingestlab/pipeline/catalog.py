@@ -95,6 +95,10 @@ class Catalog:
     def matching(self, filename: str, table: str) -> PipelineSource:
         """Find the pipeline that matches a file's name, else a generic one.
 
+        Args:
+            filename: Without folders.
+            table: For files that no pipeline matches.
+
         Raises:
             TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
         """
@@ -117,7 +121,12 @@ class Catalog:
 
 
 def generic(filename: str, table: str) -> PipelineSource:
-    """Make the pipeline for files that none matches. They are read as the format says, types inferred."""
+    """Make the pipeline for files that none matches. They are read as the format says, types inferred.
+
+    Args:
+        filename: Without folders; its suffix names the format.
+        table: Where the rows go.
+    """
     suffix, kind = format_of(filename)
     if kind:
         imports = f"from ingestlab import {kind.__name__}, Pipeline"
@@ -210,7 +219,14 @@ def check_syntax(source: PipelineSource) -> None:
 
 
 def blame(error: BaseException, problem: str, fix: str, code: Code = "pipeline_invalid") -> TerminalError:
-    """Translate an exception from a pipeline's code, naming its line."""
+    """Translate an exception from a pipeline's code, naming its line.
+
+    Args:
+        error: The exception.
+        problem: What could not be done.
+        fix: What to do, unless the exception says so.
+        code: Of the error.
+    """
     lines = [
         (str(frame.f_globals.get("__file__")), number)
         for frame, number in traceback.walk_tb(error.__traceback__)

@@ -219,7 +219,11 @@ class Embedding:
         return f"column {self.source} in chunks of {self.split.size} characters{overlap}{after}"
 
     def named(self, table: str) -> Embedding:
-        """Name the collection, as declared or after the table."""
+        """Name the collection, as declared or after the table.
+
+        Args:
+            table: Its name.
+        """
         name = self.collection or re.sub(r"\W", "_", table, flags=re.ASCII)
         return replace(self, collection=name if re.match(r"[A-Za-z_]", name) else f"_{name}")
 

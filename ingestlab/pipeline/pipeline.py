@@ -92,6 +92,9 @@ class Pipeline:
     def named(self, name: str) -> Pipeline:
         """Name the pipeline after its file, and check it.
 
+        Args:
+            name: Of the file, without suffix.
+
         Raises:
             TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
                 `max_reject_ratio` is no share, its `references` are not what `clean` takes, or its reader knows

@@ -81,11 +81,21 @@ class Reporter:
         return self._delivery.stopped()
 
     def retrying(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job will be tried again, with other notes."""
+        """Note why the job will be tried again, with other notes.
+
+        Args:
+            error: Why this try has failed.
+            **notes: What else to note on the job.
+        """
         self._end("retrying", error, notes)
 
     def failed(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job has failed, with other notes."""
+        """Note why the job has failed, with other notes.
+
+        Args:
+            error: Why the job has failed.
+            **notes: What else to note on the job.
+        """
         self._end("failed", error, notes)
 
     def finished(self, **notes: Any) -> None:

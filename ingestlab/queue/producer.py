@@ -81,7 +81,13 @@ def new_run() -> str:
 
 
 def start(requests: Sequence[Request], record: RunRecord, settings: Settings) -> Run:
-    """Queue the requests of a run. A run that has exactly these already is joined."""
+    """Queue the requests of a run. A run that has exactly these already is joined.
+
+    Args:
+        requests: One for each job.
+        record: Of the run, without jobs.
+        settings: Lead to the queue.
+    """
     for request in requests:
         check_queue(request, record.queue, settings)
     with reaching(settings):

@@ -37,7 +37,12 @@ class History:
     levels: Mapping[str, Floats]  # NaN where nobody looked
 
     def total(self, measure: str, seconds: int = SPAN) -> float:
-        """Sum a measure over the last seconds."""
+        """Sum a measure over the last seconds.
+
+        Args:
+            measure: One of :data:`MEASURES`.
+            seconds: How many.
+        """
         return float(self.counts[measure][-seconds:].sum())
 
     def binned(self, width: int, bins: int) -> dict[str, Floats]:
@@ -76,7 +81,14 @@ class Rates:
         self._reports: OrderedDict[str, Report] = OrderedDict()
 
     def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
-        """Count what a job has done since its last report. The same report twice changes nothing."""
+        """Count what a job has done since its last report. The same report twice changes nothing.
+
+        Args:
+            job: Its id.
+            began: When this try of it began, in seconds since 1970.
+            at: When it reported.
+            counts: By measure, all that this try has done.
+        """
         values = tuple(int(counts.get(name, 0)) for name in MEASURES)
         before = self._reports.get(job)
         if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
@@ -88,7 +100,13 @@ class Rates:
             self._reports.popitem(last=False)
 
     def add(self, work: npt.NDArray[Any], begin: float, end: float) -> None:
-        """Spread work evenly over a time. What is older than the ring is left out."""
+        """Spread work evenly over a time. What is older than the ring is left out.
+
+        Args:
+            work: Of shape (measures,).
+            begin: In seconds since 1970.
+            end: The same.
+        """
         end = min(end, self._now + 0.999)  # another machine's clock may be ahead
         begin = min(begin, end)
         if not work.any() or end <= self._now + 1 - SPAN:
@@ -100,7 +118,13 @@ class Rates:
         self._counts[:, seconds % SPAN] += np.outer(work, shares)
 
     def advance(self, now: float, waiting: int | None = None, running: int | None = None) -> None:
-        """Move the ring on to `now`. The numbers of jobs are noted where they are known."""
+        """Move the ring on to `now`. The numbers of jobs are noted where they are known.
+
+        Args:
+            now: In seconds since 1970.
+            waiting: Jobs that wait.
+            running: Jobs that run.
+        """
         second = int(now)
         passed = np.arange(max(self._now + 1, second - SPAN + 1), second + 1) % SPAN
         self._counts[:, passed], self._levels[:, passed] = 0, np.nan

@@ -61,7 +61,13 @@ class Run:
 
     @classmethod
     def load(cls, run: str, settings: Settings, client: redis.Redis) -> Run | None:
-        """Read a run by its id; None if nobody knows it."""
+        """Read a run by its id; None if nobody knows it.
+
+        Args:
+            run: Its id.
+            settings: Lead to the lake and the queue.
+            client: Of Redis.
+        """
         if not re.fullmatch(NAME, run):
             return None
         data = client.get(f"ingestlab:run:{run}")

@@ -35,6 +35,10 @@ def connect(scheme: str, settings: Settings) -> Any:
 
     Call it from one thread: fsspec keeps an instance, and its connections, for each thread that asks.
 
+    Args:
+        scheme: In lower case, as ``s3``.
+        settings: Have its options.
+
     Raises:
         TerminalError: Its package is not installed, or the options cannot be used.
     """
@@ -206,7 +210,12 @@ def _local(filesystem: Any) -> bool:
 
 
 def translate_error(error: Exception, uri: str) -> IngestError:
-    """Translate an error of any filesystem about a file or folder."""
+    """Translate an error of any filesystem about a file or folder.
+
+    Args:
+        error: What fsspec or its package raised.
+        uri: Of the file or folder.
+    """
     name = type(error).__name__
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         fix = "Check the address and who can see it."

@@ -15,6 +15,10 @@ from ingestlab.stack.samples import ensure_samples
 def make_place(url: str, settings: Settings) -> None:
     """Make the bucket or the folder that a URL begins with. One that is there is left as it is.
 
+    Args:
+        url: Of the lake, or a folder's path.
+        settings: Have the storage options.
+
     Raises:
         IngestError: It cannot be made.
     """

@@ -13,9 +13,9 @@ import pytest
 from click.testing import Result
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
+from support.commands import ALARMS, PIPELINES, ROOT, Say
 from support.lake import World
 from support.workers import environment
-from typer.testing import CliRunner
 
 from ingestlab.cli import app
 from ingestlab.cli.common import many
@@ -23,58 +23,6 @@ from ingestlab.core.error_codes import CODES
 from ingestlab.core.settings import Settings
 from ingestlab.queue import find_run
 from ingestlab.queue.rq.queueing import open_queue
-
-ROOT = Path(__file__).parents[2]
-PIPELINES = ROOT / "pipelines"
-HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold\n"
-ALARMS = HEADER + (
-    "1,10,308,121,2017-10-23 12:00:25,2017-10-23 12:01:26,241,240\n"
-    "2,10,308,121,2017-10-23 12:00:25,2017-10-23 12:00:00,241,240\n"
-    "3,10,308,2,2017-10-23 12:00:25,,241,240\n"
-    "4,10,308,121,soon,,241,240\n"
-)
-Say = Callable[..., Result]
-
-
-@pytest.fixture
-def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Runs a command in this process, in the test's folder, with the project's pipelines: ``say("tables")``."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("INGESTLAB_PIPELINES", str(PIPELINES))
-
-    def run(*args: str | Path, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(arg) for arg in args])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
-
-
-@pytest.fixture
-def queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A Redis with a queue on which nobody works."""
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("QUEUE_NAME", "quiet")
-    return redis_url
-
-
-@pytest.fixture
-def world(tmp_path: Path, queue: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A lake with a table `small`, of three published rows and two rejects; the settings lead to it."""
-    made = World(tmp_path, queue)
-    monkeypatch.setenv("INGESTLAB_HOME", str(made.settings.home))
-    made.ingest([made.put("a.csv", [1, 2, 13, 4, 5000])])
-    return made
-
-
-@pytest.fixture
-def alarms(tmp_path: Path) -> Path:
-    file = tmp_path / "alarm-2017-10-23-12-vn.csv"
-    file.write_text(ALARMS)
-    return file
 
 
 def three_lines(result: Result) -> dict[str, str]:

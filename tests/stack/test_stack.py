@@ -194,20 +194,20 @@ def _listens(port: int) -> bool:
 
 
 @pytest.mark.slow("a stack of its own")
-def test_a_worker_of_ones_own_joins_the_stack(home, state, tmp_path):
-    command = [sys.executable, "-m", "ingestlab", "worker", "special", "--home", str(home)]
+def test_a_worker_of_ones_own_serves_several_queues_of_the_stack(home, state, tmp_path):
+    command = [sys.executable, "-m", "ingestlab", "worker", "urgent", "night", "--home", str(home)]
     with (
         redis.Redis.from_url(state.settings["redis_url"]) as client,
         subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL) as process,
     ):
         deadline = time.monotonic() + 20
-        while [w.pid for w in listeners(client, "special") if w.version] != [process.pid]:
+        while any([w.pid for w in listeners(client, q) if w.version] != [process.pid] for q in ("urgent", "night")):
             assert time.monotonic() < deadline, "it does not listen"
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-        assert listeners(client, "special") == []
+        assert listeners(client, "urgent") == []
 
 
 def test_a_healthy_stack_has_nothing_wrong(stack):

@@ -118,7 +118,19 @@ def recompute_partials(
     cluster: Executor,
     settings: Settings,
 ) -> list[DataFile]:
-    """Compute partial aggregates of staged parts, one task a part. `where` is tenant and table."""
+    """Compute partial aggregates of staged parts, one task a part.
+
+    Args:
+        parts: Staged data files.
+        batch: In whose staging folder they wait.
+        where: Tenant and table.
+        code: The pipeline that declares the aggregates.
+        cluster: Runs the tasks.
+        settings: Say where the lake is.
+
+    Returns:
+        Of each part, of each aggregate, its staged partial aggregates.
+    """
     if not load(code).aggregates:
         return []
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]

@@ -27,6 +27,13 @@ def opened(data: bytes, mode: Literal["RGB", "L"] = "RGB") -> Any:
     However a file stores a picture (16 bits, floats, a palette, CMYK), it becomes the same one: the rules are in
     docs/reference/formats.md. Of several pages or frames it is the first.
 
+    Args:
+        data: The bytes of an image file.
+        mode: ``"RGB"``, or ``"L"`` for grey.
+
+    Returns:
+        A Pillow image.
+
     Raises:
         TerminalError: It is damaged, no image, or too large; or the extra ``images`` is not installed.
     """

@@ -141,5 +141,11 @@ def fingerprint(embedder: Embedder, *, normalise: bool = True) -> dict[str, Any]
 
 @lru_cache(maxsize=8)
 def made_by(model: Model, kind: Kind, *, normalise: bool) -> dict[str, Any]:
-    """Fingerprint a model once a process, for :class:`ingestlab.sinks.milvus.vector_values.Fingerprint`."""
+    """Fingerprint a model once a process, for :class:`ingestlab.sinks.milvus.vector_values.Fingerprint`.
+
+    Args:
+        model: As the embedding declares it.
+        kind: What is embedded: text or images.
+        normalise: Whether vectors are brought to length 1.
+    """
     return fingerprint(load(model, kind), normalise=normalise)

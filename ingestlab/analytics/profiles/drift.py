@@ -50,7 +50,15 @@ def drifts(earlier: Profile, last: Profile) -> dict[str, Drift]:
 
 
 def share(part: float, whole: float) -> str:
-    """Write a share for people."""
+    """Write a share for people.
+
+    Args:
+        part: A number.
+        whole: What it is a share of, in the same unit.
+
+    Returns:
+        Per cent, with a decimal near 0 and 100, as ``12%`` or ``< 0.1 %``.
+    """
     value = part / whole if whole else 0.0
     if 0 < value < 0.001:
         return "< 0.1 %"

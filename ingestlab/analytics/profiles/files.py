@@ -113,7 +113,13 @@ def believed(history: Sequence[Manifest], live: Iterable[DataFile]) -> Iterator[
 
 
 def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
-    """Add the columns that the folders of `name` stand for; see :func:`profile_of`."""
+    """Add the columns that the folders of `name` stand for; see :func:`profile_of`.
+
+    Args:
+        rows: Of a part.
+        name: The path of the part in its table.
+        kinds: What the columns hold, by :func:`kinds_of`.
+    """
     table = with_folders(rows, name)
     for column in table.column_names[rows.num_columns :]:
         values = table[column].combine_chunks()

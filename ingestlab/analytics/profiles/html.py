@@ -82,7 +82,7 @@ def _top(state: State, old: State | None) -> list[tuple[str, str, float, float |
 
 
 def _plot(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Numbers of several runs as points in pixels; gaps where a run has none, None where there is no line."""
+    """Place the numbers of runs as points in pixels. Gaps where a run has none; None without a line."""
     known = [v for v in values if v is not None]
     if len(known) < 2:
         return None

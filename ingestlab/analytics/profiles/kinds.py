@@ -114,7 +114,12 @@ def clip(text: str) -> str:
 
 
 def to_text(value: Any, kind: Kind) -> str:
-    """Write a kept value or a mean for people. Means of times to the second."""
+    """Write a kept value or a mean for people. Means of times to the second.
+
+    Args:
+        value: As the profile keeps it; times in nanoseconds.
+        kind: Of its column.
+    """
     if value is None:
         return ""
     if kind in TIMES and isinstance(value, float):

@@ -78,6 +78,14 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
 def write(proposal: Proposal, settings: Settings, *, force: bool = False) -> Path:
     """Write a proposal to the first folder of pipelines.
 
+    Args:
+        proposal: Has the name and the text.
+        settings: Name the folders of pipelines.
+        force: Replace a pipeline of that name.
+
+    Returns:
+        The path of the pipeline's file.
+
     Raises:
         TerminalError: There is a pipeline of that name already, and `force` is not set.
     """

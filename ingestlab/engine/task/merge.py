@@ -48,7 +48,15 @@ class _Family:
 
 
 def merge(work: dict[str, object], lake: str, options: dict[str, dict[str, object]]) -> list[dict[str, object]]:
-    """Merge parts, as a Dask task. It takes a :class:`Merge` and gives :class:`Merged` values, as plain dicts.
+    """Merge parts, as a Dask task. Takes and gives plain dicts.
+
+    Args:
+        work: A :class:`Merge`.
+        lake: URL of the lake.
+        options: How to open it, by scheme.
+
+    Returns:
+        The :class:`Merged` parts.
 
     Raises:
         TerminalError: A part that a manifest names is gone, or there is no such column to sort by.

@@ -47,7 +47,16 @@ class Refolded(Value):
 
 
 def refold(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Write a part in other types and folders, as a Dask task. Takes a :class:`Refold`, gives a :class:`Refolded`."""
+    """Write a part in other types and folders, as a Dask task. Takes and gives plain dicts.
+
+    Args:
+        work: A :class:`Refold`.
+        lake: URL of the lake.
+        options: How to open it, by scheme.
+
+    Returns:
+        A :class:`Refolded`.
+    """
     spec = Refold.from_dict(work)
     try:
         return _refold(spec, open_store(lake, options)).to_dict()

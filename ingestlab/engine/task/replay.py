@@ -118,6 +118,13 @@ def replay_task(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any
     """Process the wanted records of a partition alone, as a Dask task.
 
     A piece of which nothing is wanted is read to see that the reader still finds the same records.
+
+    Args:
+        partition: A :class:`Partition`; its pieces have the wanted rows.
+        job: A :class:`Job`.
+
+    Returns:
+        A :class:`Receipt`.
     """
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     store, pipeline = open_store(spec.lake, spec.storage_options), judging(load(spec.pipeline))
@@ -141,8 +148,16 @@ def judging(pipeline: Pipeline) -> Pipeline:
 def update_rejects(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Update a part of rejects by new verdicts, as a Dask task. Rows that pass now go.
 
-    Takes a :class:`RejectsUpdate` and gives a :class:`RejectsUpdated`, both as plain dicts. The part itself stays;
-    what is left of it is staged, under a name of the new batch. A reject keeps its own run.
+    Takes and gives plain dicts. The part itself stays; what is left of it is staged, under a name of the new batch.
+    A reject keeps its own run.
+
+    Args:
+        work: A :class:`RejectsUpdate`.
+        lake: URL of the lake.
+        options: How to open it, by scheme.
+
+    Returns:
+        A :class:`RejectsUpdated`.
     """
     spec, store = RejectsUpdate.from_dict(work), open_store(lake, options)
     old = read_rejects(store, spec.part.target)
@@ -168,7 +183,13 @@ def update_rejects(work: dict[str, Any], lake: str, options: dict[str, dict[str,
 
 
 def read_rejects(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a part of rejects, staged or published."""
+    """Read a part of rejects, staged or published.
+
+    Args:
+        store: The lake.
+        path: Of the part.
+        columns: Names; None for all.
+    """
     return pq.read_table(io.BytesIO(store.read(path)), columns=columns, partitioning=None)
 
 

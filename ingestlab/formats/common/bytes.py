@@ -107,7 +107,16 @@ def load(piece: Piece, store: Store, limits: Limits | None = None) -> bytes:
 
 
 def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[bytes, Compression | None]:
-    """Load the bytes of a piece, and tell how they were compressed."""
+    """Load the bytes of a piece, and tell how they were compressed.
+
+    Args:
+        piece: A whole file, or a part of an uncompressed one.
+        store: The lake.
+        limits: Of what is unpacked; the usual ones if None.
+
+    Returns:
+        The bytes, at least one, and the compression that they had in the file.
+    """
     data = store.read(piece.path, piece.start, piece.stop)
     kind = compression(data) if piece.start == 0 and piece.stop is None else None
     if kind:

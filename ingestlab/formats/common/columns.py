@@ -255,6 +255,15 @@ def failing(fails: Callable[[int, int], bool], low: int, high: int, ways: int = 
 
     A run that fails is asked about again in so many `ways`: more of them where asking costs by the position
     rather than by the question.
+
+    Args:
+        fails: Tells whether a position between `low` and `high` fails.
+        low: The first position.
+        high: The position after the last one.
+        ways: Into how many runs a failing one is divided.
+
+    Returns:
+        The positions, ascending.
     """
     if low == high or not fails(low, high):
         return []

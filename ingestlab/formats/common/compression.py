@@ -40,7 +40,12 @@ def compression(head: bytes) -> Compression | None:
 
 
 def expanding(raw: Any, kind: Compression) -> Any:
-    """Open a decompressed stream. Reading raises what is in `BROKEN` on damage."""
+    """Open a decompressed stream. Reading raises what is in `BROKEN` on damage.
+
+    Args:
+        raw: A binary file, open for reading.
+        kind: How it is compressed.
+    """
     match kind:
         case "gzip":
             return gzip.GzipFile(fileobj=raw)

@@ -251,7 +251,12 @@ def _fitting(values: pa.Array, wrong: Bools, kind: pa.DataType, retype: Retype) 
 
 
 def text_as(values: pa.Array, kind: pa.DataType | None, timestamp_format: str | None = None) -> pa.Array:
-    """Convert text as pyarrow's CSV parser does; None for the chosen type.
+    """Convert text as pyarrow's CSV parser does.
+
+    Args:
+        values: Texts.
+        kind: The type; None for the one that fits them.
+        timestamp_format: As strptime takes it; None for ISO 8601.
 
     Raises:
         pa.ArrowInvalid: A value is not of this type.

@@ -146,7 +146,12 @@ def look(texts: pa.Array, timestamp_format: str | None = None, *, times_alone: b
 
 
 def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:
-    """Choose the type of a column of texts, all of them."""
+    """Choose the type of a column of texts, all of them.
+
+    Args:
+        texts: The column, nulls left as they are.
+        timestamp_format: As strptime takes it; None for ISO 8601.
+    """
     return look(texts, timestamp_format).type
 
 

@@ -200,7 +200,12 @@ class Csv:
         return read_pack(self, pieces, store)
 
     def open_text(self, piece: Piece, store: Store) -> Opened:
-        """Load a piece's text and header: the first part of `read`."""
+        """Load a piece's text and header: the first part of `read`.
+
+        Args:
+            piece: Of a file.
+            store: The lake.
+        """
         data, facts, damage = load_text(piece, store, self.encoding, self.limits)
         found = self._dialect_of(piece, data, store)
         begin = 0 if piece.start else found.place(data).begin
@@ -211,7 +216,12 @@ class Csv:
         return Opened(body, found.names, {**facts, **found.facts}, damaged)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
-        """Parse the records as declared: the second part of `read`."""
+        """Parse the records as declared: the second part of `read`.
+
+        Args:
+            opened: What :meth:`open_text` returned.
+            piece: The same one.
+        """
         parsed = self._parse(opened.body, opened.names)
         facts = dict(opened.facts)
         if not parsed.total and not piece.start:
@@ -219,7 +229,13 @@ class Csv:
         return self._records(parsed, replace(opened, facts=facts), piece)
 
     def finish(self, records: Records, opened: Opened, piece: Piece) -> Records:
-        """Apply schema drift: the last part of `read`."""
+        """Apply schema drift: the last part of `read`.
+
+        Args:
+            records: What :meth:`read_text` returned.
+            opened: What :meth:`open_text` returned.
+            piece: The same one.
+        """
         records = _once(records, opened, piece)
         if self.columns is None:
             return as_chosen(records, piece, self._nulls, self.timestamp_format)

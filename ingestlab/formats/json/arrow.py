@@ -99,6 +99,11 @@ def is_json(kind: pa.DataType) -> bool:
 def json_as(values: pa.Array, kind: pa.DataType, timestamp_format: str | None = None) -> pa.Array:
     """Convert JSON texts to a type.
 
+    Args:
+        values: JSON texts.
+        kind: The type.
+        timestamp_format: As strptime takes it; None for ISO 8601.
+
     Raises:
         pa.ArrowInvalid: A value is not of this type.
     """

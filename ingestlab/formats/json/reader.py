@@ -174,6 +174,10 @@ class JsonLines:
     def lines(self, piece: Piece, store: Store) -> Lined:
         """Load the records of a piece or document, one a line.
 
+        Args:
+            piece: Of a file.
+            store: The lake.
+
         Raises:
             TerminalError: What :meth:`read` raises of its bytes.
         """
@@ -191,7 +195,12 @@ class JsonLines:
         return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
-        """Parse the records of a piece as declared."""
+        """Parse the records of a piece as declared.
+
+        Args:
+            lined: What :meth:`lines` returned.
+            piece: The same one.
+        """
         parts = [
             self._finish(*self._parsed(lined.data, part, piece.first_row + first))
             for first, part in blocks(lined.spans)

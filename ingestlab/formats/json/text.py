@@ -78,7 +78,15 @@ def dumps(value: Any, *, quote: bool = True) -> str | None:
 
 
 def unknown_names(data: bytes, spans: Spans, known: Iterable[str], max_bytes: int, max_depth: int) -> list[str]:
-    """List the names that are not known. Where there may be some, each line is read in Python."""
+    """List the names that are not known. Where there may be some, each line is read in Python.
+
+    Args:
+        data: Lines of JSON.
+        spans: Where each line begins and ends, in bytes.
+        known: Names of columns.
+        max_bytes: That a value may have.
+        max_depth: That values may be nested.
+    """
     if {match[1] for match in _NAME.finditer(data)} <= {name.encode() for name in known}:
         return []
     found: set[str] = set()

@@ -139,6 +139,10 @@ def _object(line: bytes) -> tuple[dict[str, str], set[str]]:
 def document(data: bytes, name: str) -> Document | None:
     """Split a JSON array, or objects over several lines, into records. None if it is lines of JSON.
 
+    Args:
+        data: The bytes of a file.
+        name: Of the file, for errors.
+
     Raises:
         TerminalError: It is a document and not whole, or too long; its inner lines are no records.
     """

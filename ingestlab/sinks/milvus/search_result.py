@@ -72,7 +72,12 @@ class SearchResult(pd.DataFrame):
 
     @classmethod
     def of(cls, frame: pd.DataFrame, gallery: Gallery | None) -> SearchResult:
-        """Wrap a frame of hits. With a gallery, its column `source` is shown as pictures too."""
+        """Wrap a frame of hits. With a gallery, its column `source` is shown as pictures too.
+
+        Args:
+            frame: A row for each hit.
+            gallery: Finds the pictures; None to show none.
+        """
         hits = cls(frame)
         object.__setattr__(hits, "_gallery", gallery)  # pandas would take it for a column
         return hits

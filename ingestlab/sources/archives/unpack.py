@@ -205,6 +205,12 @@ def _damaged(error: BaseException, name: str) -> TerminalError:
 def first_member(file: FetchedFile, reader: Archive, store: Store, zone: RawZone) -> FetchedFile:
     """Return the first sound member, without a look at the others.
 
+    Args:
+        file: The archive, in the raw zone.
+        reader: Says which members are read.
+        store: Where the archive is.
+        zone: Where the member goes.
+
     Raises:
         IngestError: There is none.
     """

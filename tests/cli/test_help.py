@@ -1,0 +1,24 @@
+"""What the command line says of itself: its version, and its commands by what they are for."""
+
+from __future__ import annotations
+
+import re
+
+from support.commands import Say
+
+from ingestlab.cli import GROUPS
+from ingestlab.core.version import VERSION
+
+
+def test_the_version_is_printed(say: Say) -> None:
+    assert say("--version").stdout == f"ingestlab {VERSION}\n"
+
+
+def test_help_shows_the_commands_in_five_groups(say: Say) -> None:
+    shown = say("--help").stdout
+    headings = re.findall(r"^╭─ ([^─]+) ─", shown, re.MULTILINE)
+    assert headings == ["Options", *GROUPS]
+    for group, commands in GROUPS.items():
+        panel = shown.partition(f"╭─ {group} ")[2].partition("╰")[0]
+        names = re.findall(r"^│ ([a-z-]+) ", panel, re.MULTILINE)
+        assert names == [command.__name__.replace("_", "-") for command in commands], group
