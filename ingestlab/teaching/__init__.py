@@ -47,6 +47,8 @@ def check(exercise: str, answer: Any) -> None:
             fix="It stands above the exercise.",
             code="argument_invalid",
         )
+    if answer is ...:
+        raise NotYet(f"{exercise}: got nothing yet; put your answer in place of the three dots.")
     try:
         praise = CHECKS[exercise](answer, Desk.of(answer))
     except NotYet as error:

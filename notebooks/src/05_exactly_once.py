@@ -143,8 +143,8 @@ again.files["status"].value_counts()
 last_line = files[0].read_text().splitlines()[-1] + "\n"
 with files[0].open("a") as file:
     file.write(last_line * 5)
-run = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash")
-answer = run.watch()
+longer = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash")
+answer = longer.watch()
 # end
 check("05.2", answer)
 

@@ -70,8 +70,8 @@ cut.result().seconds
 # %% tags=["exercise"]
 # solution: The file has 11.5 MB, so a million bytes a partition will do; submit with queue="tiny" and force=True.
 tiny = start_worker("tiny", name="tiny", partition_bytes=1_000_000)
-run = lab.submit(str(big), pipeline="bts_alarms", queue="tiny", force=True)
-answer = run.watch()
+small = lab.submit(str(big), pipeline="bts_alarms", queue="tiny", force=True)
+answer = small.watch()
 tiny.stop()
 # end
 check("07.2", answer)
