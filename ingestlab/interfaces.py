@@ -386,8 +386,11 @@ class Delivery(Protocol):
         """Note facts of the job in Redis, visible at once. Other facts stay."""
         ...
 
-    def stopped(self) -> bool:
-        """Tell whether :meth:`Queue.cancel` has been called since this try began."""
+    def stopped(self) -> str | None:
+        """Give what :meth:`Queue.cancel` was told since this try began.
+
+        None if it was not called.
+        """
         ...
 
 
@@ -430,12 +433,13 @@ class Monitor(Protocol):
 class Queue(Protocol):
     """Carry jobs from producers to workers. Made with the settings and a Redis client."""
 
-    def publish(self, queue: str, request: Request) -> tuple[str, bool]:
+    def publish(self, queue: str, request: Request, notes: JobNotes | None = None) -> tuple[str, bool]:
         """Put a request on a queue, unless it is queued or running. Gives the job's id, and whether it is new.
 
         Args:
             queue: Its name.
             request: What is asked.
+            notes: What is known of the job from before it was forgotten.
         """
         ...
 
@@ -475,8 +479,13 @@ class Queue(Protocol):
         """
         ...
 
-    def cancel(self, job: str) -> bool:
-        """Remove a waiting job, or have its worker stop it. False if there was nothing to do."""
+    def cancel(self, job: str, why: str = "") -> bool:
+        """Remove a waiting job, or have its worker stop it. False if there was nothing to do.
+
+        Args:
+            job: Its id.
+            why: Who wishes so, and for which reason; a note of the job.
+        """
         ...
 
     def again(self, job: str) -> None:

@@ -22,7 +22,7 @@ from ingestlab.cli import (
     stack,
     upkeep,
 )
-from ingestlab.cli.common import Commands
+from ingestlab.cli.common import Commands, fit
 from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
@@ -64,11 +64,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback is all
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Queue-driven data ingestion on Redis, RQ and Dask, published exactly once."""
+    fit()
 
 
 def main() -> None:

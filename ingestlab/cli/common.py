@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -19,8 +18,18 @@ Home = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+WHOLE = 10_000  # characters of a line where nobody's screen ends it: in a pipe or a file
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fit() -> None:
+    """Give the output its terminal's width, or room for everything elsewhere."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit():
+        out.width = int(columns)
+    elif not out.is_terminal:
+        out.width = WHOLE
 
 
 class Commands(TyperGroup):
@@ -33,22 +42,6 @@ class Commands(TyperGroup):
         except IngestError as error:
             show_error(error)
             raise typer.Exit(1) from error
-
-
-def table(headings: Iterable[str], rows: Iterable[Sequence[str | Text]], *, right: Iterable[str] = ()) -> Table:
-    """Tabulate rows of texts without lines.
-
-    Args:
-        headings: One a column.
-        rows: Of as many cells.
-        right: The headings of columns of numbers.
-    """
-    made = Table(box=None, padding=(0, 1), header_style="dim")
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
 
 
 def many(count: int, noun: str) -> str:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from ingestlab import stack
 from ingestlab.cli.common import out
-from ingestlab.cli.show import frame_table, print_failure, watching
+from ingestlab.cli.show import print_failure, watching
+from ingestlab.cli.tables import frame_table
 from ingestlab.core.errors import StackError
 from ingestlab.core.models import Tally
 from ingestlab.core.settings import Settings, load_settings

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ingestlab.cli.common import Json, out, table
+from ingestlab.cli.common import Json, out
+from ingestlab.cli.tables import table
 from ingestlab.core.error_codes import CODES, markdown
 
 
@@ -23,4 +24,5 @@ def errors(
         out.print_json(json.dumps({code: said._asdict() for code, said in sorted(CODES.items())}))
         return
     rows = [(code, said.meaning, said.action, "yes" if said.retried else "") for code, said in sorted(CODES.items())]
-    out.print(table(("code", "meaning", "what to do", "retried"), rows))
+    headings, folds = ("code", "meaning", "what to do", "retried"), ("meaning", "what to do")
+    out.print(table(headings, rows, folds=folds, leaves_out=("retried", "meaning")))

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import JustifyMethod
-from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.show import COLOURS, files_table, print_result, watching
-from ingestlab.core.models import by_code
+from ingestlab.cli.tables import table
+from ingestlab.core.models import OVER, by_code
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -64,12 +63,12 @@ def show(
     """Show where a run is or how it ended. Every failed file is listed with its error."""
     handle = _find(run, home)
     progress = handle.progress()
-    if wait or progress.state in ("finished", "failed"):
+    if wait or progress.state in OVER:
         follow(handle, as_json=as_json, files=files)
     elif as_json:
         out.print_json(progress.model_dump_json())
     else:
-        state = Text(progress.state, style=COLOURS.get(progress.state, "bold"))
+        state = Text(progress.said, style=COLOURS[progress.mood])
         counts = f"{progress.files_done}/{progress.files} files, {progress.rows:,} rows"
         out.print(Text.assemble(f"run {handle.id} ", state, f": {counts}"))
         if progress.note:
@@ -95,20 +94,21 @@ def _list(entries: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> N
     if as_json:
         out.print_json(json.dumps([{"run": run.id, **progress.to_dict()} for run, progress in entries]))
         return
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    queues = len({run.record.queue for run, _ in entries}) > 1  # a narrow screen has no room for one name
-    numbers = ("files", "failed", "rows", "rejected")
-    failing = any(p.failures for _, p in entries)
-    for heading in ("run", "when", *["queue"] * queues, "state", *numbers, *["errors"] * failing):
-        justify: JustifyMethod = "right" if heading in numbers else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading in ("run", "when", "state"))
-    for run, p in entries:
-        when = datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M")
-        state = Text(p.state, style=COLOURS.get(p.state, ""))
-        counts = (f"{n:,}" for n in (p.files, p.failed, p.rows, p.rejected))
-        codes = [", ".join(by_code(p.failures))] * failing
-        table.add_row(run.id, when, *[run.record.queue] * queues, state, *counts, *codes)
-    out.print(table if entries else none)
+    numbers = ("files", "rows", "rejected")
+    rows: list[tuple[str | Text, ...]] = [
+        (
+            run.id,
+            datetime.fromtimestamp(run.record.at).astimezone().strftime("%d %b %H:%M"),
+            run.record.queue,
+            Text(p.said, style=COLOURS[p.mood]),
+            *(f"{n:,}" for n in (p.files, p.rows, p.rejected)),
+            ", ".join(by_code(p.failures)),
+        )
+        for run, p in entries
+    ]
+    headings = ("run", "when", "queue", "state", *numbers, "errors")
+    leaves_out = ("queue", "errors", "when", "rejected")
+    out.print(table(headings, rows, right=numbers, leaves_out=leaves_out) if entries else none)
 
 
 def cancel(run: RunId, home: Home = None) -> None:

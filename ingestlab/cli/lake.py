@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ingestlab.cli.common import Home, Json, out, table
+from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.scaffold import show_proposal
-from ingestlab.cli.show import counting, frame_table, side_by_side
+from ingestlab.cli.show import counting
+from ingestlab.cli.tables import frame_table, side_by_side, table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import load_settings
 
@@ -32,7 +33,8 @@ def pipelines(home: Home = None, as_json: Json = False) -> None:
         out.print_json(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
     else:
         none = "No pipelines found; INGESTLAB_PIPELINES names the folders to look in."
-        out.print(table(headings, rows) if rows else none)
+        folds, leaves_out = ("matches", "description"), ("table", "description")
+        out.print(table(headings, rows, folds=folds, leaves_out=leaves_out) if rows else none)
 
 
 def check(
@@ -70,7 +72,7 @@ def tables(home: Home = None, as_json: Json = False) -> None:
         out.print_json(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
     elif rows:
         texts = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
-        out.print(table(headings, texts, right=headings[1:4]))
+        out.print(table(headings, texts, right=headings[1:4], leaves_out=("path", "parts", "bytes")))
     else:
         out.print("No tables yet. `ingestlab submit` makes one.")
 

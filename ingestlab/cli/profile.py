@@ -6,24 +6,23 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.cli.tables import Fitting, short, table
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:  # slow to import
     from ingestlab.analytics.profiles.report import TableProfile
 
-_WIDE = 150  # characters of a terminal that shows everything
+_WIDE = 150  # characters of a terminal with room for more runs
 _RUNS = {True: 20, False: 10}  # that are plotted: in a wide terminal, in others
 _STEPS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def profile(
-    table: Annotated[str, typer.Argument(help="The table.")],
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
     run: Annotated[str | None, typer.Option(help="The run to compare with those before it; else the last.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose table it is.")] = None,
     home: Home = None,
@@ -32,14 +31,14 @@ def profile(
     """Show a table's columns and their drift: nulls, ranges, commonest values, and how the last run differs."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    seen = Lake(load_settings(home=home), tenant).profile(table, run)
+    seen = Lake(load_settings(home=home), tenant).profile(name, run)
     if as_json:
         out.print_json(json.dumps(_plain(seen)))
         return
     out.print(_headline(seen))
     out.print(_columns(seen))
-    for name in seen.moved:
-        out.print(Text.assemble(("moved  ", "yellow"), (name, "bold"), f"  {seen.drift[name].what}"))
+    for column in seen.moved:
+        out.print(Text.assemble(("moved  ", "yellow"), (column, "bold"), f"  {seen.drift[column].what}"))
 
 
 def spark(values: list[float | None]) -> str:
@@ -70,44 +69,30 @@ def _headline(seen: TableProfile) -> Text:
     return line
 
 
-def _columns(seen: TableProfile) -> Table:
-    """Build one line a column; a narrow terminal gets fewer facts."""
-    wide = out.width >= _WIDE
-    table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False, collapse_padding=True)
-    table.add_column("column", no_wrap=True, overflow="ellipsis", max_width=24, min_width=12)
-    for heading, width in (("kind", 8), ("nulls", 5), ("distinct", 8)):
-        table.add_column(heading, no_wrap=True, min_width=width, justify="left" if heading == "kind" else "right")
-    for heading in ("min", "max", "mean", "commonest") if wide else ("commonest",):
-        right = heading == "mean"
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=20, justify="right" if right else "left")
-    table.add_column("share", no_wrap=True, min_width=12)
-    table.add_column("runs", no_wrap=True, min_width=_RUNS[wide])
-    table.add_column("drift", no_wrap=True, min_width=5, justify="right")
-    for name, state in seen.now["columns"].items():
-        table.add_row(*_cells(seen, name, state, wide=wide))
-    return table
+def _columns(seen: TableProfile) -> Fitting:
+    """Tabulate one line a column; a narrow terminal gets fewer facts."""
+    headings = ("column", "kind", "nulls", "distinct", "min", "max", "mean", "commonest", "share", "runs", "drift")
+    leaves_out = ("mean", "min", "max", "kind", "share", "commonest", "runs", "distinct", "nulls")
+    rows = [_cells(seen, name, state) for name, state in seen.now["columns"].items()]
+    return table(headings, rows, right=("nulls", "distinct", "mean", "drift"), leaves_out=leaves_out)
 
 
-def _cells(seen: TableProfile, name: str, state: dict[str, Any], *, wide: bool) -> list[Text | str]:
+def _cells(seen: TableProfile, name: str, state: dict[str, Any]) -> list[Text | str]:
     from ingestlab.analytics.profiles.drift import share, top_of  # noqa: PLC0415 - slow to import
     from ingestlab.analytics.profiles.kinds import to_text  # noqa: PLC0415
     from ingestlab.analytics.profiles.merging import distinct, mean  # noqa: PLC0415
 
     kind, rows, drift = state["kind"], seen.now["rows"], seen.drift.get(name)
-    values = [state.get("min"), state.get("max"), mean(state)] if wide else []
     value, count = next(iter(top_of(state)), (None, 0))
-    common = (
-        [to_text(value, kind), f"{bar(count / state['count'])} {share(count, state['count'])}"] if count else ["", ""]
-    )
     return [
         Text(name, "bold"),
         Text(kind, "dim"),
         share(rows - state["count"], rows) if state["count"] < rows else "",
         "" if kind in ("other", "null") else f"{'≈' if 'hll' in state else ''}{distinct(state):,}",
-        *(Text(to_text(v, kind)) for v in values),
-        Text(common[0]),
-        Text(common[1], "cyan"),
-        Text(spark(seen.history(name)[-_RUNS[wide] :]), "blue"),
+        *(Text(short(to_text(v, kind))) for v in (state.get("min"), state.get("max"), mean(state))),
+        Text(short(to_text(value, kind))) if count else "",
+        Text(f"{bar(count / state['count'])} {share(count, state['count'])}", "cyan") if count else "",
+        Text(spark(seen.history(name)[-_RUNS[out.width >= _WIDE] :]), "blue"),
         Text(f"{drift.score:.2f}", "bold yellow" if drift.moved else "dim") if drift else "",
     ]
 

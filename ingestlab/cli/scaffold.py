@@ -11,7 +11,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from ingestlab.cli.common import Home, err, many, out
-from ingestlab.cli.show import frame_table
+from ingestlab.cli.tables import frame_table
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:

@@ -7,28 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, get_args
 
-from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.filesize import decimal
 from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from ingestlab.cli.common import many, out
+from ingestlab.cli.tables import Fitting, table
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError
-from ingestlab.core.models import Outcome, Progress, Status
+from ingestlab.core.models import Mood, Outcome, Progress, Status
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
-    import pandas as pd
-
     from ingestlab.queue.results import RunResult
 
-COLOURS = {"finished": "green", "failed": "red", "retrying": "yellow"}
+COLOURS: dict[Mood, str] = {"busy": "bold", "good": "green", "warn": "yellow", "bad": "red"}
 MOST_ERRORS = 10  # files whose errors are shown in full, all codes together
-_WHOLE = ("status", "rows", "published", "rejected", "encoding", "compression")  # columns that are never folded
 PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody listens
 
 
@@ -87,7 +83,7 @@ def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
 def print_result(result: RunResult) -> None:
     """Print a run's counts, reasons, and first failures by code."""
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
-    out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.state, COLOURS[result.state]), f": {counts}"))
+    out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.said, COLOURS[result.mood]), f": {counts}"))
     if result.tally.rows_in:
         t = result.tally
         out.print(f"rows: {t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected")
@@ -107,21 +103,25 @@ def print_result(result: RunResult) -> None:
             out.print(f"… and {len(outcomes) - most:,} more failed files of this kind")
 
 
-def files_table(result: RunResult) -> Table:
+def files_table(result: RunResult) -> Fitting:
     """Tabulate how each file ended, and what its reader found out."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
     facts = {name: [o.facts.get(name, "") for o in result.outcomes] for name in ("encoding", "compression")}
     facts["assumed"] = [o.assumed for o in result.outcomes]
-    noted = {name: values for name, values in facts.items() if any(values)}  # a narrow screen has no room for others
-    for heading in ("file", "status", "rows", "published", "rejected", *noted):
-        numbers = heading in ("rows", "published", "rejected")
-        table.add_column(heading, justify="right" if numbers else "left", overflow="fold", no_wrap=heading in _WHOLE)
-    for place, o in enumerate(result.outcomes):
-        t = o.tally
-        counts = (f"{t.rows_in:,}", f"{t.out:,}", f"{t.rejected:,}")
-        state = Text(o.status, style="red" if o.status == "failed" else "")
-        table.add_row(Text(label(o.uri)), state, *counts, *(Text(values[place]) for values in noted.values()))
-    return table
+    noted = {name: values for name, values in facts.items() if any(values)}
+    numbers = ("rows", "published", "rejected")
+    rows: list[tuple[str | Text, ...]] = [
+        (
+            Text(label(o.uri)),
+            Text(o.status, style="red" if o.status == "failed" else ""),
+            *(f"{count:,}" for count in (o.tally.rows_in, o.tally.out, o.tally.rejected)),
+            *(Text(values[place]) for values in noted.values()),
+        )
+        for place, o in enumerate(result.outcomes)
+    ]
+    leaves_out = [*reversed(noted), "rows"]
+    return table(
+        ("file", "status", *numbers, *noted), rows, right=numbers, folds=("file", "assumed"), leaves_out=leaves_out
+    )
 
 
 def print_failure(outcome: Outcome) -> None:
@@ -131,25 +131,3 @@ def print_failure(outcome: Outcome) -> None:
     if isinstance(error, IngestError):
         for name, text in error.lines():
             out.print(Text(f"  {name:>8}  {text}", style="dim"))
-
-
-def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Table:
-    """Tabulate a frame's first rows, with empty cells for nulls."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", header_style="bold", pad_edge=False)
-    for column in frame.columns:
-        table.add_column(Text(str(column)), overflow="ellipsis", no_wrap=True, max_width=28)
-    head = frame.head(rows)
-    for row, nulls in zip(head.itertuples(index=False), head.isna().itertuples(index=False), strict=True):
-        table.add_row(*(Text("" if null else str(cell)) for cell, null in zip(row, nulls, strict=True)))
-    return table
-
-
-def side_by_side(left: RenderableType, right: RenderableType) -> RenderableType:
-    """Place two things side by side, or stacked on a narrow terminal."""
-    if out.width < 160:
-        return Group(left, right)
-    grid = Table.grid(expand=True, padding=(0, 2))
-    grid.add_column(ratio=1)
-    grid.add_column(ratio=1)
-    grid.add_row(left, right)
-    return grid

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestlab import stack
-from ingestlab.cli.common import Home, Json, err, many, out, table
+from ingestlab.cli.common import Home, Json, err, many, out
+from ingestlab.cli.tables import Fitting, table
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue.listeners import queue_summary
 from ingestlab.stack.control import run
@@ -75,7 +76,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
         out.print_json(json.dumps({"running": bool(state), "home": str(folder), "parts": rows, "queue": queued}))
     elif state:
         _card(state)
-        out.print(_table(rows, queue_summary(Settings(**state.settings))))
+        out.print(_table(rows))
+        out.print(_waiting(queue_summary(Settings(**state.settings))))
     else:
         out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
     raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)
@@ -178,11 +180,14 @@ def _parts(state: stack.StackState) -> list[dict[str, Any]]:
     ]
 
 
-def _table(rows: list[dict[str, Any]], queue: dict[str, Any]) -> Table:
-    states = ["[green]runs[/]" if r["alive"] else "[red]given up[/]" if r["given_up"] else "[red]gone[/]" for r in rows]
-    cells = [(row["part"], str(row["pid"]), state) for row, state in zip(rows, states, strict=True)]
-    made = table(("part", "pid", "state"), cells)
-    waiting = "unknown: Redis does not answer" if queue["waiting"] is None else f"{queue['waiting']} jobs wait"
-    made.caption = f"queue {queue['name']}: {waiting}; workers that listen: {queue['workers']}"
-    made.caption_justify = "left"
-    return made
+def _table(rows: list[dict[str, Any]]) -> Fitting:
+    states = [("runs", "green") if r["alive"] else ("given up" if r["given_up"] else "gone", "red") for r in rows]
+    cells = [(r["part"], str(r["pid"]), Text(*state)) for r, state in zip(rows, states, strict=True)]
+    return table(("part", "pid", "state"), cells, right=("pid",))
+
+
+def _waiting(queue: dict[str, Any]) -> str:
+    waiting = (
+        "unknown: Redis does not answer" if queue["waiting"] is None else f"{many(queue['waiting'], 'job')} waiting"
+    )
+    return f"queue {queue['name']}: {waiting}; workers that listen: {queue['workers']}"

@@ -25,8 +25,10 @@ class JobNotes(TypedDict, total=False):
     files: int  # that its request names
     progress: dict[str, Any] | None  # a Progress
     error: dict[str, str] | None  # why its last try failed
-    kept: dict[str, Any] | None  # an IngestResult: files that have ended, whatever becomes of the job
-    result: dict[str, Any] | None  # an IngestResult of a try that has failed, or is to be repeated
+    kept: dict[str, Any] | None  # an IngestResult: files that this try has ended, whatever becomes of the job
+    result: dict[str, Any] | None  # an IngestResult over all attempts that have ended, unless the last went well
+    attempt: dict[str, Any] | None  # that has begun and not ended, an ingestlab.queue.attempts.Opened
+    cancelled: str | None  # why somebody wished it to be stopped, and who
     assumed: list[list[str]] | None  # pairs of a URI and what its reader has assumed
     deaths: int | None  # of workers while they ran it
 
@@ -64,6 +66,11 @@ class Job:
         """Return a number of its progress. It is 0 where the progress says nothing, or no number."""
         value = self.progress.get(name)
         return value if isinstance(value, int) else 0
+
+    def seconds(self, name: str) -> float:
+        """Return a time of its progress, in seconds since the epoch. It is 0 where the progress says nothing."""
+        value = self.progress.get(name)
+        return value if isinstance(value, float) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

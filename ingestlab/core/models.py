@@ -13,10 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ingestlab.core.errors import IngestError, UndecodableJobError
 from ingestlab.core.signed_uri import bare
 
-State = Literal["queued", "fetching", "processing", "committing", "finished", "failed", "retrying"]
+State = Literal["queued", "fetching", "processing", "committing", "retrying", "finished", "failed", "cancelled"]
+Mood = Literal["busy", "good", "warn", "bad"]  # the colour of a state: none, green, amber, red
+AttemptState = Literal["retrying", "finished", "failed", "cancelled", "lost"]  # "lost": its worker has died
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
 Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
 
+OVER: tuple[State, ...] = ("finished", "failed", "cancelled")
 FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
 FIRST_FAILURES = 5  # files whose errors a progress tells: it is written several times a second
 PARQUET, REJECTS, AGGREGATES = "parquet", "rejects", "aggregates"  # sinks that every table may have files of
@@ -343,6 +346,7 @@ class Outcome(Value):
     size: int = 0
     table: str = ""
     pipeline: str = ""
+    batch: str = ""  # that has published it
     facts: dict[str, str] = Field(default_factory=dict)  # what its reader found; where a notebook is kept
     error: dict[str, str] | None = None
 
@@ -366,8 +370,48 @@ def by_code(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
+class Published(Value):
+    """What one commit of a run has published."""
+
+    rules: dict[str, int] = Field(default_factory=dict)  # rejected rows by "column:rule"
+    parquet_bytes: int = 0
+
+
+class Attempt(Value):
+    """One try of a job, as its worker tells of it. It counts what came of it, not what earlier ones had done.
+
+    A wait for a busy source is part of the attempt that waits.
+
+    Attributes:
+        job: Whose try it was.
+        state: How it ended.
+        began: When, in seconds since the epoch.
+        ended: Likewise; None if its worker has died.
+        worker: Host and process, ``lab-7:4711``.
+        counts: Files by status.
+        rows: Rows read from the files that it has committed.
+        rejected: Those of them that were rejected.
+        error: Why it ended so, as :meth:`ingestlab.errors.IngestError.to_dict` writes it.
+        failures: The first of the files that failed in it.
+    """
+
+    job: str
+    state: AttemptState
+    began: float
+    ended: float | None = None
+    worker: str = ""
+    counts: dict[Status, int] = Field(default_factory=dict)
+    rows: int = 0
+    rejected: int = 0
+    error: dict[str, str] | None = None
+    failures: tuple[Outcome, ...] = ()
+
+
 class IngestResult(Value):
-    """Result of one request: an outcome for each source, and what was published."""
+    """Result of one request over all attempts: an outcome for each source, and what was published.
+
+    A worker makes that of one attempt; :mod:`ingestlab.queue.attempts` adds it to those before.
+    """
 
     run: str
     job: str
@@ -376,10 +420,12 @@ class IngestResult(Value):
     parquet_bytes: int = 0
     tables: tuple[str, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
+    batches: dict[str, Published] = Field(default_factory=dict)  # of which rules and bytes are the sums
+    attempts: tuple[Attempt, ...] = ()  # oldest first
 
 
 class Progress(Value):
-    """Progress of a job, kept on the RQ job for all displays."""
+    """Progress of a job over all attempts, kept for all displays."""
 
     state: State = "queued"
     files: int = 0
@@ -393,6 +439,51 @@ class Progress(Value):
     note: str = ""
     share: float = 0.0  # of a run: how much of it is done, 0 to 1, as far as one can tell
     failures: tuple[Outcome, ...] = ()  # the first of those that have failed so far; `failed` counts all
+    began: float = 0.0  # when the first attempt began, in seconds since the epoch; 0 before
+    ended: float = 0.0  # when the last one ended; 0 before
+
+    @property
+    def said(self) -> str:
+        """Return the state in words, ``finished, 1 of 2 failed``."""
+        return say_state(self.state, self.failed, self.files)
+
+    @property
+    def mood(self) -> Mood:
+        """Return how good the state is."""
+        return mood_of(self.state, self.failed)
+
+    def seconds(self, now: float) -> float | None:
+        """Return the seconds since it began; None before that.
+
+        Args:
+            now: In seconds since the epoch. What has ended stands still.
+        """
+        return max(0.0, (self.ended or now) - self.began) if self.began else None
+
+
+def say_state(state: State, failed: int, files: int) -> str:
+    """Write a state in words: what was not all good says so.
+
+    Args:
+        state: Of a job or a run.
+        failed: Files that have failed, or were not done.
+        files: All files.
+    """
+    if not failed or state not in ("finished", "cancelled"):
+        return state
+    return f"{state}, {failed:,} of {files:,} {'failed' if state == 'finished' else 'not done'}"
+
+
+def mood_of(state: State, failed: int) -> Mood:
+    """Return how good a state is.
+
+    Args:
+        state: Of a job or a run.
+        failed: Files that have failed, or were not done.
+    """
+    if state == "finished":
+        return "warn" if failed else "good"
+    return "bad" if state == "failed" else "warn" if state in ("retrying", "cancelled") else "busy"
 
 
 def digest(data: Any) -> str:

@@ -25,6 +25,7 @@ from ingestlab.core.models import (
     Manifest,
     Outcome,
     Progress,
+    Published,
     Receipt,
     Source,
     SourceRecord,
@@ -48,11 +49,9 @@ class ProgressTracker:
         self._outcomes: dict[str, Outcome] = {}
         self._failing: dict[str, Outcome] = {}  # the outcomes that are failures, and those that will be
         self._members: dict[str, tuple[str, ...]] = {}  # of archives
-        self._counted: set[str] = set()  # batches
-        self._rules: Counter[str] = Counter()
+        self._batches: dict[str, Published] = {}
         self._seconds: dict[str, float] = {}
         self._tables: set[str] = set()
-        self._bytes = 0
         self._stage: tuple[State, float] | None = None
         self._unforeseen: Exception | None = None
 
@@ -172,10 +171,9 @@ class ProgressTracker:
 
     def committed_before(self, manifest: Manifest | None) -> None:
         """Add what a commit of this run has published, now or earlier."""
-        if manifest and manifest.batch not in self._counted:
-            self._counted.add(manifest.batch)
-            self._rules.update(manifest.rules)
-            self._bytes += sum(p.size for p in manifest.parts)
+        if manifest and manifest.batch not in self._batches:
+            size = sum(p.size for p in manifest.parts)
+            self._batches[manifest.batch] = Published(rules=manifest.rules, parquet_bytes=size)
 
     def ended(self, outcome: Outcome, uri: str) -> None:
         """Report how a source has ended, where its record does not tell.
@@ -214,8 +212,9 @@ class ProgressTracker:
             run=self._request.run,
             job=self._request.job_id,
             outcomes=tuple(self._outcomes[uri] for uri in uris),
-            rules=dict(self._rules),
-            parquet_bytes=self._bytes,
+            rules=dict(sum((Counter(b.rules) for b in self._batches.values()), Counter[str]())),
+            parquet_bytes=sum(b.parquet_bytes for b in self._batches.values()),
+            batches=dict(self._batches),
             tables=tuple(sorted(self._tables)),
             seconds={k: round(v, 4) for k, v in self._seconds.items()},
         )
@@ -233,7 +232,14 @@ class ProgressTracker:
         self._tables.add(table)
         self._failing.pop(r.uri, None)
         self._outcomes[r.uri] = Outcome.model_construct(
-            uri=r.uri, status=status, tally=r.tally, size=r.size, table=table, pipeline=pipeline, facts=r.facts
+            uri=r.uri,
+            status=status,
+            tally=r.tally,
+            size=r.size,
+            table=table,
+            pipeline=pipeline,
+            batch=r.batch,
+            facts=r.facts,
         )
 
     def _tell(self, **changes: object) -> None:

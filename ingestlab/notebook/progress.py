@@ -14,7 +14,7 @@ from itertools import islice
 from textwrap import shorten
 
 from ingestlab.core.archive_uri import label
-from ingestlab.core.models import FIRST_FAILURES, Outcome, Progress
+from ingestlab.core.models import FIRST_FAILURES, OVER, Outcome, Progress
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.queue.results import RunResult
@@ -54,7 +54,7 @@ class View:
         p = self.progress
         parts = [f"{p.files_done:,}/{page.many(p.files, 'file')}", *self._counts(), *self._times()]
         errors = [f"  ✗ {label(o.uri)}: {o.exception()}" for o in self._failures()]
-        first = f"{p.state} {', '.join(parts)}" if self.known else "not known"
+        first = ", ".join([p.said, *parts]) if self.known else "not known"
         return "\n".join([f"run {self.run}: {first}", *errors, *(f"  {n}" for n in self._notes())])
 
     def html(self) -> str:
@@ -64,7 +64,8 @@ class View:
         return render(
             "notebook/templates/run.html",
             view=self,
-            files=every if p.state in ("finished", "failed") else f"{p.files_done:,} of {every}",
+            over=OVER,
+            files=every if p.state in OVER else f"{p.files_done:,} of {every}",
             counts=self._counts(),
             times=self._times(),
             failures=[_failure(outcome) for outcome in self._failures()],
@@ -151,7 +152,7 @@ class Watcher:
         """Estimate the current rows per second, and the seconds left."""
         (then, before), (here, _) = self._past[0], self._past[-1]
         rate = (now.rows - before.rows) / (here - then) if here - then > 0.5 and now.rows > before.rows else None
-        moving = now.state not in ("queued", "retrying", "finished", "failed") and 0.05 < now.share < 1
+        moving = now.state not in ("queued", "retrying", *OVER) and 0.05 < now.share < 1
         return rate, seconds * (1 - now.share) / now.share if moving and seconds > 1 else None
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError, TransientError
-from ingestlab.core.models import Progress
+from ingestlab.core.models import OVER, Progress
 from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
@@ -122,7 +122,7 @@ class LabRun(Run):
         """Give the run at this moment; what is shown must not raise."""
         try:
             progress = self.progress()
-            result = self.result() if progress.state in ("finished", "failed") else None
+            result = self.result() if progress.state in OVER else None
         except IngestError as error:
             return View(self.id, Progress(files=self.record.files), note=str(error), known=False)
         again = f'lab.run("{self.id}").watch() follows it' if result is None else ""

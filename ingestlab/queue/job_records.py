@@ -7,20 +7,35 @@ an older version has run are in the job's meta; what is noted since comes before
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
+from pydantic import ValidationError
 
-from ingestlab.core.errors import IngestError
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.jobs import JobNotes
-from ingestlab.core.models import IngestResult, Progress
+from ingestlab.core.models import AttemptState, IngestResult, Progress, Value
 from ingestlab.interfaces import Delivery
+from ingestlab.queue.attempts import (
+    STOPPED,
+    Opened,
+    add_progress,
+    began_of,
+    brought_in,
+    close,
+    completed,
+    progress_of,
+)
 
-NOTES = ("progress", "error", "kept", "result", "assumed", "deaths")  # those of workers
+NOTES = ("progress", "error", "kept", "result", "attempt", "cancelled", "assumed", "deaths")
 REPORT_EVERY = 0.2  # seconds between two reports within one state
+DIED = TransientError("Worker died at the job", fix="Another worker takes it over.", code="worker_lost")
+V = TypeVar("V", bound=Value)
 _PREFIX = "ingestlab:"
 FIELDS = tuple(_PREFIX + name for name in NOTES)
 
@@ -52,23 +67,40 @@ def read_notes(fields: Mapping[bytes, bytes | None], older: Any) -> JobNotes:
 
 
 class Reporter:
-    """Note the progress of a try. Each change of state is written, and a few reports a second."""
+    """Note an attempt at a job: its progress, and how it ended, added to what earlier attempts have done.
+
+    Each change of state is written, and a few reports a second.
+    """
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery, self._last = delivery, 0.0
+        before, kept = result_in(delivery.notes, delivery.id), kept_in(delivery.notes, delivery.id)
+        opened, empty = opened_in(delivery.notes), _nothing(delivery.notes, delivery.id)
+        waited = opened is not None and opened.waits
+        self._opened = Opened(
+            began=opened.began if opened and waited else time.time(), worker=f"{socket.gethostname()}:{os.getpid()}"
+        )
+        self._before = close(opened, before, kept, "lost", DIED.to_dict()) if opened and not waited else before
+        self._kept = kept if waited else empty
+        self._brought = progress_of(brought_in(self._before))
         self._progress = Progress()
+        notes: JobNotes = {"attempt": self._opened.to_dict()}
+        if self._before is not before:
+            notes |= {"result": self._before.to_dict(), "kept": None}
+        delivery.note(notes)
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of where the job is."""
+        """Take note of where the attempt is."""
         now = time.monotonic()
         due = progress.state != self._progress.state or now - self._last >= REPORT_EVERY
-        self._progress = progress
+        self._progress = add_progress(self._brought, progress).model_copy(update={"began": self._began})
         if due:
             self._last = now
-            self._delivery.note({"progress": progress.to_dict()})
+            self._delivery.note({"progress": self._progress.to_dict()})
 
     def keep(self, result: IngestResult) -> None:
-        """Note how some files have ended, whatever becomes of the job."""
+        """Note how some files have ended, whatever becomes of the attempt."""
+        self._kept = result
         self._delivery.note({"kept": result.to_dict()})
 
     @property
@@ -76,33 +108,113 @@ class Reporter:
         """Whether the job is at its commit."""
         return self._progress.state == "committing"
 
-    def stopped(self) -> bool:
-        """Whether somebody has asked for the job to be stopped."""
+    def stopped(self) -> str | None:
+        """Give who wants the job stopped, and why; None if nobody."""
         return self._delivery.stopped()
 
-    def retrying(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job will be tried again, with other notes.
+    def close(self, result: IngestResult, error: IngestError | None = None) -> IngestResult:
+        """Give the result over all attempts, noting nothing.
 
         Args:
-            error: Why this try has failed.
-            **notes: What else to note on the job.
+            result: Of this attempt alone.
+            error: Why it has failed, if it has.
         """
-        self._end("retrying", error, notes)
+        state: AttemptState = "finished" if error is None else "cancelled" if error.code == STOPPED else "failed"
+        why = None if error is None else error.to_dict()
+        return close(self._opened, self._before, result, state, why, time.time())
 
-    def failed(self, error: IngestError, **notes: Any) -> None:
-        """Note why the job has failed, with other notes.
+    def close_failed(self, uris: Iterable[str], error: IngestError) -> IngestResult:
+        """Give the result over all attempts, after an error of the job.
 
         Args:
-            error: Why the job has failed.
+            uris: What the job is about.
+            error: Why this attempt ended for those of which no more was kept.
+        """
+        return self.close(completed(self._kept, uris, error.to_dict()), error)
+
+    def waits(self, error: IngestError) -> None:
+        """Note that the job waits. Its next try goes on with this attempt.
+
+        Args:
+            error: Says for which source.
+        """
+        self._progress = self._progress.model_copy(update={"state": "retrying", "note": str(error)})
+        opened = self._opened.model_copy(update={"waits": True})
+        notes: JobNotes = {"attempt": opened.to_dict(), "error": error.to_dict(), "progress": self._progress.to_dict()}
+        self._delivery.note(notes)
+
+    def retrying(self, error: IngestError, result: IngestResult | None = None) -> None:
+        """Note why the job will be tried again.
+
+        Args:
+            error: The reason.
+            result: Of this attempt; what was kept of it, if there is none.
+        """
+        whole = close(self._opened, self._before, result or self._kept, "retrying", error.to_dict(), time.time())
+        progress = progress_of(whole) if result else self._progress
+        self._end(progress.model_copy(update={"state": "retrying", "ended": 0.0}), error, {"result": whole.to_dict()})
+
+    def failed(self, error: IngestError, whole: IngestResult) -> None:
+        """Note why the job has failed.
+
+        Args:
+            error: The reason.
+            whole: The result over all attempts.
+        """
+        self._end(progress_of(whole), error, {"result": whole.to_dict()})
+
+    def finished(self, whole: IngestResult, **notes: Any) -> None:
+        """Note a good end in place of errors. The broker has the result.
+
+        Args:
+            whole: The result over all attempts.
             **notes: What else to note on the job.
         """
-        self._end("failed", error, notes)
+        self._end(progress_of(whole), None, {"result": None, **notes})
 
-    def finished(self, **notes: Any) -> None:
-        """Note a good end, in place of earlier tries' errors."""
-        self._end("finished", None, {"result": None, "kept": None, **notes})
+    @property
+    def _began(self) -> float:
+        return began_of(self._before.attempts) or self._opened.began
 
-    def _end(self, state: str, error: IngestError | None, notes: Mapping[str, Any]) -> None:
-        self._progress = self._progress.model_copy(update={"state": state, "note": str(error or "")})
+    def _end(self, progress: Progress, error: IngestError | None, notes: Mapping[str, Any]) -> None:
+        tasks = {name: getattr(self._progress, name) for name in ("partitions", "partitions_done")}
+        self._progress = progress.model_copy(update={"began": self._began, "note": str(error or ""), **tasks})
         written = {**notes, "error": error and error.to_dict(), "progress": self._progress.to_dict()}
-        self._delivery.note(cast("JobNotes", written))
+        self._delivery.note(cast("JobNotes", {"attempt": None, "kept": None, **written}))
+
+
+def stop_error(why: str | None) -> TerminalError:
+    """Return the error of a job that someone asked to stop.
+
+    Args:
+        why: Who, and for which reason, as :meth:`ingestlab.queue.run.Run.cancel` writes it.
+    """
+    problem = " ".join(("Job was cancelled", why or "")).strip()
+    return TerminalError(problem, fix="`ingestlab retry` runs it again.", code=STOPPED)
+
+
+def result_in(notes: JobNotes, job: str) -> IngestResult:
+    """Read what the ended attempts have done; empty without any."""
+    return _noted(IngestResult, notes.get("result")) or _nothing(notes, job)
+
+
+def kept_in(notes: JobNotes, job: str) -> IngestResult:
+    """Read what the open attempt has brought in so far."""
+    return _noted(IngestResult, notes.get("kept")) or _nothing(notes, job)
+
+
+def opened_in(notes: JobNotes) -> Opened | None:
+    """Read the open attempt, if there is one."""
+    return _noted(Opened, notes.get("attempt"))
+
+
+def _noted(kind: type[V], data: Any) -> V | None:
+    """Read a value of a worker; None for what others have noted."""
+    try:
+        return kind.from_dict(data) if data else None
+    except ValidationError:
+        return None
+
+
+def _nothing(notes: JobNotes, job: str) -> IngestResult:
+    return IngestResult(run=str(notes.get("run") or ""), job=job, outcomes=())

@@ -15,8 +15,8 @@ from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
 from ingestlab.queue.broker import broker, reaching
-from ingestlab.queue.results import JobRef, RunRecord
-from ingestlab.queue.run import Run
+from ingestlab.queue.results import JobRef, RunRecord, described
+from ingestlab.queue.run import Run, user
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 
@@ -102,7 +102,8 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
             same = Run.load(others.pop(), settings, client)
             if same and {j.id for j in same.record.jobs} == {j.id for j in jobs}:
                 return same
-        run = Run(record.model_copy(update={"jobs": jobs}), settings, client)
+        known = record.model_copy(update={"jobs": jobs, "by": user()})
+        run = Run(described(known, requests[0]), settings, client)
         run.save()
     return run
 

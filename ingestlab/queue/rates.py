@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Report:
-    """Counts that a job has reported last. `began` tells a retry, which starts from nothing, from what it follows."""
+    """Counts that a job has reported last. `began` tells a later run of it, which starts from nothing."""
 
     began: float
     at: float
@@ -71,7 +71,7 @@ class Rates:
     """A ring of seconds, and what each job has been counted with.
 
     The work that a job reports is spread evenly over the time since it reported last. A retry is work too:
-    what it does again is counted again.
+    what it does again is counted again, since its counts begin with what was brought in before.
     """
 
     def __init__(self) -> None:
@@ -80,20 +80,21 @@ class Rates:
         self._now = 0  # the last second of the ring
         self._reports: OrderedDict[str, Report] = OrderedDict()
 
-    def follow(self, job: str, began: float, at: float, counts: Mapping[str, int]) -> None:
+    def follow(self, job: str, began: float, at: float, counts: Mapping[str, int], attempt: float = 0.0) -> None:
         """Count what a job has done since its last report. The same report twice changes nothing.
 
         Args:
             job: Its id.
-            began: When this try of it began, in seconds since 1970.
-            at: When it reported.
-            counts: By measure, all that this try has done.
+            began: When its first attempt began, in seconds since the epoch. Another one tells another run of it.
+            at: When it has reported.
+            counts: Over all attempts, by measure.
+            attempt: When this attempt began; nothing was done between two.
         """
         values = tuple(int(counts.get(name, 0)) for name in MEASURES)
         before = self._reports.get(job)
         if before is None or abs(before.began - began) > SAME or any(map(gt, before.counts, values)):
             before = Report(began, began, (0,) * len(MEASURES))
-        self.add(np.subtract(values, before.counts), before.at, at)
+        self.add(np.subtract(values, before.counts), max(before.at, attempt), at)
         self._reports[job] = Report(began, at, values)
         self._reports.move_to_end(job)
         if len(self._reports) > KEPT:

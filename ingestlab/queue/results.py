@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import TerminalError, UndecodableJobError
-from ingestlab.core.jobs import Job, JobNotes
+from ingestlab.core.jobs import Job
 from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
-from ingestlab.core.models import IngestResult, Outcome, Progress, State, Status, Tally, Value, by_code
+from ingestlab.core.models import (
+    Attempt,
+    IngestResult,
+    Mood,
+    Outcome,
+    Status,
+    Tally,
+    Value,
+    by_code,
+    mood_of,
+    say_state,
+)
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.interfaces import Queue
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
+from ingestlab.queue.attempts import began_of, close, completed, merge, state_of, total
+from ingestlab.queue.job_records import kept_in, opened_in, result_in, stop_error
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-_ORDER: tuple[State, ...] = ("committing", "processing", "fetching", "retrying", "queued")
 
 
 class JobRef(Value):
@@ -28,8 +39,25 @@ class JobRef(Value):
     run: str
 
 
+Kind = Literal["files", "replay", "notebook"]
+
+
 class RunRecord(Value):
-    """A submission as Redis remembers it."""
+    """A submission as Redis remembers it.
+
+    Attributes:
+        id: The run's.
+        queue: On which its jobs are.
+        tenant: Whose tables its rows go to.
+        pipeline: As it was named; None if each file's name decides.
+        files: How many were submitted.
+        jobs: With these.
+        at: When, in seconds since the epoch. What only the lake remembers counts from its first attempt.
+        kind: What was asked for.
+        table: Where files go that no pipeline matches, or the table that is replayed.
+        first: The first file, or the notebook, as it is shown.
+        by: Who has submitted it, ``ann@lab-7``; empty if nobody knows.
+    """
 
     id: str
     queue: str
@@ -38,19 +66,36 @@ class RunRecord(Value):
     files: int
     jobs: tuple[JobRef, ...]
     at: float = 0.0
+    kind: Kind = "files"
+    table: str = ""
+    first: str = ""
+    by: str = ""
 
 
 class RunResult(Value):
-    """How a run ended."""
+    """How a run ended, over all attempts at its jobs."""
 
     run: str
-    state: Literal["finished", "failed"]
+    state: Literal["finished", "failed", "cancelled"]
     outcomes: tuple[Outcome, ...]
     tally: Tally
     rules: dict[str, int]
     parquet_bytes: int
     tables: tuple[str, ...]
     seconds: dict[str, float]
+    attempts: tuple[Attempt, ...] = ()  # of all jobs, oldest first
+    began: float = 0.0  # when the first attempt began, in seconds since the epoch; 0 if none has
+    ended: float = 0.0  # when the last one ended
+
+    @property
+    def said(self) -> str:
+        """Return the state in words, ``finished, 1 of 2 failed``."""
+        return say_state(self.state, len(self.failed), len(self.outcomes))
+
+    @property
+    def mood(self) -> Mood:
+        """Return how good the state is."""
+        return mood_of(self.state, len(self.failed))
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -75,7 +120,7 @@ class RunResult(Value):
     def _repr_html_(self) -> str:
         t = self.tally
         facts = {
-            "run": f"{self.run} ({self.state})",
+            "run": f"{self.run} ({self.said})",
             "files": ", ".join(f"{n:,} {s}" for s in STATUSES if (n := self.count(s))),
             "rows": f"{t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected",
             "failed by": ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in self.by_code.items()),
@@ -86,64 +131,45 @@ class RunResult(Value):
         return render("queue/templates/result.html", facts=facts)
 
 
-def overall(states: list[Progress]) -> State:
-    """Return the state of a run: that of the job which is furthest on, until all have ended."""
-    for state in _ORDER:
-        if any(p.state == state for p in states):
-            return state
-    return "failed" if all(p.state == "failed" for p in states) else "finished"
+def result_of(job: Job, queue: Queue) -> IngestResult:
+    """Return how the files of an ended job ended, over all attempts.
+
+    Args:
+        job: As its broker has it. Its error is that of files of which no more is known.
+        queue: Has the rest of it.
+    """
+    ending, notes = queue.ending(job.id), job.notes
+    if job.status == "finished" and ending.result:
+        return IngestResult.from_dict(ending.result)
+    stopped = job.status in ("canceled", "stopped")
+    error = stop_error(notes.get("cancelled")).to_dict() if stopped else notes.get("error") or ending.error.to_dict()
+    before, opened = result_in(notes, job.id), opened_in(notes)
+    whole = not (stopped or opened) and len(before.outcomes) >= job.files
+    uris = () if whole else subjects_of(lambda: queue.request(job.id))
+    if opened:
+        return close(opened, before, completed(kept_in(notes, job.id), uris, error), "lost", error)
+    if stopped:
+        nothing = before.model_copy(update={"outcomes": (), "seconds": {}, "attempts": ()})
+        return merge(before, completed(nothing, uris, error))
+    return completed(before, uris, error)
 
 
-def share_of(p: Progress) -> float:
-    """Estimate how much of a job is done, 0 to 1."""
-    if p.state == "fetching":
-        return 0.3 * p.files_done / max(1, p.files)
-    if p.state == "processing":
-        return 0.3 + 0.65 * p.partitions_done / max(1, p.partitions)
-    return {"committing": 0.95, "finished": 1.0, "failed": 1.0}.get(p.state, 0.0)
-
-
-def progress_of(result: IngestResult) -> Progress:
-    """Return the progress of a job that has ended so."""
-    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
-    failed = tuple(o for o in result.outcomes if o.status == "failed")
-    return Progress(
-        state="failed" if len(failed) == len(result.outcomes) else "finished",
-        files=len(result.outcomes),
-        files_done=len(result.outcomes),
-        bytes=sum(o.size for o in result.outcomes),
-        rows=total.rows_in,
-        rejected=total.rejected,
-        failed=len(failed),
-        failures=failed,
+def add_up(run: str, jobs: Sequence[IngestResult]) -> RunResult:
+    """Add up how the jobs of a run ended."""
+    outcomes = tuple(o for r in jobs for o in r.outcomes)
+    return RunResult(
+        run=run,
+        state=state_of(outcomes),
+        outcomes=outcomes,
+        tally=sum((o.tally for o in outcomes if o.status == "committed"), Tally()),
+        rules=total(r.rules for r in jobs),
+        parquet_bytes=sum(r.parquet_bytes for r in jobs),
+        tables=tuple(sorted({t for r in jobs for t in r.tables})),
+        seconds=total(r.seconds for r in jobs),
+        attempts=(attempts := tuple(sorted((a for r in jobs for a in r.attempts), key=lambda a: a.began))),
+        began=began_of(attempts),
+        ended=max((a.ended or a.began for a in attempts), default=0.0),
     )
-
-
-def result_of(ref: JobRef, job: Job, queue: Queue) -> IngestResult:
-    """Return how the files of an ended job ended: each with the job's error, where nothing else is known."""
-    ending = queue.ending(job.id)
-    value = ending.result if job.status == "finished" else job.notes.get("result")
-    if value:
-        return IngestResult.from_dict(value)
-    error = job.notes.get("error") or ending.error.to_dict()
-    if job.status in ("canceled", "stopped") and not job.notes.get("error"):
-        error = TerminalError(f"Job was {job.status}", fix="Submit it again.", code="job_stopped").to_dict()
-    known = kept_of(job.notes) or IngestResult(run=ref.run, job=ref.id, outcomes=())
-    return completed(known, subjects_of(lambda: queue.request(job.id)), error)
-
-
-def kept_of(notes: JobNotes) -> IngestResult | None:
-    """Return how files ended before their job failed as a whole."""
-    kept = notes.get("kept")
-    return IngestResult.from_dict(kept) if kept else None
-
-
-def completed(result: IngestResult, uris: Iterable[str], error: dict[str, str]) -> IngestResult:
-    """Complete a result with an outcome for each source: the error, where it has none."""
-    done = [outcome for outcome in result.outcomes if outcome.status != "failed"]
-    known = {outcome.uri for outcome in done} | {container(outcome.uri) for outcome in done}
-    failed = [Outcome(uri=uri, status="failed", error=error) for uri in uris if uri not in known]
-    return result.model_copy(update={"outcomes": (*done, *failed)})
 
 
 def job_record(ref: JobRef, settings: Settings) -> dict[str, Any] | None:
@@ -171,16 +197,28 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
     if not records:
         return None
     requests = [decode(r["request"]) for r in records]
-    first = requests[0]
-    return RunRecord(
+    began = [began_of(IngestResult.from_dict(r["result"]).attempts) for r in records]
+    known = RunRecord(
         id=run,
         queue=records[0]["queue"],
-        tenant=first.tenant,
-        pipeline=None if isinstance(first, NotebookRequest) else first.pipeline,
+        tenant=requests[0].tenant,
+        pipeline=None,
         files=sum(len(subjects(r)) for r in requests),
         jobs=tuple(JobRef(id=r["result"]["job"], run=run) for r in records),
-        at=min(datetime.fromisoformat(r["at"]).timestamp() for r in records),
+        at=min(t or datetime.fromisoformat(r["at"]).timestamp() for t, r in zip(began, records, strict=True)),
     )
+    return described(known, requests[0])
+
+
+def described(record: RunRecord, request: Request) -> RunRecord:
+    """Add to a run's record what its first request tells."""
+    told: dict[str, Any] = {"first": next(iter(subjects(request)), "")}
+    if isinstance(request, NotebookRequest):
+        told |= {"kind": "notebook"}
+    else:
+        kind = "replay" if request.replay else "files"
+        told |= {"kind": kind, "table": request.table, "pipeline": request.pipeline}
+    return record.model_copy(update=told)
 
 
 def runs_in_lake(settings: Settings) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import re
+import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -12,23 +13,22 @@ from typing import Any
 import redis
 
 from ingestlab.core.errors import TerminalError, TransientError, did_you_mean
-from ingestlab.core.jobs import ENDED, Job
+from ingestlab.core.jobs import ENDED, Job, JobNotes
 from ingestlab.core.messages import decode
-from ingestlab.core.models import FIRST_FAILURES, NAME, IngestResult, Outcome, Progress, Tally
+from ingestlab.core.models import NAME, OVER, IngestResult, Outcome, Progress
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
+from ingestlab.queue.attempts import progress_of, sum_progress
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import (
     JobRef,
     RunRecord,
     RunResult,
+    add_up,
     job_record,
-    overall,
-    progress_of,
     record_from_lake,
     result_of,
     runs_in_lake,
-    share_of,
     unknown_result,
 )
 from ingestlab.queue.run_log import history_of
@@ -100,17 +100,7 @@ class Run:
         """Return where the run is, all of its jobs together."""
         with reaching(self.settings):
             states = [self._job_progress(ref, job) for ref, job in self._jobs()]
-        counts = {
-            name: sum(getattr(p, name) for p in states)
-            for name in Progress.model_fields
-            if name not in ("state", "note", "share", "failures")
-        }
-        counts["files"] = max(counts["files"], self.record.files)  # more where archives are among them
-        notes = [p.note for p in states if p.note]
-        share = sum(share_of(p) * p.files for p in states) / max(1, sum(p.files for p in states))
-        failures = tuple(islice((o for p in states for o in p.failures), FIRST_FAILURES))
-        note = notes[0] if notes else ""
-        return Progress(state=overall(states), note=note, share=share, failures=failures, **counts)
+        return sum_progress(states, self.record.files)
 
     def failures(self) -> tuple[Outcome, ...]:
         """Return the sources that have failed so far. Of a job that still runs, these are the first ones."""
@@ -172,20 +162,25 @@ class Run:
                 fix = "Wait for it: run.watch() or run.wait()."
                 problem = f"Run {self.id} has not ended"
                 raise TransientError(problem, got=self.progress().state, fix=fix, code="run_not_ended")
-            return self._add_up([self._job_result(ref, job) for ref, job in jobs])
+            return add_up(self.id, [self._job_result(ref, job) for ref, job in jobs])
 
-    def cancel(self) -> int:
+    def cancel(self, reason: str = "", by: str | None = None) -> int:
         """Take waiting jobs from the queue and have running ones stopped.
 
-        A running job ends within seconds, as failed; what it has committed by then stays. If its worker does not
-        answer, it ends when that is replaced.
+        A running job ends within seconds; what it has committed by then stays, and a commit that has begun is
+        finished first. If its worker does not answer, it ends when that is replaced.
+
+        Args:
+            reason: What is shown with the run, beside who cancelled it.
+            by: Who; the user of this process if not given.
 
         Returns:
             The number of jobs.
         """
+        why = f"by {by or user()}" + (f": {reason}" if reason else "")
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
-            return sum(self._queue.cancel(job.id) for job in sorted(jobs, key=lambda job: job.status == "running"))
+            return sum(self._queue.cancel(job.id, why) for job in sorted(jobs, key=lambda job: job.status == "running"))
 
     def retry(self) -> int:
         """Queue the jobs that failed, or left files behind, once more.
@@ -206,13 +201,15 @@ class Run:
             self._queue.again(job.id)
             return True
         if job is not None:
-            self._queue.publish(self.record.queue, self._queue.request(job.id))
+            request = self._queue.request(job.id)
         elif record := job_record(ref, self.settings):
-            self._queue.publish(self.record.queue, decode(record["request"]))
+            request = decode(record["request"])
         else:
             return False
+        notes: JobNotes = {"result": self._job_result(ref, job).to_dict()}
+        _, new = self._queue.publish(self.record.queue, request, notes)
         self._forgotten.pop(ref.id, None)
-        return True
+        return new
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
         """Yield the jobs. One that is forgotten, or replaced by a later submission, is None."""
@@ -224,20 +221,18 @@ class Run:
 
     def _job_progress(self, ref: JobRef, job: Job | None) -> Progress:
         if job is None:
-            result = self._job_result(ref, job)
-            return progress_of(result)
+            return progress_of(self._job_result(ref, job))
         known = Progress.from_dict(job.notes.get("progress") or {"files": job.notes.get("files", 0)})
-        if job.status == "finished":
-            return progress_of(result_of(ref, job, self._queue))
-        if job.status in ENDED:
-            return known.model_copy(update={"state": "failed"})
+        if job.status in ENDED:  # else its worker had no chance to note the end
+            told = known.state in OVER and job.status not in ("canceled", "stopped") and "attempt" not in job.notes
+            return known if told else progress_of(self._job_result(ref, job))
         if job.status == "retrying":
             return known.model_copy(update={"state": "retrying"})
         return known if job.status == "running" else known.model_copy(update={"state": "queued"})
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
         if job is not None:
-            return result_of(ref, job, self._queue)
+            return result_of(job, self._queue)
         if ref.id not in self._forgotten:
             record = job_record(ref, self.settings)
             if record is None:
@@ -249,24 +244,6 @@ class Run:
         """Return `pending` without those in `look` that have ended: to read them all each time takes long."""
         ended = {ref.id for ref, job in self._jobs([pending[name] for name in look]) if _ended(job)}
         return {name: ref for name, ref in pending.items() if name not in ended}
-
-    def _add_up(self, results: list[IngestResult]) -> RunResult:
-        outcomes = tuple(o for r in results for o in r.outcomes)
-        rules: Counter[str] = Counter()
-        seconds: Counter[str] = Counter()
-        for r in results:
-            rules.update(r.rules)
-            seconds.update(r.seconds)
-        return RunResult(
-            run=self.id,
-            state="failed" if all(o.status == "failed" for o in outcomes) else "finished",
-            outcomes=outcomes,
-            tally=sum((o.tally for o in outcomes if o.status == "committed"), Tally()),
-            rules=dict(rules),
-            parquet_bytes=sum(r.parquet_bytes for r in results),
-            tables=tuple(sorted({t for r in results for t in r.tables})),
-            seconds=dict(seconds),
-        )
 
 
 def find_run(run: str, settings: Settings | None = None) -> Run:
@@ -306,6 +283,14 @@ def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
             ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
         runs = [run for i in ids if (run := Run.load(i, settings, client))]
     return sorted(runs, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
+
+
+def user() -> str:
+    """Name the user of this process and its host."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container may have none but a number
+        return socket.gethostname()
 
 
 def _names(answer: Any) -> list[str]:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ingestlab.core.errors import JobStoppedError, TerminalError
+from ingestlab.core.errors import JobStoppedError
 from ingestlab.core.settings import MISSED_BEATS
-from ingestlab.queue.job_records import Reporter
+from ingestlab.queue.job_records import Reporter, stop_error
 
 COMMIT_SECONDS = 30.0  # that a commit may take after the wish to stop its job: a half one costs more
 AGAIN_SECONDS = 20.0  # after which a job that goes on is told once more
@@ -29,6 +29,7 @@ class Stopper:
     def __init__(self) -> None:
         self._report: Reporter | None = None
         self._asked = self._signalled = 0.0
+        self._why = ""
 
     def listen(self) -> None:
         """Take the signal, in the main thread."""
@@ -48,8 +49,9 @@ class Stopper:
     def heed(self) -> None:
         """Look, in another thread, whether the job is to stop. If so, the main thread gets a signal."""
         report, now = self._report, time.monotonic()
-        if report is None or not report.stopped():
+        if report is None or (why := report.stopped()) is None:
             return
+        self._why = why  # the signal must not ask: it may come in the middle of a call to Redis
         self._asked = self._asked or now
         patient = report.committing and now - self._asked < COMMIT_SECONDS
         if not patient and now - self._signalled >= AGAIN_SECONDS:
@@ -58,15 +60,10 @@ class Stopper:
 
     def _end(self, *_signal: Any) -> None:
         if self._report is not None:
-            raise JobStoppedError(stopped())
+            raise JobStoppedError(stop_error(self._why))
 
 
 STOPPER = Stopper()
-
-
-def stopped() -> TerminalError:
-    """Return the error of a job that someone asked to stop."""
-    return TerminalError("Job was stopped on request", fix="`ingestlab retry` runs it again.", code="job_stopped")
 
 
 def beat_or_die(beat: float) -> None:

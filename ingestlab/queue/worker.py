@@ -29,7 +29,6 @@ from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.broker import broker
 from ingestlab.queue.job_records import Reporter
-from ingestlab.queue.results import completed, kept_of
 from ingestlab.queue.stopping import STOPPER
 
 log = logging.getLogger("ingestlab.queue.worker")
@@ -61,7 +60,7 @@ class JobHandler:
             check_queue(request, delivery.queue, settings)
             result = self._work(request, report)
         except BusySourceError as error:
-            report.retrying(error)
+            report.waits(error)
             return RetryLater(error, BUSY_DELAY, counts=False)
         except (Exception, JobStoppedError) as error:  # noqa: BLE001 - whatever it is becomes the job's end
             failure = translate_error(error)
@@ -70,9 +69,10 @@ class JobHandler:
             if isinstance(failure, TransientError) and delivery.retry_after is not None:
                 report.retrying(failure)
                 return RetryLater(failure, delivery.retry_after)
-            report.failed(failure)
+            whole = report.close_failed(subjects(request) if request else (), failure)
+            report.failed(failure, whole)
             if request:
-                self._archive_failure(request, failure, delivery)
+                self._archive_failure(request, whole, delivery)
             return Failed(failure)
         return self._conclude(request, result, delivery, report)
 
@@ -90,29 +90,30 @@ class JobHandler:
         errors = [error for outcome in result.outcomes if (error := outcome.exception())]
         passing = next((error for error in errors if isinstance(error, TransientError)), None)
         if passing and delivery.retry_after is not None:
-            report.retrying(passing, result=result.to_dict())
+            report.retrying(passing, result)
             return RetryLater(passing, delivery.retry_after)
         failure = errors[0] if len(errors) == len(result.outcomes) else None
+        whole = report.close(result, failure)
+        if any(outcome.status != "failed" for outcome in whole.outcomes):
+            failure = None  # an earlier attempt has done something
         try:
-            self._archive(request, result, delivery.queue)
+            self._archive(request, whole, delivery.queue)
         except IngestError as error:
             log.warning("the record of job %s is not written: %s", delivery.id, error)
             if failure is None and isinstance(error, TransientError) and delivery.retry_after is not None:
-                report.retrying(error, result=result.to_dict())
+                report.retrying(error, result)
                 return RetryLater(error, delivery.retry_after)
             failure = failure or error
         if failure:
-            report.failed(failure, result=result.to_dict())
+            report.failed(failure, whole)
             return Failed(failure)
-        assumed = [[o.uri, o.assumed] for o in result.outcomes if o.status == "committed" and o.assumed]
-        report.finished(assumed=assumed[:FIRST_FAILURES])
-        return Done(result)
+        assumed = [[o.uri, o.assumed] for o in whole.outcomes if o.status == "committed" and o.assumed]
+        report.finished(whole, assumed=assumed[:FIRST_FAILURES])
+        return Done(whole)
 
-    def _archive_failure(self, request: Request, failure: IngestError, delivery: Delivery) -> None:
-        """Archive a job that failed as a whole: the same error for all files of which no more is known."""
-        known = kept_of(delivery.notes) or IngestResult(run=request.run, job=delivery.id, outcomes=())
+    def _archive_failure(self, request: Request, whole: IngestResult, delivery: Delivery) -> None:
         try:
-            self._archive(request, completed(known, subjects(request), failure.to_dict()), delivery.queue)
+            self._archive(request, whole, delivery.queue)
         except IngestError as error:  # the lake itself may be the trouble
             log.warning("the record of job %s is not written: %s", delivery.id, error)
 

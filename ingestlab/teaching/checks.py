@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ingestlab.analytics.lake import Lake
+from ingestlab.core.models import OVER
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import Run
 from ingestlab.queue.results import RunResult
@@ -103,7 +104,7 @@ def an_ended_run(answer: Any) -> RunResult:
     """Return the result of a run that has come to its end."""
     run = a_run(answer)
     state = run.progress().state
-    expect(state in ("finished", "failed"), f"the run is still {state}; wait for it with run.watch().")
+    expect(state in OVER, f"the run is still {state}; wait for it with run.watch().")
     return run.result()
 
 

@@ -157,7 +157,7 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     assert json.loads(say("submit", alarms, "--json").stdout)["id"] == run, "the same again is the same run"
     assert say("cancel", run).stdout == "Cancelled 1 job.\n"
     assert say("cancel", run).stdout == "Cancelled 0 jobs.\n"
-    assert "Job was canceled" in say("show", run, code=1).stdout
+    assert "Job was cancelled by" in say("show", run, code=1).stdout
 
 
 def test_the_tutorials_producer_call_works(say: Say, queue: str, alarms: Path) -> None:
@@ -244,7 +244,7 @@ def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, 
     good = tmp_path / "alarm-good.csv"
     good.write_text(ALARMS)
     shown = say("submit", good, bad, "--wait", "--home", stack.home, code=1).stdout
-    assert "finished: 1 committed, 1 failed" in shown
+    assert "finished, 1 of 2 failed: 1 committed, 1 failed" in shown
     assert f"✗ {bad.as_uri()}" in shown
     for word in ("expected  the columns", "got  no 'station_id'", "do  Correct the file"):
         assert word in shown

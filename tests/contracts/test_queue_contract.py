@@ -43,8 +43,8 @@ def handler(message, delivery):
     (folder / f"{delivery.id}-{tries}").write_text(f"{name} {os.getpid()} {delivery.queue} {delivery.retry_after}")
     delivery.note({"progress": {"state": "processing", "files": 1, "note": f"{name}, try {tries + 1}"}})
     while name == "held" and not (folder / "open").exists():
-        if delivery.stopped():
-            return Failed(TerminalError("Job was stopped on request", code="job_stopped"))
+        if (why := delivery.stopped()) is not None:
+            return Failed(TerminalError(f"Job was cancelled {why}", code="job_stopped"))
         time.sleep(0.02)
     if name == "waits" and tries < 2:
         return RetryLater(TransientError("Server is busy", code="busy_source"), 1, counts=False)
@@ -159,6 +159,12 @@ def test_a_job_tells_what_was_asked(queue):
     assert found.began is found.ended is None
 
 
+def test_a_job_may_come_with_notes_of_what_was_done_before(queue):
+    before = {"run": "r1", "job": "j", "outcomes": []}
+    job, _ = queue.publish("contract", asked(), {"result": before})
+    assert queue.jobs([job])[job].notes["result"] == before
+
+
 def test_a_notebook_is_a_job_as_well(queue):
     request = NotebookRequest(run="r1", notebook="n.ipynb", parameters={"n": 1})
     job, _ = queue.publish("notebooks", request)
@@ -177,8 +183,9 @@ def test_what_is_not_known_is_left_out(queue):
 
 def test_a_job_that_waits_can_be_cancelled_and_asked_anew(queue):
     job, _ = queue.publish("contract", asked())
-    assert queue.cancel(job)
+    assert queue.cancel(job, "by ann")
     assert queue.jobs([job])[job].status == "canceled"
+    assert queue.jobs([job])[job].notes["cancelled"] == "by ann"
     assert queue.state("contract").waiting == 0
     assert queue.publish("contract", asked()) == (job, True)
     assert queue.jobs([job])[job].status == "queued"
@@ -291,8 +298,9 @@ def test_a_job_that_runs_is_seen_elsewhere_and_can_be_stopped(queue, settings, c
         assert (seen.status, seen.progress["note"]) == ("running", "held, try 1")
         assert queue.publish("contract", asked("held.csv")) == (job, False)
         assert queue.cancel(later)
-        assert queue.cancel(job)
+        assert queue.cancel(job, "by ann: wrong folder")
         assert ended(queue, job).status == "failed"
+        assert "Job was cancelled by ann: wrong folder" in queue.ending(job).traceback
         assert not queue.cancel(job), "it has ended"
         assert status(queue, later) == "canceled"
         (consumer.folder / "open").touch()

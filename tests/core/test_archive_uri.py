@@ -28,8 +28,8 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.attempts import progress_of
 from ingestlab.queue.replays import with_rejects
-from ingestlab.queue.results import progress_of
 from ingestlab.queue.run import RunResult
 
 FIRST = {"a.csv": [1, 2, 13], "b/c.csv": [3, 5000], "d.csv": [7]}

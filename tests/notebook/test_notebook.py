@@ -180,12 +180,12 @@ def test_a_run_is_one_display_whose_end_says_all(live: Kernel, yard: Yard):
     outputs = live.cell(f"run = lab.submit({yard.file('plain-shown.csv')!r})\nrun.watch()")
     (shown,) = [o for o in outputs if "data" in o]
     assert set(shown["data"]) == {"text/html", "text/plain"}
-    assert "finished 1/1 file, " in shown["data"]["text/plain"]
+    assert "finished, 1/1 file, " in shown["data"]["text/plain"]
     assert "100 rows" in shown["data"]["text/plain"]
     assert "finished" in shown["data"]["text/html"]
     assert " left" not in shown["data"]["text/html"]
     later = live.cell("run")
-    assert "finished 1/1 file" in text(later), "in another cell it shows itself"
+    assert "finished, 1/1 file" in text(later), "in another cell it shows itself"
 
 
 def test_an_interrupted_watch_does_not_hurt_the_run_and_a_restarted_kernel_finds_it(live: Kernel, yard: Yard):
@@ -337,7 +337,7 @@ def test_a_run_that_waits_can_be_cancelled_and_says_so(lab, yard):
         run.watch(timeout=0.3)
     assert "lab.run(" in repr(run)
     assert run.cancel() == 1
-    assert run.progress().state == "failed"
+    assert run.progress().state == "cancelled"
 
 
 def test_what_a_page_shows_is_escaped_and_complete():

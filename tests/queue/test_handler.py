@@ -32,8 +32,8 @@ class Try:
     def note(self, notes: JobNotes) -> None:
         self.notes = {**self.notes, **notes}
 
-    def stopped(self) -> bool:
-        return False
+    def stopped(self) -> str | None:
+        return None
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def asked(*uris: str) -> IngestRequest:
 def test_a_job_that_is_done_gives_its_result_and_takes_its_errors_back(handle, services, tmp_path):
     (tmp_path / "a.csv").write_text("n\n1\n2\n")
     request, delivery = asked((tmp_path / "a.csv").as_uri()), Try(retry_after=1)
-    delivery.note({"error": AWAY.to_dict(), "result": {"run": "r1"}})
+    delivery.note({"error": AWAY.to_dict(), "result": {"run": "r1"}})  # a result that cannot be read
     end = handle(request.to_dict(), delivery)
     assert isinstance(end, Done)
     assert [outcome.status for outcome in end.result.outcomes] == ["committed"]

@@ -118,13 +118,13 @@ def test_a_cancelled_job_leaves_the_queue_and_can_be_submitted_again(quiet, tmp_
     run = submit(
         [f"{tmp_path}/in/a.csv", f"{tmp_path}/in/b.csv"], settings=quiet.model_copy(update={"request_files": 1})
     )
-    assert run.cancel() == 2
+    assert run.cancel("wrong folder", by="ann") == 2
     assert run.cancel() == 0
     assert waiting(quiet) == 0
     result = run.wait(5)
-    said = "Job was canceled. Submit it again."
+    said = "Job was cancelled by ann: wrong folder. `ingestlab retry` runs it again."
     assert [str(o.exception()) for o in result.failed] == [said, said]
-    assert run.progress().state == "failed"
+    assert run.progress().state == result.state == "cancelled"
     again = submit(f"{tmp_path}/in/a.csv", settings=quiet)
     assert (waiting(quiet), again.progress().state) == (1, "queued")
     with redis.Redis.from_url(quiet.redis) as client:
@@ -377,6 +377,58 @@ def test_the_files_that_a_finished_job_left_behind_are_tried_again(ready):
         assert run.wait(PATIENCE).count("committed") == 2
         assert run.retry() == 0
     assert (ready.rows(good), ready.rows(late)) == (ONCE, ONCE)
+
+
+def test_a_retry_that_fails_changes_nothing_of_what_the_run_has_done(ready):
+    names = [f"many-{n}.csv" for n in range(50)]
+    uris = [ready.file(name) for name in names]
+    (ready.folder / names[7]).unlink()
+    ready.pipeline("many", PLAIN.replace("plain-*.csv", "many-*.csv"))
+    run = ready.submit(*uris, pipeline="many")
+    first = run.wait(PATIENCE)
+    assert (first.count("committed"), first.count("failed"), first.tally.rows_in) == (49, 1, 4900)
+
+    ready.pipeline("many", "no pipeline at all")
+    assert run.retry() == 1
+    second = run.wait(PATIENCE)
+    assert (second.count("committed"), second.count("failed"), second.tally.rows_in) == (49, 1, 4900)
+    assert second.state == "finished"
+    assert [dict(a.counts) for a in second.attempts] == [{"committed": 49, "failed": 1}, {"failed": 1}]
+    assert "does not load" in str(second.failed[0].exception()), "the last word on the file that failed"
+    assert (second.rules, second.parquet_bytes, second.tables) == (first.rules, first.parquet_bytes, first.tables)
+    p = run.progress()
+    assert (p.state, p.files, p.files_done, p.failed, p.rows) == ("finished", 50, 50, 1, 4900)
+    assert (p.began, p.ended) == (second.began, second.ended)
+    assert p.began == first.began < first.ended < p.ended, "a run's own time is that of all its attempts"
+    shown = json.loads(show(ready.settings, run.id).stdout)
+    assert shown == json.loads(second.model_dump_json()), "one fold for all who ask"
+    assert [line.split()[1] for line in run.history() if "worker" in line] == ["begun", "begun"]
+
+    job = run.record.jobs[0].id
+    ready.client.delete(f"ingestlab:run:{run.id}", f"rq:job:{job}", f"rq:results:{job}")
+    again = find_run(run.id, ready.settings)
+    assert again.result() == second, "the lake remembers all attempts, too"
+    ready.pipeline("many", PLAIN.replace("plain-*.csv", "many-*.csv"))
+    ready.file(names[7])
+    assert again.retry() == 1
+    last = again.wait(PATIENCE)
+    assert (last.count("committed"), last.tally.rows_in, len(last.attempts)) == (50, 5000, 3)
+    assert last.attempts[:2] == second.attempts
+    assert sum(ready.rows(uris[7], "many").values()) == 100
+
+
+def test_what_a_worker_has_done_before_it_died_is_an_attempt(ready):
+    with Server({"held.csv": CONTENT}) as slow:
+        uri = slow.url("/held/held.csv")
+        run = ready.submit(uri)
+        until(lambda: slow.log, 20, "a download that has begun")
+        ready.workers.at_work_on(run.record.jobs[0].id).kill()
+        until(lambda: len(slow.log) == 2, 30, "another worker that downloads")
+        slow.release()
+        result = run.wait(PATIENCE)
+    assert [(a.state, dict(a.counts)) for a in result.attempts] == [("lost", {}), ("finished", {"committed": 1})]
+    assert len({a.worker for a in result.attempts}) == 2
+    assert "Worker died" in str(run.history())
 
 
 def test_force_ingests_again_and_doubles_nothing(ready):

@@ -60,7 +60,7 @@ class Bench:
     def submit(self, *uris: str, **options: str) -> Seen:
         """What a person sees who submits, waits, and looks again."""
         shown = self.cli("submit", "--wait", *uris, *flags(options))
-        found = re.search(r"^run (\S+) \w+:", shown.output, re.MULTILINE)
+        found = re.search(r"^run (\S+) \w+.*:", shown.output, re.MULTILINE)
         assert found, shown.output
         return self.see(found[1], shown)
 

@@ -12,8 +12,7 @@ from ingestlab.engine.services import Services
 from ingestlab.notebook.runner.archive import Kept, keep, run_made_by
 from ingestlab.notebook.runner.kernel import Session, environment_of
 from ingestlab.notebook.runner.source import find, read, with_parameters
-from ingestlab.queue.job_records import Reporter
-from ingestlab.queue.stopping import stopped
+from ingestlab.queue.job_records import Reporter, stop_error
 from ingestlab.queue.worker import translate_error
 
 LONGEST = 1000  # characters of a cell's error
@@ -55,8 +54,8 @@ def _work(session: Session, name: str, report: Reporter) -> IngestError | None:
         note = f"cell {max(1, session.begun)} of {session.total}"
         done = max(0, session.begun - 1)
         report(Progress(state="processing", files=1, partitions=session.total, partitions_done=done, note=note))
-        if report.stopped():
-            raise stopped()
+        if (why := report.stopped()) is not None:
+            raise stop_error(why)
 
     try:
         said = session.run(look)

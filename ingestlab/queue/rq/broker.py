@@ -11,7 +11,7 @@ import redis
 from rq.job import JobStatus
 from rq.results import Result
 
-from ingestlab.core.jobs import Job, JobEnding, Listener, QueueState
+from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Handler, Monitor
@@ -27,9 +27,9 @@ class RqQueue:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings, self._client = settings, client
 
-    def publish(self, queue: str, request: Request) -> tuple[str, bool]:
-        """Queue a request, unless the same is queued or running."""
-        return enqueue(open_queue(self._client, queue), request, self._settings)
+    def publish(self, queue: str, request: Request, notes: JobNotes | None = None) -> tuple[str, bool]:
+        """Queue a request with notes, unless the same is queued or running."""
+        return enqueue(open_queue(self._client, queue), request, self._settings, notes)
 
     def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
         """Look up the jobs that Redis still has."""
@@ -52,11 +52,12 @@ class RqQueue:
         seen.update(news)
         return list(news)
 
-    def cancel(self, job: str) -> bool:
+    def cancel(self, job: str, why: str = "") -> bool:
         """Take a job from the queue, or have its worker stop it."""
         rq_job = fetch_job(self._client, job)
         if rq_job is None or rq_job.get_status(refresh=False) in ENDED:
             return False
+        rq_job.note({"cancelled": why})
         if rq_job.get_status(refresh=False) == JobStatus.STARTED:
             return rq_job.ask_to_stop()
         rq_job.cancel()
@@ -65,7 +66,7 @@ class RqQueue:
     def again(self, job: str) -> None:
         """Queue a failed job once more, with no dead workers counted."""
         if rq_job := fetch_job(self._client, job):
-            rq_job.note({"deaths": None})
+            rq_job.note({"deaths": None, "cancelled": None})
             rq_job.requeue()
 
     def names(self) -> set[str]:

@@ -13,7 +13,7 @@ from rq.job import Job, JobStatus
 from ingestlab.core import errors
 from ingestlab.core.jobs import Done, JobNotes, RetryLater
 from ingestlab.interfaces import Handler
-from ingestlab.queue.job_records import read_notes, write_notes
+from ingestlab.queue.job_records import FIELDS, read_notes, write_notes
 from ingestlab.queue.rq.serializer import ALLOWED, JOB_FUNCTION, NOTEBOOK_FUNCTION
 
 log = logging.getLogger("ingestlab.queue.rq.job")
@@ -71,10 +71,13 @@ class IngestJob(Job):
         """Ask the worker that runs it to stop; False if none does."""
         return bool(self.connection.eval(_ASK_TO_STOP, 1, self.key, _STOP, _STARTED))
 
-    def asked_to_stop(self) -> bool:
-        """Tell whether somebody has asked so since it was begun."""
-        wish, started = self.connection.hmget(self.key, [_STOP, _STARTED])
-        return wish is not None and wish == started
+    def asked_to_stop(self) -> str | None:
+        """Give who has asked so since it began; None if nobody."""
+        answers: Any = self.connection.hmget(self.key, [_STOP, _STARTED, *FIELDS])
+        wish, started, *noted = answers
+        if wish is None or wish != started:
+            return None
+        return read_notes(dict(zip(map(str.encode, FIELDS), noted, strict=True)), None).get("cancelled") or ""
 
     def _deserialize_data(self) -> None:
         try:
@@ -132,6 +135,6 @@ class RqDelivery:
         """Note something of the job."""
         self._job.note(notes)
 
-    def stopped(self) -> bool:
-        """Whether somebody has asked to stop this try."""
+    def stopped(self) -> str | None:
+        """Who has asked to stop this try, and why."""
         return self._job.asked_to_stop()

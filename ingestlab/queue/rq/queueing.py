@@ -13,6 +13,7 @@ from rq.results import Result
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import UndecodableJobError
+from ingestlab.core.jobs import JobNotes
 from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.job import IngestJob
@@ -37,8 +38,8 @@ def open_queue(client: redis.Redis, name: str) -> Queue:
     return Queue(name, connection=client, serializer=JobSerializer)
 
 
-def enqueue(queue: Queue, request: Request, settings: Settings) -> tuple[str, bool]:
-    """Queue a request, unless the same is queued or running.
+def enqueue(queue: Queue, request: Request, settings: Settings, notes: JobNotes | None = None) -> tuple[str, bool]:
+    """Queue a request with notes, unless the same is queued or running.
 
     Returns:
         The job's id, and whether it is a new job.
@@ -57,7 +58,7 @@ def enqueue(queue: Queue, request: Request, settings: Settings) -> tuple[str, bo
             failure_ttl=settings.failure_ttl,
             description=_description(request),
             retry=Retry(max=len(delays), interval=delays) if delays else None,
-            meta={"run": request.run, "tenant": request.tenant, "files": len(subjects(request))},
+            meta={**(notes or {}), "run": request.run, "tenant": request.tenant, "files": len(subjects(request))},
         )
     except DuplicateJobError:
         return job_id, False

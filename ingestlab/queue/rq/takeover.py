@@ -21,11 +21,11 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Progress
 from ingestlab.core.settings import MISSED_BEATS
+from ingestlab.queue.job_records import stop_error
 from ingestlab.queue.results import subjects_of
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.queueing import request_of, trim
 from ingestlab.queue.rq.serializer import JobSerializer
-from ingestlab.queue.stopping import stopped
 
 DEATHS = 3  # so many workers may die at a job before the job is blamed
 NAMED = 5  # files that its error names
@@ -113,11 +113,11 @@ def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> N
     deaths = int(job.notes.get("deaths") or 0) + 1
     job.note({"deaths": deaths})
     unwanted = job.asked_to_stop()
-    if deaths < DEATHS and not unwanted:
+    if deaths < DEATHS and unwanted is None:
         job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
         return
     job.retries_left = 0
-    job.note({"error": (stopped() if unwanted else _blame(job, deaths)).to_dict()})
+    job.note({"error": (_blame(job, deaths) if unwanted is None else stop_error(unwanted)).to_dict()})
 
 
 def _blame(job: IngestJob, deaths: int) -> TerminalError:

@@ -179,7 +179,8 @@ class Collector:
             if job.began is not None and job.progress:
                 at = job.ended.timestamp() if over and job.ended else now
                 counts = {"files": job.number("files_done")} | {name: job.number(name) for name in MEASURES[1:]}
-                self._rates.follow(job.id, job.began.timestamp(), at, counts)
+                began = job.began.timestamp()
+                self._rates.follow(job.id, job.seconds("began") or began, at, counts, began)
             if over:
                 self._endings.note(job)
         self._followed = current

@@ -10,6 +10,7 @@ from typing import Any
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.jobs import Job
+from ingestlab.core.models import OVER
 from ingestlab.queue.rates import SPAN
 
 KEPT = 2000  # jobs
@@ -71,7 +72,8 @@ class Endings:
         self._assume(job)
         if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
             return
-        self._jobs[job.id] = Ended(job, at, job.number("failed") if job.status == "finished" else job.files)
+        told = job.status == "finished" or job.progress.get("state") in OVER  # else it had no chance to count
+        self._jobs[job.id] = Ended(job, at, job.number("failed") if told else job.files)
         result, error = job.notes.get("result"), job.notes.get("error")
         if job.status != "finished" and isinstance(result, dict):
             self.explain(job.id, result, _SILENT.to_dict())

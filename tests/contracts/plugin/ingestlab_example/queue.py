@@ -6,6 +6,7 @@ import json
 
 import redis
 
+from ingestlab.core.jobs import JobNotes
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
 from ingestlab.queue.rq.broker import RqQueue
@@ -20,9 +21,9 @@ class AuditedQueue(RqQueue):
         super().__init__(settings, client)
         self._redis = client
 
-    def publish(self, queue: str, request: Request) -> tuple[str, bool]:
+    def publish(self, queue: str, request: Request, notes: JobNotes | None = None) -> tuple[str, bool]:
         """Put a request on a queue; a new job is noted once."""
-        job, new = super().publish(queue, request)
+        job, new = super().publish(queue, request, notes)
         if new:
             self._redis.xadd(STREAM, {"queue": queue, "job": job, "request": json.dumps(request.to_dict())})
         return job, new
