@@ -12,7 +12,7 @@ import typer
 
 
 def grade(folder: Annotated[Path, typer.Argument(help="With the notebooks that students have handed in.")]) -> None:
-    """Write as CSV which exercises are solved in the saved notebooks below a folder. Nothing is run."""
+    """Write as CSV which exercises saved notebooks solve. Nothing is run."""
     from ingestlab.teaching.grading import Grade, grade  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     grades = grade(folder)

@@ -96,7 +96,7 @@ def _code(source: str) -> str | None:
         return None
     if len(body) == 1 and isinstance(body[0], ast.If):
         body = body[0].body
-    return ast.unparse(body)
+    return "\n".join(map(ast.unparse, body))
 
 
 def _has_tag(cell: Mapping[str, Any], tag: str) -> bool:
