@@ -298,7 +298,7 @@ class Lab:
         return try_pipeline(pipeline, uri, self.settings)
 
     def new(self, name: str, source: str, *, force: bool = False) -> Path:
-        """Write a pipeline for files of one kind, from one sample file, as ``ingestlab new`` does.
+        """Write a pipeline from one sample file, as ``ingestlab new`` does.
 
         Args:
             name: The pipeline's name.

@@ -71,7 +71,7 @@ class LabRun(Run):
 
     @property
     def jobs(self) -> pd.DataFrame:
-        """List the run's jobs, each with the worker that has it or had it last."""
+        """List the run's jobs, each with its last worker."""
         with reaching(self.settings):
             known = list(self._jobs())
         rows = [

@@ -63,7 +63,7 @@ def check(exercise: str, answer: Any) -> None:
 
 
 def unsolved(exercise: str) -> bool:
-    """Tell whether the last answer to an exercise was wrong, or there was none."""
+    """Tell whether an exercise lacks a right answer, judged by the last one."""
     return exercise not in _SOLVED
 
 

@@ -89,7 +89,7 @@ def _grade(file: str, cell: Mapping[str, Any], after: Mapping[str, Any]) -> Grad
 
 
 def _code(source: str) -> str | None:
-    """Give the code without comments, or that of its `if`; None if it is no Python."""
+    """Give the code without comments, or its `if`'s body. None: no Python."""
     try:
         body = ast.parse(source).body
     except SyntaxError:
