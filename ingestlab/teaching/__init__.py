@@ -63,7 +63,7 @@ def check(exercise: str, answer: Any) -> None:
 
 
 def unsolved(exercise: str) -> bool:
-    """Tell whether an exercise lacks a right answer, judged by the last one."""
+    """Tell whether the last answer to an exercise was not right."""
     return exercise not in _SOLVED
 
 

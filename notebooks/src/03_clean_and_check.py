@@ -19,7 +19,12 @@ lab
 import pandas as pd
 from distributed import Client
 
-alarms = pd.read_csv(lab.samples("bts")[0], on_bad_lines="skip")
+alarms = pd.read_csv(
+    lab.samples("bts")[0],
+    on_bad_lines="skip",
+    parse_dates=["start_time"],
+    date_format="%Y-%m-%d %H:%M:%S",
+)
 pieces = [alarms.iloc[:50], alarms.iloc[50:100], alarms.iloc[100:]]
 
 
