@@ -33,8 +33,8 @@ class Asked:
         line = self._popen.stdout.readline()
         if not line:
             raise SystemExit(f"{self._name} has failed:\n{self._log.read_text()[-2000:]}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
 
 @contextmanager

@@ -34,10 +34,10 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
         for share, work in zip(SHARES, works, strict=True)
     ]
     seconds: dict[str, list[float]] = {}
-    for found in contest.measure(options, home, contests):
-        if found.value is not None and "who" in found.details:
-            seconds.setdefault(found.details["who"], []).append(found.value)
-        yield found
+    for result in contest.measure(options, home, contests):
+        if result.value is not None and "who" in result.details:
+            seconds.setdefault(result.details["who"], []).append(result.value)
+        yield result
     for name, times in seconds.items():
         yield _linear(name, times, works)
 

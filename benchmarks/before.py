@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
             }
             rounds = [{name: build.ask({}) for name, build in asked.items()} for _ in range(options.rounds)]
         for key, number in numbers.items():
-            yield from _compared(number, [(found["before"][key], found["now"][key]) for found in rounds])
+            yield from _compared(number, [(pair["before"][key], pair["now"][key]) for pair in rounds])
 
 
 def _compared(number: Number, pairs: Sequence[tuple[float, float]]) -> Iterator[Measure]:

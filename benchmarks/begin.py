@@ -60,12 +60,12 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
 def _lab(rounds: list[dict[str, Any]]) -> Measure:
     details = {
         "rounds": rounds,
-        "import_s": statistics.median(one["import"] for one in rounds),
-        "card_s": statistics.median(one["card"] for one in rounds),
-        "cpu_s": round(statistics.median(sum(one["cpu"].values()) for one in rounds), 2),
-        "others": round(statistics.median(one["others"] for one in rounds), 2),
+        "import_s": statistics.median(lap["import"] for lap in rounds),
+        "card_s": statistics.median(lap["card"] for lap in rounds),
+        "cpu_s": round(statistics.median(sum(lap["cpu"].values()) for lap in rounds), 2),
+        "others": round(statistics.median(lap["others"] for lap in rounds), 2),
     }
-    return Measure("Lab() from nothing", statistics.median(one["lab"] for one in rounds), "s", LAB, "most", details)
+    return Measure("Lab() from nothing", statistics.median(lap["lab"] for lap in rounds), "s", LAB, "most", details)
 
 
 def _fresh(home: Path) -> dict[str, Any]:
@@ -120,5 +120,5 @@ def _first_cell(folder: Path) -> dict[str, Any]:
     return _rounded(marks)
 
 
-def _rounded(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: _rounded(v) if isinstance(v, dict) else round(v, 2) for name, v in found.items()}
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: _rounded(v) if isinstance(v, dict) else round(v, 2) for name, v in figures.items()}

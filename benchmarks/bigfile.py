@@ -48,11 +48,11 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     with ExitStack() as opened:
         tenants = [WARM, *(f"big-{n}" for n in range(options.rounds))]
         running = opened.enter_context(stack(home / "stack", tenants, workers=1, dask_workers=2))
-        told = opened.enter_context(receipts(running.settings))
-        warm_up(running, small, told)
+        counts = opened.enter_context(receipts(running.settings))
+        warm_up(running, small, counts)
         open_ = lambda rival: opened.enter_context(rivals.process(rival, small, home / "peers"))  # noqa: E731
         quick = {rival: open_(rival) for rival in (LIMIT, *here) if not rival.slow}
-        ours, laps = _rounds(running, big, told, quick, options.rounds)
+        ours, laps = _rounds(running, big, counts, quick, options.rounds)
     for rival in here:
         if rival.slow:  # its process, idle, would be in the way of the others
             with rivals.process(rival, small, home / "peers") as process:
@@ -60,24 +60,24 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     yield from _measures(big, wanted, laps, ours)
 
 
-def warm_up(running: Stack, small: Flights, told: Receipts | None = None) -> None:
+def warm_up(running: Stack, small: Flights, counts: Receipts | None = None) -> None:
     """Lets every process do its imports and open its connections."""
-    once(running, small, WARM, told)
+    once(running, small, WARM, counts)
 
 
-def once(running: Stack, file: Flights, tenant: str, told: Receipts | None = None, pipeline: str = PIPELINE) -> Ours:
+def once(running: Stack, file: Flights, tenant: str, counts: Receipts | None = None, pipeline: str = PIPELINE) -> Ours:
     """One run of ours, all counts checked, after which the lake is as empty as before."""
-    if told:
-        told.take()
+    if counts:
+        counts.take()
     timed = running.run([file.path.as_uri()], tenant, pipeline)
-    tasks, steps = told.take() if told else (0, {})
+    tasks, steps = counts.take() if counts else (0, {})
     _check(running, file, tenant, timed, pipeline)
     running.forget(tenant)
     return Ours(timed, steps, tasks)
 
 
 def _rounds(
-    running: Stack, big: Flights, told: Receipts, processes: Mapping[Rival, Process], rounds: int
+    running: Stack, big: Flights, counts: Receipts, processes: Mapping[Rival, Process], rounds: int
 ) -> tuple[list[Ours], dict[str, list[Lap]]]:
     """Everybody in turn, round after round, so that a busy minute of the machine hits all alike."""
     ours: list[Ours] = []
@@ -85,7 +85,7 @@ def _rounds(
     for n in range(rounds):
         for rival, process in processes.items():
             laps[rival.name].append(process.run(big))
-        ours.append(once(running, big, f"big-{n}", told))
+        ours.append(once(running, big, f"big-{n}", counts))
         laps[OURS].append(ours[-1].lap)
     return ours, laps
 
@@ -104,11 +104,11 @@ def _measures(
     big: Flights, wanted: Mapping[Rival, str], laps: Mapping[str, Sequence[Lap]], ours: Sequence[Ours]
 ) -> Iterator[Measure]:
     what, megabytes = f"{big.megabytes:,.0f} MB", big.megabytes
-    middle = sorted(ours, key=lambda one: one.timed.seconds)[len(ours) // 2]
+    middle = sorted(ours, key=lambda run: run.timed.seconds)[len(ours) // 2]
     stages = middle.timed.result.seconds
     rest = {"rest": round(middle.timed.seconds - sum(stages.values()), 4)}  # on the queue, cutting the file
     parts = {"stages": stages | rest, "steps": dict(middle.steps), "tasks": middle.tasks}
-    others = {"others": round(statistics.mean(one.timed.others for one in ours), 2)}
+    others = {"others": round(statistics.mean(run.timed.others for run in ours), 2)}
     by_part = {part: round(seconds, 2) for part, seconds in middle.timed.cpu.items()}
     yield _seconds(OURS, megabytes, laps[OURS], {**parts, **others, "cpu_by_part": by_part})
     for rival, absent in wanted.items():
@@ -128,7 +128,7 @@ def _seconds(name: str, megabytes: float, laps: Sequence[Lap], more: Mapping[str
 
 def _ratios(laps: Mapping[str, Sequence[Lap]]) -> Iterator[Measure]:
     """Ours against the bars: the median over the rounds, of the ratios within each round."""
-    fastest = [min(found, key=lambda lap: lap.seconds) for found in zip(*(laps[n] for n in BAR if n in laps))]  # noqa: B905
+    fastest = [min(same, key=lambda lap: lap.seconds) for same in zip(*(laps[n] for n in BAR if n in laps))]  # noqa: B905
     if fastest:
         name = f"  ours, against the faster of {' and '.join(n for n in BAR if n in laps)}"
         yield _ratio(name, fastest, laps[OURS], FASTER, "least")
@@ -139,8 +139,8 @@ def _ratios(laps: Mapping[str, Sequence[Lap]]) -> Iterator[Measure]:
     yield _ratio("  ours, against the limit", laps[OURS], laps[LIMIT.name], NEAR, "most")
 
 
-def _ratio(name: str, one: Sequence[Lap], other: Sequence[Lap], target: float, bound: Any) -> Measure:
-    pairs = list(zip(one, other, strict=True))
+def _ratio(name: str, first: Sequence[Lap], other: Sequence[Lap], target: float, bound: Any) -> Measure:
+    pairs = list(zip(first, other, strict=True))
     value = statistics.median(a.seconds / b.seconds for a, b in pairs)
     details = {"cpu_ratio": round(statistics.median(a.cpu / b.cpu for a, b in pairs), 2)}
     return Measure(name, round(value, 2), "times", target, bound, details)

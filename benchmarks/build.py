@@ -60,10 +60,10 @@ def files(home: Path, _cache: Path, _copies: int, count: int) -> Iterator[Round]
 
         def once(n: int) -> dict[str, float]:
             each = lambda timed: 1000 * sum(timed.cpu.values()) / count  # noqa: E731
-            found = {name: each(lab.run(lab.uris(made), f"{name}-{n}")) for name, made in sets.items()}
+            costs = {name: each(lab.run(lab.uris(made), f"{name}-{n}")) for name, made in sets.items()}
             unchanged = lab.run(lab.uris(sets["clean"]), f"clean-{n}")
             times = [lab.run([uri], "single").seconds for uri in single[n * SINGLE : (n + 1) * SINGLE]]
-            return {**found, "unchanged": each(unchanged), "single": 1000 * statistics.median(times)}
+            return {**costs, "unchanged": each(unchanged), "single": 1000 * statistics.median(times)}
 
         yield once
 

@@ -106,18 +106,18 @@ def _measured(filled: Filled, files: int, rounds: int) -> dict[str, list[float]]
         for name in ("adding", "replacing"):  # builds the index, and warms everything up
             filled.ingest(filled.file("f2.csv", 4 + len(name)), name)
         with filled.running.watched() as peaks:
-            found = {
+            figures = {
                 "open": [_seconds(lambda: repr(Lake(settings).table(TABLE))) for _ in range(5 * rounds)],
                 "submit": [filled.ingest(filled.file(f"new{n}.csv", 3), "adding") for n in range(rounds)],
                 "replace": [filled.ingest(filled.file(f"f{n + 3}.csv", 9), "replacing") for n in range(rounds)],
                 "runs": [_seconds(lambda: [r.progress() for r in recent_runs(settings)]) for _ in range(rounds)],
             }
         reports = []
-        found["reconcile"] = [_seconds(lambda: reports.append(reconcile(context.lake))) for _ in range(rounds)]
+        figures["reconcile"] = [_seconds(lambda: reports.append(reconcile(context.lake))) for _ in range(rounds)]
         measures.check([r.clean for r in reports], [True] * rounds)
         live = len(Lake(settings).table(TABLE).parts)
     measures.check(live, files + rounds)
-    return {**found, "live": [live], "memory": [max(n for name, n in peaks.items() if "worker" in name) / 1e6]}
+    return {**figures, "live": [live], "memory": [max(n for name, n in peaks.items() if "worker" in name) / 1e6]}
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -134,7 +134,7 @@ def write(filled: Filled, commits: int, live: int) -> None:
         root = Path(context.store.full(""))
         record = next((root / layout.run_records(pattern.run)).iterdir())
         began = datetime.now(UTC) - timedelta(days=1)
-        text, told = pattern.model_dump_json(), record.read_text()
+        text, notes = pattern.model_dump_json(), record.read_text()
         written = [[part.target for part in pattern.parts]]
         sample = shutil.copyfile(root / written[0][0], filled.sources / "sample.parquet")
         for n in range(1, commits + 1):
@@ -152,7 +152,7 @@ def write(filled: Filled, commits: int, live: int) -> None:
             path.write_text(body.replace('"replaced":[]', f'"replaced":{json.dumps(gone)}'))
             folder = root / layout.run_records(run)
             folder.mkdir(parents=True)
-            (folder / record.name).write_text(told.replace(pattern.run, run))
+            (folder / record.name).write_text(notes.replace(pattern.run, run))
             if n % max(1, commits // CHECKPOINTS) == 0:
                 log.fold()
 

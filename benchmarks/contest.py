@@ -96,20 +96,20 @@ def once(running: Stack, work: Known, pipeline: str, tenant: str) -> Lap:
 
 
 def _measures(contest: Contest, laps: Mapping[str, Sequence[Lap]]) -> Iterator[Measure]:
-    for name, found in laps.items():
-        value = statistics.median(lap.seconds for lap in found)
+    for name, own in laps.items():
+        value = statistics.median(lap.seconds for lap in own)
         details: dict[str, Any] = {
             "contest": contest.name,
             "who": name,
             "megabytes": round(contest.megabytes, 1),
             "rejects": sum(contest.work.rules.values()),
-            **rivals.told(contest.megabytes, found),
+            **rivals.told(contest.megabytes, own),
         }
         yield Measure(f"{contest.name}, {contest.megabytes:,.0f} MB, {name}", round(value, 2), "s", details=details)
-    others = [found for name, found in laps.items() if name != OURS and len(found) == len(laps[OURS])]
+    others = [own for name, own in laps.items() if name != OURS and len(own) == len(laps[OURS])]
     if not others:
         return
-    fastest = [min(found, key=lambda lap: lap.seconds) for found in zip(*others, strict=True)]
+    fastest = [min(own, key=lambda lap: lap.seconds) for own in zip(*others, strict=True)]
     pairs = list(zip(fastest, laps[OURS], strict=True))
     ratio = statistics.median(other.seconds / ours.seconds for other, ours in pairs)
     details = {"cpu_ratio": round(statistics.median(other.cpu / ours.cpu for other, ours in pairs), 2)}

@@ -98,10 +98,10 @@ def groups_of(table: pd.DataFrame | Sequence[Sequence[object]]) -> dict[Group, t
 def rows_of(path: str) -> int:
     """Rows of a Parquet file, or of all in a folder; all of them must be of the agreed codec."""
     files = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*.parquet"))
-    found = [pq.read_metadata(file) for file in files]
-    codecs = {m.row_group(g).column(0).compression for m in found for g in range(m.num_row_groups)}
+    footers = [pq.read_metadata(file) for file in files]
+    codecs = {m.row_group(g).column(0).compression for m in footers for g in range(m.num_row_groups)}
     check(codecs | {"ZSTD"}, {"ZSTD"})  # there are none where there is no row
-    return sum(m.num_rows for m in found)
+    return sum(m.num_rows for m in footers)
 
 
 def rules_of(rejects: str | Path) -> dict[str, int]:
@@ -113,8 +113,8 @@ def rules_of(rejects: str | Path) -> dict[str, int]:
 def month_files(cache_folder: Path) -> tuple[Path, ...]:
     """The twelve months of the year; made once and kept."""
     folder = cache_folder / "months"
-    found = tuple(sorted(folder.glob("*.csv"))) if folder.exists() else ()
-    return found if len(found) == 12 else flight_months(folder).files
+    made = tuple(sorted(folder.glob("*.csv"))) if folder.exists() else ()
+    return made if len(made) == 12 else flight_months(folder).files
 
 
 def _body(month: Path) -> bytes:

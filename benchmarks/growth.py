@@ -34,9 +34,9 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
         if absent:
             yield Measure(f"growth, {LARGEST} copies", None, "s/GB", details={"absent": absent})
         scaled = [file for file in files if file.copies <= SCALE_COPIES][-1]
-        with _ready(home / "one", names, 1, options) as one:
+        with _ready(home / "one", names, 1, options) as single:
             pairs = [
-                (_processing(one, scaled, str(n)), _processing(two, scaled, str(n))) for n in range(options.rounds)
+                (_processing(single, scaled, str(n)), _processing(two, scaled, str(n))) for n in range(options.rounds)
             ]
     value = round(statistics.median(alone / both for alone, both in pairs), 2)
     details = {"copies": scaled.copies, "one_and_two_workers_s": pairs}
@@ -89,7 +89,7 @@ def _sizes(options: argparse.Namespace) -> tuple[list[int], str]:
 
 
 def _middle(runs: Sequence[Ours]) -> Ours:
-    return sorted(runs, key=lambda one: one.timed.seconds)[(len(runs) - 1) // 2]
+    return sorted(runs, key=lambda run: run.timed.seconds)[(len(runs) - 1) // 2]
 
 
 def _processing(running: Stack, file: Flights, tenant: str) -> float:
@@ -98,12 +98,12 @@ def _processing(running: Stack, file: Flights, tenant: str) -> float:
 
 def _peaks(runs: Sequence[Ours]) -> dict[str, int]:
     """Peak memory of each process, in MB."""
-    return {name: round(max(one.timed.peaks[name] for one in runs) / 1e6) for name in runs[0].timed.peaks}
+    return {name: round(max(run.timed.peaks[name] for run in runs) / 1e6) for name in runs[0].timed.peaks}
 
 
 def _cost(file: Flights, runs: Sequence[Ours], per_gb: float) -> Measure:
     stages = _middle(runs).timed.result.seconds
-    details = {"copies": file.copies, "seconds": [round(one.timed.seconds, 2) for one in runs]}
+    details = {"copies": file.copies, "seconds": [round(run.timed.seconds, 2) for run in runs]}
     return Measure(
         f"growth, {file.megabytes:,.0f} MB",
         round(per_gb, 2),

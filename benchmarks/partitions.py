@@ -24,15 +24,15 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     tiny = max(1024, file.size // options.partitions)
     with (
         stack(home, [WARM, PIPELINE, BARE], workers=1, dask_workers=2, partition_bytes=tiny) as running,
-        receipts(running.settings) as told,
+        receipts(running.settings) as counts,
     ):
         for tenant, pipeline in ((WARM, PIPELINE), (BARE, BARE)):  # the first one is for the imports
-            told.take()
+            counts.take()
             timed = running.run([month.as_uri()], tenant, pipeline)
             check(timed.result.count("committed"), 1)
-            tasks, steps = told.take()
+            tasks, steps = counts.take()
         few = Ours(timed, steps, tasks)
-        many = once(running, file, PIPELINE, told)
+        many = once(running, file, PIPELINE, counts)
     yield _cost("", many, MOST)
     yield _cost(", unchecked", few, None)
 

@@ -26,10 +26,11 @@ class Collector(WorkerPlugin):
         self.worker, self.seconds, self.tasks = worker, Counter[str](), 0
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        receipt = self.worker.data.get(key) if start == "executing" and finish == "memory" else None
-        if isinstance(receipt, dict) and "seconds" in receipt:
-            self.seconds.update(receipt["seconds"])
-            self.tasks += 1
+        answer = self.worker.data.get(key) if start == "executing" and finish == "memory" else None
+        for receipt in answer if isinstance(answer, list) else [answer]:  # several small partitions may share a task
+            if isinstance(receipt, dict) and "seconds" in receipt:
+                self.seconds.update(receipt["seconds"])
+                self.tasks += 1
 
 
 def _take(dask_worker: Any) -> dict[str, Any]:
@@ -49,9 +50,9 @@ class Receipts:
     def take(self) -> tuple[int, dict[str, float]]:
         """How many tasks there were since the last call, and their seconds by step."""
         tasks, seconds = 0, Counter[str]()
-        for one in self._client.run(_take).values():
-            tasks += one["tasks"]
-            seconds.update(one["seconds"])
+        for taken in self._client.run(_take).values():
+            tasks += taken["tasks"]
+            seconds.update(taken["seconds"])
         return tasks, {step: round(spent, 3) for step, spent in seconds.items()}
 
 

@@ -36,18 +36,18 @@ def machine_of(folder: Path) -> dict[str, Any]:
         "synced_file_us": round(_file_seconds(folder, 40, sync=True) * 1e6),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
 
 
-def keep(found: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any], folder: Path) -> Path:
+def keep(measures: Sequence[Measure], options: argparse.Namespace, machine: Mapping[str, Any], folder: Path) -> Path:
     """Writes everything as JSON; gives the file."""
     now = datetime.now(UTC)
     report = {
         "at": now.isoformat(timespec="seconds"),
         "machine": machine,
         "options": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
-        "measures": [asdict(m) | {"met": m.met} for m in found],
+        "measures": [asdict(m) | {"met": m.met} for m in measures],
     }
     file = folder / f"{now:%Y-%m-%dT%H%M%S}.json"
     file.write_text(json.dumps(report, indent=2) + "\n")
@@ -59,15 +59,15 @@ def line(measure: Measure) -> str:
     return f"{measure.name}: {_value(measure)}"
 
 
-def show(found: Sequence[Measure], machine: Mapping[str, Any], console: Console) -> None:
+def show(measures: Sequence[Measure], machine: Mapping[str, Any], console: Console) -> None:
     """The numbers, and under them where the time of the big file goes."""
-    console.print(_table(found, machine))
-    for measure in found:
+    console.print(_table(measures, machine))
+    for measure in measures:
         if "stages" in measure.details and measure.details.get("steps"):
             console.print(_where(measure))
 
 
-def _table(found: Sequence[Measure], machine: Mapping[str, Any]) -> Table:
+def _table(measures: Sequence[Measure], machine: Mapping[str, Any]) -> Table:
     caption = (
         f"{machine['cores']} cores, load {machine['load_before'][0]} before; "
         f"a new file takes {machine['new_file_us']} µs, a synced one {machine['synced_file_us']} µs"
@@ -79,7 +79,7 @@ def _table(found: Sequence[Measure], machine: Mapping[str, Any]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for name in ("CPU", "GB/s a core", "others"):
         table.add_column(name, justify="right", no_wrap=True)
-    for m in found:
+    for m in measures:
         target = f"{'≤' if m.bound == 'most' else '≥'} {_short(m.target)}" if m.target is not None else ""
         table.add_row(
             m.name, _value(m), target, VERDICTS[m.met], _cpu(m), _number(m, "gb_core_s"), _number(m, "others")

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     options.began = time.monotonic()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for folder in (RESULTS, options.home, options.cache):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="home-", dir=options.home) as folder:
@@ -69,16 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with console.status("warming up") as status:
             for name in options.only or GROUPS:
                 for measure in GROUPS[name](options, Path(folder, name)):
-                    found.append(measure)
+                    measures.append(measure)
                     status.update(report.line(measure))
                     if not console.is_terminal:
                         print(report.line(measure), flush=True)
-    report.show(found, machine, console)
-    file = report.keep(found, options, machine, RESULTS)
+    report.show(measures, machine, console)
+    file = report.keep(measures, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
     if options.only != ["log"] and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
-    return int(any(m.met is False for m in found))
+    return int(any(m.met is False for m in measures))
 
 
 def _draw(numbers: Path) -> Path | None:

@@ -90,9 +90,9 @@ class Stack:
 
     def _processes(self) -> dict[str, psutil.Process]:
         """All processes of the stack, and the names that people know them by."""
-        found = {name: psutil.Process(pid) for name, pid in self.pids.items() if name != "client"}
-        dask = [p for p in found["dask"].children() if "spawn_main" in " ".join(p.cmdline())]
-        return {**found, **{f"dask-{n}": p for n, p in enumerate(sorted(dask, key=lambda p: p.pid), 1)}}
+        processes = {name: psutil.Process(pid) for name, pid in self.pids.items() if name != "client"}
+        dask = [p for p in processes["dask"].children() if "spawn_main" in " ".join(p.cmdline())]
+        return {**processes, **{f"dask-{n}": p for n, p in enumerate(sorted(dask, key=lambda p: p.pid), 1)}}
 
 
 @contextmanager

@@ -27,20 +27,20 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     small, big = flights(options.cache, WARM_COPIES), flights(options.cache, options.copies)
     tenants = [WARM, *(f"{name}-{n}" for n in range(options.rounds) for name in PIPELINES)]
     runs: dict[str, list[Ours]] = {name: [] for name in PIPELINES}
-    with stack(home, tenants, workers=1, dask_workers=DASK_WORKERS) as running, receipts(running.settings) as told:
+    with stack(home, tenants, workers=1, dask_workers=DASK_WORKERS) as running, receipts(running.settings) as counts:
         warm_up(running, small)
         for n in range(options.rounds):
             for name, pipeline in PIPELINES.items():
-                runs[name].append(once(running, big, f"{name}-{n}", told, pipeline))
+                runs[name].append(once(running, big, f"{name}-{n}", counts, pipeline))
     pairs = list(zip(runs["on"], runs["off"], strict=True))
     details = {
-        "seconds_on": [round(one.timed.seconds, 2) for one in runs["on"]],
-        "seconds_off": [round(one.timed.seconds, 2) for one in runs["off"]],
-        "profile_off": [round(one.steps.get("profile", 0.0) / DASK_WORKERS, 2) for one in runs["off"]],
+        "seconds_on": [round(run.timed.seconds, 2) for run in runs["on"]],
+        "seconds_off": [round(run.timed.seconds, 2) for run in runs["off"]],
+        "profile_off": [round(run.steps.get("profile", 0.0) / DASK_WORKERS, 2) for run in runs["off"]],
         "steps_on": runs["on"][-1].steps,
         "steps_off": runs["off"][-1].steps,
-        "cpu_on": round(statistics.median(one.lap.cpu for one in runs["on"]), 2),
-        "cpu_off": round(statistics.median(one.lap.cpu for one in runs["off"]), 2),
+        "cpu_on": round(statistics.median(run.lap.cpu for run in runs["on"]), 2),
+        "cpu_off": round(statistics.median(run.lap.cpu for run in runs["off"]), 2),
     }
     more = _more(on.timed.seconds / off.timed.seconds for on, off in pairs)
     yield Measure("contract and aggregates, more", more, "%", MOST, "most", details)
@@ -53,5 +53,5 @@ def _more(ratios: Iterable[float]) -> float:
     return round(100 * (statistics.median(ratios) - 1), 1)
 
 
-def _without_profile(one: Ours) -> float:
-    return one.timed.seconds - one.steps.get("profile", 0.0) / DASK_WORKERS
+def _without_profile(run: Ours) -> float:
+    return run.timed.seconds - run.steps.get("profile", 0.0) / DASK_WORKERS

@@ -63,7 +63,7 @@ def upserts(uri: str, token: str | None = None) -> Iterator[Measure]:
                 ours.append(ROWS / (time.perf_counter() - start))
             check(store.count(target, Where()), ROWS)
     store.drop(WANTED.name)
-    rates = {size: round(max(found)) for size, found in bare.items()}
+    rates = {size: round(max(laps)) for size, laps in bare.items()}
     details = {"server": store.about(), "rows": ROWS, "dim": DIM, "bare_by_batch": rates, "ours": round(max(ours))}
     yield Measure("upserts", round(max(ours)), "rows/s", details=details)
     yield Measure("  against the best bare loop", round(max(ours) / max(rates.values()), 2), "times", 0.9)

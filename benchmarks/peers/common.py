@@ -74,9 +74,9 @@ class Done:
     groups: list[list[object]] | None = None
 
 
-def rows(found: Iterable[Iterable[object]]) -> list[list[object]]:
+def rows(groups: Iterable[Iterable[object]]) -> list[list[object]]:
     """Groups as plain lists."""
-    return [list(row) for row in found]
+    return [list(row) for row in groups]
 
 
 def serve(work: Callable[[str, str], Done]) -> None:

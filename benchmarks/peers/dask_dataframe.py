@@ -46,8 +46,8 @@ def work(csv: str, out: str) -> Done:
     sinks = [part.to_parquet(file, **options) for part, file in zip((good, bad), files, strict=True)]
     small = good[[*KEYS, "distance", "dep_delay"]].astype({"distance": "int64[pyarrow]"})
     groups = small.groupby(list(KEYS)).agg({"origin": "count", "distance": "sum", "dep_delay": "mean"})
-    *_, found = dask.compute(*sinks, groups)
-    return Done(*files, rows((*key, *values) for key, *values in found.itertuples(name=None)))
+    *_, counted = dask.compute(*sinks, groups)
+    return Done(*files, rows((*key, *values) for key, *values in counted.itertuples(name=None)))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ TYPES = {"int8": "TINYINT", "int16": "SMALLINT", "string": "VARCHAR", "timestamp
 
 @cache
 def connection() -> duckdb.DuckDBPyConnection:
-    found = duckdb.connect()
-    found.execute("SET preserve_insertion_order = false; SET TimeZone = 'UTC'")
-    return found
+    database = duckdb.connect()
+    database.execute("SET preserve_insertion_order = false; SET TimeZone = 'UTC'")
+    return database
 
 
 def work(path: str, out: str) -> Done:
@@ -62,10 +62,10 @@ def work(path: str, out: str) -> Done:
             FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {LEVEL}, PARTITION_BY (bad), OVERWRITE_OR_IGNORE
         )
     """)
-    found = connection().execute(f"""
+    counted = connection().execute(f"""
         SELECT {keys}, count(*), sum(distance), avg(dep_delay) FROM '{out}/bad=false/*.parquet' GROUP BY {keys}
     """)
-    return Done(f"{out}/bad=false", f"{out}/bad=true", rows(found.fetchall()))
+    return Done(f"{out}/bad=false", f"{out}/bad=true", rows(counted.fetchall()))
 
 
 def read(path: str) -> str:

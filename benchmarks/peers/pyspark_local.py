@@ -31,9 +31,9 @@ SETTINGS = {
 @cache
 def session() -> SparkSession:
     builder = reduce(lambda b, item: b.config(*item), SETTINGS.items(), SparkSession.builder.master("local[2]"))
-    found = builder.getOrCreate()
-    found.sparkContext.setLogLevel("ERROR")
-    return found
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
 
 
 def work(csv: str, out: str) -> Done:

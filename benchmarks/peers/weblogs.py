@@ -27,8 +27,8 @@ def polars(path: str, out: str) -> Done:
 
     lines = pl.scan_csv(path, has_header=False, schema={"line": pl.String}, separator="\x01", quote_char=None)
     parsed = lines.with_columns(col("line").str.extract_groups(PATTERN).alias("found")).unnest("found")
-    told = parsed.with_columns(when(~col(name).is_in(NULLS)).then(col(name)).alias(name) for name in NAMES)
-    typed = told.with_columns(
+    named = parsed.with_columns(when(~col(name).is_in(NULLS)).then(col(name)).alias(name) for name in NAMES)
+    typed = named.with_columns(
         when_=col("time").str.to_datetime(TIME_FORMAT, strict=False),
         code=col("status").cast(pl.Int16, strict=False),
         size=col("bytes").cast(pl.Int64, strict=False),
@@ -109,18 +109,18 @@ def pandas(path: str, out: str) -> Done:
 
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         lines = pd.Series(file.read().splitlines(), dtype="str")
-    found = lines.str.extract(PATTERN)
-    found = found.mask(found.isin(NULLS))
-    typed = found.assign(
-        time=pd.to_datetime(found["time"], format=TIME_FORMAT, errors="coerce", utc=True),
-        status=pd.to_numeric(found["status"], errors="coerce"),
-        bytes=pd.to_numeric(found["bytes"], errors="coerce"),
+    fields = lines.str.extract(PATTERN)
+    fields = fields.mask(fields.isin(NULLS))
+    typed = fields.assign(
+        time=pd.to_datetime(fields["time"], format=TIME_FORMAT, errors="coerce", utc=True),
+        status=pd.to_numeric(fields["status"], errors="coerce"),
+        bytes=pd.to_numeric(fields["bytes"], errors="coerce"),
     )
     rules = {
-        "pattern": found["host"].isna(),
+        "pattern": fields["host"].isna(),
         "time:type": typed["time"].isna(),
         "status:type": typed["status"].isna(),
-        "bytes:type": found["bytes"].notna() & typed["bytes"].isna(),
+        "bytes:type": fields["bytes"].notna() & typed["bytes"].isna(),
         "method:isin": ~typed["method"].isin(METHODS),
         "status:in_range": ~typed["status"].between(100, 599),
         "bytes:greater_than_or_equal_to": typed["bytes"] < 0,

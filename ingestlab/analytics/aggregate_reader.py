@@ -120,21 +120,21 @@ class AggregateReader:
 
     def _in_pipelines(self, history: Sequence[Manifest], broken: list[TerminalError]) -> dict[str, Aggregate]:
         """Collect what the table's pipelines declare, the last one first. Those that do not load go to `broken`."""
-        found: dict[str, Aggregate] = {}
+        aggregates: dict[str, Aggregate] = {}
         sources = Catalog.read(self._settings).sources
         for name in dict.fromkeys(m.pipeline for m in reversed(history)):
             pipeline = attempt(load, sources[name]) if name in sources else None
             if isinstance(pipeline, TerminalError):
                 broken.append(pipeline)
             elif pipeline is not None:
-                found = {**pipeline.aggregates, **found}
-        return found
+                aggregates = {**pipeline.aggregates, **aggregates}
+        return aggregates
 
     def _merged(self, name: str, aggregate: Aggregate, history: Sequence[Manifest]) -> pa.Table:
         parts = [p for p in live_parts(history) if p.target.startswith(self._home)]
         states = {s.target: s for s in live_partials(history)}
-        found = schema_of(self._store, self._where, history)
-        kinds = {name: kind for name, kind in found.reading().items() if name in found.folder_columns}
+        schema = schema_of(self._store, self._where, history)
+        kinds = {name: kind for name, kind in schema.reading().items() if name in schema.folder_columns}
 
         def one(part: DataFile) -> pa.Table:
             state = states.get(layout.partials_file(*self._where, name, aggregate.code, part.target))
@@ -142,8 +142,8 @@ class AggregateReader:
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             tables = list(pool.map(one, parts))
-        found = answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
-        return found.replace_schema_metadata({_KEYS: json.dumps([key.name for key in aggregate.keys])})
+        table = answer(merge(concat(tables), aggregate), aggregate) if tables else no_rows(aggregate)
+        return table.replace_schema_metadata({_KEYS: json.dumps([key.name for key in aggregate.keys])})
 
     def _states(self, part: DataFile, state: DataFile | None, aggregate: Aggregate) -> pa.Table:
         if state is not None:
@@ -155,18 +155,18 @@ class AggregateReader:
         return pq.ParquetFile(pa.BufferReader(self._store.read(state.target))).read()
 
 
-def keys_of(found: pa.Table) -> list[str]:
+def keys_of(table: pa.Table) -> list[str]:
     """List an aggregate's key columns; the others are measures."""
-    return list(json.loads((found.schema.metadata or {}).get(_KEYS.encode(), b"[]")))
+    return list(json.loads((table.schema.metadata or {}).get(_KEYS.encode(), b"[]")))
 
 
 def _by_aggregate(history: Sequence[Manifest], home: str) -> dict[str, list[DataFile]]:
     """Group partial aggregates by name, oldest first."""
-    found: dict[str, list[DataFile]] = {}
+    files: dict[str, list[DataFile]] = {}
     start = layout.beside(home.rstrip("/"), "")
     for state in live_partials(history):
-        found.setdefault(state.target.removeprefix(start).split("/")[0], []).append(state)
-    return found
+        files.setdefault(state.target.removeprefix(start).split("/")[0], []).append(state)
+    return files
 
 
 def _typed(states: pa.Table, aggregate: Aggregate, kinds: dict[str, pa.DataType]) -> pa.Table:

@@ -117,9 +117,9 @@ class Table:
         if _base(self.name) != self.name:
             names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
             return names.inspect(promote_options="permissive")
-        found = schema_of(self._store, (self.tenant, self.name), self._snapshot.outline())
-        kinds = exactly(found, self._store, self.parts)
-        last = found.folder_columns
+        schema = schema_of(self._store, (self.tenant, self.name), self._snapshot.outline())
+        kinds = exactly(schema, self._store, self.parts)
+        last = schema.folder_columns
         return pa.schema(
             [
                 *((name, kind) for name, kind in kinds.items() if name not in last),
@@ -277,9 +277,9 @@ class Lake:
         Raises:
             TerminalError: There is no such table or aggregate.
         """
-        found = self._aggregate_reader(table).read(name)
-        frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
-        frame.attrs["keys"] = keys_of(found)
+        summary = self._aggregate_reader(table).read(name)
+        frame: pd.DataFrame = summary.to_pandas(types_mapper=pd.ArrowDtype)
+        frame.attrs["keys"] = keys_of(summary)
         return frame
 
     def materialize(self, table: str, name: str, to: str | None = None) -> str:

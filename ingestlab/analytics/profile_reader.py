@@ -53,8 +53,8 @@ def _read_profile(
     store: Store, home: str, history: Sequence[Manifest], run: str | None, past: Sequence[Manifest]
 ) -> TableProfile:
     live = [part for part in live_parts(history) if part.target.startswith(f"{home}/")]
-    found = list(believed(history, live))
-    covered = {target for one in found for target in one.parts}
+    profiles = list(believed(history, live))
+    covered = {target for profiled in profiles for target in profiled.parts}
     kinds = kinds_of(history)
     read = {
         part.target: profile_of(store, part.target, part.target[len(home) + 1 :], kinds)
@@ -63,7 +63,7 @@ def _read_profile(
     }
     return TableProfile(
         table=home.rsplit("/", 1)[1],
-        now=merge([*(one.profile for one in found), *read.values()]),
+        now=merge([*(profiled.profile for profiled in profiles), *read.values()]),
         runs=_runs(past, read, run),
         read=len(read),
     )
@@ -96,5 +96,5 @@ def _published(manifest: Manifest, read: Mapping[str, Profile]) -> list[Profile]
     if manifest.kind == "compact":
         return []
     if manifest.profile:
-        return [one.profile for one in manifest.profile if not one.anew]
+        return [profiled.profile for profiled in manifest.profile if not profiled.anew]
     return [read[part.target] for part in manifest.parts if part.target in read]

@@ -111,9 +111,23 @@ def _list(entries: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> N
     out.print(table(headings, rows, right=numbers, leaves_out=leaves_out) if entries else none)
 
 
-def cancel(run: RunId, home: Home = None) -> None:
+def cancel(
+    run: RunId,
+    reason: Annotated[str, typer.Option("--reason", help="Shown with the run, beside who cancelled it.")] = "",
+    home: Home = None,
+) -> None:
     """Stop a run. Its jobs are taken from the queue, and a running one ends; what it has committed stays."""
-    out.print(f"Cancelled {many(_find(run, home).cancel(), 'job')}.")
+    handle = _find(run, home)
+    if count := handle.cancel(reason):
+        out.print(f"Cancelled {many(count, 'job')}.")
+    else:
+        out.print(f"Cancelled 0 jobs: run {handle.id} has ended already ({handle.progress().said}).")
+
+
+def forget(run: RunId, home: Home = None) -> None:
+    """Take a run that has ended off all lists. What it has published stays."""
+    _find(run, home).forget()
+    out.print(f"Forgot run {run}. Its rows stay where they are.")
 
 
 def retry(
@@ -125,7 +139,22 @@ def retry(
     if (run is None) != everything:
         raise typer.BadParameter("Name a run, or say --all.")
     chosen = [_find(run, home)] if run else [handle for handle, _ in _failed(home)]
-    out.print(f"Queued {many(sum(handle.retry() for handle in chosen), 'job')} again.")
+    if count := sum(handle.retry() for handle in chosen):
+        out.print(f"Queued {many(count, 'job')} again.")
+    elif run is None:
+        out.print("Queued 0 jobs again: no run has failed files that are not queued already.")
+    else:
+        out.print(f"Queued 0 jobs again: {_why_not(chosen[0])}")
+
+
+def _why_not(run: Run) -> str:
+    """Tell why there was nothing to retry."""
+    progress = run.progress()
+    if progress.state not in OVER:
+        return f"run {run.id} is {progress.state}; what fails is tried again when it has ended."
+    if not progress.failed:
+        return f"no file of run {run.id} has failed."
+    return f"another run has the same files queued, or nothing is known any more of what run {run.id} asked."
 
 
 def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:
@@ -135,7 +164,7 @@ def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:
 
 
 def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
-    return [(run, p) for run, p in _recent(home, LOOK_BACK) if p.failed or p.state == "failed"]
+    return [(run, p) for run, p in _recent(home, LOOK_BACK) if p.failed or p.state in ("failed", "cancelled")]
 
 
 def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:

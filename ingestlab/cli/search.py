@@ -1,4 +1,4 @@
-"""The command around vectors: search."""
+"""The command that searches."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def search(
     where: Annotated[
         str | None, typer.Option("--filter", metavar="EXPR", help="What columns must be, e.g. 'status >= 500'.")
     ] = None,
+    distinct: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Show each value once, with its number of rows, e.g. text.")
+    ] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose rows; INGESTLAB_TENANT's, if not given.")] = None,
     home: Home = None,
     as_json: Json = False,
@@ -37,7 +40,8 @@ def search(
     from ingestlab.sinks.milvus.search import search as find  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     query = image if text is None else text
-    hits = find(collection, query, load_settings(home=home), limit=limit, only=where, tenant=tenant)
+    settings = load_settings(home=home)
+    hits = find(collection, query, settings, limit=limit, only=where, distinct=distinct, tenant=tenant)
     if as_json:
         out.print_json(hits.to_json(orient="records", double_precision=6))
         return

@@ -58,7 +58,9 @@ class Fitting:
                 Text(name), justify="right" if name in self.right else "left", overflow="fold", width=width
             )
         for row in self.rows:
-            table.add_row(*(cell for name, cell in zip(self.headings, row, strict=True) if name in needs))
+            # names and values of users are no markup
+            cells = [cell if isinstance(cell, Text) else Text(cell) for cell in row]
+            table.add_row(*(cell for name, cell in zip(self.headings, cells, strict=True) if name in needs))
         if self.title:
             yield Text(f" {self.title}", style="bold")
         yield from console.render(table, options.update(width=max(options.max_width, _width(needs))))

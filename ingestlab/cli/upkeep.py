@@ -87,7 +87,9 @@ def replay(
 
     new = submit_replay(table, rule=rule, run=run, tenant=tenant, queue=queue, settings=load_settings(home=home))
     if new is None:
-        out.print_json("null") if as_json else out.print(f"No rejects in {table}: nothing to replay.")
+        out.print_json("null") if as_json else out.print(
+            f"No rejects in {table}{f' that run {run} brought' if run else ''}: nothing to replay."
+        )
     else:
         announce(new, f"the rejects of {many(new.record.files, 'file')}", wait=wait, as_json=as_json)
 

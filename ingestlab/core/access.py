@@ -131,8 +131,8 @@ def local_path(uri: str, settings: Settings) -> Path:
 
 def scheme_of(uri: str) -> str:
     """Return the scheme of a URI in lower case. ``file`` for a plain path."""
-    if found := _SCHEME.match(uri):
-        return found[1].lower()
+    if match := _SCHEME.match(uri):
+        return match[1].lower()
     return uri.split("://", 1)[0] if "://" in uri else "file"
 
 
@@ -175,8 +175,8 @@ def suffixes(name: str) -> str:
 
 
 def _suffix(name: str) -> tuple[str, str]:
-    found = re.fullmatch(r"(.+)(\.[A-Za-z0-9]{1,12})", name, re.ASCII)
-    return (found[1], found[2].lower()) if found else (name, "")
+    match = re.fullmatch(r"(.+)(\.[A-Za-z0-9]{1,12})", name, re.ASCII)
+    return (match[1], match[2].lower()) if match else (name, "")
 
 
 def _check_text(uri: str, scheme: str, secret: Sequence[str]) -> None:
@@ -215,11 +215,11 @@ def _check_host(host: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> Non
 
 def _check_address(address: str, deny: tuple[str, ...]) -> None:
     try:
-        found: IPv4Address | IPv6Address = ip_address(address)
+        ip: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:  # such as 2130706433, which the system would read as 127.0.0.1
         problem = f"'{address}' is not an IP address as four numbers or as IPv6, nor a name"
         raise _bad(problem, "Write the address out.") from None
-    if any(seen in network for seen in _meanings(found) for network in _networks(deny)):
+    if any(seen in network for seen in _meanings(ip) for network in _networks(deny)):
         problem, expected = f"Address {address} is not allowed", f"an address outside {', '.join(deny)}"
         fix = "Use another host, or change INGESTLAB_DENY_NETWORKS."
         raise TerminalError(problem, expected=expected, fix=fix, code="address_not_allowed")

@@ -26,20 +26,20 @@ def member_uri(kind: Kind, name: str, archive: str) -> str:
 
 def member_name(uri: str) -> str | None:
     """Return the name of a member in its archive. None if the URI names none."""
-    found = _MEMBER.fullmatch(uri)
-    return unquote(found[2], errors="replace") if found else None
+    match = _MEMBER.fullmatch(uri)
+    return unquote(match[2], errors="replace") if match else None
 
 
 def container(uri: str) -> str:
     """Return what is fetched and locked: a member's archive, else the source itself."""
-    found = _MEMBER.fullmatch(uri)
-    return found[3] if found else uri
+    match = _MEMBER.fullmatch(uri)
+    return match[3] if match else uri
 
 
 def head_of(uri: str) -> str:
     """Return a member's URI without its archive, ``zip://day1/a.csv``; :func:`joined` puts it back."""
-    found = _MEMBER.fullmatch(uri)
-    return found[1] if found else uri
+    match = _MEMBER.fullmatch(uri)
+    return match[1] if match else uri
 
 
 def joined(head: str, archive: str) -> str:
@@ -58,5 +58,5 @@ def label(uri: str) -> str:
     return last if name is None else f"{last}: {name}"
 
 
-def _quoted(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+def _quoted(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))

@@ -171,14 +171,14 @@ CODES: dict[Code, Explanation] = {
         "More rows were rejected than the pipeline allows.", "See the rejects; correct the file or the pipeline."
     ),
     "reference_invalid": Explanation("A lookup table cannot be used.", "Correct the reference or its reader."),
-    # embeddings and vectors
+    # embeddings
     "collection_conflict": Explanation(
         "A collection holds vectors of another model, or other fields.", "Use another collection, or reembed."
     ),
     "collection_unknown": Explanation("There is no such collection.", "Ingest with an embedding to make it."),
-    "filter_invalid": Explanation("A filter on vectors cannot be understood.", "Correct the filter."),
+    "filter_invalid": Explanation("The filter of a search cannot be understood.", "Correct the filter."),
     "milvus_unavailable": Explanation("Milvus does not answer.", "Check that it is up.", retried=True),
-    "model_failed": Explanation("A model raised, or gave unusable vectors.", "Try it on one of the inputs."),
+    "model_failed": Explanation("A model raised, or gave something unusable.", "Try it on one of the inputs."),
     "model_unknown": Explanation("There is no such model, or it does not load.", "Check its name and its files."),
     "vectors_lost": Explanation("Vectors disappeared during the commit.", "Nothing: it is repeated.", retried=True),
     # jobs

@@ -353,8 +353,8 @@ class Outcome(Value):
     @property
     def assumed(self) -> str:
         """Describe what the reader assumed or found out: ``header line 3``."""
-        told = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
-        return "; ".join(f"{name}: {text}" for name, text in told.items())
+        facts = {name: text for name, text in self.facts.items() if name not in NAMED_FACTS}
+        return "; ".join(f"{name}: {text}" for name, text in facts.items())
 
     def exception(self) -> IngestError | None:
         """Return the error of a failed source."""

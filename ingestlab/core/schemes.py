@@ -36,8 +36,8 @@ _UNKNOWN = Scheme(known=False)
 
 def traits(name: str) -> Scheme:
     """Look up what URIs of a scheme, in lower case, are like."""
-    _source, found = served().get(name, (None, _UNKNOWN))
-    return found
+    _source, scheme = served().get(name, (None, _UNKNOWN))
+    return scheme
 
 
 def source(name: str) -> Any:
@@ -51,9 +51,9 @@ def served() -> Mapping[str, tuple[Any, Scheme]]:
     served: dict[str, tuple[Any, Scheme]] = {}
     for name in plugins("sources"):
         try:
-            found = load("sources", name)()
+            source = load("sources", name)()
         except TerminalError as error:  # one that is broken must not take the others along
             log.warning("%s", error)
         else:
-            served |= {word: (found, like) for word, like in found.schemes.items()}
+            served |= {word: (source, like) for word, like in source.schemes.items()}
     return served

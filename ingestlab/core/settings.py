@@ -257,12 +257,14 @@ def load_settings(**overrides: Any) -> Settings:
         if (
             overrides.get("home") is not None
             and not {"redis_url", "redis_host"} & set(given)
-            and (stack := read_stack(settings))
+            and (stack := _read_stack(settings))
         ):
             return read(**{**stack, **given})  # who names a home means the stack that runs in it
         if settings.redis_url or settings.redis_host:
             return settings  # real servers are named: a stack that happens to run here has no say
-        return read(**{**read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}})
+        return read(
+            **{**_read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
@@ -280,8 +282,8 @@ def load_settings(**overrides: Any) -> Settings:
 def _folders_in(root: Path | None, settings: Settings) -> dict[str, Any]:
     """Return home, pipelines and notebooks of a project, where they are defaults."""
     folders = {name: (str(root / name),) for name in ("pipelines", "notebooks")} if root else {}
-    found = {"home": root / ".ingestlab", **folders} if root else {}
-    return {name: value for name, value in found.items() if name not in settings.model_fields_set}
+    defaults = {"home": root / ".ingestlab", **folders} if root else {}
+    return {name: value for name, value in defaults.items() if name not in settings.model_fields_set}
 
 
 def _env_file(root: Path | None) -> Path:
@@ -306,7 +308,7 @@ def _is_project(folder: Path) -> bool:
     return (folder / ".ingestlab").is_dir() or any((folder / "pipelines").glob("*.py"))
 
 
-def read_stack(settings: Settings) -> dict[str, Any]:
+def _read_stack(settings: Settings) -> dict[str, Any]:
     """Read the settings that this home's embedded stack has written. Empty without one."""
     try:
         data = json.loads(settings.stack_file().read_text())
@@ -320,7 +322,7 @@ def _lives(process: dict[str, Any] | None) -> bool:
     if process is None:
         return False
     try:
-        found = psutil.Process(process["pid"])
-        return found.create_time() == float(process["created"]) and found.status() != psutil.STATUS_ZOMBIE
+        running = psutil.Process(process["pid"])
+        return running.create_time() == float(process["created"]) and running.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -96,13 +96,13 @@ def scrubbed(text: str, addresses: Iterable[str], secret: Sequence[str] = ()) ->
 
 def _secrets(uri: str, secret: tuple[str, ...]) -> list[str]:
     """List what must not be repeated, the longest first."""
-    found: set[str] = set()
+    values: set[str] = set()
     for query in uri.partition("?")[2].split("#"):
         gone = _secret_ones(_parameters(query), secret)
-        for one in gone:
-            raw = one.text.partition("=")[2]
-            found |= {one.text, *(v for v in (raw, one.value) if len(v) >= _SHORT)}
-    return sorted(found, key=len, reverse=True)
+        for p in gone:
+            raw = p.text.partition("=")[2]
+            values |= {p.text, *(v for v in (raw, p.value) if len(v) >= _SHORT)}
+    return sorted(values, key=len, reverse=True)
 
 
 @lru_cache(maxsize=4096)
@@ -111,9 +111,9 @@ def _without(query: str, secret: tuple[str, ...]) -> str:
     gone = set(_secret_ones(parameters, secret))
     if not gone:
         return query
-    kept = [_masked(one) if one in gone and one.name in _MAYBE else one for one in parameters]
-    left = [one for one in kept if one not in gone]
-    return "".join(one.before * (place > 0) + one.text for place, one in enumerate(left))
+    kept = [_masked(p) if p in gone and p.name in _MAYBE else p for p in parameters]
+    left = [p for p in kept if p not in gone]
+    return "".join(p.before * (place > 0) + p.text for place, p in enumerate(left))
 
 
 def _parameters(query: str) -> list[_Parameter]:
@@ -123,25 +123,25 @@ def _parameters(query: str) -> list[_Parameter]:
 
 def _secret_ones(parameters: Sequence[_Parameter], secret: tuple[str, ...]) -> Iterator[_Parameter]:
     """Yield parameters that are secret, or part of a signature."""
-    names = {one.name for one in parameters}
+    names = {p.name for p in parameters}
     more = tuple(name.lower() for name in secret if not name.startswith("-"))
     not_so = tuple(name[1:].lower() for name in secret if name.startswith("-"))
-    found = {one.name for one in parameters if one.text and _is(one.name, (*ALWAYS, *more))}
-    found |= {name for marks, also in _BESIDE if names & set(marks) for name in names if _is(name, also)}
+    secrets = {p.name for p in parameters if p.text and _is(p.name, (*ALWAYS, *more))}
+    secrets |= {name for marks, also in _BESIDE if names & set(marks) for name in names if _is(name, also)}
     if {"sig", "sv"} <= names:
-        found |= names & set(_AZURE)
+        secrets |= names & set(_AZURE)
     if "md5" in names and names & set(_TIMES):
-        found.add("md5")  # as nginx signs
-    found |= {one.name for one in parameters if found and one.name in _TIMES and _MOMENT.fullmatch(one.value)}
-    found |= {one.name for one in parameters if one.name in _MAYBE and _SECRET.fullmatch(one.value)}
-    return (one for one in parameters if one.name in found and not _is(one.name, not_so))
+        secrets.add("md5")  # as nginx signs
+    secrets |= {p.name for p in parameters if secrets and p.name in _TIMES and _MOMENT.fullmatch(p.value)}
+    secrets |= {p.name for p in parameters if p.name in _MAYBE and _SECRET.fullmatch(p.value)}
+    return (p for p in parameters if p.name in secrets and not _is(p.name, not_so))
 
 
 def _is(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _masked(one: _Parameter) -> _Parameter:
+def _masked(p: _Parameter) -> _Parameter:
     """Mask a secret value that may tell files apart."""
-    name = one.text.partition("=")[0]
-    return one._replace(text=f"{name}=~{hashlib.sha256(one.value.encode('utf-8', 'replace')).hexdigest()[:12]}")
+    name = p.text.partition("=")[0]
+    return p._replace(text=f"{name}=~{hashlib.sha256(p.value.encode('utf-8', 'replace')).hexdigest()[:12]}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from ingestlab.core.archive_uri import label
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,5 +40,29 @@ def _environment() -> Environment:
 
     loader = PackageLoader("ingestlab", package_path="")
     env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters["thousands"] = "{:,}".format
+    env.filters.update(thousands="{:,}".format, label=label, clock=clock, iso=_iso, duration=duration)
     return env
+
+
+def clock(at: float) -> str:
+    """Write a moment by this machine's clock. The day comes with others than today.
+
+    Args:
+        at: Seconds since 1970.
+    """
+    today = time.localtime(at)[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%d %b %H:%M", time.localtime(at))
+
+
+def duration(seconds: float | None) -> str:
+    """Write how long something took: ``0.4 s``, ``3 min 05 s``, ``2 h 10 min``; nothing for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

@@ -46,7 +46,7 @@ class Contents:
     @property
     def packed(self) -> list[FetchedFile]:
         """Give the archives as files."""
-        return [one.file for one in self.archives]
+        return [archive.file for archive in self.archives]
 
 
 def open_archives(
@@ -74,16 +74,16 @@ def open_archives(
         return Contents(files, known)
     archives, fresh, same = [], [], []
     for file in files:
-        one = unpack(file, reader, zone.store, zone)
-        archives.append(one)
-        mine = index.known(list(one.members)) if one.members else {}
+        archive = unpack(file, reader, zone.store, zone)
+        archives.append(archive)
+        mine = index.known(list(archive.members)) if archive.members else {}
         known = {**known, **mine}
-        if one.members:
-            progress.expanded(file.uri, list(one.members))
-        errors = {uri: m for uri, m in one.members.items() if isinstance(m, TerminalError)}
-        errors |= {file.uri: one.trouble} if one.trouble else {}
+        if archive.members:
+            progress.expanded(file.uri, list(archive.members))
+        errors = {uri: m for uri, m in archive.members.items() if isinstance(m, TerminalError)}
+        errors |= {file.uri: archive.trouble} if archive.trouble else {}
         progress.failed({uri: error.to_dict() for uri, error in errors.items()})
-        for uri, member in one.members.items():
+        for uri, member in archive.members.items():
             if isinstance(member, FetchedFile):
                 there = uri in mine and mine[uri].sha256 == member.sha256 and ours in (None, mine[uri].run)
                 (same.append(mine[uri]) if there else fresh.append(member))
@@ -109,19 +109,19 @@ def recorded(batch: Batch, contents: Contents, plan: Plan, store: Store) -> Batc
     gone = _gone(contents, plan.target, store)
     committed = {r.uri for r in (*batch.sources, *contents.same)}
     records = list(batch.sources)
-    for one in contents.archives:
-        uri = one.file.uri
-        new = _record(one, [u for u in one.members if u in committed], plan)
+    for archive in contents.archives:
+        uri = archive.file.uri
+        new = _record(archive, [u for u in archive.members if u in committed], plan)
         left = [emptied(u, plan.target.run, plan.batch) for u in gone if bare(container(u)) == uri]
         before = contents.known.get(uri)
-        if left or any(r.uri in one.members for r in batch.sources) or (new.whole and _differ(new, before)):
+        if left or any(r.uri in archive.members for r in batch.sources) or (new.whole and _differ(new, before)):
             records += [new, *left]
     return batch.model_copy(update={"sources": tuple(records)})
 
 
 def _gone(contents: Contents, target: Target, store: Store) -> list[str]:
     """Find published members that their archives, read to the end, lack now."""
-    there = {one.file.uri: one.members for one in contents.archives if not one.trouble}
+    there = {archive.file.uri: archive.members for archive in contents.archives if not archive.trouble}
     if not target.replace or not there.keys() & contents.known.keys():
         return []
     parts = live_parts(manifests(store, target.tenant, target.table))
@@ -130,20 +130,20 @@ def _gone(contents: Contents, target: Target, store: Store) -> list[str]:
     return [u for u, home in homes.items() if bare(u) not in there.get(home, (bare(u),))]
 
 
-def _record(one: Unpacked, committed: Iterable[str], plan: Plan) -> SourceRecord:
+def _record(archive: Unpacked, committed: Iterable[str], plan: Plan) -> SourceRecord:
     members = tuple(head_of(uri) for uri in committed)
     return SourceRecord(
-        uri=one.file.uri,
-        sha256=one.file.sha256,
-        version=one.file.version,
-        size=one.file.size,
-        raw=one.file.path,
+        uri=archive.file.uri,
+        sha256=archive.file.sha256,
+        version=archive.file.version,
+        size=archive.file.size,
+        raw=archive.file.path,
         tally=Tally(),
         run=plan.target.run,
         batch=plan.batch,
-        facts=one.facts,
+        facts=archive.facts,
         members=members,
-        whole=not one.trouble and len(members) == len(one.members),
+        whole=not archive.trouble and len(members) == len(archive.members),
     )
 
 

@@ -225,10 +225,10 @@ def process_all(plan: Plan, services: Services, progress: ProgressTracker, task:
     """
     cluster, settings = services.cluster, services.settings
     receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
-    return unify_types(plan, without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
+    return unify_types(plan, _without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
 
 
-def without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> list[Receipt]:
+def _without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> list[Receipt]:
     """Let cut files fail if a sink cannot join their pieces."""
     pieces = Counter(uri for receipt in receipts for uri in receipt.tallies)
     cut = [uri for uri, count in pieces.items() if count > 1]
@@ -237,10 +237,10 @@ def without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str,
         staged = {uri: [f for r in receipts if uri in r.tallies for f in r.files(name)] for uri in cut}
         clashes = sinks[name].clashes(plan.target.source, staged)
         errors |= {uri: error.to_dict() for uri, error in clashes.items()}
-    return [with_errors(receipt, errors) for receipt in receipts]
+    return [_with_errors(receipt, errors) for receipt in receipts]
 
 
-def with_errors(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> Receipt:
+def _with_errors(receipt: Receipt, errors: Mapping[str, dict[str, str]]) -> Receipt:
     """Add the errors of the files that a receipt is of."""
     mine = {uri: errors[uri] for uri in receipt.tallies if uri in errors}
     return receipt.model_copy(update={"errors": {**receipt.errors, **mine}}) if mine else receipt

@@ -44,7 +44,7 @@ def resolve(target: Target, services: Services) -> Target:
     folder = layout.raw(target.tenant, target.source.name)
     settings, store = services.settings, services.store
     index = services.lake.index(target.tenant, layout.references(target.source.name))
-    whole = locate_all(target.pipeline, target.source, settings).values()
+    whole = _locate_all(target.pipeline, target.source, settings).values()
     uris = sorted({bare(uri, settings.secret_parameters) for uri in whole})
     known = {uri: record for uri, record in index.known(uris).items() if _there(record, store)}
     files = bring(target.pipeline, target.source, store, folder, settings, known)
@@ -87,7 +87,7 @@ def bring(
                 fix="Unpack it; a file that is compressed will do.",
                 code="reference_invalid",
             )
-    whole = locate_all(pipeline, code, settings)
+    whole = _locate_all(pipeline, code, settings)
     sources = [Source(uri=uri).bared(settings.secret_parameters) for uri in dict.fromkeys(whole.values())]
     uris = {name: bare(uri, settings.secret_parameters) for name, uri in whole.items()}
     pages = any(isinstance(reference.reader, Html | Text) for reference in pipeline.references.values())
@@ -105,7 +105,7 @@ def bring(
     return {name: files[uri] for name, uri in uris.items()}
 
 
-def locate_all(pipeline: Pipeline, code: PipelineSource, settings: Settings) -> dict[str, str]:
+def _locate_all(pipeline: Pipeline, code: PipelineSource, settings: Settings) -> dict[str, str]:
     """Give the URIs of a pipeline's references, by name."""
     return {name: locate(r.uri, code.origin, settings) for name, r in pipeline.references.items()}
 

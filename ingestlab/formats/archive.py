@@ -105,10 +105,10 @@ class Archive:
         """Read pieces together; see :class:`ingestlab.pipeline.pipeline.PackReader`."""
         if not isinstance(self.reader, PackReader) or any(member_name(p.uri) is None for p in pieces):
             return [attempt(self.read, piece, store) for piece in pieces]
-        found = self.reader.read_all(pieces, store)
+        results = self.reader.read_all(pieces, store)
         return [
             got if isinstance(got, TerminalError) else attempt(self._named, got, piece)
-            for got, piece in zip(found, pieces, strict=True)
+            for got, piece in zip(results, pieces, strict=True)
         ]
 
     def _named(self, records: Records, piece: Piece) -> Records:

@@ -80,19 +80,20 @@ class Html(OneRecord):
         data, facts = self._text(piece, store)
         start = data[:MAX_RAW].decode(errors="ignore")
         tree = self._tree(data, piece)
-        found = {} if tree is None else _record(tree, piece)
-        if not found.get("text"):
-            return without_text(SCHEMA, shorten(found.get("title") or "") or None, start, facts)
-        return one_record(found, SCHEMA, start, facts)
+        values = {} if tree is None else _record(tree, piece)
+        if not values.get("text"):
+            return without_text(SCHEMA, shorten(values.get("title") or "") or None, start, facts)
+        return one_record(values, SCHEMA, start, facts)
 
     def _text(self, piece: Piece, store: Store) -> tuple[bytes, dict[str, str]]:
         limits = capped(self.limits, self.max_bytes)
         data, kind = unpack(piece, store, limits)
         facts: dict[str, str] = {"compression": kind} if kind else {}
-        found = Encoding(self.encoding) if self.encoding is not None else _encoding(data, piece.settled.get("charset"))
+        hint = piece.settled.get("charset")
+        encoding = Encoding(self.encoding) if self.encoding is not None else _encoding(data, hint)
         if self.encoding is None:
-            facts["encoding"] = found.fact
-        done, damage = decoded(data, found.name, piece)
+            facts["encoding"] = encoding.fact
+        done, damage = decoded(data, encoding.name, piece)
         if damage is not None:
             facts["note"] = damage.note(done)
         return done, facts
@@ -127,8 +128,8 @@ def _encoding(data: bytes, charset: str | None) -> Encoding:
     said = _CHARSET.search(data[:_HEAD])
     hints = [charset, said[1].decode().lower() if said else None]
     plain = by_mark(data) or mostly_utf8(data)
-    found = (believed(hint, [data]) for hint in hints if hint and not plain)
-    return next(filter(None, found), None) or detect(data)
+    encodings = (believed(hint, [data]) for hint in hints if hint and not plain)
+    return next(filter(None, encodings), None) or detect(data)
 
 
 def _record(tree: Any, piece: Piece) -> dict[str, Any]:
@@ -136,14 +137,14 @@ def _record(tree: Any, piece: Piece) -> dict[str, Any]:
     title = " ".join("".join(tree.xpath("//head/title[1]//text()")).split())
     language = str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "").strip().lower()
     links = [str(href).strip() for href in tree.xpath("//a/@href")]
-    found = _extract(tree, piece)
-    body = "" if found is None else (found.text or "").strip()
+    page = _extract(tree, piece)
+    body = "" if page is None else (page.text or "").strip()
     return {
-        "title": title or (found.title if found is not None else None) or None,
+        "title": title or (page.title if page is not None else None) or None,
         "text": body,
         "links": [link for link in dict.fromkeys(links) if link and not link.startswith("#")],
         "language": language.split("-")[0] or None,
-        "published": _date(found.date if found is not None else None),
+        "published": _date(page.date if page is not None else None),
         "characters": len(body),
     }
 

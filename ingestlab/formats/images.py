@@ -161,9 +161,9 @@ def _facts(image: Any, exif: Any) -> dict[str, Any]:
 
 def _time(value: Any) -> datetime | None:
     """Parse EXIF's way of writing a time. Cameras without a clock write zeros or blanks."""
-    if not isinstance(value, str) or not (found := _TIME.match(value)):
+    if not isinstance(value, str) or not (match := _TIME.match(value)):
         return None
     try:
-        return datetime.strptime(found[0], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - the camera knows no zone
+        return datetime.strptime(match[0], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - the camera knows no zone
     except ValueError:
         return None

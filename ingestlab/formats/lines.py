@@ -120,12 +120,12 @@ class Lines:
         bad = [Bad(int(n), "record_size", None, shorten(texts[i].as_py())) for i, n in _where(long, numbers)]
         if bad:
             texts, numbers = texts.filter(pa.array(~long)), numbers[~long]
-        found = _match(self.pattern, texts)
-        if found.null_count:
-            missed = found.is_null().to_numpy(zero_copy_only=False)
+        captured = _match(self.pattern, texts)
+        if captured.null_count:
+            missed = captured.is_null().to_numpy(zero_copy_only=False)
             bad += [Bad(int(n), "pattern", None, shorten(texts[i].as_py())) for i, n in _where(missed, numbers)]
-            found, numbers = found.filter(pa.array(~missed)), numbers[~missed]
-        groups = dict(zip(_engine(self.pattern).names, found.flatten(), strict=True))
+            captured, numbers = captured.filter(pa.array(~missed)), numbers[~missed]
+        groups = dict(zip(_engine(self.pattern).names, captured.flatten(), strict=True))
         marks = {name: marks_of(self.null_values, name, pa.string(), EMPTY) for name in groups}
         table = pa.table({name: nulled(texts, marks[name]) for name, texts in groups.items()})
         table, numbers, wrong = convert_columns(table, types_in(self.columns), numbers, self.timestamp_format)
@@ -146,8 +146,8 @@ class _Engine(NamedTuple):
 @cache
 def _engine(pattern: str) -> _Engine:
     try:
-        found = pc.extract_regex(pa.array([], pa.string()), pattern=_anchored(pattern))
-        return _Engine(tuple(f.name for f in found.type), None)
+        captured = pc.extract_regex(pa.array([], pa.string()), pattern=_anchored(pattern))
+        return _Engine(tuple(f.name for f in captured.type), None)
     except pa.ArrowInvalid:
         own = _compiled(pattern)
         return _Engine(tuple(own.groupindex), own)
@@ -198,5 +198,5 @@ def _match(pattern: str, texts: pa.Array) -> pa.StructArray:
 
 
 def _where(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], numbers: Ints) -> list[tuple[int, int]]:
-    found = np.flatnonzero(mask)
-    return list(zip(found.tolist(), numbers[found].tolist(), strict=True))
+    rows = np.flatnonzero(mask)
+    return list(zip(rows.tolist(), numbers[rows].tolist(), strict=True))

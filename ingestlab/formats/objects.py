@@ -80,17 +80,17 @@ class Objects:
         Raises:
             TerminalError: It is no image that `images` takes; or the model is not installed, or fails.
         """
-        (found,) = self.read_all([piece], store)
-        if isinstance(found, TerminalError):
-            raise found
-        return found
+        (records,) = self.read_all([piece], store)
+        if isinstance(records, TerminalError):
+            raise records
+        return records
 
     def read_all(self, pieces: Sequence[Piece], store: Store) -> list[Records | TerminalError]:
         """Read several images at a time; see :class:`ingestlab.pipeline.pipeline.PackReader`."""
         opened = [attempt(self.images.open, piece, store) for piece in pieces]
-        found = iter(self._find([image.data for image in opened if isinstance(image, Opened)]))
+        tables = iter(self._find([image.data for image in opened if isinstance(image, Opened)]))
         return [
-            image if isinstance(image, TerminalError) else self._records(image, next(found), piece)
+            image if isinstance(image, TerminalError) else self._records(image, next(tables), piece)
             for image, piece in zip(opened, pieces, strict=True)
         ]
 
@@ -106,13 +106,13 @@ class Objects:
             return [together.filter(pc.equal(together["image"], i)) for i in range(len(images))]
         return [together] if len(images) == 1 else [attempt(find, [image]) for image in images]
 
-    def _records(self, image: Opened, found: pa.Table | TerminalError, piece: Piece) -> Records | TerminalError:
-        if isinstance(found, TerminalError):
-            return found
-        boxes = list(zip(*(found[side].to_pylist() for side in BOX), strict=True))
+    def _records(self, image: Opened, objects: pa.Table | TerminalError, piece: Piece) -> Records | TerminalError:
+        if isinstance(objects, TerminalError):
+            return objects
+        boxes = list(zip(*(objects[side].to_pylist() for side in BOX), strict=True))
         size = {name: pa.repeat(pa.scalar(image.facts[name], pa.int32()), len(boxes)) for name in ("width", "height")}
         columns = {
-            **{name: found[name] for name in ("label", "confidence", *BOX)},
+            **{name: objects[name] for name in ("label", "confidence", *BOX)},
             "crop": pa.array(crops(image.data, boxes, self.longest), pa.binary()),
             **size,
             "path": pa.repeat(pa.scalar(piece.path), len(boxes)),
@@ -129,6 +129,6 @@ def _described(objects: pa.Table, rows: Iterable[int]) -> dict[int, str]:
     known = objects.select(["label", "confidence", *BOX])
     some = {row: known.slice(row, 1).to_pylist()[0] for row in rows if 0 <= row < len(known)}
     return {
-        row: f"{one['label']} ({one['confidence']:.2f}) at " + ", ".join(f"{one[side]:.0f}" for side in BOX)
-        for row, one in some.items()
+        row: f"{fact['label']} ({fact['confidence']:.2f}) at " + ", ".join(f"{fact[side]:.0f}" for side in BOX)
+        for row, fact in some.items()
     }

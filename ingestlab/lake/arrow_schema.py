@@ -126,20 +126,20 @@ def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
     Numbers and floats are floats, and times of several units the finest, though some values may not fit: see
     :func:`fit`.
     """
-    found = list(dict.fromkeys(plain(kind) for kind in kinds if not pa.types.is_null(kind)))
-    if not found:
+    types = list(dict.fromkeys(plain(kind) for kind in kinds if not pa.types.is_null(kind)))
+    if not types:
         return pa.null()
-    wide = found[0]
-    for kind in found[1:]:
+    wide = types[0]
+    for kind in types[1:]:
         wide = _both(wide, kind)
     return wide
 
 
 def readable(kinds: Iterable[pa.DataType]) -> bool:
     """Tell whether readers can show several types as one column: text is none for objects, lists and bytes."""
-    found = list(kinds)
-    both = common_type(found)
-    hard = [kind for kind in found if _family(kind) in ("object", "list", "bytes") or pa.types.is_nested(kind)]
+    types = list(kinds)
+    both = common_type(types)
+    hard = [kind for kind in types if _family(kind) in ("object", "list", "bytes") or pa.types.is_nested(kind)]
     return all(holds(both, kind) for kind in hard)
 
 
@@ -180,11 +180,11 @@ def reading_type(kinds: Iterable[pa.DataType], *, folder: bool) -> pa.DataType:
 
     A column whose values are folders' names is of whole numbers, or else text: a day is ``"2017-10-23"``.
     """
-    found = [plain(kind) for kind in kinds]
+    types = [plain(kind) for kind in kinds]
     if not folder:
-        return common_type(found)
-    whole = all(pa.types.is_integer(kind) for kind in found)
-    wide = common_type(found) if whole and found else pa.string()
+        return common_type(types)
+    whole = all(pa.types.is_integer(kind) for kind in types)
+    wide = common_type(types) if whole and types else pa.string()
     return wide if pa.types.is_integer(wide) else pa.string()
 
 
@@ -203,10 +203,10 @@ def same_but_for_case(names: Iterable[str], known: Iterable[str] = ()) -> tuple[
     return None
 
 
-def joined_types(*found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+def joined_types(*several: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
     """Collect the types of columns in several places, each once."""
     both: dict[str, dict[str, None]] = {}
-    for types in found:
+    for types in several:
         for name, kinds in types.items():
             both.setdefault(name, {}).update(dict.fromkeys(kinds))
     return {name: tuple(kinds) for name, kinds in both.items()}

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -31,6 +31,8 @@ MAX_FOLDER_NAME = 255  # bytes: what file systems take
 ROW_GROUP = 1 << 20  # rows
 BATCH = 1 << 16  # rows that are decoded at a time
 GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
+ZSTD: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
+_TINY = 64 << 10  # bytes of a table up to which zstd's beginning for each column takes longer than all else
 _SMALL = 16 << 20  # bytes up to which a part is read in one go
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
 ROW_COLUMNS = ("_row", "row")  # likewise
@@ -66,21 +68,34 @@ def stage_table(
 def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROW_GROUP, **encoding(table.schema, with_minus_zero(table)))
-    store.write(staged, buffer.getbuffer())
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell(), sources=sources_of(table))
+    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
+    store.write(staged, data)
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
 
 
-def with_minus_zero(table: pa.Table) -> list[str]:
+def to_parquet(table: pa.Table, **how: Any) -> memoryview:
+    """Write a table as Parquet to memory.
+
+    Args:
+        table: The rows. Few are compressed with snappy, since zstd takes long to begin.
+        how: Other options of pyarrow, as :func:`encoding` gives them.
+    """
+    codec = ZSTD if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, **{**how, **codec}) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+    return memoryview(sink.getvalue())
+
+
+def _with_minus_zero(table: pa.Table) -> list[str]:
     """Find float columns that hold -0.0. By its bits it is the least of all integers."""
     signs = {pa.float64(): (pa.int64(), -(2**63)), pa.float32(): (pa.int32(), -(2**31))}
-    found = []
+    names = []
     for field in table.schema:
         bits, sign = signs.get(field.type, (None, 0))
         if bits and any(pc.min(chunk.view(bits)).as_py() == sign for chunk in table[field.name].chunks):
-            found.append(field.name)
-    return found
+            names.append(field.name)
+    return names
 
 
 def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
     The numbers of source rows are nearly consecutive: as differences they take a hundredth of the room and a
     fifth of the time. All other columns are left to Arrow, which tries a dictionary first.
     """
-    how: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    how = dict(ZSTD)
     numbered = [field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type)]
     if not (numbered or bare) or any(pa.types.is_nested(field.type) for field in schema):
         return {**how, "use_dictionary": False} if bare else how  # inner columns have other names
@@ -133,14 +148,14 @@ def open_part(part: DataFile, store: Store) -> pq.ParquetFile:
 
 def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
     """Find float columns stored without dictionary, since they hold -0.0."""
-    found = set()
+    names = set()
     for file in opened:
         floats = {field.name for field in file.schema_arrow if pa.types.is_floating(field.type)}
         for group in range(file.num_row_groups if floats else 0):
             meta = file.metadata.row_group(group)
             columns = (meta.column(i) for i in range(meta.num_columns))
-            found |= {c.path_in_schema for c in columns if c.path_in_schema in floats and not c.has_dictionary_page}
-    return found
+            names |= {c.path_in_schema for c in columns if c.path_in_schema in floats and not c.has_dictionary_page}
+    return names
 
 
 def batches(opened: pq.ParquetFile) -> Iterator[pa.Table]:
@@ -305,7 +320,7 @@ def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa
         yield sub, rest if groups.num_rows == 1 else rest.take(rows[i].values)
 
 
-def sources_of(table: pa.Table) -> tuple[str, ...]:
+def _sources_of(table: pa.Table) -> tuple[str, ...]:
     """List the URIs that have rows in a table, sorted."""
     column = table[_source_column(table)]
     if pa.types.is_dictionary(column.type):  # not a text for each row

@@ -122,7 +122,13 @@ def entries(tenant: str, name: str, number: int) -> str:
 
 
 def entry(tenant: str, name: str, number: int) -> str:
-    """File that makes a commit published."""
+    """Return the path of the file that makes a commit published.
+
+    Args:
+        tenant: Its owner.
+        name: The table.
+        number: Of the entry in the table's log.
+    """
     return f"{entries(tenant, name, number)}/{number:010d}.json"
 
 

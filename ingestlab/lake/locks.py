@@ -92,7 +92,7 @@ class Lease:
             raise BusySourceError(f"{name} is locked by another job", fix="This job waits its turn.")
         with self._lock:
             self._keys = sorted({*self._keys, *keys})
-        if not self._thread.is_alive():
+        if self._thread.ident is None:  # it ends when the locks are lost, which `check` says
             self._thread.start()
 
     def wait_for(self, names: Iterable[str], patience: float) -> None:

@@ -138,7 +138,7 @@ class TransactionLog:
             if (other.batch, other.owner) == (manifest.batch, manifest.owner):
                 return other  # the answer to an earlier try was lost
             if not decided:
-                check_compatible(manifest, other)
+                _check_compatible(manifest, other)
                 agree(other)
             number += 1
 
@@ -216,7 +216,7 @@ class TransactionLog:
         self.store.delete_files(before)
 
 
-def check_compatible(mine: Manifest, other: Manifest) -> None:
+def _check_compatible(mine: Manifest, other: Manifest) -> None:
     """Raise if a commit cannot follow one that it has not seen.
 
     Raises:
@@ -242,8 +242,8 @@ def _locked(manifest: Manifest) -> set[str]:
 def tables_of(store: Store) -> list[tuple[str, str]]:
     """List tenant and name of every table with a commit, sorted."""
     homes = (layout.logs(), layout.manifests())
-    found = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
-    return sorted(found)
+    places = {(t, name) for home in homes for t in store.children(home) for name in store.children(f"{home}/{t}")}
+    return sorted(places)
 
 
 def manifests(store: Store, tenant: str, table: str) -> list[Manifest]:

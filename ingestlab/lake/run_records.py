@@ -62,6 +62,11 @@ class RunRecords:
                 return [json.loads(text) for text in self.store.read_files(paths) if text]
         return []
 
+    def delete(self, run: str) -> None:
+        """Remove the records of a run."""
+        for home in (layout.run_records(run), layout.old_run_records(run)):
+            self.store.delete(home)
+
     def newest(self) -> Iterator[str]:
         """Yield the ids of the runs, the newest hour first."""
         home = layout.run_records()

@@ -305,8 +305,8 @@ def _noted(core: pa.Table) -> pa.Table:
     entries = _entries(core)
     lists = entries["uris"].combine_chunks()
     numbers = entries["number"].combine_chunks().take(pc.list_parent_indices(lists))
-    found = pa.table({"sink": pc.list_flatten(lists), "number": numbers})
-    return found.group_by("sink", use_threads=False).aggregate([("number", "max")])
+    notes = pa.table({"sink": pc.list_flatten(lists), "number": numbers})
+    return notes.group_by("sink", use_threads=False).aggregate([("number", "max")])
 
 
 def _files(rows: pa.Table) -> pa.Table:

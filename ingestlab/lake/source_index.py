@@ -33,8 +33,8 @@ class SourceIndex:
     def known(self, uris: Sequence[str]) -> dict[str, SourceRecord]:
         """Return the committed sources among `uris`; call :meth:`ensure` first."""
         values = self._client.hmget(self._key, list(uris))
-        found = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
-        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in found.items()}
+        records = {u: SourceRecord.model_validate_json(v) for u, v in zip(uris, values, strict=True) if v}
+        return {u: r if r.uri == u else r.model_copy(update={"uri": u}) for u, r in records.items()}
 
     def record(self, sources: Iterable[SourceRecord]) -> None:
         """Note sources as committed."""
@@ -74,8 +74,8 @@ class SourceIndex:
 
     def schema(self) -> str | bytes | None:
         """Return what :meth:`keep_schema` has kept, if it was on this server."""
-        server, found = self._client.hmget(self._key + ":schema", ["server", "schema"])
-        return found if server == self._server() else None
+        server, schema = self._client.hmget(self._key + ":schema", ["server", "schema"])
+        return schema if server == self._server() else None
 
     def keep_schema(self, schema: str) -> None:
         """Keep the columns of the table; the caller holds :func:`schema_lock`."""

@@ -53,8 +53,8 @@ class Schema:
     @property
     def wanted(self) -> dict[str, str]:
         """Return one type for each column of new parts. Columns of nulls alone have none."""
-        found = {name: common_type(map(parse_type, kinds)) for name, kinds in self.types.items()}
-        return {name: type_text(kind) for name, kind in found.items() if not pa.types.is_null(kind)}
+        types = {name: common_type(map(parse_type, kinds)) for name, kinds in self.types.items()}
+        return {name: type_text(kind) for name, kind in types.items() if not pa.types.is_null(kind)}
 
     @property
     def folder_columns(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class Schema:
         return cls({n: tuple(k) for n, k in data["types"].items()}, tuple(map(tuple, data["folders"])))
 
 
-def folders_of(target: str, home: str) -> tuple[str, ...]:
+def _folders_of(target: str, home: str) -> tuple[str, ...]:
     """Name the columns of a part's folders; `home` is its table's folder."""
     return tuple(step.partition("=")[0] for step in target.removeprefix(f"{home}/").split("/")[:-1])
 
@@ -102,16 +102,16 @@ def schema_of(
     home, gone = layout.table(*where), {target for m in history for target in m.replaced} | set(without)
     live = [(m, [p for p in m.parts if p.target not in gone]) for m in history]
     unknown = [part for m, parts in live if not m.types for part in parts]
-    found = [m.types for m, parts in live if m.types and parts]
-    folders = dict.fromkeys(folders_of(part.target, home) for _, parts in live for part in parts)
-    old = [*_of_folders(unknown, home, history), *read_types(store, unknown)]
-    return Schema(joined_types(*found, *old), tuple(folders))
+    types = [m.types for m, parts in live if m.types and parts]
+    folders = dict.fromkeys(_folders_of(part.target, home) for _, parts in live for part in parts)
+    old = [*_of_folders(unknown, home, history), *_read_types(store, unknown)]
+    return Schema(joined_types(*types, *old), tuple(folders))
 
 
 def of_manifest(manifest: Manifest) -> Schema:
     """Return the columns of the parts that a commit publishes."""
     home = layout.table(manifest.tenant, manifest.table)
-    folders = dict.fromkeys(folders_of(part.target, home) for part in manifest.parts)
+    folders = dict.fromkeys(_folders_of(part.target, home) for part in manifest.parts)
     return Schema({name: tuple(kinds) for name, kinds in manifest.types.items()}, tuple(folders))
 
 
@@ -130,7 +130,7 @@ def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> di
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
 
 
-def read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
+def _read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
     """Read the column types of parts from their footers."""
 
     def one(part: DataFile) -> dict[str, tuple[str, ...]]:
@@ -150,7 +150,7 @@ def exactly(schema: Schema, store: Store, parts: Sequence[DataFile]) -> dict[str
         parts: Where a column has several types, the statistics in their footers say whether all values fit.
     """
     kinds = schema.reading()
-    several = {n: kinds[n] for n, found in schema.types.items() if len(found) > 1 and n not in schema.folder_columns}
+    several = {n: kinds[n] for n, types in schema.types.items() if len(types) > 1 and n not in schema.folder_columns}
     doubted = {n: kind for n, kind in several.items() if not _certain(schema.types[n], kind)}
     if not doubted:
         return kinds
@@ -165,9 +165,9 @@ def exactly(schema: Schema, store: Store, parts: Sequence[DataFile]) -> dict[str
     return kinds
 
 
-def _certain(found: Iterable[str], wide: pa.DataType) -> bool:
+def _certain(types: Iterable[str], wide: pa.DataType) -> bool:
     """Tell whether a wider type holds every value of some types."""
-    return pa.types.is_string(wide) or all(holds(wide, parse_type(kind)) for kind in found)
+    return pa.types.is_string(wide) or all(holds(wide, parse_type(kind)) for kind in types)
 
 
 def _fits(file: pq.ParquetFile, name: str, kind: pa.DataType) -> bool:
@@ -213,8 +213,8 @@ def kinds_of(history: Sequence[Manifest]) -> dict[str, str]:
     steps = {step for m in history for part in m.parts[:1] for step in part.target.split("/")[:-1]}
     names = {step.partition("=")[0] for step in steps if "=" in step}
     kinds: dict[str, str] = {}
-    for one in (one for manifest in history for one in manifest.profile):
-        kinds |= {name: one.columns[name]["kind"] for name in names & one.columns.keys()}
+    for profiled in (profiled for manifest in history for profiled in manifest.profile):
+        kinds |= {name: profiled.columns[name]["kind"] for name in names & profiled.columns.keys()}
     return kinds
 
 

@@ -118,7 +118,7 @@ class _Work:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"compact-{self._table.name}-{batch[:8]}-{i}" for i in range(len(work))]
-        done = [Merged.from_dict(m) for _, found in self._services.cluster.map(merge, calls, keys) for m in found]
+        done = [Merged.from_dict(m) for _, parts in self._services.cluster.map(merge, calls, keys) for m in parts]
         rows = {p.target: p.rows for g in groups for p in g}
         for m in done:
             had = sum(rows[target] for target in m.replaced)

@@ -79,17 +79,15 @@ def delete(
     wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
     chosen = {t.name: _matching(wanted, _last(t.log.snapshot().manifests())) for t in _tables(tenant, table, services)}
     for pattern in wanted:
-        if not any(found[pattern] for found in chosen.values()):
+        if not any(by_pattern[pattern] for by_pattern in chosen.values()):
             where = f"table {table}" if table else f"a table of tenant {tenant}"
             raise TerminalError(
                 f"There are no sources of {where} that match {pattern}",
                 fix="Give URIs as `_source` has them.",
                 code="no_matches",
             )
-    sets = {
-        name: sorted({uri for found in by_pattern.values() for uri in found}) for name, by_pattern in chosen.items()
-    }
-    return [_delete(found, services.table(tenant, name), services) for name, found in sets.items() if found]
+    sets = {name: sorted(set().union(*by_pattern.values())) for name, by_pattern in chosen.items()}
+    return [_delete(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
 
 
 def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:
@@ -113,15 +111,15 @@ def _matching(patterns: Iterable[str], there: Iterable[str]) -> dict[str, set[st
     inside: dict[str, set[str]] = {}
     for uri in there:
         inside.setdefault(_plain(container(uri)), set()).add(uri)
-    found = {}
+    matches = {}
     for pattern in patterns:
         wanted = _plain(pattern)
         exact = {uri for uri, name in plain.items() if name == wanted} | inside.get(wanted, set())
         if not exact and _MAGIC.search(wanted):
             exact = {uri for uri, name in plain.items() if _passes(name, wanted)}
             exact |= {uri for home, uris in inside.items() if _passes(home, wanted) for uri in uris}
-        found[pattern] = exact
-    return found
+        matches[pattern] = exact
+    return matches
 
 
 def _plain(uri: str) -> str:

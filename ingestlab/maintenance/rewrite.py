@@ -132,31 +132,31 @@ class _Work:
         return code
 
     def _kinds(
-        self, found: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None, folders: Sequence[str]
+        self, schema: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None, folders: Sequence[str]
     ) -> dict[str, str]:
         """Choose the type of each column: asked for, else declared if it fits, else that of readers."""
-        names = found.types.keys()
+        names = schema.types.keys()
         if unknown := sorted(self._asked.keys() - names):
             have = ", ".join(names)
             problem = f"Table {self._table.name} has no column '{unknown[0]}', but {have}"
             raise TerminalError(problem, fix=did_you_mean(unknown[0], names, "Check the name."), code="column_unknown")
-        shown = {n: type_text(kind) for n, kind in exactly(found, self._table.store, parts).items()}
-        leaving = set(found.folder_columns) - set(folders)
+        shown = {n: type_text(kind) for n, kind in exactly(schema, self._table.store, parts).items()}
+        leaving = set(schema.folder_columns) - set(folders)
         single = {
             name: kinds[0]
-            for name, kinds in found.types.items()
+            for name, kinds in schema.types.items()
             if len(kinds) == 1 and (name not in leaving or parse_type(kinds[0]) in _FROM_NAMES)
         }
-        return {**shown, **single, **self._declared(found, parts, pipeline), **self._asked}
+        return {**shown, **single, **self._declared(schema, parts, pipeline), **self._asked}
 
-    def _declared(self, found: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None) -> dict[str, str]:
+    def _declared(self, schema: Schema, parts: Sequence[DataFile], pipeline: Pipeline | None) -> dict[str, str]:
         """Pick what the reader declares for other columns, if all values fit."""
         columns = getattr(getattr(pipeline, "reader", None), "columns", None) or {}
         fitting = {}
         for name, said in columns.items():
             kind = attempt(_asked, name, str(said))
-            if name in found.types and not isinstance(kind, TerminalError):
-                both = Schema({name: (*found.types[name], type_text(kind))}, found.folders)
+            if name in schema.types and not isinstance(kind, TerminalError):
+                both = Schema({name: (*schema.types[name], type_text(kind))}, schema.folders)
                 if exactly(both, self._table.store, parts)[name] == kind:
                     fitting[name] = type_text(kind)
         return fitting
@@ -172,20 +172,20 @@ class _Work:
         ]
         calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
         keys = [f"refold-{self._table.name}-{batch[:8]}-{i}" for i in range(len(work))]
-        done = [Refolded.from_dict(found) for _, found in self._services.cluster.map(refold, calls, keys)]
-        for one in done:
-            if one.misfit:
-                fix = f"Choose another: `ingestlab rewrite {self._table.name} --type {one.misfit}=string`."
-                problem = f"Values of column '{one.misfit}' are not of type {kinds[one.misfit]}"
-                raise TerminalError(problem, got=f"e.g. {one.value}", fix=fix, code="types_conflict")
-        rows, had = sum(p.rows for one in done for p in one.parts), sum(p.rows for p in old)
+        done = [Refolded.from_dict(result) for _, result in self._services.cluster.map(refold, calls, keys)]
+        for refolded in done:
+            if refolded.misfit:
+                fix = f"Choose another: `ingestlab rewrite {self._table.name} --type {refolded.misfit}=string`."
+                problem = f"Values of column '{refolded.misfit}' are not of type {kinds[refolded.misfit]}"
+                raise TerminalError(problem, got=f"e.g. {refolded.value}", fix=fix, code="types_conflict")
+        rows, had = sum(p.rows for refolded in done for p in refolded.parts), sum(p.rows for p in old)
         if rows != had:
             raise unaccounted("New data files have another number of rows", f"{had:,}", f"{rows:,}")
         return done
 
 
-def _is_mixed(found: Schema, kinds: Mapping[str, str], folders: Sequence[str]) -> bool:
+def _is_mixed(schema: Schema, kinds: Mapping[str, str], folders: Sequence[str]) -> bool:
     """Tell whether a part has other folders or types than wanted."""
-    if any(tuple(names) != tuple(folders) for names in found.folders):
+    if any(tuple(names) != tuple(folders) for names in schema.folders):
         return True
-    return any(set(found.types[name]) != {kind} for name, kind in kinds.items() if name in found.types)
+    return any(set(schema.types[name]) != {kind} for name, kind in kinds.items() if name in schema.types)

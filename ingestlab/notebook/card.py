@@ -106,7 +106,7 @@ def look(settings: Settings) -> Card:
     state = stack.running(home_of(settings))
     embedded = state is not None and state.serves(settings)
     with ThreadPoolExecutor(5) as pool:
-        found = pool.submit(queues, settings, _SECONDS)
+        answer = pool.submit(queues, settings, _SECONDS)
         address = settings.dask_dashboard or ""
         workers = pool.submit(_or_none, lambda: int(_asked(address, "json/counts.json")["workers"]))
         plots = pool.submit(_or_none, lambda: _asked(address, "individual-plots.json"))
@@ -114,7 +114,7 @@ def look(settings: Settings) -> Card:
         listens = pool.submit(_or_none, lambda: _listens(settings.milvus_uri or ""))
         dashboard = reachable(address, hosts=settings.proxied_hosts) if address else None
         has_page = f"/individual-{_PAGE}" in (plots.result() or {}).values()
-        waiting = found.result()
+        waiting = answer.result()
         return Card(
             settings=settings,
             embedded=embedded,

@@ -125,9 +125,9 @@ def _calm(axis: Axes, measure: str, grid: str) -> None:
 
 def _short(value: float) -> str:
     """Give a number on an axis: ``0.5``, ``4,000``, ``20 k``, ``6 M``."""
-    for least, one, unit in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
+    for least, step, unit in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
         if abs(value) >= least:
-            return f"{value / one:,.6g}{unit}"
+            return f"{value / step:,.6g}{unit}"
     return f"{value:,.6g}"
 
 

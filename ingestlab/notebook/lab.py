@@ -123,11 +123,11 @@ class Lab:
         Args:
             limit: How many at most.
         """
-        found = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
+        states = [(run.record, run.progress()) for run in recent_runs(self.settings, limit)]
         rows = [
             {"run": r.id, "at": pd.Timestamp(int(r.at), unit="s"), "queue": r.queue, "pipeline": r.pipeline}
             | p.to_dict()
-            for r, p in found
+            for r, p in states
         ]
         more = [name for name in ("queue", "pipeline", *Progress.model_fields) if name not in (*_FIRST, "failures")]
         return PlainFrame(rows, columns=[*_FIRST, *more])
@@ -183,6 +183,7 @@ class Lab:
         limit: int = 10,
         filter: Filter | None = None,  # noqa: A002 - what everyone calls it
         tenant: str | None = None,
+        distinct: str | None = None,
     ) -> SearchResult:
         """Search a collection for the rows nearest to a text or image. Images are shown.
 
@@ -193,8 +194,9 @@ class Lab:
             filter: Values that columns must have, ``{"status": [404, 500], "name": None}`` (None is null), or Milvus's
                 own, ``"status >= 400"``.
             tenant: Whose rows; the Lab's own tenant if not given.
+            distinct: A column, e.g. ``"text"``: of rows with one value only the best is shown, and how many there are.
         """
-        return search(collection, query, self.settings, limit=limit, only=filter, tenant=tenant)
+        return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
     def embed(self, texts: Sequence[str], model: str = "wordllama") -> np.ndarray[Any, np.dtype[np.float32]]:
         """Embed texts in this kernel, without a collection.
@@ -221,8 +223,8 @@ class Lab:
             The run that does it; None without rejects to replay.
         """
         self._lake.table(table)  # names those there are, if it is none of them
-        found = submit_replay(table, settings=self.settings, **options)
-        return LabRun.of(found) if found else None
+        run = submit_replay(table, settings=self.settings, **options)
+        return LabRun.of(run) if run else None
 
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
         """Merge small parts of a table and of its rejects. Ingestion goes on.
@@ -349,8 +351,8 @@ class Lab:
         servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
-            found = broker(s, client).listeners(s.queue)
-        rows += [{"part": f"worker {one.name}", "where": f"{one.host}, process {one.pid}"} for one in found]
+            listeners = broker(s, client).listeners(s.queue)
+        rows += [{"part": f"worker {w.name}", "where": f"{w.host}, process {w.pid}"} for w in listeners]
         return PlainFrame(rows)
 
     def stop(self) -> None:

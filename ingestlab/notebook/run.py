@@ -96,8 +96,8 @@ class LabRun(Run):
         full = [frame for frame in frames if len(frame)] or frames[:1]
         if not full:
             return pd.DataFrame(columns=["table", "run", "rule", "column", "value", "raw"])
-        found = pd.concat(full, ignore_index=True)
-        return found[["table", *(name for name in found.columns if name != "table")]]
+        rows = pd.concat(full, ignore_index=True)
+        return rows[["table", *(name for name in rows.columns if name != "table")]]
 
     def log(self) -> Log:
         """Tell what has happened, job by job: when queued, begun and done, by whom, and what failed."""
@@ -136,8 +136,8 @@ def starving(settings: Settings, queue: str) -> str:
         settings: Lead to the queues.
         queue: Its name.
     """
-    found = queues(settings.model_copy(update={"queue": queue}))
-    if not found or found[0].workers:
+    states = queues(settings.model_copy(update={"queue": queue}))
+    if not states or states[0].workers:
         return ""
     if queue == settings.notebook_queue:
         cure = f"the embedded stack starts one by itself; beside other servers run `ingestlab worker {queue}`."

@@ -58,14 +58,14 @@ class Catalog:
     @classmethod
     def read(cls, settings: Settings) -> Catalog:
         """Read the folders of the settings, then entry points. The first name counts."""
-        found: dict[str, PipelineSource] = {}
+        sources: dict[str, PipelineSource] = {}
         files = [file for folder in settings.pipelines for file in sorted(Path(folder).expanduser().glob("*.py"))]
         named = [(file.stem, str(file)) for file in files if not file.name.startswith("_")]
         declared = [(point.name, _file_of(point.module)) for point in installed().select(group=ENTRY_POINTS)]
         for name, file in [*named, *declared]:
-            if name not in found:
-                found[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
-        return cls(found, settings.pipelines)
+            if name not in sources:
+                sources[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
+        return cls(sources, settings.pipelines)
 
     def named(self, name: str) -> PipelineSource:
         """Find a pipeline by name.

@@ -85,12 +85,12 @@ def _invalid(problem: str, expected: str, got: str, fix: str) -> TerminalError:
 def _parameters(clean: Callable[..., Any] | None) -> tuple[list[str], list[str], bool]:
     """List parameters beside the frame, required ones, and whether any is taken."""
     try:
-        found = list(inspect.signature(clean).parameters.values())[1:] if clean else []
+        parameters = list(inspect.signature(clean).parameters.values())[1:] if clean else []
     except (TypeError, ValueError):  # not callable, which shows when it is called; or a built-in that tells nothing
         return [], [], True
-    named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    needed = [p for p in found if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return [p.name for p in named], [p.name for p in needed], any(p.kind is p.VAR_KEYWORD for p in found)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [p.name for p in named], [p.name for p in needed], any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _listed(names: object) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import pyarrow.compute as pc
+
 from ingestlab.core.access import check_tenant
-from ingestlab.core.errors import no_table
+from ingestlab.core.errors import TerminalError, did_you_mean, no_table
 from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, SourceRecord
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.lake.log import manifests
+from ingestlab.engine.task.replay import read_rejects
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.log import live_parts, manifests
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue.producer import new_run, start
 from ingestlab.queue.results import RunRecord
@@ -40,7 +45,7 @@ def submit_replay(
         The run to follow; None if no source of the table has rejects.
 
     Raises:
-        TerminalError: There is no such table.
+        TerminalError: There is no such table, or no reject of this rule in it.
         TransientError: Redis cannot be reached.
     """
     settings = settings or load_settings()
@@ -53,6 +58,8 @@ def submit_replay(
     sources = [Source(uri=r.uri, size=r.size) for r in with_rejects(history, run)]
     if not sources:
         return None
+    if rule is not None:
+        _check_rule(rule, table, _rules_of(history, tenant, table, run, store))
     new, wanted = new_run(), Again(rule=rule, run=run)
     requests = [
         IngestRequest(run=new, tenant=tenant, table=table, sources=tuple(group), replay=wanted)
@@ -60,6 +67,30 @@ def submit_replay(
     ]
     record = RunRecord(id=new, queue=queue, tenant=tenant, pipeline=None, files=len(sources), jobs=())
     return start(requests, record, settings)
+
+
+def _rules_of(history: Iterable[Manifest], tenant: str, table: str, run: str | None, store: Store) -> set[str]:
+    """Find the broken rules, each with and without its column."""
+    folder = layout.table(tenant, layout.rejects(table)) + "/"
+    paths = [part.target for part in live_parts(history) if part.target.startswith(folder)]
+    rules: set[str] = set()
+    for path in paths:
+        rows = read_rejects(store, path, ["run", "column", "rule"])
+        pairs = (
+            (rows if run is None else rows.filter(pc.field("run") == run)).group_by(["column", "rule"]).aggregate([])
+        )
+        rules.update(
+            name for row in pairs.to_pylist() for name in (row["rule"], f"{row['column'] or ''}:{row['rule']}")
+        )
+    return {name.removeprefix(":") for name in rules}
+
+
+def _check_rule(rule: str, table: str, rules: set[str]) -> None:
+    if rule in rules:
+        return
+    bare = sorted(name for name in rules if ":" in name) or sorted(rules)
+    fix = did_you_mean(rule, rules, f"Rejects of it broke {', '.join(bare)}.")
+    raise TerminalError(f"No reject of table {table} broke the rule '{rule}'", fix=fix, code="argument_invalid")
 
 
 def with_rejects(history: Iterable[Manifest], run: str | None = None) -> list[SourceRecord]:

@@ -226,5 +226,10 @@ def runs_in_lake(settings: Settings) -> Iterator[str]:
     return _records(settings).newest()
 
 
+def forget_in_lake(run: str, settings: Settings) -> None:
+    """Remove a run's records from the lake."""
+    _records(settings).delete(run)
+
+
 def _records(settings: Settings) -> RunRecords:
     return RunRecords(open_store(settings.lake_url, settings.storage_options))

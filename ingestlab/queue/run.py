@@ -25,6 +25,7 @@ from ingestlab.queue.results import (
     RunRecord,
     RunResult,
     add_up,
+    forget_in_lake,
     job_record,
     record_from_lake,
     result_of,
@@ -84,17 +85,21 @@ class Run:
             pipe.zcard(_RUNS)
             count = pipe.execute()[-1]
         if count > self.settings.keep_jobs:
-            self._forget(count - self.settings.keep_jobs)
+            self._trim(count - self.settings.keep_jobs)
 
-    def _forget(self, surplus: int) -> None:
+    def _trim(self, surplus: int) -> None:
         """Drop the oldest runs, a few at a time. Those of which Redis has jobs stay."""
         oldest: Any = self.client.zrange(_RUNS, 0, min(surplus, _AT_ONCE) - 1)
         for run in oldest:
             key = f"ingestlab:run:{run.decode()}"
             data: Any = self.client.get(key)
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
-                self.client.delete(key)
-                self.client.zrem(_RUNS, run)
+                self._drop(run.decode())
+
+    def jobs(self) -> list[Job | None]:
+        """Return its jobs as Redis has them: None for one that only the lake knows."""
+        with reaching(self.settings):
+            return [job for _, job in self._jobs()]
 
     def progress(self) -> Progress:
         """Return where the run is, all of its jobs together."""
@@ -195,6 +200,25 @@ class Run:
             failed = [(ref, job) for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
             return sum(self._again(ref, job) for ref, job in failed)
 
+    def forget(self) -> None:
+        """Take the run off all lists, in Redis and in the lake. What it has published stays.
+
+        Raises:
+            TerminalError: It has not ended.
+        """
+        if (state := self.progress().state) not in OVER:
+            fix = f"Wait for it, or cancel it: `ingestlab cancel {self.id}`."
+            raise TerminalError(f"Run {self.id} has not ended", got=state, fix=fix, code="argument_invalid")
+        with reaching(self.settings):
+            self._drop(self.id)
+        forget_in_lake(self.id, self.settings)
+
+    def _drop(self, run: str) -> None:
+        with self.client.pipeline() as pipe:
+            pipe.delete(f"ingestlab:run:{run}")
+            pipe.zrem(_RUNS, run)
+            pipe.execute()
+
     def _again(self, ref: JobRef, job: Job | None) -> bool:
         """Queue a job once more. What it has committed is unchanged by now, so that only the rest is tried."""
         if job is not None and job.status == "failed":
@@ -246,6 +270,43 @@ class Run:
         return {name: ref for name, ref in pending.items() if name not in ended}
 
 
+class ArchivedRun(Run):
+    """A run as the lake's records tell of it. Redis is not asked, so that it can be away."""
+
+    def __init__(self, record: RunRecord, settings: Settings) -> None:
+        self.record, self.settings = record, settings
+        self._forgotten: dict[str, IngestResult] = {}
+
+    def history(self) -> list[str]:
+        """Tell how each job ended."""
+        return [line for ref in self.record.jobs for line in history_of(None, self._job_result(ref, None), None)]
+
+    def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
+        return ((ref, None) for ref in (self.record.jobs if refs is None else refs))
+
+
+def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
+    """Read a run from the lake's records; None if unknown.
+
+    Args:
+        run: Its id.
+        settings: Where the lake is.
+    """
+    record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
+    return ArchivedRun(record, settings) if record else None
+
+
+def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
+    """List the latest runs in the lake's records, newest first.
+
+    Args:
+        settings: Where the lake is.
+        limit: How many at most.
+    """
+    runs = (run for name in islice(runs_in_lake(settings), limit) if (run := archived_run(name, settings)))
+    return sorted(runs, key=lambda run: run.record.at, reverse=True)
+
+
 def find_run(run: str, settings: Settings | None = None) -> Run:
     """Find a run, started anywhere, by its id.
 
@@ -267,16 +328,17 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     return loaded
 
 
-def recent_runs(settings: Settings | None = None, limit: int = 20) -> list[Run]:
+def recent_runs(settings: Settings | None = None, limit: int = 20, client: redis.Redis | None = None) -> list[Run]:
     """List the latest runs, newest first. What Redis has forgotten comes from the lake's records.
 
     Args:
         settings: As found by :func:`ingestlab.load_settings` if not given.
         limit: How many at most.
+        client: A connection to Redis, where there is one.
     """
     settings = settings or load_settings()
     with reaching(settings):
-        client = connect(settings.redis)
+        client = client or connect(settings.redis)
         ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
         if len(ids) < limit:
             known = set(ids)

@@ -15,13 +15,13 @@ from ingestlab.queue.attempts import state_of
 from ingestlab.queue.job_records import result_in
 
 
-def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> Iterator[str]:
+def history_of(job: Job | None, result: IngestResult | None, queue: Queue | None) -> Iterator[str]:
     """Yield the lines of a job's attempts, oldest first.
 
     Args:
         job: As the broker has it; None if it has been forgotten.
         result: How it ended; None if it has not.
-        queue: Has the traceback of an unforeseen error.
+        queue: Has the traceback of an unforeseen error; not needed for a forgotten job.
     """
     if job is not None:
         yield f"{_clock(job.queued)}  queued      {job.description}"
@@ -40,7 +40,7 @@ def history_of(job: Job | None, result: IngestResult | None, queue: Queue) -> It
     elif len(attempts) > 1 or len(attempts[-1].failures) < _failed(result):
         yield f"{_clock(None)}  all in all  {_counts(result)}"
         yield from _failures(result.outcomes)
-    if job is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
+    if job is not None and queue is not None and (job.notes.get("error") or {}).get("code") == "unforeseen":
         own = queue.ending(job.id).traceback.partition("\nThe above exception")[0]
         yield from (f"{_clock(None)}  {line}" for line in own.strip().splitlines())
 

@@ -22,7 +22,7 @@ from ingestlab.core.schemes import served
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
-from ingestlab.formats.csv import fast
+from ingestlab.formats.compiled import loader
 from ingestlab.interfaces import Delivery
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
@@ -176,7 +176,7 @@ def _warm_up(services: Services) -> None:
         list(services.lake.sinks.values())  # imports them
         services.cluster.connect()
         if services.settings.executor == "threads" or not services.settings.dask_scheduler:  # files are read here
-            fast.warm()
+            loader.warm()
     except IngestError as error:
         log.warning("warm-up: %s", error)  # the job that needs it says so as well
 

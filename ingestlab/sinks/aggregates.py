@@ -22,7 +22,7 @@ class AggregatesWriter(Writer):
         """
         to, parts = self.to, rows.staged[PARQUET].files
         partials = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
-        return Written([stage_partials(*one, (to.tenant, to.table), to.batch, to.store) for one in partials])
+        return Written([stage_partials(*partial, (to.tenant, to.table), to.batch, to.store) for partial in partials])
 
 
 class Aggregates(Files):

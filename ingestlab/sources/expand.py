@@ -24,8 +24,8 @@ def texts(uris: Uris) -> list[str]:
     Raises:
         TerminalError: One is neither text nor a path.
     """
-    one = isinstance(uris, str | os.PathLike) or not hasattr(uris, "__iter__")
-    given: list[Any] = [uris] if one else list(uris)  # type: ignore[arg-type]
+    single = isinstance(uris, str | os.PathLike) or not hasattr(uris, "__iter__")
+    given: list[Any] = [uris] if single else list(uris)  # type: ignore[arg-type]
     wrong = [uri for uri in given if not isinstance(uri, str | os.PathLike)]
     if wrong:
         got = shown(f"{type(wrong[0]).__name__} {wrong[0]!r}")[:200]
@@ -51,11 +51,11 @@ def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> li
     Raises:
         TerminalError: A URI is not allowed, or a pattern matches nothing.
     """
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for uri in uris:
         for source in source_of(check(uri, settings)).discover(uri, settings, glob=glob):
-            found.setdefault(source.uri, source)
-    return list(found.values())
+            sources.setdefault(source.uri, source)
+    return list(sources.values())
 
 
 def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]]:

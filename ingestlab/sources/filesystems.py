@@ -200,9 +200,9 @@ def _unwraps(filesystem: Any) -> bool:
 
 def _stat(path: str) -> dict[str, Any]:
     """Return a local file's entry; fsspec would round its time."""
-    found = Path(path).stat()
-    kind = "file" if stat.S_ISREG(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else "other"
-    return {"type": kind, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    status = Path(path).stat()
+    kind = "file" if stat.S_ISREG(status.st_mode) else "directory" if stat.S_ISDIR(status.st_mode) else "other"
+    return {"type": kind, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _local(filesystem: Any) -> bool:

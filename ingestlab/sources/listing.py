@@ -22,8 +22,8 @@ def list_objects(fs: Any, uri: str, *, glob: bool) -> list[Source]:
     if not glob and (named := _named(fs, path)):
         return [Source(uri=uri, size=named.get("size"), version=listing_version(named))]
     pattern = path if glob else _as_pattern(path, fs.isdir)
-    found = fs.glob(pattern, detail=True).values()
-    infos = sorted(_without_folders(found), key=lambda info: str(info["name"]))
+    entries = fs.glob(pattern, detail=True).values()
+    infos = sorted(_without_folders(entries), key=lambda info: str(info["name"]))
     if not infos:
         raise _nothing(uri)
     first = str(infos[0]["name"])
@@ -49,9 +49,9 @@ def _as_pattern(path: str, is_folder: Callable[[str], bool]) -> str:
     return "/".join([*map(patterns.escape, steps[:-1]), steps[-1]])
 
 
-def _without_folders(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _without_folders(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the files of a listing, without markers of folders."""
-    infos = list(found)
+    infos = list(entries)
     folders = {str(info["name"]).rpartition("/")[0] for info in infos}
     for info in infos:
         name = str(info["name"])

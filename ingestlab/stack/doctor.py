@@ -19,7 +19,7 @@ from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
-from ingestlab.formats.csv.compiled import installed
+from ingestlab.formats.compiled.loader import installed
 from ingestlab.formats.csv.reader import Csv
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load

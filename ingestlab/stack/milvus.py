@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HOST = "127.0.0.1"  # said again: the server's process does without the client that `valkey` imports
-# Milvus Lite does not guard a collection's log against two writers: what they write at once is there until the
+# Milvus Lite does not guard its log against two writers: what they write at once is there until the
 # server is killed, and cannot be read back then. One thread is safe, and no slower where Python runs one at a time.
 THREADS = 1
 

@@ -40,4 +40,4 @@ def import_all(worker: str) -> None:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - plug-ins are anybody's code
             log.warning("worker %s could not import %s: %s", worker, name, error)
-    importlib.import_module("ingestlab.formats.csv.fast").warm()  # the compiled loop
+    importlib.import_module("ingestlab.formats.compiled.loader").warm()  # the compiled loops

@@ -16,7 +16,7 @@ RUNS = 4  # three of the night, and an urgent one
 @exercise("02.1")
 def packed(answer: Any, desk: Desk) -> str:
     """Accept a run of more files than one request takes."""
-    one_each = isinstance(answer, list) and len(answer) > 0 and all(isinstance(one, Run) for one in answer)
+    one_each = isinstance(answer, list) and len(answer) > 0 and all(isinstance(item, Run) for item in answer)
     expect(not one_each, "those are many runs; give all paths to one lab.submit(), which packs them.")
     result = a_good_run(answer)
     run, limit = a_run(answer), desk.settings.request_files
@@ -30,8 +30,8 @@ def packed(answer: Any, desk: Desk) -> str:
 def order(answer: Any, desk: Desk) -> str:
     """Accept the ids of some runs in the order of publication."""
     runs = a(answer, (list, tuple), "a list of runs")
-    expect(all(isinstance(one, Run | str) for one in runs), "give the runs themselves, or their ids.")
-    ids = [one.id if isinstance(one, Run) else str(one) for one in runs]
+    expect(all(isinstance(run, Run | str) for run in runs), "give the runs themselves, or their ids.")
+    ids = [run.id if isinstance(run, Run) else str(run) for run in runs]
     expect(len(ids) == RUNS, f"there are {RUNS} runs, three of the night and the urgent one; you give {len(ids)}.")
     expect(len(set(ids)) == RUNS, "a run is there twice; give every run once.")
     store = open_store(desk.settings.lake_url, desk.settings.storage_options)

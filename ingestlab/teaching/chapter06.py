@@ -26,10 +26,10 @@ def own_question(answer: Any, desk: Desk) -> str:
     expect(question.strip(), "the question is empty.")
     expect(name.lower() not in question.lower(), "the name is in the question: that is too easy.")
     hits = search("documents", question, desk.settings, limit=50)
-    found = list(hits["name"].drop_duplicates())
-    place = found.index(name) + 1 if name in found else None
-    best = ", ".join(found[:FIRST])
-    expect(place, f"{name} is not among the first {len(found)} packages; these are nearest: {best}.")
+    packages = list(hits["name"].drop_duplicates())
+    place = packages.index(name) + 1 if name in packages else None
+    best = ", ".join(packages[:FIRST])
+    expect(place, f"{name} is not among the first {len(packages)} packages; these are nearest: {best}.")
     expect(place is not None and place <= FIRST, f"{name} is number {place}; nearer are: {best}.")
     return f"{name} is number {place} of {len(names)} packages. The model has understood you."
 
@@ -38,7 +38,7 @@ def own_question(answer: Any, desk: Desk) -> str:
 def filtered(answer: Any, desk: Desk) -> str:
     """Accept the ten nearest requests that failed by the server's fault."""
     hits = a(answer, pd.DataFrame, "what lab.search() gives")
-    expect({"score", "status"} <= set(hits), "the hits have no score and status; search the collection weblogs_search.")
+    expect({"score", "status"} <= set(hits), "the hits have no score and status; search weblogs_search.")
     good = int((hits["status"] < FAILED).sum())
     expect(not good, f"{good} of your hits have a status below {FAILED}; the filter decides, not the question.")
     expect(len(hits) == HITS, f"{len(hits)} hits; ask for ten. (To filter afterwards would leave fewer.)")

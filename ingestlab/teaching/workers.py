@@ -86,13 +86,13 @@ def start_worker(*queues: str, name: str = "mine", **overrides: Any) -> OwnWorke
 @contextmanager
 def _not_interrupted() -> Iterator[list[int]]:
     """Defer interrupts. One that hits while a process is made would leave it to nobody."""
-    found: list[int] = []
+    numbers: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield found
+        yield numbers
         return
-    before = signal.signal(signal.SIGINT, lambda number, _frame: found.append(number))
+    before = signal.signal(signal.SIGINT, lambda number, _frame: numbers.append(number))
     try:
-        yield found
+        yield numbers
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -100,7 +100,7 @@ def _not_interrupted() -> Iterator[list[int]]:
 def _wait_until_it_listens(worker: OwnWorker, settings: Settings, log: Path) -> None:
     process, deadline = worker.process, time.monotonic() + PATIENCE
     with reaching(settings), connect(settings.redis) as client:
-        while not any(one.pid == process.pid for one in broker(settings, client).listeners(worker.queues[0])):
+        while not any(listener.pid == process.pid for listener in broker(settings, client).listeners(worker.queues[0])):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StackError(
                     "The worker does not listen",

@@ -155,8 +155,11 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     assert (listed["run"], listed["state"], listed["files"]) == (run, "queued", 1)
     assert f"{run} " in say("runs").stdout
     assert json.loads(say("submit", alarms, "--json").stdout)["id"] == run, "the same again is the same run"
-    assert say("cancel", run).stdout == "Cancelled 1 job.\n"
-    assert say("cancel", run).stdout == "Cancelled 0 jobs.\n"
+    assert "has not ended" in three_lines(say("forget", run, code=1))["reason"]
+    assert "is queued" in say("retry", run).stdout
+    assert say("cancel", run, "--reason", "wrong folder").stdout == "Cancelled 1 job.\n"
+    assert "0 jobs: run" in say("cancel", run).stdout
+    assert "wrong folder" in say("show", run, code=1).stdout
     assert "Job was cancelled by" in say("show", run, code=1).stdout
 
 
@@ -168,7 +171,7 @@ def test_the_tutorials_producer_call_works(say: Say, queue: str, alarms: Path) -
 
 def test_a_failed_job_is_shown_and_retried(say: Say, queue: str, alarms: Path) -> None:
     found = find_run(json.loads(say("submit", alarms, "--json").stdout)["id"], Settings())
-    assert say("retry", found.id).stdout == "Queued 0 jobs again.\n"
+    assert say("retry", found.id).stdout.startswith("Queued 0 jobs again: run ")
     jobs = open_queue(found.client, "quiet")
     (job,) = (Job.fetch(ref.id, connection=found.client, serializer=jobs.serializer) for ref in found.record.jobs)
     jobs.remove(job)

@@ -16,7 +16,7 @@ from support.lake import World
 from ingestlab.cli.common import out
 from ingestlab.cli.tables import Fitting, frame_table
 
-WORDS = st.text("abcdefgh01234567", min_size=1, max_size=12)
+WORDS = st.text("abcdefgh01234567[/]", min_size=1, max_size=12)
 
 
 def shown(table: Fitting, width: int) -> list[str]:

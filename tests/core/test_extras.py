@@ -34,7 +34,7 @@ import ingestlab
 
 # What is imported when a server is named, or something is compiled, and the package for it is there.
 own = {f"ingestlab.sinks.milvus.{name}" for name in ("filters", "link", "schema", "store")}
-own.add("ingestlab.formats.csv.kernel")
+own |= {f"ingestlab.formats.compiled.loops.{name}" for name in ("memory", "values", "csv", "json")}
 broken = []
 found = [m.name for m in pkgutil.walk_packages(ingestlab.__path__, "ingestlab.", onerror=broken.append)]
 names = [name for name in found if name not in own and not name.endswith("__main__")]

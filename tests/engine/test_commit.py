@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, FaultInjector, World
 from support.selection import examples
+from support.workers import until
 
 from ingestlab.core.errors import BusySourceError, LostLeaseError, TerminalError
-from ingestlab.lake.locks import source_lock
+from ingestlab.lake.locks import Locks, source_lock
 from ingestlab.maintenance.reconcile import reconcile
 
 FIRST = [1, 2, 13, 4, 5000]
@@ -210,6 +211,16 @@ def test_a_job_that_lost_its_locks_publishes_nothing(world):
         world.redis.delete(key)
     assert reconcile(world.context().lake).settled
     assert world.rows("small")[uri].total() == 0
+
+
+def test_a_job_that_lost_its_locks_and_takes_more_is_told_so(world):
+    with Locks(world.redis, world.settings.lake_url, ttl=0.3).lease() as lease:
+        lease.acquire(["one"])
+        world.redis.set(lease._keys[0], "another job")
+        until(lambda: not lease._thread.is_alive(), 20, "the end of the renewals")
+        lease.acquire(["two"])
+        with pytest.raises(LostLeaseError):
+            lease.check()
 
 
 def test_reconcile_leaves_a_job_at_work_alone(world):

@@ -7,7 +7,8 @@ import io
 import pandas as pd
 from rich.console import Console
 
-from ingestlab.cli.show import files_table, frame_table
+from ingestlab.cli.show import files_table
+from ingestlab.cli.tables import frame_table
 from ingestlab.core.errors import QualityError
 from ingestlab.core.models import Outcome, Tally
 from ingestlab.notebook import _file_row

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestlab.core.models import FetchedFile, IngestRequest, Piece, Source, SourceRecord, Tally
+from ingestlab.core.models import FetchedFile, IngestRequest, Partition, Piece, Source, SourceRecord, Tally
 from ingestlab.engine.plan import SHARED, Plan, Target, even, make_plan, pack
+from ingestlab.engine.tasks import MOST_TOGETHER, TINY, together
 from ingestlab.interfaces import Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import PipelineSource, load
@@ -150,3 +151,15 @@ def test_pieces_are_alike_and_no_larger_than_they_may_be(size: int, most: int) -
 @given(st.integers(10**6, 10**9), st.integers(3, 50))
 def test_many_pieces_are_so_many_that_nobody_is_idle(size: int, count: int) -> None:
     assert math.ceil(size / even(size, math.ceil(size / count))) % SHARED == 0
+
+
+@given(st.lists(st.integers(0, TINY), max_size=600))
+def test_tiny_partitions_share_tasks_in_their_order_where_workers_have_enough(sizes: list[int]) -> None:
+    known = {str(i): size for i, size in enumerate(sizes)}
+    pieces = [Piece(uri=uri, path="p", name="n", sha256="") for uri in known]
+    parts = [Partition(number=i, pieces=(piece,)) for i, piece in enumerate(pieces)]
+    groups = together(parts, known)
+    assert [part for group in groups for part in group] == parts
+    assert all(len(group) <= MOST_TOGETHER for group in groups)
+    assert len(groups) >= min(len(parts), SHARED * SHARED)
+    assert all(len(group) == 1 or sum(sizes[part.number] for part in group) <= TINY for group in groups)

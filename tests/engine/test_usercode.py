@@ -85,11 +85,11 @@ def test_a_job_whose_task_hangs_ends_when_it_is_cancelled(place: Yard, name: str
     run = place.submit(uri, pipeline="hangs")
     until(lambda: run.progress().state == "processing", 60, "a job at work")
     time.sleep(0.5)
-    assert run.cancel() == 1
+    assert run.cancel("wrong file", by="ann") == 1
     began = time.monotonic()
     (outcome,) = run.wait(90).outcomes
     assert time.monotonic() - began < 60, "also where the machine is busy; the task itself would take 600 s"
-    assert "stopped on request" in str(outcome.error)
+    assert "Job was cancelled by ann: wrong file" in str(outcome.error)
     assert "hangs" not in Lake(place.settings).tables()
     place.good(f"after-cancel-{name}.csv")
 

@@ -43,6 +43,9 @@ def test_a_record_is_read_by_run_and_job(tmp_path, run):
     assert records.read(run, "j3") is None
     assert records.read_run(run) == [{"n": 1}, {"n": 2}]
     assert list(records.newest()) == [run]
+    records.delete(run)
+    records.delete("never-there")
+    assert list(records.newest()) == []
 
 
 def test_records_of_earlier_versions_are_read_and_listed_and_expire(tmp_path):

@@ -301,6 +301,10 @@ def test_through_real_workers(ready, cli):
     assert table.rows == 270
     assert all(ready.rows(uri, "strict") == Counter(range(90)) for uri in uris)
     assert len(Lake(ready.settings).rejects("strict")) == 30
+    with pytest.raises(TerminalError, match=r"broke the rule 'n:less_then'\. Did you mean 'n:less_than'\?"):
+        submit_replay("strict", rule="n:less_then", settings=ready.settings)
+    assert submit_replay("strict", run="nobody", settings=ready.settings) is None
+    assert "that run nobody brought" in cli("replay", "strict", "--run", "nobody", **env).stdout
     ready.pipeline("strict", STRICT.replace("LIMIT", "1000"))
     find_run(_replayed(ready), ready.settings)
     assert submit_replay("strict", settings=ready.settings) is None

@@ -286,7 +286,7 @@ def test_a_notebook_can_be_cancelled_while_it_runs_and_run_again(desk):
     run = desk.submit("gated.ipynb", gate=str(gate))
     (kernel,) = began(gate)
     assert run.cancel() == 1
-    assert "Cell [3] of gated.ipynb: Job was stopped on request" in str(run.wait(PATIENCE).failed[0].exception())
+    assert "Cell [3] of gated.ipynb: Job was cancelled by" in str(run.wait(PATIENCE).failed[0].exception())
     assert gone(kernel)
     assert "before the gate" in desk.kept(run)[1]
     assert run.cancel() == 0

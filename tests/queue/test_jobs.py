@@ -416,6 +416,12 @@ def test_a_retry_that_fails_changes_nothing_of_what_the_run_has_done(ready):
     assert last.attempts[:2] == second.attempts
     assert sum(ready.rows(uris[7], "many").values()) == 100
 
+    again.forget()
+    with pytest.raises(TerminalError, match="the id of a run"):
+        find_run(run.id, ready.settings)
+    assert run.id not in [r.id for r in recent_runs(ready.settings, 1000)]
+    assert sum(ready.rows(uris[7], "many").values()) == 100, "what it has published stays"
+
 
 def test_what_a_worker_has_done_before_it_died_is_an_attempt(ready):
     with Server({"held.csv": CONTENT}) as slow:

@@ -61,7 +61,7 @@ def find(request):
 
     def find(only, where=ALL):
         (hits,) = store.search(made.name, np.ones((1, DIM), np.float32), limit=10, where=where, only=only)
-        return sorted(values["row"] for _, _, values in hits)
+        return sorted(values["row"] for _, _, values, _ in hits)
 
     find.made = made
     find.rows = lambda: store.search(made.name, np.ones((1, DIM), np.float32), limit=10, where=ALL)[0]
@@ -166,7 +166,7 @@ def test_times_are_asked_for_as_payload_has_them(find, only, found):
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_what_comes_out_goes_in_again(find, column):
-    values = {fields["row"]: fields[column] for _, _, fields in find.rows()}
+    values = {fields["row"]: fields[column] for _, _, fields, _ in find.rows()}
     for value in values.values():
         same = sorted(row for row, other in values.items() if other == value)
         assert find({column: value}) == same

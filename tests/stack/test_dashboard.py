@@ -423,15 +423,15 @@ class Other:
 
 
 def test_the_insides_of_distributed_are_as_we_know_them():
-    assert set(preload.ROUTES) <= set(dask_pages.applications)
+    assert {*preload.INGEST, preload.RUNS} <= set(dask_pages.applications)
     other = Other()
     pages = dask_pages.template_variables(other)["pages"]
     assert pages[0] == preload.AFTER
     assert dask_pages.template_variables(other)["pages"] is pages, "it must be remembered, or we add to nothing"
     preload.dask_setup(other)
     preload.dask_setup(other)
-    assert pages[:2] == ["status", "ingest"]
-    assert pages.count("ingest") == 1
+    assert pages[:3] == ["status", "ingest", "runs"]
+    assert (pages.count("ingest"), pages.count("runs")) == (1, 1)
     assert {"url": "individual-ingest", "name": "Ingest"} in dask_pages.template_variables(other)["plots"]
 
 

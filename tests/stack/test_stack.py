@@ -27,7 +27,7 @@ from support.workers import PATIENCE, environment
 from ingestlab import stack as embedded
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
-from ingestlab.formats.csv import compiled
+from ingestlab.formats.compiled import loader as compiled
 from ingestlab.queue.rq.listeners import listeners
 from ingestlab.stack import doctor, services, supervisor, valkey
 from ingestlab.stack.state import SUPERVISOR, Proc, StackState, read_state, running, sweep

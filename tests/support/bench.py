@@ -60,9 +60,9 @@ class Bench:
     def submit(self, *uris: str, **options: str) -> Seen:
         """What a person sees who submits, waits, and looks again."""
         shown = self.cli("submit", "--wait", *uris, *flags(options))
-        found = re.search(r"^run (\S+) \w+.*:", shown.output, re.MULTILINE)
-        assert found, shown.output
-        return self.see(found[1], shown)
+        match = re.search(r"^run (\S+) \w+.*:", shown.output, re.MULTILINE)
+        assert match, shown.output
+        return self.see(match[1], shown)
 
     def see(self, run: str, shown: Result | None = None) -> Seen:
         again = self.cli("show", run, "--wait")
@@ -100,12 +100,12 @@ class Bench:
         assert self.rejects(uri, table) == Counter([rows])
 
     def _sources(self, folder: str, column: str, uri: str) -> Counter[str]:
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for path in (self.lake / folder).rglob("*.parquet"):
             data = pq.ParquetFile(path).read([column, column.replace("source", "row")])
             pairs = zip(data[0].to_pylist(), data[1].to_pylist(), strict=True)
-            found.update(row for source, row in pairs if source == uri)
-        return found
+            counts.update(row for source, row in pairs if source == uri)
+        return counts
 
     def published(self) -> dict[str, str]:
         """All files of tables and manifests, with their contents."""

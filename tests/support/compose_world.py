@@ -132,5 +132,5 @@ class World:
     def _has_init(self) -> bool:
         """Some engines come without the little program that `init: true` wants."""
         name = self.run("docker", "info", "--format", "{{.InitBinary}}").stdout.strip()
-        found = self.run("docker", "run", "--rm", "--init", "python:3.13-slim", "true", check=False)
-        return bool(name) and not found.returncode
+        tried = self.run("docker", "run", "--rm", "--init", "python:3.13-slim", "true", check=False)
+        return bool(name) and not tried.returncode

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.formats.common.quoting import scan
+from ingestlab.formats.compiled import loader
+from ingestlab.formats.compiled.columns import Taken
 from ingestlab.formats.csv import fast, parsing
 from ingestlab.formats.csv.arrow import Layout
 from ingestlab.formats.csv.body import Body
@@ -20,21 +22,21 @@ def outcome(parse, body: Body, layout: Layout):
         table, kept, bad, total = parse(replace(body), layout)
     except (TerminalError, pa.ArrowInvalid) as error:
         return type(error), str(error)
-    columns = [_bits(column.combine_chunks()) for column in table.columns]
+    columns = [bits(column.combine_chunks()) for column in table.columns]
     nulls = [column.null_count for column in table.columns]
-    return table.schema, columns, nulls, kept.tolist(), kept.dtype, sorted(bad, key=lambda one: one.row), total
+    return table.schema, columns, nulls, kept.tolist(), kept.dtype, sorted(bad, key=lambda each: each.row), total
 
 
-def _bits(values: pa.Array) -> pa.Array:
+def bits(values: pa.Array) -> pa.Array:
     """Floats as they lie in memory: no number is not itself, and zeros have signs."""
     values = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
     kind = {pa.float32(): pa.int32(), pa.float64(): pa.int64()}.get(values.type)
     return values if kind is None else values.view(kind)
 
 
-def check(body: Body, layout: Layout) -> fast.Taken | None:
+def check(body: Body, layout: Layout) -> Taken | None:
     """Check that both make the same of a body; return what the loop took."""
-    fast.warm()
+    loader.warm()
     old, new = outcome(parsing._parse_block, body, layout), outcome(parsing.parse, body, layout)
     assert new == old
     fresh = replace(body)

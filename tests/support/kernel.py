@@ -36,24 +36,24 @@ class Kernel:
 
     def outputs(self, message: str, seconds: float = 60, seen: str | None = None) -> list[dict[str, Any]]:
         """The outputs of a cell at its end, or when a display's text contains `seen`."""
-        found = self._found.setdefault(message, [])
+        outputs = self._found.setdefault(message, [])
         while True:
             try:
                 answer = self.client.get_iopub_msg(timeout=seconds)
             except Empty:
-                raise AssertionError(f"the cell goes on; so far: {found}") from None
+                raise AssertionError(f"the cell goes on; so far: {outputs}") from None
             if answer["parent_header"].get("msg_id") != message:
                 continue
             kind, content = answer["msg_type"], answer["content"]
             if kind == "status" and content["execution_state"] == "idle":
-                return found
+                return outputs
             if kind == "update_display_data":
                 mine = content["transient"]["display_id"]
-                next(o for o in found if o.get("transient", {}).get("display_id") == mine)["data"] = content["data"]
+                next(o for o in outputs if o.get("transient", {}).get("display_id") == mine)["data"] = content["data"]
             elif kind in ("display_data", "execute_result", "stream", "error"):
-                found.append(dict(content))
-            if seen and any(seen in o.get("data", {}).get("text/plain", "") for o in found):
-                return found
+                outputs.append(dict(content))
+            if seen and any(seen in o.get("data", {}).get("text/plain", "") for o in outputs):
+                return outputs
 
     def interrupt(self) -> None:
         """What the stop button does."""
@@ -72,9 +72,9 @@ def kernel(folder: Path, env: Mapping[str, str]) -> Iterator[Kernel]:
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(folder), env=dict(env))
     try:
-        found = Kernel(manager)
-        yield found
-        found.client.stop_channels()
+        opened = Kernel(manager)
+        yield opened
+        opened.client.stop_channels()
     finally:
         manager.shutdown_kernel(now=True)
         until(lambda: not manager.is_alive(), 10, "the end of the kernel")

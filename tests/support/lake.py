@@ -160,10 +160,10 @@ class World:
 
     def rows(self, table: str) -> dict[str, Counter[int]]:
         """Row numbers by source, as a reader that knows nothing of ingestlab finds them."""
-        found: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
+        rows: dict[str, Counter[int]] = {uri: Counter() for uri in self.expected}
         for path in self.store.walk(layout.table("default", table)):
             data = pq.ParquetFile(pa.BufferReader(self.store.read(path))).read()
             names = ("_source", "_row") if "_source" in data.column_names else ("source", "row")
             for uri, row in zip(data[names[0]].to_pylist(), data[names[1]].to_pylist(), strict=True):
-                found[uri][row] += 1
-        return found
+                rows[uri][row] += 1
+        return rows

@@ -40,13 +40,13 @@ def drawn(shapes: Sequence[tuple[str, Box]], size: tuple[int, int] = (200, 120))
 
 def photographs() -> dict[str, bytes]:
     """A temple and a flower, as JPEG, and pieces of both."""
-    found = {}
+    photos = {}
     for name, pixels in zip(["temple", "flower"], load_sample_images().images, strict=True):
         for piece, part in {"whole": pixels, "left": pixels[:, :400], "right": pixels[:, 200:]}.items():
             buffer = io.BytesIO()
             Image.fromarray(part).save(buffer, "JPEG", quality=90)
-            found[f"{name}-{piece}.jpg"] = buffer.getvalue()
-    return found
+            photos[f"{name}-{piece}.jpg"] = buffer.getvalue()
+    return photos
 
 
 class PictureWorld(World):
@@ -79,17 +79,17 @@ class PictureWorld(World):
     def table(self, name: str = "small") -> pd.DataFrame:
         """What is published, by source and row."""
         parts = [p for p in self.store.walk(layout.table("default", name)) if p.endswith(".parquet")]
-        found = [pq.ParquetFile(pa.BufferReader(self.store.read(part))).read() for part in parts]
-        if not found:
+        tables = [pq.ParquetFile(pa.BufferReader(self.store.read(part))).read() for part in parts]
+        if not tables:
             return pd.DataFrame()
-        keys = ["_source", "_row"] if "_source" in found[0].column_names else ["source", "row"]
-        frame = pa.concat_tables(found).to_pandas()
+        keys = ["_source", "_row"] if "_source" in tables[0].column_names else ["source", "row"]
+        frame = pa.concat_tables(tables).to_pandas()
         return frame.astype({keys[0]: "str"}).sort_values(keys, ignore_index=True)  # not by category
 
     def kept(self, *columns: str) -> pd.DataFrame:
         """What the store of vectors has, by source and row."""
-        found = self.db.fetch("small", Where(tenant="default"), ["source", "row", *columns]).to_pandas()
-        return found.sort_values(["source", "row"], ignore_index=True)
+        frame = self.db.fetch("small", Where(tenant="default"), ["source", "row", *columns]).to_pandas()
+        return frame.sort_values(["source", "row"], ignore_index=True)
 
     def nearest(self, images: Sequence[bytes], model: str, limit: int = 1) -> list[list[Any]]:
         """The rows that look most like some images."""

@@ -28,13 +28,13 @@ class Mendable(World):
 
     def replay(self, faults: FaultInjector | None = None, *, run: str = "again", **wanted: str) -> IngestResult | None:
         """Replays as a job would; None if there is nothing to ask for."""
-        found = with_rejects(manifests(self.store, "default", "small"), wanted.get("run_of"))
-        if not found:
+        history = with_rejects(manifests(self.store, "default", "small"), wanted.get("run_of"))
+        if not history:
             return None
         request = IngestRequest(
             run=run,
             table="small",
-            sources=tuple(Source(uri=r.uri) for r in found),
+            sources=tuple(Source(uri=r.uri) for r in history),
             replay=Again(rule=wanted.get("rule"), run=wanted.get("run_of")),
         )
         return replay(request, self.context(faults), lambda _progress: None)

@@ -79,7 +79,7 @@ class Workers:
 
     def pids(self) -> set[int]:
         """The workers that listen."""
-        return {found.pid for found in listeners(self.client, self.queue) if found.version}
+        return {listener.pid for listener in listeners(self.client, self.queue) if listener.version}
 
     def alive(self) -> list[subprocess.Popen[bytes]]:
         """The workers whose processes have not ended."""
@@ -157,8 +157,8 @@ class Yard:
     def rows(self, uri: str, table: str = "plain", tenant: str = "default") -> Counter[int]:
         """How often each row of a source is published, as a reader that knows nothing of ingestlab finds it."""
         folder = ds.dataset(Lake(self.settings, tenant).table(table).path)
-        found = folder.to_table(["_source", "_row"], filter=ds.field("_source") == uri)
-        return Counter(found["_row"].to_pylist())
+        rows = folder.to_table(["_source", "_row"], filter=ds.field("_source") == uri)
+        return Counter(rows["_row"].to_pylist())
 
 
 @contextmanager

@@ -162,7 +162,7 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
         ("06.1", "('draw interactive plots', 'redis')", "nearest: |nearer are: "),
         ("06.2", "None", "what lab.search.. gives; got nothing yet"),
         ("06.2", "list(answer['path'])", "what lab.search.. gives; got a list of 10"),
-        ("06.2", "lab.search('documents', 'an upload of data')", "search the collection weblogs_search"),
+        ("06.2", "lab.search('documents', 'an upload of data')", "search weblogs_search"),
         ("06.2", "lab.search('weblogs_search', 'an upload of data')", "of your hits have a status below 500"),
         ("06.2", "lab.search('weblogs_search', 'an upload of data', filter='status >= 400')", "below 500"),
         ("06.2", "lab.search('weblogs_search', 'an upload of data', 5, 'status >= 500')", "5 hits; ask for ten"),

@@ -6,7 +6,6 @@ of the aggregate as it is declared now, and computes those from the rows.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ingestlab.core.errors import TerminalError, attempt
 from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake import layout
-from ingestlab.lake.data_files import by_folder, staged_path, with_folders
+from ingestlab.lake.data_files import by_folder, staged_path, to_parquet, with_folders
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.pipeline.catalog import PipelineSource, load
@@ -62,11 +61,10 @@ def stage_partials(
     """
     target = layout.partials_file(*where, name, aggregate.code, part.target)
     staged = staged_path(layout.staging(batch), target)
-    buffer = io.BytesIO()
     table = partials.replace_schema_metadata({_DECLARED: json.dumps(aggregate.to_dict()).encode()})
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, write_statistics=False)
-    store.write(staged, buffer.getbuffer())
-    return DataFile(target=target, staged=staged, rows=table.num_rows, size=buffer.tell())
+    data = to_parquet(table, use_dictionary=False, write_statistics=False)
+    store.write(staged, data)
+    return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data))
 
 
 def compute(
@@ -84,13 +82,13 @@ def compute(
         TerminalError: An aggregate names a column that there is not, or one of the wrong type.
     """
     homes = {_folders_of(part, len(folders)): part for part in parts}
-    found = []
+    partials = []
     for name, aggregate in aggregates.items() if homes else ():
         _check_columns(rows, name, aggregate)
         for sub, piece in by_folder(make(rows, aggregate, folders), folders):
             states = _ordered(with_folders(piece, f"{sub}/"), aggregate)
-            found.append((name, aggregate, homes[sub], states))
-    return found
+            partials.append((name, aggregate, homes[sub], states))
+    return partials
 
 
 def recompute(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,7 +134,7 @@ def recompute_partials(
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"recompute-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-    return [DataFile.from_dict(p) for _, found in cluster.map(recompute, calls, keys) for p in found]
+    return [DataFile.from_dict(p) for _, files in cluster.map(recompute, calls, keys) for p in files]
 
 
 def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:
@@ -168,7 +166,7 @@ def _check_columns(rows: pa.Table, name: str, aggregate: Aggregate) -> None:
             f"Aggregate '{name}' lacks a column",
             expected=wanted,
             got=f"columns {have}",
-            fix="Let clean make it, or mend the aggregate.",
+            fix="Let clean make it, or correct the aggregate.",
             code="column_unknown",
         )
 

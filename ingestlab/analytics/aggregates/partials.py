@@ -59,10 +59,10 @@ def make(table: pa.Table, aggregate: Aggregate, folders: Sequence[str] = ()) -> 
     def values(name: str) -> Values:
         return Values.of(column(name), groups)
 
-    found = dict(groups.keys)
+    columns = dict(groups.keys)
     for state in aggregate.states:
-        found |= _make(state, column, values, groups)
-    return pa.table(found)
+        columns |= _make(state, column, values, groups)
+    return pa.table(columns)
 
 
 def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
@@ -82,10 +82,10 @@ def merge(states: pa.Table, aggregate: Aggregate) -> pa.Table:
 
     keys = {key.name: key_values(column(key.name), None, key.name) for key in aggregate.keys}
     groups = group(keys, states.num_rows)
-    found = dict(groups.keys)
+    columns = dict(groups.keys)
     for state in aggregate.states:
-        found |= _merge(state, kept if state.kind == "sum" else column, groups)
-    return pa.table(found)
+        columns |= _merge(state, kept if state.kind == "sum" else column, groups)
+    return pa.table(columns)
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
@@ -146,8 +146,8 @@ def _merge(state: State, column: Get, groups: Groups) -> Columns:
     return {state.name: _SIMPLE[state.kind][1](column(state.name), groups)}
 
 
-def _named(state: State, found: tuple[Floats, Floats]) -> Columns:
-    return {f"{state.name}.{part}": pa.array(x) for part, x in zip(_MOMENTS, found, strict=True)}
+def _named(state: State, moments: tuple[Floats, Floats]) -> Columns:
+    return {f"{state.name}.{part}": pa.array(x) for part, x in zip(_MOMENTS, moments, strict=True)}
 
 
 def _pick(state: State, columns: Sequence[pa.Array], groups: Groups) -> Columns:
@@ -184,8 +184,8 @@ def _ends(state: State, times: pa.Array, ids: Ints, count: int) -> Ints:
         )
     ends = extremes(Values(times, ids, count), "min" if state.kind == "first" else "max")
     same = pc.equal(times, ends.take(pa.array(ids))).to_numpy(zero_copy_only=False)
-    found: Ints = np.flatnonzero(same)
-    return found
+    places: Ints = np.flatnonzero(same)
+    return places
 
 
 def _ranks(values: pa.Array, chosen: Ints) -> Ints:

@@ -33,7 +33,7 @@ def distinct(x: Values) -> pa.Array:
 
     codes, dictionary = codes_of(x.values)
     plain = [_plain(value) for value in dictionary.to_pylist()]
-    found: list[bytes | None] = [None] * x.count
+    sketches: list[bytes | None] = [None] * x.count
     made: dict[bytes, bytes] = {}  # small groups have often the same values
     for number, chosen in _by_group(*pairs_of(x.ids, codes, len(dictionary))):
         values = chosen.tobytes()
@@ -42,8 +42,8 @@ def distinct(x: Values) -> pa.Array:
             for code in chosen.tolist():
                 sketch.update(plain[code])
             made[values] = sketch.serialize_compact()
-        found[number] = made[values]
-    return pa.array(found, pa.binary())
+        sketches[number] = made[values]
+    return pa.array(sketches, pa.binary())
 
 
 def merge_distinct(sketches: pa.Array, groups: Groups) -> pa.Array:
@@ -63,8 +63,8 @@ def estimates(sketches: pa.Array) -> pa.Array:
     """Estimate how many different values each sketch has seen."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
-    found = [round(ds.hll_sketch.deserialize(s).get_estimate()) if s else 0 for s in sketches.to_pylist()]
-    return pa.array(found, pa.int64())
+    counts = [round(ds.hll_sketch.deserialize(s).get_estimate()) if s else 0 for s in sketches.to_pylist()]
+    return pa.array(counts, pa.int64())
 
 
 def quantiles(x: Values) -> pa.Array:
@@ -75,12 +75,12 @@ def quantiles(x: Values) -> pa.Array:
     import datasketches as ds  # noqa: PLC0415 - likewise
 
     order = by_group(x.ids)
-    found: list[bytes | None] = [None] * x.count
+    sketches: list[bytes | None] = [None] * x.count
     for number, chosen in _by_group(x.ids[order], x.floats[order]):
         sketch = ds.kll_doubles_sketch(K)
         sketch.update(chosen)
-        found[number] = sketch.serialize()
-    return pa.array(found, pa.binary())
+        sketches[number] = sketch.serialize()
+    return pa.array(sketches, pa.binary())
 
 
 def merge_quantiles(sketches: pa.Array, groups: Groups) -> pa.Array:
@@ -100,21 +100,21 @@ def quantile(sketches: pa.Array, share: float) -> pa.Array:
     """Return each sketch's quantile for a share."""
     import datasketches as ds  # noqa: PLC0415 - likewise
 
-    found = [
+    values = [
         ds.kll_doubles_sketch.deserialize(s).get_quantile(share, inclusive=True) if s else None
         for s in sketches.to_pylist()
     ]
-    return pa.array(found, pa.float64())
+    return pa.array(values, pa.float64())
 
 
-def _merge(sketches: pa.Array, groups: Groups, one: Callable[[list[bytes]], bytes]) -> pa.Array:
+def _merge(sketches: pa.Array, groups: Groups, union: Callable[[list[bytes]], bytes]) -> pa.Array:
     order = by_group(groups.ids)
     parts = np.array([*sketches.to_pylist(), None], dtype=object)[:-1]  # the None keeps it one-dimensional
-    found: list[bytes | None] = [None] * groups.count
+    merged: list[bytes | None] = [None] * groups.count
     for number, chosen in _by_group(groups.ids[order], parts[order]):
         known = [part for part in chosen if part is not None]
-        found[number] = one(known) if len(known) > 1 else (known or [None])[0]
-    return pa.array(found, pa.binary())
+        merged[number] = union(known) if len(known) > 1 else (known or [None])[0]
+    return pa.array(merged, pa.binary())
 
 
 def _by_group(ids: Ints, values: Any) -> Iterator[tuple[int, Any]]:

@@ -65,7 +65,7 @@ class Loaded:
         Raises:
             TerminalError: The model failed, or gave something else than `dim` numbers for each.
         """
-        return shaped(self.run, batch, self.name, self.dim)
+        return _shaped(self.run, batch, self.name, self.dim)
 
 
 class ShapeError(TerminalError):
@@ -76,7 +76,7 @@ class ShapeError(TerminalError):
 
 def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
     """Run a model, and require finite float32 of shape (n, dim)."""
-    vectors = shaped(run, batch, name)
+    vectors = _shaped(run, batch, name)
     if not np.isfinite(vectors).all():
         wanted = f"{len(batch)} vectors of finite numbers from '{name}'"
         raise TerminalError(
@@ -89,7 +89,7 @@ def check(run: Run, batch: Sequence[Any], name: str) -> Vectors:
     return vectors
 
 
-def shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
+def _shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -> Vectors:
     """Run a model, and require float32 of shape (n, dim). Any dim if None."""
     wanted = f"{len(batch)} vectors of {dim or 'some'} finite numbers from '{name}'"
     try:
@@ -140,9 +140,9 @@ def title(model: Spelling, *unsaid: str) -> str:
         model: As it was spelled.
         unsaid: Options that have nothing to do with its vectors, or are told by the version of the weights.
     """
-    told = {name: value for name, value in sorted(model.options.items()) if name not in unsaid}
+    options = {name: value for name, value in sorted(model.options.items()) if name not in unsaid}
     target = f":{Path(model.target).name}" if model.target else ""
-    return f"{model.scheme}{target}" + (f"?{urlencode(told, safe=',')}" if told else "")
+    return f"{model.scheme}{target}" + (f"?{urlencode(options, safe=',')}" if options else "")
 
 
 def _typed(model: Spelling, name: str, default: Any) -> Any:
@@ -164,16 +164,16 @@ def _typed(model: Spelling, name: str, default: Any) -> Any:
 
 def weights_version(pieces: Iterable[bytes | memoryview]) -> str:
     """Name weights by their content."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()[:16]
+        digest.update(piece)
+    return digest.hexdigest()[:16]
 
 
 def file_version(*paths: Path) -> str:
     """Name weights by the content of their files."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:16]
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -47,8 +47,8 @@ def detector(model: Model) -> Detect:
     """
     if not isinstance(model, str):
         return partial(_asked, model)
-    found = load(model, "image")
-    if not isinstance(found, Detector):
+    loaded = load(model, "image")
+    if not isinstance(loaded, Detector):
         fix = "E.g. 'ultralytics:yolo11n.pt', or a function of your own."
         raise TerminalError(
             "The model finds no objects",
@@ -57,15 +57,15 @@ def detector(model: Model) -> Detect:
             fix=fix,
             code="model_unknown",
         )
-    return found.detect
+    return loaded.detect
 
 
-def as_table(found: Iterable[Iterable[Found]]) -> pa.Table:
+def as_table(by_image: Iterable[Iterable[Found]]) -> pa.Table:
     """Build a table of objects of the schema DETECTIONS, the surest first."""
     rows = [
         {"image": image, "label": str(label), "confidence": float(confidence)}
         | dict(zip(BOX, map(float, box), strict=True))
-        for image, objects in enumerate(found)
+        for image, objects in enumerate(by_image)
         for label, confidence, box in sorted(objects, key=lambda item: -item[1])
     ]
     return pa.Table.from_pylist(rows, schema=DETECTIONS)
@@ -76,19 +76,19 @@ def _asked(function: Callable[[list[bytes]], Any], images: Sequence[bytes]) -> p
     name = getattr(function, "__qualname__", type(function).__qualname__)
     wanted = f"for each of {len(images)} images a list of (label, confidence, (left, top, right, bottom)) from '{name}'"
     try:
-        found = list(function(list(images)))
-        table = as_table(found)
+        objects = list(function(list(images)))
+        table = as_table(objects)
     except (IngestError, MemoryError):
         raise
     except Exception as error:  # it is other people's code
         fix = "Try it on one of the images, outside of a pipeline."
         failure = TerminalError.wrap(error, "The model failed", fix, code="model_failed")
         raise failure.replace(expected=wanted) from error
-    if len(found) != len(images):
+    if len(objects) != len(images):
         raise TerminalError(
             "The model gave another number of lists",
             expected=wanted,
-            got=f"{len(found)} lists",
+            got=f"{len(objects)} lists",
             fix="An image without objects has an empty list.",
             code="model_failed",
         )

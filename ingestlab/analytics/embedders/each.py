@@ -79,8 +79,8 @@ def embed_each(
     if asker.faults and len(asker.faults) == len(some):
         raise next(iter(asker.faults.values())).error
     made = np.array([i for i in some if i not in asker.faults], np.int64)
-    found, rules = _judged(vectors[made], normalise=normalise, directed=directed)
-    vectors[made] = found
+    unit, rules = _judged(vectors[made], normalise=normalise, directed=directed)
+    vectors[made] = unit
     wanted = f"vectors of {embedder.dim} finite numbers from '{embedder.name}'"
     for place, rule in rules.items():
         shown = excerpt(values[made[place]])
@@ -153,7 +153,7 @@ def _judged(vectors: Vectors, *, normalise: bool, directed: bool) -> tuple[Vecto
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(vectors, axis=1)
     odd = ~((lengths > SHORT) & (lengths < LONG))
-    found = vectors / np.where(odd, 1, lengths)[:, None] if normalise else vectors
+    unit = vectors / np.where(odd, 1, lengths)[:, None] if normalise else vectors
     rules: dict[int, str] = {}
     for place in np.flatnonzero(odd).tolist():  # few, if any
         wide = vectors[place].astype(np.float64)
@@ -165,10 +165,10 @@ def _judged(vectors: Vectors, *, normalise: bool, directed: bool) -> tuple[Vecto
         elif not normalise and length >= LONG:
             rules[place] = "infinity"  # no metric can take it
         elif normalise:
-            found[place] = wide / length
+            unit[place] = wide / length
         if place in rules:
-            found[place] = np.nan
-    return found.astype(np.float32, copy=False), rules
+            unit[place] = np.nan
+    return unit.astype(np.float32, copy=False), rules
 
 
 def says_something(value: str | bytes | None) -> bool:

@@ -74,10 +74,10 @@ def _entry(network: Any, name: str) -> tuple[str, bool, int]:
     return inputs[0].name, first, side if isinstance(side, int) else SIZE
 
 
-def _flat(found: np.ndarray[Any, Any], *, channels_first: bool) -> Any:
-    if found.ndim == 4:
-        return found.mean(axis=(2, 3) if channels_first else (1, 2))
-    return found.reshape(len(found), -1)
+def _flat(output: np.ndarray[Any, Any], *, channels_first: bool) -> Any:
+    if output.ndim == 4:
+        return output.mean(axis=(2, 3) if channels_first else (1, 2))
+    return output.reshape(len(output), -1)
 
 
 def _colours(name: str, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -46,8 +46,8 @@ def build(model: Spelling) -> Loaded:
             "attention_mask": np.array([e.attention_mask for e in encoded], dtype=np.int64),
             "token_type_ids": np.array([e.type_ids for e in encoded], dtype=np.int64),
         }
-        found = network.run([output], {key: fed[key] for key in fed if key in inputs})[0]
-        return _mean(found, fed["attention_mask"]) if found.ndim == 3 else found
+        states = network.run([output], {key: fed[key] for key in fed if key in inputs})[0]
+        return _mean(states, fed["attention_mask"]) if states.ndim == 3 else states
 
     dim = check(run, [PROBES["text"]], name).shape[1]
     return Loaded(name, file_version(network_file, tokenizer_file), dim, "text", BATCH, run)

@@ -52,7 +52,7 @@ class Yolo(Loaded):
             TerminalError: An image cannot be decoded.
         """
         batches = (images[at : at + self.batch] for at in range(0, len(images), self.batch))
-        return as_table(_objects(one) for batch in batches for one in self.find(batch))
+        return as_table(_objects(result) for batch in batches for result in self.find(batch))
 
 
 def build(model: Spelling) -> Yolo:
@@ -89,10 +89,10 @@ def build(model: Spelling) -> Yolo:
     return Yolo(name, state_version(network.model.state_dict()), dim, "image", BATCH, run, find)
 
 
-def _objects(found: Any) -> Iterator[Found]:
-    boxes = found.boxes
+def _objects(result: Any) -> Iterator[Found]:
+    boxes = result.boxes
     for kind, confidence, box in zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True):
-        yield found.names[int(kind)], confidence, tuple(box)
+        yield result.names[int(kind)], confidence, tuple(box)
 
 
 def _imported(name: str) -> Any:

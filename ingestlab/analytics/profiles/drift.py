@@ -78,10 +78,10 @@ def _drift(name: str, earlier: Profile, last: Profile) -> Drift:
         return Drift() if cut else Drift(MOST, "new column" if old is None else "column is gone")
     if old["count"] and new["count"] and old["kind"] != new["kind"]:
         return Drift(MOST, f"{old['kind']} → {new['kind']}")
-    found = [_nulls(old, new, earlier["rows"], last["rows"])]
+    signs = [_nulls(old, new, earlier["rows"], last["rows"])]
     if old["count"] and new["count"]:
-        found += [_values(old, new), _means(old, new)]
-    worst = max(found, key=lambda one: one.score)
+        signs += [_values(old, new), _means(old, new)]
+    worst = max(signs, key=lambda sign: sign.score)
     return worst if worst.score else Drift()
 
 
@@ -128,8 +128,8 @@ def _psi(pairs: Iterable[tuple[float, float]], before: int, after: int) -> float
     enough = _FEW / min(before, after)
     shares = [(p, q) for p, q in pairs if max(p, q) >= enough]
     rest = [max(0.0, 1 - sum(side)) for side in zip(*shares, strict=True)] if shares else [1.0, 1.0]
-    found = [(max(p, 0.5 / before), max(q, 0.5 / after)) for p, q in (*shares, rest)]
-    return _beyond_chance(sum((p - q) * math.log(p / q) for p, q in found), len(found) - 1, before, after)
+    smoothed = [(max(p, 0.5 / before), max(q, 0.5 / after)) for p, q in (*shares, rest)]
+    return _beyond_chance(sum((p - q) * math.log(p / q) for p, q in smoothed), len(smoothed) - 1, before, after)
 
 
 def _beyond_chance(score: float, freedom: int, before: int, after: int) -> float:

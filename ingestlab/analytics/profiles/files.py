@@ -40,8 +40,8 @@ class Work(Value):
 
 def of_receipts(receipts: Iterable[Receipt]) -> tuple[Profiled, ...]:
     """Collect profiles for a manifest: of each task, or merged where there are many."""
-    found = [Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in receipts if r.parts and r.profile]
-    return _folded(found)
+    whole = (r for r in receipts if r.parts and r.profile)
+    return _folded([Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in whole])
 
 
 def of_tables(tables: Sequence[pa.Table]) -> Profile:
@@ -72,17 +72,17 @@ def reprofile(
         soon: Targets of parts that are about to be replaced too: it is not worth it for them.
     """
     gone = set(replaced)
-    shared = {t for one in believed(history, live) if gone & set(one.parts) for t in one.parts} - gone - set(soon)
+    shared = {t for p in believed(history, live) if gone & set(p.parts) for t in p.parts} - gone - set(soon)
     where = {p.target: p.staged for p in parts} | {target: target for target in sorted(shared)}
     kinds = kinds_of(history)
     work = [Work(path=path, name=target.removeprefix(f"{home}/"), kinds=kinds) for target, path in where.items()]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"profile-{path}" for path in where.values()]
-    done = dict(cluster.map(profile_part, calls, keys))
+    done = dict(cluster.map(_profile_part, calls, keys))
     return _folded([Profiled(parts=(target,), anew=True, **done[i]) for i, target in enumerate(where)])
 
 
-def profile_part(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
+def _profile_part(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> Profile:
     """Profile a part from its rows, as a Dask task."""
     spec = Work.from_dict(work)
     return profile_of(open_store(lake, options), spec.path, spec.name, spec.kinds)
@@ -106,10 +106,10 @@ def believed(history: Sequence[Manifest], live: Iterable[DataFile]) -> Iterator[
     """Yield the profiles of live parts alone, the latest of each part."""
     left = {part.target for part in live}
     for manifest in reversed(history):
-        for one in manifest.profile:
-            if left.issuperset(one.parts):
-                left.difference_update(one.parts)
-                yield one
+        for profiled in manifest.profile:
+            if left.issuperset(profiled.parts):
+                left.difference_update(profiled.parts)
+                yield profiled
 
 
 def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Table:
@@ -131,15 +131,15 @@ def typed_folders(rows: pa.Table, name: str, kinds: Mapping[str, Any]) -> pa.Tab
     return table
 
 
-def _folded(found: Sequence[Profiled]) -> tuple[Profiled, ...]:
+def _folded(profiles: Sequence[Profiled]) -> tuple[Profiled, ...]:
     """Merge neighbours, so that there are at most 1,000 column states."""
-    room = max(1, MAX_STATES // max((len(one.columns) for one in found), default=1))
-    size = -(-len(found) // room)
+    room = max(1, MAX_STATES // max((len(p.columns) for p in profiles), default=1))
+    size = -(-len(profiles) // room)
     if size <= 1:
-        return tuple(found)
-    groups = [found[i : i + size] for i in range(0, len(found), size)]
-    targets = [tuple(target for one in group for target in one.parts) for group in groups]
+        return tuple(profiles)
+    groups = [profiles[i : i + size] for i in range(0, len(profiles), size)]
+    targets = [tuple(target for p in group for target in p.parts) for group in groups]
     return tuple(
-        Profiled(parts=parts, anew=group[0].anew, **merge(one.profile for one in group))
+        Profiled(parts=parts, anew=group[0].anew, **merge(p.profile for p in group))
         for group, parts in zip(groups, targets, strict=True)
     )

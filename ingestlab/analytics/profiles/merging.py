@@ -16,23 +16,23 @@ from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, Profile, State
 
 def merge(profiles: Iterable[Profile]) -> Profile:
     """Merge profiles. The order matters to the last bits of floats' sums only."""
-    found = list(profiles)
+    several = list(profiles)
     states: dict[str, list[State]] = {}
-    for one in found:
-        for name, state in one["columns"].items():
+    for each in several:
+        for name, state in each["columns"].items():
             states.setdefault(name, []).append(state)
     # A column that is missing in some rows is null there, unless it was one too many to have a state.
-    cut = [one["columns"] for one in found if one["omitted"]]
+    cut = [each["columns"] for each in several if each["omitted"]]
     names = [name for name in states if all(name in columns for columns in cut)][:MAX_COLUMNS]
-    most = max((len(one["columns"]) + one["omitted"] for one in found), default=0)
+    most = max((len(each["columns"]) + each["omitted"] for each in several), default=0)
     return {
-        "rows": sum(one["rows"] for one in found),
-        "columns": {name: merge_states(states[name]) for name in names},
+        "rows": sum(each["rows"] for each in several),
+        "columns": {name: _merge_states(states[name]) for name in names},
         "omitted": max(most, len(states)) - len(names),
     }
 
 
-def merge_states(states: Sequence[State]) -> State:
+def _merge_states(states: Sequence[State]) -> State:
     """Merge the states of a column."""
     if len(states) == 1:
         return states[0]
@@ -98,12 +98,12 @@ def _recoded(state: State, kind: Kind) -> State:
 
 def _sums(states: Sequence[State]) -> State:
     """Add sums and squared deviations, with those of the means."""
-    found = [(_numbers(s), _number(s["sum"]), _number(s["m2"])) for s in states if "sum" in s]
-    if not found:
+    sums = [(_numbers(s), _number(s["sum"]), _number(s["m2"])) for s in states if "sum" in s]
+    if not sums:
         return {}
-    total = sum(part for _, part, _ in found)
-    middle = total / sum(size for size, _, _ in found)
-    off = ((size, m2, part / size - middle) for size, part, m2 in found)
+    total = sum(part for _, part, _ in sums)
+    middle = total / sum(size for size, _, _ in sums)
+    off = ((size, m2, part / size - middle) for size, part, m2 in sums)
     squares = float(sum(m2 + size * d * d for size, m2, d in off))  # not d**2, which fails where it is infinite
     return {"sum": total if isinstance(total, int) else to_json(total, "float"), "m2": to_json(squares, "float")}
 
@@ -132,7 +132,7 @@ def _sketch(states: Sequence[State], known: Sequence[State]) -> State:
             values.setdefault(state["kind"], set()).update(value for value, _ in state.get("top", ()))
     if not kept and known[0]["kind"] != "mixed" and len({v for s in known for v, _ in s.get("top", ())}) <= TOP:
         return {}
-    kept += [sketches.registers(_hashes(list(found), kind)) for kind, found in values.items()]
+    kept += [sketches.registers(_hashes(list(kept_values), kind)) for kind, kept_values in values.items()]
     return {"hll": sketches.pack(np.maximum.reduce(kept))}
 
 

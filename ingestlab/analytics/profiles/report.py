@@ -54,7 +54,7 @@ class TableProfile:
     @cached_property
     def earlier(self) -> Profile:
         """Merge what all runs before the last have published."""
-        return merge(one.profile for one in self.runs[:-1])
+        return merge(run.profile for run in self.runs[:-1])
 
     @cached_property
     def drift(self) -> dict[str, Drift]:
@@ -64,8 +64,8 @@ class TableProfile:
     @property
     def moved(self) -> list[str]:
         """List the columns that have moved, the farthest first."""
-        found = sorted(self.drift.items(), key=lambda item: -item[1].score)
-        return [name for name, drift in found if drift.moved]
+        drifts = sorted(self.drift.items(), key=lambda item: -item[1].score)
+        return [name for name, drift in drifts if drift.moved]
 
     def frame(self) -> pd.DataFrame:
         """Tabulate each column: its measures now, and how far the last run has moved."""
@@ -81,15 +81,15 @@ class TableProfile:
         rows = []
         for name, drift in sorted(self.drift.items(), key=lambda item: -item[1].score):
             sides = {"earlier": self.earlier, "last": self.last.profile}
-            found = {s: {"rows": p["rows"], **_measures(_state(p, name), p["rows"])} for s, p in sides.items()}
-            both = {f"{m}_{side}": found[side][m] for m in ("rows", *_MEASURES) for side in sides}
+            measures = {s: {"rows": p["rows"], **_measures(_state(p, name), p["rows"])} for s, p in sides.items()}
+            both = {f"{m}_{side}": measures[side][m] for m in ("rows", *_MEASURES) for side in sides}
             rows.append({"column": name, **both, "drift": drift.score, "moved": drift.moved, "what": drift.what})
         return pd.DataFrame(rows)
 
     def history(self, column: str) -> list[float | None]:
         """List a number for each of the last 20 runs: the mean, else the share of the commonest value."""
         now = self.now["columns"][column]
-        return [_pulse(_state(one.profile, column), now) for one in self.runs[-SHOWN:]]
+        return [_pulse(_state(run.profile, column), now) for run in self.runs[-SHOWN:]]
 
     def __repr__(self) -> str:
         moved = f"; moved: {', '.join(self.moved)}" if self.moved else ""
@@ -102,7 +102,7 @@ class TableProfile:
 _MEASURES = ("kind", "nulls", "null_share", "distinct", "min", "max", "mean", "std", "top")
 
 
-def top_text(state: State, most: int = 3) -> str:
+def _top_text(state: State, most: int = 3) -> str:
     """Write the commonest values and their shares in one line."""
     return ", ".join(f"{to_text(v, state['kind'])} {share(n, state['count'])}" for v, n in top_of(state)[:most])
 
@@ -123,7 +123,7 @@ def _measures(state: State, rows: int) -> dict[str, Any]:
         "max": to_value(state.get("max"), kind),
         "mean": to_value(mean(state), kind),
         "std": to_value(deviation(state), "duration" if kind in TIMES else kind),
-        "top": top_text(state),
+        "top": _top_text(state),
     }
 
 

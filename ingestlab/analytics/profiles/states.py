@@ -47,12 +47,12 @@ def profile(table: pa.Table) -> Profile:
 def _state_or_count(column: pa.ChunkedArray) -> State:
     """Describe a column, or only count one that cannot be described. A profile fails no file."""
     try:
-        return column_state(column)
+        return _column_state(column)
     except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
         return {"kind": "other", "count": len(column) - column.null_count}
 
 
-def column_state(column: pa.ChunkedArray) -> State:
+def _column_state(column: pa.ChunkedArray) -> State:
     """Describe one column."""
     array = _one_array(column)
     type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
@@ -110,8 +110,8 @@ def _count_small(array: pa.Array, least: int, greatest: int) -> tuple[pa.Array, 
         places = np.subtract(numbers[at : at + _BLOCK], least, dtype=np.int64, casting="unsafe")
         counts += np.bincount(places, minlength=len(counts))
     counts[0] -= nulls
-    found = np.flatnonzero(counts)
-    return pa.array((found + least).astype(array.type.to_pandas_dtype())), counts[found]
+    kinds = np.flatnonzero(counts)
+    return pa.array((kinds + least).astype(array.type.to_pandas_dtype())), counts[kinds]
 
 
 def _count_any(array: pa.Array) -> tuple[pa.Array, Numbers]:
@@ -209,8 +209,8 @@ def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
     order = np.argsort(-counts, kind="stable") if len(counts) < 1_000 else _largest(counts, TOP + 1)
     slack = int(counts[order[TOP]]) if len(counts) > TOP else 0
     kept = order[:TOP][counts[order[:TOP]] > slack]
-    found = values.take(pa.array(kept)).to_pylist()
-    keys = [value * factor for value in found] if factor > 1 else [to_json(value, kind) for value in found]
+    commonest = values.take(pa.array(kept)).to_pylist()
+    keys = [value * factor for value in commonest] if factor > 1 else [to_json(value, kind) for value in commonest]
     top: dict[Any, int] = {}
     for key, count in zip(keys, counts[kept].tolist(), strict=True):
         top[key] = top.get(key, 0) + round((count - slack) * scale)
@@ -219,5 +219,5 @@ def _top(values: pa.Array, counts: Counts, kind: Kind, factor: int) -> State:
 
 def _largest(counts: Numbers, size: int) -> Numbers:
     """Find the places of the largest counts, the largest first."""
-    found = np.argpartition(-counts, size)[:size]
-    return found[np.argsort(-counts[found], kind="stable")]
+    places = np.argpartition(-counts, size)[:size]
+    return places[np.argsort(-counts[places], kind="stable")]

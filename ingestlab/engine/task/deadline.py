@@ -3,6 +3,8 @@
 The end comes from a thread of C, which needs no lock of the interpreter's: a regular expression that searches for
 ever holds that lock, and nothing written in Python would run beside it. Only processes that are started again
 are ended so: Dask workers under a nanny, and our own children.
+
+Setting that thread takes as long as a small step, so it is set late enough that the next steps need not set it again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from contextlib import contextmanager
 _lock = threading.Lock()
 _ends: dict[int, tuple[float, float]] = {}  # by thread: when its task has to have ended, and its seconds
 _expendable = False
+_fires = 0.0  # when the thread of C ends this process; 0: never
+SLACK = 0.02  # of a step's seconds, which it may take longer
 
 
 def expendable() -> None:
@@ -55,12 +59,17 @@ def _set(me: int, seconds: float, more: float = 0.0) -> None:
 
 
 def _arm() -> None:
-    """Set the one thread of this process to the earliest deadline."""
-    if _ends:
-        left = min(end for end, _ in _ends.values()) - time.monotonic()
-        faulthandler.dump_traceback_later(max(0.01, left), exit=True)
-    else:
+    """Set this process's one thread to the earliest deadline, or later."""
+    global _fires  # noqa: PLW0603 - there is one such thread
+    if not _ends:
         faulthandler.cancel_dump_traceback_later()
+        _fires = 0.0
+        return
+    end, seconds = min(_ends.values())
+    latest = end + SLACK * seconds
+    if not end <= _fires <= latest:
+        faulthandler.dump_traceback_later(max(0.01, latest - time.monotonic()), exit=True)
+        _fires = latest
 
 
 def _under_nanny() -> bool:

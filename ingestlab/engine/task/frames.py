@@ -140,8 +140,23 @@ def filtered(frame: pd.DataFrame, keep: Bools) -> pd.DataFrame:
 
 def to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, Ints]:
     """Convert back to a table without its index, and the index."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    return table, frame.index.to_numpy(dtype=np.int64)
+    return _table_of(frame), frame.index.to_numpy(dtype=np.int64)
+
+
+def _table_of(frame: pd.DataFrame) -> pa.Table:
+    """Take Arrow's columns as they are, and convert the others. Pyarrow would look at each for long."""
+    names = list(frame.columns)
+    if not names or not frame.columns.is_unique or not all(type(name) is str for name in names):
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    held = {
+        name: values.__arrow_array__()
+        for name, values in zip(names, frame._mgr.column_arrays, strict=True)  # noqa: SLF001 - no Series for each
+        if isinstance(values, pd.arrays.ArrowExtensionArray) and isinstance(values.dtype, pd.ArrowDtype)
+    }
+    if others := [name for name in names if name not in held]:
+        table = pa.Table.from_pandas(frame[others], preserve_index=False)
+        held |= dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table({name: held[name] for name in names})
 
 
 def wants_polars(clean: Callable[[Any], Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +35,15 @@ def run(partition: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     keep_freed()
     work, spec = Partition.from_dict(partition), Job.from_dict(job)
     return process_with(work, spec, load(spec.pipeline), open_store(spec.lake, spec.storage_options)).to_dict()
+
+
+def run_each(
+    task: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+    partitions: Sequence[dict[str, Any]],
+    job: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Run a task for several partitions in turn, as one Dask task. Returns their receipts."""
+    return [task(partition, job) for partition in partitions]
 
 
 def blamed(work: Partition, error: IngestError) -> Receipt:

@@ -177,12 +177,12 @@ def _score(candidate: Candidate, sample: bytes) -> float | None:
 
 def _of_pairs(candidate: Candidate, text: str, high: int) -> float | None:
     assert candidate.usual is not None
-    found = Counter(text[m.start()] for m in re.finditer(r"[^\x00-\x7f\uff61-\uff9f\ufffd]", text))
+    letters = Counter(text[m.start()] for m in re.finditer(r"[^\x00-\x7f\uff61-\uff9f\ufffd]", text))
     narrow = sum(1 for c in text if "\uff61" <= c <= "\uff9f")  # half as wide, of one byte
-    count = found.total()
-    if count < MANY or len(found) < _KINDS or narrow > count:
+    count = letters.total()
+    if count < MANY or len(letters) < _KINDS or narrow > count:
         return None
-    good = sum(times * candidate.usual(c) for c, times in found.items())
+    good = sum(times * candidate.usual(c) for c, times in letters.items())
     loose = max(0, 2 * count + narrow - high)  # with a second byte that is ASCII
     beside = len(re.findall(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]", text))
     return (good - 0.5 * loose - beside) / count

@@ -91,8 +91,8 @@ def load_text(piece: Piece, store: Store, encoding: str | None, limits: Limits |
     data, kind = unpack(piece, store, limits)
     facts: dict[str, str] = {} if kind is None else {"compression": kind}
     if encoding is None:
-        found = settled_encoding(piece.settled) or detect(data, piece.settled.get("charset"))
-        encoding, facts["encoding"] = found.name, found.fact
+        survey = settled_encoding(piece.settled) or detect(data, piece.settled.get("charset"))
+        encoding, facts["encoding"] = survey.name, survey.fact
     done, damage = decoded(data, encoding, piece)
     return Text(done, facts, damage)
 

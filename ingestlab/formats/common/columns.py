@@ -39,7 +39,7 @@ def declared(columns: Mapping[str, str | pa.DataType], readable: Callable[[pa.Da
     if not columns:
         fix = "Declare some, or leave `columns` out to have types inferred."
         raise TerminalError("No columns are declared", got="none at all", fix=fix, code="reader_invalid")
-    return {name: arrow_type(name, kind, readable, format_) for name, kind in columns.items()}
+    return {name: _arrow_type(name, kind, readable, format_) for name, kind in columns.items()}
 
 
 def check_format(timestamp_format: str | None) -> None:
@@ -280,14 +280,14 @@ def _shown(value: pa.Scalar) -> str:
         return f"a {value.type} out of range"
 
 
-def arrow_type(
+def _arrow_type(
     column: str, kind: str | pa.DataType, readable: Callable[[pa.DataType], bool], format_: str
 ) -> pa.DataType:
     """Resolve a declared type. Raises TerminalError if it is none, or cannot be read."""
     with suppress(ValueError):  # said below, together with types that exist but cannot be read
-        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
-        if readable(found):
-            return found
+        type_ = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
+        if readable(type_):
+            return type_
     raise TerminalError(
         f"Not a type that can be read from {format_} for the column {column!r}",
         got=repr(kind) if isinstance(kind, str) else str(kind),

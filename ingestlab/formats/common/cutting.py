@@ -169,14 +169,14 @@ def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = 
     """Find all records in `data[begin:end]`; None where the text is suspect."""
     end = len(data) if end is None else end
     scanner = Scanner(dialect, begin)
-    found = []
+    cuts = []
     for part in _scan_blocks(scanner, _views(data, begin, end)):
         if scanner.doubtful:  # what follows would be looked at twice
             return None
-        found.append(part)
+        cuts.append(part)
     if scanner.suspect:
         return None
-    return Spans(np.concatenate([part.starts for part in found]), np.concatenate([part.ends for part in found]))
+    return Spans(np.concatenate([part.starts for part in cuts]), np.concatenate([part.ends for part in cuts]))
 
 
 def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads: int = 1) -> list[Cut] | None:

@@ -76,9 +76,9 @@ def decode_damaged(data: bytes, encoding: str, error: TerminalError) -> tuple[by
         text = data.decode(encoding, errors="surrogateescape")
     except UnicodeDecodeError:
         raise error from None
-    octets = tuple(ord(found[0][0]) & 0xFF for found in _LOST.finditer(text))
+    octets = tuple(ord(match[0][0]) & 0xFF for match in _LOST.finditer(text))
     marked = _LOST.sub(_MARK, text.replace(_MARK, "\ufffd")).encode(errors="replace")
-    places = np.array([found.start() for found in re.finditer(re.escape(_MARK.encode()), marked)], np.int64)
+    places = np.array([match.start() for match in re.finditer(re.escape(_MARK.encode()), marked)], np.int64)
     return marked.replace(_MARK.encode(), "\ufffd".encode()), Damage(places, octets, error)
 
 

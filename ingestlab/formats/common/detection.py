@@ -66,9 +66,9 @@ def detect(data: bytes, hint: str | None = None) -> Encoding:
     """
     if wide := by_mark(data) or _wide(data):
         return wide if isinstance(wide, Encoding) else Encoding(wide)
-    found = UTF8 if data.isascii() or valid_utf8(data) else survey([data])
-    plain = found == UTF8 and not data.isascii()
-    return found if hint is None or plain else (believed(hint, [data]) or found)
+    sight = UTF8 if data.isascii() or valid_utf8(data) else survey([data])
+    plain = sight == UTF8 and not data.isascii()
+    return sight if hint is None or plain else (believed(hint, [data]) or sight)
 
 
 def believed(hint: str, blocks: Iterable[bytes]) -> Encoding | None:

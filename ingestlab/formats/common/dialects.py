@@ -89,8 +89,8 @@ def shapes(dialect: Dialect) -> Shapes:
     skipped = rf"(?:[\r\n]{comment})*+"
     ended = r"(?:\r\n|\r|\n)"
 
-    def record(one: str) -> str:
-        return rf"{skipped}((?=[\s\S]){one}(?:{d}{one})*+)"
+    def record(text: str) -> str:
+        return rf"{skipped}((?=[\s\S]){text}(?:{d}{text})*+)"
 
     return Shapes(
         clean=re.compile(f"{record(strict)}(?:{ended}|\\Z)".encode()),
@@ -107,16 +107,16 @@ def shapes(dialect: Dialect) -> Shapes:
 
 def fields(record: bytes, dialect: Dialect) -> list[bytes]:
     """Split a record without its line end. Quotes that open no field are text."""
-    pattern, found, at = shapes(dialect).field, [], 0
+    pattern, texts, at = shapes(dialect).field, [], 0
     while True:
         match = pattern.match(record, at)
         if match is None:  # an escape character that ends the record
-            found.append(record[at:])
-            return found
+            texts.append(record[at:])
+            return texts
         quoted = match.groupdict().get("quoted")
-        found.append(_text(match["plain"] if quoted is None else quoted, dialect, quoted=quoted is not None))
+        texts.append(_text(match["plain"] if quoted is None else quoted, dialect, quoted=quoted is not None))
         if not match["more"]:
-            return found
+            return texts
         at = match.end()
 
 
@@ -140,9 +140,9 @@ def split_records(text: bytes, dialect: Dialect, at: int = 0, most: int = 1000) 
     Returns:
         Of each record, where it begins and its fields.
     """
-    found = islice(records(text, dialect, at), most)
+    spans = islice(records(text, dialect, at), most)
     return [
-        (match.start(1), [field.decode(errors="replace") for field in fields(match[1], dialect)]) for match in found
+        (match.start(1), [field.decode(errors="replace") for field in fields(match[1], dialect)]) for match in spans
     ]
 
 

@@ -77,7 +77,7 @@ def looks(word: SchemaDrift | None) -> bool:
 
 
 def apply_drift(
-    found: Records,
+    records: Records,
     word: SchemaDrift | None,
     types: Types,
     unknown: Sequence[str],
@@ -88,7 +88,7 @@ def apply_drift(
     """Apply schema drift to records.
 
     Args:
-        found: The records as declared; the columns that are not declared are in their table as loose values.
+        records: The records as declared; the columns that are not declared are in their table as loose values.
         word: What to do; None and ``"freeze"`` leave the records as they are.
         types: The declared columns.
         unknown: The columns that are not declared.
@@ -97,20 +97,20 @@ def apply_drift(
         of_file: The types that columns have in the whole file, where :func:`types_of_file` has found them.
     """
     if word is None or word == "freeze":
-        return found
+        return records
     if word == "discard_row":
-        return _without_rows(found, unknown)
+        return _without_rows(records, unknown)
     evolved = {name: type_of(kind) for name, kind in (of_file or {}).items()} if word == "evolve" else {}
     unfit: dict[str, list[int]] = {name: [] for name in evolved if name in types}
     if unfit:
-        found = loosely(unfit.keys())
+        records = loosely(unfit.keys())
     # A reader may find the bad values of one column only after those of another.
-    while more := {n: rows for n, rows in _unfit(found, types).items() if n not in unfit}:
+    while more := {n: rows for n, rows in _unfit(records, types).items() if n not in unfit}:
         unfit |= more
-        found = loosely(unfit.keys())
+        records = loosely(unfit.keys())
     if word == "evolve":
-        return _evolved(found, types, unfit, unknown, retype, evolved)
-    return _emptied(found, types, unfit, unknown, retype)
+        return _evolved(records, types, unfit, unknown, retype, evolved)
+    return _emptied(records, types, unfit, unknown, retype)
 
 
 def with_missing(table: pa.Table, types: Types) -> pa.Table:
@@ -121,15 +121,15 @@ def with_missing(table: pa.Table, types: Types) -> pa.Table:
     return table.select([*types, *(name for name in table.column_names if name not in types)])
 
 
-def _without_rows(found: Records, unknown: Sequence[str]) -> Records:
+def _without_rows(records: Records, unknown: Sequence[str]) -> Records:
     """Set apart records with values in undeclared columns. Those of wrong types already are."""
-    typed = tuple(replace(b, rule="drift") if b.rule == "type" else b for b in found.bad)
+    typed = tuple(replace(b, rule="drift") if b.rule == "type" else b for b in records.bad)
     extra = [
-        Bad(int(found.rows[i]), "drift", name, shorten(str(found.table[name][i].as_py())))
+        Bad(int(records.rows[i]), "drift", name, shorten(str(records.table[name][i].as_py())))
         for name in unknown
-        for i in np.flatnonzero(found.table[name].is_valid().to_numpy()).tolist()
+        for i in np.flatnonzero(records.table[name].is_valid().to_numpy()).tolist()
     ]
-    return set_apart(replace(found, table=found.table.drop_columns(list(unknown)), bad=typed), extra)
+    return set_apart(replace(records, table=records.table.drop_columns(list(unknown)), bad=typed), extra)
 
 
 def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Look, retype: Retype) -> dict[str, str]:
@@ -170,39 +170,40 @@ def _look_at(known: dict[str, Any], table: pa.Table, names: Iterable[str], look:
 
 
 def _evolved(
-    found: Records,
+    records: Records,
     types: Types,
     unfit: Iterable[str],
     unknown: Sequence[str],
     retype: Retype,
     of_file: Types,
 ) -> Records:
-    table = found.table
+    table = records.table
     for name in unfit:
         values = one_array(table[name])
         wide = retype(values, of_file[name]) if name in of_file else _widened(values, types[name], retype)
         table = _put(table, name, wide)
     for name in unknown:
         table = _put(table, name, retype(one_array(table[name]), of_file.get(name)))
-    return replace(found, table=table)
+    return replace(records, table=table)
 
 
-def _emptied(found: Records, types: Types, unfit: Rows, unknown: Sequence[str], retype: Retype) -> Records:
-    table, discarded = found.table, Counter[str]()
+def _emptied(records: Records, types: Types, unfit: Rows, unknown: Sequence[str], retype: Retype) -> Records:
+    table, discarded = records.table, Counter[str]()
     for name, rows in unfit.items():
         old = one_array(table[name])
-        new = _fitting(old, np.isin(found.rows, rows), types[name], retype)
+        new = _fitting(old, np.isin(records.rows, rows), types[name], retype)
         discarded[name] += new.null_count - old.null_count
         table = _put(table, name, new)
     for name in unknown:
         discarded[name] += len(table) - table[name].null_count
-    return replace(found, table=table.drop_columns(list(unknown)), discarded={n: k for n, k in discarded.items() if k})
+    kept = table.drop_columns(list(unknown))
+    return replace(records, table=kept, discarded={n: k for n, k in discarded.items() if k})
 
 
-def _unfit(found: Records, types: Types) -> Rows:
+def _unfit(records: Records, types: Types) -> Rows:
     """Map columns with values of wrong types to their records."""
     cells: Rows = {}
-    for bad in found.bad:
+    for bad in records.bad:
         if bad.rule == "type" and bad.column in types:
             cells.setdefault(str(bad.column), []).append(bad.row)
     return cells

@@ -142,7 +142,7 @@ def look(texts: pa.Array, timestamp_format: str | None = None, *, times_alone: b
         tests = tests[first:]
     if not len(words):
         return Looks()
-    return next((found for test in tests if (found := test(words, timestamp_format)).kinds), _TEXT)
+    return next((looks for test in tests if (looks := test(words, timestamp_format)).kinds), _TEXT)
 
 
 def choose(texts: pa.Array, timestamp_format: str | None = None) -> pa.DataType:

@@ -47,8 +47,8 @@ class Raw:
 
     def __call__(self, rows: Iterable[int]) -> dict[int, str]:
         """Return the texts by number without their line ends. The longest are cut."""
-        found = excerpts(self.data, self.spans, (int(row) - self.first for row in rows))
-        return {i + self.first: text for i, text in found.items()}
+        texts = excerpts(self.data, self.spans, (int(row) - self.first for row in rows))
+        return {i + self.first: text for i, text in texts.items()}
 
 
 def whole_file(file: FetchedFile) -> Piece:
@@ -85,7 +85,7 @@ def load_lines(piece: Piece, store: Store, encoding: str | None, limits: Limits,
             code="no_rows",
         )
     if starts is not None:
-        spans = join_lines(spans, _marked(data, spans, starts))
+        spans = _join_lines(spans, _marked(data, spans, starts))
     alone = piece.start == 0 and piece.stop is None
     return Lined(data, spans, facts, {} if damage is None else damage.records(spans, alone=alone))
 
@@ -132,10 +132,10 @@ def divisible(file: FetchedFile, store: Store, size: int, encoding: str | None) 
     if compression(head) or (binary(head) and not by_mark(head)):
         return whole, None
     if encoding is None:
-        found, hint = survey(read_blocks(store, file.path, file.size)), file.charset
-        if hint is not None and found != UTF8:
-            found = believed(hint, read_blocks(store, file.path, file.size)) or found
-        whole, encoding = whole.model_copy(update={"settled": {**whole.settled, **found.settled}}), found.name
+        sight, hint = survey(read_blocks(store, file.path, file.size)), file.charset
+        if hint is not None and sight != UTF8:
+            sight = believed(hint, read_blocks(store, file.path, file.size)) or sight
+        whole, encoding = whole.model_copy(update={"settled": {**whole.settled, **sight.settled}}), sight.name
     return whole, encoding if ascii_based(encoding) else None
 
 
@@ -191,7 +191,16 @@ def without(data: bytes, spans: Spans, numbers: Ints) -> bytes:
     return b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
 
 
-def join_lines(spans: Spans, begins: Ints) -> Spans:
+def only(data: bytes, spans: Spans, numbers: Ints) -> tuple[bytes, Spans]:
+    """Copy some records (ascending numbers). Returns their text, and where they are in it."""
+    starts, ends = spans.starts[numbers], spans.ends[numbers]
+    view = memoryview(data)
+    text = b"".join([view[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
+    after = np.cumsum(ends - starts)
+    return text, Spans(after - (ends - starts), after)
+
+
+def _join_lines(spans: Spans, begins: Ints) -> Spans:
     """Join lines to records that begin at `begins`, ascending from 0."""
     if not begins.size:
         return spans
@@ -200,10 +209,10 @@ def join_lines(spans: Spans, begins: Ints) -> Spans:
 
 def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
     """Find the lines that begin records."""
-    found = [starts(lines_of(data, part)) + first for first, part in blocks(spans)]
-    if not found:
+    firsts = [starts(lines_of(data, part)) + first for first, part in blocks(spans)]
+    if not firsts:
         return np.empty(0, np.int64)
-    return np.union1d(np.zeros(1, np.int64), np.concatenate(found))
+    return np.union1d(np.zeros(1, np.int64), np.concatenate(firsts))
 
 
 def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> Iterator[Ints]:

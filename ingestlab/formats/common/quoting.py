@@ -61,10 +61,10 @@ def translated(data: bytes, dialect: Dialect, names: int) -> bytes:
     delimiter = dialect.delimiter.encode()
     special = re.compile(rb'^"|^$|[\r\n]|' + re.escape(delimiter))
     for match in shapes(dialect).clean.finditer(data):
-        found = fields(match[1], dialect)
-        if dialect.surplus and names < len(found) <= names + dialect.surplus and not any(found[names:]):
-            del found[names:]
-        cells = (b'"' + t.replace(b'"', b'""') + b'"' if special.search(t) else t for t in found)
+        texts = fields(match[1], dialect)
+        if dialect.surplus and names < len(texts) <= names + dialect.surplus and not any(texts[names:]):
+            del texts[names:]
+        cells = (b'"' + t.replace(b'"', b'""') + b'"' if special.search(t) else t for t in texts)
         out.append(delimiter.join(cells) + b"\n")
     return b"".join(out)
 
@@ -121,8 +121,8 @@ def _one(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> tuple[
         return clean.end(), False
     line = shape.undone.match(data, at, end)
     if line is None:
-        found = re.compile(rb"\r\n|\r|\n").search(data, at, end)
-        return (found.end() if found else end), True
+        match = re.compile(rb"\r\n|\r|\n").search(data, at, end)
+        return (match.end() if match else end), True
     if not names or width(line[1], dialect) == names:
         return line.end(), True
     wide = shape.loose.match(data, at, min(end, at + REACH))
@@ -139,8 +139,8 @@ def _fit(data: bytes, at: int, end: int, dialect: Dialect, names: int) -> bool:
 
 def _loose_width(record: bytes, dialect: Dialect) -> int:
     d, q = re.escape(dialect.delimiter), re.escape(dialect.quote or "")
-    one = rf"(?>{q}(?:[^{q}]|{q}(?!{d}|\Z))*+{q}(?={d}|\Z)|[^{d}]*+)"
-    return len(re.findall(rf"{one}(?:{d}|\Z)".encode(), record)) - (not record.endswith(dialect.delimiter.encode()))
+    loose = rf"(?>{q}(?:[^{q}]|{q}(?!{d}|\Z))*+{q}(?={d}|\Z)|[^{d}]*+)"
+    return len(re.findall(rf"{loose}(?:{d}|\Z)".encode(), record)) - (not record.endswith(dialect.delimiter.encode()))
 
 
 def _marked_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -95,8 +95,8 @@ def _with_fractions(texts: pa.Array, timestamp_format: str, unit: str) -> pa.Tim
     """Parse times with fractions, which Arrow does not. Null where the unit is too coarse."""
     steps = list(steps_of(timestamp_format))
     at = next(i for i, (step, _) in enumerate(steps) if step == "f")
-    found = _patterns(steps)
-    pattern = f"(?is)^(?P<a>{''.join(found[:at])})(?P<f>{_FRACTION})(?P<b>{''.join(found[at + 1 :])})$"
+    patterns = _patterns(steps)
+    pattern = f"(?is)^(?P<a>{''.join(patterns[:at])})(?P<f>{_FRACTION})(?P<b>{''.join(patterns[at + 1 :])})$"
     before, fraction, after = pc.extract_regex(texts, pattern=pattern).flatten()
     whole = parse(pc.binary_join_element_wise(before, after, ""), _written(steps[:at] + steps[at + 1 :]), "us")
     micros = pc.utf8_rpad(fraction, width=6, padding="0").cast(pa.int64())
@@ -155,7 +155,7 @@ def _rolled(texts: pa.Array, times: pa.TimestampArray, timestamp_format: str) ->
     by_clock = _in_utc(suspects, timestamp_format) if zoned else suspects
     came_out = pc.day(pc.strptime(by_clock, format=timestamp_format, unit="s"))
     suspected = zip(places.to_pylist(), suspects.to_pylist(), came_out.to_pylist(), strict=True)
-    return [at for at, text, got in suspected if (found := day.exact.match(text)) and int(found[1]) != got]
+    return [at for at, text, got in suspected if (match := day.exact.match(text)) and int(match[1]) != got]
 
 
 def _in_utc(texts: pa.Array, timestamp_format: str) -> pa.Array:
@@ -194,11 +194,11 @@ def _before(timestamp_format: str, wanted: str, whole: str = "(?:{})") -> str | 
 
 def steps_of(timestamp_format: str) -> Iterator[tuple[str, str]]:
     """Yield a format's steps as (directive, text), one of them empty."""
-    for found in _STEP.finditer(timestamp_format):
-        directive = found["directive"] or ""
+    for match in _STEP.finditer(timestamp_format):
+        directive = match["directive"] or ""
         if directive in _SHORT:
             yield from steps_of(_SHORT[directive])
         elif directive == "%":
             yield "", "%"
         else:
-            yield directive, found["blank"] or found["text"] or ""
+            yield directive, match["blank"] or match["text"] or ""

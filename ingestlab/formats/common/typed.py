@@ -30,13 +30,13 @@ Names = Mapping[str, str]  # of types, by column
 
 def looks_of(table: pa.Table, nulls: Nulls, timestamp_format: str | None = None) -> dict[str, Looks]:
     """Collect the types that fit the columns of a table of texts."""
-    found = {}
+    looks = {}
     for name in table.column_names:
         texts, marks = one_array(table[name]), nulls(name, pa.int64())
         words = nulled(texts, marks)
         seen = marks_in(texts, marks) if words.null_count > texts.null_count else frozenset()
-        found[name] = replace(look(words, timestamp_format), marks=seen)
-    return found
+        looks[name] = replace(look(words, timestamp_format), marks=seen)
+    return looks
 
 
 def chosen(columns: Mapping[str, Looks]) -> dict[str, str]:
@@ -54,31 +54,31 @@ def with_settled(pieces: Sequence[Piece], key: str, value: object) -> list[Piece
     return [piece.model_copy(update={"settled": {**piece.settled, key: value}}) for piece in pieces]
 
 
-def as_chosen(found: Records, piece: Piece, nulls: Nulls, timestamp_format: str | None = None) -> Records:
+def as_chosen(records: Records, piece: Piece, nulls: Nulls, timestamp_format: str | None = None) -> Records:
     """Convert columns of text to the types of their file. They are chosen here if none are settled.
 
     Raises:
         TerminalError: The table has a type that would not give the file's texts back.
     """
-    looks = {} if "types" in piece.settled else looks_of(found.table, nulls, timestamp_format)
+    looks = {} if "types" in piece.settled else looks_of(records.table, nulls, timestamp_format)
     own: Names = piece.settled.get("types") or chosen(looks)
     marks = piece.settled.get("nulls") or marked(looks)
     wanted: Names = piece.settled.get("wanted") or {}
     types = fitted(own, wanted, piece.name)
     columns: list[pa.Array] = []
     bad: list[Bad] = []
-    for name, texts in zip(found.table.column_names, found.table.columns, strict=True):
+    for name, texts in zip(records.table.column_names, records.table.columns, strict=True):
         empty = own[name] == "null" and name not in wanted  # nothing but what stands for no value
         words = nulled(one_array(texts), nulls(name, pa.null() if empty else types[name]))
         values, wrong = convert(words, types[name], timestamp_format)
         check_exact(name, values, own[name], piece.name)
         columns.append(values)
-        bad += [Bad(int(found.rows[i]), "type", name, shorten(words[i].as_py())) for i in wrong.tolist()]
-    facts = {**found.facts, "types": types_fact(types)}
+        bad += [Bad(int(records.rows[i]), "type", name, shorten(words[i].as_py())) for i in wrong.tolist()]
+    facts = {**records.facts, "types": types_fact(types)}
     taken = {name: texts for name, texts in marks.items() if own[name] == "null" or not textual(types[name])}
     if taken:
         facts["nulls"] = _listed((f"{name}: {', '.join(texts)}" for name, texts in taken.items()), "; ")
-    return set_apart(replace(found, table=pa.table(columns, found.table.column_names), facts=facts), bad)
+    return set_apart(replace(records, table=pa.table(columns, records.table.column_names), facts=facts), bad)
 
 
 def fitted(own: Names, wanted: Mapping[str, Any], file: str) -> dict[str, pa.DataType]:

@@ -20,11 +20,11 @@ from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.dialects import fields
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.compiled.columns import Taken
 from ingestlab.formats.csv import fast
 from ingestlab.formats.csv.arrow import Layout, Ragged, convert
 from ingestlab.formats.csv.bad_cells import bad_cells, wrong_by_looks
 from ingestlab.formats.csv.body import Body
-from ingestlab.formats.csv.fast import Taken
 from ingestlab.interfaces import Bad
 
 MAX_BLOCK = 1 << 30  # bytes; pyarrow takes less than 2 GiB at once

@@ -49,10 +49,10 @@ def unbroken(text: bytes, numbers: Ints) -> tuple[bytes, Ints, list[Bad]]:
     spans = scan(text, LINES, 0, len(text))
     lines = enumerate(zip(spans.starts.tolist(), spans.ends.tolist(), strict=True))
     judged = {
-        i: found for i, (start, end) in lines if (found := _plainly_wrong(text[start:end], int(numbers[i]), _ANY))
+        i: wrong for i, (start, end) in lines if (wrong := _plainly_wrong(text[start:end], int(numbers[i]), _ANY))
     }
     cut = np.array(list(judged), np.int64)
-    return without(text, spans, cut), np.delete(numbers, cut), [bad for found in judged.values() for bad in found]
+    return without(text, spans, cut), np.delete(numbers, cut), [bad for wrong in judged.values() for bad in wrong]
 
 
 def _sift(text: bytes, numbers: Ints, shape: Shape, step: int, judge: Judge) -> tuple[bytes, Ints, list[Bad]]:
@@ -70,8 +70,8 @@ def _sift(text: bytes, numbers: Ints, shape: Shape, step: int, judge: Judge) -> 
     runs = failing(fails, 0, -(-count // step))
     places = (i for run in runs for i in range(run * step, min((run + 1) * step, count)))
     judged = {i: judge(text[spans.starts[i] : spans.ends[i]], int(numbers[i]), shape) for i in places}
-    cut = np.array([i for i, found in judged.items() if found], np.int64)
-    return without(text, spans, cut), np.delete(numbers, cut), [bad for found in judged.values() for bad in found]
+    cut = np.array([i for i, bads in judged.items() if bads], np.int64)
+    return without(text, spans, cut), np.delete(numbers, cut), [bad for bads in judged.values() for bad in bads]
 
 
 def _plainly_wrong(line: bytes, row: int, shape: Shape) -> list[Bad]:

@@ -37,6 +37,7 @@ from ingestlab.formats.common.linewise import (
     blocks,
     check_encoding,
     load_lines,
+    only,
     split_lines,
     whole_file,
     without,
@@ -45,6 +46,7 @@ from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.common.typed import check_exact, fitted, kept, types_fact, with_settled
 from ingestlab.formats.json.arrow import Shape, read_objects, readable
 from ingestlab.formats.json.bad_lines import sift, unbroken
+from ingestlab.formats.json.fast import take
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
 from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
 from ingestlab.formats.json.values import as_texts, document, may_be_document
@@ -187,12 +189,12 @@ class JsonLines:
         if not lined.data or lined.data.isspace():
             got, fix = "blanks alone (0 records)", "See what the producer left out."
             raise TerminalError(f"There are no records in {piece.name}", got=got, fix=fix, code="no_rows")
-        found = document(lined.data, piece.name)
-        if found is None:
+        whole = document(lined.data, piece.name)
+        if whole is None:
             return lined
-        data = found.lines.encode()
+        data = whole.lines.encode()
         spans = scan(data, LINES, 0, len(data))
-        return Lined(data, spans, {**lined.facts, "note": found.what}, _still_damaged(data, spans, lined))
+        return Lined(data, spans, {**lined.facts, "note": whole.what}, _still_damaged(data, spans, lined))
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """Parse the records of a piece as declared.
@@ -201,13 +203,21 @@ class JsonLines:
             lined: What :meth:`lines` returned.
             piece: The same one.
         """
-        parts = [
-            self._finish(*self._parsed(lined.data, part, piece.first_row + first))
-            for first, part in blocks(lined.spans)
-        ]
+        taken = take(lined.data, lined.spans, self._shape, self.timestamp_format, self.max_record_bytes)
+        data, spans = lined.data, lined.spans
+        numbers = np.arange(piece.first_row, piece.first_row + len(spans.starts), dtype=np.int64)
+        parts: list[Parsed] = []
+        if taken is not None:
+            parts = [(taken.table, numbers[taken.kept], [])]
+            data, spans, numbers = *only(data, spans, taken.left), numbers[taken.left]
+        for first, part in blocks(spans):
+            parts.append(self._finish(*self._parsed(data, part, numbers[first : first + len(part.starts)])))
         empty = pa.schema(list(self._shape.types.items())).empty_table()
         table = pa.concat_tables([empty, *(p[0] for p in parts)])
         rows = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)])
+        if taken is not None and taken.left.size:
+            order = np.argsort(rows, kind="stable")
+            table, rows = table.combine_chunks().take(pa.array(order)), rows[order]
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
         return without_damaged(records, lined.damaged, piece.first_row)
@@ -246,7 +256,8 @@ class JsonLines:
         count = 0
         for first, part in blocks(lined.spans):
             damaged = [n - first for n in lined.damaged if first <= n < first + len(part.starts)]
-            table, text, numbers, _ = self._parsed(lined.data, part, piece.first_row + first, damaged)
+            numbers = np.arange(len(part.starts), dtype=np.int64) + (piece.first_row + first)
+            table, text, numbers, _ = self._parsed(lined.data, part, numbers, damaged)
             count += len(numbers)
             columns = intersected(columns, survey(text, table, self.timestamp_format))
         if not columns and count:
@@ -263,16 +274,16 @@ class JsonLines:
         return types_in(self.columns)
 
     def _parsed(
-        self, data: bytes, spans: Spans, first: int, passed_over: Sequence[int] = ()
+        self, data: bytes, spans: Spans, numbers: Ints, passed_over: Sequence[int] = ()
     ) -> tuple[pa.Table, bytes, Ints, list[Bad]]:
         """Parse a block as pyarrow does, keeping its text. Some records may be passed over."""
-        bad = [
-            Bad(first + i, *found)
+        flaws = {
+            i: fault
             for i in suspects(data, spans, self.max_record_bytes, self.max_depth).tolist()
-            if (found := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
-        ]
-        numbers = np.arange(first, first + len(spans.starts), dtype=np.int64)
-        cut = np.union1d(np.array([b.row - first for b in bad], np.int64), np.array(passed_over, np.int64))
+            if (fault := flaw(data[spans.starts[i] : spans.ends[i]], self.max_record_bytes, self.max_depth))
+        }
+        bad = [Bad(int(numbers[i]), *fault) for i, fault in flaws.items()]
+        cut = np.union1d(np.array([*flaws], np.int64), np.array(passed_over, np.int64))
         text, numbers = without(data, spans, cut), np.delete(numbers, cut)
         if self.columns is None:
             self._check_inferred(text, len(numbers))
@@ -298,12 +309,12 @@ class JsonLines:
             return table, numbers, bad
         if texts := self._shape.texts:
             # The parser was told to leave other names, since it cannot read these.
-            found = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
-            if found.bad:
-                keep = ~np.isin(numbers, [b.row for b in found.bad])
-                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + found.bad
+            columns = as_texts(text, numbers, texts, closed=self.columns if self.extra_columns == "reject" else None)
+            if columns.bad:
+                keep = ~np.isin(numbers, [b.row for b in columns.bad])
+                table, numbers, bad = table.filter(pa.array(keep)), numbers[keep], bad + columns.bad
             for name in texts:
-                table = table.append_column(name, found.columns[name])
+                table = table.append_column(name, columns.columns[name])
         table = table.select(list(self.columns))
         table, numbers, wrong = convert_columns(table, self._shape.types, numbers, self.timestamp_format)
         return table, numbers, bad + wrong
@@ -322,8 +333,8 @@ class JsonLines:
 
 def _undecided(error: pa.ArrowInvalid) -> TerminalError:
     problem, fix = "Not all values fit one type in each column", _DECLARE
-    if found := _CHANGED.search(str(error)):
-        got = f"values of {found[1]!r} that are {found[2]}s, and {found[3]}s"
+    if match := _CHANGED.search(str(error)):
+        got = f"values of {match[1]!r} that are {match[2]}s, and {match[3]}s"
         return TerminalError(problem, got=got, fix=fix, code="types_conflict")
     return TerminalError.wrap(error, problem, fix, code="types_conflict")
 

@@ -81,14 +81,14 @@ def survey(text: bytes, table: pa.Table, timestamp_format: str | None = None) ->
     lost = _lost(text, table.schema)
     letters = _letters(text, lost) if lost else {}
     signed = {name.decode() for name in _MINUS_ZEROS.findall(text)} if _MINUS_ZERO.search(text) else set()
-    found = {}
+    columns = {}
     for name in table.column_names:
         kind = table[name].type
         if pa.types.is_string(kind) or pa.types.is_timestamp(kind):
-            found[name] = _said(one_array((strings if name in times else table)[name]), timestamp_format)
+            columns[name] = _said(one_array((strings if name in times else table)[name]), timestamp_format)
         else:
-            found[name] = _found(table[name], letters.get(name), signed=name in signed)
-    return found
+            columns[name] = _found(table[name], letters.get(name), signed=name in signed)
+    return columns
 
 
 def intersected(columns: Mapping[str, Found], more: Mapping[str, Found]) -> dict[str, Found]:
@@ -102,7 +102,7 @@ def chosen(columns: Mapping[str, Found], file: str) -> dict[str, str]:
     Raises:
         TerminalError: The values of one have nothing in common.
     """
-    types = {name: found.type for name, found in columns.items()}
+    types = {name: column.type for name, column in columns.items()}
     mixed = [name for name, kind in types.items() if kind is None]
     if mixed:
         problem, got = f"Not all values fit one type in each column of {file}", f"several kinds in {listed(mixed)}"
@@ -182,8 +182,9 @@ def _lost(text: bytes, schema: pa.Schema) -> set[str]:
         return set()
     nested = {name for field in schema if pa.types.is_nested(field.type) for name in _names(field.type)}
     safe = {name.encode() for name in schema.names if name not in floats and name not in nested}
-    found = [pair for pair in _LONG.findall(text) if pair[0] not in safe or not pair[0]]
-    names = {found[i][0] for i in _doubtful([number for _, number in found]) if not _given_back(found[i][1].decode())}
+    numbers = [pair for pair in _LONG.findall(text) if pair[0] not in safe or not pair[0]]
+    doubtful = [numbers[i] for i in _doubtful([number for _, number in numbers])]
+    names = {name for name, number in doubtful if not _given_back(number.decode())}
     if any(name.decode() not in schema.names for name in names):
         return floats  # deeper down, or written with escapes: nobody knows where
     lossy = {name.decode() for name in names}
@@ -199,7 +200,7 @@ def _doubtful(numbers: list[bytes]) -> list[int]:
 
 def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
     """Collect the letters of numbers by column. Of nested columns only those beyond a float count."""
-    found: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
             continue
@@ -207,11 +208,11 @@ def _letters(text: bytes, names: Collection[str]) -> dict[str, list[str]]:
         for name in names:
             value = record.get(name)
             if isinstance(value, _Letters):
-                found.setdefault(name, []).append(value)
+                spellings.setdefault(name, []).append(value)
             else:
                 lost = (number for number in _inside(value) if not _given_back(number))
-                found.setdefault(name, []).extend(islice(lost, 1))
-    return found
+                spellings.setdefault(name, []).extend(islice(lost, 1))
+    return spellings
 
 
 class _Letters(str):
@@ -224,8 +225,8 @@ def _inside(value: object) -> Iterable[str]:
     if isinstance(value, _Letters):
         yield value
     elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _inside(one)
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _inside(inner)
 
 
 def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:

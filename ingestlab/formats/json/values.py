@@ -106,17 +106,17 @@ def as_texts(text: bytes, numbers: Ints, wanted: Collection[str], *, closed: Col
     bad: list[Bad] = []
     for row, line in enumerate(line for line in text.splitlines() if line):
         try:
-            found, twice = _object(line)
+            fields, twice = _object(line)
         except (ValueError, RecursionError) as error:
             bad.append(Bad(int(numbers[row]), "json", None, shorten(str(error))))
             continue
         if twice := twice.intersection(wanted):
             bad.append(Bad(int(numbers[row]), "json", min(twice), "more than once"))
-        elif closed is not None and (others := [name for name in found if name not in closed]):
+        elif closed is not None and (others := [name for name in fields if name not in closed]):
             bad.append(Bad(int(numbers[row]), "columns", None, shorten(f"also {listed(others)}")))
         else:
             for name, column in columns.items():
-                if (value := found.get(name, "null")) != "null":
+                if (value := fields.get(name, "null")) != "null":
                     column.rows.append(row)
                     column.texts.append(value)
     keep = np.flatnonzero(~np.isin(numbers, [b.row for b in bad]))
@@ -125,15 +125,15 @@ def as_texts(text: bytes, numbers: Ints, wanted: Collection[str], *, closed: Col
 
 def _object(line: bytes) -> tuple[dict[str, str], set[str]]:
     """Return the values of an object by name, and its repeated names."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     twice: set[str] = set()
     for name, value in values(line.decode()):
-        if name in found:
+        if name in fields:
             twice.add(name)
-        found[name] = value
+        fields[name] = value
     if rb"\ud" in line.lower():  # half a character may be escaped, and be no text
-        "".join([*found, *map(str, map(json.loads, found.values()))]).encode()
-    return found, twice
+        "".join([*fields, *map(str, map(json.loads, fields.values()))]).encode()
+    return fields, twice
 
 
 def document(data: bytes, name: str) -> Document | None:
@@ -176,13 +176,13 @@ def may_be_document(first_line: bytes) -> bool:
 
 def _elements(text: str, begin: int) -> Document:
     """Split an array into its elements; nothing may follow it."""
-    found, at = [], _blank(text, begin + 1)
+    elements, at = [], _blank(text, begin + 1)
     if text.startswith("]", at):
         end = at + 1
     else:
         while True:
             _, stop = _DECODER.raw_decode(text, at)
-            found.append(text[at:stop])
+            elements.append(text[at:stop])
             end = _blank(text, stop) + 1
             if text[end - 1 : end] == "]":
                 break
@@ -191,22 +191,22 @@ def _elements(text: str, begin: int) -> Document:
             at = _blank(text, end)
     if _blank(text, end) < len(text):
         raise json.JSONDecodeError("Extra data", text, end)
-    return Document(_lines(found), f"one JSON array of {len(found):,}")
+    return Document(_lines(elements), f"one JSON array of {len(elements):,}")
 
 
 def _objects(text: str, begin: int) -> Document:
     """Split values that follow each other. Each may take several lines."""
-    found, at = [], begin
+    objects, at = [], begin
     while at < len(text):
         _, stop = _DECODER.raw_decode(text, at)
-        found.append(text[at:stop])
+        objects.append(text[at:stop])
         at = _blank(text, stop)
-    return Document(_lines(found), "one JSON object" if len(found) == 1 else f"{len(found):,} JSON objects")
+    return Document(_lines(objects), "one JSON object" if len(objects) == 1 else f"{len(objects):,} JSON objects")
 
 
-def _lines(found: list[str]) -> str:
+def _lines(records: list[str]) -> str:
     """Put each value in a line; line ends become blanks."""
-    return "".join([f"{value.translate(_BREAKS)}\n" for value in found])
+    return "".join([f"{value.translate(_BREAKS)}\n" for value in records])
 
 
 def _in_lines(data: bytes, at: int) -> bool:
@@ -237,11 +237,11 @@ def _pair(text: str, at: int) -> tuple[str, str, int]:
 
 
 def _blank(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    assert found is not None  # it takes nothing, too
-    return found.end()
+    match = _BLANK.match(text, at)
+    assert match is not None  # it takes nothing, too
+    return match.end()
 
 
 def _line_end(data: bytes, at: int) -> int:
-    found = _LINE_END.search(data, at)
-    return found.start() if found else len(data)
+    match = _LINE_END.search(data, at)
+    return match.start() if match else len(data)

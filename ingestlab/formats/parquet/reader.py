@@ -150,19 +150,20 @@ class Parquet:
         reader = replace(
             self, hive=False, columns=own or None, optional=[name for name in self.optional if name not in folders]
         )
-        found = with_folders(reader.read(piece, store), folders, self._types, piece)
-        order = [*self._types, *(name for name in found.table.column_names if name not in self._types)]
-        return replace(found, table=found.table.select([name for name in order if name in found.table.column_names]))
+        records = with_folders(reader.read(piece, store), folders, self._types, piece)
+        order = [*self._types, *(name for name in records.table.column_names if name not in self._types)]
+        names = [name for name in order if name in records.table.column_names]
+        return replace(records, table=records.table.select(names))
 
     @property
     def _types(self) -> dict[str, pa.DataType]:
         return types_in(self.columns)
 
-    def _settled(self, found: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
+    def _settled(self, table: pa.Table, wrong: list[Bad], piece: Piece) -> Records:
         """Convert a table as declared, and apply its schema drift."""
-        raw = partial(_raw, found, piece.first_row)
-        numbers = np.arange(piece.first_row, piece.first_row + found.num_rows, dtype=np.int64)
-        records = set_apart(Records(found, numbers, raw=raw), [*wrong, *_out_of_range(found, numbers)])
+        raw = partial(_raw, table, piece.first_row)
+        numbers = np.arange(piece.first_row, piece.first_row + table.num_rows, dtype=np.int64)
+        records = set_apart(Records(table, numbers, raw=raw), [*wrong, *_out_of_range(table, numbers)])
         types = self._types
 
         def loosely(loose: AbstractSet[str]) -> Records:
@@ -171,7 +172,7 @@ class Parquet:
             ordered = tuple(sorted([*records.bad, *more], key=lambda b: b.row))
             return Records(with_missing(done, types) if self.optional else done, kept, ordered, raw)
 
-        unknown = [name for name in found.column_names if self.columns is not None and name not in self.columns]
+        unknown = [name for name in table.column_names if self.columns is not None and name not in self.columns]
         try:
             return apply_drift(loosely(frozenset()), self.drift, types, unknown, loosely, _cast)
         except pa.ArrowException as error:

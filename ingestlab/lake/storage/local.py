@@ -99,8 +99,8 @@ class LocalStore:
 
     def walk(self, folder: str) -> Iterator[str]:
         base = (self._root + folder).rstrip("/")
-        found = (os.path.join(where, name) for where, _, files in os.walk(base) for name in files)
-        yield from sorted(path[len(self._root) :] for path in found)
+        paths = (os.path.join(where, name) for where, _, files in os.walk(base) for name in files)
+        yield from sorted(path[len(self._root) :] for path in paths)
 
     def children(self, folder: str) -> list[str]:
         try:

@@ -43,8 +43,8 @@ class ObjectStore:
         for first in range(0, len(paths), _AT_ONCE):
             some = paths[first : first + _AT_ONCE]
             with self._reaching(some[0]):
-                found = self.fs.cat_ranges([self.root + path for path in some], None, None, on_error="return")
-            for path, data in zip(some, found, strict=True):
+                contents = self.fs.cat_ranges([self.root + path for path in some], None, None, on_error="return")
+            for path, data in zip(some, contents, strict=True):
                 with suppress(FileNotFoundError), self._reaching(path):
                     if isinstance(data, Exception):
                         raise data
@@ -106,8 +106,8 @@ class ObjectStore:
     def walk(self, folder: str) -> Iterator[str]:
         self.fs.invalidate_cache()  # another process may have written since the last listing
         with self._reaching(folder or self.url):
-            found = sorted(self.fs.find(self.root + folder))
-        for path in found:
+            paths = sorted(self.fs.find(self.root + folder))
+        for path in paths:
             yield path[len(self.root) :]
 
     def children(self, folder: str) -> list[str]:

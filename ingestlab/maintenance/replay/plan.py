@@ -35,11 +35,11 @@ def plan_again(target: Target, uris: Sequence[str], state: State, services: Serv
 def _wanted(pieces: Sequence[Piece], rows: Sequence[int], count: int) -> tuple[Piece, ...]:
     """Pick the pieces with wanted rows, and the last one. It shows whether the reader finds `count` records."""
     stops = [*(p.first_row for p in pieces[1:]), None]
-    found = []
+    chosen = []
     for piece, stop in zip(pieces, stops, strict=True):
         end = len(rows) if stop is None else bisect_left(rows, stop)
         inside = tuple(rows[bisect_left(rows, piece.first_row) : end])
         if inside or stop is None:
             wanted = Wanted(rows=inside, until=count if stop is None else None)
-            found.append(piece.model_copy(update={"wanted": wanted}))
-    return tuple(found)
+            chosen.append(piece.model_copy(update={"wanted": wanted}))
+    return tuple(chosen)

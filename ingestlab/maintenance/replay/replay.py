@@ -127,10 +127,10 @@ def _rewrite_rejects(
     keys = [f"rejects-{plan.target.run}-{plan.batch[:8]}-{i}" for i in range(len(work))]
     updates = [RejectsUpdated.from_dict(m) for _, m in services.cluster.map(update_rejects, calls, keys)]
     total = sum((r.tally for r in passed.sources), Tally())
-    found = (sum(m.chosen for m in updates), sum(m.gone for m in updates))
-    if found != (total.rows_in, total.accepted):
+    counts = (sum(m.chosen for m in updates), sum(m.gone for m in updates))
+    if counts != (total.rows_in, total.accepted):
         wanted = f"{total.rows_in:,} replayed, {total.accepted:,} of them accepted"
-        raise unaccounted("Replayed rejects are not those of the table", wanted, f"{found[0]:,} and {found[1]:,}")
+        raise unaccounted("Replayed rejects are not those of the table", wanted, f"{counts[0]:,} and {counts[1]:,}")
     return sorted(updates, key=lambda m: m.target)
 
 

@@ -41,5 +41,5 @@ def keep(name: str, notebook: NotebookNode, run: str, settings: Settings) -> Kep
 def run_made_by(notebook: NotebookNode) -> str:
     """Give the run that a notebook says it has made. Empty if it says nothing."""
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
-    told = [o["data"][RUN]["run"] for o in outputs if RUN in o.get("data", {})]
-    return str(told[-1]) if told else ""
+    runs = [o["data"][RUN]["run"] for o in outputs if RUN in o.get("data", {})]
+    return str(runs[-1]) if runs else ""

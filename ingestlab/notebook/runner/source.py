@@ -61,8 +61,8 @@ def name_of(path: str | Path, settings: Settings) -> str:
 
 def roots(settings: Settings) -> list[Path]:
     """Give the notebooks folders that are there."""
-    found = (Path(folder).expanduser().resolve() for folder in settings.notebooks)
-    return [folder for folder in found if folder.is_dir()]
+    folders = (Path(folder).expanduser().resolve() for folder in settings.notebooks)
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _none(name: str, folders: list[Path]) -> TerminalError:

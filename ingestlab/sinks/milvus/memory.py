@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.sinks.milvus.nearest import nearest
+from ingestlab.sinks.milvus.nearest import Nearest
+from ingestlab.sinks.milvus.resident import Resident
 from ingestlab.sinks.milvus.vector_filters import Wish, wishes
 from ingestlab.sinks.milvus.vector_rows import absent, as_table, matrix, prepared
 from ingestlab.sinks.milvus.vector_values import Collection, Filter, Hit, Where
@@ -29,6 +30,10 @@ class MemoryVectors:
     def __init__(self) -> None:
         self._targets: dict[str, _Target] = {}
         self._names: dict[str, str] = {}
+
+    @property
+    def compares_all(self) -> bool:
+        return True
 
     def about(self) -> str:
         return "vectors in memory"
@@ -97,15 +102,27 @@ class MemoryVectors:
         return as_table(rows, columns, self.describe(name))
 
     def search(
-        self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
+        self,
+        name: str,
+        vectors: np.ndarray,
+        limit: int = 10,
+        where: Where | None = None,
+        only: Filter | None = None,
+        distinct: str = "",
     ) -> list[list[Hit]]:
         """See VectorStore; `only` must be a mapping here."""
         target = self._target(name)
         asked, rows = _asked(only, target.made), target.rows
         keys = self._matching(name, where or Where())
         pks = [pk for pk in keys if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
-        stored = np.array([target.vectors[pk] for pk in pks])
-        return nearest(vectors, stored, [target.rows[pk] for pk in pks], limit, target.made)
+        stored = np.array([target.vectors[pk] for pk in pks], np.float32).reshape(len(pks), target.made.dim)
+        found = [rows[pk] for pk in pks]
+        kept = Resident(
+            target.made,
+            as_table(found, ["pk", *(c.name for c in target.made.columns)], target.made),
+            Nearest(stored, target.made.metric),
+        )
+        return kept.search(vectors, limit, distinct=distinct) or []
 
     def close(self) -> None:
         """See VectorStore; what was written stays."""

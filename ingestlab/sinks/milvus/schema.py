@@ -14,7 +14,7 @@ PROPERTY = "ingestlab"  # of the collection: what it was made for, as JSON; both
 FORMAT = 1
 PARTITIONS = 16  # that tenants are spread over
 DEFAULTS: dict[str, Any] = {"text": "", "int": 0, "float": 0.0, "bool": False}  # for null, where that is not to be had
-BUILD = {"HNSW": {"M": 16, "efConstruction": 200}, "AUTOINDEX": {}}
+BUILD = {"HNSW": {"M": 16, "efConstruction": 200}, "AUTOINDEX": {}, "FLAT": {}}
 
 
 def definition(wanted: Collection, client: Any, *, nullable: bool) -> dict[str, Any]:
@@ -45,10 +45,16 @@ def definition(wanted: Collection, client: Any, *, nullable: bool) -> dict[str, 
     }
 
 
-def index(wanted: Collection, client: Any) -> Any:
-    """Describe the index on the vectors, as the client takes it."""
-    params = client.prepare_index_params()
-    params.add_index("vector", index_type=wanted.index, metric_type=wanted.metric, params=BUILD[wanted.index])
+def index(wanted: Collection, client: Any, *, lite: bool) -> Any:
+    """Describe the index on the vectors, as the client takes it.
+
+    Args:
+        wanted: The collection.
+        client: The class that builds indexes.
+        lite: Whether it is for Milvus Lite, whose graphs lose rows where vectors are equal.
+    """
+    params, kind = client.prepare_index_params(), "FLAT" if lite else wanted.index
+    params.add_index("vector", index_type=kind, metric_type=wanted.metric, params=BUILD[kind])
     return params
 
 

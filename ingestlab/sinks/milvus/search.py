@@ -25,12 +25,13 @@ from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
 from ingestlab.sinks.milvus.commit import connected
+from ingestlab.sinks.milvus.exact import EXACT
 from ingestlab.sinks.milvus.search_result import Gallery, SearchResult
 from ingestlab.sinks.milvus.vector_rows import TYPES, absent
 from ingestlab.sinks.milvus.vector_values import Collection, Filter, Fingerprint, Hit, Where
 
 MOST = 16_384  # hits of one question, in any Milvus
-TAKEN = frozenset({"query", "score"})  # columns of hits that are no fields
+TAKEN = frozenset({"query", "score", "rows"})  # columns of hits that are no fields
 AT_ONCE = 1_000  # hits in one answer, each with up to 64 KB of text, of which servers send 256 MB
 
 
@@ -41,6 +42,7 @@ def search(
     *,
     limit: int = 10,
     only: Filter | None = None,
+    distinct: str | None = None,
     tenant: str | None = None,
 ) -> SearchResult:
     """Find the rows of a collection nearest to one or several questions.
@@ -53,6 +55,8 @@ def search(
         limit: How many rows for each question, at most 16,384.
         only: Values that columns must have, ``{"year": [2020, 2021], "name": None}``, or one of Milvus's boolean
             expressions. Values may be those of a frame that a search gave; a missing one means null.
+        distinct: A column, ``"text"`` for one: of rows with one value only the best is found, and the column ``rows``
+            says how many there are.
         tenant: Whose rows; the settings' own tenant if not given.
 
     Returns:
@@ -84,13 +88,18 @@ def search(
     if only is not None and not isinstance(only, str):
         names = {_shown(column.name): column.name for column in made.payload}
         only = {names.get(name, name): values for name, values in only.items()}
+    column = _column(distinct, made, embedder.kind)
+    lake = open_store(settings.lake_url, settings.storage_options)
+    exact = EXACT.open(lake, tenant, made) if store.compares_all else None
     for start in range(0, len(vectors), step):
-        answers += store.search(collection, vectors[start : start + step], limit, where, only)
-    frame = _frame(answers, made, embedder.kind, many=many)
+        some = vectors[start : start + step]
+        found = exact.search(some, limit, only, column) if exact else None
+        answers += store.search(collection, some, limit, where, only, column) if found is None else found
+    frame = _frame(answers, made, embedder.kind, many=many, counted=bool(column))
     if embedder.kind == "text":
         return SearchResult.of(frame, None)
-    tables = tuple(sorted({str(values["table"]) for hits in answers for _, _, values in hits}))
-    return SearchResult.of(frame, Gallery(open_store(settings.lake_url, settings.storage_options), tenant, tables))
+    tables = tuple(sorted({str(values["table"]) for hits in answers for _, _, values, _ in hits}))
+    return SearchResult.of(frame, Gallery(lake, tenant, tables))
 
 
 def _model_of(made: Collection, settings: Settings) -> Embedder:
@@ -203,15 +212,41 @@ def _value(query: Any, kind: Kind, name: str) -> str | bytes:
     )
 
 
-def _frame(answers: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool) -> pd.DataFrame:
-    """Build a frame of hits on Arrow memory."""
-    rows = [(number, score, values) for number, hits in enumerate(answers) for _, score, values in hits]
-    columns: dict[str, pa.Array] = {"query": pa.array([n for n, _, _ in rows], pa.int64())} if many else {}
-    columns["score"] = pa.array([score for _, score, _ in rows], pa.float64())
-    kinds = {column.name: column.kind for column in made.columns}
+def _column(distinct: str | None, made: Collection, kind: Kind) -> str:
+    """Give the field of a column whose values are found once.
+
+    Raises:
+        TerminalError: Hits have no such column.
+    """
+    columns = {_shown(name): name for name in _fields(made, kind)}
+    if distinct is None or distinct in columns:
+        return columns[distinct] if distinct else ""
+    raise TerminalError(
+        "Hits have no such column",
+        expected=f"one of the columns {', '.join(columns)} as distinct",
+        got=repr(distinct),
+        code="argument_invalid",
+    )
+
+
+def _fields(made: Collection, kind: Kind) -> list[str]:
+    """List the fields that hits have, as they are shown."""
     ours = ["text", "source", "row", "chunk"] if kind == "text" else ["source", "row"]
-    for name in (*(column.name for column in made.payload), *ours):
-        column = pa.array([values[name] for _, _, values in rows], TYPES[kinds[name]])
+    return [*(column.name for column in made.payload), *ours]
+
+
+def _frame(
+    answers: Sequence[Sequence[Hit]], made: Collection, kind: Kind, *, many: bool, counted: bool
+) -> pd.DataFrame:
+    """Build a frame of hits on Arrow memory."""
+    rows = [(number, hit) for number, hits in enumerate(answers) for hit in hits]
+    columns: dict[str, pa.Array] = {"query": pa.array([n for n, _ in rows], pa.int64())} if many else {}
+    columns["score"] = pa.array([hit.score for _, hit in rows], pa.float64())
+    if counted:
+        columns["rows"] = pa.array([hit.rows for _, hit in rows], pa.int64())
+    kinds = {column.name: column.kind for column in made.columns}
+    for name in _fields(made, kind):
+        column = pa.array([values[name] for _, (_, _, values, _) in rows], TYPES[kinds[name]])
         columns[_shown(name)] = column
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -16,7 +16,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus import schema
 from ingestlab.sinks.milvus.filters import allowed, both, expression, expressions
 from ingestlab.sinks.milvus.link import AbsentError, Link, UnloadedError
-from ingestlab.sinks.milvus.nearest import nearest
+from ingestlab.sinks.milvus.vector_filters import NEVER_NULL
 from ingestlab.sinks.milvus.vector_rows import absent, as_table, matrix, prepared
 from ingestlab.sinks.milvus.vector_values import Collection, Filter, Hit, Where, named_by
 
@@ -26,7 +26,7 @@ MESSAGE = 32 << 20  # bytes of one upsert, at most, with all texts: a server tak
 IN_FLIGHT = 2  # upserts at once: one is packed while the server takes the other
 LOAD_SECONDS = 600.0  # an index may have to be built
 MOST = 16_384  # rows in one answer of a Milvus
-DEEP = 32_768  # candidates of a filtered search: Milvus Lite counts those among them, too, that do not pass
+EF = 512  # candidates of a search in a graph, at least
 STRONG = "Strong"  # every read sees the writes before it
 
 
@@ -42,6 +42,10 @@ class MilvusStore:
     def __init__(self, settings: Settings) -> None:
         self._link = Link(settings)
         self._known: dict[str, _Target] = {}  # by target: those never change, while names may be switched
+
+    @property
+    def compares_all(self) -> bool:
+        return self._link.is_lite
 
     def about(self) -> str:
         return f"Milvus {self._link.version.removeprefix('milvus_lite-')}{' (Lite)' if self._link.is_lite else ''}"
@@ -145,31 +149,55 @@ class MilvusStore:
         return as_table(sorted(rows, key=lambda row: str(row["pk"])), columns, target.made)
 
     def search(
-        self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
+        self,
+        name: str,
+        vectors: np.ndarray,
+        limit: int = 10,
+        where: Where | None = None,
+        only: Filter | None = None,
+        distinct: str = "",
     ) -> list[list[Hit]]:
-        target = self._target(name)
-        columns = ["pk", *(c.name for c in target.made.columns)]
-        asked = {
-            "data": list(np.asarray(vectors, np.float32)),
-            "limit": limit,
-            "filter": both(expression(where or Where()), allowed(only, target.made, nullable=target.nullable)),
-            "output_fields": columns,
-        }
-        indexed = target.made.index == "HNSW"
-        candidates = DEEP if self._link.is_lite and only is not None else max(128, 2 * limit)
-        answer = self._ask(target, "search", **asked, search_params={"params": {"ef": candidates} if indexed else {}})
-        if self._link.is_lite and indexed and any(len(hits) < limit for hits in answer):
-            return self._compared(target, asked, columns)
-        return [[Hit(h["entity"]["pk"], float(h["distance"]), dict(h["entity"])) for h in hits] for hits in answer]
+        target, asked = self._target(name), list(np.asarray(vectors, np.float32))
+        passes = both(expression(where or Where()), allowed(only, target.made, nullable=target.nullable))
+        if distinct:
+            return [self._distinct(target, vector, limit, passes, distinct) for vector in asked]
+        step = (
+            1 if self._link.is_lite and target.made.metric == "L2" else max(1, len(asked))
+        )  # it holds all differences
+        groups = (asked[start : start + step] for start in range(0, len(asked), step))
+        return [hits for some in groups for hits in self._nearest(target, some, limit, passes)]
 
     def close(self) -> None:
         self._link.close()
 
-    def _compared(self, target: _Target, asked: dict[str, Any], columns: Sequence[str]) -> list[list[Hit]]:
-        """Search by comparing all. From many equal vectors, Milvus Lite's index finds no way to the others."""
-        rows = list(self._pages(target, asked["filter"], [*columns, "vector"]))
-        stored = np.array([row.pop("vector") for row in rows], np.float32)
-        return nearest(np.array(asked["data"]), stored, rows, asked["limit"], target.made)
+    def _nearest(self, target: _Target, vectors: list[np.ndarray], limit: int, passes: str) -> list[list[Hit]]:
+        ef = {"ef": max(EF, 2 * limit)} if target.made.index == "HNSW" and not self._link.is_lite else {}
+        columns = ["pk", *(c.name for c in target.made.columns)]
+        asked = {"data": vectors, "limit": limit, "filter": passes, "output_fields": columns}
+        answer = self._ask(target, "search", **asked, search_params={"params": ef})
+        return [[Hit(h["entity"]["pk"], float(h["distance"]), dict(h["entity"])) for h in hits] for hits in answer]
+
+    def _distinct(self, target: _Target, vector: np.ndarray, limit: int, passes: str, column: str) -> list[Hit]:
+        """Find the best row of each value. Values that are found do not hide others from the next search."""
+        found: dict[Any, Hit] = {}
+        left = passes
+        while len(found) < limit:
+            (hits,) = self._nearest(target, [vector], min(MOST, 4 * limit), left)
+            if not hits:
+                break
+            for hit in hits:
+                found.setdefault(hit.values[column], hit)
+            others = f"not ({self._equal(target, column, list(found))})"
+            if None not in found and target.nullable and column not in NEVER_NULL:
+                others = f"({others} or {column} is null)"
+            left = both(passes, others)
+        best = sorted(found.items(), key=lambda item: item[1].score, reverse=target.made.metric != "L2")[:limit]
+        alike = (both(passes, self._equal(target, column, [value])) for value, _ in best)
+        counted = (self._ask(target, "query", filter=e, output_fields=["count(*)"])[0]["count(*)"] for e in alike)
+        return [hit._replace(rows=int(rows)) for (_, hit), rows in zip(best, counted, strict=True)]
+
+    def _equal(self, target: _Target, column: str, values: list[Any]) -> str:
+        return allowed({column: values}, target.made, nullable=target.nullable)
 
     def _find(self, name: str) -> _Target | None:
         if name in self._known:
@@ -210,8 +238,12 @@ class MilvusStore:
         """Give a collection its index, and load it. A crash may have come before."""
         import pymilvus  # noqa: PLC0415 - an optional package
 
-        if not self._link.call("list_indexes", name):
-            self._link.call("create_index", name, schema.index(wanted, pymilvus.MilvusClient))
+        lite, made = self._link.is_lite, self._link.call("list_indexes", name)
+        if made and lite and self._link.call("describe_index", name, made[0])["index_type"] != "FLAT":
+            self._link.call("release_collection", name)  # made by an earlier version
+            self._link.call("drop_index", name, made.pop())
+        if not made:
+            self._link.call("create_index", name, schema.index(wanted, pymilvus.MilvusClient, lite=lite))
         if self._link.call("get_load_state", name)["state"].name != "Loaded":
             self._link.call("load_collection", name, timeout=LOAD_SECONDS)
 

@@ -210,11 +210,12 @@ class Where(Value):
 
 
 class Hit(NamedTuple):
-    """One row that a search found. `values` has its scalar fields, `pk` among them."""
+    """One row that a search found. `values` has its scalar fields, `pk` among them; it stands for so many `rows`."""
 
     pk: str
     score: float
     values: dict[str, Any]
+    rows: int = 1
 
 
 def named_by(target: str) -> str:

@@ -30,6 +30,14 @@ class VectorStore(Protocol):
     attempt cannot help. What is repeated after an error ends as if there had been none.
     """
 
+    @property
+    def compares_all(self) -> bool:
+        """Tell whether a search compares every row.
+
+        That is sooner done in the lake's own vectors.
+        """
+        ...
+
     def about(self) -> str:
         """Tell which server it is; raises if it does not answer."""
         ...
@@ -105,7 +113,13 @@ class VectorStore(Protocol):
         ...
 
     def search(
-        self, name: str, vectors: np.ndarray, limit: int = 10, where: Where | None = None, only: Filter | None = None
+        self,
+        name: str,
+        vectors: np.ndarray,
+        limit: int = 10,
+        where: Where | None = None,
+        only: Filter | None = None,
+        distinct: str = "",
     ) -> list[list[Hit]]:
         """Find the nearest rows of each vector, best first.
 
@@ -115,6 +129,7 @@ class VectorStore(Protocol):
             limit: How many of each, at most 16,384.
             where: Which rows may be found; its tenant, above all.
             only: Values that columns must have, ``{"year": [2020, None]}``; on Milvus a boolean expression too.
+            distinct: A column of which each value is found once, with how many rows have it.
         """
         ...
 

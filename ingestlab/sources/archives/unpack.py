@@ -80,8 +80,8 @@ def _telling(members: dict[str, Member], others: Sequence[str]) -> dict[str, Mem
         return members
     fact = {"archive": f"{len(others):,} other{'s' * (len(others) > 1)} passed over: {_few(others)}"}
     return {
-        uri: one.model_copy(update={"facts": {**one.facts, **fact}}) if isinstance(one, FetchedFile) else one
-        for uri, one in members.items()
+        uri: m.model_copy(update={"facts": {**m.facts, **fact}}) if isinstance(m, FetchedFile) else m
+        for uri, m in members.items()
     }
 
 

@@ -201,10 +201,10 @@ class _GuardedResolver(aiohttp.ThreadedResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found: list[Any] = await super().resolve(host, port, family)
-        for address in found:
+        addresses: list[Any] = await super().resolve(host, port, family)
+        for address in addresses:
             try:
                 access.check_address(address["host"], self._settings)
             except TerminalError as error:
                 raise error.within(f"Host {host}") from None
-        return found
+        return addresses

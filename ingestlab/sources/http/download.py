@@ -113,11 +113,11 @@ class Download:
         A server that does not know If-Range sends the rest of whatever it has now, so that its own word counts:
         an ETag that is not repeated vouches for nothing.
         """
-        found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-        if not found or int(found[1]) != self.raw.size or wrapped != self._codings:
+        match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        if not match or int(match[1]) != self.raw.size or wrapped != self._codings:
             return False
-        total = self._total if found[3] == "*" else int(found[3])
-        length = int(found[2]) - int(found[1]) + 1
+        total = self._total if match[3] == "*" else int(match[3])
+        length = int(match[2]) - int(match[1]) + 1
         fits = self._total in (None, total) and response.content_length in (None, length)
         dated = self._modified is None or response.headers.get("Last-Modified", self._modified) == self._modified
         if fits and dated and header_version(response.headers) == self._version:

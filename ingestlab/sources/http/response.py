@@ -26,14 +26,14 @@ def facts_of(response: aiohttp.ClientResponse) -> dict[str, str]:
     if "Content-Type" in response.headers:
         if response.content_type not in _SAYS_NOTHING:
             facts["content_type"] = response.content_type[:100]
-        if known_charset(response.charset):
+        if _known_charset(response.charset):
             facts["charset"] = str(response.charset).lower()
     if name := _filename(response):
         facts["filename"] = access.file_name(name)
     return facts
 
 
-def known_charset(name: str | None) -> bool:
+def _known_charset(name: str | None) -> bool:
     """Tell whether Python knows what a header calls its charset."""
     try:
         return bool(name) and codecs.lookup(str(name))._is_text_encoding  # noqa: SLF001 - there is no public name for it
@@ -89,5 +89,5 @@ def _filename(response: aiohttp.ClientResponse) -> str | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # aiohttp warns of headers that break the standard; they tell no name then
-        found = response.content_disposition
-    return found.filename if found else None
+        disposition = response.content_disposition
+    return disposition.filename if disposition else None

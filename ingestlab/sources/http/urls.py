@@ -21,10 +21,10 @@ def exact(uri: str) -> URL:
     Raises:
         ValueError: There is no host.
     """
-    found = _PARTS.match(uri)
-    if not found:
+    match = _PARTS.match(uri)
+    if not match:
         raise ValueError("no scheme and host")
-    server, target = URL(f"{found[1]}://{found[2]}/"), quoted(found[3])
+    server, target = URL(f"{match[1]}://{match[2]}/"), quoted(match[3])
     host = server.host_subcomponent
     if not host:
         raise ValueError("no host")
@@ -35,7 +35,7 @@ def exact(uri: str) -> URL:
 
 def quoted(text: str) -> str:
     """Percent-encode what a request line cannot hold, and nothing else."""
-    return _UNSENDABLE.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), text)
+    return _UNSENDABLE.sub(lambda match: "".join(f"%{byte:02X}" for byte in _bytes(match[0])), text)
 
 
 def resolved(base: str, location: str) -> str:
@@ -45,9 +45,9 @@ def resolved(base: str, location: str) -> str:
         base: The address that was asked for.
         location: As the server sent it: absolute, or relative in any of its ways.
     """
-    found = _PARTS.match(base)
-    assert found is not None
-    scheme, host, path = found[1], found[2], re.split(r"[?]", found[3])[0]
+    match = _PARTS.match(base)
+    assert match is not None
+    scheme, host, path = match[1], match[2], re.split(r"[?]", match[3])[0]
     location = quoted(location.strip())
     if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", location, re.ASCII):
         return location

@@ -130,7 +130,7 @@ class Collector:
                 server=settings.redis_shown,
                 samples=settings.samples or "",
             )
-            self._client = _client(settings)
+            self._client = impatient_client(settings)
             queue = broker(settings, self._client)
             self._doors = queue, queue.monitor()
         return self._doors
@@ -208,7 +208,12 @@ def shared() -> Collector:
     return Collector()
 
 
-def _client(settings: Settings) -> redis.Redis:
+def impatient_client(settings: Settings) -> redis.Redis:
+    """Open a Redis client that waits a second for an answer, once.
+
+    Raises:
+        TerminalError: This is no URL of a Redis server.
+    """
     try:
         return redis.Redis.from_url(
             settings.redis,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import Job, Listener
-from ingestlab.core.templates import macro
+from ingestlab.core.templates import clock, macro
 from ingestlab.stack.dashboard.collect import Snapshot
 
 RECENT = 5  # seconds over which a current rate is taken
@@ -31,7 +30,7 @@ TEMPLATE = "stack/dashboard/templates/panels.html"
 
 def header(snapshot: Snapshot) -> str:
     """Show what the page is about, and how fresh it is."""
-    return macro(TEMPLATE, "header", snapshot=snapshot, clock=_clock)
+    return macro(TEMPLATE, "header", snapshot=snapshot, clock=clock)
 
 
 def notes(snapshot: Snapshot) -> str:
@@ -115,12 +114,12 @@ def rejects(snapshot: Snapshot) -> str:
 
 def failures(snapshot: Snapshot) -> str:
     """Show the last failures, each with its reason and what to do."""
-    return macro(TEMPLATE, "failures", snapshot=snapshot, clock=_clock)
+    return macro(TEMPLATE, "failures", snapshot=snapshot, clock=clock)
 
 
 def assumptions(snapshot: Snapshot) -> str:
     """Show what was assumed when files were read. Nothing where all was declared."""
-    return macro(TEMPLATE, "assumptions", snapshot=snapshot, clock=_clock) if snapshot.assumptions else ""
+    return macro(TEMPLATE, "assumptions", snapshot=snapshot, clock=clock) if snapshot.assumptions else ""
 
 
 def doubtful(worker: Listener) -> bool:
@@ -163,9 +162,3 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _silence(worker: Listener) -> float:
     return worker.silence(datetime.now(UTC))
-
-
-def _clock(at: Any) -> str:
-    """Write a moment by the scheduler's clock. The day comes with others than today."""
-    today = time.localtime(at)[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if today else "%d %b %H:%M", time.localtime(at))

@@ -123,8 +123,8 @@ def _line(chance: Random, day: date, number: int, rows: int) -> dict[str, str]:
 
 
 def _spoil(line: dict[str, str], old: str, new: str | None) -> dict[str, str]:
-    before, found, after = line["text"].partition(old.format(**line))
-    return {"text": before if new is None else before + new + after, "cut": found}
+    before, field, after = line["text"].partition(old.format(**line))
+    return {"text": before if new is None else before + new + after, "cut": field}
 
 
 def _pick(chance: Random, weighted: tuple[tuple[str, int], ...]) -> str:

@@ -1,4 +1,4 @@
-"""The words of a job of the compiled loop: what it is told and what it answers, eight bytes each."""
+"""The words of a job of a compiled loop: what it is told and what it answers, eight bytes each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ STARTS, ENDS, LEFT_OUT, POWERS, INDEX, INDEXED, FULL, HEADER, HEADER_SIZE, HEAD 
 # Of each column of the file, HEAD words from the begin. NULLS, LAST and LAST_DAY are moved by the loop.
 KIND, OUT, VALID, NULLS, HEAP, HEAP_SIZE, MARKS, MARK_COUNT, EARLY = range(9)
 LOW, HIGH, WIDTH, UNIT, DIGITS, ZONED, FORMAT, STEPS, LAST, LAST_DAY, WORDS = range(9, 20)
+# What JSON has in place of some: the longest record, how often one was begun, whether other names are left; of each
+# column its name in quotes with a colon, and the number of the attempt that has met it
+LONGEST, ATTEMPT, CLOSED = HEADER_SIZE, INDEX, QUOTE
+KEY, KEY_SIZE, SEEN = MARKS, MARK_COUNT, EARLY
 MARK = 3  # words of a null marker: its size, its first eight bytes, and where it is
 # Kinds of columns
 SKIP, INTEGER, FLOAT64, FLOAT32, BOOLEAN, STRING, DATE, TIME, TIME_BY_FORMAT = range(9)

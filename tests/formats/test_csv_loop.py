@@ -16,7 +16,8 @@ from support.workers import until
 
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.nulls import EMPTY, KNOWN, textual
-from ingestlab.formats.csv import compiled, fast, parsing
+from ingestlab.formats.compiled import columns, loader
+from ingestlab.formats.csv import fast, parsing
 from ingestlab.formats.csv.arrow import Layout
 from ingestlab.formats.csv.body import Body
 
@@ -154,7 +155,7 @@ def test_any_text_comes_out_the_same(case, indexed, heap):
     body, layout = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "_INDEXED", indexed)
-        patch.setattr(fast, "_HEAP", heap)
+        patch.setattr(columns, "_HEAP", heap)
         check(body, layout)
 
 
@@ -312,36 +313,36 @@ def test_a_header_that_passes_for_a_record_is_one_until_another_fails():
     ],
 )
 def test_what_the_loop_does_not_know_is_left(layout):
-    fast.warm()
+    loader.warm()
     assert fast.take(replace(records(10, {}), dialect=layout.dialect), layout) is None
 
 
 def test_without_numba_pyarrow_reads_all(monkeypatch):
-    monkeypatch.setattr(fast, "_read", None)
-    monkeypatch.setattr(compiled, "PACKAGES", ("no-such-package",))
-    assert not compiled.installed()
-    fast.warm()
+    monkeypatch.setattr(loader, "_loaded", None)
+    monkeypatch.setattr(loader, "PACKAGES", ("no-such-package",))
+    assert not loader.installed()
+    loader.warm()
     assert fast.take(records(10, {}), THREE) is None
     assert parsing.parse(records(10, {}), THREE).total == 10
 
 
 def test_a_loop_that_cannot_be_compiled_is_done_without(monkeypatch, caplog):
-    monkeypatch.setattr(fast, "_read", None)
-    monkeypatch.setattr(compiled, "_SOURCES", ("job.py",))  # another name for what it depends on
+    monkeypatch.setattr(loader, "_loaded", None)
+    monkeypatch.setattr(loader, "name", lambda: "another")
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    fast.warm()
+    loader.warm()
     assert fast.take(records(10, {}), THREE) is None
     assert "could not be compiled" in caplog.text
 
 
 def test_a_process_that_nobody_warmed_loads_the_loop_after_a_while(monkeypatch):
-    fast.warm()  # it is compiled before
-    monkeypatch.setattr(fast, "_read", None)
-    monkeypatch.setattr(fast, "_read_slowly", 0)
-    monkeypatch.setattr(fast, "_MUCH", 2000)
+    loader.warm()  # it is compiled before
+    monkeypatch.setattr(loader, "_loaded", None)
+    monkeypatch.setattr(loader, "_read_slowly", 0)
+    monkeypatch.setattr(loader, "_MUCH", 2000)
     for _ in range(5):
         parsing.parse(records(50, {}), THREE)
-    until(lambda: fast._read is not None, 20, "the loop")
+    until(lambda: loader._loaded is not None, 20, "the loop")
 
 
 def test_it_is_compiled_once_and_kept_where_nobody_else_writes(tmp_path, monkeypatch):
@@ -349,8 +350,8 @@ def test_it_is_compiled_once_and_kept_where_nobody_else_writes(tmp_path, monkeyp
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiled, "__file__", str(folder / "compiled.py"))
+    monkeypatch.setattr(loader, "__file__", str(folder / "loader.py"))
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__").chmod(0o777)
-    assert compiled._folder() == tmp_path / "ingestlab"
+    assert loader._folder() == tmp_path / "ingestlab"
     assert (tmp_path / "ingestlab").stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""The compiled loop of :mod:`~ingestlab.formats.csv.kernel`: made once on a machine, then loaded by each process.
+"""The loops over bytes: compiled once on a machine, then loaded by each process.
 
 A process of its own compiles it, which takes seconds, and writes an object file, named for all that it depends on.
 To load that takes llvmlite alone and some hundredths of a second: no worker has numba in its memory.
@@ -9,25 +9,69 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
+import logging
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingestlab.core.errors import TerminalError
 
-ENTRY = "ingestlab_csv"  # the function's name in the object file
+CSV, JSON = "ingestlab_csv", "ingestlab_json"  # the functions' names in the object file
 PACKAGES = ("numba", "llvmlite")
-_SOURCES = ("kernel.py", "job.py", "compiled.py")
 _DONTNEED = 4  # of madvise
 _PATIENCE = 300  # seconds that compiling may take
+_MUCH = 64 << 20  # bytes
+
+log = logging.getLogger(__name__)
+_loading = threading.Lock()
+_loaded: Loops | None = None
+_read_slowly = 0  # bytes
+
+Loop = Callable[[int], int]
+
+
+class Loops(NamedTuple):
+    """Functions of the address of a job, which hold no interpreter lock."""
+
+    csv: Loop
+    json: Loop
+
+
+def loops(size: int) -> Loops | None:
+    """Return the loops; None where they are not loaded.
+
+    Args:
+        size: Bytes that will be read without them then. After many, a process that nobody warmed loads them in the
+            background.
+    """
+    global _read_slowly
+    if _loaded is None:
+        before, _read_slowly = _read_slowly, _read_slowly + size
+        if before < _MUCH <= _read_slowly:
+            threading.Thread(target=warm, name="ingestlab-loops", daemon=True).start()
+    return _loaded
+
+
+def warm() -> None:
+    """Load the loops. Where no process of this machine has done so before, they are compiled, which takes seconds."""
+    global _loaded  # noqa: PLW0603 - one for the process
+    if not installed():
+        return
+    with _loading:
+        if _loaded is None:
+            try:
+                _loaded = load()
+            except (TerminalError, OSError, RuntimeError) as error:
+                log.warning("%s", error)  # and pyarrow reads all
 
 
 def installed() -> bool:
@@ -37,14 +81,11 @@ def installed() -> bool:
     return False
 
 
-def load() -> Callable[[int], int]:
-    """Load the loop, compiled if no process has done so yet.
-
-    Returns:
-        A function of the address of a job, which holds no interpreter lock.
+def load() -> Loops:
+    """Load the loops, compiled if no process has done so yet.
 
     Raises:
-        TerminalError: It could not be compiled.
+        TerminalError: They could not be compiled.
     """
     folder = _folder()
     path = folder / name()
@@ -52,7 +93,7 @@ def load() -> Callable[[int], int]:
         with _alone(folder):
             if not path.exists():
                 _compile(path)
-    return _entry(path.read_bytes())
+    return _entries(path.read_bytes())
 
 
 def machine() -> Any:
@@ -65,7 +106,7 @@ def machine() -> Any:
 def _release(library: str) -> None:
     """Release 30 MB of the compiler's code.
 
-    Nobody needs it once the loop is loaded; else it is read again from its file, since no process can write there.
+    Nobody needs it once the loops are loaded; else it is read again from its file, since no process can write there.
     """
     with suppress(OSError, AttributeError):  # not on Linux
         advise = ctypes.CDLL(None).madvise
@@ -77,15 +118,16 @@ def _release(library: str) -> None:
                 advise(begin, end - begin, _DONTNEED)
 
 
-def _entry(code: bytes) -> Callable[[int], int]:
+def _entries(code: bytes) -> Loops:
     llvm = _llvm()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(engine.get_function_address(ENTRY))
-    function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as it
+    found = [ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(engine.get_function_address(n)) for n in (CSV, JSON)]
+    for function in found:
+        function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as it
     _release("libllvmlite")
-    return function
+    return Loops(*found)
 
 
 @cache
@@ -105,29 +147,29 @@ def _cpu() -> tuple[str, str]:
 
 def name() -> str:
     """Name the object file for all that the code depends on."""
-    parts = [*((Path(__file__).parent / name).read_bytes() for name in _SOURCES)]
+    parts = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
     parts += [text.encode() for text in (*map(version, PACKAGES), *_cpu(), sys.platform)]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
-    return f"csv-{digest[:32]}.o"
+    return f"loops-{digest[:32]}.o"
 
 
 def _compile(path: Path) -> None:
-    command = [sys.executable, "-P", "-m", f"{__package__}.kernel", str(path)]
+    command = [sys.executable, "-P", "-m", f"{__package__}.loops", str(path)]
     ours = str(Path(__file__).parents[len(__package__.split("."))])  # not another ingestlab, of the working folder
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
         subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True, env=env)  # noqa: S603 - our own
     except (OSError, subprocess.SubprocessError) as error:
         told = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()[-1:]
-        problem = "The loop that reads CSV could not be compiled"
-        fix = "Files are read without it, at half the speed. See whether numba works here."
+        problem = "The loops that read CSV and JSON could not be compiled"
+        fix = "Files are read without them, at half the speed. See whether numba works here."
         raise TerminalError.wrap(error, f"{problem} ({told})", fix, code="package_missing") from error
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold other processes back: one compiles, the others load."""
-    with (folder / "csv.lock").open("ab") as file:
+    with (folder / "loops.lock").open("ab") as file:
         with suppress(OSError):  # a file system without locks: then each does
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

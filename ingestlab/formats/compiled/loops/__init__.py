@@ -1,0 +1,1 @@
+"""The loops, for numba: only the process that compiles them imports it."""

@@ -1,0 +1,79 @@
+// What the pages of runs can do beyond HTML: they follow JupyterLab's theme, stay up to date, and copy commands.
+"use strict";
+
+const root = document.documentElement;
+const FROM_JUPYTER = {
+  page: "layout-color1", card: "layout-color1", track: "layout-color2", line: "border-color2",
+  ink: "ui-font-color1", soft: "ui-font-color2",
+};
+
+function followJupyter() {
+  let body;
+  try {
+    body = parent !== window && parent.document.body; // another origin's document throws
+  } catch {
+    return;
+  }
+  if (!body || !body.dataset.jpThemeLight) return;
+  const apply = () => {
+    const style = parent.getComputedStyle(body);
+    root.dataset.theme = body.dataset.jpThemeLight === "true" ? "light" : "dark";
+    for (const [mine, theirs] of Object.entries(FROM_JUPYTER)) {
+      root.style.setProperty(`--${mine}`, style.getPropertyValue(`--jp-${theirs}`));
+    }
+  };
+  apply();
+  new MutationObserver(apply).observe(body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
+}
+
+async function update() {
+  const status = document.getElementById("connection");
+  try {
+    const answer = await fetch(location.href, { signal: AbortSignal.timeout(20000) });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!answer.ok || !fresh.querySelector("main")) throw new Error(answer.statusText);
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(part.id);
+      if (!other || part.innerHTML === other.innerHTML || part.contains(document.getSelection().focusNode) && !document.getSelection().isCollapsed) continue;
+      const open = new Set([...part.querySelectorAll("details[open]")].map((d) => d.id));
+      const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
+      for (const details of other.querySelectorAll("details")) details.open ||= open.has(details.id);
+      part.replaceChildren(...other.childNodes);
+      if (focus) document.getElementById(focus)?.focus();
+    }
+    document.querySelector("main").dataset.every = fresh.querySelector("main").dataset.every;
+    status.hidden = true;
+    status.textContent = "";
+  } catch {
+    if (status.hidden) status.textContent = `Disconnected since ${new Date().toLocaleTimeString()}. The page tries again.`;
+    status.hidden = false;
+  }
+}
+
+async function live() {
+  for (;;) {
+    const every = Number(document.querySelector("main").dataset.every || 0);
+    if (!every) return;
+    await new Promise((wake) => setTimeout(wake, every * 1000));
+    if (!document.hidden) await update();
+  }
+}
+
+function copying() {
+  if (!navigator.clipboard) return; // only on safe origins
+  for (const code of document.querySelectorAll(".commands code")) {
+    const button = document.createElement("button");
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy ${code.textContent}`);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    });
+    code.after(" ", button);
+  }
+}
+
+if (parent !== window) root.dataset.framed = "";
+followJupyter();
+copying();
+live();
