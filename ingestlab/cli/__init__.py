@@ -27,22 +27,14 @@ from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
     "Ingest files": (
-        *(
-            jobs.submit,
-            jobs.watch,
-            jobs.show,
-            jobs.runs,
-            jobs.failed,
-            jobs.retry,
-            jobs.cancel,
-            jobs.forget,
-            jobs.produce,
-        ),
+        *(jobs.submit, jobs.watch, jobs.show, jobs.runs, jobs.failed),
+        *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
     "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
     "Read tables": (lake.tables, profile.profile, aggregates.materialize, search.search),
     "Maintain tables": (
-        *(upkeep.replay, upkeep.delete, upkeep.compact, upkeep.rewrite, upkeep.reembed, lake.reconcile),
+        *(upkeep.replay, upkeep.delete, upkeep.compact),
+        *(upkeep.rewrite, upkeep.reembed, lake.reconcile),
     ),
     "Run the system": (
         *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from itertools import islice
 from typing import TypeVar
 
@@ -63,9 +62,7 @@ def merge(before: IngestResult, after: IngestResult) -> IngestResult:
         rules=total(b.rules for b in batches.values()),
         parquet_bytes=sum(b.parquet_bytes for b in batches.values()),
         tables=tuple(sorted({*before.tables, *after.tables})),
-        seconds={
-            n: before.seconds.get(n, 0.0) + after.seconds.get(n, 0.0) for n in {**before.seconds, **after.seconds}
-        },
+        seconds=total((before.seconds, after.seconds)),
         batches=batches,
         attempts=(*before.attempts, *after.attempts),
     )
@@ -91,7 +88,7 @@ def close(
     """
     known = {outcome.uri: outcome for outcome in before.outcomes}
     news = [o for o in after.outcomes if o != known.get(o.uri) and _better(known.get(o.uri), o) is o]
-    total = sum((o.tally for o in news if o.status == "committed"), Tally())
+    tally = committed(news)
     attempt = Attempt(
         job=after.job,
         state=state,
@@ -99,8 +96,8 @@ def close(
         ended=ended,
         worker=opened.worker,
         counts=dict(Counter(o.status for o in news)),
-        rows=total.rows_in,
-        rejected=total.rejected,
+        rows=tally.rows_in,
+        rejected=tally.rejected,
         error=dict(error) if error else None,
         failures=tuple(islice((o for o in news if o.status == "failed"), FIRST_FAILURES)),
     )
@@ -124,19 +121,19 @@ def state_of(outcomes: Sequence[Outcome]) -> State:
 
 def progress_of(result: IngestResult) -> Progress:
     """Return the progress of a job that has ended so."""
-    total = sum((o.tally for o in result.outcomes if o.status == "committed"), Tally())
+    tally = committed(result.outcomes)
     failed = tuple(o for o in result.outcomes if o.status == "failed")
     return Progress(
         state=state_of(result.outcomes),
         files=len(result.outcomes),
         files_done=len(result.outcomes),
         bytes=sum(o.size for o in result.outcomes),
-        rows=total.rows_in,
-        rejected=total.rejected,
+        rows=tally.rows_in,
+        rejected=tally.rejected,
         failed=len(failed),
         failures=failed[:FIRST_FAILURES],
         began=began_of(result.attempts),
-        ended=max((a.ended or a.began for a in result.attempts), default=0.0),
+        ended=ended_of(result.attempts),
     )
 
 
@@ -215,6 +212,16 @@ def began_of(attempts: Iterable[Attempt]) -> float:
     return min((attempt.began for attempt in attempts), default=0.0)
 
 
+def ended_of(attempts: Iterable[Attempt]) -> float:
+    """Return when the last attempt ended, or began, in seconds since 1970."""
+    return max((attempt.ended or attempt.began for attempt in attempts), default=0.0)
+
+
+def committed(outcomes: Iterable[Outcome]) -> Tally:
+    """Count the rows of the sources that a run itself has committed."""
+    return sum((outcome.tally for outcome in outcomes if outcome.status == "committed"), Tally())
+
+
 def _batches(result: IngestResult) -> dict[str, Published]:
     """Return what each commit has published. Versions before 0.2 tell only of all together."""
     if result.batches or not (result.rules or result.parquet_bytes):
@@ -243,8 +250,3 @@ def _better(old: Outcome | None, new: Outcome) -> Outcome:
     if old is None or old.status == "failed":
         return new
     return old if new.status == "failed" or (old.status in _OWN and new.status == "unchanged") else new
-
-
-def fold(attempts: Sequence[IngestResult]) -> IngestResult:
-    """Fold the attempts of a job, oldest first; one at least."""
-    return reduce(merge, attempts)

@@ -11,6 +11,7 @@ from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean, no_table
 from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, SourceRecord
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.engine.task.quality_gate import rule_name
 from ingestlab.engine.task.replay import read_rejects
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
@@ -79,10 +80,9 @@ def _rules_of(history: Iterable[Manifest], tenant: str, table: str, run: str | N
         pairs = (
             (rows if run is None else rows.filter(pc.field("run") == run)).group_by(["column", "rule"]).aggregate([])
         )
-        rules.update(
-            name for row in pairs.to_pylist() for name in (row["rule"], f"{row['column'] or ''}:{row['rule']}")
-        )
-    return {name.removeprefix(":") for name in rules}
+        for row in pairs.to_pylist():
+            rules |= {row["rule"], rule_name(row["column"], row["rule"])}
+    return rules
 
 
 def _check_rule(rule: str, table: str, rules: set[str]) -> None:

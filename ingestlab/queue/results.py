@@ -26,7 +26,7 @@ from ingestlab.core.templates import render
 from ingestlab.interfaces import Queue
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.lake.storage.store import open_store
-from ingestlab.queue.attempts import began_of, close, completed, merge, state_of, total
+from ingestlab.queue.attempts import began_of, close, committed, completed, ended_of, merge, state_of, total
 from ingestlab.queue.job_records import kept_in, opened_in, result_in, stop_error
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -161,14 +161,14 @@ def add_up(run: str, jobs: Sequence[IngestResult]) -> RunResult:
         run=run,
         state=state_of(outcomes),
         outcomes=outcomes,
-        tally=sum((o.tally for o in outcomes if o.status == "committed"), Tally()),
+        tally=committed(outcomes),
         rules=total(r.rules for r in jobs),
         parquet_bytes=sum(r.parquet_bytes for r in jobs),
         tables=tuple(sorted({t for r in jobs for t in r.tables})),
         seconds=total(r.seconds for r in jobs),
         attempts=(attempts := tuple(sorted((a for r in jobs for a in r.attempts), key=lambda a: a.began))),
         began=began_of(attempts),
-        ended=max((a.ended or a.began for a in attempts), default=0.0),
+        ended=ended_of(attempts),
     )
 
 

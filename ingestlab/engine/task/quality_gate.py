@@ -74,7 +74,12 @@ def judged(
 
 
 def rule_name(column: str | None, rule: str) -> str:
-    """Name a rule for counts: ``column:rule``."""
+    """Name a rule for counts: ``column:rule``.
+
+    Args:
+        column: The one that it is about; none if it is about records.
+        rule: Its own name.
+    """
     return f"{column}:{rule}" if column else rule
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.common.times import has_zone, steps_of
 from ingestlab.formats.compiled import words
+from ingestlab.formats.compiled.loader import Loop
 
 _SLACK = 16  # bytes beyond the last text: the loops write eight at once
 _HEAP = 64 << 10  # bytes that a column of texts begins with, at most
@@ -65,6 +66,14 @@ class Column(NamedTuple):
     type: pa.DataType
     place: int
     program: Program
+
+
+class Plan(NamedTuple):
+    """What jobs of the same columns share: their words, and the memory that these name."""
+
+    words: Ints
+    columns: tuple[Column, ...]
+    named: list[Any]
 
 
 def spec_of(job: Ints, place: int) -> Ints:
@@ -137,7 +146,7 @@ def _timed(kind: pa.DataType, timestamp_format: str | None, dialect: set[str | N
     return Program(words.TIME_BY_FORMAT, 8, *years, unit, digits, steps=bytes(code for some in codes for code in some))
 
 
-def memory_of(job: Ints, column: Column, most: int, heap: int) -> list[pa.Buffer]:
+def _memory_of(job: Ints, column: Column, most: int, heap: int) -> list[pa.Buffer]:
     """Allocate what a column needs for so many records.
 
     Args:
@@ -162,7 +171,7 @@ def memory_of(job: Ints, column: Column, most: int, heap: int) -> list[pa.Buffer
     return [valid, values, texts]
 
 
-def grow(job: Ints, memory: dict[int, list[pa.Buffer]], done: float, rest: int) -> None:
+def _grow(job: Ints, memory: dict[int, list[pa.Buffer]], done: float, rest: int) -> None:
     """Enlarge the column of texts that is full.
 
     Args:
@@ -178,26 +187,38 @@ def grow(job: Ints, memory: dict[int, list[pa.Buffer]], done: float, rest: int) 
     spec[words.HEAP], spec[words.HEAP_SIZE] = texts.address, texts.size
 
 
-def taken_of(job: Ints, columns: Sequence[Column], memory: Mapping[int, list[pa.Buffer]], left: Ints) -> Taken | None:
-    """Collect what a loop has made; None where it found no record.
+def run(read: Loop, job: Ints, columns: Sequence[Column], begin: int, size: int) -> Taken | None:
+    """Read records. Columns of texts get more memory as they need it.
 
     Args:
-        job: It has counted records and rows.
+        read: The loop.
+        job: It is told of all but the columns' memory, and of the room for records that are left.
         columns: They become the table's.
-        memory: Of all columns by place.
-        left: Memory for the numbers of records that were left.
+        begin: Of the bytes that it reads.
+        size: Of them.
+
+    Returns:
+        None where it gave up, or found no record.
     """
+    most = int(job[words.ROW_MOST])
+    left = np.empty((most + words.FEW) // words.ONE_IN + 2, np.int64)
+    job[words.LEFT_OUT] = left.ctypes.data
+    heap = min(size, 4 * size // len(columns))
+    memory = {column.place: _memory_of(job, column, most, heap) for column in columns}
+    while (outcome := read(job.ctypes.data)) == words.HEAP_FULL:
+        done = int(job[words.POS]) - begin
+        _grow(job, memory, done / size, size - done)
     count, rows = int(job[words.RECORD]), int(job[words.ROW])
-    if not count:
+    if outcome != words.DONE or not count:
         return None
     left = left[: job[words.LEFT]]
-    arrays = [array_of(job, column, rows, memory[column.place]) for column in columns]
+    arrays = [_array_of(job, column, rows, memory[column.place]) for column in columns]
     kept = np.arange(count, dtype=np.int64)
     kept = np.delete(kept, left) if left.size else kept
     return Taken(pa.Table.from_arrays(arrays, names=[column.name for column in columns]), kept, left, count)
 
 
-def array_of(job: Ints, column: Column, rows: int, memory: list[pa.Buffer]) -> pa.Array:
+def _array_of(job: Ints, column: Column, rows: int, memory: list[pa.Buffer]) -> pa.Array:
     """Build a column, without a copy but for booleans."""
     kind, nulls = column.type, int(spec_of(job, column.place)[words.NULLS])
     valid = memory[0].slice(0, (rows + 7) // 8) if nulls else None

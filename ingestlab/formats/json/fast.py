@@ -7,24 +7,13 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.formats.common.cutting import Ints, Spans
+from ingestlab.formats.common.cutting import Spans
 from ingestlab.formats.compiled import loader, words
-from ingestlab.formats.compiled.columns import (
-    Column,
-    Taken,
-    describe,
-    grow,
-    memory_of,
-    powers,
-    program_of,
-    spec_of,
-    taken_of,
-)
+from ingestlab.formats.compiled.columns import Column, Plan, Taken, describe, powers, program_of, run, spec_of
 from ingestlab.formats.compiled.loader import Loop
 from ingestlab.formats.json.arrow import Shape
 
@@ -49,16 +38,8 @@ def take(data: bytes, spans: Spans, shape: Shape, timestamp_format: str | None, 
     return _run(loops.json, data, spans, plan, shape, longest) if loops and plan else None
 
 
-class _Plan(NamedTuple):
-    """What jobs of the same columns share."""
-
-    words: Ints
-    columns: tuple[Column, ...]
-    named: list[Any]  # memory that the words name
-
-
 @lru_cache(maxsize=64)
-def _plan(columns: tuple[tuple[str, pa.DataType], ...], timestamp_format: str | None) -> _Plan | None:
+def _plan(columns: tuple[tuple[str, pa.DataType], ...], timestamp_format: str | None) -> Plan | None:
     """Prepare a job. None where the loop does not know a type."""
     job = np.zeros(words.HEAD + words.WORDS * len(columns), np.int64)
     found, named = [], []
@@ -73,22 +54,15 @@ def _plan(columns: tuple[tuple[str, pa.DataType], ...], timestamp_format: str | 
         spec[words.KEY], spec[words.KEY_SIZE] = text.ctypes.data, len(key)
         found.append(column)
     job[words.COLUMNS], job[words.POWERS] = len(columns), powers().ctypes.data
-    return _Plan(job, tuple(found), named)
+    return Plan(job, tuple(found), named)
 
 
-def _run(read: Loop, data: bytes, spans: Spans, plan: _Plan, shape: Shape, longest: int) -> Taken | None:
-    """Read records. Columns of texts get more memory as they need it."""
-    job, text, count = plan.words.copy(), pa.py_buffer(data), len(spans.starts)
+def _run(read: Loop, data: bytes, spans: Spans, plan: Plan, shape: Shape, longest: int) -> Taken | None:
+    """Read records."""
+    job, text = plan.words.copy(), pa.py_buffer(data)
     starts, ends = (np.ascontiguousarray(places, np.int64) for places in (spans.starts, spans.ends))
-    left = np.empty((count + words.FEW) // words.ONE_IN + 2, np.int64)
-    job[[words.DATA, words.END, words.ROW_MOST]] = text.address, len(data), count
-    job[[words.STARTS, words.ENDS, words.LEFT_OUT]] = starts.ctypes.data, ends.ctypes.data, left.ctypes.data
+    job[[words.DATA, words.END, words.ROW_MOST]] = text.address, len(data), len(starts)
+    job[[words.STARTS, words.ENDS]] = starts.ctypes.data, ends.ctypes.data
     job[[words.LONGEST, words.CLOSED]] = longest, shape.closed
-    begin, size = int(starts[0]), int(ends[-1]) - int(starts[0])
-    memory = {
-        column.place: memory_of(job, column, count, min(size, 4 * size // len(plan.columns))) for column in plan.columns
-    }
-    while (outcome := read(job.ctypes.data)) == words.HEAP_FULL:
-        done = int(job[words.POS]) - begin
-        grow(job, memory, done / size, size - done)
-    return taken_of(job, plan.columns, memory, left) if outcome == words.DONE else None
+    begin = int(starts[0])
+    return run(read, job, plan.columns, begin, int(ends[-1]) - begin)

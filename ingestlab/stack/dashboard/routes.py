@@ -117,9 +117,7 @@ class Asset(StaticFileHandler):
 
 def commands(row: RunRow) -> list[tuple[str, str]]:
     """List the commands for what can be done about a run."""
-    found = [("watch", f"ingestlab watch {row.id}")] if row.active else []
-    if row.active:
-        found.append(("cancel", f"ingestlab cancel {row.id}"))
+    found = [(name, f"ingestlab {name} {row.id}") for name in ("watch", "cancel")] if row.active else []
     if row.failed and not row.active:
         found.append(("retry", f"ingestlab retry {row.id}"))
     if row.rejected and not row.active:

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from ingestlab.analytics.lake import Table
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError, TransientError
-from ingestlab.core.models import Attempt, Mood, Outcome, State
+from ingestlab.core.models import OVER, Attempt, Mood, Outcome, State
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.engine.task.quality_gate import rule_name
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
 from ingestlab.queue.broker import reaching
@@ -240,7 +241,8 @@ class RunReader:
 
 def row_of(run: Run) -> RunRow:
     """Sum up a run in a line."""
-    progress, result, record = run.progress(), _result(run), run.record
+    progress, record = run.progress(), run.record
+    result = _result(run) if progress.state in OVER else None
     tables = result.tables if result else ()
     return RunRow(
         id=run.id,
@@ -372,7 +374,7 @@ def _rejects(table: Table, run: str) -> Iterator[tuple[str, Reject]]:
     batches = table.dataset().scanner(columns=columns, filter=pc.field("run") == run).to_batches()
     rows = (row for batch in batches for row in batch.to_pylist())
     for row in islice(rows, READ):
-        rule = f"{row['column']}:{row['rule']}" if row["column"] else str(row["rule"])
+        rule = rule_name(row["column"], str(row["rule"]))
         yield rule, Reject(label(row["source"] or ""), row["row"], cut(row["value"]), cut(row["raw"]))
 
 
