@@ -40,7 +40,7 @@ def test_a_machine_without_chromium_skips_unless_it_must_have_one(monkeypatch, s
 
 
 def watched(notebook: OpenNotebook) -> int:
-    return sum("watch()" in cell["source"] for cell in notebook.code())
+    return sum(".watch()" in cell["source"] for cell in notebook.code())
 
 
 def test_the_first_cell_shows_a_card_whose_links_lead_to_live_pages(lab, browser):
