@@ -150,7 +150,7 @@ def _table_of(frame: pd.DataFrame) -> pa.Table:
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     held = {
         name: values.__arrow_array__()
-        for name, values in zip(names, frame._mgr.column_arrays, strict=True)  # noqa: SLF001 - no Series for each
+        for name, values in zip(names, frame._iter_column_arrays(), strict=True)  # noqa: SLF001 - no Series for each
         if isinstance(values, pd.arrays.ArrowExtensionArray) and isinstance(values.dtype, pd.ArrowDtype)
     }
     if others := [name for name in names if name not in held]:
