@@ -10,6 +10,7 @@ from ingestlab.cli import (
     aggregates,
     demo,
     errors,
+    grade,
     jobs,
     lab,
     lake,
@@ -26,10 +27,10 @@ from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
     "Ingest files": (
-        *(jobs.submit, jobs.watch, jobs.show, jobs.runs, jobs.failed),
+        *(jobs.submit, jobs.watch, jobs.show, jobs.log, jobs.runs, jobs.failed),
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
-    "Write pipelines": (scaffold.new, lake.check, lake.pipelines, notebook.notebook),
+    "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
     "Read tables": (lake.tables, profile.profile, aggregates.materialize, search.search),
     "Maintain tables": (
         *(upkeep.replay, upkeep.delete, upkeep.compact),
