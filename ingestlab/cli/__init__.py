@@ -26,7 +26,7 @@ from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
     "Ingest files": (
-        *(jobs.submit, jobs.watch, jobs.show, jobs.runs, jobs.failed),
+        *(jobs.submit, jobs.watch, jobs.show, jobs.log, jobs.runs, jobs.failed),
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
     "Write pipelines": (scaffold.new, lake.check, lake.pipelines, notebook.notebook),
