@@ -71,7 +71,9 @@ def _check_sinks(target: Target, services: Services) -> None:
 
 
 def with_previous(target: Target, uris: Some[str], services: Services) -> Target:
-    """Name the published files of sources that come again, for sinks that reuse what they hold.
+    """Name the published files of sources that come again.
+
+    Sinks reuse what they hold.
 
     Args:
         target: The table.
