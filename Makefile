@@ -28,7 +28,7 @@ demo: install  ## Run the main job on real input, and show what comes out
 lab: install  ## Start the stack, and JupyterLab with the dashboard beside the first notebook
 	$(BIN)/ingestlab lab
 
-notebooks: install  ## Make the notebooks and their exercises of notebooks/src
+notebooks: install  ## Make the notebooks of notebooks/src
 	$(BIN)/python notebooks/build.py
 
 test: install  ## Run the quick tests: every part of the system, in five minutes
