@@ -73,7 +73,7 @@ def vectors_of(
 
 
 def _nearest_first(files: Iterable[DataFile], first: int, store: Store) -> Iterator[pq.ParquetFile]:
-    """Open files that name their models, those with rows near a number first."""
+    """Open files that name their models, by distance of their rows."""
     distances = []
     for file in files:
         opened = attempt(open_part, file, store)
