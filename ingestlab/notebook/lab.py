@@ -330,7 +330,7 @@ class Lab:
             )
         if not traits(base.partition("://")[0]).host:
             return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
-        files = ensure_samples(self.settings.home / "samples") / folder
+        files = ensure_samples(self.settings.home / "samples", folder) / folder
         if not files.is_dir():
             known = sorted(path.name for path in files.parent.iterdir() if path.is_dir())
             raise TerminalError(
