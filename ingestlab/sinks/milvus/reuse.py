@@ -26,7 +26,7 @@ _ROWS = 10_000  # in memory at a time
 
 
 def mark(made: Mapping[str, Any]) -> str:
-    """Write a model's fingerprint as the text that its vectors carry in the lake."""
+    """Write a model's fingerprint as its vectors carry it."""
     canary = [round(number, 4) for number in made["canary"][:_CANARY]]
     return json.dumps({**made, "canary": canary}, sort_keys=True)
 
@@ -86,7 +86,7 @@ def _nearest_first(files: Iterable[DataFile], first: int, store: Store) -> Itera
 
 
 def _distance(file: pq.ParquetFile, row: int) -> int:
-    """Tell how far a file's source rows are from one, by its footer."""
+    """Measure how far a file's source rows are from one."""
     at = file.schema_arrow.names.index("row")
     groups = (file.metadata.row_group(i).column(at).statistics for i in range(file.num_row_groups))
     known = [bounds for bounds in groups if bounds is not None and bounds.has_min_max]
@@ -102,7 +102,7 @@ def _take(
     vectors: Vectors,
     missing: np.ndarray[Any, np.dtype[np.bool_]],
 ) -> None:
-    """Fill in the vectors that a row group has of what is missing."""
+    """Fill in missing vectors from a row group."""
     found = []
     for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column, MADE_BY]):
         ours = pc.is_in(decoded(batch[MADE_BY]), _same(batch[MADE_BY], own))
