@@ -93,7 +93,7 @@ class IngestError(Exception):
 
     @classmethod
     def wrap(cls, error: BaseException, problem: str, fix: str = "", *, code: Code | None = None) -> Self:
-        """Translate an exception; its text becomes `got`, with the type of a foreign one.
+        """Translate an exception; its text becomes `got`.
 
         Args:
             error: The exception.
@@ -285,7 +285,9 @@ def words_of(error: BaseException) -> str:
 
 
 def in_a_line(name: str, text: str) -> str:
-    """Write an exception as one line, without the name of a class of ours: it tells a user nothing.
+    """Write an exception as one line.
+
+    The name of a class of ours is left out: it tells a user nothing.
 
     Args:
         name: Of its class; its module may come before it.
