@@ -10,6 +10,7 @@ from ingestlab.cli import (
     aggregates,
     demo,
     errors,
+    grade,
     jobs,
     lab,
     lake,
@@ -30,7 +31,7 @@ GROUPS = {  # in the order of `--help`
         *(jobs.submit, jobs.watch, jobs.show, jobs.log, jobs.runs, jobs.failed),
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
-    "Write pipelines": (scaffold.new, lake.check, lake.pipelines, notebook.notebook),
+    "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
     "Read tables": (
         *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile),
         *(aggregates.materialize, search.search),

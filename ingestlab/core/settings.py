@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0
     """Seconds between heartbeats of an RQ worker; three missed ones mean that it is dead."""
+    worker_name: str | None = None
+    """Name of a worker on pages and in logs; its host and process if not given."""
 
     @field_validator(
         *(

@@ -15,6 +15,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.progress import View, Watcher
 from ingestlab.queue import Run
+from ingestlab.queue.broker import reaching
 from ingestlab.queue.listeners import queues
 from ingestlab.queue.results import RunResult
 
@@ -67,6 +68,17 @@ class LabRun(Run):
         """How each file ended."""
         result = self.result()
         return PlainFrame([_file_row(result, i) for i in range(len(result.outcomes))])
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """List the run's jobs, each with its last worker."""
+        with reaching(self.settings):
+            known = list(self._jobs())
+        rows = [
+            {"job": ref.id, "status": job.status if job else None, "worker": job.worker if job else None}
+            for ref, job in known
+        ]
+        return PlainFrame(rows, columns=["job", "status", "worker"])
 
     def rejects(self, rule: str | None = None) -> pd.DataFrame:
         """Read this run's rejected rows, each with table, reason and raw text.
