@@ -67,7 +67,7 @@ def _tables(lake: Lake, sql: str) -> list[Table]:
 
 
 def _explained(error: Exception, lake: Lake) -> TerminalError:
-    """Translate an error of DuckDB, which knows the tables that the query names and no others."""
+    """Translate an error of DuckDB, which knows no other tables."""
     text = re.sub(r" Did you mean .*?\?", "", words_of(error))
     fix = "`ingestlab tables` lists the tables; names with other signs than letters, digits and _ take double quotes."
     if unknown := re.search(r"Table with name (.+) does not exist", text):

@@ -111,7 +111,7 @@ def head(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Show the first rows of a file, read as its format says, or of a table."""
+    """Show the first rows of a file or a table."""
     if "://" not in name and not Path(name).expanduser().exists() and "/" not in name:
         rows(name, limit=limit, tenant=tenant, as_json=as_json, home=home)
         return
@@ -138,7 +138,7 @@ def _read(uri: str, settings: Settings) -> Any:
 
 
 def _places(name: str | None, lake: Lake, settings: Settings) -> list[tuple[Lake, str, str | None]]:
-    """List the tables with the rejects that are meant, each with the run that brought them, if one is meant."""
+    """List the tables whose rejects are meant, each with the run, if any."""
     from ingestlab.analytics.lake import Lake as AnyLake  # noqa: PLC0415 - likewise
     from ingestlab.cli.jobs import find  # noqa: PLC0415
 
@@ -180,7 +180,7 @@ def _print_rows(
     title: str = "",
     columns: Iterable[str] = (),
 ) -> None:
-    """Print rows as JSON, as a table in a terminal, or as CSV."""
+    """Print rows as JSON, a table or CSV."""
     import pandas as pd  # noqa: PLC0415 - likewise
 
     if as_json or not out.is_terminal:
@@ -240,7 +240,7 @@ def _csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def _as_text(kind: pa.DataType) -> bool:
-    """Tell whether Arrow writes no CSV of a type, or not of all its values."""
+    """Tell whether Arrow may write no CSV of a type."""
     import pyarrow.types as kinds  # noqa: PLC0415 - likewise
 
     plain = kind.value_type if kinds.is_dictionary(kind) else kind

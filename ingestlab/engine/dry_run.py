@@ -77,12 +77,12 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
 
 
 def read_rows(uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
-    """Read about the first `sample` bytes of a file as its format says, without a pipeline of its own.
+    """Read the beginning of a file as its format says, without a pipeline.
 
     Args:
         uri: A file of any kind that could be submitted.
         settings: Who may be called.
-        sample: Bytes to read, up to the end of a record.
+        sample: Bytes to read, about: up to the end of a record.
 
     Raises:
         TerminalError: The file cannot be read, or its suffix names no format.
