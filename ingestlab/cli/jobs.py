@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from ingestlab.cli import complete
-from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.cli.common import Home, Json, many, out, show_notes
 from ingestlab.cli.show import COLOURS, files_table, print_result, watching
 from ingestlab.cli.tables import table
 from ingestlab.core.errors import TerminalError
@@ -230,7 +230,9 @@ def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
 def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
     from ingestlab.queue import submit as submit_uris  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    return submit_uris(uris, settings=load_settings(home=home), **options)
+    run = submit_uris(uris, settings=load_settings(home=home), **options)
+    show_notes(run.record.notes)
+    return run
 
 
 def _find(run: str | None, home: Path | None) -> Run:
