@@ -138,7 +138,7 @@ def _read(uri: str, settings: Settings) -> Any:
 
 
 def _places(name: str | None, lake: Lake, settings: Settings) -> list[tuple[Lake, str, str | None]]:
-    """List the tables whose rejects are meant, each with the run, if any."""
+    """List the tables of which rejects are meant, with their runs."""
     from ingestlab.analytics.lake import Lake as AnyLake  # noqa: PLC0415 - likewise
     from ingestlab.cli.jobs import find  # noqa: PLC0415
 

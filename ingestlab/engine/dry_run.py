@@ -77,7 +77,7 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
 
 
 def read_rows(uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
-    """Read the beginning of a file as its format says, without a pipeline.
+    """Read the beginning of a file without a pipeline.
 
     Args:
         uri: A file of any kind that could be submitted.
