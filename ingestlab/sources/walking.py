@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ingestlab.core.errors import TerminalError
@@ -13,8 +14,8 @@ from ingestlab.core.validators import listing_version
 _PAGE = 1000  # objects of one answer: what S3 gives at most
 
 
-def walk_local(folder: str) -> Iterator[str]:
-    """Yield the paths of all files below a folder, but for hidden ones.
+def walk_local(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield all files below a folder, but for hidden ones, with what the system says of each.
 
     Args:
         folder: Its path.
@@ -38,7 +39,8 @@ def walk_local(folder: str) -> Iterator[str]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif entry.is_file():
-                    yield entry.path
+                    with suppress(FileNotFoundError):
+                        yield entry.path, entry.stat()
 
 
 def walk_objects(fs: Any, uri: str) -> Iterator[Source]:

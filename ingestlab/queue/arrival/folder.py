@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -61,10 +60,9 @@ class FolderFeed:
         )
         self._note(next(self._changes))  # from now on nothing is lost
         young = time.time() - self._rest - 1
-        for path in walk_local(self._folder):
-            with suppress(FileNotFoundError):
-                if os.stat(path).st_mtime > young:  # an older one is found by the sync that comes first
-                    self._looked[path] = _Look()
+        for path, status in walk_local(self._folder):
+            if status.st_mtime > young:  # an older one is found by the sync that comes first
+                self._looked[path] = _Look()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -107,7 +105,7 @@ class FolderFeed:
         for _change, path in changes:
             if any(part.startswith(".") for part in Path(path).relative_to(self._folder).parts):
                 continue
-            inside = walk_local(path) if os.path.isdir(path) else (path,)
+            inside = [name for name, _ in walk_local(path)] if os.path.isdir(path) else [path]
             self._looked.update((name, _Look()) for name in inside)
 
     def _rested(self) -> Iterator[Message]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import digest
 from ingestlab.core.settings import Settings
@@ -23,7 +24,7 @@ _HIDDEN = 12 * 3600 - 60  # seconds: what SQS allows at most
 _LONGEST = 20  # seconds that SQS lets one wait
 _MOST = 10  # messages of one call
 _BATCHES = 10  # calls without waiting, while there is more: 100 messages become one request
-_PROBLEMS = {
+_PROBLEMS: dict[str, tuple[str, str, Code]] = {
     "AWS.SimpleQueueService.NonExistentQueue": ("There is no queue {name}", "Check its URL and region.", "not_found"),
     "QueueDoesNotExist": ("There is no queue {name}", "Check its URL and region.", "not_found"),
     "AccessDenied": (
