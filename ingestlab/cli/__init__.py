@@ -29,7 +29,17 @@ from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
     "Ingest files": (
-        *(jobs.submit, arrival.listen, arrival.sync, jobs.watch, jobs.show, jobs.log, jobs.runs, jobs.failed),
+        *(
+            jobs.submit,
+            arrival.listen,
+            arrival.sync,
+            arrival.webhook,
+            jobs.watch,
+            jobs.show,
+            jobs.log,
+            jobs.runs,
+            jobs.failed,
+        ),
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
     "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),

@@ -46,6 +46,20 @@ def listen(
     out.print(f"{many(heard.submitted, 'file')} submitted, {heard.removed:,} taken out, {heard.refused:,} put aside.")
 
 
+def webhook(
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine's own want TLS before it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.")] = 8070,
+    home: Home = None,
+) -> None:
+    """Serve POST /announce, for programs that announce files by HTTP. Ctrl-C ends it."""
+    from ingestlab.queue.arrival.webhook import serve  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    out.print(f"Announce files at http://{host}:{port}/announce; http://{host}:{port}/ says how. Ctrl-C ends it.")
+    serve(load_settings(home=home), host, port)
+
+
 def sync(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A local folder, s3://bucket/folder, gs://…")],
     match: Annotated[str, typer.Option(help="Pattern of the files' names; others are left alone.")] = "*",

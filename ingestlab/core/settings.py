@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
+SHORTEST_TOKEN = 16  # characters
 MISSED_BEATS = 3  # after so many in a row, an RQ worker is taken for dead
 
 
@@ -112,6 +113,8 @@ class Settings(BaseSettings):
     # Files that announce themselves
     rest_seconds: float = Field(default=2.0, ge=0)
     """A file in a folder that is listened to is taken when it was written this long ago."""
+    announce_tokens: dict[str, SecretStr] = Field(default_factory=dict)
+    """Token of each tenant that may announce files by the webhook, as JSON; a token is 16 characters or more."""
     sync_seconds: float = Field(default=3600.0, gt=0)
     """Between two listings behind a listener: events are lost at times."""
     max_vanish_ratio: float = Field(default=0.5, ge=0, le=1)
@@ -188,6 +191,17 @@ class Settings(BaseSettings):
     @classmethod
     def _words(cls, value: Any) -> Any:
         return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("announce_tokens")
+    @classmethod
+    def _long(cls, tokens: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        """Refuse tokens that can be guessed, and one of two tenants."""
+        texts = [token.get_secret_value() for token in tokens.values()]
+        if any(len(text) < SHORTEST_TOKEN for text in texts):
+            raise ValueError(f"a token has fewer than {SHORTEST_TOKEN} characters")
+        if len(set(texts)) < len(texts):
+            raise ValueError("two tenants have the same token")
+        return tokens
 
     @field_validator("retry_delays", mode="before")
     @classmethod

@@ -1,0 +1,226 @@
+"""A small web service: whoever has a tenant's token announces files by ``POST /announce``, and asks how they fare."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ingestlab.core.access import check, scheme_of
+from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.models import NAME
+from ingestlab.core.schemes import traits
+from ingestlab.core.settings import Settings
+from ingestlab.core.templates import render
+from ingestlab.core.version import VERSION
+from ingestlab.queue.producer import submit
+from ingestlab.queue.run import find_run
+
+log = logging.getLogger("ingestlab.queue.arrival")
+
+MOST_BYTES = 64 << 10  # of a body
+MOST_FILES = 1000  # of one announcement
+_STATUS = {"run_unknown": 404, "tenant_unknown": 403, "address_not_allowed": 403, "scheme_not_allowed": 403}
+Uri = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Announcement(BaseModel):
+    """The body of ``POST /announce``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: Uri | Annotated[list[Uri], Field(min_length=1, max_length=MOST_FILES)] = Field(
+        description="The URI of a file, or a list of them."
+    )
+    pipeline: str | None = Field(None, pattern=NAME, description="Its name; by default found by each file's name.")
+    tenant: str | None = Field(None, pattern=NAME, description="Must be the token's, if given.")
+    table: str | None = Field(None, pattern=NAME, description="Table for files that no pipeline matches.")
+
+
+class Announced(BaseModel):
+    """The answer: a run that is queued."""
+
+    run: str = Field(description="Its id.")
+    url: str = Field(description="Where its state is told.")
+    files: int
+
+
+def application(settings: Settings) -> web.Application:
+    """Make the service; serve it with aiohttp behind TLS of your own.
+
+    Args:
+        settings: Have the tokens, by tenant, and say which files may be announced.
+
+    Raises:
+        TerminalError: There is no token, so that nobody could announce anything.
+    """
+    if not settings.announce_tokens:
+        fix = """Set INGESTLAB_ANNOUNCE_TOKENS='{"default": "a long random text"}'."""
+        raise TerminalError("The webhook has no tokens", fix=fix, code="setting_missing")
+    service = _Service(settings)
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_errors, service.known])
+    app.add_routes(
+        [
+            web.post("/announce", service.announce),
+            web.get("/runs/{run}", service.state),
+            web.get("/openapi.json", service.described),
+            web.get("/", service.page),
+        ]
+    )
+    return app
+
+
+class _Service:
+    """The handlers of the service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @web.middleware
+    async def known(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+        """Find the tenant of the token; what describes the service is open."""
+        if request.path not in ("/", "/openapi.json"):
+            request["tenant"] = self._tenant(request.headers.get("Authorization", ""))
+        return await handler(request)
+
+    async def announce(self, request: web.Request) -> web.Response:
+        """Queue a run."""
+        body = await self._body(request)
+        if body.tenant not in (None, request["tenant"]):
+            raise TerminalError("The token is another tenant's", fix="Leave `tenant` out.", code="tenant_unknown")
+        uris = [body.uri] if isinstance(body.uri, str) else body.uri
+        for uri in uris:
+            check(uri, self._settings)
+            if traits(scheme_of(uri)).local and not self._settings.file_roots:
+                fix = "Whoever runs the service may name folders in INGESTLAB_FILE_ROOTS."
+                raise TerminalError("Local files cannot be announced here", fix=fix, code="address_not_allowed")
+        run = await asyncio.to_thread(
+            submit, uris, pipeline=body.pipeline, table=body.table, tenant=request["tenant"], settings=self._settings
+        )
+        url = str(request.url.origin().with_path(f"/runs/{run.id}"))
+        answer = Announced(run=run.id, url=url, files=run.record.files)
+        return web.json_response(answer.model_dump(), status=202, headers={"Location": url})
+
+    async def state(self, request: web.Request) -> web.Response:
+        """Tell where a run of the tenant is. Others' are as if there were none."""
+        name = request.match_info["run"]
+        run = await asyncio.to_thread(find_run, name, self._settings)
+        if run.record.tenant != request["tenant"]:
+            raise TerminalError(f"There is no run '{name}'", fix="Check its id.", code="run_unknown")
+        progress = await asyncio.to_thread(run.progress)
+        return web.json_response({"run": run.id, **progress.to_dict()})
+
+    async def described(self, request: web.Request) -> web.Response:
+        """Describe the service as OpenAPI does."""
+        return web.json_response(openapi(str(request.url.origin())))
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Describe the service for people."""
+        server = str(request.url.origin())
+        text = render("queue/templates/webhook.html", api=openapi(server), example=_example(server))
+        return web.Response(text=text, content_type="text/html")
+
+    def _tenant(self, header: str) -> str:
+        kind, _, token = header.partition(" ")
+        given, tokens = token.strip().encode(), self._settings.announce_tokens
+        fits = (t for t, own in tokens.items() if hmac.compare_digest(own.get_secret_value().encode(), given))
+        tenant = next(fits, None)
+        if kind.lower() != "bearer" or tenant is None:
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        return tenant
+
+    async def _body(self, request: web.Request) -> Announcement:
+        try:
+            return Announcement.model_validate_json(await request.read())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise TerminalError(
+                "The body is no announcement",
+                expected='JSON such as {"uri": "s3://bucket/a.csv", "pipeline": "alarms"}',
+                got=f"{where}: {first['msg']}",
+                fix="See / for all fields.",
+                code="argument_invalid",
+            ) from None
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+    """Answer errors as JSON, with their code."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        said = {"code": f"http_{error.status}", "problem": error.reason}
+        return web.json_response(said, status=error.status, headers=_kept(error))
+    except IngestError as error:
+        transient = isinstance(error, TransientError)
+        status = 503 if transient else _STATUS.get(error.code, 400)
+        headers = {"Retry-After": "5"} if transient else {}
+        return web.json_response(error.to_dict(), status=status, headers=headers)
+    except Exception:
+        log.exception("%s %s", request.method, request.path)
+        return web.json_response({"code": "unforeseen", "problem": "See the log of the service."}, status=500)
+
+
+def _kept(error: web.HTTPException) -> dict[str, str]:
+    return {name: error.headers[name] for name in ("WWW-Authenticate", "Allow") if name in error.headers}
+
+
+def openapi(server: str) -> dict[str, Any]:
+    """Describe the service in OpenAPI 3.1.
+
+    Args:
+        server: Its address.
+    """
+    error = {"description": "An error with `code`, `problem` and `fix`."}
+    token: list[dict[str, list[str]]] = [{"token": []}]
+    answer = {"content": {"application/json": {"schema": Announced.model_json_schema()}}}
+    body = {"required": True, "content": {"application/json": {"schema": Announcement.model_json_schema()}}}
+    run = {"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "ingestlab", "version": VERSION, "description": "Announce files, and ask how they fare."},
+        "servers": [{"url": server}],
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "paths": {
+            "/announce": {
+                "post": {
+                    "summary": "Announce files",
+                    "security": token,
+                    "requestBody": body,
+                    "responses": {"202": {"description": "The run is queued.", **answer}, "4XX": error, "503": error},
+                }
+            },
+            "/runs/{run}": {
+                "get": {
+                    "summary": "Tell where a run is",
+                    "security": token,
+                    "parameters": [run],
+                    "responses": {"200": {"description": "State and counts."}, "404": error},
+                }
+            },
+        },
+    }
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: As of :func:`application`.
+        host: To listen at.
+        port: Likewise.
+    """
+    web.run_app(application(settings), host=host, port=port, print=None, access_log=log)
+
+
+def _example(server: str) -> str:
+    """Write a call that announces a file."""
+    body = json.dumps({"uri": "s3://bucket/a.csv"})
+    return f"curl -X POST {server}/announce -H 'Authorization: Bearer TOKEN' -d '{body}'"
