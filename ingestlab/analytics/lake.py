@@ -22,6 +22,7 @@ from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean
+from ingestlab.core.extras import needed
 from ingestlab.core.models import NAME, DataFile, Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
@@ -178,15 +179,13 @@ class Table:
 
     def polars(self) -> pl.DataFrame:
         """Read the rows as a Polars frame."""
-        import polars as pl  # noqa: PLC0415 - optional
-
-        return pl.DataFrame(self.arrow())
+        frame: pl.DataFrame = needed("polars", "polars", "Table.polars()").DataFrame(self.arrow())
+        return frame
 
     def duckdb(self) -> duckdb.DuckDBPyRelation:
         """Open the table as a DuckDB relation, read when it is asked."""
-        import duckdb  # noqa: PLC0415 - optional
-
-        return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
+        opened: duckdb.DuckDBPyRelation = needed("duckdb", "duckdb", "Table.duckdb()").from_arrow(self.dataset())
+        return opened
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {self.rows:,} rows in {len(self._files)} parts, {self.bytes:,} bytes>"

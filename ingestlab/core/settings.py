@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0
     """Seconds between heartbeats of an RQ worker; three missed ones mean that it is dead."""
+    worker_name: str | None = None
+    """Name of a worker on pages and in logs; its host and process if not given."""
 
     @field_validator(
         *(
@@ -223,6 +225,11 @@ class Settings(BaseSettings):
     def reference_base(self) -> str:
         """Return the base of relative references that are not beside their pipeline."""
         return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
+
+    @property
+    def workers_here(self) -> bool:
+        """Tell whether the servers are this home's running stack. Its workers see the same files as this process."""
+        return bool(self.redis_url) and _read_stack(self).get("redis_url") == self.redis_url
 
     def stack_file(self) -> Path:
         """Return where the embedded stack of this home writes its addresses."""

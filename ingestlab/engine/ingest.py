@@ -13,7 +13,7 @@ from ingestlab.engine.archives import Contents, open_archives, recorded, with_me
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import unify_types
 from ingestlab.engine.plan import Plan, Target, make_plan
-from ingestlab.engine.preflight import preflight
+from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
@@ -65,6 +65,8 @@ def ingest(
             if files := download(sources, known, target, request, services, progress):
                 ready = preflight(target, services, [file.uri for file in files])
                 contents = unpack(files, known, ready, request, services, progress)
+                again = [] if request.force else [file.uri for file in contents.files if file.uri in contents.known]
+                ready = with_previous(ready, again, services)
                 size = services.settings.partition_bytes
                 plan = make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
                 with transaction.batch(plan.batch, progress.committed):  # all of it, or nothing

@@ -96,7 +96,7 @@ class Run:
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self._drop(run.decode())
 
-    def jobs(self) -> list[Job | None]:
+    def redis_jobs(self) -> list[Job | None]:
         """Return its jobs as Redis has them: None for one that only the lake knows."""
         with reaching(self.settings):
             return [job for _, job in self._jobs()]

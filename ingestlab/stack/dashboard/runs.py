@@ -237,7 +237,7 @@ class RunReader:
         )
 
     def _row(self, run: Run) -> RunRow:
-        jobs = run.jobs()
+        jobs = run.redis_jobs()
         seen = type(run), tuple(job and (job.status, job.began, job.ended) for job in jobs)
         known = self._known.get(run.id)
         if known and known[0] == seen:
