@@ -26,10 +26,11 @@ from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles import files as profiling
 from ingestlab.analytics.profiles import sketches, states
 from ingestlab.analytics.profiles.drift import MOVED, drifts
+from ingestlab.analytics.profiles.few import TOP
 from ingestlab.analytics.profiles.kinds import clip, kind_of, parse, to_text
 from ingestlab.analytics.profiles.merging import deviation, distinct, mean, merge
 from ingestlab.analytics.profiles.report import RunProfile, TableProfile
-from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, profile
+from ingestlab.analytics.profiles.states import MAX_COLUMNS, profile
 from ingestlab.cli.profile import bar, spark
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile, Manifest, Receipt
