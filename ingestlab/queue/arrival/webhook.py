@@ -27,6 +27,7 @@ log = logging.getLogger("ingestlab.queue.arrival")
 MOST_BYTES = 64 << 10  # of a body
 MOST_FILES = 1000  # of one announcement
 _STATUS = {"run_unknown": 404, "tenant_unknown": 403, "address_not_allowed": 403, "scheme_not_allowed": 403}
+_TENANT = web.RequestKey("tenant", str)
 Uri = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -86,13 +87,13 @@ class _Service:
     async def known(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
         """Find the tenant of the token; what describes the service is open."""
         if request.path not in ("/", "/openapi.json"):
-            request["tenant"] = self._tenant(request.headers.get("Authorization", ""))
+            request[_TENANT] = self._tenant(request.headers.get("Authorization", ""))
         return await handler(request)
 
     async def announce(self, request: web.Request) -> web.Response:
         """Queue a run."""
         body = await self._body(request)
-        if body.tenant not in (None, request["tenant"]):
+        if body.tenant not in (None, request[_TENANT]):
             raise TerminalError("The token is another tenant's", fix="Leave `tenant` out.", code="tenant_unknown")
         uris = [body.uri] if isinstance(body.uri, str) else body.uri
         for uri in uris:
@@ -101,7 +102,7 @@ class _Service:
                 fix = "Whoever runs the service may name folders in INGESTLAB_FILE_ROOTS."
                 raise TerminalError("Local files cannot be announced here", fix=fix, code="address_not_allowed")
         run = await asyncio.to_thread(
-            submit, uris, pipeline=body.pipeline, table=body.table, tenant=request["tenant"], settings=self._settings
+            submit, uris, pipeline=body.pipeline, table=body.table, tenant=request[_TENANT], settings=self._settings
         )
         url = str(request.url.origin().with_path(f"/runs/{run.id}"))
         answer = Announced(run=run.id, url=url, files=run.record.files)
@@ -111,7 +112,7 @@ class _Service:
         """Tell where a run of the tenant is. Others' are as if there were none."""
         name = request.match_info["run"]
         run = await asyncio.to_thread(find_run, name, self._settings)
-        if run.record.tenant != request["tenant"]:
+        if run.record.tenant != request[_TENANT]:
             raise TerminalError(f"There is no run '{name}'", fix="Check its id.", code="run_unknown")
         progress = await asyncio.to_thread(run.progress)
         return web.json_response({"run": run.id, **progress.to_dict()})
