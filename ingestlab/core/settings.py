@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         """Return the base of relative references that are not beside their pipeline."""
         return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
 
+    @property
+    def workers_here(self) -> bool:
+        """Tell whether the servers are this home's running stack. Its workers see the same files as this process."""
+        return bool(self.redis_url) and _read_stack(self).get("redis_url") == self.redis_url
+
     def stack_file(self) -> Path:
         """Return where the embedded stack of this home writes its addresses."""
         return self.home / STACK_FILE

@@ -52,7 +52,7 @@ class LabRun(Run):
         """
         here = page.shell()
         self._watched = here.execution_count if here else None
-        watcher = Watcher(self.id, lambda: starving(self.settings, self.record.queue))
+        watcher = Watcher(self.id, lambda: starving(self.settings, self.record.queue), self.record.notes)
         again = f'lab.run("{self.id}").watch() looks again'
         try:
             watcher.end(self.wait(timeout, watcher))
@@ -126,7 +126,7 @@ class LabRun(Run):
         except IngestError as error:
             return View(self.id, Progress(files=self.record.files), note=str(error), known=False)
         again = f'lab.run("{self.id}").watch() follows it' if result is None else ""
-        return View(self.id, progress, result=result, note=again)
+        return View(self.id, progress, result=result, note=again, notes=self.record.notes)
 
 
 def starving(settings: Settings, queue: str) -> str:

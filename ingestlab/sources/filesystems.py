@@ -70,7 +70,7 @@ class FileSource(BlockingSource):
         """List a pattern's files, or name one file unseen."""
         scheme = access.scheme_of(uri)
         if scheme == "file":
-            return list_local(uri, glob=glob)
+            return list_local(uri, settings, glob=glob)
         if not magic(uri):
             return [Source(uri=uri)]
         filesystem = connect(scheme, settings)

@@ -101,12 +101,13 @@ check("02.2", answer)
 # %% [markdown]
 # ## A failed job and its cure
 #
-# A producer announces two files, but the second one is not there yet. One bad file is never a reason to lose its neighbours:
+# A producer announces two files, but somebody has only begun to write the second one. One bad file is never a reason to lose its neighbours:
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="late-"))
 first, second = alarm_files(folder, files=2, rows=50, start="2018-03-01").files
-hidden = second.rename(folder / "hidden")  # as if somebody were still writing it
+hidden = second.rename(folder / "hidden")
+second.touch()  # it is there, and empty
 
 failed = lab.submit([str(first), str(second)]).watch()
 failed.files[["file", "status", "published", "rejected"]]
@@ -118,11 +119,11 @@ failed.files[["file", "status", "published", "rejected"]]
 print(failed.files["error"].dropna().iloc[0])
 
 # %% [markdown]
-# Some errors pass by themselves: a server that is away, a lost connection. Such jobs are tried again after 2, 10, 60 and 300 seconds without being asked. A missing file is not such an error: somebody has to act.
+# Some errors pass by themselves: a server that is away, a lost connection. Such jobs are tried again after 2, 10, 60 and 300 seconds without being asked. An empty file is not such an error: somebody has to act.
 #
 # ### Exercise 02.3
 #
-# Act. Bring the file back (copy `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
+# Act. Finish the file (copy `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
 
 # %% tags=["exercise"]
 # solution: shutil.copy(hidden, second), then failed.retry(), then failed.watch().
