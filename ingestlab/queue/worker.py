@@ -27,6 +27,7 @@ from ingestlab.interfaces import Delivery
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
+from ingestlab.queue.arrival import failures
 from ingestlab.queue.broker import broker
 from ingestlab.queue.job_records import Reporter
 from ingestlab.queue.stopping import STOPPER
@@ -129,6 +130,8 @@ class JobHandler:
         at = datetime.now(UTC).isoformat()
         record = {"request": safe.to_dict(), "result": result.to_dict(), "queue": queue, "at": at}
         RunRecords(self._services.store).write(request.run, request.job_id, record)
+        if isinstance(request, IngestRequest):
+            failures.note(request, result, self._services.locks.client)
 
 
 def translate_error(error: BaseException) -> IngestError:

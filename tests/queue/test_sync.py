@@ -219,6 +219,20 @@ def test_after_a_sync_table_and_folder_are_equal(valkey, states):
             world.check(list(world.expected))
 
 
+def test_a_file_that_failed_for_good_is_tried_again_when_it_has_changed(ready):
+    home = ready.folder / "broken"
+    home.mkdir()
+    (home / "a.csv").write_text("")
+    options = {"pipeline": "plain", "settings": ready.settings}
+    first = sync(str(home), **options)
+    assert find_run(first.runs[0], ready.settings).wait(timeout=PATIENCE).count("failed") == 1
+    assert (sync(str(home), **options).failed, sync(str(home), **options).runs) == (1, ())
+    (home / "a.csv").write_text("n,word\n1,a\n")
+    (again,) = sync(str(home), **options).runs
+    assert find_run(again, ready.settings).wait(timeout=PATIENCE).count("committed") == 1
+    assert counts(sync(str(home), **options)) == (0, 0, 1, 0)
+
+
 def test_workers_and_syncs_bring_a_table_to_what_the_folder_has(ready, cli):
     home = ready.folder / "mirror"
     home.mkdir()

@@ -203,7 +203,9 @@ def _problem(
     if look.source or notice.removed or _outdated(notice, services):
         return None
     return TransientError(
-        f"{shown(notice.uri)} was announced and is not there", fix="Announce a file when it is there.", code="source_unavailable"
+        f"{shown(notice.uri)} was announced and is not there",
+        fix="Announce a file when it is there.",
+        code="source_unavailable",
     )
 
 

@@ -27,11 +27,13 @@ from ingestlab.engine.services import Services
 from ingestlab.interfaces import Listing
 from ingestlab.lake.table import Table, tables
 from ingestlab.maintenance.delete import Deleted, take_out
+from ingestlab.queue.arrival.failures import failed_before
 from ingestlab.queue.producer import announce, check_names
 from ingestlab.sources.listing import plain_path
 from ingestlab.sources.registry import source_of
 
 T = TypeVar("T")
+STATES = ("new", "changed", "unchanged", "failed")  # of a listed file, as :class:`Synced` counts them
 _PAGE = 1000  # files that are compared at once
 _RUN = 50_000  # files of one run: a first sync may find a million
 
@@ -46,6 +48,7 @@ class Synced:
         new: How many of them no table has.
         changed: How many a table has in another version.
         unchanged: How many are in their table as they are.
+        failed: How many have failed for good as they are; `ingestlab retry` tries them again.
         vanished: The URIs that tables have, and the listing has not.
         runs: The ids of the runs that ingest the new and changed ones.
         deleted: What was taken out, by table; nothing if vanished files are kept.
@@ -56,15 +59,17 @@ class Synced:
     new: int
     changed: int
     unchanged: int
+    failed: int = 0
     vanished: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     deleted: tuple[Deleted, ...] = ()
 
     def __str__(self) -> str:
         counts = f"{self.new:,} new, {self.changed:,} changed, {self.unchanged:,} unchanged"
+        failed = f", {self.failed:,} failed before" if self.failed else ""
         gone = f", {len(self.vanished):,} vanished" if self.vanished else ""
         kept = " (kept)" if self.vanished and not self.deleted else ""
-        return f"{self.folder}: {self.listed:,} files: {counts}{gone}{kept}"
+        return f"{self.folder}: {self.listed:,} files: {counts}{failed}{gone}{kept}"
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as plain data."""
@@ -114,20 +119,21 @@ def sync(
     walk = _Walk(folder, match, settings)
     with Services.opened(settings) as services:
         homes = _indexed(tenant, services)
-        seen, runs, counts = _Seen(), [], {"new": 0, "changed": 0, "unchanged": 0}
-        for group in _grouped(_differing(walk, homes, seen, counts), _RUN):
+        seen, runs, counts = _Seen(), [], dict.fromkeys(STATES, 0)
+        for group in _grouped(_differing(walk, homes, tenant, services, seen, counts), _RUN):
             run = announce(group, pipeline=pipeline, table=table, tenant=tenant, queue=queue, settings=settings)
             runs.append(run.id)
         known, missing = _missing(walk, homes, seen)
-        numbers = (counts["new"], counts["changed"], counts["unchanged"])
+        new, changed, unchanged, failed = (counts[state] for state in STATES)
         vanished = {lost.file for lost in missing}
-        report = Synced(walk.folder, len(seen), *numbers, vanished=tuple(sorted(vanished)), runs=tuple(runs))
+        gone = tuple(sorted(vanished))
+        report = Synced(walk.folder, len(seen), new, changed, unchanged, failed, gone, tuple(runs))
         if keep_vanished or not vanished:
             return report
         _refuse_many(report, known, most)
-        gone = vanished.difference(source.uri for source in walk)
-        deleted = tuple(_take_out([lost for lost in missing if lost.file in gone], homes, services))
-    return replace(report, vanished=tuple(sorted(gone)), deleted=deleted)
+        vanished.difference_update(source.uri for source in walk)
+        deleted = tuple(_take_out([lost for lost in missing if lost.file in vanished], homes, services))
+    return replace(report, vanished=tuple(sorted(vanished)), deleted=deleted)
 
 
 class _Missing(NamedTuple):
@@ -200,18 +206,21 @@ def _indexed(tenant: str, services: Services) -> list[Table]:
     return chosen
 
 
-def _differing(walk: Iterable[Source], homes: Sequence[Table], seen: _Seen, counts: dict[str, int]) -> Iterator[Source]:
+def _differing(
+    walk: Iterable[Source], homes: Sequence[Table], tenant: str, services: Services, seen: _Seen, counts: dict[str, int]
+) -> Iterator[Source]:
     """Yield the files that are new or changed; count all."""
     for page in _grouped(walk, _PAGE):
         uris = [source.uri for source in page]
         records = [table.index.known(uris) for table in homes]
+        failed = failed_before(page, tenant, services.locks.client)
         for source in page:
             seen.add(source.uri)
             live = [r[source.uri] for r in records if source.uri in r and r[source.uri].sha256]
             same = any(_same(source, record) for record in live)
-            state = "unchanged" if same else "changed" if live else "new"
+            state = "unchanged" if same else "failed" if source.uri in failed else "changed" if live else "new"
             counts[state] += 1
-            if state != "unchanged":
+            if state in ("new", "changed"):
                 yield source
 
 
