@@ -123,7 +123,7 @@ class Catalog:
     def _matches(
         self,
     ) -> tuple[list[tuple[PipelineSource, re.Pattern[str]]], list[tuple[PipelineSource, TerminalError]]]:
-        """Compile what each pipeline matches, once for all files; with the errors of those that do not load."""
+        """Compile what each pipeline matches; list those that do not load."""
         patterns, broken = [], []
         for source in self.sources.values():
             try:
