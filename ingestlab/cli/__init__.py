@@ -19,6 +19,7 @@ from ingestlab.cli import (
     profile,
     rows,
     scaffold,
+    schedule,
     search,
     servers,
     stack,
@@ -71,6 +72,7 @@ for group, commands in GROUPS.items():
         pairs = notebook.Pairs if command is notebook.notebook else None
         name = command.__name__.replace("_", "-")
         app.command(name, cls=pairs, context_settings=unknown, rich_help_panel=group)(command)
+app.add_typer(schedule.schedule, name="schedule", rich_help_panel="Ingest files")
 
 
 def _print_version(wanted: bool) -> None:

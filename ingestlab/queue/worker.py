@@ -28,6 +28,7 @@ from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.arrival import failures
+from ingestlab.queue.arrival.schedules import keep_time
 from ingestlab.queue.broker import broker
 from ingestlab.queue.job_records import Reporter
 from ingestlab.queue.stopping import STOPPER
@@ -177,6 +178,7 @@ def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> J
     services = Services.create(settings, Locks(client, settings.lake_url, settings.lock_ttl))
     if own not in queues:  # a notebook needs none of it here
         threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
+        threading.Thread(target=keep_time, args=(settings, client), name="schedules", daemon=True).start()
     return JobHandler(services)
 
 
