@@ -1,7 +1,13 @@
-# Everything happens in one environment, .venv, made by `make install` from the locked versions.
+# Everything happens in one environment, .venv, with the locked versions. `make demo` and `make lab` install what they
+# need, 0.7 GB; `make install` and all other goals install what the tests need too, 2.2 GB. Both use uv where it is
+# there; `make demo UV=` does without. Python compiles what it imports, at the first time, and not all that there is.
 PYTHON ?= python3
+UV ?= $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
+LEAN := .venv/.lean
 STAMP := .venv/.installed
+ENOUGH := $(if $(wildcard $(STAMP)),$(STAMP),$(LEAN))# for the demo and JupyterLab: where all is installed, all is kept so
+PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile)
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
 DOCS := .venv-docs# sees .venv, and adds mkdocs
 # Two at a time, a file by one process: most tests wait for servers, of which each process starts its own. These are
@@ -14,21 +20,30 @@ PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-install: $(STAMP)  ## Make the environment
+install: $(STAMP)  ## Make the environment, with all that tests need
 
-$(STAMP): pyproject.toml requirements.lock
+$(LEAN): EXTRAS := stack,lab
+$(LEAN): SIZE := 0.7 GB, a minute or two
+$(STAMP): EXTRAS := all,dev
+$(STAMP): SIZE := 2.2 GB, some minutes
+
+# pip.conf: what `pip install 'ingestlab[milvus]'` adds later has the locked versions as well.
+$(LEAN) $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[all,dev]'
-	touch $@
+	@test -x $(BIN)/python || { echo 'Making the environment .venv'; $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -c 'from pathlib import Path; lock = Path("requirements.lock").resolve().as_uri(); \
+	  Path(".venv/pip.conf").write_text(f"[install]\nconstraint = {lock}\n")'
+	@echo 'Installing ingestlab[$(EXTRAS)] into .venv: $(SIZE)'
+	@$(PIP) --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
 
-demo: install  ## Run the main job on real input, and show what comes out
+demo: $(ENOUGH)  ## Run the main job on real input, and show what comes out
 	$(BIN)/ingestlab demo
 
-lab: install  ## Start the stack, and JupyterLab with the dashboard beside the first notebook
+lab: $(ENOUGH)  ## Start the stack, and JupyterLab with the dashboard beside the first notebook
 	$(BIN)/ingestlab lab
 
-notebooks: install  ## Make the notebooks and their exercises of notebooks/src
+notebooks: install  ## Make the notebooks of notebooks/src
 	$(BIN)/python notebooks/build.py
 
 test: install  ## Run the quick tests: every part of the system, in five minutes

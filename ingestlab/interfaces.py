@@ -625,6 +625,7 @@ class Destination:
         store: The lake, in which sinks stage.
         replace: Whether the earlier rows of the same sources go.
         earlier: By sink, files with rows of the same sources beside which the new ones are to stand, if any.
+        previous: By sink that `reuses` them, the published files with rows of the same sources.
     """
 
     run: str
@@ -635,6 +636,20 @@ class Destination:
     store: Store
     replace: bool = False
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    previous: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, work: Any, pipeline: Any, store: Store, **more: Any) -> Self:
+        """Tell sinks where the work of a task goes.
+
+        Args:
+            work: What the task is told, with `run`, `batch`, `tenant`, `table` and `previous`.
+            pipeline: What the table's author declares.
+            store: The lake.
+            **more: Other fields.
+        """
+        shared = {name: getattr(work, name) for name in ("run", "batch", "tenant", "table", "previous")}
+        return cls(pipeline=pipeline, store=store, **shared, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -717,7 +732,12 @@ class Sink(Protocol):
 
     A commit names the sinks that its table's pipeline fills, and says in ``manifest.sinks[name]`` what there is for
     each: files, which are staged or published already, and a note.
+
+    Attributes:
+        reuses: Whether its writer looks into what is published of the sources that it gets again.
     """
+
+    reuses: ClassVar[bool] = False
 
     def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None: ...
 

@@ -9,8 +9,9 @@ A source, ``src/NN_name.py``, is Python in the percent format: ``# %%`` begins a
     # end
     check("00.3", answer)
 
-Two notebooks come of it: ``NN_name.ipynb`` with the solutions, and ``exercises/NN_name.ipynb``, in which each of them
-is ``raise NotImplementedError("Ask lab.table() for its rows.")``. Neither has outputs; the ids of cells are places.
+Two cells come of it. The student's has the hint, ``answer = ...`` and the check. The solution beneath is folded away
+(``metadata.jupyter.source_hidden``, outputs too), and runs only where the answer is not right yet, so that later cells
+find what they need. No cell has outputs; the ids of cells are places.
 """
 
 from __future__ import annotations
@@ -21,29 +22,40 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill, indent
+from typing import Any
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HERE = Path(__file__).parent
 CELL = re.compile(r"^# %%(?P<kind> \[markdown\])?(?: tags=(?P<tags>\[.*\]))?$", re.MULTILINE)
-SOLUTION = re.compile(r"^# solution: (?P<hint>.+)\n(?P<code>(?:.*\n)*?)# end$", re.MULTILINE)
-LINK = re.compile(r"(\]\()(?!https?:|#|[^)/]*\.ipynb\))")  # of a text, to what lies elsewhere than the notebooks
+SOLUTION = re.compile(
+    r"^# solution: (?P<hint>.+)\n(?P<code>(?:.*\n)*?)# end\n(?P<check>check\((?P<name>\".+?\"), (?P<value>\w+)\))$",
+    re.MULTILINE,
+)
+FOLDED = {"source_hidden": True, "outputs_hidden": True}
+WIDTH = 88
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def notebook(source: str, *, exercises: bool) -> nbformat.NotebookNode:
-    """A notebook of a source's text: the one that asks if `exercises`, else the one with the solutions."""
+def notebook(source: str) -> nbformat.NotebookNode:
+    """The notebook of a source's text."""
     cells = []
     for number, (kind, tags, text) in enumerate(split(source)):
-        common = {"id": f"cell-{number:02}", "metadata": {"tags": tags} if tags else {}}
-        if kind == "markdown":
-            cells.append(new_markdown_cell(LINK.sub(r"\1../", text) if exercises else text, **common))
+        place, found = f"cell-{number:02}", SOLUTION.fullmatch(text)
+        metadata: dict[str, Any] = {"tags": tags} if tags else {}
+        if found:
+            # unanswered, it is shown as such, and the rest of "Run All Cells" goes on
+            cells.append(new_code_cell(asked(found), id=place, metadata={"tags": [*tags, "raises-exception"]}))
+            hidden = {"tags": ["solution"], "jupyter": FOLDED}
+            cells.append(new_code_cell(solved(found), id=f"{place}-solution", metadata=hidden))
         else:
-            cells.append(new_code_cell(SOLUTION.sub(asked if exercises else solved, text), **common))
+            make = new_markdown_cell if kind == "markdown" else new_code_cell
+            cells.append(make(text, id=place, metadata=metadata))
     return new_notebook(cells=cells, metadata=METADATA)
 
 
@@ -56,29 +68,29 @@ def split(source: str) -> Iterator[tuple[str, list[str], str]]:
         if mark["kind"]:
             yield "markdown", tags, re.sub(r"^# ?", "", text, flags=re.MULTILINE)
         else:
-            if ("exercise" in tags) != bool(SOLUTION.search(text)):
-                raise ValueError(f'a cell with tags=["exercise"] has a solution, and no other cell:\n{text}')
+            if ("exercise" in tags) != bool(SOLUTION.fullmatch(text)):
+                raise ValueError(f'tags=["exercise"] is for a solution with its check, and for no other cell:\n{text}')
             yield "code", tags, text
 
 
 def asked(found: re.Match[str]) -> str:
-    """What stands in for a solution."""
-    return f"raise NotImplementedError({json.dumps(found['hint'], ensure_ascii=False)})  # your code goes here"
+    """The student's cell."""
+    hint = fill(found["hint"], WIDTH, initial_indent="# Hint: ", subsequent_indent="# ", break_on_hyphens=False)
+    return f"{hint}\n{found['value']} = ...\n\n{found['check']}"
 
 
 def solved(found: re.Match[str]) -> str:
-    """The solution, under its hint."""
-    return f"# {found['hint']}\n{found['code'].rstrip()}"
+    """The solution's cell: what runs unless the student's answer is right."""
+    if '"""' in found["code"] or "'''" in found["code"]:
+        raise ValueError(f"a solution is indented, which would change a text of several lines:\n{found['code']}")
+    return f"if unsolved({found['name']}):\n" + indent(f"{found['code'].rstrip()}\n{found['check']}", "    ")
 
 
 def targets() -> Iterator[tuple[Path, str]]:
     """The files that there must be, with their texts."""
     for path in sorted((HERE / "src").glob("*.py")):
         source = path.read_text(encoding="utf-8")
-        name = f"{path.stem}.ipynb"
-        yield HERE / name, nbformat.writes(notebook(source, exercises=False)) + "\n"
-        if SOLUTION.search(source):
-            yield HERE / "exercises" / name, nbformat.writes(notebook(source, exercises=True)) + "\n"
+        yield HERE / f"{path.stem}.ipynb", nbformat.writes(notebook(source)) + "\n"
 
 
 def stale() -> dict[Path, str]:
@@ -94,7 +106,6 @@ def main() -> int:
     found = stale()
     for path, text in found.items():
         if not check:
-            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(HERE)} {'is stale: run python notebooks/build.py' if check else 'written'}")  # noqa: T201
     return int(check and bool(found))

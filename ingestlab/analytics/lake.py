@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean
+from ingestlab.core.extras import needed
 from ingestlab.core.models import NAME, DataFile, Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
@@ -177,15 +179,13 @@ class Table:
 
     def polars(self) -> pl.DataFrame:
         """Read the rows as a Polars frame."""
-        import polars as pl  # noqa: PLC0415 - optional
-
-        return pl.DataFrame(self.arrow())
+        frame: pl.DataFrame = needed("polars", "polars", "Table.polars()").DataFrame(self.arrow())
+        return frame
 
     def duckdb(self) -> duckdb.DuckDBPyRelation:
         """Open the table as a DuckDB relation, read when it is asked."""
-        import duckdb  # noqa: PLC0415 - optional
-
-        return duckdb.from_arrow(self.dataset())  # type: ignore[no-any-return, attr-defined, unused-ignore]
+        opened: duckdb.DuckDBPyRelation = needed("duckdb", "duckdb", "Table.duckdb()").from_arrow(self.dataset())
+        return opened
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {self.rows:,} rows in {len(self._files)} parts, {self.bytes:,} bytes>"
@@ -224,20 +224,32 @@ class Lake:
         """Read the rows of a table that were kept aside. Each has its reason and its raw text.
 
         Args:
-            name: Of the table.
+            name: The table.
             run: Only those of this run.
-            rule: Only those of this rule, e.g. ``type``.
+            rule: Only those of this rule, ``"less_than"`` or ``"value:less_than"``.
+        """
+        return self.rejects_table(name).pandas(where=only_rejects(run, rule))
 
-        Returns:
-            A row for each reject, without the columns of the table.
+    def rejects_table(self, name: str) -> Table:
+        """Open the rejects of a table.
+
+        Args:
+            name: The table.
         """
         self.table(name)
-        where = None
-        for column, value in (("run", run), ("rule", rule)):
-            if value is not None:
-                test = pc.field(column) == value
-                where = test if where is None else where & test
-        return Table(self._store, self.tenant, layout.rejects(name)).pandas(where=where)
+        return Table(self._store, self.tenant, layout.rejects(name))
+
+    def rules(self, name: str, run: str | None = None) -> dict[str, int]:
+        """Count the rejects of a table by ``column:rule``, the commonest first.
+
+        Args:
+            name: The table.
+            run: Only those of this run.
+        """
+        found = self.rejects_table(name).arrow(["column", "rule"], only_rejects(run))
+        groups = found.group_by(["column", "rule"]).aggregate([([], "count_all")]).to_pylist()
+        counts = {":".join(filter(None, (g["column"], g["rule"]))): g["count_all"] for g in groups}
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def profile(self, table: str, run: str | None = None) -> TableProfile:
         """Describe a table's columns, and compare a run with earlier ones.
@@ -295,6 +307,21 @@ class Lake:
     def _aggregate_reader(self, table: str) -> AggregateReader:
         self.table(table)
         return AggregateReader(self._store, self._settings, self.tenant, table)
+
+
+def only_rejects(run: str | None = None, rule: str | None = None) -> ds.Expression | None:
+    """Make the filter of rejects; None for all.
+
+    Args:
+        run: The run that brought them.
+        rule: The rule, with or without its column before it.
+    """
+    tests = [pc.field("run") == run] if run is not None else []
+    if rule is not None:
+        column, _, name = rule.rpartition(":")
+        whole = pc.field("rule") == rule
+        tests.append(whole | ((pc.field("column") == column) & (pc.field("rule") == name)) if column else whole)
+    return reduce(and_, tests) if tests else None
 
 
 def _arrow_filesystem(store: Store) -> tuple[pafs.FileSystem, str]:

@@ -10,11 +10,13 @@ from ingestlab.cli import (
     aggregates,
     demo,
     errors,
+    grade,
     jobs,
     lab,
     lake,
     notebook,
     profile,
+    rows,
     scaffold,
     search,
     servers,
@@ -26,11 +28,14 @@ from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
     "Ingest files": (
-        *(jobs.submit, jobs.watch, jobs.show, jobs.runs, jobs.failed),
+        *(jobs.submit, jobs.watch, jobs.show, jobs.log, jobs.runs, jobs.failed),
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
-    "Write pipelines": (scaffold.new, lake.check, lake.pipelines, notebook.notebook),
-    "Read tables": (lake.tables, profile.profile, aggregates.materialize, search.search),
+    "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
+    "Read tables": (
+        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile),
+        *(aggregates.materialize, search.search),
+    ),
     "Maintain tables": (
         *(upkeep.replay, upkeep.delete, upkeep.compact),
         *(upkeep.rewrite, upkeep.reembed, lake.reconcile),

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from ingestlab.cli import complete
 from ingestlab.cli.common import Home, out
 from ingestlab.core.settings import load_settings
 
 
 def materialize(
-    table: Annotated[str, typer.Argument(help="The table.")],
+    table: Annotated[str, typer.Argument(autocompletion=complete.tables, help="The table.")],
     aggregate: Annotated[str | None, typer.Argument(help="One of its aggregates; all, if not given.")] = None,
     to: Annotated[
         str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,12 @@ class Commands(TyperGroup):
 def many(count: int, noun: str) -> str:
     """Count things: ``1 file``, ``1,000 files``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print what a person should know to standard error."""
+    for note in notes:
+        err.print(Text(f"note: {note}", style="yellow"))
 
 
 def show_error(error: IngestError) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import re
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.cli import complete
+from ingestlab.cli.common import Home, Json, many, out, show_notes
 from ingestlab.cli.show import COLOURS, files_table, print_result, watching
 from ingestlab.cli.tables import table
-from ingestlab.core.models import OVER, by_code
-from ingestlab.core.settings import load_settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import OVER, State, by_code
+from ingestlab.core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from ingestlab.core.models import Progress
@@ -22,15 +27,26 @@ if TYPE_CHECKING:
 
 LOOK_BACK = 1000  # runs among which `failed` and `retry --all` look
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `ingestlab runs` lists them.")]
+RunId = Annotated[
+    str,
+    typer.Argument(metavar="RUN", autocompletion=complete.runs, help="The id of a run; `ingestlab runs` lists them."),
+]
+Latest = Annotated[
+    str | None, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="The id of a run; else the latest.")
+]
 
 
 def submit(
     uris: Annotated[list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes.")],
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option("--pipeline", "-p", autocompletion=complete.pipelines, help="By file name if left out."),
+    ] = None,
     queue: Queue = None,
     tenant: Annotated[str | None, typer.Option(help="Whose tables the rows go to.")] = None,
-    table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
+    table: Annotated[
+        str | None, typer.Option(autocompletion=complete.tables, help="Table for files that no pipeline matches.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Ingest unchanged files again, replacing their rows.")] = False,
     glob: Annotated[bool, typer.Option("--glob", help="Patterns, though files of exactly these names exist.")] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the run; exit code 1 if a file fails.")] = False,
@@ -53,8 +69,19 @@ def produce(
     out.print(f"Queued run {run.id} on {run.record.queue}.")
 
 
+def _moment(text: str) -> datetime:
+    """Read a time: so long ago (``90m``, ``2h``, ``3d``), or ISO 8601 in this machine's zone."""
+    if ago := re.fullmatch(r"(\d+)([smhdw])", text):
+        units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+        return datetime.now().astimezone() - timedelta(**{units[ago[2]]: int(ago[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no time such as 2h, 3d or 2024-05-31T18:00.") from None
+
+
 def show(
-    run: RunId,
+    run: Latest = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it to its end.")] = False,
     files: Annotated[bool, typer.Option("--files", help="List its files, how each ended, and what was found.")] = False,
     as_json: Json = False,
@@ -75,14 +102,40 @@ def show(
             out.print(Text(f"  {progress.note}", style="dim"))
 
 
-def watch(run: RunId, as_json: Json = False, home: Home = None) -> None:
+def watch(run: Latest = None, as_json: Json = False, home: Home = None) -> None:
     """Watch a run to its end. The exit code is 1 if a file fails."""
     follow(_find(run, home), as_json=as_json)
 
 
-def runs(limit: Annotated[int, typer.Option(help="How many.")] = 20, as_json: Json = False, home: Home = None) -> None:
+def log(run: Latest = None, home: Home = None) -> None:
+    """Tell the history of a run: when its jobs were queued, begun and done, by whom, and what failed."""
+    handle = _find(run, home)
+    out.print(Text(f"run {handle.id}", style="bold"))
+    for line in handle.history():
+        out.print(Text(line))
+
+
+def runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    table: Annotated[
+        str | None, typer.Option(autocompletion=complete.tables, help="Only those that brought rows of this table.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_moment, metavar="TIME", help="Only those since then: 2h, 3d, 2024-05-31, 2024-05-31T18:00."
+        ),
+    ] = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
     """List the latest runs."""
-    _list(_recent(home, limit), "No runs yet. `ingestlab submit` starts one.", as_json=as_json)
+    wanted = since or state or table
+    found = takewhile(lambda pair: since is None or pair[0].record.at >= since.timestamp(), _recent(home, LOOK_BACK))
+    chosen = (pair for pair in found if state in (None, pair[1].state) and (not table or table in _tables_of(*pair)))
+    none = "No such runs." if wanted else "No runs yet. `ingestlab submit` starts one."
+    _list(list(islice(chosen, limit)), none, as_json=as_json)
 
 
 def failed(as_json: Json = False, home: Home = None) -> None:
@@ -131,7 +184,9 @@ def forget(run: RunId, home: Home = None) -> None:
 
 
 def retry(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The id of a run.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="The id of a run.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All runs of which something failed.")] = False,
     home: Home = None,
 ) -> None:
@@ -157,10 +212,15 @@ def _why_not(run: Run) -> str:
     return f"another run has the same files queued, or nothing is known any more of what run {run.id} asked."
 
 
-def _recent(home: Path | None, limit: int) -> list[tuple[Run, Progress]]:
+def _recent(home: Path | None, limit: int) -> Iterator[tuple[Run, Progress]]:
     from ingestlab.queue import recent_runs  # noqa: PLC0415 - as below
 
-    return [(run, run.progress()) for run in recent_runs(load_settings(home=home), limit)]
+    return ((run, run.progress()) for run in recent_runs(load_settings(home=home), limit))
+
+
+def _tables_of(run: Run, progress: Progress) -> Collection[str]:
+    """Return the tables of a run that has ended."""
+    return run.result().tables if progress.state in OVER else ()
 
 
 def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
@@ -170,13 +230,24 @@ def _failed(home: Path | None) -> list[tuple[Run, Progress]]:
 def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
     from ingestlab.queue import submit as submit_uris  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    return submit_uris(uris, settings=load_settings(home=home), **options)
+    run = submit_uris(uris, settings=load_settings(home=home), **options)
+    show_notes(run.record.notes)
+    return run
 
 
-def _find(run: str, home: Path | None) -> Run:
-    from ingestlab.queue import find_run  # noqa: PLC0415 - likewise
+def _find(run: str | None, home: Path | None) -> Run:
+    return find(run, load_settings(home=home))
 
-    return find_run(run, load_settings(home=home))
+
+def find(run: str | None, settings: Settings) -> Run:
+    """Find a run by its id; the latest without one."""
+    from ingestlab.queue import find_run, recent_runs  # noqa: PLC0415 - likewise
+
+    if run is not None:
+        return find_run(run, settings)
+    if latest := recent_runs(settings, 1):
+        return latest[0]
+    raise TerminalError("There are no runs yet", fix="`ingestlab submit` starts one.", code="run_unknown")
 
 
 def announce(run: Run, what: str, *, wait: bool, as_json: bool) -> None:

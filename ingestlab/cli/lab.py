@@ -12,7 +12,7 @@ import typer
 
 from ingestlab import stack
 from ingestlab.cli.common import Home
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import missing_package
 from ingestlab.core.settings import load_settings
 from ingestlab.stack.jupyter import WORKSPACE, prepare
 from ingestlab.stack.state import home_of
@@ -27,7 +27,7 @@ def lab(
 ) -> None:
     """Open JupyterLab with the dashboard beside a notebook; starts the stack. What follows -- is for JupyterLab."""
     if find_spec("jupyterlab") is None:
-        raise TerminalError("JupyterLab is not installed", fix="pip install 'ingestlab[lab]'", code="package_missing")
+        raise missing_package("jupyterlab", "lab", "`ingestlab lab`")
     options = context.args
     if str(notebook).startswith("-"):  # no notebook, but an option of JupyterLab
         notebook, options = NOTEBOOK, [str(notebook), *options]

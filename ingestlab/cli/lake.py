@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.scaffold import show_proposal
 from ingestlab.cli.show import counting
@@ -38,7 +39,12 @@ def pipelines(home: Home = None, as_json: Json = False) -> None:
 
 
 def check(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline to try; left out, one is proposed for the file.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete.pipelines, help="The pipeline to try; left out, one is proposed for the file."
+        ),
+    ],
     file: Annotated[str | None, typer.Argument(help="The file to try it on: a path or any URI.")] = None,
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.tables import Fitting, short, table
 from ingestlab.core.settings import load_settings
@@ -22,8 +23,11 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def profile(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
-    run: Annotated[str | None, typer.Option(help="The run to compare with those before it; else the last.")] = None,
+    name: Annotated[str, typer.Argument(metavar="TABLE", autocompletion=complete.tables, help="The table.")],
+    run: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete.runs, help="The run to compare with those before it; else the last."),
+    ] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose table it is.")] = None,
     home: Home = None,
     as_json: Json = False,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.syntax import Syntax
-from rich.text import Text
 
-from ingestlab.cli.common import Home, err, many, out
+from ingestlab.cli.common import Home, many, out, show_notes
 from ingestlab.cli.tables import frame_table
 from ingestlab.core.settings import load_settings
 
@@ -30,7 +29,7 @@ def new(
     settings = load_settings(home=home)
     proposal = propose(source, settings, name)
     path = write(proposal, settings, force=force)
-    _notes(proposal)
+    show_notes(proposal.notes)
     out.print(f"Wrote {path}: {_counts(proposal)}.")
     out.print(f"Look at it, then: ingestlab check {shlex.quote(name)} {shlex.quote(source)}")
 
@@ -46,7 +45,7 @@ def show_proposal(file: str, rows: int, home: Path | None) -> None:
     sample = proposal.trial.rows.drop(columns=["_source", "_row"], errors="ignore")
     out.print(Syntax("", "python").highlight(proposal.text))
     out.print(frame_table(sample, f"{proposal.trial.tally.out:,} clean rows", rows))
-    _notes(proposal)
+    show_notes(proposal.notes)
     out.print(_counts(proposal))
     out.print(f"Keep it with: ingestlab new {proposal.name} --from {shlex.quote(file)}")
 
@@ -54,8 +53,3 @@ def show_proposal(file: str, rows: int, home: Path | None) -> None:
 def _counts(proposal: Proposal) -> str:
     tally = proposal.trial.tally
     return f"{many(tally.rows_in, 'row')} in, {tally.accepted:,} accepted, {tally.rejected:,} rejected"
-
-
-def _notes(proposal: Proposal) -> None:
-    for note in proposal.notes:
-        err.print(Text(f"note: {note}", style="yellow"))

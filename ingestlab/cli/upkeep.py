@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.jobs import Queue, announce
 from ingestlab.core.settings import MB, load_settings
@@ -18,7 +19,10 @@ from ingestlab.core.settings import MB, load_settings
 if TYPE_CHECKING:
     from ingestlab.engine.services import Services
 
-Table = Annotated[str, typer.Argument(metavar="TABLE", help="Its name; `ingestlab tables` lists them.")]
+Table = Annotated[
+    str,
+    typer.Argument(metavar="TABLE", autocompletion=complete.tables, help="Its name; `ingestlab tables` lists them."),
+]
 Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
 
 
@@ -74,8 +78,12 @@ def _column_and_type(text: str) -> tuple[str, str]:
 
 def replay(
     table: Table,
-    rule: Annotated[str | None, typer.Option(help="Only rejects of this rule, e.g. value:less_than.")] = None,
-    run: Annotated[str | None, typer.Option(help="Only rejects that this run brought.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(autocompletion=complete.rules, help="Only rejects of this rule, e.g. value:less_than.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(autocompletion=complete.runs, help="Only rejects that this run brought.")
+    ] = None,
     tenant: Tenant = None,
     queue: Queue = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it; exit code 1 if a file fails.")] = False,
@@ -105,7 +113,9 @@ def reembed(table: Table, tenant: Tenant = None, as_json: Json = False, home: Ho
 
 def delete(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="URIs, paths or quoted patterns of files.")],
-    table: Annotated[str | None, typer.Option(help="Only out of this table; else out of all.")] = None,
+    table: Annotated[
+        str | None, typer.Option(autocompletion=complete.tables, help="Only out of this table; else out of all.")
+    ] = None,
     tenant: Tenant = None,
     as_json: Json = False,
     home: Home = None,

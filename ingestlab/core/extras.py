@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ingestlab.core.errors import TerminalError
@@ -24,9 +27,31 @@ def needed(module: str, extra: str, user: str) -> Any:
     try:
         return import_module(module)
     except (ImportError, OSError, RuntimeError) as error:  # compiled parts that do not fit fail in many ways
-        problem = f"The package behind {user} ({module.partition('.')[0]}) is missing"
-        fix = f"Install it with: pip install 'ingestlab[{extra}]'."
-        raise TerminalError.wrap(error, problem, fix, code="package_missing") from error
+        missing = missing_package(module.partition(".")[0], extra, user)
+        raise TerminalError.wrap(error, missing.problem, missing.fix, code=missing.code) from error
+
+
+def missing_package(package: str, extra: str, user: str) -> TerminalError:
+    """Return the error for an optional package that is not installed.
+
+    Args:
+        package: Its name.
+        extra: The extra of ingestlab that brings it.
+        user: What needs it.
+    """
+    problem = f"The package behind {user} ({package}) is missing"
+    return TerminalError(problem, fix=f"Install it with: {install_command(extra)}", code="package_missing")
+
+
+def install_command(extra: str) -> str:
+    """Return the command that adds an extra to this environment: plain where its pip is on the PATH.
+
+    Args:
+        extra: Its name, as in pyproject.toml.
+    """
+    here, pip = Path(sys.executable).parent, shutil.which("pip")
+    program = "pip" if pip and Path(pip).parent == here else f"{sys.executable} -m pip"
+    return f"{program} install 'ingestlab[{extra}]'"
 
 
 def prepare_gcsfs(scheme: str, options: Mapping[str, Any]) -> None:

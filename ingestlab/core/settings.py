@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """What runs the tasks of a job: Dask, or threads of the worker itself, for tests and dry runs."""
     dask_dashboard: str | None = None
     """URL of the Dask dashboard, where it differs from the scheduler's answer."""
+    dashboard_token: str | None = Field(default=None, min_length=16)
+    """What a reader of the Runs page has to give before its buttons appear; without one it has none."""
     proxied_hosts: Words = ()
     """Further hosts with pages that the notebook's server passes on to the browser, beside this machine."""
     milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
@@ -158,6 +160,8 @@ class Settings(BaseSettings):
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0
     """Seconds between heartbeats of an RQ worker; three missed ones mean that it is dead."""
+    worker_name: str | None = None
+    """Name of a worker on pages and in logs; its host and process if not given."""
 
     @field_validator(
         *(
@@ -222,6 +226,11 @@ class Settings(BaseSettings):
         """Return the base of relative references that are not beside their pipeline."""
         return self.references or (f"{self.samples.rstrip('/')}/references" if self.samples else "")
 
+    @property
+    def workers_here(self) -> bool:
+        """Tell whether the servers are this home's running stack. Its workers see the same files as this process."""
+        return bool(self.redis_url) and _read_stack(self).get("redis_url") == self.redis_url
+
     def stack_file(self) -> Path:
         """Return where the embedded stack of this home writes its addresses."""
         return self.home / STACK_FILE
@@ -266,7 +275,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(p) for p in first["loc"])
-        problem, got = f"Not a usable value for the setting {name}", f"{first['input']!r}"
+        secret = name.endswith(("token", "password"))
+        problem, got = f"Not a usable value for the setting {name}", "a secret" if secret else f"{first['input']!r}"
         raise TerminalError(problem, got=got, fix=first["msg"], code="setting_invalid") from None
     except SettingsError as error:  # its text names the setting, and does not repeat the value
         raise TerminalError(

@@ -55,7 +55,7 @@ class EarlyTasks:
     Args:
         target: The table.
         sources: Of the request. There are no early tasks unless it is one, and new.
-        known: What the lake has of them, by URI.
+        known: What the lake has of them that is to be looked at, by URI.
         transaction: Of the table.
         services: The connections to use.
 
@@ -126,7 +126,7 @@ class EarlyTasks:
 
     def _start(self, copy: Path, size: int) -> None:
         """Begin, if it is worth it and nothing speaks against it."""
-        new = len(self._sources) == 1 and (self._target.replace or self._sources[0].uri not in self._known)
+        new = len(self._sources) == 1 and self._sources[0].uri not in self._known
         able = isinstance(self._target.pipeline.reader, EarlyReader) and Path(self._services.store.url).is_absolute()
         if new and able and size >= LEAST:
             self._thread = threading.Thread(target=self._run, args=(copy, size), name="ingestlab-early", daemon=True)

@@ -14,7 +14,7 @@ from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import unify_types
 from ingestlab.engine.early import EarlyTasks
 from ingestlab.engine.plan import Plan, Target, make_plan
-from ingestlab.engine.preflight import preflight
+from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
@@ -64,14 +64,11 @@ def ingest(
         table, uris = services.table(target.tenant, target.table), [source.uri for source in sources]
         with progress.failures_of(sources), table.transaction("ingest", uris, run=request.run) as transaction:
             known = table.index.known(uris)
-            with EarlyTasks(target, sources, known, transaction, services) as early:
+            with EarlyTasks(target, sources, {} if request.force else known, transaction, services) as early:
                 if files := download(sources, known, target, request, services, progress, early.arriving):
                     contents, plan = Contents(files, known), early.plan(files)
                     if plan is None:
-                        ready = preflight(target, services, [file.uri for file in files])
-                        contents = unpack(files, known, ready, request, services, progress)
-                        size = services.settings.partition_bytes
-                        plan = make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
+                        contents, plan = prepare(files, known, target, request, services, progress)
                     with transaction.batch(plan.batch, progress.committed):  # all of it, or nothing
                         batch = process(plan, contents, transaction, services, progress, early.receipts())
                         if batch.sources:
@@ -169,6 +166,23 @@ def download(
     moved = [answer for answer in same if answer.version and answer.version != ours[answer.uri].version]
     table.index.record([ours[a.uri].model_copy(update={"version": a.version}) for a in moved])
     return [answer for answer in answers if isinstance(answer, FetchedFile)]
+
+
+def prepare(
+    files: Sequence[FetchedFile],
+    known: Known,
+    target: Target,
+    request: IngestRequest,
+    services: Services,
+    progress: ProgressTracker,
+) -> tuple[Contents, Plan]:
+    """Open archives and plan the tasks of a batch."""
+    ready = preflight(target, services, [file.uri for file in files])
+    contents = unpack(files, known, ready, request, services, progress)
+    again = [] if request.force else [file.uri for file in contents.files if file.uri in contents.known]
+    ready = with_previous(ready, again, services)
+    size = services.settings.partition_bytes
+    return contents, make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
 
 
 def unpack(

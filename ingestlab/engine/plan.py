@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingestlab.core.access import file_name
-from ingestlab.core.models import FETCHED, FetchedFile, Partition, Piece, SourceRecord, Tally, digest
+from ingestlab.core.models import FETCHED, DataFile, FetchedFile, Partition, Piece, SourceRecord, Tally, digest
 from ingestlab.interfaces import Store, pieces_of
 from ingestlab.pipeline.catalog import PipelineSource
 from ingestlab.pipeline.pipeline import Pipeline
@@ -29,6 +29,7 @@ class Target:
     references: Mapping[str, FetchedFile] = field(default_factory=dict)  # in the raw zone, by name
     types: Mapping[str, str] = field(default_factory=dict)  # of the table's columns, as text
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see interfaces.Destination
+    previous: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from ingestlab.engine.lookups import resolve
 from ingestlab.engine.plan import Target
 from ingestlab.engine.services import Services
 from ingestlab.lake.commit import check_free
-from ingestlab.lake.log import live_parts
+from ingestlab.lake.log import live_files, live_parts
 from ingestlab.lake.table_schema import Schema, schema_of
 from ingestlab.sinks.opening import filled_by
 
@@ -68,3 +68,22 @@ def _check_sinks(target: Target, services: Services) -> None:
         sink = services.lake.sinks[name]
         check_free(sink.shared_by(target.pipeline), services.lake)
         sink.check(target.source, lambda: table.log.snapshot().manifests())
+
+
+def with_previous(target: Target, uris: Some[str], services: Services) -> Target:
+    """Name the published files of sources that come again.
+
+    Sinks reuse what they hold.
+
+    Args:
+        target: The table.
+        uris: The sources that it has.
+        services: The connections to use.
+    """
+    names = [name for name in filled_by(target.pipeline) if services.lake.sinks[name].reuses]
+    if not names or not uris:
+        return target
+    mine = set(uris)
+    history = services.table(target.tenant, target.table).log.snapshot().about(mine.__contains__)
+    files = {name: tuple(f for f in live_files(history, name) if not mine.isdisjoint(f.sources)) for name in names}
+    return replace(target, previous=files)

@@ -39,6 +39,7 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
         task_timeout=settings.task_timeout,
         sinks=filled_by(target.pipeline),
         earlier=dict(target.earlier),
+        previous=dict(target.previous),
     ).to_dict()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from html import escape
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
+from ingestlab.core.extras import install_command
 from ingestlab.core.plain_frame import one_line
 
 if TYPE_CHECKING:
@@ -57,9 +59,11 @@ def draw(frame: pd.DataFrame, keys: Sequence[str]) -> str:
         keys: Its columns that name the group; the others are measures.
     """
     measures = [str(name) for name in frame.columns if name not in keys and _is_number(frame[name])][:PANELS]
-    if len(frame) < 2 or not keys or not measures or find_spec("matplotlib") is None:
+    if len(frame) < 2 or not keys or not measures:
         return ""
-    from matplotlib import rc_context  # noqa: PLC0415 - slow to import, and of the extra `lab`
+    if find_spec("matplotlib") is None:
+        return f"<p>For a chart of this: <code>{escape(install_command('charts'))}</code></p>"
+    from matplotlib import rc_context  # noqa: PLC0415 - slow to import, and of the extra `charts`
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     time = next((name for name in keys if _is_time(frame[name])), None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 import pandas as pd
 
 from ingestlab import stack
@@ -17,7 +19,7 @@ from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Progress
 from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.schemes import traits
-from ingestlab.core.settings import MB, load_settings
+from ingestlab.core.settings import MB, Settings, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
 from ingestlab.lake.locks import connect
 from ingestlab.lake.storage.store import open_store
@@ -67,7 +69,7 @@ class Lab:
     def __init__(self, home: str | Path | None = None, **overrides: Any) -> None:
         settings = load_settings(home=home, **overrides)
         if not (settings.redis_url or settings.redis_host):
-            settings = stack.start(settings)
+            settings = _started(settings)
         self.settings = settings
         self._lake = Lake(settings)
         logging.getLogger("stamina").addHandler(_SILENT)  # what is tried again by itself is no news in a notebook
@@ -196,6 +198,20 @@ class Lab:
         """
         return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
+    def embed(self, texts: Sequence[str], model: str = "wordllama") -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Embed texts in this kernel, without a collection.
+
+        Args:
+            texts: What to embed.
+            model: Its name, as in :class:`ingestlab.Embedding`.
+
+        Returns:
+            float32 of shape (n, dim), each row one unit long.
+        """
+        from ingestlab.analytics.embedders.registry import embed_all, load  # noqa: PLC0415 - for this alone
+
+        return embed_all(load(model), texts)
+
     def replay(self, table: str, **options: Any) -> LabRun | None:
         """Feed rejects through the corrected pipeline again.
 
@@ -283,6 +299,21 @@ class Lab:
         """
         return try_pipeline(pipeline, uri, self.settings)
 
+    def new(self, name: str, source: str, *, force: bool = False) -> Path:
+        """Write a pipeline from one sample file, as ``ingestlab new`` does.
+
+        Args:
+            name: The pipeline's name.
+            source: A file of its kind: a path or any URI.
+            force: Whether to replace a pipeline of that name.
+
+        Returns:
+            The pipeline's file.
+        """
+        from ingestlab.engine.scaffold.propose import propose, write  # noqa: PLC0415 - slow to import, for this alone
+
+        return write(propose(source, self.settings, name), self.settings, force=force)
+
     def samples(self, folder: str) -> list[str]:
         """List sample files of one kind: on the embedded server, or where `ingestlab init` put them.
 
@@ -299,7 +330,7 @@ class Lab:
             )
         if not traits(base.partition("://")[0]).host:
             return [source.uri for source in expand([f"{base.rstrip('/')}/{folder}/*"], self.settings)]
-        files = ensure_samples(self.settings.home / "samples") / folder
+        files = ensure_samples(self.settings.home / "samples", folder) / folder
         if not files.is_dir():
             known = sorted(path.name for path in files.parent.iterdir() if path.is_dir())
             raise TerminalError(
@@ -321,8 +352,7 @@ class Lab:
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
             listeners = broker(s, client).listeners(s.queue)
-        workers = enumerate(listeners, 1)
-        rows += [{"part": f"worker-{n}", "where": f"{w.host}, process {w.pid}"} for n, w in workers]
+        rows += [{"part": f"worker {w.name}", "where": f"{w.host}, process {w.pid}"} for w in listeners]
         return PlainFrame(rows)
 
     def stop(self) -> None:
@@ -361,3 +391,14 @@ class Lab:
     def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
         seen = card.look(self.settings)  # once for both forms
         return page.bundle(seen.html(), seen.plain())
+
+
+def _started(settings: Settings) -> Settings:
+    """Start the embedded stack, or find the running one. Its start takes some seconds, and shows itself."""
+    if page.shell() is None or stack.running(home_of(settings)):
+        return stack.start(settings)
+    tell = partial(print, end=" ", flush=True)
+    tell("The stack starts:")
+    found = stack.start(settings, tell=tell)
+    tell("serve.\n")
+    return found

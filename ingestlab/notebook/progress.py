@@ -38,6 +38,7 @@ class View:
         result: How it ended; None if it has not.
         note: What else is to be said.
         known: Whether anything is known of it.
+        notes: What whoever has submitted it should know.
     """
 
     run: str
@@ -48,6 +49,7 @@ class View:
     result: RunResult | None = None
     note: str = ""
     known: bool = True
+    notes: tuple[str, ...] = ()
 
     def plain(self) -> str:
         """As text: one line, and one for each thing that went wrong."""
@@ -99,7 +101,7 @@ class View:
             found.append(f"and {page.many(more, 'more failed file')}{': run.files' if self.result else ''}")
         if self.result:
             found += _ending(self.result)
-        return [note for note in (*found, self.note) if note]
+        return [note for note in (*found, *self.notes, self.note) if note]
 
 
 class Watcher:
@@ -108,13 +110,14 @@ class Watcher:
     Args:
         run: Its id.
         starving: Says what is missing, while nothing happens; empty if nothing is.
+        notes: What whoever has submitted it should know.
     """
 
-    def __init__(self, run: str, starving: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, run: str, starving: Callable[[], str] = lambda: "", notes: tuple[str, ...] = ()) -> None:
         self._starving = starving
         self._began = self._asked = time.monotonic()
         self._past: deque[tuple[float, Progress]] = deque()
-        self._view = View(run, Progress())
+        self._view = View(run, Progress(), notes=notes)
         self._screen = _screen(self._view)
 
     def __call__(self, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook import page
 from ingestlab.notebook.progress import View, Watcher
 from ingestlab.queue import Run
+from ingestlab.queue.broker import reaching
 from ingestlab.queue.listeners import queues
 from ingestlab.queue.results import RunResult
 
@@ -51,7 +52,7 @@ class LabRun(Run):
         """
         here = page.shell()
         self._watched = here.execution_count if here else None
-        watcher = Watcher(self.id, lambda: starving(self.settings, self.record.queue))
+        watcher = Watcher(self.id, lambda: starving(self.settings, self.record.queue), self.record.notes)
         again = f'lab.run("{self.id}").watch() looks again'
         try:
             watcher.end(self.wait(timeout, watcher))
@@ -67,6 +68,17 @@ class LabRun(Run):
         """How each file ended."""
         result = self.result()
         return PlainFrame([_file_row(result, i) for i in range(len(result.outcomes))])
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """List the run's jobs, each with its last worker."""
+        with reaching(self.settings):
+            known = list(self._jobs())
+        rows = [
+            {"job": ref.id, "status": job.status if job else None, "worker": job.worker if job else None}
+            for ref, job in known
+        ]
+        return PlainFrame(rows, columns=["job", "status", "worker"])
 
     def rejects(self, rule: str | None = None) -> pd.DataFrame:
         """Read this run's rejected rows, each with table, reason and raw text.
@@ -114,7 +126,7 @@ class LabRun(Run):
         except IngestError as error:
             return View(self.id, Progress(files=self.record.files), note=str(error), known=False)
         again = f'lab.run("{self.id}").watch() follows it' if result is None else ""
-        return View(self.id, progress, result=result, note=again)
+        return View(self.id, progress, result=result, note=again, notes=self.record.notes)
 
 
 def starving(settings: Settings, queue: str) -> str:

@@ -14,6 +14,7 @@ from ingestlab.core.models import NAME, IngestRequest
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
+from ingestlab.queue.advice import of_submission
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import JobRef, RunRecord, described
 from ingestlab.queue.run import Run, user
@@ -71,7 +72,15 @@ def submit(
         )
         for group in pack(sources, settings)
     ]
-    record = RunRecord(id=run, queue=queue, tenant=tenant, pipeline=pipeline, files=len(sources), jobs=())
+    record = RunRecord(
+        id=run,
+        queue=queue,
+        tenant=tenant,
+        pipeline=pipeline,
+        files=len(sources),
+        jobs=(),
+        notes=of_submission(sources, settings),
+    )
     return start(requests, record, settings)
 
 

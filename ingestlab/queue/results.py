@@ -57,6 +57,7 @@ class RunRecord(Value):
         table: Where files go that no pipeline matches, or the table that is replayed.
         first: The first file, or the notebook, as it is shown.
         by: Who has submitted it, ``ann@lab-7``; empty if nobody knows.
+        notes: What whoever submits it should know.
     """
 
     id: str
@@ -70,6 +71,7 @@ class RunRecord(Value):
     table: str = ""
     first: str = ""
     by: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class RunResult(Value):

@@ -53,7 +53,7 @@ class Run:
     def __init__(self, record: RunRecord, settings: Settings, client: redis.Redis) -> None:
         self.record, self.settings, self.client = record, settings, client
         self._queue = broker(settings, client)
-        self._forgotten: dict[str, IngestResult] = {}  # results of jobs that only the lake knows
+        self._results: dict[str, tuple[Any, IngestResult]] = {}  # of ended jobs, with when each ended
 
     @property
     def id(self) -> str:
@@ -96,7 +96,7 @@ class Run:
             if not data or not self._queue.jobs([j.id for j in RunRecord.model_validate_json(data).jobs]):
                 self._drop(run.decode())
 
-    def jobs(self) -> list[Job | None]:
+    def redis_jobs(self) -> list[Job | None]:
         """Return its jobs as Redis has them: None for one that only the lake knows."""
         with reaching(self.settings):
             return [job for _, job in self._jobs()]
@@ -232,7 +232,7 @@ class Run:
             return False
         notes: JobNotes = {"result": self._job_result(ref, job).to_dict()}
         _, new = self._queue.publish(self.record.queue, request, notes)
-        self._forgotten.pop(ref.id, None)
+        self._results.pop(ref.id, None)
         return new
 
     def _jobs(self, refs: Sequence[JobRef] | None = None) -> Iterator[tuple[JobRef, Job | None]]:
@@ -255,14 +255,19 @@ class Run:
         return known if job.status == "running" else known.model_copy(update={"state": "queued"})
 
     def _job_result(self, ref: JobRef, job: Job | None) -> IngestResult:
+        """Return how a job ended. It is read once for each end."""
+        ended = (job.status, job.ended) if job is not None else None
+        if ref.id in self._results and self._results[ref.id][0] == ended:
+            return self._results[ref.id][1]
         if job is not None:
-            return result_of(job, self._queue)
-        if ref.id not in self._forgotten:
-            record = job_record(ref, self.settings)
-            if record is None:
-                return unknown_result(ref)
-            self._forgotten[ref.id] = IngestResult.from_dict(record["result"])
-        return self._forgotten[ref.id]
+            result = result_of(job, self._queue)
+        elif record := job_record(ref, self.settings):
+            result = IngestResult.from_dict(record["result"])
+        else:
+            return unknown_result(ref)
+        if job is None or (job.ended and _ended(job)):
+            self._results[ref.id] = ended, result
+        return result
 
     def _without_ended(self, pending: dict[str, JobRef], look: Iterable[str]) -> dict[str, JobRef]:
         """Return `pending` without those in `look` that have ended: to read them all each time takes long."""
@@ -275,7 +280,7 @@ class ArchivedRun(Run):
 
     def __init__(self, record: RunRecord, settings: Settings) -> None:
         self.record, self.settings = record, settings
-        self._forgotten: dict[str, IngestResult] = {}
+        self._results: dict[str, tuple[Any, IngestResult]] = {}
 
     def history(self) -> list[str]:
         """Tell how each job ended."""

@@ -30,7 +30,7 @@ def history_of(job: Job | None, result: IngestResult | None, queue: Queue | None
         yield from _attempt(attempt)
     if result is None and job is not None:
         if job.began:
-            yield f"{_clock(job.began)}  begun       by worker {(job.worker or 'unknown')[:12]}"
+            yield f"{_clock(job.began)}  begun       by worker {job.worker or 'unknown'}"
         yield from _so_far(job)
     if result is None:
         return

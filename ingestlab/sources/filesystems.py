@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ingestlab.core import access
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.extras import prepare_gcsfs
+from ingestlab.core.extras import install_command, prepare_gcsfs
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.schemes import Scheme
 from ingestlab.core.settings import Settings
@@ -48,7 +48,7 @@ def connect(scheme: str, settings: Settings) -> Any:
         filesystem = fsspec.filesystem(scheme, **options)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
-        fix = f"pip install 'ingestlab[{extra}]'" if extra else "Install the package that it names."
+        fix = f"Install it with: {install_command(extra)}" if extra else "Install the package that it names."
         problem = f"The package that reads {scheme}:// sources is missing"
         raise TerminalError.wrap(error, problem, fix, code="package_missing") from None
     except (TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ class FileSource(BlockingSource):
         """List a pattern's files, or name one file unseen."""
         scheme = access.scheme_of(uri)
         if scheme == "file":
-            return list_local(uri, glob=glob)
+            return list_local(uri, settings, glob=glob)
         if not magic(uri):
             return [Source(uri=uri)]
         filesystem = connect(scheme, settings)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import glob as patterns
 import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.access import suffixes
+from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.models import Source
+from ingestlab.core.settings import Settings
 from ingestlab.core.validators import listing_version
 
 _MAGIC = "*?["
+_LOOKED_AT = 1000  # entries of a folder that tell the suffix of its files
 
 
 def list_objects(fs: Any, uri: str, *, glob: bool) -> list[Source]:
@@ -60,18 +66,27 @@ def _without_folders(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
             yield info
 
 
-def list_local(uri: str, *, glob: bool) -> list[Source]:
-    """List local files by the standard library: of thousands, faster than fsspec."""
+def list_local(uri: str, settings: Settings, *, glob: bool) -> list[Source]:
+    """List local files by the standard library: of thousands, faster than fsspec.
+
+    Args:
+        uri: A path, a file URI, or a pattern of them.
+        settings: Tell whether a file that is missing here is missing for the workers.
+        glob: Take it for a pattern, though there may be a file of that name.
+
+    Raises:
+        TerminalError: It is a folder, or a missing file, or a pattern that matches nothing.
+    """
     if "://" in uri:
         uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
     path = os.path.abspath(os.path.expanduser(uri))
     if not magic(path) or (not glob and os.path.exists(path)):
-        return [_local(path)]
+        return [_local(path, settings)]
     pattern = path if glob else _as_pattern(path, os.path.isdir)
     files = [p for p in sorted(patterns.glob(pattern, recursive=True)) if os.path.isfile(p)]
     if not files:
         raise _nothing(uri)
-    return [_local(p) for p in files]
+    return [_local(p, settings) for p in files]
 
 
 def magic(text: str) -> bool:
@@ -79,14 +94,39 @@ def magic(text: str) -> bool:
     return any(c in text for c in _MAGIC)
 
 
-def _local(path: str) -> Source:
+def _local(path: str, settings: Settings) -> Source:
     uri = Path(path).as_uri()
     try:
-        stat = os.stat(path)
-    except OSError:
-        return Source(uri=uri)  # the worker, which may see another disk, says what is wrong
-    info = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    return Source(uri=uri, size=stat.st_size, version=listing_version(info))
+        status = os.stat(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and settings.workers_here:
+            raise _missing(path) from None
+        return Source(uri=uri)  # a worker may see another disk; if not, it says what is wrong
+    if stat.S_ISDIR(status.st_mode):
+        raise TerminalError(f"This is a folder: {path}", expected="files", fix=_name_its_files(path), code="not_found")
+    info = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return Source(uri=uri, size=status.st_size, version=listing_version(info))
+
+
+def _name_its_files(folder: str) -> str:
+    """Write the pattern that most likely means a folder's files: by its commonest suffix, below it if need be."""
+    deep = {"": _suffixes(folder, "*"), "**/": _suffixes(folder, "**/*")}
+    below, counts = next(((b, s) for b, s in deep.items() if s), ("", Counter()))
+    suffix = counts.most_common(1)[0][0] if counts else ""
+    return f'Name its files, e.g. "{folder}/{below}*{suffix}" (in quotes).'
+
+
+def _suffixes(folder: str, pattern: str) -> Counter[str]:
+    """Count the suffixes of some of a folder's files."""
+    paths = islice(patterns.iglob(pattern, root_dir=folder, recursive=True), _LOOKED_AT)
+    return Counter(suffixes(path) for path in paths if os.path.isfile(os.path.join(folder, path)))
+
+
+def _missing(path: str) -> TerminalError:
+    folder, name = os.path.split(path)
+    beside = os.listdir(folder) if os.path.isdir(folder) else []
+    fix = did_you_mean(name, beside, "Check the path.") if beside else f"There is no folder {folder}: check the path."
+    return TerminalError(f"File not found: {path}", fix=fix, code="not_found")
 
 
 def _nothing(uri: str) -> TerminalError:

@@ -1,7 +1,7 @@
 """A stack in the background: ``python -m ingestlab.stack SPEC REPORT``, started by :func:`ingestlab.stack.start`.
 
-SPEC is JSON, REPORT a file descriptor that gets one line of JSON: the state when every part serves, or the
-error. All settings stand in the environment.
+SPEC is JSON, REPORT a file descriptor that gets lines of JSON: one for each service that serves, then the state when
+all do, or the error. All settings stand in the environment.
 """
 
 from __future__ import annotations
@@ -35,8 +35,13 @@ def main(argv: list[str] | None = None) -> int:
             pipe.write(json.dumps(answer))
             pipe.close()
 
+        def tell(name: str) -> None:
+            if not pipe.closed:  # it is once all serve; a later one was started anew
+                pipe.write(json.dumps({"serves": name}) + "\n")
+                pipe.flush()
+
         try:
-            run(Settings(), args.spec, lambda state: report(state.to_dict()))
+            run(Settings(), args.spec, lambda state: report(state.to_dict()), tell)
         except IngestError as error:
             log.error("%s", error)  # noqa: TRY400 - the text says it all
             if not pipe.closed:

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ingestlab.core.errors import IngestError, StackError, TerminalError
 from ingestlab.core.settings import Settings
@@ -47,6 +48,7 @@ def start(
     detach: bool = True,
     milvus: bool = True,
     worker_command: tuple[str, ...] = WORKER,
+    tell: Callable[[str], None] = lambda _name: None,
 ) -> Settings:
     """Start a stack in the background, or find the running one.
 
@@ -57,6 +59,7 @@ def start(
         detach: Whether the stack outlives this process; if not, it stops when this process ends.
         milvus: Whether Milvus Lite is wanted, where it is installed.
         worker_command: What runs an RQ worker; the queue's name is added.
+        tell: Is told the name of each service as soon as it serves.
 
     Returns:
         The settings with the stack's addresses in them.
@@ -68,7 +71,7 @@ def start(
     spec = Spec(
         workers=workers, dask_workers=dask_workers, worker_command=worker_command, tied=not detach, milvus=milvus
     )
-    state = running(home) or _launch(settings.model_copy(update={"home": home}), spec)
+    state = running(home) or _launch(settings.model_copy(update={"home": home}), spec, tell)
     return state.connect(settings)
 
 
@@ -138,13 +141,19 @@ def scale(
     return now
 
 
-def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) -> None:
+def run(
+    settings: Settings,
+    spec: Spec,
+    on_ready: Callable[[StackState], None],
+    tell: Callable[[str], None] = lambda _name: None,
+) -> None:
     """Run a stack until a signal. Call it in the main thread.
 
     Args:
         settings: Where and what; server addresses in them are not used, the stack has its own.
         spec: How many of what.
         on_ready: Called once when every part serves; at once, if a stack runs in this home already.
+        tell: Is told the name of each service as soon as it serves.
 
     Raises:
         StackError: A part does not start; those that did are stopped again.
@@ -171,11 +180,11 @@ def run(settings: Settings, spec: Spec, on_ready: Callable[[StackState], None]) 
                 located, replace(counted, workers=size["workers"], dask_workers=size["dask_workers"]), ports
             )
 
-        supervisor = Supervisor(located, services(located, counted, ports), counted.size(), plan)
+        supervisor = Supervisor(located, services(located, counted, ports), counted.size(), plan, tell)
         asyncio.run(supervisor.live(on_ready, tied=spec.tied))
 
 
-def _launch(settings: Settings, spec: Spec) -> StackState:
+def _launch(settings: Settings, spec: Spec, tell: Callable[[str], None]) -> StackState:
     """Start a supervisor, and read from a pipe how it went. Its death closes the pipe."""
     home, log_file = settings.home, settings.home / "logs" / "supervisor.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -192,11 +201,10 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
         )
         os.close(writer)
         try:
-            text = answer.read()
+            data = _last_line(answer, tell)
         except BaseException:  # whoever interrupts the start does not want the stack
             child.terminate()
             raise
-    data = json.loads(text or "{}")
     if "pids" in data:
         _children[home] = child
         return StackState.from_dict(data)
@@ -205,6 +213,16 @@ def _launch(settings: Settings, spec: Spec) -> StackState:
         raise IngestError.from_dict(data["error"])
     got = f"an end with exit code {child.returncode}" if child.returncode else "a stop before it was ready"
     raise StackError(f"The stack in {home} did not start", got=got, fix=f"See {log_file}.")
+
+
+def _last_line(lines: Iterable[str], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Read what a supervisor writes: who serves, and at last the state or the error; empty if it died."""
+    data: dict[str, Any] = {}
+    for line in lines:
+        data = json.loads(line)
+        if name := data.get("serves"):
+            tell(name)
+    return data
 
 
 def _sweep(home: Path) -> bool:

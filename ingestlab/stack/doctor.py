@@ -16,6 +16,7 @@ import redis
 from distributed import Client
 
 from ingestlab.core.errors import IngestError
+from ingestlab.core.extras import install_command
 from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
@@ -166,7 +167,7 @@ def _version(host: dict[str, Any], package: str) -> str:
 def _speed(_: Settings) -> Iterator[Finding]:
     if not installed():
         text = "numba is not installed: CSV files with declared columns are read at about a third of the speed."
-        yield Finding("speed", "warning", text, "pip install 'ingestlab[fast]', on the machines of the workers.")
+        yield Finding("speed", "warning", text, f"On the machines of the workers: {install_command('fast')}")
 
 
 def _milvus(settings: Settings) -> Iterator[Finding]:

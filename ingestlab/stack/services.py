@@ -243,7 +243,8 @@ def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str
             return False
 
     command = (*spec.worker_command, queue)
-    return Service(name=name, command=command, env=env, ready=listens, wave=0, grace=10.0, after=SERVER)
+    named = {**env, "INGESTLAB_WORKER_NAME": name}  # the same word in its log, in Redis and on pages
+    return Service(name=name, command=command, env=named, ready=listens, wave=0, grace=10.0, after=SERVER)
 
 
 def _encode(value: Any) -> str:

@@ -48,6 +48,7 @@ class Supervisor:
         services: What runs.
         size: How many workers of each kind that is, as in :attr:`StackState.size`.
         plan: All services of a stack of another size. On SIGUSR1 the stack changes to what :data:`SCALE_FILE` says.
+        tell: Is told the name of each service that serves now.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Supervisor:
         services: Sequence[Service],
         size: Mapping[str, int] | None = None,
         plan: Callable[[Mapping[str, int]], Sequence[Service]] | None = None,
+        tell: Callable[[str], None] = lambda _name: None,
     ) -> None:
+        self._tell = tell
         self._home, self._plan, self._patience = settings.home, plan, float(settings.job_timeout)
         self._services = {service.name: service for service in services}
         self._leaving: dict[str, Service] = {}
@@ -192,6 +195,7 @@ class Supervisor:
         finally:
             died.cancel()
         log.info("%s serves", service.name)
+        self._tell(service.name)
         self._up[service.name].set()
 
     async def _monitor(self, name: str) -> None:

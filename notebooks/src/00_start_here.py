@@ -37,13 +37,13 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import check, unsolved
 
 lab = Lab()
 lab
 
 # %% [markdown]
-# Open the link of the dashboard in another tab and put it beside this one. It shows what Dask is doing, second by second; you will see it move in a moment.
+# At the right of this notebook, `make lab` has opened three live panes: *Ingest* shows queues, workers and rows, *Task Stream* and *Progress* what Dask does, second by second. You will see them move in a moment. If you came another way (say, in VS Code), the card's links open the same pages.
 #
 # Each part is a process of its own, as it would be a machine of its own in a data centre:
 
@@ -52,6 +52,14 @@ parts = lab.parts()
 parts
 
 # %% [markdown]
+# ### How exercises work
+#
+# Each exercise is a question, a cell for your answer, and beneath it a folded cell with one solution.
+#
+# - Put your answer in place of `...`, and run the cell. `check` says that it is right (✔), or what is missing (✘).
+# - To see the solution, click the three dots below your cell (or *View*, *Expand Selected Code*). Some other editors show it open.
+# - The solution runs only where your answer is not right yet. So you may skip an exercise: the cells below find what they need, and *Run All Cells* comes to the end.
+#
 # ### Exercise 00.1
 #
 # How many RQ workers are there?

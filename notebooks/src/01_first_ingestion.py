@@ -8,11 +8,11 @@
 # %% [markdown]
 # ## The lab
 #
-# `Lab()` connects to the servers that your environment names (`REDIS_URL`, …). If it names none, it starts real ones on this machine: a Redis server (Valkey), a Dask cluster, two workers, and a small HTTP server with sample data. Open the dashboard link in another tab and keep an eye on it.
+# `Lab()` connects to the servers that your environment names (`REDIS_URL`, …). If it names none, it starts real ones on this machine: a Redis server (Valkey), a Dask cluster, two workers, and a small HTTP server with sample data. Keep an eye on the live panes at the right, or on the pages that the card links to.
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import check, unsolved
 
 lab = Lab()
 lab
@@ -142,15 +142,17 @@ check("01.3", answer)
 # %%
 before = lab.table("bts_alarms").rows
 again = lab.submit(files[0]).watch()
-print(again.files["status"].to_list(), "- rows in the table:", lab.table("bts_alarms").rows)
-assert lab.table("bts_alarms").rows == before
+rows = lab.table("bts_alarms").rows
+print(again.files["status"].to_list(), "- rows in the table:", rows)
+assert rows == before
 
 # %% [markdown]
 # And no tool needs ingestlab to read the table. Its folder holds finished parts and nothing else:
 
 # %%
 print(alarms.path)
-len(pd.read_parquet(alarms.path, storage_options=lab.settings.storage_options.get("s3")))
+options = lab.settings.storage_options.get("s3")  # for a lake on S3
+len(pd.read_parquet(alarms.path, storage_options=options))
 
 # %% [markdown]
 # ## What a production system does differently

@@ -5,7 +5,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import alarm_files, check, start_worker, unsolved
 
 lab = Lab()
 lab
@@ -18,7 +18,7 @@ lab
 # %%
 files = lab.samples("bts")
 run = lab.submit(files)
-print(len(files), "files,", len(run.record.jobs), "job")
+print(len(files), "files,", len(run.jobs), "job")
 run.watch()
 
 # %% [markdown]
@@ -38,9 +38,8 @@ lab.settings.request_files, lab.settings.request_bytes
 import tempfile
 from pathlib import Path
 
-from ingestlab.datasets import alarm_files
-
-folder = Path(tempfile.mkdtemp(prefix="alarms-"))  # a new folder each time: you may run this notebook twice
+# a new folder each time: you may run this notebook twice
+folder = Path(tempfile.mkdtemp(prefix="alarms-"))
 small = alarm_files(folder, files=200, rows=10, start="2018-01-01").files
 len(small), small[0].name
 
@@ -53,19 +52,12 @@ check("02.1", answer)
 # %% [markdown]
 # ## Many workers
 #
-# Each worker takes the next job from the queue as soon as it is free. Nobody hands the jobs out, so a slow worker delays nobody else, and a new worker helps from its first second. Here are the two runs of above; which worker did which job?
+# Each worker takes the next job from the queue as soon as it is free. Nobody hands the jobs out, so a slow worker delays nobody else, and a new worker helps from its first second. Here are the jobs of the two runs of above; which worker did which? A worker has one name: the same in `lab.parts()`, in the pane *Ingest* and in `run.log()`.
 
 # %%
-from ingestlab.jobs.queueing import fetch_jobs
+import pandas as pd
 
-
-def workers_of(run):
-    """The worker of each job of a run: RQ notes it in Redis."""
-    jobs = fetch_jobs(run.client, [ref.id for ref in run.record.jobs])
-    return {name[:15]: job.worker_name for name, job in jobs.items()}
-
-
-workers_of(run) | workers_of(answer)
+pd.concat([run.jobs, answer.jobs], ignore_index=True)
 
 # %% [markdown]
 # The workers only download, plan and commit. The heavy work of all of them goes to the same Dask cluster, whose processes are shared fairly.
@@ -78,19 +70,17 @@ workers_of(run) | workers_of(answer)
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="night-"))
-paths = [str(path) for path in alarm_files(folder, files=4, rows=100, start="2018-02-01").files]
+paths = alarm_files(folder, files=4, rows=100, start="2018-02-01").files
 
-night = [lab.submit(path, queue="night") for path in paths[:3]]
-urgent = lab.submit(paths[3], queue="urgent")  # announced last
+night = [lab.submit(str(path), queue="night") for path in paths[:3]]
+urgent = lab.submit(str(paths[3]), queue="urgent")  # announced last
 [one.progress().state for one in [*night, urgent]]
 
 # %% [markdown]
 # Now a worker of our own comes, and serves both. In a terminal this is `ingestlab worker urgent night`.
 
 # %%
-from ingestlab.teaching import start_worker
-
-mine = start_worker("urgent", "night")
+mine = start_worker("urgent", "night", name="mine")
 for one in [*night, urgent]:
     one.watch()
 mine.stop()
@@ -103,19 +93,21 @@ mine.stop()
 # %% tags=["exercise"]
 # solution: Go through the manifests, and look up each manifest's run among the four by its id.
 four = {one.id: one for one in [*night, urgent]}
-answer = [four[manifest.run] for manifest in lab.table("bts_alarms").manifests if manifest.run in four]
+manifests = lab.table("bts_alarms").manifests
+answer = [four[manifest.run] for manifest in manifests if manifest.run in four]
 # end
 check("02.2", answer)
 
 # %% [markdown]
 # ## A failed job and its cure
 #
-# A producer announces two files, but the second one is not there yet. One bad file is never a reason to lose its neighbours:
+# A producer announces two files, but somebody has only begun to write the second one. One bad file is never a reason to lose its neighbours:
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="late-"))
 first, second = alarm_files(folder, files=2, rows=50, start="2018-03-01").files
-hidden = second.rename(folder / "hidden")  # as if somebody were still writing it
+hidden = second.rename(folder / "hidden")
+second.touch()  # it is there, and empty
 
 failed = lab.submit([str(first), str(second)]).watch()
 failed.files[["file", "status", "published", "rejected"]]
@@ -127,11 +119,11 @@ failed.files[["file", "status", "published", "rejected"]]
 print(failed.files["error"].dropna().iloc[0])
 
 # %% [markdown]
-# Some errors pass by themselves: a server that is away, a lost connection. Such jobs are tried again after 2, 10, 60 and 300 seconds without being asked. A missing file is not such an error: somebody has to act.
+# Some errors pass by themselves: a server that is away, a lost connection. Such jobs are tried again after 2, 10, 60 and 300 seconds without being asked. An empty file is not such an error: somebody has to act.
 #
 # ### Exercise 02.3
 #
-# Act. Bring the file back (copy `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
+# Act. Finish the file (copy `hidden` to `second`), and queue what failed once more with `failed.retry()`; then wait. Your answer is the run.
 
 # %% tags=["exercise"]
 # solution: shutil.copy(hidden, second), then failed.retry(), then failed.watch().

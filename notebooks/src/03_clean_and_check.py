@@ -5,7 +5,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import alarm_files, check, unsolved
 
 lab = Lab()
 lab
@@ -19,7 +19,12 @@ lab
 import pandas as pd
 from distributed import Client
 
-alarms = pd.read_csv(lab.samples("bts")[0], on_bad_lines="skip", parse_dates=["start_time"], date_format="%Y-%m-%d %H:%M:%S")
+alarms = pd.read_csv(
+    lab.samples("bts")[0],
+    on_bad_lines="skip",
+    parse_dates=["start_time"],
+    date_format="%Y-%m-%d %H:%M:%S",
+)
 pieces = [alarms.iloc[:50], alarms.iloc[50:100], alarms.iloc[100:]]
 
 
@@ -80,7 +85,7 @@ check("03.1", clean)
 # %%
 from pathlib import Path
 
-PIPELINE = '''"""Alarms again, with a contract that somebody has written without looking at the data."""
+PIPELINE = '''"""Alarms again; whoever wrote the contract has not seen the data."""
 
 from typing import Any
 
@@ -127,9 +132,8 @@ file
 # %%
 import tempfile
 
-from ingestlab.datasets import alarm_files
-
-folder = Path(tempfile.mkdtemp(prefix="alarms-"))  # a new folder each time: you may run this notebook twice
+# a new folder each time: you may run this notebook twice
+folder = Path(tempfile.mkdtemp(prefix="alarms-"))
 alarm_files(folder, files=6, rows=200, start="2018-04-01")
 
 run = lab.submit(f"{folder}/*.csv", pipeline="my_alarms").watch()
@@ -164,7 +168,8 @@ check("03.2", answer)
 # What is left has other reasons:
 
 # %%
-lab.rejects("my_alarms").groupby(["column", "rule"], dropna=False).size().rename("rows").reset_index()
+left = lab.rejects("my_alarms").groupby(["column", "rule"], dropna=False)
+left.size().rename("rows").reset_index()
 
 # %% [markdown]
 # ## Look before, not after

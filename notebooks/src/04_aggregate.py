@@ -5,7 +5,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import check, unsolved
 
 lab = Lab()
 lab
@@ -35,7 +35,8 @@ by_carrier.head()
 
 # %%
 delays = lab.table("flights").dask()["dep_delay"].astype("float64")
-means = [delays.get_partition(i).mean().compute() for i in range(delays.npartitions)]
+parts = [delays.get_partition(i) for i in range(delays.npartitions)]
+means = [part.mean().compute() for part in parts]
 
 print("mean of the means of the parts", round(sum(means) / len(means), 3))
 print("mean of the rows              ", round(delays.mean().compute(), 3))
@@ -48,10 +49,12 @@ print("mean of the rows              ", round(delays.mean().compute(), 3))
 # %%
 def state(part):
     """What is kept of a partition: rows and sum for each carrier."""
-    return part.astype({"dep_delay": "float64"}).groupby("carrier")["dep_delay"].agg(["count", "sum"])
+    delays = part.astype({"dep_delay": "float64"}).groupby("carrier")["dep_delay"]
+    return delays.agg(["count", "sum"])
 
 
-states = lab.table("flights").dask()[["carrier", "dep_delay"]].map_partitions(state).compute()
+rows = lab.table("flights").dask()[["carrier", "dep_delay"]]
+states = rows.map_partitions(state).compute()
 merged = states.groupby(level=0).sum()
 by_hand = merged["sum"] / merged["count"]
 by_hand.round(2)
@@ -64,9 +67,11 @@ by_hand.round(2)
 # Trust is good. Dask reads all rows and computes the same from scratch:
 
 # %%
-from_rows = lab.table("flights").dask().astype({"dep_delay": "float64"}).groupby("carrier")["dep_delay"].mean().compute()
+delays = rows.astype({"dep_delay": "float64"}).groupby("carrier")["dep_delay"]
+from_rows = delays.mean().compute()
 
-weighted = (by_carrier["mean_delay"] * by_carrier["flights"]).groupby(by_carrier["carrier"]).sum()
+minutes = by_carrier["mean_delay"] * by_carrier["flights"]
+weighted = minutes.groupby(by_carrier["carrier"]).sum()
 from_aggregate = weighted / by_carrier.groupby("carrier")["flights"].sum()
 
 for carrier in by_hand.index:

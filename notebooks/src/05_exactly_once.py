@@ -7,7 +7,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check, start_worker
+from ingestlab.teaching import alarm_files, check, start_worker, unsolved
 
 lab = Lab()
 lab
@@ -21,9 +21,7 @@ lab
 import tempfile
 from pathlib import Path
 
-from ingestlab.datasets import alarm_files
-
-(Path(lab.settings.pipelines[0]) / "slow_alarms.py").write_text('''"""Alarms, cleaned slowly."""
+PIPELINE = '''"""Alarms, cleaned slowly."""
 
 import time
 
@@ -36,23 +34,27 @@ def clean(df):
 
 
 PIPELINE = Pipeline(
-    reader=Csv(columns={"id": "int64", "station_id": "int64", "alarm_id": "int32", "parameter_id": "int32",
-                        "start_time": "timestamp[s]", "end_time": "timestamp[s]", "value": "float64",
-                        "threshold": "float64"}),
+    reader=Csv(
+        columns={
+            "id": "int64",
+            "station_id": "int64",
+            "alarm_id": "int32",
+            "parameter_id": "int32",
+            "start_time": "timestamp[s]",
+            "end_time": "timestamp[s]",
+            "value": "float64",
+            "threshold": "float64",
+        },
+    ),
     clean=clean,
     write_disposition="replace",
 )
-''')
+'''
+(Path(lab.settings.pipelines[0]) / "slow_alarms.py").write_text(PIPELINE)
 
-folder = Path(tempfile.mkdtemp(prefix="alarms-"))  # a new folder each time: you may run this notebook twice
+# a new folder each time: you may run this notebook twice
+folder = Path(tempfile.mkdtemp(prefix="alarms-"))
 files = alarm_files(folder, files=4, rows=500, start="2018-05-01").files
-
-
-def on_disk(*words):
-    """The files of the lake with one of these words in their path."""
-    lake = Path(lab.settings.lake_url)
-    paths = (path.relative_to(lake) for path in sorted(lake.rglob("*")) if path.is_file())
-    return [str(path) for path in paths if any(word in str(path) for word in words)]
 
 # %% [markdown]
 # ## Kill it
@@ -62,7 +64,7 @@ def on_disk(*words):
 # %%
 import time
 
-victim = start_worker("crash", beat=1, lock_ttl=5)
+victim = start_worker("crash", name="victim", beat=1, lock_ttl=5)
 run = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash")
 
 while run.progress().state in ("queued", "fetching"):
@@ -74,20 +76,23 @@ run
 # What is on the disk? The files were downloaded, so the raw zone has them. Nothing was published, so a reader of the table sees nothing of this run:
 
 # %%
-before = lab.table("slow_alarms").rows if "slow_alarms" in set(lab.tables()["table"]) else 0
-print("rows that a reader sees:", before)
-on_disk("raw/default/slow_alarms", "staging", "intents")[-8:]
+there = "slow_alarms" in set(lab.tables()["table"])
+print("rows that a reader sees:", lab.table("slow_alarms").rows if there else 0)
+sorted(lab.ls("raw/default/slow_alarms", "staging", "intents"))[-8:]
 
 # %% [markdown]
 # The queue still has the job: it is noted as *started*, by a worker that no longer speaks. Another worker finds that out when three beats are missing, and takes the job over from its beginning.
 
 # %%
-rescuer = start_worker("crash", beat=1, lock_ttl=5)
+rescuer = start_worker("crash", name="rescuer", beat=1, lock_ttl=5)
 run.watch()
 run.files[["file", "status", "rows", "published", "rejected"]]
 
 # %%
-on_disk("tables/default/slow_alarms", "staging", "intents")[-8:]
+run.jobs
+
+# %%
+sorted(lab.ls("tables/default/slow_alarms", "staging", "intents"))[-8:]
 
 # %% [markdown]
 # ### Exercise 05.1
@@ -116,7 +121,8 @@ check("05.1", answer)
 
 # %%
 manifest = lab.table("slow_alarms").manifests[-1]
-{"batch": manifest.batch, "run": manifest.run, "parts": [part.target for part in manifest.parts]}
+parts = [part.target for part in manifest.parts]
+{"batch": manifest.batch, "run": manifest.run, "parts": parts}
 
 # %% [markdown]
 # ## Submit again, and replace
@@ -124,7 +130,8 @@ manifest = lab.table("slow_alarms").manifests[-1]
 # The same files again: nothing to do.
 
 # %%
-lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash").watch().files["status"].value_counts()
+again = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash").watch()
+again.files["status"].value_counts()
 
 # %% [markdown]
 # ### Exercise 05.2
@@ -136,7 +143,8 @@ lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash").watch().fil
 last_line = files[0].read_text().splitlines()[-1] + "\n"
 with files[0].open("a") as file:
     file.write(last_line * 5)
-answer = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash").watch()
+longer = lab.submit(f"{folder}/*.csv", pipeline="slow_alarms", queue="crash")
+answer = longer.watch()
 # end
 check("05.2", answer)
 

@@ -5,7 +5,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check, start_worker
+from ingestlab.teaching import alarm_files, check, start_worker, unsolved
 
 lab = Lab()
 lab
@@ -19,14 +19,14 @@ lab
 import tempfile
 from pathlib import Path
 
-from ingestlab.datasets import alarm_files
-
-folder = Path(tempfile.mkdtemp(prefix="big-"))  # a new folder each time: you may run this notebook twice
+# a new folder each time: you may run this notebook twice
+folder = Path(tempfile.mkdtemp(prefix="big-"))
 big = alarm_files(folder, files=1, rows=150_000, start="2018-06-01").files[0]
 f"{big.stat().st_size:,} bytes"
 
 # %%
-whole = lab.submit(str(big), pipeline="bts_alarms", force=True).watch()  # force: also if you run this cell twice
+# force: also if you run this cell twice
+whole = lab.submit(str(big), pipeline="bts_alarms", force=True).watch()
 whole.result().seconds
 
 # %% [markdown]
@@ -54,13 +54,14 @@ check("07.1", answer)
 
 # %%
 print("partition_bytes of the stack:", f"{lab.settings.partition_bytes:,}")
-mine = start_worker("cut", partition_bytes=3_000_000)
+mine = start_worker("cut", name="cutter", partition_bytes=3_000_000)
 
-cut = lab.submit(str(big), pipeline="bts_alarms", queue="cut", force=True).watch()  # the file is unchanged
+# force: the file is unchanged
+cut = lab.submit(str(big), pipeline="bts_alarms", queue="cut", force=True).watch()
 cut.result().seconds
 
 # %% [markdown]
-# Look at *Task Stream* in the dashboard: each row is a process, each coloured bar is a task. The first run was one long bar, the second one several short bars in parallel rows. White gaps mean that a process had nothing to do.
+# Look at the pane *Task Stream*: each row is a process, each coloured bar is a task. The first run was one long bar, the second one several short bars in parallel rows. White gaps mean that a process had nothing to do.
 #
 # ### Exercise 07.2
 #
@@ -68,8 +69,9 @@ cut.result().seconds
 
 # %% tags=["exercise"]
 # solution: The file has 11.5 MB, so a million bytes a partition will do; submit with queue="tiny" and force=True.
-tiny = start_worker("tiny", partition_bytes=1_000_000)
-answer = lab.submit(str(big), pipeline="bts_alarms", queue="tiny", force=True).watch()
+tiny = start_worker("tiny", name="tiny", partition_bytes=1_000_000)
+small = lab.submit(str(big), pipeline="bts_alarms", queue="tiny", force=True)
+answer = small.watch()
 tiny.stop()
 # end
 check("07.2", answer)
@@ -78,9 +80,8 @@ check("07.2", answer)
 import pandas as pd
 
 runs = {"one partition": whole, "3 MB each": cut, "your own": answer}
-pd.DataFrame(
-    {name: {"processing, s": run.result().seconds["processing"], "all, s": sum(run.result().seconds.values())} for name, run in runs.items()}
-).T.round(2)
+seconds = pd.DataFrame({name: run.result().seconds for name, run in runs.items()}).T
+seconds.assign(all=seconds.sum(axis=1)).round(2)
 
 # %%
 mine.stop()
@@ -93,8 +94,15 @@ mine.stop()
 # If a share *p* of the work can be spread over *n* processes, and the rest cannot, the whole is at most `1 / ((1 - p) + p / n)` times as fast:
 
 # %%
+def speedup(p, n):
+    return round(1 / ((1 - p) + p / n), 1)
+
+
 shares = [0.5, 0.9, 0.99]
-pd.DataFrame({f"{n} processes": [round(1 / ((1 - p) + p / n), 1) for p in shares] for n in (2, 4, 16, 1000)}, index=shares)
+pd.DataFrame(
+    {f"{n} processes": [speedup(p, n) for p in shares] for n in (2, 4, 16, 1000)},
+    index=shares,
+)
 
 # %% [markdown]
 # With *p* = 0.9 a thousand machines are hardly better than sixteen. Here, fetching and committing are the rest. It helps to have many jobs: while one is committed, another one is processed.
@@ -110,7 +118,8 @@ pd.DataFrame({f"{n} processes": [round(1 / ((1 - p) + p / n), 1) for p in shares
 # %% tags=["exercise"]
 # solution: memory_usage(deep=True, index=False).sum() divided by big.stat().st_size.
 frame = pd.read_csv(big, on_bad_lines="skip", low_memory=False)
-answer = (big, frame.memory_usage(deep=True, index=False).sum() / big.stat().st_size)
+in_memory = frame.memory_usage(deep=True, index=False).sum()
+answer = (big, in_memory / big.stat().st_size)
 # end
 check("07.3", answer)
 
@@ -118,7 +127,8 @@ check("07.3", answer)
 # Texts and mixed columns are what makes a frame large. With declared types on Arrow memory, as ingestlab reads them, the rows that were published take less than the file:
 
 # %%
-rows = lab.table("bts_alarms").pandas(["_source", "id", "station_id", "alarm_id", "parameter_id", "start_time", "end_time", "value", "threshold"])
+columns = list(pd.read_csv(big, nrows=0).columns)
+rows = lab.table("bts_alarms").pandas(["_source", *columns])
 rows = rows[rows["_source"] == big.as_uri()].drop(columns="_source")
 rows.memory_usage(deep=True, index=False).sum() / big.stat().st_size
 

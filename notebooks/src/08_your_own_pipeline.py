@@ -7,7 +7,7 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import check
+from ingestlab.teaching import check, unsolved
 
 lab = Lab()
 lab
@@ -35,11 +35,8 @@ raw.describe().T.round(1)
 # ingestlab can look at a file and propose a pipeline. In a terminal: `ingestlab new my_weather --from URI`.
 
 # %%
-from ingestlab.propose import propose, write
-
-proposal = propose(uri, lab.settings, "my_weather")
-file = write(proposal, lab.settings, force=True)
-print(file, proposal.text, sep="\n\n")
+file = lab.new("my_weather", uri, force=True)
+print(file, file.read_text(), sep="\n\n")
 
 # %%
 lab.check("my_weather", uri).tally
@@ -55,9 +52,12 @@ lab.check("my_weather", uri).tally
 
 # %% tags=["exercise"]
 # solution: Change the three in_range(...) in pipelines/my_weather.py, then answer = lab.check("my_weather", uri).
+import re
+
 text = file.read_text()
-for column, old, new in [("wind_speed", "0, 1400", "0, 150"), ("humid", "0, 130", "0, 100"), ("hour", "0, 29", "0, 23")]:
-    text = text.replace(f'"{column}": pa.Column(checks=pa.Check.in_range({old})', f'"{column}": pa.Column(checks=pa.Check.in_range({new})')
+limits = {"wind_speed": "0, 150", "humid": "0, 100", "hour": "0, 23"}
+for column, limit in limits.items():
+    text = re.sub(rf'("{column}": .*in_range\()[^)]*', rf"\g<1>{limit}", text)
 file.write_text(text)
 answer = lab.check("my_weather", uri)
 # end
@@ -77,7 +77,8 @@ answer.rejects[["row", "rule", "column", "value", "raw"]]
 
 # %% tags=["exercise"]
 # solution: partition_by="month" in the file, then lab.submit(uri, pipeline="my_weather", force=True).watch().
-file.write_text(file.read_text().replace('partition_by="day_of_data"', 'partition_by="month"'))
+text = file.read_text()
+file.write_text(text.replace('partition_by="day_of_data"', 'partition_by="month"'))
 answer = lab.submit(uri, pipeline="my_weather", force=True).watch()
 # end
 check("08.2", answer)
@@ -96,21 +97,23 @@ lab.rejects("my_weather")[["row", "column", "rule", "value"]]
 
 # %% tags=["exercise"]
 # solution: Import Aggregate from ingestlab, add aggregates={"by_month": Aggregate(by=[…], measures={…})} to Pipeline(…).
-text = file.read_text().replace("import Csv, Pipeline", "import Aggregate, Csv, Pipeline")
-by_month = """    aggregates={
-        "by_month": Aggregate(
-            by=["origin", "month"],
-            measures={"hours": "count", "mean_temp": ("temp", "mean"), "worst_wind": ("wind_speed", "max")},
-        ),
-    },
-"""
-file.write_text(text.replace('    partition_by="month",\n)', '    partition_by="month",\n' + by_month + ")"))
+text = file.read_text().replace("import Csv,", "import Aggregate, Csv,")
+last = 'partition_by="month",\n'
+measures = [
+    '"hours": "count"',
+    '"mean_temp": ("temp", "mean")',
+    '"worst_wind": ("wind_speed", "max")',
+]
+by_month = 'Aggregate(by=["origin", "month"], measures={%s})' % ", ".join(measures)
+more = f'    aggregates={{"by_month": {by_month}}},\n)'
+file.write_text(text.replace(f"{last})", last + more))
 answer = lab.aggregate("my_weather", "by_month")
 # end
 check("08.3", answer)
 
 # %%
-answer.pivot(index="month", columns="origin", values="mean_temp").astype(float).round(1)
+means = answer.pivot(index="month", columns="origin", values="mean_temp")
+means.astype(float).round(1)
 
 # %% [markdown]
 # ## 6. Use it
@@ -119,7 +122,8 @@ answer.pivot(index="month", columns="origin", values="mean_temp").astype(float).
 
 # %%
 weather = table.duckdb()
-weather.query("weather", "SELECT origin, month, max(wind_speed) AS wind FROM weather GROUP BY ALL ORDER BY wind DESC LIMIT 3").df()
+worst = "SELECT origin, month, max(wind_speed) AS wind FROM weather GROUP BY ALL"
+weather.query("weather", f"{worst} ORDER BY wind DESC LIMIT 3").df()
 
 # %% [markdown]
 # You have made a table that you would sign: you know what is in it, what is not, and why.

@@ -25,8 +25,10 @@ lab = Lab()
 lab
 
 # %%
-run = lab.submit(uri or lab.samples("bts"), pipeline=pipeline, queue=queue, table=table, force=force)
-display({"application/vnd.ingestlab.run+json": {"run": run.id}, "text/plain": f"run {run.id}"}, raw=True)
+files = uri or lab.samples("bts")
+run = lab.submit(files, pipeline=pipeline, queue=queue, table=table, force=force)
+mark = {"application/vnd.ingestlab.run+json": {"run": run.id}}
+display(mark | {"text/plain": f"run {run.id}"}, raw=True)
 
 # %%
 run.watch()
@@ -41,7 +43,8 @@ run.files
 import pandas as pd
 
 result = run.result()
-pd.Series(result.rules, name="rows", dtype="int64").sort_values(ascending=False).to_frame()
+rules = pd.Series(result.rules, name="rows", dtype="int64")
+rules.sort_values(ascending=False).to_frame()
 
 # %% [markdown]
 # ## What the tables look like now
@@ -52,4 +55,5 @@ for name in result.tables:
 
 # %%
 if result.failed:
-    raise RuntimeError(f"{len(result.failed)} of {len(result.outcomes)} files failed, first: {result.failed[0].exception()}")
+    count = f"{len(result.failed)} of {len(result.outcomes)} files failed"
+    raise RuntimeError(f"{count}, first: {result.failed[0].exception()}")

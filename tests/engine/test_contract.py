@@ -15,7 +15,7 @@ from ingestlab import Csv, Pipeline
 from ingestlab.core.errors import TerminalError
 from ingestlab.engine.task import contract
 from ingestlab.engine.task.fast_checks import screen
-from ingestlab.engine.task.frames import filtered
+from ingestlab.engine.task.frames import filtered, to_arrow
 
 START = datetime(2020, 1, 1)
 TEXTS = ["", "a", "bb", "é", "ccc"]
@@ -207,3 +207,22 @@ def test_filtered_frames_are_what_pandas_makes_of_a_mask(data, keep):
     pd.testing.assert_frame_equal(filtered(frame, mask), frame[mask])
     twice = frame[["text", "text", "own"]]
     pd.testing.assert_frame_equal(filtered(twice, mask), twice[mask])
+
+
+def test_columns_of_arrow_leave_a_frame_without_a_look_at_their_values(monkeypatch):
+    columns = {name: pyarrow.chunked_array([pyarrow.array([None], kind)]) for name, (kind, _) in KINDS.items()}
+    held = {name: pd.arrays.ArrowExtensionArray(column) for name, column in columns.items()}
+    frame = pd.DataFrame({"own": [7], **held, "text too": pd.array(["x"], "str")}, copy=False)
+    copied = pd.arrays.ArrowExtensionArray.to_numpy
+
+    def to_numpy(array, *args, **options):
+        assert not isinstance(array.dtype, pd.ArrowDtype), "strings of pandas alone become objects"
+        return copied(array, *args, **options)
+
+    monkeypatch.setattr(pd.arrays.ArrowExtensionArray, "to_numpy", to_numpy)
+    table, _ = to_arrow(frame)
+    assert table.column_names == ["own", *KINDS, "text too"]
+    for name, column in columns.items():
+        theirs, ours = table[name].chunk(0).buffers(), column.chunk(0).buffers()
+        assert table[name].type == column.type
+        assert [b and b.address for b in theirs] == [b and b.address for b in ours]

@@ -159,16 +159,15 @@ def test_a_file_that_changes_meanwhile_is_taken_as_it_is_at_the_end(world, copie
     world.check([uri])
 
 
-def test_a_file_that_turns_out_to_be_known_leaves_nothing(tmp_path, redis_url, copied):
-    world = EarlyWorld(tmp_path, redis_url, "replace", partition_bytes=PIECE)
-    copied.append(world.begun)
+def test_a_known_file_is_done_the_usual_way_unless_forced(world, copied):
     uri = world.put("a.csv", NUMBERS)
     world.ingest([uri])
+    copied.clear()
     os.utime(Path(uri.removeprefix("file://")), (1, 1))
     assert world.ingest([uri], run="r2").outcomes[0].status == "unchanged"
-    world.check([uri])
-    world.put("a.csv", NUMBERS[::2])
-    assert world.ingest([uri], run="r3").outcomes[0].status == "committed"
+    assert len(batches) == 1
+    copied.append(world.begun)
+    assert world.ingest([uri], run="r3", force=True).outcomes[0].status == "committed"
     assert adopted(world)
     world.check([uri])
 

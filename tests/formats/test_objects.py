@@ -17,6 +17,7 @@ from ingestlab import Archive, Embedding, Images, Objects, Pipeline
 from ingestlab.analytics.embedders.detectors import DETECTIONS, detector
 from ingestlab.analytics.embedders.images import crops
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import install_command
 from ingestlab.core.models import Piece
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import PipelineSource, load
@@ -175,7 +176,7 @@ def test_the_shipped_pipeline_loads_without_its_model_and_names_the_extra_when_i
     (tmp_path / "f").write_bytes(drawn(PICTURES["a.png"]))
     with pytest.raises(TerminalError, match="ultralytics") as caught:
         pipeline.reader.read(Piece(uri="u", path="f", name="f", sha256="ab"), LocalStore(str(tmp_path)))
-    assert caught.value.fix == "Install it with: pip install 'ingestlab[ultralytics]'."
+    assert caught.value.fix == f"Install it with: {install_command('ultralytics')}"
 
 
 def test_a_task_wants_what_its_reader_and_its_model_want():

@@ -25,6 +25,7 @@ from ingestlab import Lab, TerminalError
 from ingestlab import stack as embedded
 from ingestlab.analytics.lake import Lake
 from ingestlab.cli import app
+from ingestlab.core.extras import install_command
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import LabRun
 from ingestlab.notebook.run import starving
@@ -430,7 +431,7 @@ def test_a_worker_without_jupyter_names_the_extra(desk, tmp_path):
         bare.have(1)
         run = submit_notebook("literals.ipynb", settings=desk.settings)
         error = run.wait(PATIENCE).failed[0].exception()
-    assert error.fix == "Install it with: pip install 'ingestlab[lab]'."
+    assert error.fix == f"Install it with: {install_command('lab')}"
     assert fetch_job(desk.files.client, run.record.jobs[0].id).retries_left == 0
 
 

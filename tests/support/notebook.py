@@ -91,7 +91,9 @@ class OpenNotebook:
 
     def ran(self) -> bool:
         """Whether nothing is left to be run."""
-        return bool(self.failed()) or self.page.evaluate(f"!({NEVER_RUN}) && {AT_REST}")
+        return any("got nothing yet" not in said for said in self.failed()) or self.page.evaluate(
+            f"!({NEVER_RUN}) && {AT_REST}"
+        )
 
     def runs_shown(self) -> list[dict[str, Any]]:
         """What the displays of runs that are watched look like: their text, their stage, how full their bars are."""

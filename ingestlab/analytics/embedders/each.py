@@ -54,6 +54,7 @@ def embed_each(
     normalise: bool = True,
     directed: bool = True,
     alive: Callable[[], None] = lambda: None,
+    works: bool = False,
 ) -> Each:
     """Embed texts, or images as bytes. None, blank and empty ones have no vector, and that is no fault.
 
@@ -64,6 +65,7 @@ def embed_each(
         normalise: Whether vectors are made one unit long.
         directed: Whether they are compared by their directions, so that zeros cannot be.
         alive: Is told of every batch that is done: a long task is none that hangs.
+        works: Whether the model has made vectors of other inputs: one that raises for all of these is not broken then.
 
     Raises:
         TerminalError: The model is broken: it raises for too many, or gives vectors of another shape.
@@ -72,11 +74,11 @@ def embed_each(
     some = [i for i, value in enumerate(values) if says_something(value)]
     if embedder.kind == "text":
         some.sort(key=lambda i: len(values[i]))
-    asker = _Asker(embedder, values, vectors)
+    asker = _Asker(embedder, values, vectors, taken=int(works))
     for rows in _batches(some, values, batch or embedder.batch, embedder.kind):
         asker.fill(rows)
         alive()
-    if asker.faults and len(asker.faults) == len(some):
+    if asker.faults and len(asker.faults) == len(some) and not works:
         raise next(iter(asker.faults.values())).error
     made = np.array([i for i in some if i not in asker.faults], np.int64)
     unit, rules = _judged(vectors[made], normalise=normalise, directed=directed)

@@ -38,8 +38,12 @@ class Report(Protocol):
 
 def render(seen: Report) -> str:
     """Draw the whole profile as one HTML table."""
-    columns = [_column(seen, name, state) for name, state in seen.now["columns"].items()]
-    return fill("analytics/profiles/templates/profile.html", seen=seen, columns=columns)
+    return fill("analytics/profiles/templates/profile.html", seen=seen, columns=columns(seen))
+
+
+def columns(seen: Report) -> list[dict[str, Any]]:
+    """Give what is shown of each column, as text and numbers."""
+    return [_column(seen, name, state) for name, state in seen.now["columns"].items()]
 
 
 def _column(seen: Report, name: str, state: State) -> dict[str, Any]:

@@ -148,9 +148,10 @@ def _table_of(frame: pd.DataFrame) -> pa.Table:
     names = list(frame.columns)
     if not names or not frame.columns.is_unique or not all(type(name) is str for name in names):
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    arrays = map(frame._mgr.iget_values, range(len(names)))  # noqa: SLF001 - no Series for each
     held = {
         name: values.__arrow_array__()
-        for name, values in zip(names, frame._mgr.column_arrays, strict=True)  # noqa: SLF001 - no Series for each
+        for name, values in zip(names, arrays, strict=True)
         if isinstance(values, pd.arrays.ArrowExtensionArray) and isinstance(values.dtype, pd.ArrowDtype)
     }
     if others := [name for name in names if name not in held]:

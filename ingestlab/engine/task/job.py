@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ingestlab.core.models import FetchedFile, Value
+from ingestlab.core.models import DataFile, FetchedFile, Value
 from ingestlab.pipeline.catalog import PipelineSource
 
 
@@ -27,3 +27,4 @@ class Job(Value):
     task_timeout: float = 900.0  # seconds for one step of a task
     sinks: dict[str, str] = Field(default_factory=dict)  # that the table fills, in order: names, and ``module:Class``
     earlier: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # see interfaces.Destination
+    previous: dict[str, tuple[DataFile, ...]] = Field(default_factory=dict)  # likewise

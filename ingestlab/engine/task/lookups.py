@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.extras import needed
 from ingestlab.core.models import FetchedFile
 from ingestlab.core.settings import MB
 from ingestlab.engine.task.frames import wants_polars
@@ -116,6 +117,6 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _polars_frame(table: pa.Table) -> Any:
-    import polars as pl  # noqa: PLC0415 - only pipelines that ask for it pay for it
+    pl = needed("polars", "polars", "a pipeline that is cleaned with Polars")
 
     return pl.from_arrow(table)

@@ -64,16 +64,7 @@ class Sinks:
         self, name: str, job: Job, pipeline: Pipeline, raw: Store, lake: Store, lap: Callable[[str], None]
     ) -> None:
         self._name, self._raw, self._lap = name, raw, lap
-        destination = Destination(
-            run=job.run,
-            batch=job.batch,
-            tenant=job.tenant,
-            table=job.table,
-            pipeline=pipeline,
-            store=lake,
-            replace=job.replace,
-            earlier=job.earlier,
-        )
+        destination = Destination.of(job, pipeline, lake, replace=job.replace, earlier=job.earlier)
         named = job.sinks or filled_by(pipeline)
         self._sinks: dict[str, type[Sink]] = {name: resolve_name(target) for name, target in named.items()}
         self._writers: dict[str, Writer] = {name: sink.writer(destination) for name, sink in self._sinks.items()}

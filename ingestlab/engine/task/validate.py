@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.core.errors import IngestError, TerminalError, let_pass
+from ingestlab.core.extras import needed
 from ingestlab.engine.task.contract import apply_contract, lost
 from ingestlab.engine.task.culprits import Fault, run_or_find
 from ingestlab.engine.task.frames import INDEX, Frame, Ints, some, to_arrow, to_pandas, wants_polars
@@ -162,7 +163,7 @@ def _clean(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
 
 
 def _clean_polars(frame: Frame, pipeline: Pipeline) -> pd.DataFrame:
-    import polars as pl  # noqa: PLC0415 - only pipelines that ask for it pay for it
+    pl = needed("polars", "polars", "a pipeline that is cleaned with Polars")
 
     assert pipeline.clean is not None
     given = pl.from_arrow(frame.table.append_column(INDEX, pa.array(frame.index)))

@@ -17,7 +17,7 @@ from ingestlab.core.models import REJECTS, IngestRequest, IngestResult, Manifest
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.ingest import process_all, seen_by
 from ingestlab.engine.plan import Plan, Target
-from ingestlab.engine.preflight import preflight
+from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
@@ -79,7 +79,7 @@ def _replay_into(
     progress: ProgressTracker,
 ) -> None:
     """Replay the sources of one pipeline."""
-    ready = preflight(target, services)
+    ready = with_previous(preflight(target, services), uris, services)
     plan = plan_again(replace(ready, earlier=_earlier(uris, state)), uris, state, services)
     with transaction.batch(plan.batch, progress.committed_before):
         progress.enter("processing")

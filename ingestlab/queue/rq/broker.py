@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Handler, Monitor
-from ingestlab.queue.rq.listeners import is_needed, listeners, queue_names, queue_state
+from ingestlab.queue.rq.listeners import free_name, is_needed, listeners, queue_names, queue_state
 from ingestlab.queue.rq.monitor import RqMonitor
 from ingestlab.queue.rq.queueing import ENDED, enqueue, fetch_job, open_queue, request_of
 from ingestlab.queue.rq.view import read_ending, read_jobs
@@ -93,7 +94,9 @@ class RqQueue:
         from ingestlab.queue.rq.worker import IngestWorker  # noqa: PLC0415 - pulls in the engine
 
         opened = [open_queue(self._client, name) for name in queues]
-        worker = IngestWorker(opened, connection=self._client, default_result_ttl=self._settings.result_ttl)
+        name = free_name(self._client, self._settings.worker_name or f"{socket.gethostname()}-{os.getpid()}")
+        keep = self._settings.result_ttl
+        worker = IngestWorker(opened, connection=self._client, name=name, default_result_ttl=keep)
         worker.handler, worker.alone = handler, True
         worker.work(logging_level=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"))
         return 0

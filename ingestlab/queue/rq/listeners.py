@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from secrets import token_hex
 
 import redis
 
@@ -30,6 +31,15 @@ def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
         if fields and b"death" not in fields
     ]
     return [listener for listener in listeners if not listener.gone]
+
+
+def free_name(client: redis.Redis, wanted: str) -> str:
+    """Name a new worker: as wanted, unless a living worker has that name."""
+    key = f"rq:worker:{wanted}"
+    if read_listeners(client, [key]):
+        return f"{wanted}-{token_hex(2)}"
+    client.delete(key)  # of one that was killed here: RQ would take it for alive for some minutes
+    return wanted
 
 
 def queue_names(client: redis.Redis) -> set[str]:

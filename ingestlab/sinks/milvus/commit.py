@@ -30,9 +30,8 @@ from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.embedding import BESIDE
 from ingestlab.sinks.milvus.vector_rows import shortened
-from ingestlab.sinks.milvus.vector_values import Collection, Where
+from ingestlab.sinks.milvus.vector_values import NAME, Collection, Where
 from ingestlab.sinks.milvus.vectors import VectorStore, open_vectors
-from ingestlab.sinks.milvus.writer import NAME
 
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time

@@ -7,7 +7,6 @@ models have run leaves it there, and its next try takes it as it is: no model ru
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,19 +14,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by
+from ingestlab.analytics.embedders.each import Each
+from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by, says_something
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile
 from ingestlab.interfaces import MAX_VALUE, Destination, Place, Reason, Rows, Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded
-from ingestlab.pipeline.embedding import Embedding
+from ingestlab.lake.data_files import to_parquet
+from ingestlab.pipeline.embedding import FILE, Embedding
 from ingestlab.sinks.milvus.fitness import TOO_LONG, joined, with_content
 from ingestlab.sinks.milvus.inputs import Inputs, inputs_of
+from ingestlab.sinks.milvus.reuse import MADE_BY, mark, vectors_of
 from ingestlab.sinks.milvus.vector_rows import longer, primary_keys
-from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES, NAME, Collection, Column
 
 BESIDE = "vectors"  # the name of the folder beside the table
 _INPUT = b"ingestlab.input"  # in a file's metadata: digest of what was embedded
@@ -85,7 +88,7 @@ def embed(rows: Rows, to: Destination) -> Embedded:
     columns = _columns(rows, inputs, to)
     key = _digest(columns, inputs, collection)
     vectors, faults = _staged_before(to.store, _staged(rows.name, to), key) or _made(
-        columns, inputs, embedding, key, rows.alive
+        columns, inputs, collection, key, rows.alive, to
     )
     silent = np.setdiff1d(inputs.wanted, inputs.rows[inputs.saying]).tolist()
     places = list(zip(decoded(table["_source"]).to_pylist(), table["_row"].to_pylist(), strict=True)) if silent else []
@@ -100,19 +103,11 @@ def _staged(name: str, to: Destination) -> str:
 
 
 def _made(
-    columns: pa.Table, inputs: Inputs, embedding: Embedding, key: bytes, alive: Callable[[], None]
+    columns: pa.Table, inputs: Inputs, collection: Collection, key: bytes, alive: Callable[[], None], to: Destination
 ) -> tuple[pa.Table, list[tuple[str, int, str, str]]]:
     """Compute vectors beside their columns, and list inputs that have none."""
-    embedder = load(embedding.model, embedding.kind)
-    directed = embedding.metric == "COSINE"
-    each = embed_each(
-        embedder,
-        inputs.values,
-        batch=embedding.batch,
-        normalise=embedding.normalise,
-        directed=directed,
-        alive=alive,
-    )
+    embedding: Embedding = to.pipeline.embedding
+    each = _each(columns, inputs, collection, alive, to)
     faults = [_fault(columns, i, f"embed:{fault.rule}", fault.value) for i, fault in each.faults.items()]
     if embedding.kind == "text" and "text" not in embedding.truncate:
         faults += [
@@ -120,9 +115,46 @@ def _made(
             for i in longer(columns["text"], MAX_BYTES)
         ]
     known = has_vector(each.vectors)
-    array = pa.FixedSizeListArray.from_arrays(pa.array(each.vectors[known].ravel()), embedder.dim)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(each.vectors[known].ravel()), collection.dim)
     table = columns.filter(pa.array(known)).append_column("vector", array)
+    table = table.append_column(MADE_BY, pa.repeat(pa.scalar(mark(collection.fingerprint.to_dict())), len(array)))
     return table.replace_schema_metadata({_INPUT: key, _FAULTS: json.dumps(faults)}), faults
+
+
+def _each(
+    columns: pa.Table, inputs: Inputs, collection: Collection, alive: Callable[[], None], to: Destination
+) -> Each:
+    """Give each input its vector. A model is asked once for equal ones, and never for what the lake has."""
+    embedding: Embedding = to.pipeline.embedding
+    places = {value: at for at, value in enumerate(dict.fromkeys(inputs.values))}
+    known = np.full((len(places), collection.dim), np.nan, np.float32)
+    column = "text" if embedding.kind == "text" else "sha256" if embedding.source == FILE else ""
+    if column and (files := _with_rows_of(columns["source"], to.previous.get(NAME, ()))):
+        keyed = dict(zip(columns[column].to_pylist(), inputs.values, strict=True))
+        keys = {text: places[value] for text, value in keyed.items() if says_something(value)}
+        first = pc.min(columns["row"]).as_py()
+        made = collection.fingerprint.to_dict()
+        known[list(keys.values())] = vectors_of(list(keys), column, made, files, first, to.store, alive)
+    asked = [value for value, has in zip(places, has_vector(known), strict=True) if not has]
+    each = embed_each(
+        load(embedding.model, embedding.kind),
+        asked,
+        batch=embedding.batch,
+        normalise=embedding.normalise,
+        directed=embedding.metric == "COSINE",
+        alive=alive,
+        works=len(asked) < len(places),
+    )
+    known[[places[value] for value in asked]] = each.vectors
+    faults = {asked[at]: fault for at, fault in each.faults.items()}
+    by_place = {i: faults[value] for i, value in enumerate(inputs.values) if value in faults} if faults else {}
+    return Each(known[[places[value] for value in inputs.values]], by_place)
+
+
+def _with_rows_of(sources: pa.ChunkedArray, files: Sequence[DataFile]) -> list[DataFile]:
+    """Choose the files with rows of some sources."""
+    uris = set(pc.unique(sources).to_pylist())
+    return [file for file in files if not uris.isdisjoint(file.sources)]
 
 
 def _fault(columns: pa.Table, at: int, rule: str, value: str) -> tuple[str, int, str, str]:
@@ -270,6 +302,4 @@ def _staged_before(store: Store, staged: str, key: bytes) -> tuple[pa.Table, lis
 
 def as_parquet(table: pa.Table) -> memoryview:
     """Write vectors as the bytes of a file."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=["source", "sha256"])
-    return buffer.getbuffer()
+    return to_parquet(table, use_dictionary=[n for n in ("source", "sha256", MADE_BY) if n in table.column_names])

@@ -21,6 +21,7 @@ class Vectors(VectorCommits):
     """Embed the rows of tables, and keep the vectors in Milvus."""
 
     writer = VectorsWriter
+    reuses = True
 
     @classmethod
     def takes(cls, pipeline: Any) -> bool:

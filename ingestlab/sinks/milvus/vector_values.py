@@ -22,6 +22,7 @@ Index = Literal["HNSW", "AUTOINDEX"]
 Scalar = str | int | float | bool
 Filter = str | Mapping[str, Any]  # an expression of Milvus; or by column a value, or several: see vector_filters
 
+NAME = "milvus"  # of the sink
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"  # what Milvus takes as the name of a collection or field
 MAX_BYTES = 65_535  # of one text, in any Milvus
 CANARY_TOLERANCE = 1e-3  # by which the same model differs between machines

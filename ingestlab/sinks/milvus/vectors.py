@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import missing_package
 from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.vector_values import Collection, Filter, Hit, Where
 
@@ -150,6 +151,9 @@ def open_vectors(settings: Settings) -> VectorStore:
 
         return SHARED
     if not uri:
+        if find_spec("pymilvus") is None:
+            missing = missing_package("pymilvus", "milvus", "Milvus")
+            raise missing.replace(fix=f"{missing.fix}, then start the stack again: ingestlab down && ingestlab up")
         raise TerminalError(
             "No Milvus server is named",
             expected="a Milvus server in MILVUS_URI, or a running embedded stack",
@@ -165,11 +169,7 @@ def open_vectors(settings: Settings) -> VectorStore:
             code="setting_invalid",
         )
     if find_spec("pymilvus") is None:
-        raise TerminalError(
-            "The package pymilvus is not installed",
-            fix="Install it: pip install 'ingestlab[milvus]'.",
-            code="package_missing",
-        )
+        raise missing_package("pymilvus", "milvus", "Milvus")
     from ingestlab.sinks.milvus.store import MilvusStore  # noqa: PLC0415 - an optional package
 
     return MilvusStore(settings)

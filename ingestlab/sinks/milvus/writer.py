@@ -13,8 +13,8 @@ from ingestlab.interfaces import Destination, Place, Reason, Rows, Writer, Writt
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.sinks.milvus.embedding import Embedded, check_columns, embed, stage
 from ingestlab.sinks.milvus.fitness import misfits
+from ingestlab.sinks.milvus.vector_values import NAME
 
-NAME = "milvus"  # of the sink
 SILENT = "embedding:no text"  # a rule: rows that are published without a vector, since there is nothing to embed
 FACT, SHOWN = "no vector", 10  # rows of a piece that its fact names
 

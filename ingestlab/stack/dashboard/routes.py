@@ -19,9 +19,12 @@ from urllib.parse import urlencode
 from distributed.http.utils import RequestHandler
 from tornado.web import HTTPError, StaticFileHandler
 
-from ingestlab.core.errors import IngestError
+from ingestlab.core.errors import IngestError, TransientError
+from ingestlab.core.settings import load_settings
 from ingestlab.core.templates import render
-from ingestlab.stack.dashboard.runs import LIMITS, Kind, RunReader, RunRow, Search
+from ingestlab.stack.dashboard.actions import DAYS, Action, Guard, act, deeds, said
+from ingestlab.stack.dashboard.runs import LIMITS, Kind, RunReader, Search
+from ingestlab.stack.dashboard.tables import TableReader, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +34,7 @@ FOLDER = "stack/dashboard/templates"
 EVERY = {True: 2, False: 10}  # seconds between two looks of a browser: while something goes on, at rest
 TASKS = 20  # of a run that are named
 _NOTHING_ELSE = "default-src 'none'; form-action 'self'; base-uri 'none'"
+TITLES = {403: "Not allowed", 404: "There is no such page", 409: "Not done"}
 POLICY = f"{_NOTHING_ELSE}; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'"
 
 
@@ -60,9 +64,9 @@ class Page(RequestHandler):
         """Answer with what is wrong; the traceback is for the log."""
         error = kwargs.get("exc_info", (None, None))[1]
         if isinstance(error, IngestError):
-            self.set_status(503)
+            self.set_status(status_code := 503 if isinstance(error, TransientError) else 409)
         text = str(error) if isinstance(error, IngestError) else getattr(error, "log_message", "") or self._reason
-        self.show("trouble.html", title="There is no such page" if status_code == 404 else "Not now", text=text)
+        self.show("trouble.html", title=TITLES.get(status_code, "Not now"), text=text)
 
     def log_exception(self, *exc_info: Any) -> None:
         """Write to the scheduler's log what nobody has foreseen."""
@@ -83,13 +87,14 @@ class RunsPage(Page):
             runs=runs,
             search=search,
             states=get_args(Kind),
+            said=said(self.get_query_argument("done", ""), self.get_query_argument("count", "")),
             more=wider and "?" + urlencode(wider.query),
             every=EVERY[any(row.active for row in runs.rows)],
         )
 
 
 class RunPage(Page):
-    """One run."""
+    """One run, and what can be done about it."""
 
     root = "../"
 
@@ -98,13 +103,88 @@ class RunPage(Page):
         page = await self.read(reader().page, run)
         if page is None:
             raise HTTPError(404, f"Neither Redis nor the lake knows a run {run[:100]}")
-        every = EVERY[True] if page.row.active else 0
-        self.show("run.html", page=page, commands=commands(page.row), tasks=self._tasks(run), every=every)
+        guard = await self._guard()
+        stamp = "" if page.trouble else guard.stamp(self.get_cookie(guard.cookie))
+        if stamp:  # nobody may lay another page over the buttons
+            self.set_header("Content-Security-Policy", f"{POLICY}; frame-ancestors 'self'")
+        self.show(
+            "run.html",
+            page=page,
+            deeds=deeds(page.row),
+            guarded=guard.active and not page.trouble,
+            stamp=stamp,
+            said=said(self.get_query_argument("done", ""), self.get_query_argument("count", "")),
+            tasks=self._tasks(run),
+            every=EVERY[True] if page.row.active else 0,
+        )
+
+    async def post(self, run: str) -> None:
+        """Do what a button says, or begin a session; then show the page."""
+        if self.request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            raise HTTPError(403, "This form was on a page of another origin")
+        guard, wish = await self._guard(), self.get_body_argument("do", "")
+        if wish == "sign-in":
+            return self._sign_in(guard, run)
+        if not guard.admits(self.get_cookie(guard.cookie), self.get_body_argument("stamp", "")):
+            raise HTTPError(403, "The session has ended. Open the run's page, and give the token again")
+        if wish == "sign-out":
+            self.clear_cookie(guard.cookie, path="")
+            return self.redirect(run, status=303)
+        action: Action | None = next((action for action in get_args(Action) if action == wish), None)
+        if action is None:
+            raise HTTPError(400, "There is no such button")
+        row = await self.read(reader().row, run)
+        if row is None:
+            raise HTTPError(404, f"Nobody knows a run {run[:100]}")
+        text = {name: self.get_body_argument(name, "")[:200] for name in ("table", "reason")}
+        count, then = await self.read(act, action, row, await self.read(load_settings), **text)
+        log.info("%s of run %s by the Runs page, asked by %s: %d", action, run, self.request.remote_ip, count)
+        told = urlencode({"done": action, "count": count})
+        return self.redirect(f"{then}?{told}" if then else f"../runs?{told}", status=303)
+
+    async def _guard(self) -> Guard:
+        return Guard((await self.read(load_settings)).dashboard_token)
+
+    def _sign_in(self, guard: Guard, run: str) -> None:
+        session = guard.begin(self.get_body_argument("token", ""))
+        if session is None:
+            raise HTTPError(403, "That is not the token of INGESTLAB_DASHBOARD_TOKEN")
+        safe = self.request.protocol == "https"
+        # Without a path it is good for the folder of this address, behind any proxy.
+        self.set_cookie(
+            guard.cookie, session, path="", expires_days=DAYS, httponly=True, secure=safe, samesite="Strict"
+        )
+        self.redirect(run, status=303)
 
     def _tasks(self, run: str) -> list[tuple[str, str]]:
         """List Dask tasks of a run that the scheduler has now."""
         tasks = [(str(key), str(task.state)) for key, task in self.server.tasks.items() if f"-{run}-" in str(key)]
         return sorted(tasks, key=lambda task: task[1] != "processing")[:TASKS]
+
+
+class TablesPage(Page):
+    """The list of tables."""
+
+    here = "tables"
+
+    async def get(self) -> None:
+        """Show the tables of all tenants."""
+        self.show("tables.html", rows=await self.read(tables().list))
+
+
+class TablePage(Page):
+    """One table."""
+
+    root, here = "../../", "tables"
+
+    async def get(self, tenant: str, name: str) -> None:
+        """Show a table in the view that is asked for."""
+        asked = self.get_query_argument("view", "preview")
+        view: View = next((view for view in get_args(View) if view == asked), "preview")
+        page = await self.read(tables().page, tenant, name, view)
+        if page is None:
+            raise HTTPError(404, f"There is no table {name[:100]} of tenant {tenant[:100]}")
+        self.show("table.html", page=page, views=get_args(View))
 
 
 class Asset(StaticFileHandler):
@@ -115,20 +195,16 @@ class Asset(StaticFileHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
 
-def commands(row: RunRow) -> list[tuple[str, str]]:
-    """List the commands for what can be done about a run."""
-    found = [(name, f"ingestlab {name} {row.id}") for name in ("watch", "cancel")] if row.active else []
-    if row.failed and not row.active:
-        found.append(("retry", f"ingestlab retry {row.id}"))
-    if row.rejected and not row.active:
-        found += [("replay", f"ingestlab replay {table} --run {row.id}") for table in row.tables]
-    return [*found, ("show", f"ingestlab show {row.id} --files")]
-
-
 @functools.cache
 def reader() -> RunReader:
     """Give the one reader of this process."""
     return RunReader()
+
+
+@functools.cache
+def tables() -> TableReader:
+    """Give the one reader of tables of this process."""
+    return TableReader()
 
 
 @functools.cache
@@ -152,5 +228,7 @@ routes: list[tuple[str, type, dict[str, Any]]] = [
     (r"runs", RunsPage, {}),
     (r"individual-runs", RunsPage, {}),  # as JupyterLab's panes are called; Bokeh's list of pages names it
     (r"runs/([^/]+)", RunPage, {}),
+    (r"tables", TablesPage, {}),
+    (r"tables/([^/]+)/([^/]+)", TablePage, {}),
     (r"ingest-assets/(runs\.css|runs\.js)", Asset, _ASSETS),
 ]

@@ -204,7 +204,7 @@ class RunReader:
             return self._list(archived_runs(settings, search.limit), search, error)
 
     def page(self, run: str) -> RunPage | None:
-        """Read one run; None if nobody knows it."""
+        """Read all of one run; None if nobody knows it."""
         settings = self._find()
         try:
             with reaching(settings, AWAY), impatient_client(settings) as client:
@@ -213,6 +213,17 @@ class RunReader:
         except IngestError as error:
             archived = archived_run(run, settings)
             return page_of(archived, self._row(archived), error) if archived else None
+
+    def row(self, run: str) -> RunRow | None:
+        """Sum up one run; None if nobody knows it.
+
+        Raises:
+            TransientError: Redis is away.
+        """
+        settings = self._find()
+        with reaching(settings, AWAY), impatient_client(settings) as client:
+            found = Run.load(run, settings, client)
+            return self._row(found) if found else None
 
     def _list(self, runs: Iterable[Run], search: Search, trouble: IngestError | None = None) -> RunList:
         rows = sorted((self._row(run) for run in runs), key=lambda row: -row.at)
@@ -226,7 +237,7 @@ class RunReader:
         )
 
     def _row(self, run: Run) -> RunRow:
-        jobs = run.jobs()
+        jobs = run.redis_jobs()
         seen = type(run), tuple(job and (job.status, job.began, job.ended) for job in jobs)
         known = self._known.get(run.id)
         if known and known[0] == seen:

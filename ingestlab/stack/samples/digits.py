@@ -60,4 +60,4 @@ def _png(grey: bytes) -> bytes:
 
 
 def _source() -> Path:
-    return folder_of("sklearn", "scikit-learn", "digits") / "datasets" / "data" / "digits.csv.gz"
+    return folder_of("sklearn", "scikit-learn", "images", "digits") / "datasets" / "data" / "digits.csv.gz"

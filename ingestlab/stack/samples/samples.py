@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from ingestlab.stack.samples.alarms import alarm_files
@@ -23,16 +24,18 @@ SAMPLES: dict[str, Callable[[Path], object]] = {
     "documents": document_files,
     "digits": digit_files,
 }
+PACKAGES = {"digits": "sklearn"}  # that only some samples need, and large
 
 
-def ensure_samples(folder: Path | str) -> Path:
+def ensure_samples(folder: Path | str, kind: str = "") -> Path:
     """Make a folder for each kind of samples, such as ``flights/``.
 
     What is there stays. A set appears whole or not at all, and several processes may ask at once: one makes it, the
-    others wait.
+    others wait. Digits are left out where their package is not installed, unless they are asked for.
 
     Args:
         folder: Where the sets go; made if missing.
+        kind: What must be there.
 
     Returns:
         The folder.
@@ -46,7 +49,8 @@ def ensure_samples(folder: Path | str) -> Path:
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file closes, or the process dies
             for name, make in SAMPLES.items():
-                _make(folder / name, make)
+                if name not in PACKAGES or name == kind or find_spec(PACKAGES[name]):
+                    _make(folder / name, make)
     return folder
 
 

@@ -30,9 +30,8 @@ from ingestlab.sinks.milvus.reembed.apart import told_apart
 from ingestlab.sinks.milvus.reembed.survey import Survey, survey
 from ingestlab.sinks.milvus.reembed.task import Work
 from ingestlab.sinks.milvus.reembed.task import reembed as make_vectors
-from ingestlab.sinks.milvus.vector_values import Collection, Where
+from ingestlab.sinks.milvus.vector_values import NAME, Collection, Where
 from ingestlab.sinks.milvus.wanted import wanted_by
-from ingestlab.sinks.milvus.writer import NAME
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
             transaction = stack.enter_context(s.table.transaction("reembed", run=run, lease=lease))
             stack.enter_context(transaction.batch(s.batch))
             changes.append(transaction)
-        done = [_embed(s, run, sink) for s in surveys]
+        done = [_embed(s, run, sink, wish) for s in surveys]
         notes = [staged.note for some in done for staged in some if staged.note]
         note = (agreed(notes) if notes else wish.to_dict()) | {"replaces": wish.replaces}
         files = [told_apart([file for staged in some for file in staged.files], sink.store) for some in done]
@@ -180,8 +179,13 @@ def _commit(surveys: Sequence[Survey], wish: Collection, sink: VectorCommits, le
         return Transaction.commit_all([(transaction, _change(s, new, note)) for transaction, s, new in commits])
 
 
-def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Staged]:
-    """Stage a table's vectors, a task for each part and pipeline."""
+def _embed(s: Survey, run: str, sink: VectorCommits, wish: Collection) -> list[Staged]:
+    """Stage a table's vectors, a task for each part and pipeline.
+
+    Those that the same weights have made are taken over. Of a model without a version nobody knows whether it is the
+    same: whoever asks for its vectors again means it.
+    """
+    old = s.old if wish.fingerprint.version else ()
     settings, (tenant, table) = sink.settings, s.table.where
     done: dict[int, Staged] = {}
     for code in s.codes:
@@ -196,6 +200,7 @@ def _embed(s: Survey, run: str, sink: VectorCommits) -> list[Staged]:
                 pipeline=code,
                 pieces=dict(task.pieces),
                 kinds=dict(s.kinds),
+                previous={NAME: tuple(file for file in old if not task.pieces.keys().isdisjoint(file.sources))},
             )
             for number, task in enumerate(s.tasks)
             if task.code == code

@@ -14,7 +14,7 @@ from ingestlab.lake.table import Table
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.embedding import FILE, Embedding
 from ingestlab.sinks.milvus.commit import collection_in
-from ingestlab.sinks.milvus.writer import NAME
+from ingestlab.sinks.milvus.vector_values import NAME
 
 Origins = Mapping[str, SourceRecord]  # by URI
 

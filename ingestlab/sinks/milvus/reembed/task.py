@@ -38,6 +38,7 @@ class Work(Value):
         pipeline: Which says what to make.
         pieces: What the rows were read from, by URI; other sources' rows are left out.
         kinds: Of the table's columns, as profiles have them: for those that folders name, or that the part lacks.
+        previous: By the sink's name, the files of vectors that there are of the table.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Work(Value):
     pipeline: PipelineSource
     pieces: dict[str, Piece]
     kinds: dict[str, str] = Field(default_factory=dict)
+    previous: dict[str, tuple[DataFile, ...]] = Field(default_factory=dict)
 
 
 def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -62,15 +64,7 @@ def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]])
     spec, store = Work.from_dict(work), open_store(lake, options)
     pipeline = load(spec.pipeline)
     assert pipeline.embedding is not None
-    to = Destination(
-        run=spec.run,
-        batch=spec.batch,
-        tenant=spec.tenant,
-        table=spec.table,
-        pipeline=pipeline,
-        store=store,
-        replace=pipeline.write_disposition == "replace",
-    )
+    to = Destination.of(spec, pipeline, store, replace=pipeline.write_disposition == "replace")
     notes, vectors = [], []
     for i, rows in enumerate(_groups(open_part(spec.part, store), pipeline.embedding)):
         chosen = _rows(rows, spec, pipeline.embedding)

@@ -35,12 +35,14 @@ async function update() {
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
       if (!other || part.innerHTML === other.innerHTML || part.contains(document.getSelection().focusNode) && !document.getSelection().isCollapsed) continue;
+      if ([...part.querySelectorAll("input:not([type=hidden])")].some((input) => input.value || input === document.activeElement)) continue; // somebody writes
       const open = new Set([...part.querySelectorAll("details[open]")].map((d) => d.id));
       const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
       for (const details of other.querySelectorAll("details")) details.open ||= open.has(details.id);
       part.replaceChildren(...other.childNodes);
       if (focus) document.getElementById(focus)?.focus();
     }
+    copying();
     document.querySelector("main").dataset.every = fresh.querySelector("main").dataset.every;
     status.hidden = true;
     status.textContent = "";
@@ -61,7 +63,7 @@ async function live() {
 
 function copying() {
   if (!navigator.clipboard) return; // only on safe origins
-  for (const code of document.querySelectorAll(".commands code")) {
+  for (const code of document.querySelectorAll(".commands code:not(:has(+ button))")) {
     const button = document.createElement("button");
     button.textContent = "Copy";
     button.setAttribute("aria-label", `Copy ${code.textContent}`);
@@ -74,6 +76,7 @@ function copying() {
 }
 
 if (parent !== window) root.dataset.framed = "";
+if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname); // told once
 followJupyter();
 copying();
 live();

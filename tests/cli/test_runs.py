@@ -1,0 +1,89 @@
+"""Runs on the command line: the latest one, those that are asked for, their history, and what Tab completes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.commands import Say
+from support.lake import World
+
+from ingestlab.core.settings import Settings
+
+
+@pytest.fixture
+def submitted(say: Say, queue: str, tmp_path: Path) -> list[str]:
+    """The ids of two runs on a queue where nobody works, the latest first."""
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    (tmp_path / "b.csv").write_text("id\n2\n")
+    return [json.loads(say("submit", f"{name}.csv", "--json").stdout)["id"] for name in "ab"][::-1]
+
+
+def test_without_an_id_the_latest_run_is_meant(say: Say, submitted: list[str]) -> None:
+    assert say("show").stdout == f"run {submitted[0]} queued: 0/1 files, 0 rows\n"
+    assert say("log").stdout.splitlines()[0] == f"run {submitted[0]}"
+
+
+@pytest.mark.parametrize("command", ["show", "watch", "log"])
+def test_without_any_run_it_is_said_how_to_get_one(say: Say, queue: str, command: str) -> None:
+    assert "ingestlab submit" in say(command, code=1).stderr
+
+
+def test_a_log_tells_when_a_run_was_queued(say: Say, submitted: list[str]) -> None:
+    for run in submitted:
+        head, *lines = say("log", run).stdout.splitlines()
+        assert head == f"run {run}"
+        assert re.fullmatch(r"\d\d:\d\d:\d\d  queued      .*", lines[0])
+
+
+def test_runs_are_chosen_by_state_and_time(say: Say, submitted: list[str]) -> None:
+    def ids(*args: str) -> list[str]:
+        return [run["run"] for run in json.loads(say("runs", "--json", *args).stdout)]
+
+    say("cancel", submitted[1])
+    assert ids() == submitted
+    assert ids("--state", "queued") == submitted[:1]
+    assert ids("--state", "cancelled") == submitted[1:]
+    assert ids("--since", "5m") == submitted
+    assert ids("--since", "2099-01-01") == []
+    assert ids("--limit", "1") == submitted[:1]
+    assert say("runs", "--state", "committing").stdout == "No such runs.\n"
+    say("runs", "--since", "soon", code=2)
+    say("runs", "--state", "sleeping", code=2)
+
+
+def test_runs_are_chosen_by_table(say: Say, stack: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    for table in ("one_of_two", "other_of_two"):
+        say("submit", "a.csv", "--table", table, "--wait", "--home", stack.home)
+    (found,) = json.loads(say("runs", "--table", "one_of_two", "--json", "--home", stack.home).stdout)
+    assert (found["state"], found["rows"]) == ("finished", 1)
+
+
+def tab(say: Say, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """What bash is offered for the last of these words."""
+    monkeypatch.setenv("_INGESTLAB_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["ingestlab", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    try:
+        return say().stdout.split()
+    finally:
+        monkeypatch.delenv("_INGESTLAB_COMPLETE")
+
+
+def test_tab_completes_runs_tables_pipelines_and_rules(
+    say: Say, world: World, submitted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(submitted) <= set(tab(say, monkeypatch, "show", ""))
+    assert tab(say, monkeypatch, "cancel", submitted[0]) == [submitted[0]]
+    assert tab(say, monkeypatch, "profile", "sm") == ["small"]
+    assert tab(say, monkeypatch, "check", "bts") == ["bts_alarms"]
+    assert "n:less_than" in tab(say, monkeypatch, "replay", "small", "--rule", "")
+    assert tab(say, monkeypatch, "replay", "nothing", "--rule", "") == []
+
+
+def test_tab_is_silent_without_a_server(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    assert tab(say, monkeypatch, "show", "") == []
