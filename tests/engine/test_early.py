@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from support.lake import Crash, FaultInjector, Inline, World
 from support.workers import until
 
 from ingestlab.core.errors import JobStoppedError, TransientError
+from ingestlab.core.settings import Settings
 from ingestlab.engine import early
 from ingestlab.engine.services import Services
+from ingestlab.executors.dask import Cluster
 from ingestlab.executors.threads import Threads
 from ingestlab.formats.common import linewise
 from ingestlab.formats.csv import settling
@@ -77,6 +80,12 @@ def copied(monkeypatch) -> list[Callable[[int], None]]:
     return hooks
 
 
+@pytest.fixture
+def closing():
+    with ExitStack() as stack:
+        yield stack
+
+
 def adopted(world: World) -> bool:
     """Whether the last commit is one that began early: its batch is named by its try."""
     last = manifests(world.store, "default", "small")[-1]
@@ -123,13 +132,17 @@ def test_a_task_ends_while_its_file_is_still_being_copied(world, copied):
     world.check([uri])
 
 
-@pytest.mark.parametrize("executor", [Inline, lambda: Threads(None)])
-def test_what_comes_out_is_the_same_as_without(tmp_path, redis_url, monkeypatch, copied, executor):
+EXECUTORS = [Inline, lambda: Threads(Settings(_env_file=None)), lambda: Cluster(Settings(_env_file=None))]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["inline", "threads", "dask"])
+def test_what_comes_out_is_the_same_as_without(tmp_path, redis_url, monkeypatch, copied, closing, executor):
     tables, records = [], []
     for name, least in (("early", 0), ("usual", 1 << 40)):
         monkeypatch.setattr(early, "LEAST", least)
         world = EarlyWorld(tmp_path / name, redis_url, partition_bytes=PIECE)
         world.cluster = executor()
+        closing.callback(getattr(world.cluster, "close", lambda: None))
         copied[:] = [world.begun]
         world.folder = tmp_path  # the same sources
         uri = world.put("a.csv", NUMBERS)
