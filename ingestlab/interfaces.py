@@ -345,7 +345,7 @@ class EarlyReader(Format, Protocol):
     """A reader that cuts a file while it is still being copied."""
 
     def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
-        """Yield the pieces of `split`, in order, each as soon as it is known.
+        """Yield the pieces of `split`, as early as each is known.
 
         Args:
             file: Its size is known; what is read of it may take time to come.
@@ -583,7 +583,7 @@ class Executor(Protocol):
         ...
 
     def is_local(self) -> bool:
-        """Tell whether tasks see at once what this process writes to a local disk."""
+        """Tell whether tasks see at once what is written here."""
         ...
 
     def map(

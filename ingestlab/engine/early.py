@@ -1,8 +1,9 @@
-"""The tasks of a big file that begin while it is still being copied into the raw zone.
+"""Tasks that begin while their big file is still being copied.
 
-They read what has come of it through a second name of the copy, in the batch's staging folder. Their batch is named by
-the try, not by the content, which nobody knows yet. If the file turns out to be known, or changes, or cannot be had,
-the folder goes as that of any batch without a commit, and what is needed is done as if nothing had been begun.
+They read what has come of it into the raw zone through a second name of the copy, in the batch's staging folder.
+Their batch is named by the try, not by the content, which nobody knows yet. If the file turns out to be known, or
+changes, or cannot be had, the folder goes as that of any batch without a commit, and what is needed is done as if
+nothing had been begun.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class EarlyTasks:
         return digest({"early": uris, "by": self._transaction.lease.token})[:24]
 
     def plan(self, files: Sequence[FetchedFile]) -> Plan | None:
-        """Give the plan that is being carried out; None where there is none for these files."""
+        """Give the plan that is being carried out. None without one for these files."""
         if self._thread is None:
             return None
         with self._news:
@@ -112,7 +113,7 @@ class EarlyTasks:
         return Plan(batch=self.batch, target=self._target, files=(file,), partitions=parts)
 
     def receipts(self) -> Iterator[Receipt]:
-        """Yield the receipts of tasks of the plan that went well, until all have ended."""
+        """Yield the receipts of tasks that went well, until all have ended."""
         for place in count() if self._adopted else ():
             with self._news:
                 self._news.wait_for(lambda: len(self._receipts) > place or self._ended)  # noqa: B023 - it returns here
@@ -161,14 +162,14 @@ class EarlyTasks:
                 self._news.notify_all()
 
     def _link(self, copy: Path, path: str) -> None:
-        """Give the copy a second name, which stays when it gets its place, or goes."""
+        """Give the copy a second name. It stays when the first one goes."""
         store, settled = self._services.store, self.arriving.file
         target = Path(store.full(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(store.full(settled.path) if settled else copy, target)
 
     def _calls(self, file: FetchedFile, job: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        """Yield a task for each piece as it comes, and then wait for their ends."""
+        """Yield a task for each piece, and then wait for their ends."""
         store = ArrivingStore(self._services.store.url, self.arriving)
         reader, size = self._target.pipeline.reader, even(file.size, self._services.settings.partition_bytes)
         assert isinstance(reader, EarlyReader)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Feeder:
-    """Submit calls from a thread of its own, and yield the futures as they complete.
+    """Submit calls from a thread, and yield the futures as they complete.
 
     Args:
         submit: Takes the arguments of a call and its key, and gives a future.

@@ -54,7 +54,7 @@ def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
 
 
 def with_content(receipt: Receipt, sha256: str, store: Store) -> Receipt:
-    """Add the content's name to staged rejects that were written before it was known.
+    """Add the content's name to rejects that were staged without.
 
     Args:
         receipt: Of a task of one file.

@@ -184,7 +184,7 @@ class SuspectError(ValueError):
 
 
 def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, targets: Sequence[int], heads: int = 1) -> Iterator[Cut]:
-    """Choose places to cut a file, each as soon as it is known.
+    """Choose places to cut a file, as early as each is known.
 
     Args:
         blocks: The file's bytes from `begin` on, in order; one block is held at a time.

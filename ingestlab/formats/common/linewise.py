@@ -146,7 +146,7 @@ def even_step(total: int, size: int) -> int:
 
 
 def targets(total: int, size: int) -> list[int]:
-    """Return offsets near which to cut a file into pieces of about `size` bytes.
+    """Return offsets near which to cut a file evenly.
 
     The last of many large pieces are smaller, so that those who share the work end together.
     """

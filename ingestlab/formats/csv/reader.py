@@ -201,7 +201,7 @@ class Csv:
         return self._with_types(list(cut_at(ahead.known_to(whole), cuts)), store)
 
     def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
-        """Yield the pieces of `split`, each as soon as it is known; see interfaces.EarlyReader."""
+        """Yield the pieces of `split`, as early as each is known."""
         if self.columns is None or self.drift == "evolve" or self.encoding is None:
             raise LateError
         whole, ahead = self._ahead(file, store, size)
@@ -217,7 +217,7 @@ class Csv:
             raise LateError
 
     def _ahead(self, file: FetchedFile, store: Store, size: int) -> tuple[Piece, Ahead | None]:
-        """Give a file as one piece, and what its beginning tells, if it can be cut."""
+        """Give a file as one piece. If it can be cut also what its beginning tells."""
         whole, encoding = divisible(file, store, size, self.encoding)
         if encoding is None:
             return whole, None
