@@ -336,6 +336,28 @@ def pieces_of(file: FetchedFile, reader: Format, store: Store, size: int) -> tup
     return tuple(p.model_copy(update={"settled": {"charset": file.charset, **p.settled}}) for p in pieces)
 
 
+class LateError(Exception):
+    """All of a file decides how it is cut."""
+
+
+@runtime_checkable
+class EarlyReader(Format, Protocol):
+    """A reader that cuts a file while it is still being copied."""
+
+    def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
+        """Yield the pieces of `split`, as early as each is known.
+
+        Args:
+            file: Its size is known; what is read of it may take time to come.
+            store: Where it is.
+            size: Bytes of a piece, about.
+
+        Raises:
+            LateError: The file's beginning does not tell, and the pieces that came are of no use.
+        """
+        ...
+
+
 @runtime_checkable
 class PackReader(Format, Protocol):
     """A reader that is faster at many small files together."""
@@ -513,6 +535,36 @@ class Queue(Protocol):
         ...
 
 
+class RateLimiter(Protocol):
+    """Pace what workers ask of a server together."""
+
+    def reserve(self, name: str, amount: float, rate: float, patience: float) -> float:
+        """Take from a bucket, and tell how long to wait first.
+
+        Args:
+            name: Of the bucket.
+            amount: What to take.
+            rate: What comes a second; 0 sets no limit.
+            patience: Seconds to wait at most.
+
+        Returns:
+            Seconds.
+
+        Raises:
+            TransientError: The wait would be longer, and nothing is taken; or the bucket is away.
+        """
+        ...
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Let nobody take from a bucket for some seconds.
+
+        Args:
+            name: Of the bucket.
+            seconds: From now on.
+        """
+        ...
+
+
 class CostlyError(TransientError):
     """Some tasks have each cost more workers than one may.
 
@@ -530,11 +582,15 @@ class Executor(Protocol):
         """Connect ahead of the first task; raises TransientError without a cluster."""
         ...
 
+    def is_local(self) -> bool:
+        """Tell whether tasks see at once what is written here."""
+        ...
+
     def map(
         self,
         function: Callable[..., Any],
-        calls: Sequence[tuple[Any, ...]],
-        keys: Sequence[str],
+        calls: Iterable[tuple[Any, ...]],
+        keys: Iterable[str],
         resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """Run ``function(*call)`` for every call and yield (position, result) as they finish.
@@ -544,7 +600,8 @@ class Executor(Protocol):
 
         Args:
             function: Importable on the workers.
-            calls: Arguments that are plain data.
+            calls: Arguments that are plain data. They may come one by one, while earlier ones run; an error of
+                theirs is raised.
             keys: Names of the tasks, each once, as a dashboard shows them.
             resources: What a worker should declare to run them, e.g. ``{"GPU": 1}``; where none declares all of
                 it, any worker does.
@@ -599,6 +656,7 @@ class Destination:
         replace: Whether the earlier rows of the same sources go.
         earlier: By sink, files with rows of the same sources beside which the new ones are to stand, if any.
         previous: By sink that `reuses` them, the published files with rows of the same sources.
+        outside: Settings for what asks servers, see :meth:`ingestlab.core.settings.Settings.outside`.
     """
 
     run: str
@@ -610,18 +668,19 @@ class Destination:
     replace: bool = False
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     previous: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)
+    outside: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, work: Any, pipeline: Any, store: Store, **more: Any) -> Self:
         """Tell sinks where the work of a task goes.
 
         Args:
-            work: What the task is told, with `run`, `batch`, `tenant`, `table` and `previous`.
+            work: What the task is told, with `run`, `batch`, `tenant`, `table`, `previous` and `outside`.
             pipeline: What the table's author declares.
             store: The lake.
             **more: Other fields.
         """
-        shared = {name: getattr(work, name) for name in ("run", "batch", "tenant", "table", "previous")}
+        shared = {name: getattr(work, name) for name in ("run", "batch", "tenant", "table", "previous", "outside")}
         return cls(pipeline=pipeline, store=store, **shared, **more)
 
 

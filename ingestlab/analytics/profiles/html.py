@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ingestlab.analytics.profiles.drift import Drift, share, top_of
+from ingestlab.analytics.profiles.few import State
 from ingestlab.analytics.profiles.kinds import TIMES, to_text
 from ingestlab.analytics.profiles.merging import deviation, distinct, mean
-from ingestlab.analytics.profiles.states import Profile, State
+from ingestlab.analytics.profiles.states import Profile
 from ingestlab.core.templates import render as fill
 
 _VALUES = 4  # of the commonest that are plotted
