@@ -22,7 +22,7 @@ def submitted(say: Say, queue: str, tmp_path: Path) -> list[str]:
 
 
 def test_without_an_id_the_latest_run_is_meant(say: Say, submitted: list[str]) -> None:
-    assert say("show").stdout == f"run {submitted[0]} queued: 0/1 files, 0 rows\n"
+    assert say("show").stdout == f"run {submitted[0]} queued: 0/1 file, 0 rows\n"
     assert say("log").stdout.splitlines()[0] == f"run {submitted[0]}"
 
 
