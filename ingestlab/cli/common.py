@@ -30,7 +30,7 @@ class Screen(Console):
     """A console that breaks lines between words. Paths and addresses stay whole, so that they can be copied."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print as rich does; a text in a terminal is broken between words."""
+        """Print as rich does, breaking texts between words."""
         if self.is_terminal and not options and len(objects) == 1 and isinstance(objects[0], str | Text):
             text = self.render_str(objects[0]) if isinstance(objects[0], str) else objects[0]
             objects = (Text("\n").join(part for line in text.split("\n") for part in broken(line, self.width)),)

@@ -84,6 +84,16 @@ def test_tab_completes_runs_tables_pipelines_and_rules(
     assert tab(say, monkeypatch, "replay", "nothing", "--rule", "") == []
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_tab_works_in_other_shells(say: Say, submitted: list[str], monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_INGESTLAB_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "ingestlab show ")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    offered = say().stdout
+    assert all(run in offered for run in submitted)
+    assert "files: 1" in offered
+
+
 def test_tab_is_silent_without_a_server(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
     assert tab(say, monkeypatch, "show", "") == []
