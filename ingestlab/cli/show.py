@@ -64,7 +64,7 @@ def watching(
 
 
 def _times(p: Progress, done: float, now: float) -> str:
-    """Write how much is done, how long it took, and how long it may take."""
+    """Write how much is done, and the time taken and left."""
     seconds = p.seconds(now)
     if seconds is None:
         return ""
