@@ -168,6 +168,6 @@ def test_every_error_that_is_raised_has_a_code_that_is_known() -> None:
     assert "\n".join(map(str, wrong)) == ""
 
 
-for _module in ("sinks.milvus.link", "sources.retry", "analytics.embedders.base", "queue.rq.job"):
+for _module in ("sinks.milvus.link", "core.waiting", "analytics.embedders.base", "queue.rq.job"):
     importlib.import_module(f"ingestlab.{_module}")
 _OURS = {kind.__name__: kind for kind in (IngestError, *_subclasses(IngestError))}

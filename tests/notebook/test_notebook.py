@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -227,6 +228,17 @@ def test_an_error_in_a_cell_is_a_few_lines_that_help(live: Kernel):
     assert [line.split()[0] for line in error["traceback"]] == ["problem", "expected", "got", "do", "code"]
     assert "Did you mean 'plain'?" in error["traceback"][-2]
     assert "TerminalError" not in "".join(error["traceback"])
+
+
+def test_a_slow_call_shows_its_seconds_and_a_quick_one_nothing(live: Kernel):
+    assert live.cell("from threading import Event\nfrom ingestlab.notebook.stopwatch import stopwatch") == []
+    assert live.cell('with stopwatch("lab.check()", after=60): pass') == []
+    message = live.begin('with stopwatch("lab.check()", after=0) as add: add("read"); Event().wait()')
+    (shown,) = live.outputs(message, seen="lab.check() runs … 1 s: read")
+    live.interrupt()
+    live.outputs(message)
+    assert re.fullmatch(r"lab\.check\(\) took \d s: read", shown["data"]["text/plain"])
+    assert shown["data"]["text/plain"] in shown["data"]["text/html"]
 
 
 # A student's mistakes in a kernel
