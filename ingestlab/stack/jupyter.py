@@ -49,7 +49,7 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
 
 
 def first_pipeline() -> Path:
-    """Write a notebook that leads from a file to a table into this folder, unless it is there. Give its path."""
+    """Write a first notebook into this folder, unless it is there. Give its path."""
     if not FIRST.exists():
         FIRST.write_bytes((Path(__file__).parent / "templates" / FIRST.name).read_bytes())
     return FIRST
