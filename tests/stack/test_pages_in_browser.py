@@ -122,6 +122,7 @@ def test_a_run_is_found_and_tried_again_by_keyboard_alone(base, run, yard, brows
     page.keyboard.press("Enter")
     page.get_by_text("Queued again: 1 job.").wait_for()
     assert run.wait(PATIENCE).said == "finished, 2 of 5 failed"
+    page.get_by_text("Forget …").wait_for()  # the page follows the run
     reach(page, "Forget …")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Forget this run").wait_for()
