@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.core.errors import attempt
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.engine.scaffold.guessing import Guess, Seen, guess_text, guess_values
 from ingestlab.formats.common.bytes import binary, unpack
@@ -20,16 +20,17 @@ from ingestlab.formats.csv.reader import NULLS, Csv
 from ingestlab.formats.csv.settling import sample
 from ingestlab.formats.csv.sniffing import Sniffed, sniff
 from ingestlab.formats.json.arrow import json_as
+from ingestlab.formats.json.documents import layout_of
 from ingestlab.formats.json.reader import JsonLines
 from ingestlab.formats.json.text import plain, unknown_names
 from ingestlab.formats.json.types import look_at
-from ingestlab.formats.json.values import Document, document
 from ingestlab.formats.parquet.reader import Parquet
 from ingestlab.interfaces import Store
 from ingestlab.pipeline.catalog import PACKED
 
 _HEAD = 256 << 10  # bytes that tell the format
 _TABLES = (".csv", ".tsv")
+_OPENING = re.compile(r"\[?\s*+\{\s*+[\"}]|\[\s*+\]")  # what no CSV begins with
 _ALIKE = 0.9  # of the lines of a file must have the same number of fields for it to be a table
 
 
@@ -77,7 +78,7 @@ def draft(store: Store, file: FetchedFile, most: int) -> Draft | None:
     lines = [line for line in text.splitlines()[:500] if line.strip()]
     if len(data) > _HEAD and len(lines) > 1:
         lines.pop()  # the head may have cut it
-    if lines and (_is_object(lines[0]) or _is_document(data, encoding, file.name)):
+    if lines and (_is_object(lines[0]) or _is_document(data, encoding)):
         return _told(_json_lines(store, file, most, encoding), charset)
     looks, name = sniff(sample(text.encode())), _plain_name(file.name)
     if name.endswith(".log") or (looks.share < _ALIKE and not name.endswith(_TABLES)):
@@ -172,7 +173,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _is_document(data: bytes, encoding: str, name: str) -> bool:
-    """Tell whether a text is a whole JSON document with records."""
-    begun = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
-    return begun.startswith(("[", "{")) and isinstance(attempt(document, begun.encode(), name), Document)
+def _is_document(data: bytes, encoding: str) -> bool:
+    """Tell whether a text is an array of objects, or objects over several lines."""
+    text = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
+    return text.startswith(("[", "{")) and layout_of(text.encode()) != "lines" and _OPENING.match(text) is not None
