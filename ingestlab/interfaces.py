@@ -513,6 +513,36 @@ class Queue(Protocol):
         ...
 
 
+class RateLimiter(Protocol):
+    """Pace what workers ask of a server together."""
+
+    def reserve(self, name: str, amount: float, rate: float, patience: float) -> float:
+        """Take from a bucket, and tell how long to wait first.
+
+        Args:
+            name: Of the bucket.
+            amount: What to take.
+            rate: What comes a second; 0 sets no limit.
+            patience: Seconds to wait at most.
+
+        Returns:
+            Seconds.
+
+        Raises:
+            TransientError: The wait would be longer, and nothing is taken; or the bucket is away.
+        """
+        ...
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Let nobody take from a bucket for some seconds.
+
+        Args:
+            name: Of the bucket.
+            seconds: From now on.
+        """
+        ...
+
+
 class CostlyError(TransientError):
     """Some tasks have each cost more workers than one may.
 
@@ -599,6 +629,7 @@ class Destination:
         replace: Whether the earlier rows of the same sources go.
         earlier: By sink, files with rows of the same sources beside which the new ones are to stand, if any.
         previous: By sink that `reuses` them, the published files with rows of the same sources.
+        outside: Settings for what asks servers, see :meth:`ingestlab.core.settings.Settings.outside`.
     """
 
     run: str
@@ -610,18 +641,19 @@ class Destination:
     replace: bool = False
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     previous: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)
+    outside: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, work: Any, pipeline: Any, store: Store, **more: Any) -> Self:
         """Tell sinks where the work of a task goes.
 
         Args:
-            work: What the task is told, with `run`, `batch`, `tenant`, `table` and `previous`.
+            work: What the task is told, with `run`, `batch`, `tenant`, `table`, `previous` and `outside`.
             pipeline: What the table's author declares.
             store: The lake.
             **more: Other fields.
         """
-        shared = {name: getattr(work, name) for name in ("run", "batch", "tenant", "table", "previous")}
+        shared = {name: getattr(work, name) for name in ("run", "batch", "tenant", "table", "previous", "outside")}
         return cls(pipeline=pipeline, store=store, **shared, **more)
 
 

@@ -16,6 +16,7 @@ from ingestlab.cli import (
     lake,
     notebook,
     profile,
+    rows,
     scaffold,
     search,
     servers,
@@ -31,7 +32,10 @@ GROUPS = {  # in the order of `--help`
         *(jobs.retry, jobs.cancel, jobs.forget, jobs.produce),
     ),
     "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
-    "Read tables": (lake.tables, profile.profile, aggregates.materialize, search.search),
+    "Read tables": (
+        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile),
+        *(aggregates.materialize, search.search),
+    ),
     "Maintain tables": (
         *(upkeep.replay, upkeep.delete, upkeep.compact),
         *(upkeep.rewrite, upkeep.reembed, lake.reconcile),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from ingestlab.core.errors import IngestError
+from ingestlab.core.errors import IngestError, TerminalError
 
 Home = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Home of the stack; INGESTLAB_HOME, or .ingestlab.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 WHOLE = 10_000  # characters of a line where nobody's screen ends it: in a pipe or a file
@@ -43,6 +45,24 @@ class Commands(TyperGroup):
         except IngestError as error:
             show_error(error)
             raise typer.Exit(1) from error
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is lost.
+
+    Args:
+        question: What is asked.
+        yes: Whether the answer was given with the command.
+
+    Raises:
+        TerminalError: The answer is no, or nobody answers.
+    """
+    if yes:
+        return
+    with suppress(typer.Abort):  # the end of standard input, or Ctrl-C
+        if typer.confirm(question, err=True):
+            return
+    raise TerminalError("Nothing was changed: not confirmed", fix="Answer y, or say --yes.", code="argument_invalid")
 
 
 def many(count: int, noun: str) -> str:

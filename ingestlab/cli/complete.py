@@ -18,27 +18,27 @@ Words = list[tuple[str, str]]  # each with what some shells show beside
 Complete = Callable[[typer.Context, str], Words]
 
 
-def _completing(find: Callable[[typer.Context], Iterable[tuple[str, str]]]) -> Complete:
+def _completing(*finders: Callable[[typer.Context], Iterable[tuple[str, str]]]) -> Complete:
     """Make what typer asks on Tab out of what finds all words."""
 
     def complete(ctx: typer.Context, incomplete: str) -> Words:
-        with suppress(IngestError):
-            return [word for word in find(ctx) if word[0].startswith(incomplete)]
-        return []
+        words: Words = []
+        for find in finders:
+            with suppress(IngestError):
+                words += [word for word in find(ctx) if word[0].startswith(incomplete)]
+        return words
 
     return complete
 
 
-@_completing
-def runs(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+def _runs(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Yield the ids of the latest runs."""
     from ingestlab.queue import recent_runs  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     return ((run.id, f"files: {run.record.files:,}") for run in recent_runs(_settings(ctx), _RUNS))
 
 
-@_completing
-def tables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+def _tables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Yield the names of tables."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
 
@@ -46,24 +46,29 @@ def tables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     return ((table.name, f"rows: {table.rows:,}") for table in lake.tables())
 
 
-@_completing
-def pipelines(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+def _pipelines(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Yield the names of pipelines."""
     from ingestlab.pipeline.catalog import Catalog  # noqa: PLC0415 - likewise
 
     return ((name, source.origin) for name, source in Catalog.read(_settings(ctx)).sources.items())
 
 
-@_completing
-def rules(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+def _rules(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Yield the rules that rejected rows of the table named before."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
 
     # an option that still lacks its value ends click's parsing, before the arguments have their names
-    table = ctx.params.get("table") or next(iter(ctx.args), None)
+    table = ctx.params.get("table") or ctx.params.get("name") or next(iter(ctx.args), None)
     counts = Lake(_settings(ctx), ctx.params.get("tenant")).rules(table) if table else {}
     return ((rule, f"rejects: {count:,}") for rule, count in counts.items())
 
 
 def _settings(ctx: typer.Context) -> Settings:
     return load_settings(home=ctx.params.get("home"))
+
+
+runs = _completing(_runs)
+tables = _completing(_tables)
+tables_and_runs = _completing(_tables, _runs)
+pipelines = _completing(_pipelines)
+rules = _completing(_rules)

@@ -39,13 +39,13 @@ def demo(
     for name in FOLDERS.values():
         pipelines.named(name)
     with _fresh_stack(home) as settings:
-        out.print(f"Dask dashboard: {settings.dask_dashboard}")
         began = time.perf_counter()
         runs = [submit_uris(sample_uris(folder, settings), settings=settings) for folder in FOLDERS]
         results = [_watch(run) for run in runs]
         seconds = time.perf_counter() - began
         _print_totals(results, seconds)
         _print_tables(settings)
+    out.print("Everything is stopped again; the tables stay. To look at the system at work: [bold]ingestlab lab[/]")
     if any(result.failed for result in results):
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from ingestlab.cli.show import COLOURS, files_table, print_result, watching
 from ingestlab.cli.tables import table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import OVER, State, by_code
-from ingestlab.core.settings import load_settings
+from ingestlab.core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from ingestlab.core.models import Progress
@@ -236,10 +236,13 @@ def _submit(uris: list[str], home: Path | None, **options: Any) -> Run:
 
 
 def _find(run: str | None, home: Path | None) -> Run:
+    return find(run, load_settings(home=home))
+
+
+def find(run: str | None, settings: Settings) -> Run:
     """Find a run by its id; the latest without one."""
     from ingestlab.queue import find_run, recent_runs  # noqa: PLC0415 - likewise
 
-    settings = load_settings(home=home)
     if run is not None:
         return find_run(run, settings)
     if latest := recent_runs(settings, 1):

@@ -36,7 +36,7 @@ def watching(
 
     Args:
         files: How many the run has.
-        dashboard: Address of the Dask dashboard, shown beside.
+        dashboard: Address of the Dask dashboard, shown beside; it goes at the end, as the dashboard may.
         starving: Says what is missing, while nothing happens; empty if nothing is.
     """
     bar = Bar(
@@ -68,6 +68,7 @@ def watching(
                 note.plain = starving()
 
         yield show
+        place.plain = ""
 
 
 @contextmanager

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ingestlab.cli import complete
-from ingestlab.cli.common import Home, Json, many, out
+from ingestlab.cli.common import Home, Json, Yes, confirm, many, out
 from ingestlab.cli.jobs import Queue, announce
 from ingestlab.core.settings import MB, load_settings
 
 if TYPE_CHECKING:
     from ingestlab.engine.services import Services
+    from ingestlab.maintenance.delete import Deleted
+
+_SOURCES = 10  # of a table that are shown before they are deleted
 
 Table = Annotated[
     str,
@@ -116,16 +120,39 @@ def delete(
     table: Annotated[
         str | None, typer.Option(autocompletion=complete.tables, help="Only out of this table; else out of all.")
     ] = None,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and take nothing.")] = False,
     tenant: Tenant = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Take files out of tables: rows, rejects, aggregates and all else. Announced again, they are ingested again."""
-    from ingestlab.maintenance.delete import delete as take_out  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance import delete as deleting  # noqa: PLC0415 - likewise
 
     with _services(home) as services:
-        reports = take_out(sources, services, table=table, tenant=tenant)
+        if dry_run or not yes:
+            found = deleting.preview(sources, services, table=table, tenant=tenant)
+            if not as_json:
+                _print_preview(found)
+            elif dry_run:
+                out.print_json(json.dumps([asdict(report) for report in found]))
+            if dry_run or not any(report.sources for report in found):
+                return
+            counts = f"{sum(r.rows for r in found):,} rows and {sum(r.rejects for r in found):,} rejects"
+            confirm(f"Delete {counts}?", yes=False)
+        reports = deleting.delete(sources, services, table=table, tenant=tenant)
     if as_json:
         out.print_json(json.dumps([asdict(report) for report in reports]))
     for report in () if as_json else reports:
         out.print(str(report))
+
+
+def _print_preview(reports: Sequence[Deleted]) -> None:
+    """Print what would be deleted: of each table the first sources."""
+    for report in reports:
+        counts = f"{report.rows:,} rows, {report.rejects:,} rejects"
+        out.print(Text(f"{report.table}: {counts} of {many(len(report.sources), 'source')}"))
+        for uri in report.sources[:_SOURCES]:
+            out.print(Text(f"  {uri}", style="dim"))
+        if (more := len(report.sources) - _SOURCES) > 0:
+            out.print(Text(f"  and {more:,} more", style="dim"))

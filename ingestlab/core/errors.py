@@ -67,8 +67,8 @@ class IngestError(Exception):
         return {"problem": self.problem, "expected": self.expected, "got": self.got, "fix": self.fix}
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows: a few lines rather than the way through our code; ``%tb`` shows no more either."""
-        return [f"{type(self).__name__} ({self.code})", *(f"{name:>8}  {text}" for name, text in self.lines())]
+        """Return what IPython shows: the lines of a terminal, and no way through our code; ``%tb`` shows no more."""
+        return [f"{name:>8}  {text}" for name, text in (*self.lines(), ("code", self.code))]
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the parts that are there, each with its label, for screens."""
@@ -93,16 +93,16 @@ class IngestError(Exception):
 
     @classmethod
     def wrap(cls, error: BaseException, problem: str, fix: str = "", *, code: Code | None = None) -> Self:
-        """Translate a foreign exception; its type and text become `got`.
+        """Translate an exception; its text becomes `got`.
 
         Args:
-            error: The foreign exception.
+            error: The exception.
             problem: What could not be done.
             fix: What to do about it.
             code: Instead of the code of the class.
         """
-        text = words_of(error).removesuffix(".")
-        return cls(problem, got=f"{type(error).__name__}: {text}"[:2000], fix=fix, code=code)
+        text = in_a_line(type(error).__name__, words_of(error).removesuffix("."))
+        return cls(problem, got=text[:2000], fix=fix, code=code)
 
     def replace(self, **texts: str) -> Self:
         """Return a copy with other texts, e.g. ``error.replace(fix="Try again.")``.
@@ -282,6 +282,18 @@ def words_of(error: BaseException) -> str:
     except Exception as inner:  # noqa: BLE001 - its own __str__ is other people's code, too
         text = f"(no text: {type(inner).__name__})"
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def in_a_line(name: str, text: str) -> str:
+    """Write an exception as one line.
+
+    The name of a class of ours is left out: it tells a user nothing.
+
+    Args:
+        name: Of its class; its module may come before it.
+        text: Its words.
+    """
+    return text if name.rpartition(".")[2] in {IngestError.__name__, *_TYPES} else f"{name}: {text}"
 
 
 def let_pass(error: BaseException) -> None:

@@ -22,6 +22,10 @@ from ingestlab.core.errors import TerminalError
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
+OUTSIDE = (  # what concerns tasks that ask servers outside
+    *("schemes", "allow_hosts", "deny_networks", "connect_timeout", "read_timeout", "fetch_delay", "task_timeout"),
+    *("redis_url", "redis_host", "redis_port", "redis_password"),
+)
 MISSED_BEATS = 3  # after so many in a row, an RQ worker is taken for dead
 
 
@@ -185,6 +189,10 @@ class Settings(BaseSettings):
     @classmethod
     def _delays(cls, value: Any) -> Any:
         return tuple(float(w) for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    def outside(self) -> dict[str, Any]:
+        """Give what tasks need that ask servers outside, as plain data."""
+        return self.model_dump(mode="json", include=set(OUTSIDE))
 
     @property
     def redis(self) -> str:

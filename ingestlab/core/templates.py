@@ -40,7 +40,7 @@ def _environment() -> Environment:
 
     loader = PackageLoader("ingestlab", package_path="")
     env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters.update(thousands="{:,}".format, label=label, clock=clock, iso=_iso, duration=duration)
+    env.filters.update(thousands="{:,}".format, label=label, clock=clock, iso=_iso, duration=duration, size=size)
     return env
 
 
@@ -62,6 +62,14 @@ def duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes: ``812 B``, ``3.4 MB``."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
 
 
 def _iso(at: float) -> str:

@@ -26,7 +26,7 @@ from ingestlab.interfaces import Store, pieces_of
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import read_part
 from ingestlab.lake.storage.store import LocalStore
-from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, generic, load
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.archives.unpack import first_member
 from ingestlab.sources.fetch import Failed, fetch
@@ -74,6 +74,22 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
             file = first_member(file, pipeline.reader, store, RawZone(beside, "members", settings))
             store = beside
         return try_source(code, store, file, sample, pipeline)
+
+
+def read_rows(uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
+    """Read the beginning of a file without a pipeline.
+
+    Args:
+        uri: A file of any kind that could be submitted.
+        settings: Who may be called.
+        sample: Bytes to read, about: up to the end of a record.
+
+    Raises:
+        TerminalError: The file cannot be read, or its suffix names no format.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        store, file = open_file(uri, settings, scratch)
+        return try_source(generic(file.name, "rows"), store, file, sample)
 
 
 def try_source(

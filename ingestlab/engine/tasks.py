@@ -40,6 +40,7 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
         sinks=filled_by(target.pipeline),
         earlier=dict(target.earlier),
         previous=dict(target.previous),
+        outside=settings.outside() if target.pipeline.asks_servers else {},
     ).to_dict()
 
 

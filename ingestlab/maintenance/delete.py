@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestlab.analytics.lake import Table as ReadTable
 from ingestlab.core.access import check_tenant, scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError
@@ -23,6 +27,7 @@ from ingestlab.core.signed_uri import bare
 from ingestlab.engine.plan import emptied
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
+from ingestlab.lake import layout
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
 from ingestlab.pipeline.catalog import Catalog
@@ -74,6 +79,46 @@ def delete(
         TransientError: Another job has a source or replaces parts, or a server is away.
     """
     tenant = tenant or services.settings.tenant
+    sets = _chosen(uris, tenant, table, services)
+    return [_delete(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
+
+
+def preview(
+    uris: str | Iterable[str], services: Services, *, table: str | None = None, tenant: str | None = None
+) -> list[Deleted]:
+    """Count what :func:`delete` would take, and take nothing.
+
+    Args:
+        uris: As in :func:`delete`, as the others.
+        services: The connections to use.
+        table: Its name.
+        tenant: The tenant of the tables.
+
+    Returns:
+        One for each table with some of the sources, without what other sinks have of them.
+
+    Raises:
+        TerminalError: As in :func:`delete`.
+    """
+    tenant = tenant or services.settings.tenant
+    sets = _chosen(uris, tenant, table, services)
+    return [_would_go(gone, tenant, name, services) for name, gone in sets.items() if gone]
+
+
+def _would_go(uris: Sequence[str], tenant: str, name: str, services: Services) -> Deleted:
+    there = _last(services.table(tenant, name).log.snapshot().manifests())
+    gone = tuple(uri for uri in uris if there[uri].sha256)
+    rows, rejects = (
+        ReadTable(services.store, tenant, table)
+        .dataset()
+        .count_rows(filter=pc.field(column).isin(pa.array(gone, pa.string())))
+        for table, column in ((name, "_source"), (layout.rejects(name), "source"))
+    )
+    return Deleted(name, gone, rows, rejects)
+
+
+def _chosen(uris: str | Iterable[str], tenant: str, table: str | None, services: Services) -> dict[str, list[str]]:
+    """Find the sources that are meant in each table."""
     check_tenant(tenant, services.settings)
     given = [uris] if isinstance(uris, str) else list(uris)
     wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
@@ -86,8 +131,7 @@ def delete(
                 fix="Give URIs as `_source` has them.",
                 code="no_matches",
             )
-    sets = {name: sorted(set().union(*by_pattern.values())) for name, by_pattern in chosen.items()}
-    return [_delete(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
+    return {name: sorted(set().union(*by_pattern.values())) for name, by_pattern in chosen.items()}
 
 
 def _tables(tenant: str, name: str | None, services: Services) -> list[Table]:

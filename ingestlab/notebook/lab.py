@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
+from ingestlab.notebook.stopwatch import stopwatch
 from ingestlab.notebook.tables import LabTable
 from ingestlab.queue import find_run, recent_runs, submit
 from ingestlab.queue.broker import broker, reaching
@@ -145,6 +145,7 @@ class Lab:
         """
         return LabTable.of(self._lake.table(name))
 
+    @stopwatch("lab.rejects()")
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
         """Read the rejected rows, each with its reason and its raw text.
 
@@ -155,6 +156,7 @@ class Lab:
         """
         return self._lake.rejects(table, run=run, rule=rule)
 
+    @stopwatch("lab.profile()")
     def profile(self, table: str, run: str | None = None) -> TableProfile:
         """Profile a table: its columns, and how the last run differs from earlier ones.
 
@@ -164,6 +166,7 @@ class Lab:
         """
         return self._lake.profile(table, run)
 
+    @stopwatch("lab.aggregate()")
     def aggregate(self, table: str, name: str) -> pd.DataFrame:
         """Read an aggregate, up to date: keys and measures, a row a group, with a chart.
 
@@ -176,6 +179,7 @@ class Lab:
         summary.attrs = frame.attrs
         return summary
 
+    @stopwatch("lab.search()")
     def search(
         self,
         collection: str,
@@ -198,6 +202,7 @@ class Lab:
         """
         return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
+    @stopwatch("lab.embed()")
     def embed(self, texts: Sequence[str], model: str = "wordllama") -> np.ndarray[Any, np.dtype[np.float32]]:
         """Embed texts in this kernel, without a collection.
 
@@ -226,6 +231,7 @@ class Lab:
         run = submit_replay(table, settings=self.settings, **options)
         return LabRun.of(run) if run else None
 
+    @stopwatch("lab.compact()")
     def compact(self, table: str, *, target_mb: int = 256, sort: Sequence[str] = ()) -> Compacted:
         """Merge small parts of a table and of its rejects. Ingestion goes on.
 
@@ -240,6 +246,7 @@ class Lab:
         with reaching(self.settings), Services.opened(self.settings) as services:
             return compact(table, services, target=target_mb * MB, sort=sort)
 
+    @stopwatch("lab.rewrite()")
     def rewrite(self, table: str, types: Mapping[str, str] | None = None) -> Rewritten:
         """Rewrite a table in one schema and the folders of its pipeline.
 
@@ -253,6 +260,7 @@ class Lab:
         with reaching(self.settings), Services.opened(self.settings) as services:
             return rewrite(table, services, types=types)
 
+    @stopwatch("lab.reembed()")
     def reembed(self, table: str) -> Reembedded:
         """Embed a table again as its pipeline says now. Searches then find these vectors.
 
@@ -268,6 +276,7 @@ class Lab:
             report: Reembedded = reembed(table, services)
             return report
 
+    @stopwatch("lab.delete()")
     def delete(self, uris: str | Iterable[str], table: str | None = None) -> list[Deleted]:
         """Take files out of a table, or of all tables: their rows, rejects, aggregates and vectors.
 
@@ -290,6 +299,7 @@ class Lab:
         store = open_store(self.settings.lake_url, self.settings.storage_options)
         return [name for name in store.walk("") if not words or any(word in name for word in words)]
 
+    @stopwatch("lab.check()")
     def check(self, pipeline: str, uri: str) -> Trial:
         """Try a pipeline on a sample of a file, in this kernel.
 
@@ -299,6 +309,7 @@ class Lab:
         """
         return try_pipeline(pipeline, uri, self.settings)
 
+    @stopwatch("lab.new()")
     def new(self, name: str, source: str, *, force: bool = False) -> Path:
         """Write a pipeline from one sample file, as ``ingestlab new`` does.
 
@@ -395,10 +406,5 @@ class Lab:
 
 def _started(settings: Settings) -> Settings:
     """Start the embedded stack, or find the running one. Its start takes some seconds, and shows itself."""
-    if page.shell() is None or stack.running(home_of(settings)):
-        return stack.start(settings)
-    tell = partial(print, end=" ", flush=True)
-    tell("The stack starts:")
-    found = stack.start(settings, tell=tell)
-    tell("serve.\n")
-    return found
+    with stopwatch("The start of the stack") as tell:
+        return stack.start(settings, tell=tell)

@@ -27,6 +27,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "wordllama": "text",
         "sentence-transformers": "text",
         "onnx-text": "text",
+        "openai": "text",
         "hog": "image",
         "timm": "image",
         "efficientnet_lite0": "image",
@@ -34,8 +35,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "ultralytics": "image",
     }
 )
-_NEEDS_TARGET = ("sentence-transformers", "onnx-text", "timm", "onnx-image", "ultralytics")
+_NEEDS_TARGET = ("sentence-transformers", "onnx-text", "openai", "timm", "onnx-image", "ultralytics")
 _ON_TORCH = ("sentence-transformers", "timm", "efficientnet_lite0", "ultralytics")
+HOSTED = {"openai": r".+@https?://[^@?#]+"}  # of KINDS, those that a server runs, with what their targets are like
 DETECTORS = ("ultralytics",)  # of KINDS, those that also find objects
 
 
@@ -69,6 +71,13 @@ def spell(model: str) -> Spelling:
             f"'{scheme}:<model or path>'" if scheme in _NEEDS_TARGET else f"'{scheme}' with nothing after it",
             repr(model),
             "See ingestlab.analytics.embedders.registry for how models are named.",
+        )
+    if scheme in HOSTED and not re.fullmatch(HOSTED[scheme], target):
+        raise _unknown(
+            "The model's server cannot be read",
+            f"'{scheme}:<model>@<base URL>', without a password",
+            repr(target.rpartition("@")[2]),
+            "E.g. 'openai:text-embedding-3-small@https://api.openai.com/v1?key=OPENAI_API_KEY'.",
         )
     try:
         options = dict(parse_qsl(query, strict_parsing=True))
@@ -199,6 +208,11 @@ class Embedding:
     def resources(self) -> dict[str, float]:
         """Return the Dask resources that the model asks for; see :func:`resources_of`."""
         return resources_of(self.model)
+
+    @property
+    def hosted(self) -> bool:
+        """Tell whether a server runs the model."""
+        return isinstance(self.model, str) and spell(self.model).scheme in HOSTED
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -89,6 +89,11 @@ class Pipeline:
             wanted[name] = max(count, wanted.get(name, 0))
         return wanted
 
+    @property
+    def asks_servers(self) -> bool:
+        """Tell whether its tasks ask servers outside, beside the sources."""
+        return bool(self.embedding and self.embedding.hosted)
+
     def named(self, name: str) -> Pipeline:
         """Name the pipeline after its file, and check it.
 

@@ -8,14 +8,7 @@ import stamina
 
 from ingestlab.core.errors import TransientError
 from ingestlab.core.settings import Settings
-
-LONGEST_WAIT = 60.0  # seconds; a server that asks for more is left to the retries of the whole job
-
-
-class WaitError(TransientError):
-    """A server that said how long to wait before the next attempt."""
-
-    wait: float = 0.0
+from ingestlab.core.waiting import LONGEST_WAIT, again
 
 
 def attempts(settings: Settings) -> Any:
@@ -24,19 +17,13 @@ def attempts(settings: Settings) -> Any:
     Only transient errors are tried again, with doubled delays.
     """
     return stamina.retry_context(
-        on=_again,
+        on=again,
         attempts=settings.fetch_attempts,
         timeout=None,
         wait_initial=settings.fetch_delay,
         wait_max=LONGEST_WAIT,
         wait_jitter=settings.fetch_delay,
     )
-
-
-def _again(error: Exception) -> bool | float:
-    if isinstance(error, WaitError):
-        return error.wait if error.wait <= LONGEST_WAIT else False
-    return isinstance(error, TransientError)
 
 
 def too_long(uri: str, limit: float, came: int) -> TransientError:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ingestlab.analytics.lake import Lake
+from ingestlab.core.errors import in_a_line
 from ingestlab.core.models import OVER
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import Run
@@ -91,7 +92,7 @@ def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except Exception as error:  # it may be any function
         name = getattr(function, "__name__", "function")
-        raise NotYet(f"your {name}() fails: {type(error).__name__}: {shorten(str(error), 120)}") from error
+        raise NotYet(f"your {name}() fails: {in_a_line(type(error).__name__, shorten(str(error), 120))}") from error
 
 
 def a_run(answer: Any) -> Run:

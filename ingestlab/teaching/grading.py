@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.errors import TerminalError, in_a_line
 
 State = Literal["solved", "wrong", "open", "unreadable"]
 _CHECK = re.compile(r"""check\(\s*["'](\d\d\.\d+)["']""")
@@ -80,7 +80,7 @@ def _grade(file: str, cell: Mapping[str, Any], after: Mapping[str, Any]) -> Grad
     text = ""
     if errors:
         ename, evalue = errors[-1]["ename"], errors[-1]["evalue"]
-        text = evalue if ename == "NotYet" else f"{ename}: {evalue}"
+        text = evalue if ename == "NotYet" else in_a_line(ename, evalue)
         state = "open" if _UNANSWERED in text else "wrong"
     elif (praise := f"{exercise} ✔") in printed:
         state, text = "solved", printed[printed.index(praise) :].strip()

@@ -37,6 +37,6 @@ def _show(shell: Any, kind: type[NameError], error: NameError, trace: TracebackT
     """Show a NameError of a cell. IPython calls this; other errors are shown as ever."""
     *_, (frame, _line) = traceback.walk_tb(trace)
     if kind is NameError and frame.f_globals is shell.user_ns:  # a local one has no cell to blame
-        _, *lines = missing(error, shell.user_ns)._render_traceback_()
+        *lines, _code = missing(error, shell.user_ns)._render_traceback_()
         error._render_traceback_ = lambda: [f"NameError: {error}", *lines]  # type: ignore[attr-defined]
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)

@@ -16,6 +16,7 @@ from typing import Any
 from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
+from ingestlab.notebook.stopwatch import stopwatch
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.stack.services import environment
 
@@ -76,7 +77,8 @@ def start_worker(*queues: str, name: str = "mine", **overrides: Any) -> OwnWorke
     try:
         if interrupts:
             signal.raise_signal(signal.SIGINT)
-        _wait_until_it_listens(worker, settings, log)
+        with stopwatch("Its start"):
+            _wait_until_it_listens(worker, settings, log)
     except BaseException:  # whoever interrupts the start does not want the worker
         worker.kill()
         raise

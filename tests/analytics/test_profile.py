@@ -24,12 +24,13 @@ from support.selection import examples
 
 from ingestlab.analytics.lake import Lake
 from ingestlab.analytics.profiles import files as profiling
-from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles import sketches, states
 from ingestlab.analytics.profiles.drift import MOVED, drifts
+from ingestlab.analytics.profiles.few import TOP
 from ingestlab.analytics.profiles.kinds import clip, kind_of, parse, to_text
 from ingestlab.analytics.profiles.merging import deviation, distinct, mean, merge
 from ingestlab.analytics.profiles.report import RunProfile, TableProfile
-from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, profile
+from ingestlab.analytics.profiles.states import MAX_COLUMNS, profile
 from ingestlab.cli.profile import bar, spark
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile, Manifest, Receipt
@@ -99,6 +100,45 @@ def test_every_type_of_column_has_its_state(type_, values, kind, ends, common):
         assert mean(state) == pytest.approx(float(sum(full)) / len(full))
     if len(full) > 1 and kind in ("float", "decimal"):
         assert deviation(state) == pytest.approx(float(np.std([float(v) for v in full], ddof=1)))
+
+
+DRAWN = [
+    (pa.int8(), st.integers(-3, 100)),
+    (pa.int64(), st.integers(-(2**63), 2**63 - 1) | st.integers(0, 5)),
+    (pa.uint64(), st.integers(0, 2**64 - 1) | st.integers(2**63, 2**63 + 5)),
+    (pa.float64(), st.floats() | st.integers(0, 5).map(float)),
+    (pa.float32(), st.floats(width=32)),
+    (pa.bool_(), st.booleans()),
+    (pa.string(), st.text(max_size=3) | st.integers(40, 50).map(lambda n: "é" * n)),
+    (pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b", ""])),
+    (pa.timestamp("s", "UTC"), st.integers(-(2**33), 2**33)),
+    (pa.timestamp("ns"), st.integers(-(2**62), 2**62)),
+    (pa.date32(), st.integers(-100_000, 100_000)),
+    (pa.date64(), st.integers(-1000, 1000).map(lambda day: day * 86_400_000)),
+    (pa.time32("s"), st.integers(0, 86_399)),
+    (pa.duration("ms"), st.integers(0, 10**9)),
+]
+
+
+@given(st.data(), st.sampled_from(DRAWN))
+@settings(max_examples=examples(400), deadline=None)
+def test_few_rows_have_the_state_that_they_would_have_among_many(data, drawn):
+    type_, values = drawn
+    listed = [
+        None if v == 0 and type_ in (pa.float64(), pa.float32()) else v
+        for v in data.draw(st.lists(values | st.none(), min_size=1, max_size=60))
+    ]
+    column = pa.chunked_array(
+        [pa.array(listed[: len(listed) // 2], type_), pa.array(listed[len(listed) // 2 :], type_)]
+    )
+    few, many = profile(pa.table({"x": column}))["columns"]["x"], states._column_state(column)
+    assert json.loads(json.dumps(few)) == few, "plain JSON"
+    close = lambda state: {n: pytest.approx(float(state.pop(n)), nan_ok=True) for n in ("sum", "m2") if n in state}  # noqa: E731
+    exact = type_ not in (pa.float64(), pa.float32())
+    assert not exact or few.get("sum") == many.get("sum")
+    assert {n: float(few.pop(n)) for n in ("sum", "m2") if n in few} == close(many)
+    assert sorted(map(str, few.pop("top", ()))) == sorted(map(str, many.pop("top", ())))
+    assert few == many
 
 
 def test_not_a_number_and_infinity_are_counted_apart():

@@ -20,8 +20,8 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("INGESTLAB_PIPELINES", str(PIPELINES))
 
-    def run(*args: str | Path, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(arg) for arg in args])
+    def run(*args: str | Path, code: int = 0, answer: str | None = None) -> Result:
+        result = CliRunner().invoke(app, [str(arg) for arg in args], input=answer)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output

@@ -284,6 +284,7 @@ def test_the_demonstration_ingests_the_real_input(cli: Callable[..., subprocess.
     assert any(line.startswith("bts_alarms 4,563 rows in ") for line in lines)
     assert any(line.startswith("flights 328,521 rows in ") for line in lines)
     assert any(line.startswith("UA 57979 3.6") for line in lines)
+    assert "127.0.0.1" not in done.stdout, "an address that is dead"
 
 
 def test_the_demonstration_says_at_once_that_it_lacks_its_pipelines(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

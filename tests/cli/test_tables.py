@@ -13,8 +13,10 @@ from rich.console import Console
 from support.commands import Say
 from support.lake import World
 
+from ingestlab.cli import show
 from ingestlab.cli.common import out
 from ingestlab.cli.tables import Fitting, frame_table
+from ingestlab.core.models import Progress
 
 WORDS = st.text("abcdefgh01234567[/]", min_size=1, max_size=12)
 
@@ -73,3 +75,13 @@ def test_a_pipe_gets_everything(say: Say, world: World, monkeypatch: pytest.Monk
     assert path in say("tables").stdout
     lines = say("errors").stdout.splitlines()
     assert all(line.startswith(" ") and len(line.split()) > 3 for line in lines[1:]), "one line a code"
+
+
+def test_what_a_run_leaves_on_the_screen_has_no_address_that_may_be_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(show, "out", Console(file=screen, force_terminal=True, width=100))
+    with show.watching(2, "http://127.0.0.1:8787/status") as watch:
+        watch(Progress(files=2, files_done=1))
+    before, last = screen.getvalue().rsplit("partitions", 1)
+    assert "127.0.0.1:8787" in before
+    assert "127.0.0.1:8787" not in last

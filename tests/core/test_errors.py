@@ -112,6 +112,16 @@ def test_a_foreign_exception_is_put_in_our_words() -> None:
     assert len(TerminalError.wrap(ValueError("x" * 100_000), "Too much").got) <= 2000
 
 
+@pytest.mark.parametrize("kind", [IngestError, *errors._TYPES.values()])
+def test_no_reader_meets_the_name_of_a_class_of_ours(kind: type[IngestError]) -> None:
+    error = TerminalError.wrap(kind("No such table", fix="Look again."), "Pipeline fails")
+    shown = "\n".join([*kind("No such table")._render_traceback_(), *error._render_traceback_(), str(error)])
+    assert kind.__name__ not in shown
+    assert "Pipeline fails: No such table. Look again" in shown
+    assert errors.in_a_line(f"{kind.__module__}.{kind.__name__}", "No such table") == "No such table"
+    assert errors.in_a_line("ValueError", "no number") == "ValueError: no number"
+
+
 def test_the_table_of_codes_is_the_type_of_codes() -> None:
     assert importlib.import_module("ingestlab.errors").CODES is CODES
     assert set(CODES) == set(get_args(Code))
@@ -158,6 +168,6 @@ def test_every_error_that_is_raised_has_a_code_that_is_known() -> None:
     assert "\n".join(map(str, wrong)) == ""
 
 
-for _module in ("sinks.milvus.link", "sources.retry", "analytics.embedders.base", "queue.rq.job"):
+for _module in ("sinks.milvus.link", "core.waiting", "analytics.embedders.base", "queue.rq.job"):
     importlib.import_module(f"ingestlab.{_module}")
 _OURS = {kind.__name__: kind for kind in (IngestError, *_subclasses(IngestError))}

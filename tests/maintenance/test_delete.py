@@ -16,7 +16,7 @@ from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
 from ingestlab.lake.locks import source_lock
 from ingestlab.lake.log import manifests
-from ingestlab.maintenance.delete import delete
+from ingestlab.maintenance.delete import delete, preview
 from ingestlab.sinks.milvus.vector_values import Where
 from ingestlab.sinks.milvus.vectors import open_vectors
 
@@ -50,6 +50,22 @@ def gone(world, *uris):
 def sums(world) -> dict[bool, tuple[int, int]]:
     rows = AggregateReader(world.store, world.settings, "default", "small").read("sums").to_pylist()
     return {row["even"] == "True": (row["n"], row["rows"]) for row in rows}
+
+
+@pytest.mark.parametrize("disposition", ["append", "replace"])
+def test_a_preview_counts_what_goes_and_takes_nothing(make, disposition):
+    world, (a, b, _) = filled(make, disposition)
+    world.put("a.csv", [41, 42])
+    world.ingest([a], run="r5")
+    delete(b, world.context())
+    (seen,) = preview([a, b], world.context())
+    (same,) = preview([a, b], world.context())
+    (done,) = delete([a, b], world.context())
+    assert seen == same
+    assert (seen.table, seen.sources, seen.rows, seen.rejects) == (done.table, (a,), done.rows, done.rejects)
+    assert preview([a, b], world.context())[0].sources == ()
+    with pytest.raises(TerminalError, match=r"nowhere\.csv"):
+        preview("nowhere.csv", world.context())
 
 
 @pytest.mark.parametrize("disposition", ["append", "replace"])

@@ -599,7 +599,7 @@ def test_the_commands_and_the_lab_on_a_real_cluster_and_a_real_server(lite, cli,
     lab = Lab(pipelines=lite.settings.pipelines, milvus_uri=lite.settings.milvus_uri, **found)
     assert "5 vectors of default/small" in str(lab.reembed("small"))
     lite.check(uris)
-    done = cli("delete", uris[0], **env)
+    done = cli("delete", uris[0], "--yes", **env)
     assert done.stdout == "small: 2 rows, 1 rejects, 2 in milvus of 1 source deleted\n", done.stderr
     (gone,) = lab.delete(uris[1], table="small")
     assert gone.rows == 3

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from support.embedding_world import maker
 
-from ingestlab.analytics.embedders.base import Loaded, ShapeError
+from ingestlab.analytics.embedders.base import Loaded, ModelError
 from ingestlab.analytics.embedders.each import embed_each
 from ingestlab.analytics.embedders.registry import embed_all, has_vector
 from ingestlab.core.errors import CollectionError, TerminalError
@@ -403,7 +403,7 @@ def test_a_model_that_cannot_take_most_of_many_is_broken_too():
 
 
 def test_vectors_of_another_shape_are_no_inputs_fault():
-    with pytest.raises(ShapeError):
+    with pytest.raises(ModelError):
         embed_each(loaded(lambda texts: np.ones((len(texts), 2 if "odd" not in texts else 3))), ["a", "odd", "b"])
 
 

@@ -401,7 +401,7 @@ def test_the_insides_of_distributed_are_as_we_know_them():
     assert dask_pages.template_variables(other)["pages"] is pages, "it must be remembered, or we add to nothing"
     preload.dask_setup(other)
     preload.dask_setup(other)
-    assert pages[:3] == ["status", "ingest", "runs"]
+    assert pages[:4] == ["status", "ingest", "runs", "tables"]
     assert (pages.count("ingest"), pages.count("runs")) == (1, 1)
     assert {"url": "individual-ingest", "name": "Ingest"} in dask_pages.template_variables(other)["plots"]
 

@@ -18,6 +18,7 @@ from ingestlab.pipeline.embedding import Kind, Spelling
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Run = Callable[[list[Any]], Any]
 
+BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -30,6 +31,7 @@ class Embedder(Protocol):
         dim: How many numbers a vector has.
         kind: What it takes: ``"text"`` (str) or ``"image"`` (the bytes of image files).
         batch: How many it likes at a time.
+        room: What a batch may hold, each input taken for as large as its largest one.
     """
 
     @property
@@ -42,6 +44,12 @@ class Embedder(Protocol):
     def kind(self) -> Kind: ...  # noqa: D102
     @property
     def batch(self) -> int: ...  # noqa: D102
+    @property
+    def room(self) -> float: ...  # noqa: D102
+
+    def size(self, value: Any) -> int:
+        """Measure an input, as `room` counts."""
+        ...
 
     def embed(self, batch: Sequence[Any]) -> Vectors:
         """Embed a batch as float32 of shape (n, dim). Thread-safe; says nothing of empty input."""
@@ -58,6 +66,12 @@ class Loaded:
     kind: Kind
     batch: int
     run: Run
+    room: float = BATCH_CHARACTERS
+    measure: Callable[[Any], int] = len
+
+    def size(self, value: Any) -> int:
+        """Measure an input; images have no size here."""
+        return self.measure(value) if self.kind == "text" else 0
 
     def embed(self, batch: Sequence[Any]) -> Vectors:
         """Embed a batch, and check the result.
@@ -68,8 +82,8 @@ class Loaded:
         return _shaped(self.run, batch, self.name, self.dim)
 
 
-class ShapeError(TerminalError):
-    """Raised where a model does not give one vector per input. No input is at fault."""
+class ModelError(TerminalError):
+    """Raised where a model is at fault, and no input: it gives no vector each, or cannot be asked."""
 
     code: Code = "model_failed"
 
@@ -106,7 +120,7 @@ def _shaped(run: Run, batch: Sequence[Any], name: str, dim: int | None = None) -
             code="model_failed",
         ) from error
     if vectors.ndim != 2 or len(vectors) != len(batch) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
-        raise ShapeError(
+        raise ModelError(
             f"Model '{name}' gave unusable vectors",
             expected=wanted,
             got=f"an array of shape {vectors.shape}",

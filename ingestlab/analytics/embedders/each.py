@@ -5,18 +5,15 @@ An input for which a model raises, or gives what is no vector, is found and told
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ingestlab.analytics.embedders.base import Embedder, ShapeError, Vectors
+from ingestlab.analytics.embedders.base import Embedder, ModelError, Vectors
 from ingestlab.core.errors import TerminalError, words_of
-from ingestlab.pipeline.embedding import Kind
 
-BATCH_CHARACTERS = 200_000  # of a batch padded to its longest text: some 100 MB in the smallest model
 MOST_RAISED = 100  # inputs of one call that a model may raise for; one that raises for more is broken
 SURELY = 8  # inputs in a row for which it raises, with none before that it takes: so is it then
 EXCERPT = 100  # characters of an input that its fault tells
@@ -73,9 +70,9 @@ def embed_each(
     vectors = np.full((len(values), embedder.dim), np.nan, dtype=np.float32)
     some = [i for i, value in enumerate(values) if says_something(value)]
     if embedder.kind == "text":
-        some.sort(key=lambda i: len(values[i]))
+        some.sort(key=lambda i: embedder.size(values[i]))
     asker = _Asker(embedder, values, vectors, taken=int(works))
-    for rows in _batches(some, values, batch or embedder.batch, embedder.kind):
+    for rows in _batches(some, values, batch or embedder.batch, embedder):
         asker.fill(rows)
         alive()
     if asker.faults and len(asker.faults) == len(some) and not works:
@@ -121,7 +118,7 @@ class _Asker:
         """Set the vectors of some rows, or their faults."""
         try:
             self.vectors[rows] = self.embedder.embed([self.values[i] for i in rows])
-        except ShapeError:
+        except ModelError:
             raise
         except TerminalError as error:
             if len(rows) > 1:
@@ -178,12 +175,11 @@ def says_something(value: str | bytes | None) -> bool:
     return bool(value) and not (isinstance(value, str) and value.isspace())
 
 
-def _batches(rows: list[int], values: Sequence[Any], most: int, kind: Kind) -> Iterator[list[int]]:
-    """Cut rows, shortest first, into batches of at most BATCH_CHARACTERS when padded."""
-    room = BATCH_CHARACTERS if kind == "text" else math.inf
+def _batches(rows: list[int], values: Sequence[Any], most: int, embedder: Embedder) -> Iterator[list[int]]:
+    """Cut rows, smallest first, into batches for which there is room."""
     batch: list[int] = []
     for row in rows:
-        if batch and (len(batch) == most or (len(batch) + 1) * len(values[row]) > room):
+        if batch and (len(batch) == most or (len(batch) + 1) * embedder.size(values[row]) > embedder.room):
             yield batch
             batch = []
         batch.append(row)

@@ -7,6 +7,8 @@ Of texts:
   the extra ``sentence-transformers``.
 - ``onnx-text:<folder or file>``: ``model.onnx`` with its ``tokenizer.json``; the extra ``onnx``.
 
+- ``openai:<model>@<base URL>``: any endpoint that speaks OpenAI's API, for which several workers share one rate.
+
 Of images, which are given as the bytes of their files:
 
 - ``hog``: gradients of brightness, 900 numbers, offline; the extra ``images``.
@@ -32,9 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from ingestlab.analytics.embedders.base import Embedder, Vectors
+from ingestlab.analytics.embedders.base import BATCH_CHARACTERS, Embedder, Vectors
 from ingestlab.analytics.embedders.callables import of_function
-from ingestlab.analytics.embedders.each import BATCH_CHARACTERS, embed_each, says_something
+from ingestlab.analytics.embedders.each import embed_each, says_something
 from ingestlab.analytics.embedders.probes import PROBES
 from ingestlab.pipeline.embedding import Kind, Model, spell
 

@@ -86,7 +86,7 @@ def build(model: Spelling) -> Yolo:
             return network.predict(list(map(opened, batch)), embed=None, **common, **bounds)
 
     dim = check(run, [PROBES["image"]], name).shape[1]
-    return Yolo(name, state_version(network.model.state_dict()), dim, "image", BATCH, run, find)
+    return Yolo(name, state_version(network.model.state_dict()), dim, "image", BATCH, run, find=find)
 
 
 def _objects(result: Any) -> Iterator[Found]:

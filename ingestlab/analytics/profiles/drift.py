@@ -19,9 +19,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ingestlab.analytics.profiles.few import State
 from ingestlab.analytics.profiles.kinds import TIMES, to_text
 from ingestlab.analytics.profiles.merging import deviation, mean
-from ingestlab.analytics.profiles.states import Profile, State
+from ingestlab.analytics.profiles.states import Profile
 
 MOVED = 0.25
 MOST = 10.0  # a score is not larger

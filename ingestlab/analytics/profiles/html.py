@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ingestlab.analytics.profiles.drift import Drift, share, top_of
+from ingestlab.analytics.profiles.few import State
 from ingestlab.analytics.profiles.kinds import TIMES, to_text
 from ingestlab.analytics.profiles.merging import deviation, distinct, mean
-from ingestlab.analytics.profiles.states import Profile, State
+from ingestlab.analytics.profiles.states import Profile
 from ingestlab.core.templates import render as fill
 
 _VALUES = 4  # of the commonest that are plotted
@@ -38,8 +39,12 @@ class Report(Protocol):
 
 def render(seen: Report) -> str:
     """Draw the whole profile as one HTML table."""
-    columns = [_column(seen, name, state) for name, state in seen.now["columns"].items()]
-    return fill("analytics/profiles/templates/profile.html", seen=seen, columns=columns)
+    return fill("analytics/profiles/templates/profile.html", seen=seen, columns=columns(seen))
+
+
+def columns(seen: Report) -> list[dict[str, Any]]:
+    """Give what is shown of each column, as text and numbers."""
+    return [_column(seen, name, state) for name, state in seen.now["columns"].items()]
 
 
 def _column(seen: Report, name: str, state: State) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles.few import TOP, State
 from ingestlab.analytics.profiles.kinds import Kind, common, from_json, recode, to_json
-from ingestlab.analytics.profiles.states import MAX_COLUMNS, TOP, Profile, State
+from ingestlab.analytics.profiles.states import MAX_COLUMNS, Profile
 
 
 def merge(profiles: Iterable[Profile]) -> Profile:

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from ingestlab.analytics.profiles.drift import Drift, drifts, share, top_of
+from ingestlab.analytics.profiles.few import State
 from ingestlab.analytics.profiles.html import render
 from ingestlab.analytics.profiles.kinds import TIMES, Kind, to_text, to_value
 from ingestlab.analytics.profiles.merging import deviation, distinct, mean, merge
-from ingestlab.analytics.profiles.states import Profile, State
+from ingestlab.analytics.profiles.states import Profile
 
 SHOWN = 20  # runs that are plotted
 

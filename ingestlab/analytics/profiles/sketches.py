@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,24 @@ def hash_texts(values: pa.Array) -> Hashes:
 
 def registers(hashes: Hashes) -> Registers:
     """Build the sketch of some hashes."""
-    kept = np.zeros(_SIZE, dtype=np.uint8)
+    return next(registers_of_each(hashes, [len(hashes)]))
+
+
+def registers_of_each(hashes: Hashes, sizes: Sequence[int]) -> Iterator[Registers]:
+    """Build the sketches of hashes that lie one after another.
+
+    Args:
+        hashes: Of all.
+        sizes: Number of hashes of each sketch.
+    """
+    kept = np.zeros(len(sizes) * _SIZE, dtype=np.uint8)
     _, exponents = np.frexp((hashes & np.uint64((1 << _RANK_BITS) - 1)).astype(np.float64))
     ranks = (_RANK_BITS + 1 - exponents).astype(np.uint8)
-    np.maximum.at(kept, hashes >> np.uint64(64 - _BITS), ranks)
-    return kept
+    places = (hashes >> np.uint64(64 - _BITS)).astype(np.int64)
+    if len(sizes) > 1:
+        places += np.repeat(np.arange(len(sizes)) * _SIZE, sizes)
+    np.maximum.at(kept, places, ranks)
+    yield from kept.reshape(-1, _SIZE)
 
 
 def estimate(kept: Registers) -> float:
@@ -85,7 +99,8 @@ def estimate(kept: Registers) -> float:
 
 def pack(kept: Registers) -> str:
     """Write a sketch as text of some hundred characters."""
-    return base64.b64encode(zlib.compress(kept.tobytes(), 1)).decode()
+    small = zlib.compressobj(1, wbits=9, memLevel=1)  # else it takes longer to begin than to compress so little
+    return base64.b64encode(small.compress(kept.tobytes()) + small.flush()).decode()
 
 
 def unpack(text: str) -> Registers:

@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.analytics.profiles import sketches
+from ingestlab.analytics.profiles.few import MAX_ROWS, TOP, Few, State
 from ingestlab.analytics.profiles.kinds import MAX_TEXT, Kind, clip, integers, kind_of, to_json, unit
 
 MAX_COLUMNS = 500
-TOP = 24  # values that a state keeps
 NOT_DATA = ("_source", "_row")  # columns that every table has
 
-State = dict[str, Any]
 Profile = dict[str, Any]  # {"rows": 3, "columns": {name: State}, "omitted": 0}
 Numbers = np.ndarray[Any, Any]
 Counts = Numbers | None  # how often each value comes; None: the values are all there are, some more than once
@@ -40,14 +39,17 @@ _MAX_RANGE = 65_536  # of integers that are counted by their place
 def profile(table: pa.Table) -> Profile:
     """Profile some rows; the first 500 columns alone, `omitted` counts the others."""
     names = [name for name in table.column_names if name not in NOT_DATA]
-    columns = {name: _state_or_count(table[name]) for name in names[:MAX_COLUMNS]}
+    few = Few() if table.num_rows <= MAX_ROWS else None
+    columns = {name: _state_or_count(table[name], few) for name in names[:MAX_COLUMNS]}
+    if few:
+        few.finish()
     return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
 
 
-def _state_or_count(column: pa.ChunkedArray) -> State:
+def _state_or_count(column: pa.ChunkedArray, few: Few | None) -> State:
     """Describe a column, or only count one that cannot be described. A profile fails no file."""
     try:
-        return _column_state(column)
+        return (few and few.state(column)) or _column_state(column)
     except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
         return {"kind": "other", "count": len(column) - column.null_count}
 

@@ -28,3 +28,4 @@ class Job(Value):
     sinks: dict[str, str] = Field(default_factory=dict)  # that the table fills, in order: names, and ``module:Class``
     earlier: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # see interfaces.Destination
     previous: dict[str, tuple[DataFile, ...]] = Field(default_factory=dict)  # likewise
+    outside: dict[str, Any] = Field(default_factory=dict)  # settings for tasks that ask servers, if they do

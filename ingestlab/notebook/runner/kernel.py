@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from ingestlab.core.errors import TerminalError, TransientError
+from ingestlab.core.errors import TerminalError, TransientError, in_a_line
 from ingestlab.core.extras import needed
 from ingestlab.core.settings import Settings
 from ingestlab.notebook.runner.source import NotebookNode
@@ -105,7 +105,7 @@ class Session:
     def _judged(self, error: BaseException) -> str:
         nbclient, kernels = needed("nbclient", "lab", "notebooks"), needed("jupyter_client", "lab", "notebooks")
         if isinstance(error, nbclient.exceptions.CellExecutionError):
-            return f"{error.ename}: {error.evalue}"
+            return in_a_line(error.ename, error.evalue)
         if isinstance(error, nbclient.exceptions.CellTimeoutError):
             why = f"TimeoutError: more than {self._client.timeout} s for one cell"
         elif isinstance(error, nbclient.exceptions.DeadKernelError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from ingestlab.core.errors import TerminalError, UndecodableJobError
+from ingestlab.core.errors import TerminalError, UndecodableJobError, in_a_line
 from ingestlab.core.jobs import Job, JobEnding, JobStatus
 from ingestlab.queue.job_records import FIELDS, read_notes
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS, JobSerializer
@@ -66,7 +66,9 @@ def _error_in(traceback: str) -> TerminalError:
         fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
         return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
     lines = traceback.splitlines() or ["its worker left no message"]
-    return TerminalError("Job failed", got=lines[-1], fix="See the worker's log; retry the run.", code="unforeseen")
+    name, colon, words = lines[-1].partition(": ")
+    got = in_a_line(name, words) if colon else name
+    return TerminalError("Job failed", got=got, fix="See the worker's log; retry the run.", code="unforeseen")
 
 
 def plain(data: bytes | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestlab.analytics.embedders.each import Each
+from ingestlab.analytics.embedders.endpoint import reach
 from ingestlab.analytics.embedders.registry import embed_each, has_vector, load, made_by, says_something
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile
@@ -80,6 +81,11 @@ def embed(rows: Rows, to: Destination) -> Embedded:
     Raises:
         TerminalError: A column is missing, the model fails, or a value cannot go into a collection.
     """
+    with reach(to.outside):
+        return _embedded(rows, to)
+
+
+def _embedded(rows: Rows, to: Destination) -> Embedded:
     table, embedding = rows.table, to.pipeline.embedding
     check_columns(table, embedding)
     made = made_by(embedding.model, embedding.kind, normalise=embedding.normalise)

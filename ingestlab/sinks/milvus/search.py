@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ingestlab.analytics.embedders.endpoint import reach
 from ingestlab.analytics.embedders.registry import Embedder, Vectors, embed_all, has_vector, made_by
 from ingestlab.analytics.embedders.registry import load as load_model
 from ingestlab.core.access import check_tenant
@@ -82,8 +83,10 @@ def search(
     made = store.describe(collection)
     if made is None:
         raise absent(collection, store.names())
-    embedder, many = _model_of(made, settings), isinstance(query, list | tuple)
-    vectors = _vectors(list(query) if many else [query], made, embedder)
+    many = isinstance(query, list | tuple)
+    with reach(settings.outside()):
+        embedder = _model_of(made, settings)
+        vectors = _vectors(list(query) if many else [query], made, embedder)
     step, answers, where = max(1, AT_ONCE // limit), [], Where(tenant=tenant)
     if only is not None and not isinstance(only, str):
         names = {_shown(column.name): column.name for column in made.payload}

@@ -51,7 +51,7 @@ class Vectors(VectorCommits):
             TerminalError: There is no server, or the model does not load.
         """
         self.require()
-        self.compare(wanted_by(code, self.cluster), history)
+        self.compare(wanted_by(code, self.cluster, self.settings), history)
 
     def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[DataFile]]) -> dict[str, TerminalError]:
         """Find files whose pieces have vectors with one key."""

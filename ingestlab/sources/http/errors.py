@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import aiohttp
@@ -15,7 +13,7 @@ from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.core.signed_uri import scrubbed
-from ingestlab.sources.retry import WaitError
+from ingestlab.core.waiting import WaitError, retry_after
 
 _PASSING = (408, 416, 425, 429)  # and all from 500; 416 comes where a file shrank while it was resumed
 _FIX = {
@@ -45,18 +43,6 @@ def refused(response: aiohttp.ClientResponse, uri: str) -> IngestError:
     error = WaitError(problem, got=f"to be asked again in {wait:.0f} s", fix=fix, code="http_unavailable")
     error.wait = wait
     return error
-
-
-def retry_after(value: str) -> float | None:
-    """Parse a Retry-After header, a number or a date, into seconds."""
-    if value.isdecimal():
-        return float(value)
-    try:
-        then = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
 
 
 def broken(error: Exception, uri: str, came: int, size: int | None, settings: Settings) -> IngestError:

@@ -14,7 +14,7 @@ from typing import Any
 
 import dask
 
-PAGES = ("ingest", "runs")
+PAGES = ("ingest", "runs", "tables")
 INGEST = ("/ingest", "/individual-ingest")
 RUNS = "/individual-runs"
 MODULE = "ingestlab.stack.dashboard.routes"

@@ -24,6 +24,7 @@ from ingestlab.core.settings import load_settings
 from ingestlab.core.templates import render
 from ingestlab.stack.dashboard.actions import DAYS, Action, Guard, act, deeds, said
 from ingestlab.stack.dashboard.runs import LIMITS, Kind, RunReader, Search
+from ingestlab.stack.dashboard.tables import TableReader, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -161,6 +162,31 @@ class RunPage(Page):
         return sorted(tasks, key=lambda task: task[1] != "processing")[:TASKS]
 
 
+class TablesPage(Page):
+    """The list of tables."""
+
+    here = "tables"
+
+    async def get(self) -> None:
+        """Show the tables of all tenants."""
+        self.show("tables.html", rows=await self.read(tables().list))
+
+
+class TablePage(Page):
+    """One table."""
+
+    root, here = "../../", "tables"
+
+    async def get(self, tenant: str, name: str) -> None:
+        """Show a table in the view that is asked for."""
+        asked = self.get_query_argument("view", "preview")
+        view: View = next((view for view in get_args(View) if view == asked), "preview")
+        page = await self.read(tables().page, tenant, name, view)
+        if page is None:
+            raise HTTPError(404, f"There is no table {name[:100]} of tenant {tenant[:100]}")
+        self.show("table.html", page=page, views=get_args(View))
+
+
 class Asset(StaticFileHandler):
     """Style and script of the pages."""
 
@@ -173,6 +199,12 @@ class Asset(StaticFileHandler):
 def reader() -> RunReader:
     """Give the one reader of this process."""
     return RunReader()
+
+
+@functools.cache
+def tables() -> TableReader:
+    """Give the one reader of tables of this process."""
+    return TableReader()
 
 
 @functools.cache
@@ -196,5 +228,7 @@ routes: list[tuple[str, type, dict[str, Any]]] = [
     (r"runs", RunsPage, {}),
     (r"individual-runs", RunsPage, {}),  # as JupyterLab's panes are called; Bokeh's list of pages names it
     (r"runs/([^/]+)", RunPage, {}),
+    (r"tables", TablesPage, {}),
+    (r"tables/([^/]+)/([^/]+)", TablePage, {}),
     (r"ingest-assets/(runs\.css|runs\.js)", Asset, _ASSETS),
 ]

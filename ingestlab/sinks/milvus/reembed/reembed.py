@@ -135,7 +135,7 @@ def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
     Raises:
         TerminalError: They want different things, or the collection in use holds what is not of these tables.
     """
-    wishes = [wanted_by(code, sink.cluster, s.kinds) for s in surveys for code in s.codes]
+    wishes = [wanted_by(code, sink.cluster, sink.settings, s.kinds) for s in surveys for code in s.codes]
     first = wishes[0]
     for wish in wishes[1:]:
         same = [c.name for c in wish.payload] == [c.name for c in first.payload]
@@ -201,6 +201,7 @@ def _embed(s: Survey, run: str, sink: VectorCommits, wish: Collection) -> list[S
                 pieces=dict(task.pieces),
                 kinds=dict(s.kinds),
                 previous={NAME: tuple(file for file in old if not task.pieces.keys().isdisjoint(file.sources))},
+                outside=settings.outside() if load(code).asks_servers else {},
             )
             for number, task in enumerate(s.tasks)
             if task.code == code

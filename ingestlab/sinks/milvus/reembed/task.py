@@ -39,6 +39,7 @@ class Work(Value):
         pieces: What the rows were read from, by URI; other sources' rows are left out.
         kinds: Of the table's columns, as profiles have them: for those that folders name, or that the part lacks.
         previous: By the sink's name, the files of vectors that there are of the table.
+        outside: Settings for a model that a server runs.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Work(Value):
     pieces: dict[str, Piece]
     kinds: dict[str, str] = Field(default_factory=dict)
     previous: dict[str, tuple[DataFile, ...]] = Field(default_factory=dict)
+    outside: dict[str, Any] = Field(default_factory=dict)
 
 
 def reembed(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
