@@ -245,6 +245,8 @@ def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: P
     shown = say("submit", alarms, "--wait", *home).stdout
     assert "finished: 1 committed" in shown
     assert "rows: 4 in, 1 published, 3 rejected" in shown
+    assert "75% of the rows were rejected, most by the rule " in shown
+    assert "See them: ingestlab rejects 2" in shown
     for rule in ("duration_s:not_negative", "parameter_id:known", "start_time:type"):
         assert f"1  {rule}" in shown
     assert "tables: bts_alarms" in shown

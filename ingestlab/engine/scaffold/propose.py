@@ -21,7 +21,7 @@ from ingestlab.engine.dry_run import Trial, open_file, try_source
 from ingestlab.engine.scaffold.formats import Draft, draft
 from ingestlab.engine.scaffold.writing import render
 from ingestlab.interfaces import Store
-from ingestlab.pipeline.catalog import PACKED, Catalog, PipelineSource, foreign, format_of, generic, load
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, foreign, format_of, generic, kind_of, load, split_name
 
 MOST = 64 * MB  # bytes of a file that are looked at
 _TEXTS = ("generic.log", "generic.txt", "generic.html", "generic.htm")
@@ -60,7 +60,7 @@ def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
     """
     with tempfile.TemporaryDirectory() as scratch:
         store, file = open_file(uri, settings, scratch)
-        name = name or _name(file.name)
+        name = name or kind_of(file.name)
         _, kind = format_of(file.name)
         draft_of_file = None if kind and foreign(kind) else draft(store, file, MOST)
         matches = _matches(file.name, name, settings)
@@ -185,19 +185,6 @@ def _broken(trial: Trial) -> Iterator[str]:
     )
 
 
-def _name(filename: str) -> str:
-    """Name a pipeline after a file: ``alarm-2017-10-23-vn.csv.gz`` is ``alarm``."""
-    words = re.split(r"[\W_]*\d", _stem(filename)[0])[0]
-    return re.sub(r"\W+", "_", words, flags=re.ASCII).strip("_")[:80] or "files"
-
-
-def _stem(filename: str) -> tuple[str, str]:
-    """Split a file's name into stem and suffix, without compression."""
-    plain = next((filename[: -len(s)] for s in PACKED if filename.lower().endswith(s)), filename)
-    stem, dot, suffix = plain.rpartition(".")
-    return (stem, dot + suffix) if stem else (plain, "")
-
-
 def _matches(filename: str, name: str, settings: Settings) -> str | None:
     """Make a pattern for files of this kind: digits may differ. None if another pipeline takes the file."""
     for other, source in Catalog.read(settings).sources.items():
@@ -205,7 +192,7 @@ def _matches(filename: str, name: str, settings: Settings) -> str | None:
         patterns = () if isinstance(declared, TerminalError) else declared.matches
         if other != name and any(fnmatchcase(filename.lower(), p.lower()) for p in patterns):
             return None
-    stem, suffix = _stem(filename)
+    stem, suffix = split_name(filename)
     safe = re.sub(r"([\[\]?*])", "[\\1]", stem)
     return re.sub(r"\d+(?:[-_.T:]?\d+)*", "*", safe) + suffix + "*"
 
