@@ -46,9 +46,21 @@ def check(uri: str, settings: Settings) -> str:
     Raises:
         TerminalError: It may not; the text says which rule forbids it.
     """
-    scheme, secret = scheme_of(uri), settings.secret_parameters
-    if scheme not in settings.schemes:
-        allowed = ", ".join(settings.schemes)
+    known = settings.schemes, settings.secret_parameters, settings.allow_hosts, settings.deny_networks
+    scheme = _check_uri(uri, *known)
+    if traits(scheme).local and not traits(scheme).host:
+        local_path(uri, settings)
+    return scheme
+
+
+@lru_cache(maxsize=1024)  # a source is checked when its job begins, when it is fetched, and by the client
+def _check_uri(
+    uri: str, schemes: tuple[str, ...], secret: tuple[str, ...], allow: tuple[str, ...], deny: tuple[str, ...]
+) -> str:
+    """Check scheme, text and host of a URI; returns the scheme."""
+    scheme = scheme_of(uri)
+    if scheme not in schemes:
+        allowed = ", ".join(schemes)
         raise TerminalError(
             f"Scheme '{scheme}' is not allowed in {shown(uri, secret)}",
             expected=f"one of the schemes {allowed}",
@@ -57,9 +69,7 @@ def check(uri: str, settings: Settings) -> str:
         )
     _check_text(uri, scheme, secret)
     if traits(scheme).host:
-        check_host(_host(uri, secret), settings)
-    elif traits(scheme).local:
-        local_path(uri, settings)
+        _check_host(_host(uri, secret), allow, deny)
     return scheme
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
+import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ingestlab.core.errors import IngestError, UndecodableJobError
@@ -484,6 +485,14 @@ def mood_of(state: State, failed: int) -> Mood:
     if state == "finished":
         return "warn" if failed else "good"
     return "bad" if state == "failed" else "warn" if state in ("retrying", "cancelled") else "busy"
+
+
+def to_json(data: Any) -> bytes:
+    """Write plain data as JSON, faster than :mod:`json` does."""
+    try:
+        return pydantic_core.to_json(data)
+    except ValueError:  # half of a surrogate pair, which UTF-8 cannot hold
+        return json.dumps(data).encode()
 
 
 def digest(data: Any) -> str:

@@ -44,7 +44,7 @@ class ProgressTracker:
     """Collect the outcomes of a request, and report its progress."""
 
     def __init__(self, request: IngestRequest, report: Callable[[Progress], None]) -> None:
-        self._request, self._report = request, report
+        self._request, self._report, self._job = request, report, request.job_id
         self._progress = self._before = Progress(files=len(request.sources))
         self._outcomes: dict[str, Outcome] = {}
         self._failing: dict[str, Outcome] = {}  # the outcomes that are failures, and those that will be
@@ -210,7 +210,7 @@ class ProgressTracker:
         self._leave()
         return IngestResult(
             run=self._request.run,
-            job=self._request.job_id,
+            job=self._job,
             outcomes=tuple(self._outcomes[uri] for uri in uris),
             rules=dict(sum((Counter(b.rules) for b in self._batches.values()), Counter[str]())),
             parquet_bytes=sum(b.parquet_bytes for b in self._batches.values()),

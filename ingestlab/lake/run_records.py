@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
+from ingestlab.core.models import to_json
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 
@@ -39,7 +40,7 @@ class RunRecords:
             job: Its id.
             record: Plain data.
         """
-        self.store.write(layout.run_record(run, job), json.dumps(record).encode())
+        self.store.write(layout.run_record(run, job), to_json(record))
 
     def read(self, run: str, job: str) -> dict[str, Any] | None:
         """Return the record of a job; None if there is none.

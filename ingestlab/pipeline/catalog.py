@@ -15,8 +15,8 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cache, lru_cache
+from fnmatch import fnmatchcase, translate
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -102,8 +102,9 @@ class Catalog:
         Raises:
             TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
         """
-        broken: dict[PipelineSource, TerminalError] = {}
-        hits = [s for s in self.sources.values() if _takes(s, filename, broken)]
+        patterns, broken = self._matches
+        name = filename.lower()
+        hits = [source for source, pattern in patterns if pattern.match(name)]
         if len(hits) > 1:
             names = ", ".join(s.name for s in hits)
             raise TerminalError(
@@ -115,15 +116,33 @@ class Catalog:
             )
         if broken and not hits:
             # The file may be meant for the pipeline that is being edited: better none than another.
-            meant = [source for source in broken if _names(source, filename)]
-            raise broken[meant[0] if meant else next(iter(broken))]
+            raise next((error for source, error in broken if _names(source, filename)), broken[0][1])
         return hits[0] if hits else generic(filename, table or self._table_for(filename))
 
     def _table_for(self, filename: str) -> str:
         """Name a table for files that no pipeline takes. It is no pipeline's own."""
         name = kind_of(filename)
-        taken = {source and load(source).named(source.name).table for source in map(self.loadable, self.sources)}
-        return f"{name}_files" if name in taken else name
+        return f"{name}_files" if name in self._tables else name
+
+    @cached_property
+    def _tables(self) -> frozenset[str | None]:
+        return frozenset(load(source).table for source in map(self.loadable, self.sources) if source)
+
+    @cached_property
+    def _matches(
+        self,
+    ) -> tuple[list[tuple[PipelineSource, re.Pattern[str]]], list[tuple[PipelineSource, TerminalError]]]:
+        """Compile what each pipeline matches; list those that do not load."""
+        patterns, broken = [], []
+        for source in self.sources.values():
+            try:
+                matches = load(source).matches
+            except TerminalError as error:
+                broken.append((source, error))
+            else:
+                if matches:
+                    patterns.append((source, re.compile("|".join(translate(match.lower()) for match in matches))))
+        return patterns, broken
 
 
 def kind_of(filename: str) -> str:
@@ -276,15 +295,6 @@ def _names(source: PipelineSource, filename: str) -> bool:
     """Tell whether a broken pipeline has a pattern for a file."""
     texts = re.findall(r"""["']([^"'\n]*[*?.][^"'\n]*)["']""", source.text)
     return any(fnmatchcase(filename.lower(), text.lower()) for text in texts)
-
-
-def _takes(source: PipelineSource, filename: str, broken: dict[PipelineSource, TerminalError]) -> bool:
-    try:
-        patterns = load(source).matches
-    except TerminalError as error:
-        broken[source] = error
-        return False
-    return any(fnmatchcase(filename.lower(), p.lower()) for p in patterns)
 
 
 @cache

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.jobs import JobNotes
-from ingestlab.core.models import AttemptState, IngestResult, Progress, Value
+from ingestlab.core.models import AttemptState, IngestResult, Progress, Value, to_json
 from ingestlab.interfaces import Delivery
 from ingestlab.queue.attempts import (
     STOPPED,
@@ -48,7 +48,7 @@ def write_notes(client: redis.Redis, key: str, notes: JobNotes) -> None:
         key: Of the hash that the broker keeps for it.
         notes: None takes one back, in an older version's place, too.
     """
-    client.hset(key, mapping={_PREFIX + name: json.dumps(value) for name, value in notes.items()})
+    client.hset(key, mapping={_PREFIX + name: to_json(value) for name, value in notes.items()})
 
 
 def read_notes(fields: Mapping[bytes, bytes | None], older: Any) -> JobNotes:

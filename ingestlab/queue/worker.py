@@ -17,7 +17,7 @@ from ingestlab.core.access import shown
 from ingestlab.core.errors import BusySourceError, IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.core.jobs import Done, Failed, RetryLater, TryEnd
 from ingestlab.core.messages import NotebookRequest, Request, check_queue, decode, subjects
-from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult
+from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult, Source
 from ingestlab.core.schemes import served
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.ingest import ingest
@@ -121,7 +121,7 @@ class JobHandler:
         """Write to the lake how a job ended, without secrets in URIs. Redis forgets it some day."""
         safe: Request
         if isinstance(request, IngestRequest):
-            sources = tuple(s.model_copy(update={"uri": shown(s.uri), "signed": None}) for s in request.sources)
+            sources = tuple(map(_without_secrets, request.sources))
             safe = request.model_copy(update={"sources": sources})
         else:
             bare = {n: shown(v) if isinstance(v, str) and "://" in v else v for n, v in request.parameters.items()}
@@ -129,6 +129,16 @@ class JobHandler:
         at = datetime.now(UTC).isoformat()
         record = {"request": safe.to_dict(), "result": result.to_dict(), "queue": queue, "at": at}
         RunRecords(self._services.store).write(request.run, request.job_id, record)
+
+
+def _without_secrets(source: Source) -> Source:
+    """Take the secrets from a source's address."""
+    uri = shown(source.uri)
+    return (
+        source
+        if source.signed is None and uri == source.uri
+        else source.model_copy(update={"uri": uri, "signed": None})
+    )
 
 
 def translate_error(error: BaseException) -> IngestError:

@@ -233,3 +233,14 @@ def test_a_table_that_would_lie_in_anothers_folder_is_refused(shelf: Shelf, tabl
             load(source)
     else:
         assert load(source).table == "a"
+
+
+def test_a_broken_pipeline_is_run_once_for_thousands_of_files(shelf: Shelf, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    broken = f"with open({str(ran)!r}, 'a') as file:\n    file.write('x')\nraise ValueError('not yet')\n"
+    found = shelf({"broken": broken, "good": declared("matches=['Good-*.csv', 'better-?.CSV']")})
+    for name in ("good-1.csv", "GOOD-2.csv", "better-1.csv"):
+        assert found.matching(name, "t").name == "good"
+    with pytest.raises(TerminalError, match="not yet"):
+        found.matching("better-12.csv", "t")
+    assert ran.read_text() == "x"
