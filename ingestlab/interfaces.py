@@ -336,6 +336,28 @@ def pieces_of(file: FetchedFile, reader: Format, store: Store, size: int) -> tup
     return tuple(p.model_copy(update={"settled": {"charset": file.charset, **p.settled}}) for p in pieces)
 
 
+class LateError(Exception):
+    """All of a file decides how it is cut."""
+
+
+@runtime_checkable
+class EarlyReader(Format, Protocol):
+    """A reader that cuts a file while it is still being copied."""
+
+    def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
+        """Yield the pieces of `split`, as early as each is known.
+
+        Args:
+            file: Its size is known; what is read of it may take time to come.
+            store: Where it is.
+            size: Bytes of a piece, about.
+
+        Raises:
+            LateError: The file's beginning does not tell, and the pieces that came are of no use.
+        """
+        ...
+
+
 @runtime_checkable
 class PackReader(Format, Protocol):
     """A reader that is faster at many small files together."""
@@ -560,11 +582,15 @@ class Executor(Protocol):
         """Connect ahead of the first task; raises TransientError without a cluster."""
         ...
 
+    def is_local(self) -> bool:
+        """Tell whether tasks see at once what is written here."""
+        ...
+
     def map(
         self,
         function: Callable[..., Any],
-        calls: Sequence[tuple[Any, ...]],
-        keys: Sequence[str],
+        calls: Iterable[tuple[Any, ...]],
+        keys: Iterable[str],
         resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """Run ``function(*call)`` for every call and yield (position, result) as they finish.
@@ -574,7 +600,8 @@ class Executor(Protocol):
 
         Args:
             function: Importable on the workers.
-            calls: Arguments that are plain data.
+            calls: Arguments that are plain data. They may come one by one, while earlier ones run; an error of
+                theirs is raised.
             keys: Names of the tasks, each once, as a dashboard shows them.
             resources: What a worker should declare to run them, e.g. ``{"GPU": 1}``; where none declares all of
                 it, any worker does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ingestlab.core.access import check, check_tenant, file_name
 from ingestlab.core.errors import TerminalError
@@ -12,6 +12,7 @@ from ingestlab.core.signed_uri import bare
 from ingestlab.engine.archives import Contents, open_archives, recorded, with_members
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import unify_types
+from ingestlab.engine.early import EarlyTasks
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
@@ -29,6 +30,7 @@ from ingestlab.lake.log import live_parts
 from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import RawZone
 
@@ -62,17 +64,15 @@ def ingest(
         table, uris = services.table(target.tenant, target.table), [source.uri for source in sources]
         with progress.failures_of(sources), table.transaction("ingest", uris, run=request.run) as transaction:
             known = table.index.known(uris)
-            if files := download(sources, known, target, request, services, progress):
-                ready = preflight(target, services, [file.uri for file in files])
-                contents = unpack(files, known, ready, request, services, progress)
-                again = [] if request.force else [file.uri for file in contents.files if file.uri in contents.known]
-                ready = with_previous(ready, again, services)
-                size = services.settings.partition_bytes
-                plan = make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
-                with transaction.batch(plan.batch, progress.committed):  # all of it, or nothing
-                    batch = process(plan, contents, transaction, services, progress)
-                    if batch.sources:
-                        transaction.commit(batch, seen_by(target.pipeline))
+            with EarlyTasks(target, sources, {} if request.force else known, transaction, services) as early:
+                if files := download(sources, known, target, request, services, progress, early.arriving):
+                    contents, plan = Contents(files, known), early.plan(files)
+                    if plan is None:
+                        contents, plan = prepare(files, known, target, request, services, progress)
+                    with transaction.batch(plan.batch, progress.committed):  # all of it, or nothing
+                        batch = process(plan, contents, transaction, services, progress, early.receipts())
+                        if batch.sources:
+                            transaction.commit(batch, seen_by(target.pipeline))
         keep(progress.so_far())
     return progress.result()
 
@@ -129,6 +129,7 @@ def download(
     request: IngestRequest,
     services: Services,
     progress: ProgressTracker,
+    arriving: Arriving,
 ) -> list[FetchedFile]:
     """Download what is new; the others are unchanged, or have failed.
 
@@ -139,6 +140,7 @@ def download(
         request: Whether to take unchanged files, too.
         services: The connections to use.
         progress: Is told of every file.
+        arriving: Is told what has come of a file that is the only one.
 
     Returns:
         The new files, in the raw zone.
@@ -155,6 +157,7 @@ def download(
         progress=progress.fetched,
         failed=lambda answer: progress.failing({answer.uri: answer.error.to_dict()}),
         pages=isinstance(target.pipeline.reader, Html | Text),
+        arriving=arriving,
     )
     same = [answer for answer in answers if isinstance(answer, Unchanged)]
     records = with_members([ours[answer.uri] for answer in same], table.index, progress)
@@ -163,6 +166,23 @@ def download(
     moved = [answer for answer in same if answer.version and answer.version != ours[answer.uri].version]
     table.index.record([ours[a.uri].model_copy(update={"version": a.version}) for a in moved])
     return [answer for answer in answers if isinstance(answer, FetchedFile)]
+
+
+def prepare(
+    files: Sequence[FetchedFile],
+    known: Known,
+    target: Target,
+    request: IngestRequest,
+    services: Services,
+    progress: ProgressTracker,
+) -> tuple[Contents, Plan]:
+    """Open archives and plan the tasks of a batch."""
+    ready = preflight(target, services, [file.uri for file in files])
+    contents = unpack(files, known, ready, request, services, progress)
+    again = [] if request.force else [file.uri for file in contents.files if file.uri in contents.known]
+    ready = with_previous(ready, again, services)
+    size = services.settings.partition_bytes
+    return contents, make_plan(ready, contents.files, contents.known, services.store, size, contents.packed)
 
 
 def unpack(
@@ -192,7 +212,12 @@ def _tell_unchanged(
 
 
 def process(
-    plan: Plan, contents: Contents, transaction: Transaction, services: Services, progress: ProgressTracker
+    plan: Plan,
+    contents: Contents,
+    transaction: Transaction,
+    services: Services,
+    progress: ProgressTracker,
+    early: Iterable[Receipt],
 ) -> Batch:
     """Stage the batch on the cluster, with every row accounted for.
 
@@ -202,12 +227,13 @@ def process(
         transaction: Of the table.
         services: The connections to use.
         progress: Is told of every task, and of files that failed.
+        early: The receipts of tasks that have begun already, as they end.
 
     Returns:
         What is to be committed.
     """
     progress.enter("processing")
-    receipts = process_all(plan, services, progress)
+    receipts = process_all(plan, services, progress, early=early)
     batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)
     if plan.target.replace:
         batch = _replace_earlier(plan, batch, contents.known, transaction, services)
@@ -216,7 +242,9 @@ def process(
     return batch
 
 
-def process_all(plan: Plan, services: Services, progress: ProgressTracker, task: Task = run) -> list[Receipt]:
+def process_all(
+    plan: Plan, services: Services, progress: ProgressTracker, task: Task = run, early: Iterable[Receipt] = ()
+) -> list[Receipt]:
     """Run the tasks of a batch, and give their receipts in order.
 
     Args:
@@ -224,9 +252,10 @@ def process_all(plan: Plan, services: Services, progress: ProgressTracker, task:
         services: Run the tasks.
         progress: Hears of each task that has ended.
         task: Takes a partition and a job, as plain dicts.
+        early: The receipts of tasks that have begun already, as they end.
     """
     cluster, settings = services.cluster, services.settings
-    receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run()
+    receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run(early)
     return unify_types(plan, _without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,16 @@ def job_of(plan: Plan, settings: Settings) -> dict[str, Any]:
         previous=dict(target.previous),
         outside=settings.outside() if target.pipeline.asks_servers else {},
     ).to_dict()
+
+
+def key_of(plan: Plan, name: str) -> str:
+    """Name a task on the cluster.
+
+    Args:
+        plan: Of its batch.
+        name: Of the task in it.
+    """
+    return f"{plan.target.table}-{plan.target.run}-{plan.batch[:8]}-{name}"
 
 
 def together(parts: Sequence[Partition], sizes: Mapping[str, int]) -> list[list[Partition]]:
@@ -89,10 +99,20 @@ class Tasks:
     job: Mapping[str, Any]
     receipts: list[Receipt] = field(default_factory=list)
 
-    def run(self) -> list[Receipt]:
-        """Run all tasks and give the receipts, in order."""
-        again, costly = self._run(self.plan.partitions)
-        more, others = self._run([one for part in again for one in scattered(part)])
+    def run(self, early: Iterable[Receipt] = ()) -> list[Receipt]:
+        """Run all tasks and give the receipts, in order.
+
+        Args:
+            early: Those that are there already, or come from elsewhere.
+        """
+        self.progress.planned(len(self.plan.partitions))
+        for receipt in early:
+            self._take(receipt)
+        done = {receipt.number for receipt in self.receipts}
+        again, costly = self._run([part for part in self.plan.partitions if part.number not in done])
+        alone = [one for part in again for one in scattered(part)]
+        self.progress.planned(len(alone) + len(costly))
+        more, others = self._run(alone)
         assert not more  # the error of one file is its own
         self._run_apart([*costly, *others])
         return sorted(self.receipts, key=lambda receipt: receipt.number)
@@ -105,7 +125,7 @@ class Tasks:
         calls = [(self.task, [part.to_dict() for part in group], dict(self.job)) for group in groups]
         try:
             names = [str(group[0].number) for group in groups]
-            for place, answers in self._map(run_each, calls, names, len(parts)):
+            for place, answers in self._map(run_each, calls, names):
                 for part, answer in zip(groups[place], answers, strict=True):
                     receipt = Receipt.from_dict(answer)
                     if receipt.shared:
@@ -120,19 +140,16 @@ class Tasks:
     def _run_apart(self, parts: Sequence[Partition]) -> None:
         name = f"{self.task.__module__}:{self.task.__qualname__}"
         calls = [(name, part.to_dict(), dict(self.job)) for part in parts]
-        for _, receipts in self._map(run_apart, calls, [f"{part.number}-apart" for part in parts], len(parts)):
+        for _, receipts in self._map(run_apart, calls, [f"{part.number}-apart" for part in parts]):
             for receipt in receipts:
                 self._take(Receipt.from_dict(receipt))
 
     def _map(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], names: Sequence[str], partitions: int
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], names: Sequence[str]
     ) -> Iterator[tuple[int, Any]]:
-        if not calls:
-            return
-        self.progress.planned(partitions)
-        target = self.plan.target
-        keys = [f"{target.table}-{target.run}-{self.plan.batch[:8]}-{name}" for name in names]
-        yield from self.cluster.map(function, calls, keys, target.pipeline.resources)
+        if calls:
+            keys = [key_of(self.plan, name) for name in names]
+            yield from self.cluster.map(function, calls, keys, self.plan.target.pipeline.resources)
 
     def _take(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)

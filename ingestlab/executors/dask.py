@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from distributed import CancelledError, Client, LocalCluster, as_completed
+from distributed import CancelledError, Client, LocalCluster
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError
 
 from ingestlab.core.errors import JobStoppedError, TransientError
 from ingestlab.core.settings import Settings
+from ingestlab.executors.feeding import Feeder
 from ingestlab.interfaces import CostlyError
 
 log = logging.getLogger("ingestlab.executors.dask")
@@ -53,27 +55,39 @@ class Cluster:
         """Connect ahead of the first task."""
         self.client()
 
+    def is_local(self) -> bool:
+        """Tell whether all workers run on this machine."""
+        try:
+            kernels = self.client().run(_kernel, on_error="return")
+        except LOST:
+            return False
+        return bool(_kernel()) and {_kernel()} == set(map(str, kernels.values()))
+
     def map(
         self,
         function: Callable[..., Any],
-        calls: Sequence[tuple[Any, ...]],
-        keys: Sequence[str],
+        calls: Iterable[tuple[Any, ...]],
+        keys: Iterable[str],
         resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """Run ``function(*call)`` for every call and yield (position, result) as they finish."""
         client = self.client()
         futures: list[Any] = []
         costly: dict[int, KilledWorker] = {}
+        placed: dict[str, Any] = {"pure": False}
+
+        def submit(call: tuple[Any, ...], key: str) -> Any:
+            futures.append(client.submit(function, *call, key=key, **placed))
+            return futures[-1]
+
         try:
-            placed = {"pure": False, "resources": _declared(client, resources)}
-            futures += [client.submit(function, *c, key=k, **placed) for c, k in zip(calls, keys, strict=True)]
-            places = {future.key: i for i, future in enumerate(futures)}
-            for future in as_completed(futures, loop=client.loop):
+            placed["resources"] = _declared(client, resources)
+            for place, future in Feeder(submit).over(zip(calls, keys, strict=False)):
                 error = future.exception() if future.status == "error" else None
                 if isinstance(error, KilledWorker):
-                    costly[places[future.key]] = error
+                    costly[place] = error
                 else:
-                    yield places[future.key], future.result()
+                    yield place, future.result()
         except JobStoppedError:
             self._take_back(client, futures)
             raise
@@ -140,6 +154,14 @@ def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
     finally:
         pool.shutdown(wait=False)
     return bool(keys & answer) if isinstance(answer, set) else False  # it has gone already
+
+
+def _kernel() -> str:
+    """Name the running kernel: processes under one see at once what any of them writes."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _at_work(dask_worker: Any) -> set[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ingestlab.core.settings import Settings
+from ingestlab.executors.feeding import Feeder
 
 
 class Threads:
@@ -19,21 +20,30 @@ class Threads:
     def connect(self) -> None:
         """Start nothing yet: threads are made as tasks come."""
 
+    def is_local(self) -> bool:
+        """Tell that all tasks run in this process."""
+        return True
+
     def map(
         self,
         function: Callable[..., Any],
-        calls: Sequence[tuple[Any, ...]],
-        keys: Sequence[str],
+        calls: Iterable[tuple[Any, ...]],
+        keys: Iterable[str],
         resources: Mapping[str, float] | None = None,  # noqa: ARG002 - this process is all there is
     ) -> Iterator[tuple[int, Any]]:
         """Run ``function(*call)`` for every call and yield (position, result) as they finish."""
-        self._pool = self._pool or ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="ingestlab-task")
-        places = {self._pool.submit(function, *c): i for i, (c, _key) in enumerate(zip(calls, keys, strict=True))}
+        pool = self._pool = self._pool or ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="ingestlab-task")
+        futures: list[Future[Any]] = []
+
+        def submit(call: tuple[Any, ...], _key: str) -> Future[Any]:
+            futures.append(pool.submit(function, *call))
+            return futures[-1]
+
         try:
-            for future in as_completed(places):
-                yield places[future], future.result()
+            for place, future in Feeder(submit).over(zip(calls, keys, strict=False)):
+                yield place, future.result()
         finally:
-            for future in places:  # those that have not begun; a thread cannot be stopped
+            for future in futures:  # those that have not begun; a thread cannot be stopped
                 future.cancel()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -71,6 +71,20 @@ def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
     store.write(staged, data)
     return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
+
+
+def rewrite_staged(file: DataFile, change: Callable[[pa.Table], pa.Table], store: Store) -> DataFile:
+    """Change the rows of a staged file.
+
+    Args:
+        file: What was staged.
+        change: Gives other rows, as many.
+        store: The lake.
+    """
+    table = change(pq.read_table(pa.BufferReader(store.read(file.staged))))
+    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
+    store.write(file.staged, data)
+    return file.model_copy(update={"size": len(data)})
 
 
 def to_parquet(table: pa.Table, **how: Any) -> memoryview:

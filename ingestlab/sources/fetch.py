@@ -19,6 +19,7 @@ from ingestlab.core.errors import IngestError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Fetch, Store, Unchanged
+from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.raw_zone import IncomingFile, LakeFaultError, RawZone
 from ingestlab.sources.registry import source_of
 
@@ -48,6 +49,7 @@ def fetch(
     progress: Callable[[int, int], None] | None = None,
     failed: Callable[[Failed], None] | None = None,
     pages: bool = False,
+    arriving: Arriving | None = None,
 ) -> list[Fetched]:
     """Bring changed sources into the raw zone.
 
@@ -62,6 +64,7 @@ def fetch(
             it raises ends the fetching.
         failed: Called likewise, as soon as it is known that a source cannot be fetched.
         pages: Whether web pages are what is wanted; if not, they are refused where another file was announced.
+        arriving: Is told what can be read already, if there is one source alone.
 
     Returns:
         For each source, in their order: a file, or that it is unchanged, or its error.
@@ -73,7 +76,8 @@ def fetch(
     meter = _Meter(progress, sum(r is not None for r in results))
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
-        workers = _Workers(RawZone(store, folder, settings), settings, meter, failed, pages=pages)
+        zone, single = RawZone(store, folder, settings), arriving if len(sources) == 1 else None
+        workers = _Workers(zone, settings, meter, failed, pages=pages, arriving=single)
         try:
             _run(workers.work(sources, known, results, todo))
         except LakeFaultError as fault:
@@ -141,9 +145,16 @@ class _Workers:
     """Workers, one a connection; each takes the next source."""
 
     def __init__(
-        self, zone: RawZone, settings: Settings, meter: _Meter, failed: Callable[[Failed], None] | None, *, pages: bool
+        self,
+        zone: RawZone,
+        settings: Settings,
+        meter: _Meter,
+        failed: Callable[[Failed], None] | None,
+        *,
+        pages: bool,
+        arriving: Arriving | None,
     ) -> None:
-        self._zone, self._settings, self._meter, self._pages = zone, settings, meter, pages
+        self._zone, self._settings, self._meter, self._pages, self._arriving = zone, settings, meter, pages, arriving
         self._failed = failed or (lambda _source: None)
         self._open: dict[str, Fetch] = {}  # by scheme
 
@@ -187,7 +198,7 @@ class _Workers:
         self._open = {scheme: fetches[source] for scheme, source in serving.items()}
 
     def _open_raw(self, uri: str) -> IncomingFile:
-        return IncomingFile(self._zone, uri, self._meter.received)
+        return IncomingFile(self._zone, uri, self._meter.received, self._arriving)
 
     async def _fetch(self, source: Source, known: SourceRecord | None) -> Fetched:
         try:

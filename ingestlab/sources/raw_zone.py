@@ -18,6 +18,7 @@ from ingestlab.core.models import FetchedFile, SourceRecord
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store, Unchanged
 from ingestlab.lake.storage.store import LocalStore, storage_error
+from ingestlab.sources.arriving import Arriving
 
 _HEAD = 2048  # bytes by which a web page is known
 BUFFER = 1 << 20  # bytes kept in memory before they go to disk; a smaller file is written in one go
@@ -41,11 +42,25 @@ class RawZone:
 
 
 class IncomingFile:
-    """Take in the bytes of one source; keep only what is settled."""
+    """Take in the bytes of one source; keep only what is settled.
 
-    def __init__(self, zone: RawZone, uri: str, received: Callable[[int], None] | None = None) -> None:
+    Args:
+        zone: Where it goes.
+        uri: Of the source.
+        received: Is told how many bytes have come, each time.
+        arriving: Is told what can be read of it.
+    """
+
+    def __init__(
+        self,
+        zone: RawZone,
+        uri: str,
+        received: Callable[[int], None] | None = None,
+        arriving: Arriving | None = None,
+    ) -> None:
         self.uri = uri
         self._received = received
+        self._arriving = arriving or Arriving()
         self.size = 0
         self.head = b""  # the first bytes
         self.zone = zone
@@ -76,6 +91,8 @@ class IncomingFile:
         """Refuse a source that is too big by its own word."""
         if size is not None and size > self.zone.limit:
             raise self._too_big(f"{size:,} bytes")
+        if size is not None:
+            self._arriving.expect(size)
 
     def feed(self, chunk: bytes) -> bool:
         """Take bytes; return whether it is time for `spill`.
@@ -104,9 +121,11 @@ class IncomingFile:
         self._hashed()
         self._hashing = _hasher().submit(self._hash.update, data)
         self._write(data)
+        self._arriving.grow(self._path, self.size)
 
     def restart(self) -> None:
         """Forget all bytes."""
+        self._arriving.drop()
         self._hashed()
         if self._fd is not None:
             os.close(self._fd)
@@ -148,14 +167,16 @@ class IncomingFile:
         name = access.file_name(self.uri)
         target = f"{self.zone.folder}/{sha256}{access.suffixes(name)}"
         try:
-            if not self._there(target):
-                self._write(rest)
+            there = self._there(target)
+            if self._fd is not None or not there:
+                self._write(rest)  # whoever reads what has come reads it to its end
+            if not there:
                 self._adopt(target)
         except IngestError as error:
             raise LakeFaultError(error) from error
         except OSError as error:
             raise LakeFaultError(storage_error(error, target)) from error
-        return FetchedFile(
+        file = FetchedFile(
             uri=self.uri,
             path=target,
             name=name,
@@ -164,6 +185,8 @@ class IncomingFile:
             version=version,
             facts=dict(facts or {}),
         )
+        self._arriving.settle(file)
+        return file
 
     def _there(self, target: str) -> bool:
         try:

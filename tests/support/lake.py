@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,18 @@ class Inline:
     def map(
         self,
         function: Callable[..., Any],
-        calls: Sequence[tuple[Any, ...]],
-        keys: Sequence[str],
+        calls: Iterable[tuple[Any, ...]],
+        keys: Iterable[str],
         resources: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        assert len(keys) == len(set(keys))
-        for i, call in enumerate(calls):
+        names = set()
+        for i, (call, key) in enumerate(zip(calls, keys, strict=False)):
+            assert key not in names
+            names.add(key)
             yield i, function(*call)
+
+    def is_local(self) -> bool:
+        return True
 
 
 class Faulty:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ingestlab.core.models import REJECTS as REJECTED
+from ingestlab.core.models import Receipt
 from ingestlab.engine.task.frames import Frame, Loaded
 from ingestlab.engine.task.validate import Checked
-from ingestlab.interfaces import Bad, Reason
+from ingestlab.interfaces import Bad, Reason, Store
 from ingestlab.lake.arrow_schema import REJECTS
+from ingestlab.lake.data_files import rewrite_staged
 
 Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numbers of its rows, and why each
 
@@ -48,3 +51,24 @@ def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
         "sha256": pa.array([one.piece.sha256 for one, _, _ in groups], pa.string()).take(pa.array(group)),
     }
     return pa.table({name: {**shared, **own}[name] for name in REJECTS.names}, REJECTS)
+
+
+def with_content(receipt: Receipt, sha256: str, store: Store) -> Receipt:
+    """Add the content's name to rejects that were staged without.
+
+    Args:
+        receipt: Of a task of one file.
+        sha256: The name of its content.
+        store: Where the rejects wait.
+    """
+    staged = receipt.sinks.get(REJECTED)
+    if staged is None or not staged.files:
+        return receipt
+
+    def named(table: pa.Table) -> pa.Table:
+        at = table.column_names.index("sha256")
+        return table.set_column(at, REJECTS.field("sha256"), pa.repeat(sha256, table.num_rows))
+
+    files = tuple(rewrite_staged(file, named, store) for file in staged.files)
+    new = staged.model_copy(update={"files": files})
+    return receipt.model_copy(update={"sinks": {**receipt.sinks, REJECTED: new}})

@@ -118,6 +118,14 @@ def unpack(piece: Piece, store: Store, limits: Limits | None = None) -> tuple[by
         The bytes, at least one, and the compression that they had in the file.
     """
     data = store.read(piece.path, piece.start, piece.stop)
+    if piece.stop is not None and len(data) < piece.stop - piece.start:
+        raise TerminalError(
+            f"Bytes of {piece.name} are missing in the lake",
+            expected=f"{piece.stop - piece.start:,} from {piece.start:,} on",
+            got=f"{len(data):,}",
+            fix="Submit it again with --force.",
+            code="lake_damaged",
+        )
     kind = compression(data) if piece.start == 0 and piece.stop is None else None
     if kind:
         data = _expand(data, kind, piece.name, limits or Limits())

@@ -8,7 +8,7 @@ a line end is suspect: what its records are is for :mod:`~ingestlab.formats.comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,40 +179,53 @@ def plain_scan(data: bytes, dialect: Dialect, begin: int = 0, end: int | None = 
     return Spans(np.concatenate([part.starts for part in cuts]), np.concatenate([part.ends for part in cuts]))
 
 
-def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, step: int, heads: int = 1) -> list[Cut] | None:
-    """Choose places to cut a file, about `step` bytes apart.
+class SuspectError(ValueError):
+    """Text is suspect: what its records are is for :mod:`~ingestlab.formats.common.quoting` to say."""
+
+
+def cut(blocks: Iterable[bytes], dialect: Dialect, begin: int, targets: Sequence[int], heads: int = 1) -> Iterator[Cut]:
+    """Choose places to cut a file, as early as each is known.
 
     Args:
         blocks: The file's bytes from `begin` on, in order; one block is held at a time.
         dialect: How fields are separated and quoted.
         begin: Offset of the first record in the file.
-        step: Bytes from one cut to the next, about.
+        targets: Offsets, ascending. A cut is where the next record begins.
         heads: How many of the records are header.
 
-    Returns:
-        Cuts in order. Every piece between them has at least one record besides the header. None where the
-        text is suspect.
+    Yields:
+        Cuts in order. Every piece between them has at least one record besides the header.
+
+    Raises:
+        SuspectError: The text is suspect, from some place on; or fields are written in ways of their own.
     """
-    cuts: list[Cut] = []
-    seen, multiple, at = 0, 1, begin
+    if not dialect.plain:
+        raise SuspectError
+    wanted = np.array(targets, np.int64)
+    chosen: list[Cut] = []  # those after which no record has come yet
+    seen, next_, at = 0, 0, begin
     scanner = Scanner(dialect, begin)
     for view in (view for block in blocks for view in _views(block, 0, len(block))):
         at += len(view)
-        number = scanner.count(view) if at // step < multiple else None  # no place for a cut in it
+        passed = next_ == wanted.size or at < wanted[next_]  # no place for a cut in it
+        number = scanner.count(view) if passed else None
         if number is not None:
             seen += number
-            continue
-        ends = scanner.feed(view).ends
-        if scanner.doubtful:
-            return None
-        if ends.size:
-            last = int(ends[-1]) // step
-            targets = np.arange(multiple, last + 1, dtype=np.int64) * step
-            chosen = np.unique(np.searchsorted(ends, targets))
-            cuts += [Cut(int(ends[i]), seen + i + 1) for i in chosen.tolist() if seen + i >= heads]
-            seen, multiple = seen + ends.size, max(multiple, last + 1)
+        else:
+            ends = scanner.feed(view).ends
+            if scanner.doubtful:
+                raise SuspectError
+            if ends.size:
+                last = int(np.searchsorted(wanted, ends[-1], side="right"))
+                places = np.unique(np.searchsorted(ends, wanted[next_:last]))
+                chosen += [Cut(int(ends[i]), seen + i + 1) for i in places.tolist() if seen + i >= heads]
+                seen, next_ = seen + ends.size, max(next_, last)
+        while chosen and chosen[0].records < seen:
+            yield chosen.pop(0)
     seen += scanner.finish().ends.size
-    return None if scanner.suspect else [c for c in cuts if c.records < seen]
+    if scanner.suspect:
+        raise SuspectError
+    yield from (c for c in chosen if c.records < seen)
 
 
 def _scan_blocks(scanner: Scanner, blocks: Iterable[bytes | memoryview]) -> Iterator[Spans]:

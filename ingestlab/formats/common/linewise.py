@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR
 BLOCK = 32 << 20  # bytes of text that are parsed at once
 MAX_TEXT = 2 << 30  # bytes without a place to cut that are taken into memory
 _READ = 8 << 20  # bytes held at once while looking for places to cut
+_LARGE, _MANY = 16 << 20, 8  # bytes and number of pieces of which the last ones are made smaller
 
 Starts = Callable[[pa.Array], Ints]  # of lines, the positions of those that begin a record
 
@@ -116,7 +117,7 @@ def split_lines(
         places = np.unique(np.searchsorted(begins, targets)).tolist()
         cuts += [Cut(int(begins[i]), records + i) for i in places if records + i]
         records, multiple = records + begins.size, max(multiple, last + 1)
-    return cut_at(whole, cuts)
+    return list(cut_at(whole, cuts))
 
 
 def divisible(file: FetchedFile, store: Store, size: int, encoding: str | None) -> tuple[Piece, str | None]:
@@ -144,13 +145,27 @@ def even_step(total: int, size: int) -> int:
     return -(-total // round(total / size))
 
 
-def cut_at(whole: Piece, cuts: Sequence[Cut]) -> list[Piece]:
-    """Cut a file, given as one piece."""
-    stops = [*(cut.offset for cut in cuts), None]
-    return [
-        whole.model_copy(update={"start": cut.offset, "stop": stop, "first_row": cut.records})
-        for cut, stop in zip([Cut(0, 0), *cuts], stops, strict=True)
-    ]
+def targets(total: int, size: int) -> list[int]:
+    """Return offsets near which to cut a file evenly.
+
+    The last of many large pieces are smaller, so that those who share the work end together.
+    """
+    step = even_step(total, size)
+    offsets = list(range(step, total, step))
+    if step < _LARGE or len(offsets) + 1 < _MANY:
+        return offsets
+    last = offsets.pop()  # two pieces become two halves and four quarters
+    half, quarter = last - step // 2, (total - last) // 4
+    return [*offsets, half, last, *(last + quarter * i for i in (1, 2, 3))]
+
+
+def cut_at(whole: Piece, cuts: Iterable[Cut]) -> Iterator[Piece]:
+    """Cut a file, given as one piece. Each piece comes as soon as its end is known."""
+    start = Cut(0, 0)
+    for stop in cuts:
+        yield whole.model_copy(update={"start": start.offset, "stop": stop.offset, "first_row": start.records})
+        start = stop
+    yield whole.model_copy(update={"start": start.offset, "stop": None, "first_row": start.records})
 
 
 def read_blocks(store: Store, path: str, size: int, begin: int = 0) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from ingestlab.formats.common.columns import (
     set_apart,
     types_in,
 )
-from ingestlab.formats.common.cutting import Ints, cut
+from ingestlab.formats.common.cutting import Ints, SuspectError, cut
 from ingestlab.formats.common.damage import without_damaged
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.drift import (
@@ -40,7 +40,7 @@ from ingestlab.formats.common.drift import (
 )
 from ingestlab.formats.common.excerpts import shorten
 from ingestlab.formats.common.inference import Looks, look, merged, or_text
-from ingestlab.formats.common.linewise import check_encoding, cut_at, divisible, even_step, read_blocks
+from ingestlab.formats.common.linewise import check_encoding, cut_at, divisible, even_step, read_blocks, targets
 from ingestlab.formats.common.nulls import KNOWN, Marks, NullValues, checked, marks_of, nulled, textual
 from ingestlab.formats.common.quoting import careful_cuts
 from ingestlab.formats.common.typed import as_chosen, chosen, looks_of, marked, with_settled
@@ -61,9 +61,36 @@ from ingestlab.formats.csv.settling import (
     settled_ahead,
     where_else,
 )
-from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
+from ingestlab.interfaces import Bad, LateError, Records, SchemaDrift, Store
 
 NULLS = KNOWN
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What the beginning of a file tells of how it is cut."""
+
+    found: Settled
+    begin: int  # offset of the first record
+    encoding: str
+    read: Callable[[], Iterator[bytes]]  # blocks from there on
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how fields are separated and quoted."""
+        return self.found.dialect
+
+    def watch(self) -> Watch:
+        """Look for a second header."""
+        return Watch(self.found.names, self.found.header, self.dialect, self.encoding)
+
+    def blocks(self, watch: Watch) -> Iterator[bytes]:
+        """Read the file under a watch."""
+        return watch.over(self.read(), self.begin)
+
+    def known_to(self, whole: Piece) -> Piece:
+        """Tell a piece how it is written."""
+        return whole.model_copy(update={"settled": {**whole.settled, "dialect": self.found.plain()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,24 +187,47 @@ class Csv:
         Small and compressed files, and those in encodings such as UTF-16, stay whole. The file is scanned
         once, in constant memory.
         """
+        whole, ahead = self._ahead(file, store, size)
+        if ahead is None:
+            return [whole]
+        watch = ahead.watch()
+        try:
+            cuts = list(cut(ahead.blocks(watch), ahead.dialect, ahead.begin, targets(file.size, size), 0))
+        except SuspectError:
+            step, blocks = even_step(file.size, size), ahead.blocks(watch)
+            cuts = careful_cuts(blocks, ahead.dialect, ahead.begin, step, len(ahead.found.names))
+        if watch.place is not None and self._twice(file, store, ahead.begin, watch.place, ahead.dialect):
+            return [whole]  # its second half is told by its first one
+        return self._with_types(list(cut_at(ahead.known_to(whole), cuts)), store)
+
+    def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
+        """Yield the pieces of `split`, as early as each is known."""
+        if self.columns is None or self.drift == "evolve" or self.encoding is None:
+            raise LateError
+        whole, ahead = self._ahead(file, store, size)
+        if ahead is None:
+            raise LateError
+        watch = ahead.watch()
+        try:
+            cuts = cut(ahead.blocks(watch), ahead.dialect, ahead.begin, targets(file.size, size), 0)
+            yield from cut_at(ahead.known_to(whole), cuts)
+        except SuspectError:
+            raise LateError from None
+        if watch.place is not None:
+            raise LateError
+
+    def _ahead(self, file: FetchedFile, store: Store, size: int) -> tuple[Piece, Ahead | None]:
+        """Give a file as one piece. If it can be cut also what its beginning tells."""
         whole, encoding = divisible(file, store, size, self.encoding)
         if encoding is None:
-            return [whole]
+            return whole, None
         ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
         if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
-            return [whole]
+            return whole, None
         found, begin = ahead
         if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
-            return [whole]
-        step, watch = even_step(file.size, size), Watch(found.names, found.header, found.dialect, encoding)
-        blocks = partial(read_blocks, store, file.path, file.size, begin)
-        cuts = cut(watch.over(blocks(), begin), found.dialect, begin, step, 0) if found.dialect.plain else None
-        if cuts is None:
-            cuts = careful_cuts(watch.over(blocks(), begin), found.dialect, begin, step, len(found.names))
-        if watch.place is not None and self._twice(file, store, begin, watch.place, found.dialect):
-            return [whole]  # its second half is told by its first one
-        whole = whole.model_copy(update={"settled": {**whole.settled, "dialect": found.plain()}})
-        return self._with_types(cut_at(whole, cuts), store)
+            return whole, None
+        return whole, Ahead(found, begin, encoding, partial(read_blocks, store, file.path, file.size, begin))
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.

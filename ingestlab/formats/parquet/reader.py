@@ -110,7 +110,7 @@ class Parquet:
             rows += group.rows
         if not cuts or any(a.begin >= b.begin for a, b in pairwise(groups)):
             return [whole]
-        return cut_at(whole.model_copy(update={"settled": {**whole.settled, **self._settle(whole, store)}}), cuts)
+        return list(cut_at(whole.model_copy(update={"settled": {**whole.settled, **self._settle(whole, store)}}), cuts))
 
     def _settle(self, file: Piece, store: Store) -> dict[str, Any]:
         """Decide what all pieces of a file have to agree on."""
