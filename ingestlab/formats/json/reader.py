@@ -160,7 +160,7 @@ class JsonLines:
             head = store.read(file.path, 0, HEAD)
             if key := wrapped_in(head):
                 return with_settled([whole], "refused", refuse_wrapped(file.name, key).to_dict())
-        pieces = with_settled(cut_at(whole, found.cuts), "layout", layout)
+        pieces = with_settled([*cut_at(whole, found.cuts)], "layout", layout)
         return with_settled(pieces, "records", found.records)
 
     def read(self, piece: Piece, store: Store) -> Records:
