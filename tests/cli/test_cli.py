@@ -149,7 +149,7 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     words = say("submit", alarms).stdout.split()
     run = words[2].rstrip(":")
     assert " ".join(words).startswith(f"Queued run {run}: 1 file in 1 job on quiet.")
-    assert say("show", run).stdout == f"run {run} queued: 0/1 files, 0 rows\n"
+    assert say("show", run).stdout == f"run {run} queued: 0/1 file, 0 rows\n"
     assert json.loads(say("show", run, "--json").stdout)["state"] == "queued"
     (listed,) = json.loads(say("runs", "--json").stdout)
     assert (listed["run"], listed["state"], listed["files"]) == (run, "queued", 1)
