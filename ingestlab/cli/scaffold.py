@@ -26,7 +26,7 @@ def new(
     force: Annotated[bool, typer.Option("--force", help="Replace a pipeline of that name.")] = False,
     home: Home = None,
 ) -> None:
-    """Write a pipeline for files of one kind, from one file or some of a pattern."""
+    """Write a pipeline for files of one kind, from some of them."""
     from ingestlab.engine.scaffold.propose import propose, write  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     settings = load_settings(home=home)

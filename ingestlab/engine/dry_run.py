@@ -94,7 +94,7 @@ def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
-    """Read, clean and check about the first `sample` bytes of a file, or of some files of a pattern.
+    """Read, clean and check about `sample` bytes of some files.
 
     Args:
         name: The pipeline.

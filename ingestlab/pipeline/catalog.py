@@ -158,7 +158,7 @@ def kind_of(filename: str) -> str:
 
 
 def split_name(filename: str) -> tuple[str, str]:
-    """Split a file's name into stem and suffix, without the suffix of a compression.
+    """Split a file's name into stem and suffix, compression left out.
 
     Args:
         filename: Without folders.

@@ -147,7 +147,7 @@ def _joined(looks: Sequence[Look]) -> pa.Table:
 
 
 def _common_options(looks: Sequence[Look], notes: list[str]) -> dict[str, object]:
-    """Choose the options of a reader that reads all files; what differs is found for each."""
+    """Choose options of a reader that reads all files."""
     options = dict(looks[0].options)
     ways = [{name: value for name, value in look.options.items() if name != "encoding"} for look in looks]
     if any(way != ways[0] for way in ways):
@@ -249,6 +249,6 @@ def _is_object(line: str) -> bool:
 
 
 def _is_document(data: bytes, encoding: str) -> bool:
-    """Tell whether a text is an array of objects, or objects over several lines."""
+    """Tell whether a text is a JSON document."""
     text = data.decode(encoding, errors="replace").removeprefix("\ufeff").lstrip()
     return text.startswith(("[", "{")) and layout_of(text.encode()) != "lines" and _OPENING.match(text) is not None

@@ -49,7 +49,7 @@ class Proposal:
 
 
 def propose(uri: str, settings: Settings, name: str = "") -> Proposal:
-    """Draft a pipeline from a file, or some files of a pattern, reading at most 64 MB.
+    """Draft a pipeline from some files, reading at most 64 MB.
 
     Args:
         uri: A file of any kind that could be submitted, or a pattern of files of one kind.

@@ -154,7 +154,7 @@ class Structure:
             raise self.broken(f"{problem}, at offset {self._offset + int(marks[np.argmax(wrong)]):,}")
 
     def _see_rest(self, data: Bytes, ends: Ints) -> None:
-        """Note whether more than blanks follows the array, or the last object so far."""
+        """Note whether more than blanks follows the last record."""
         last = self.end - self._offset if self._base else int(ends[-1]) + 1 if ends.size else 0
         if self._base and self.end < 0:
             return
@@ -190,7 +190,7 @@ def cut_document(blocks: Iterable[bytes], layout: Layout, step: int, name: str) 
 
 
 def as_lines(data: bytes, layout: Layout, name: str, *, begun: bool = False, last: bool = True) -> bytes:
-    """Put each record of a document, or of a piece of one, in a line. Line ends in it become blanks.
+    """Put each record of a piece in a line. Line ends in it become blanks.
 
     Args:
         data: Of a piece, as UTF-8.
@@ -261,7 +261,7 @@ def _views(data: bytes) -> Iterable[memoryview]:
 
 
 def wrapped_in(text: bytes) -> str | None:
-    """Find the name in an object under which a file keeps its records: an array of objects, and little else.
+    """Find the name under which an object keeps an array of records.
 
     Args:
         text: Of the object, or its beginning.

@@ -370,7 +370,7 @@ def _undecided(error: pa.ArrowInvalid) -> TerminalError:
 
 
 def _unfolded(lined: Lined, layout: Layout, piece: Piece) -> Lined:
-    """Put the records of a document, or of a piece of one, in lines."""
+    """Put the records of a piece of a document in lines."""
     data = as_lines(lined.data, layout, piece.name, begun=piece.start > 0, last=piece.stop is None)
     spans = scan(data, LINES, 0, len(data))
     note = describe(layout, piece.settled.get("records", len(spans.starts)))
