@@ -109,6 +109,8 @@ def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
 
 def print_result(result: RunResult) -> None:
     """Print a run's counts, reasons, and first failures by code."""
+    from ingestlab.queue.advice import of_result  # noqa: PLC0415 - slow to import: whoever has a result has it already
+
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
     out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.said, COLOURS[result.mood]), f": {counts}"))
     if result.tally.rows_in:
@@ -118,6 +120,8 @@ def print_result(result: RunResult) -> None:
         out.print(f"time: {duration(result.ended - result.began)}")
     for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
         out.print(f"  {count:>8,}  {rule}")
+    for warning in of_result(result, "terminal"):
+        out.print(Text(warning, style="yellow"))
     if result.tables:
         out.print(f"tables: {', '.join(result.tables)}")
     for name, where in result.kept.items():
