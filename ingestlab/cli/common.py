@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
@@ -22,8 +24,48 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 WHOLE = 10_000  # characters of a line where nobody's screen ends it: in a pipe or a file
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Screen(Console):
+    """A console that breaks lines between words. Paths and addresses stay whole, so that they can be copied."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, breaking texts between words."""
+        if self.is_terminal and not options and len(objects) == 1 and isinstance(objects[0], str | Text):
+            text = self.render_str(objects[0]) if isinstance(objects[0], str) else objects[0]
+            objects = (Text("\n").join(part for line in text.split("\n") for part in broken(line, self.width)),)
+        super().print(*objects, **options)
+
+
+def broken(line: Text, width: int) -> Iterator[Text]:
+    """Break a line between words. What follows begins beneath the text, not beneath its label.
+
+    Args:
+        line: One line.
+        width: Cells that a part may take; a longer word takes more.
+    """
+    label = _LABEL.match(line.plain)
+    hang = " " * label.end() if label and label.end() * 2 < width else ""
+    first, place = 0, 0  # of this part, and the cells that it takes
+    for word in _WORD.finditer(line.plain):
+        cells = cell_len(word[0].rstrip())
+        if first < word.start() and place + cells > width and word.start() > len(hang):
+            yield _part(line, first, word.start(), hang)
+            first, place = word.start(), len(hang)
+        place += cell_len(word[0])
+    yield _part(line, first, len(line), hang)
+
+
+def _part(line: Text, first: int, end: int, hang: str) -> Text:
+    part = line[first:end]
+    part.rstrip()
+    return Text(hang if first else "").append_text(part)
+
+
+_LABEL = re.compile(r" *(?:\S+ {2,})?")
+_WORD = re.compile(r"\S+\s*|\s+")
+out = Screen(highlight=False, soft_wrap=True)
+err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fit() -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import typer
 
+from ingestlab.cli.common import many
 from ingestlab.core.errors import IngestError
 from ingestlab.core.settings import Settings, load_settings
 
@@ -35,7 +36,7 @@ def _runs(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Yield the ids of the latest runs."""
     from ingestlab.queue import recent_runs  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    return ((run.id, f"files: {run.record.files:,}") for run in recent_runs(_settings(ctx), _RUNS))
+    return ((run.id, many(run.record.files, "file")) for run in recent_runs(_settings(ctx), _RUNS))
 
 
 def _tables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
@@ -43,7 +44,7 @@ def _tables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
 
     lake = Lake(_settings(ctx), ctx.params.get("tenant"))
-    return ((table.name, f"rows: {table.rows:,}") for table in lake.tables())
+    return ((table.name, many(table.rows, "row")) for table in lake.tables())
 
 
 def _pipelines(ctx: typer.Context) -> Iterator[tuple[str, str]]:
@@ -60,7 +61,7 @@ def _rules(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     # an option that still lacks its value ends click's parsing, before the arguments have their names
     table = ctx.params.get("table") or ctx.params.get("name") or next(iter(ctx.args), None)
     counts = Lake(_settings(ctx), ctx.params.get("tenant")).rules(table) if table else {}
-    return ((rule, f"rejects: {count:,}") for rule, count in counts.items())
+    return ((rule, many(count, "reject")) for rule, count in counts.items())
 
 
 def _settings(ctx: typer.Context) -> Settings:

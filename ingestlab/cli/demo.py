@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from ingestlab.queue.results import RunResult
 
 HOME = Path(".ingestlab/demo")
+MARK = "demo"  # a file in the home of a demonstration: all of it may go
 FOLDERS = {"bts": "bts_alarms", "flights": "flights"}  # of sample files, and the pipelines that take them
 
 
 def demo(
-    home: Annotated[Path, typer.Option(metavar="DIR", help="Home of the demo's stack; what is in it goes.")] = HOME,
+    home: Annotated[
+        Path, typer.Option(metavar="DIR", help="Home: an empty folder, or that of an earlier demo.")
+    ] = HOME,
 ) -> None:
     """Ingest alarm files and a year of flights on a temporary stack. Shows what came out."""
     from ingestlab.pipeline.catalog import Catalog  # noqa: PLC0415 - slow to import: --help must not wait for it
@@ -65,7 +68,7 @@ def sample_uris(folder: str, settings: Settings) -> list[str]:
 def _fresh_stack(home: Path) -> Iterator[Settings]:
     if stack.running(home):
         raise StackError(f"A stack is running already in {home}", fix=f"Stop it: ingestlab down --home {home}")
-    shutil.rmtree(home, ignore_errors=True)
+    _clear(home)
     with out.status("Starting Redis, Dask, workers and a file server …"):
         settings = stack.start(load_settings(home=home, redis_url=None), workers=2)
     try:
@@ -73,6 +76,17 @@ def _fresh_stack(home: Path) -> Iterator[Settings]:
     finally:
         with out.status("Stopping everything …"):
             stack.stop(home)
+
+
+def _clear(home: Path) -> None:
+    """Remove what an earlier demonstration left; anything else stays, with an error."""
+    ours = home == HOME or (home / MARK).is_file()
+    if home.exists() and any(home.iterdir()) and not ours:
+        problem, fix = f"The folder {home} has other things in it", "Name a folder that is empty or not there yet."
+        raise StackError(problem, fix=fix, code="argument_invalid")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / MARK).touch()
 
 
 def _watch(run: Run) -> RunResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, many, out, show_notes
-from ingestlab.cli.show import COLOURS, files_table, print_result, watching
+from ingestlab.cli.show import COLOURS, duration, files_table, print_result, watching
 from ingestlab.cli.tables import table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import OVER, State, by_code
@@ -96,7 +97,9 @@ def show(
         out.print_json(progress.model_dump_json())
     else:
         state = Text(progress.said, style=COLOURS[progress.mood])
-        counts = f"{progress.files_done}/{progress.files} files, {progress.rows:,} rows"
+        counts = f"{progress.files_done:,}/{many(progress.files, 'file')}, {many(progress.rows, 'row')}"
+        if (seconds := progress.seconds(time.time())) is not None:
+            counts += f", {duration(seconds)}"
         out.print(Text.assemble(f"run {handle.id} ", state, f": {counts}"))
         if progress.note:
             out.print(Text(f"  {progress.note}", style="dim"))

@@ -45,11 +45,11 @@ def check(
             autocompletion=complete.pipelines, help="The pipeline to try; left out, one is proposed for the file."
         ),
     ],
-    file: Annotated[str | None, typer.Argument(help="The file to try it on: a path or any URI.")] = None,
+    file: Annotated[str | None, typer.Argument(help="To try it on: a path, a URI, a pattern in quotes.")] = None,
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,
 ) -> None:
-    """Try a pipeline on a sample of a file. Clean rows and rejects are shown side by side."""
+    """Try a pipeline on a sample of files. Clean rows and rejects are shown side by side."""
     if file is None:
         show_proposal(pipeline, rows, home)
         return

@@ -195,7 +195,7 @@ def _print_rows(
         frame["source"] = [label(uri) for uri in frame["source"]]
     out.print(frame_table(frame, title, most))
     if len(frame) > most:
-        out.print(Text(" and more: --limit shows them, and in a pipe or a file (| less, > a.csv) there are all", "dim"))
+        out.print(Text(" and more: --limit shows them; a pipe or a file gets all, as CSV", "dim"))
 
 
 def _first(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 def new(
     name: Annotated[str, typer.Argument(help="The pipeline's name.")],
-    source: Annotated[str, typer.Option("--from", metavar="FILE", help="A file of its kind: a path or any URI.")],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="FILE", help="Of its kind: a path, a URI, a pattern in quotes."),
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace a pipeline of that name.")] = False,
     home: Home = None,
 ) -> None:
-    """Write a pipeline for files of one kind, from one sample file."""
+    """Write a pipeline for files of one kind, from some of them."""
     from ingestlab.engine.scaffold.propose import propose, write  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     settings = load_settings(home=home)
@@ -39,7 +42,7 @@ def show_proposal(file: str, rows: int, home: Path | None) -> None:
     from ingestlab.engine.scaffold.propose import propose  # noqa: PLC0415 - likewise
 
     settings = load_settings(home=home)
-    if "/" not in file and not Path(file).exists():
+    if not {*"/*?["} & {*file} and not Path(file).exists():
         raise typer.BadParameter(f"'{file}' is no file here; a pipeline's name is followed by a file.")
     proposal = propose(file, settings)
     sample = proposal.trial.rows.drop(columns=["_source", "_row"], errors="ignore")

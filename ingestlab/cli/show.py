@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from rich.console import Group
 from rich.filesize import decimal
 from rich.live import Live
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -18,7 +18,7 @@ from ingestlab.cli.common import many, out
 from ingestlab.cli.tables import Fitting, table
 from ingestlab.core.archive_uri import label
 from ingestlab.core.errors import IngestError
-from ingestlab.core.models import Mood, Outcome, Progress, Status
+from ingestlab.core.models import OVER, Mood, Outcome, Progress, Status
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has them already
     from ingestlab.queue.results import RunResult
@@ -40,35 +40,61 @@ def watching(
         starving: Says what is missing, while nothing happens; empty if nothing is.
     """
     bar = Bar(
-        TextColumn("{task.fields[state]}", style="bold"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} files, {task.fields[size]}"),
-        TimeElapsedColumn(),
-        TextColumn("left", style="dim"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}", style="bold"), BarColumn(bar_width=24), TextColumn("{task.fields[times]}")
     )
-    task = bar.add_task("run", total=files, state="queued", size="")
+    task = bar.add_task("run", total=1.0, state="queued", times="")
     counts, note = Text(style="dim"), Text(style="yellow")
-    began = time.monotonic()
-    asked = [began]
+    asked = [time.monotonic()]
     place = Text(f"Dask dashboard: {dashboard}" if dashboard else "", style="dim")
     with Live(Group(bar, counts, note, place), console=out, refresh_per_second=10, transient=not out.is_terminal):
 
         def show(p: Progress) -> None:
-            bar.update(task, total=max(files, p.files), completed=p.files_done, state=p.state, size=decimal(p.bytes))
-            rate = p.rows / max(time.monotonic() - began, 1e-3)
-            counts.plain = (
-                f"{p.partitions_done}/{p.partitions} partitions, {p.rows:,} rows ({rate:,.0f}/s), "
-                f"{p.rejected:,} rejected, {p.failed:,} files failed"
-            )
+            done = max(bar.tasks[0].completed, p.share)  # a retry does not take back what one has seen
+            now = time.time()
+            bar.update(task, completed=done, state=f"[{COLOURS[p.mood]}]{p.said}[/]", times=_times(p, done, now))
+            counts.plain = _counts(p, max(files, p.files), now)
             if p.state != "queued":
                 note.plain = p.note
-            elif time.monotonic() - asked[-1] > PATIENCE:
-                asked.append(time.monotonic())
+            elif time.monotonic() - asked[0] > PATIENCE:
+                asked[0] = time.monotonic()
                 note.plain = starving()
 
         yield show
         place.plain = ""
+
+
+def _times(p: Progress, done: float, now: float) -> str:
+    """Write how much is done, and the time taken and left."""
+    seconds = p.seconds(now)
+    if seconds is None:
+        return ""
+    parts = [f"{done:.0%}", duration(seconds)]
+    if p.state not in (*OVER, "retrying") and 0.05 < done < 1 and seconds > 1:
+        parts.append(f"about {duration(seconds * (1 - done) / done)} left")
+    return ", ".join(parts)
+
+
+def _counts(p: Progress, files: int, now: float) -> str:
+    """Write what is done, without what is nothing."""
+    seconds = p.seconds(now)
+    rate = f" ({p.rows / seconds:,.0f}/s)" if seconds and p.rows else ""
+    parts = [
+        f"{p.partitions_done:,}/{many(p.partitions, 'partition')}" if p.partitions else "",
+        f"{p.files_done:,}/{many(files, 'file')}",
+        decimal(p.bytes) if p.bytes else "",
+        f"{many(p.rows, 'row')}{rate}" if p.rows else "",
+        f"{p.rejected:,} rejected" if p.rejected else "",
+        f"{p.failed:,} failed" if p.failed else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people: ``0.8 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager
@@ -83,13 +109,19 @@ def counting(things: str) -> Iterator[Callable[[str, int, int], None]]:
 
 def print_result(result: RunResult) -> None:
     """Print a run's counts, reasons, and first failures by code."""
+    from ingestlab.queue.advice import of_result  # noqa: PLC0415 - slow to import: whoever has a result has it already
+
     counts = ", ".join(f"{n:,} {s}" for s in get_args(Status) if (n := result.count(s)))
     out.print(Text.assemble("run ", (result.run, "bold"), " ", (result.said, COLOURS[result.mood]), f": {counts}"))
     if result.tally.rows_in:
         t = result.tally
         out.print(f"rows: {t.rows_in:,} in, {t.out:,} published, {t.rejected:,} rejected")
+    if result.began:
+        out.print(f"time: {duration(result.ended - result.began)}")
     for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
         out.print(f"  {count:>8,}  {rule}")
+    for warning in of_result(result, "terminal"):
+        out.print(Text(warning, style="yellow"))
     if result.tables:
         out.print(f"tables: {', '.join(result.tables)}")
     for name, where in result.kept.items():

@@ -7,6 +7,9 @@ import logging
 import os
 import shlex
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,12 +45,40 @@ def up(
         out.print("The stack is running already.")
         _card(state)
     elif detach:
-        stack.start(settings, workers=workers, dask_workers=dask_workers, milvus=milvus)
+        with _starting() as tell:
+            stack.start(settings, workers=workers, dask_workers=dask_workers, milvus=milvus, tell=tell)
         if state := stack.running(home_of(settings)):
             _card(state)
     else:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
-        run(settings, Spec(workers=workers, dask_workers=dask_workers, milvus=milvus), _card)
+        _run(settings, Spec(workers=workers, dask_workers=dask_workers, milvus=milvus))
+
+
+def _run(settings: Settings, spec: Spec) -> None:
+    """Run a stack in this process: first its start is shown, then its log."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=err)])
+    services = logging.getLogger("ingestlab.stack")
+    services.setLevel(logging.WARNING)
+    with ExitStack() as start:
+        tell = start.enter_context(_starting())
+
+        def ready(state: stack.StackState) -> None:
+            start.close()
+            services.setLevel(logging.NOTSET)
+            _card(state)
+
+        run(settings, spec, ready, tell)
+
+
+@contextmanager
+def _starting() -> Iterator[Callable[[str], None]]:
+    """Show which services of a starting stack serve. Yields the function to tell it of one."""
+    began = time.monotonic()
+
+    def tell(name: str) -> None:
+        out.print(Text.assemble(("✓ ", "green"), f"{name:<12}", (f"{time.monotonic() - began:5.1f} s", "dim")))
+
+    with out.status("Starting …"):
+        yield tell
 
 
 def down(home: Home = None) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from ingestlab.cli.common import WHOLE, out
+from ingestlab.cli.common import WHOLE, broken, out
 
 if TYPE_CHECKING:  # slow to import: who calls a function here has it already
     import pandas as pd
@@ -66,7 +66,7 @@ class Fitting:
         yield from console.render(table, options.update(width=max(options.max_width, _width(needs))))
         if gone:
             shown = [name for name in self.headings if name in gone]
-            yield Text(f" not shown here: {', '.join(shown)}", style="dim")
+            yield from broken(Text(f" not shown here:  {', '.join(shown)}", style="dim"), options.max_width)
 
     def _need(self, place: int) -> int:
         """Return the characters that a column takes at least."""

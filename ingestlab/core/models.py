@@ -77,7 +77,7 @@ class IngestRequest(Value):
     run: str = Field(pattern=NAME)
     tenant: str = Field("default", pattern=NAME)
     pipeline: str | None = Field(None, pattern=NAME)  # None: by file name, else as the format says
-    table: str = Field(pattern=NAME)  # where files go that no pipeline matches
+    table: str = Field("", pattern=f"^$|{NAME}")  # where files go that no pipeline matches; empty: by their names
     sources: tuple[Source, ...] = Field(min_length=1)
     force: bool = False  # ingest again what is unchanged, replacing its rows
     replay: Again | None = None  # not the files, but the rejects that `table` has of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +30,12 @@ from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, generic, load
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.archives.unpack import first_member
+from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Failed, fetch
 from ingestlab.sources.raw_zone import RawZone
 
-SAMPLE = 4 * MB  # bytes of the file that are tried
+SAMPLE = 4 * MB  # bytes of the file, or the files, that are tried
+FILES = 8  # of a pattern that are looked at
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,12 +54,51 @@ class Trial:
         return f"trial: {counts}; they are in .rows and .rejects"
 
 
+def sample_files(uri: str, settings: Settings) -> tuple[list[str], int]:
+    """Choose some of the files that a pattern means: the first, the last, and some between.
+
+    Args:
+        uri: A file of any kind that could be submitted, or a pattern of them.
+        settings: Who may be called.
+
+    Returns:
+        Their addresses, and how many files there are.
+    """
+    files = [source.address for source in expand([uri], settings)]
+    last = len(files) - 1
+    return [files[i] for i in sorted({round(n * last / max(1, FILES - 1)) for n in range(FILES)})], len(files)
+
+
+def joined(trials: Sequence[Trial], *, whole: bool = True) -> Trial:
+    """Put the trials of several files together.
+
+    Args:
+        trials: One for each.
+        whole: Whether these are all files.
+    """
+    rules: Counter[str] = Counter()
+    for trial in trials:
+        rules.update(trial.rules)
+    return Trial(
+        rows=_stacked([trial.rows for trial in trials]),
+        rejects=_stacked([trial.rejects for trial in trials]),
+        tally=sum((trial.tally for trial in trials), Tally()),
+        rules=dict(rules.most_common()),
+        whole=whole and all(trial.whole for trial in trials),
+    )
+
+
+def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    full = [frame for frame in frames if len(frame)] or list(frames[:1])
+    return full[0] if len(full) == 1 else pd.concat(full, ignore_index=True)
+
+
 def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) -> Trial:
-    """Read, clean and check about the first `sample` bytes of a file.
+    """Read, clean and check about `sample` bytes of some files.
 
     Args:
         name: The pipeline.
-        uri: A file of any kind that could be submitted.
+        uri: A file of any kind that could be submitted, or a pattern of them.
         settings: Where pipelines are, and who may be called.
         sample: Bytes to read, up to the end of a record.
 
@@ -64,6 +106,12 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
         IngestError: The file or the pipeline does not work; the text says how.
     """
     code = Catalog.read(settings).named(name)
+    files, total = sample_files(uri, settings)
+    each = sample // len(files)
+    return joined([_try_file(code, file, settings, each) for file in files], whole=len(files) == total)
+
+
+def _try_file(code: PipelineSource, uri: str, settings: Settings, sample: int) -> Trial:
     with tempfile.TemporaryDirectory() as scratch:
         pages = isinstance(load(code).reader, Html | Text)
         store, file = open_file(uri, settings, scratch, pages=pages)

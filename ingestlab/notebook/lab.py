@@ -301,21 +301,21 @@ class Lab:
 
     @stopwatch("lab.check()")
     def check(self, pipeline: str, uri: str) -> Trial:
-        """Try a pipeline on a sample of a file, in this kernel.
+        """Try a pipeline on a sample of files, in this kernel.
 
         Args:
             pipeline: Its name, or the path of its file.
-            uri: Of the file.
+            uri: Of the file, or a pattern.
         """
         return try_pipeline(pipeline, uri, self.settings)
 
     @stopwatch("lab.new()")
     def new(self, name: str, source: str, *, force: bool = False) -> Path:
-        """Write a pipeline from one sample file, as ``ingestlab new`` does.
+        """Write a pipeline from sample files, as ``ingestlab new`` does.
 
         Args:
             name: The pipeline's name.
-            source: A file of its kind: a path or any URI.
+            source: A file of its kind: a path or any URI; or a pattern, of which some files are looked at.
             force: Whether to replace a pipeline of that name.
 
         Returns:

@@ -17,6 +17,7 @@ from ingestlab.core.archive_uri import label
 from ingestlab.core.models import FIRST_FAILURES, OVER, Outcome, Progress
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
+from ingestlab.queue.advice import of_result
 from ingestlab.queue.results import RunResult
 
 _TELLING = ("retrying", "processing")  # states whose note says more
@@ -198,6 +199,7 @@ def _ending(result: RunResult) -> list[str]:
     if rules:
         more = ", …" if len(rules) > _RULES else ""
         found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)
+    found += of_result(result, "notebook")
     if tables := [table for table in result.tables if table]:
         found.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
     found += [f"its {name}: {where}" for name, where in result.kept.items()]

@@ -92,12 +92,12 @@ class Catalog:
         except TerminalError:
             return None
 
-    def matching(self, filename: str, table: str) -> PipelineSource:
+    def matching(self, filename: str, table: str = "") -> PipelineSource:
         """Find the pipeline that matches a file's name, else a generic one.
 
         Args:
             filename: Without folders.
-            table: For files that no pipeline matches.
+            table: For files that no pipeline matches; named by :func:`kind_of` if empty.
 
         Raises:
             TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
@@ -117,7 +117,16 @@ class Catalog:
         if broken and not hits:
             # The file may be meant for the pipeline that is being edited: better none than another.
             raise next((error for source, error in broken if _names(source, filename)), broken[0][1])
-        return hits[0] if hits else generic(filename, table)
+        return hits[0] if hits else generic(filename, table or self._table_for(filename))
+
+    def _table_for(self, filename: str) -> str:
+        """Name a table for files that no pipeline takes. It is no pipeline's own."""
+        name = kind_of(filename)
+        return f"{name}_files" if name in self._tables else name
+
+    @cached_property
+    def _tables(self) -> frozenset[str | None]:
+        return frozenset(load(source).table for source in map(self.loadable, self.sources) if source)
 
     @cached_property
     def _matches(
@@ -134,6 +143,29 @@ class Catalog:
                 if matches:
                     patterns.append((source, re.compile("|".join(translate(match.lower()) for match in matches))))
         return patterns, broken
+
+
+def kind_of(filename: str) -> str:
+    """Name the kind of a file: ``alarm-2017-10-23-vn.csv.gz`` is ``alarm``, and ``2017.csv`` one of ``csv_files``.
+
+    Args:
+        filename: Without folders.
+    """
+    stem, suffix = split_name(filename)
+    words = re.split(r"[\W_]*\d", stem)[0]
+    name = re.sub(r"\W+", "_", words, flags=re.ASCII).strip("_")[:80]
+    return name or f"{suffix.removeprefix('.').lower() or 'other'}_files"
+
+
+def split_name(filename: str) -> tuple[str, str]:
+    """Split a file's name into stem and suffix, compression left out.
+
+    Args:
+        filename: Without folders.
+    """
+    plain = next((filename[: -len(s)] for s in PACKED if filename.lower().endswith(s)), filename)
+    stem, dot, suffix = plain.rpartition(".")
+    return (stem, dot + suffix) if stem else (plain, "")
 
 
 def generic(filename: str, table: str) -> PipelineSource:

@@ -1,29 +1,81 @@
-"""What a person should know of a submission or of how it ended, in the same words wherever it is shown."""
+"""What a person should know of a submission and of how it ended, in the same words wherever it is shown."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
+from typing import Literal
 
-from ingestlab.core.access import local_path, scheme_of
-from ingestlab.core.models import Source
+from ingestlab.core.access import file_name, local_path, scheme_of, shown
+from ingestlab.core.errors import attempt
+from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
+from ingestlab.pipeline.catalog import Catalog, PipelineSource
+from ingestlab.queue.results import RunResult
+
+_KINDS = 5  # of files that no pipeline takes, each with a note
+_MUCH = 0.2  # of a run's rows: more rejected ones are worth a word
 
 
-def of_submission(sources: Sequence[Source], settings: Settings) -> tuple[str, ...]:
+def of_submission(requests: Sequence[IngestRequest], settings: Settings) -> tuple[str, ...]:
     """Tell what may surprise in the files of a submission.
 
     Args:
-        sources: As they were listed.
+        requests: As they will be queued.
         settings: Under which they are submitted.
     """
-    unseen = [source.uri for source in sources if source.size is None and scheme_of(source.uri) == "file"]
-    if not unseen:
+    sources = list(chain.from_iterable(request.sources for request in requests))
+    unseen = [source for source in sources if source.size is None and scheme_of(source.uri) == "file"]
+    notes = [f"{_named(unseen, settings)} not on this machine: queued for workers that may see other disks"]
+    return (*(notes if unseen else ()), *_unclaimed(requests[0], sources, settings))
+
+
+def of_result(result: RunResult, place: Literal["terminal", "notebook"]) -> tuple[str, ...]:
+    """Tell that much was rejected, by what, and what shows it.
+
+    Args:
+        result: Of a run that has ended.
+        place: Where the command is to be given.
+    """
+    tally = result.tally
+    if not result.rules or tally.rejected <= _MUCH * tally.rows_in:
         return ()
-    first = Path(local_path(unseen[0], settings))
-    return (f"{_and_others(str(first), len(unseen))} not on this machine: queued for workers that may see other disks",)
+    rule, count = max(result.rules.items(), key=lambda item: item[1])
+    command = f"ingestlab rejects {result.run} --rule {shlex.quote(rule)}"
+    if place == "notebook":
+        command = f"run.rejects({rule!r})"
+    share = f"{tally.rejected / tally.rows_in:.0%} of the rows were rejected"
+    return (f"{share}, most by the rule {rule} ({count:,} times). See them: {command}",)
 
 
-def _and_others(first: str, count: int) -> str:
-    """Name the first of some files, with a verb."""
-    return f"{first} is" if count == 1 else f"{first} and {count - 1:,} more are"
+def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Settings) -> list[str]:
+    """Name the files that no pipeline takes, by kind. Without pipelines here only the workers know."""
+    catalog = Catalog.read(settings)
+    if request.pipeline or not (catalog.sources or settings.workers_here):
+        return []
+    kinds: dict[str, list[Source]] = {}
+    for source in sources:
+        code = attempt(catalog.matching, file_name(source.uri), request.table)
+        if isinstance(code, PipelineSource) and code not in catalog.sources.values():
+            kinds.setdefault(code.name, []).append(source)
+    notes = [
+        f"no pipeline takes {_first(files, settings)}: types guessed, nothing checked, table {table}. "
+        f"Write one: ingestlab new {table} --from {shlex.quote(_shown(files[0], settings))}"
+        for table, files in kinds.items()
+    ]
+    more = f"no pipeline takes files of {len(kinds) - _KINDS} more kinds either"
+    return [*notes[:_KINDS], *([more] if len(kinds) > _KINDS else [])]
+
+
+def _shown(source: Source, settings: Settings) -> str:
+    return str(local_path(source.uri, settings)) if scheme_of(source.uri) == "file" else shown(source.uri)
+
+
+def _first(sources: Sequence[Source], settings: Settings) -> str:
+    more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
+    return _shown(sources[0], settings) + more
+
+
+def _named(sources: Sequence[Source], settings: Settings) -> str:
+    return f"{_first(sources, settings)} {'is' if len(sources) == 1 else 'are'}" if sources else ""

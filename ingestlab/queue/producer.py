@@ -41,7 +41,8 @@ def submit(
         pipeline: Its name; None finds the pipeline that matches each file's name.
         queue: Queue to put the requests on.
         tenant: Whose tables the rows go to.
-        table: Table for files that no pipeline matches; named after the queue if not given.
+        table: Table for files that no pipeline matches. If not given each kind of file has its own, named by what
+            comes before the first digit of its name: ``rain-2024.csv`` goes to ``rain``.
         force: Whether to ingest unchanged files too, replacing their rows.
         glob: Whether names with ``*``, ``?`` or ``[`` are patterns even where there is a file of exactly that name.
         settings: As found by :func:`ingestlab.load_settings` if not given.
@@ -81,9 +82,7 @@ def announce(
     """Queue sources that are allowed and listed already. The arguments are those of :func:`submit`."""
     queue, tenant, run = queue or settings.queue, tenant or settings.tenant, new_run()
     requests = [
-        IngestRequest(
-            run=run, tenant=tenant, pipeline=pipeline, table=table or queue, sources=tuple(group), force=force
-        )
+        IngestRequest(run=run, tenant=tenant, pipeline=pipeline, table=table or "", sources=tuple(group), force=force)
         for group in pack(sources, settings)
     ]
     record = RunRecord(
@@ -93,7 +92,7 @@ def announce(
         pipeline=pipeline,
         files=len(sources),
         jobs=(),
-        notes=of_submission(sources, settings),
+        notes=of_submission(requests, settings),
     )
     return start(requests, record, settings)
 
@@ -144,7 +143,7 @@ def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: st
     Raises:
         TerminalError: One is refused.
     """
-    for what, name in (("queue", queue), ("tenant", tenant), ("table", table or queue), ("pipeline", pipeline or "x")):
+    for what, name in (("queue", queue), ("tenant", tenant), ("table", table or "x"), ("pipeline", pipeline or "x")):
         if not re.fullmatch(NAME, name):
             raise TerminalError(
                 f"Not a {what} name of letters, digits, '.', '_' and '-': {name!r}",

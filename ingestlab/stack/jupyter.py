@@ -20,6 +20,7 @@ from ingestlab.stack.state import home_of
 from ingestlab.stack.valkey import HOST
 
 WORKSPACE = "ingestlab"
+FIRST = Path("first_pipeline.ipynb")  # for a folder that is not the course
 LOOPBACK = (HOST, "localhost", "::1")  # what the proxy passes on to unless it is told to do more
 PANES = {"Ingest": 0.46, "Task Stream": 0.29, "Progress": 0.25}  # from top to bottom, with their shares of the height
 LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, and what its panes are called after
@@ -47,6 +48,13 @@ def prepare(settings: Settings, notebook: str) -> dict[str, str]:
     return {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
 
 
+def first_pipeline() -> Path:
+    """Write a first notebook into this folder, unless it is there. Give its path."""
+    if not FIRST.exists():
+        FIRST.write_bytes((Path(__file__).parent / "templates" / FIRST.name).read_bytes())
+    return FIRST
+
+
 def pane_url(settings: Settings) -> str:
     """Give the dashboard's address for panes: through the Jupyter server, for a browser may reach nothing else."""
     page = (settings.dask_dashboard or "").removesuffix("/status")
@@ -61,8 +69,15 @@ def proxied(url: str) -> str:
 
 
 def server_config(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Configure which hosts' pages the Jupyter server may pass on."""
-    return {"ServerProxy": {"host_allowlist": [*LOOPBACK, *settings.proxied_hosts]}}
+    """Configure the Jupyter server: hosts whose pages it may pass on, our extension, and the shell of terminals."""
+    shell = os.environ.get("SHELL", "sh")  # not as a login: /etc/profile would take `ingestlab` off the PATH
+    return {
+        "ServerProxy": {"host_allowlist": [*LOOPBACK, *settings.proxied_hosts]},
+        "ServerApp": {
+            "jpserver_extensions": {"ingestlab.stack.jupyter_extension": True},
+            "terminado_settings": {"shell_command": [shell]},
+        },
+    }
 
 
 def overrides(dashboard: str) -> dict[str, dict[str, Any]]:

@@ -31,7 +31,7 @@ from ingestlab.core.version import VERSION
 from ingestlab.stack.services import DASK, Service
 from ingestlab.stack.state import SCALE_FILE, SERVER, STARTING_FILE, SUPERVISOR, Proc, StackState, write_private
 
-START_SECONDS = 40.0  # for one service to become ready
+START_SECONDS = 120.0  # for one service to become ready, on a cold or busy machine; an end is noticed at once
 ASK_SECONDS = 1.0  # between two looks whether there is work for a service that is not always needed
 LOOK_SECONDS = 0.05  # between two looks at a service that is starting: a server does not call when it listens
 QUICK_SECONDS = 10.0  # a service that lives shorter has died at once

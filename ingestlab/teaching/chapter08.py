@@ -20,12 +20,14 @@ BOUNDS = {"wind_speed": 150, "humid": 100, "hour": 23}
 def contract(answer: Any, desk: Desk) -> str:
     """Accept a dry run whose contract rejects the impossible and little else."""
     trial = a(answer, Trial, "what lab.check() gives")
-    expect(set(BOUNDS) <= set(trial.rows), f"those are no rows of the weather; try {NAME!r} on its file.")
+    expect({*BOUNDS, "pressure"} <= set(trial.rows), f"those are no rows of the weather; try {NAME!r} on its file.")
     expect(load(Catalog.read(desk.settings).named(NAME)).contract is not None, "the pipeline has lost its contract.")
     for column, most in BOUNDS.items():
         largest = trial.rows[column].max()
         text = f"a row with {column} = {largest:g} passes; it should be at most {most}. Is the file saved?"
         expect(largest <= most, text)
+    numeric = pd.api.types.is_numeric_dtype(trial.rows["pressure"])
+    expect(numeric, 'pressure is still text; make it a "float64" among the columns.')
     expect(trial.tally.rejected, "no row is rejected, and one should be. Does clean drop or change it?")
     share = trial.tally.rejected / trial.tally.rows_in
     rules = ", ".join(trial.rules)

@@ -42,22 +42,25 @@ print(file, file.read_text(), sep="\n\n")
 lab.check("my_weather", uri).tally
 
 # %% [markdown]
-# It takes every row. That was its promise: the contract is made from this very file, so it believes whatever the file says. Now it is your turn to know better.
+# It takes every row. That was its promise: the contract is made from this very file, so it believes whatever the file says. Now it is your turn to know better. It is careful, too: `pressure` is proposed as text, since one of its values is written `1e3`, and a code such as `12e5` would be ruined as a number. Here it is a number.
 #
 # ## 3. Doubt
 #
 # ### Exercise 08.1
 #
-# The fastest wind was 1,048 miles an hour, faster than sound. (It really is in the data, and nobody knows why.) Open the pipeline's file in the editor, and correct the contract: wind is below 150 miles an hour, humidity is 0 to 100 per cent, the hour is 0 to 23. Save it, and try it. Your answer is what `lab.check` gives.
+# The fastest wind was 1,048 miles an hour, faster than sound. (It really is in the data, and nobody knows why.) Open the pipeline's file in the editor, and correct the contract: wind is below 150 miles an hour, humidity is 0 to 100 per cent, the hour is 0 to 23. Make `pressure` a `float64` in `columns`, and nullable in the contract. Save it, and try it. Your answer is what `lab.check` gives.
 
 # %% tags=["exercise"]
-# solution: Change the three in_range(...) in pipelines/my_weather.py, then answer = lab.check("my_weather", uri).
+# solution: Change the three in_range(...) and pressure in pipelines/my_weather.py, then answer = lab.check("my_weather", uri).
 import re
 
 text = file.read_text()
 limits = {"wind_speed": "0, 150", "humid": "0, 100", "hour": "0, 23"}
 for column, limit in limits.items():
     text = re.sub(rf'("{column}": .*in_range\()[^)]*', rf"\g<1>{limit}", text)
+text = text.replace('"pressure": "string"', '"pressure": "float64"')
+nullable = '"pressure": pa.Column(nullable=True)'
+text = text.replace('"pressure": pa.Column()', nullable)
 file.write_text(text)
 answer = lab.check("my_weather", uri)
 # end
@@ -118,7 +121,7 @@ means.astype(float).round(1)
 # %% [markdown]
 # ## 6. Use it
 #
-# The table is plain Parquet, so everybody can use it with what they like. SQL by DuckDB, for one:
+# The table is plain Parquet, so everybody can use it with what they like. SQL by DuckDB, for one (if it is missing: `pip install 'ingestlab[duckdb]'` in a terminal):
 
 # %%
 weather = table.duckdb()

@@ -149,7 +149,7 @@ def test_a_submission_is_queued_shown_listed_and_cancelled(say: Say, queue: str,
     words = say("submit", alarms).stdout.split()
     run = words[2].rstrip(":")
     assert " ".join(words).startswith(f"Queued run {run}: 1 file in 1 job on quiet.")
-    assert say("show", run).stdout == f"run {run} queued: 0/1 files, 0 rows\n"
+    assert say("show", run).stdout == f"run {run} queued: 0/1 file, 0 rows\n"
     assert json.loads(say("show", run, "--json").stdout)["state"] == "queued"
     (listed,) = json.loads(say("runs", "--json").stdout)
     assert (listed["run"], listed["state"], listed["files"]) == (run, "queued", 1)
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_here_is_left_to_workers_elsewhere_and_that_is_said(s
     said = say("submit", "/mnt/far/a.csv", "/mnt/far/b.csv")
     note = "/mnt/far/a.csv and 1 more are not on this machine: queued for workers that may see other disks"
     assert note in said.stderr
-    assert json.loads(say("submit", "/mnt/far/a.csv", "/mnt/far/b.csv", "--json").stdout)["notes"] == [note]
+    assert json.loads(say("submit", "/mnt/far/a.csv", "/mnt/far/b.csv", "--json").stdout)["notes"][0] == note
 
 
 def test_a_folder_and_a_missing_file_are_refused(say: Say, stack: Settings, tmp_path: Path, alarms: Path) -> None:
@@ -245,6 +245,8 @@ def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: P
     shown = say("submit", alarms, "--wait", *home).stdout
     assert "finished: 1 committed" in shown
     assert "rows: 4 in, 1 published, 3 rejected" in shown
+    assert "75% of the rows were rejected, most by the rule " in shown
+    assert "See them: ingestlab rejects 2" in shown
     for rule in ("duration_s:not_negative", "parameter_id:known", "start_time:type"):
         assert f"1  {rule}" in shown
     assert "tables: bts_alarms" in shown

@@ -1,12 +1,15 @@
-"""`ingestlab delete`: it shows what would go, and asks."""
+"""Commands that take something away: they show what would go, and ask."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.commands import Say
 from support.lake import World
+
+SHIPPED = Path(__file__).parent.parent.parent / "pipelines"
 
 
 @pytest.fixture
@@ -43,3 +46,13 @@ def test_json_has_no_words_in_it(say: Say, lasts: World) -> None:
     assert say("delete", every, "--json", code=1, answer="").stdout.strip() == ""
     (done,) = json.loads(say("delete", every, "--json", "--yes").stdout)
     assert (done["rows"], done["sources"]) == (3, seen["sources"])
+
+
+def test_a_demonstration_removes_no_folder_of_others(tmp_path, cli):
+    mine = tmp_path / "work"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years")
+    got = cli("demo", "--home", mine, INGESTLAB_PIPELINES=str(SHIPPED))
+    assert got.returncode == 1
+    assert "has other things in it" in got.stderr
+    assert (mine / "thesis.txt").read_text() == "years"

@@ -22,7 +22,7 @@ def submitted(say: Say, queue: str, tmp_path: Path) -> list[str]:
 
 
 def test_without_an_id_the_latest_run_is_meant(say: Say, submitted: list[str]) -> None:
-    assert say("show").stdout == f"run {submitted[0]} queued: 0/1 files, 0 rows\n"
+    assert say("show").stdout == f"run {submitted[0]} queued: 0/1 file, 0 rows\n"
     assert say("log").stdout.splitlines()[0] == f"run {submitted[0]}"
 
 
@@ -82,6 +82,16 @@ def test_tab_completes_runs_tables_pipelines_and_rules(
     assert tab(say, monkeypatch, "check", "bts") == ["bts_alarms"]
     assert "n:less_than" in tab(say, monkeypatch, "replay", "small", "--rule", "")
     assert tab(say, monkeypatch, "replay", "nothing", "--rule", "") == []
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_tab_works_in_other_shells(say: Say, submitted: list[str], monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_INGESTLAB_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "ingestlab show ")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    offered = say().stdout
+    assert all(run in offered for run in submitted)
+    assert "1 file" in offered
 
 
 def test_tab_is_silent_without_a_server(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

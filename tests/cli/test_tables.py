@@ -82,6 +82,6 @@ def test_what_a_run_leaves_on_the_screen_has_no_address_that_may_be_dead(monkeyp
     monkeypatch.setattr(show, "out", Console(file=screen, force_terminal=True, width=100))
     with show.watching(2, "http://127.0.0.1:8787/status") as watch:
         watch(Progress(files=2, files_done=1))
-    before, last = screen.getvalue().rsplit("partitions", 1)
+    before, last = screen.getvalue().rsplit("1/2 files", 1)
     assert "127.0.0.1:8787" in before
     assert "127.0.0.1:8787" not in last

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,79 @@ def test_a_month_of_flights(bare: Settings, tmp_path: Path) -> None:
     assert 'isin(["EWR", "JFK", "LGA"])' in found.text
     assert types(pipeline)["dep_time"] == "int64"
     assert_ingests(bare, month)
+
+
+def several(bare: Settings, folder: Path, files: dict[str, str | bytes], pattern: str) -> tuple[Proposal, Pipeline]:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = propose(f"{folder}/{pattern}", bare)
+    return found, load(PipelineSource(name="p", origin="p.py", text=found.text))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("n\n1\n2\n", "n\n0.5\n", {"n": "double"}),
+        ("n\n1\n2\n", "n\nx\n", {"n": "string"}),
+        ("n,e\n1,\n2,\n", "n,e\n1,7\n", {"n": "int64", "e": "int64"}),
+        ("d\n24.12.2020\n", "d\n2020-12-24\n", {"d": "string"}),
+        ("d\n01/02/2020\n", "d\n31/12/2020\n", {"d": "timestamp[us]"}),
+        ("n\n1\n", "n,more\n2,3\n", {"n": "int64", "more": "int64"}),
+        ("n;m\n1;2\n3;4\n", "n,m\n5,6\n7,8\n", {"n": "int64", "m": "int64"}),
+        ("n,w\n1,ö\n", "n,w\n2,größe\n".encode("cp1252"), {"n": "int64", "w": "string"}),
+    ],
+    ids=["whole and not", "text", "empty", "time formats", "months first", "missing", "delimiters", "encodings"],
+)
+def test_types_are_those_of_all_files(bare: Settings, tmp_path: Path, first, second, expected) -> None:
+    files = {"a-1.csv": first, "a-2.csv": second}
+    found, pipeline = several(bare, tmp_path / "in", files, "*.csv")
+    assert types(pipeline) == expected, found.text
+    assert found.trial.tally.rejected == 0
+    assert pipeline.matches == ["a-*.csv*"]
+    assert "as 2 of them looked" in found.text
+    for name in files:
+        assert_takes(bare, found, tmp_path / "in" / name)
+
+
+def assert_takes(bare: Settings, found: Proposal, path: Path) -> None:
+    write(replace(found, name="taken"), bare, force=True)
+    trial = try_pipeline("taken", str(path), bare)
+    assert (trial.tally.rejected, trial.tally.rows_in > 0) == (0, True), trial.rules
+
+
+def test_a_column_that_a_file_lacks_may_be_null(bare: Settings, tmp_path: Path) -> None:
+    found, pipeline = several(bare, tmp_path / "in", {"a-1.csv": "n\n1\n", "a-2.csv": "n,more\n2,3\n"}, "*")
+    assert pipeline.reader.optional == ("more",)  # type: ignore[attr-defined]
+    assert '"more": pa.Column(nullable=True)' in found.text
+    assert any("not in all files" in note and "more" in note for note in found.notes)
+    lines, pipeline = several(bare, tmp_path / "json", {"a-1.jsonl": '{"n":1}\n', "a-2.jsonl": '{"m":[2]}\n'}, "*")
+    assert types(pipeline) == {"n": "int64", "m": "extension<arrow.json>"}
+    assert lines.trial.tally.accepted == 2
+
+
+def test_limits_are_those_of_all_files_with_room_and_a_comment_says_of_how_many_rows(bare, tmp_path) -> None:
+    numbers = [[i * 10 + n for n in (*range(10), 4)] for i in range(20)]
+    files = {f"a-{i}.csv": "v\n" + "".join(f"{n}\n" for n in some) for i, some in enumerate(numbers)}
+    found, _ = several(bare, tmp_path / "in", files, "a-*.csv")
+    assert "# Limits from 88 rows of 8 files, with room on either side." in found.text
+    assert "pa.Check.in_range(0, 300)" in found.text, "0 to 199 were seen"
+    assert any("88 records of 8 of 20 files" in note for note in found.notes)
+    assert found.trial.tally.rows_in == 88
+
+
+def test_files_of_several_formats_are_refused(bare: Settings, tmp_path: Path) -> None:
+    with pytest.raises(TerminalError, match=r"several formats.*a\.csv, which Csv reads and b\.jsonl"):
+        several(bare, tmp_path / "in", {"a.csv": "n,m\n1,2\n", "b.jsonl": '{"n":1}\n'}, "*")
+
+
+def test_a_pipeline_is_tried_on_some_files_of_a_pattern(bare: Settings, tmp_path: Path) -> None:
+    files = {"a-1.csv": "n\n1\n", "a-2.csv": "n\n2\n", "a-3.csv": "n\nx\n"}
+    found, _ = several(bare, tmp_path / "in", files, "a-[12].csv")
+    write(replace(found, name="tried"), bare)
+    trial = try_pipeline("tried", f"{tmp_path}/in/*.csv", bare)
+    assert (trial.tally.rows_in, trial.tally.rejected, trial.rules, trial.whole) == (3, 1, {"n:type": 1}, True)
+    assert len(trial.rejects) == 1
 
 
 def test_what_a_pipeline_of_the_same_name_pattern_exists_for_is_left_to_it(settings: Make, tmp_path: Path) -> None:

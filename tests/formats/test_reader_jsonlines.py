@@ -16,6 +16,8 @@ from support.selection import examples
 from ingestlab import JsonLines
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
+from ingestlab.formats.common.cutting import Cut
+from ingestlab.formats.json.documents import as_lines, cut_document
 from ingestlab.interfaces import Bad, Records
 from ingestlab.lake.storage.store import LocalStore
 
@@ -192,12 +194,115 @@ def test_a_first_line_that_is_cut_off_is_one_bad_record(folder, first):
     assert (found.table["a"].to_pylist(), [b.row for b in found.bad]) == ([2, 3], [0])
 
 
-def test_a_document_is_not_cut(folder):
-    lines = ",\n".join(f'{{"a":{i}}}' for i in range(1000))
-    for data, count in ((f"[{lines}]", 1), (lines.replace(",\n", "\n"), 4), (f'{{"b": [\n{lines}]}}', 1)):
-        (folder / "f").write_bytes(data.encode())
-        file = FetchedFile(uri="u", path="f", name="f", size=len(data), sha256="0")
-        assert len(READER.split(file, LocalStore(str(folder)), len(data) // 4)) == count, data[:20]
+def cut(folder: Path, data: bytes, size: int, reader: JsonLines = READER) -> tuple[list[Piece], list[Records]]:
+    """Gives the pieces of a file, and what is read of each."""
+    (folder / "f").write_bytes(data)
+    store = LocalStore(str(folder))
+    pieces = reader.split(FetchedFile(uri="u", path="f", name="f", size=len(data), sha256="0"), store, size)
+    return pieces, [reader.read(piece, store) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        ("[%s]", "one JSON array of 1,000"),
+        ("\ufeff \n[\n %s\n]\n", "one JSON array of 1,000"),
+        ("%s", "1,000 JSON objects"),
+    ],
+    ids=["array", "spaced array", "objects"],
+)
+@pytest.mark.parametrize("between", [",\n", ",", "  ,\r\n\t"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_document_is_cut_as_lines_are(folder, written, note, between, indent):
+    rows = [{"a": i, "b": 'x]},{"\\"' + "\\" * (i % 3)} for i in range(1000)]
+    texts = [json.dumps(row, indent=indent) for row in rows]
+    texts[700], texts[800] = '{"a": "wrong", "b": "y"}', '{"a": NaN}'
+    between = between if "[" in written else between.replace(",", "")
+    if written == "%s" and "\n" in between and indent is None:
+        note = ""  # these are lines
+    data = (written % between.join(texts)).encode()
+    pieces, found = cut(folder, data, len(data) // 5)
+    assert len(pieces) == 5
+    good = [row for i, row in enumerate(rows) if i not in (700, 800)]
+    assert [row for one in found for row in one.table.to_pylist()] == good
+    assert [row for one in found for row in one.rows.tolist()] == [row["a"] for row in good]
+    bad = [(b.row, b.rule, one.raw([b.row])[b.row].strip()) for one in found for b in one.bad]
+    assert bad == [(700, "type", texts[700]), (800, "json", texts[800])]
+    assert {one.facts.get("note", "") for one in found} == {note}
+
+
+def test_objects_that_follow_each_other_in_one_line_are_records(folder):
+    rows = [{"a": 1, "b": None}, {"a": 2, "b": None}, {"a": None, "b": "}{"}]
+    assert read(folder, '{"a":1}{"a":2} {"b":"}{"}').table.to_pylist() == rows
+
+
+def test_a_line_end_inside_a_string_makes_a_bad_record(folder):
+    found = read(folder, '[{"b":"x\ny"},\n{"b":"z"}]')
+    assert (found.table["b"].to_pylist(), [(b.row, b.rule) for b in found.bad]) == (["z"], [(0, "json")])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *('[{"a":1},]', '[{"a":1},,{"a":2}]', '[{"a":1}]]', '[{"a":1}] 2', '[{"a":"]', "[\\"),
+        *('{"a":\n1}\n{"a":2}}', '{"a":\n1}\nx', '{"a":1}{"a":2'),
+    ],
+)
+def test_what_is_left_over_makes_a_document_a_broken_one(folder, data):
+    with pytest.raises(TerminalError, match="is not whole"):
+        read(folder, data)
+
+
+def test_a_big_document_that_is_not_whole_says_so(folder):
+    with pytest.raises(TerminalError, match="its last bracket is not closed") as caught:
+        cut(folder, b"[" + b",\n".join(b'{"a":%d}' % i for i in range(1000)), 1000)
+    assert caught.value.code == "bad_file"
+
+
+@pytest.mark.parametrize(
+    ("data", "fix"),
+    [
+        ('{"data": [{"a":1},{"a":2}]}', "jq -c '.data[]' f > fl"),
+        ('{"at": "now", "the rows": [\n' + '{"a":1},\n' * 200 + "{}]}", "jq -c '.[\"the rows\"][]' f > fl"),
+        ('{"n": 1, "data": [' + '{"a":1},' * 300_000 + "{}]}", "jq -c '.data[]' f > fl"),
+    ],
+    ids=["one name", "many", "large"],
+)
+@pytest.mark.parametrize("size", [1 << 30, 1 << 19])
+def test_records_below_a_name_are_refused_with_what_to_write(folder, data, fix, size):
+    with pytest.raises(TerminalError, match="its records are in the array") as caught:
+        cut(folder, data.encode(), size, JsonLines(max_record_bytes=1 << 20))
+    assert fix in caught.value.fix
+
+
+def test_an_object_with_a_list_of_its_own_is_a_record(folder):
+    assert read(folder, '{"id": 1, "items": [{"n":1},{"n":2}]}', JsonLines()).table.num_rows == 1
+    found = read(folder, '{"data": [{"a":1}]}', JsonLines(columns={"data": "json"}))
+    assert found.table["data"].to_pylist() == ['[{"a":1}]']
+
+
+TEXTS = st.text(alphabet='"\\{}[],:a \n\tü', max_size=6)
+FIELDS = st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS | st.integers(0, 3), max_size=2), max_size=2)
+BLANKS = st.text(alphabet=" \n\t\r", max_size=3)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.lists(FIELDS, min_size=1, max_size=8), st.sampled_from(["array", "objects"]), st.data())
+def test_the_elements_are_those_that_python_finds(rows, layout, data):
+    indents = st.sampled_from([None, 1])
+    texts = [data.draw(BLANKS) + json.dumps(row, indent=data.draw(indents)) + data.draw(BLANKS) for row in rows]
+    text = f"[{','.join(texts)}]" if layout == "array" else "".join(texts)
+    step, raw = data.draw(st.integers(1, 40)), text.encode()
+    blocks = [raw[i : i + step] for i in range(0, len(raw), step)]
+    cutting = cut_document(blocks, layout, data.draw(st.integers(1, 60)), "f")
+    assert cutting.records == len(rows)
+    found = []
+    stops = [*(place.offset for place in cutting.cuts), None]
+    for place, stop in zip([Cut(0, 0), *cutting.cuts], stops, strict=True):
+        assert place.records == len(found)
+        lines = as_lines(raw[place.offset : stop], layout, "f", begun=place.offset > 0, last=stop is None)
+        found += [json.loads(line) for line in lines.split(b"\n") if line]
+    assert found == rows
 
 
 def test_an_elements_line_ends_become_blanks(folder):

@@ -24,10 +24,12 @@ from support.workers import CONTENT, ONCE, PATIENCE, PLAIN, environment, until
 from ingestlab import stack as embedded
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.models import IngestRequest, Progress, Source
+from ingestlab.core.models import IngestRequest, Progress, Source, Tally
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import find_run, recent_runs, submit
+from ingestlab.queue.advice import of_result
 from ingestlab.queue.broker import broker
+from ingestlab.queue.results import RunResult
 from ingestlab.queue.rq.queueing import open_queue
 from ingestlab.sources.expand import expand, pack
 from ingestlab.stack import valkey
@@ -251,8 +253,8 @@ def test_a_job_is_named_by_what_is_asked_and_not_by_who_asks(run):
 def test_files_of_two_pipelines_and_of_none_in_one_submission(ready):
     ready.pipeline("words", PLAIN.replace("plain-*.csv", "words-*.csv"))
     two = [ready.file("plain-x.csv"), ready.file("words-x.csv")]
-    generic = [ready.file("x.csv", b"when,much,who\n2024-01-02,1.5,me\n2024-01-03,2,you\n")]
-    generic.append(ready.file("y.tsv", b"when\tmuch\twho\n2024-01-04\t3\tthey\n"))
+    generic = [ready.file("x-1.csv", b"when,much,who\n2024-01-02,1.5,me\n2024-01-03,2,you\n")]
+    generic.append(ready.file("x-2.tsv", b"when\tmuch\twho\n2024-01-04\t3\tthey\n"))
     strange = ready.file("z.weird")
     run = ready.submit(*two, *generic, strange, pipeline=None)
     result = run.wait(PATIENCE)
@@ -260,15 +262,43 @@ def test_files_of_two_pipelines_and_of_none_in_one_submission(ready):
     assert [(o.table, o.status) for o in result.outcomes] == [
         ("plain", "committed"),
         ("words", "committed"),
-        ("ingest", "committed"),
-        ("ingest", "committed"),
+        ("x", "committed"),
+        ("x", "committed"),
         ("", "failed"),
     ]
     assert "z.weird" in str(result.failed[0].exception())
     assert ready.rows(two[0]) == ready.rows(two[1], "words") == ONCE
-    table = Lake(ready.settings).table("ingest").arrow(where=ds.field("_source").isin(generic))
+    table = Lake(ready.settings).table("x").arrow(where=ds.field("_source").isin(generic))
     assert [str(table.schema.field(n).type) for n in ("when", "much", "who")] == ["date32[day]", "double", "string"]
     assert sorted(table["much"].to_pylist()) == [1.5, 2, 3]
+
+
+def test_files_that_no_pipeline_takes_have_a_table_of_their_kind_and_that_is_said(ready):
+    files = [ready.file(f"rain-{day}.csv", b"mm\n1\n") for day in ("2024-01-01", "2024-01-02")]
+    files += [ready.file("2024.csv", b"other\nx\n"), ready.file("plain.csv", b"z\n1\n"), ready.file("plain-1.csv")]
+    run = submit([*files, ready.file("p.weird")], settings=ready.settings)
+    assert [o.table for o in run.wait(PATIENCE).outcomes] == ["rain", "rain", "csv_files", "plain_files", "plain", ""]
+    path = files[0].removeprefix("file://")
+    assert run.record.notes[0] == (
+        f"no pipeline takes {path} and 1 more: types guessed, nothing checked, table rain. "
+        f"Write one: ingestlab new rain --from {path}"
+    )
+    assert [note.split("table ")[1].split(".")[0] for note in run.record.notes] == ["rain", "csv_files", "plain_files"]
+    assert submit(files[4], settings=ready.settings).record.notes == ()
+
+
+def test_that_much_was_rejected_is_said_with_the_commonest_rule_and_what_shows_it():
+    def result(rows: int, **rules: int) -> RunResult:
+        rejected = min(rows, max(rules.values(), default=0))
+        tally = Tally(rows_in=rows, accepted=rows - rejected, rejected=rejected, out=rows - rejected)
+        told = {"outcomes": (), "parquet_bytes": 0, "tables": (), "seconds": {}, "rules": rules}
+        return RunResult(run="r-1", state="finished", tally=tally, **told)
+
+    assert of_result(result(10, few=2), "terminal") == of_result(result(0), "notebook") == ()
+    (said,) = of_result(result(10, **{"a b:range": 3, "type": 1}), "terminal")
+    assert said.startswith("30% of the rows were rejected, most by the rule a b:range (3 times). See them: ")
+    assert said.endswith("ingestlab rejects r-1 --rule 'a b:range'")
+    assert of_result(result(10, **{"n:type": 3}), "notebook")[0].endswith("run.rejects('n:type')")
 
 
 def test_a_file_that_no_pipeline_matches_goes_to_the_table_that_is_named(ready):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
@@ -66,6 +68,7 @@ def home(tmp_path_factory) -> Iterator[Path]:
     try:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "dashboard" in done.stdout
+        assert re.search(r"^✓ dask +\d+\.\d s$", done.stdout, re.MULTILINE)
         assert "ingestlab down" in done.stdout
         yield home
     finally:
@@ -250,7 +253,8 @@ def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True, process_group=0
     ) as process:
-        assert any("Stop it with Ctrl-C" in line for line in process.stdout)
+        shown = list(takewhile(lambda line: "Stop it with Ctrl-C" not in line, process.stdout))
+        assert {"redis", "samples", "worker-1", "dask"} <= {line.split()[1] for line in shown if line.startswith("✓")}
         processes = family(running(home))
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         assert process.wait(PATIENCE) == 0

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ingestlab.stack.valkey import free_port
 from support.workers import PATIENCE, environment, until
 
 
 @contextmanager
-def scheduler(folder: Path, **env: str) -> Iterator[str]:
+def scheduler(folder: Path, port: int = 0, **env: str) -> Iterator[str]:
     """A scheduler as one starts it on a cluster of one's own; gives the address of its dashboard."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", f"127.0.0.1:{port}"]
     with (folder / "log").open("wb") as log:

@@ -112,6 +112,11 @@ class OpenNotebook:
         """All outputs, as they would be saved now."""
         return [output for cell in self.code() for output in cell["outputs"]]
 
+    def texts(self) -> list[str]:
+        """The outputs that are no errors and no displays of something else, as text."""
+        plain = [output.get("data", {}).get("text/plain", "") for output in self.outputs()]
+        return ["".join(text) for text in plain]
+
     def code(self) -> list[dict[str, Any]]:
         """The cells with code."""
         cells = self.page.evaluate(f"{NOTEBOOK}.model.toJSON().cells")
@@ -134,14 +139,17 @@ class OpenNotebook:
 
 
 @contextmanager
-def open_lab(folder: Path, home: Path, notebook: str, scratch: Path) -> Iterator[JupyterLab]:
+def open_lab(
+    folder: Path, home: Path, notebook: str, scratch: Path, end: signal.Signals = signal.SIGTERM
+) -> Iterator[JupyterLab]:
     """JupyterLab as `ingestlab lab NOTEBOOK` starts it in a folder, which brings the stack up if it is not.
 
     Args:
         folder: What JupyterLab shows.
         home: The stack's.
-        notebook: Below the folder.
+        notebook: Below the folder; without a name the command chooses.
         scratch: For its log, and instead of the settings of whoever runs the tests.
+        end: The signal that ends it, and the stack that it has started.
     """
     if find_spec("dask_labextension") is None:  # to import it takes an event loop
         pytest.skip("the extra `lab` is not installed")
@@ -151,7 +159,17 @@ def open_lab(folder: Path, home: Path, notebook: str, scratch: Path) -> Iterator
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={TOKEN}"]
     expose = "--LabApp.expose_app_in_browser=True"
     env = environment(JUPYTER_RUNTIME_DIR=str(scratch / "runtime"), JUPYTER_CONFIG_DIR=str(scratch / "config"))
-    command = [sys.executable, "-m", "ingestlab", "lab", notebook, "--home", str(home), *options, expose]
+    command = [
+        sys.executable,
+        "-m",
+        "ingestlab",
+        "lab",
+        *filter(None, [notebook]),
+        "--home",
+        str(home),
+        *options,
+        expose,
+    ]
     with (scratch / "lab.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     lab = JupyterLab(f"http://127.0.0.1:{port}")
@@ -168,5 +186,5 @@ def open_lab(folder: Path, home: Path, notebook: str, scratch: Path) -> Iterator
         until(answers, 60, "JupyterLab")
         yield lab
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.send_signal(end)
+        assert process.wait(timeout=60) == 0, (scratch / "lab.log").read_text()

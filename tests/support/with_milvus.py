@@ -30,6 +30,7 @@ START_SECONDS = 120.0
 
 def main(args: list[str]) -> int:
     """Makes the environment, enters a namespace, runs the tests against a fresh server."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server goes, too
     server = install()
     if INSIDE not in os.environ and (prefix := namespace()):
         os.environ[INSIDE] = "1"

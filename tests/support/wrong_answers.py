@@ -222,12 +222,21 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
         ("08.1", "lab.check('bts_alarms', lab.samples('bts')[0])", "no rows of the weather; try 'my_weather'"),
         (
             "08.1",
+            """file.write_text(file.read_text().replace('"pressure": "float64"', '"pressure": "string"'))
+            and lab.check('my_weather', uri)""",
+            "pressure is still text",
+        ),
+        (
+            "08.1",
             "file.write_text(file.read_text().replace('0, 150', '0, 1400')) and lab.check('my_weather', uri)",
             "a row with wind_speed = 1048.36 passes; it should be at most 150. Is the file saved",
         ),
         (
             "08.1",
-            "file.write_text(file.read_text().replace('0, 1400', '0, 9')) and lab.check('my_weather', uri)",
+            """file.write_text(
+                file.read_text().replace('0, 1400', '0, 9').replace('"pressure": "string"', '"pressure": "float64"')
+            )
+            and lab.check('my_weather', uri)""",
             "% of the rows are rejected .*; the contract is too strict",
         ),
         (

@@ -37,7 +37,7 @@ FORMATS = {
 }
 FEW = 12  # different texts of a column that may be a closed set
 OFTEN = 10  # how often each must occur, on average
-_SLACK = 0.25  # of a column's range, on either side
+_SLACK = 0.5  # of a column's range, on either side
 _NINES = re.compile(r"-?9{3,}\d?(?:\.0+)?")  # 999999, -9999, 999991
 _STICKS_OUT = 5  # times the largest of all others
 _ZONED_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*(?:Z|[+-]\d\d:?\d\d)$"

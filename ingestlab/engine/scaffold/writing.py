@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ingestlab.engine.scaffold.formats import Draft
 from ingestlab.engine.scaffold.guessing import OFTEN, Seen
@@ -14,13 +14,13 @@ _ZONED = re.compile(r"timestamp\[(\w+), tz=(.+)\]")
 _NAMED = re.compile(r"u?int\d+|float\d+|bool|string|date32|json|(?:timestamp|time32|time64|duration)\[\w+\]")
 
 
-def render(draft: Draft, filename: str, matches: str | None) -> str:
+def render(draft: Draft, filename: str, matches: Sequence[str] | None) -> str:
     """Write the text of a pipeline's file.
 
     Args:
         draft: What is known of the file.
         filename: The file that it was made from.
-        matches: Pattern of the names of files that it takes; None if another pipeline takes them.
+        matches: Patterns of the names of files that it takes; None if another pipeline takes them.
     """
     placeholders = {} if draft.plain else {s.name: list(s.sentinels) for s in draft.columns if s.sentinels}
     folder = None if draft.plain else _folder(draft)
@@ -35,7 +35,8 @@ def render(draft: Draft, filename: str, matches: str | None) -> str:
 
 
 def _head(draft: Draft, filename: str, *, cleans: bool) -> Iterator[str]:
-    yield f'"""Files like {_comment(filename)}, as one of them looked: check it, then it is yours."""'
+    looked = "one of them" if draft.files == 1 else f"{draft.files} of them"
+    yield f'"""Files like {_comment(filename)}, as {looked} looked: check it, then it is yours."""'
     yield ""
     if cleans:
         yield "import pandas as pd"
@@ -70,6 +71,9 @@ def _contract(draft: Draft) -> Iterator[str]:
     key = _key(draft)
     if key:
         yield f"# Candidate key: {_comment(key.name)}; no value of it came twice in {draft.rows:,} rows."
+    if any([*_checks(seen)] for seen in draft.columns):
+        files = "one file" if draft.files == 1 else f"{draft.files} files"
+        yield f"# Limits from {draft.rows:,} rows of {files}, with room on either side."
     yield "CONTRACT = pa.DataFrameSchema("
     yield "    {"
     for seen in draft.columns:
@@ -87,14 +91,14 @@ def _checks(seen: Seen) -> Iterator[str]:
 
 
 def _pipeline(
-    draft: Draft, filename: str, matches: str | None, *, cleans: bool, folder: tuple[str, str] | None
+    draft: Draft, filename: str, matches: Sequence[str] | None, *, cleans: bool, folder: tuple[str, str] | None
 ) -> Iterator[str]:
     yield "PIPELINE = Pipeline("
     yield f"    description={_literal(f'Files like {filename}')},"
     yield (
         "    # matches: another pipeline takes files of this name."
         if matches is None
-        else (f"    matches=[{_literal(matches)}],")
+        else f"    matches=[{', '.join(map(_literal, matches))}],"
     )
     kinds = {s.name: _kind(s.kind) for s in draft.columns}
     yield f"    reader={draft.reader}("

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,9 +11,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.core.errors import TerminalError, attempt
+from ingestlab.core.errors import IngestError, TerminalError, attempt
 from ingestlab.core.models import FetchedFile, Piece
-from ingestlab.formats.common.bytes import Limits
+from ingestlab.formats.common.bytes import HEAD, Limits
 from ingestlab.formats.common.columns import (
     MAX_COLUMNS,
     Types,
@@ -36,20 +35,32 @@ from ingestlab.formats.common.linewise import (
     Raw,
     blocks,
     check_encoding,
+    cut_at,
+    divisible,
+    even_step,
     load_lines,
     only,
+    read_blocks,
     split_lines,
-    whole_file,
     without,
 )
 from ingestlab.formats.common.quoting import scan
 from ingestlab.formats.common.typed import check_exact, fitted, kept, types_fact, with_settled
 from ingestlab.formats.json.arrow import Shape, read_objects, readable
 from ingestlab.formats.json.bad_lines import sift, unbroken
+from ingestlab.formats.json.documents import (
+    Layout,
+    as_lines,
+    cut_document,
+    describe,
+    layout_of,
+    refuse_wrapped,
+    wrapped_in,
+)
 from ingestlab.formats.json.fast import take
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
 from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
-from ingestlab.formats.json.values import as_texts, document, may_be_document
+from ingestlab.formats.json.values import as_texts
 from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
@@ -64,7 +75,7 @@ _DECLARE = "Declare the columns, e.g. as 'json'."
 class JsonLines:
     """Read one JSON object a line; empty lines are no records. docs/formats.md says what becomes of the rest.
 
-    A file that is one array of objects, or objects over several lines, is read as its records.
+    A file that is one array of objects, or objects that follow each other otherwise, is read as its records.
 
     Records that do not fit are set apart as :class:`~ingestlab.pipeline.pipeline.Bad`, by these rules: ``json`` (not
     one object, NaN or Infinity, a number too large, a name twice among those that are read, nested too deep),
@@ -123,17 +134,34 @@ class JsonLines:
 
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
-        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b"{}"
-        first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
-        if may_be_document(first) or not first:
-            return [whole_file(file)]
-        pieces = split_lines(file, store, size, self.encoding)
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b""
+        layout = layout_of(head)
+        if layout == "lines":
+            pieces = split_lines(file, store, size, self.encoding)
+        else:
+            pieces = self._split_document(file, store, size, layout)
         if len(pieces) == 1 or (self.columns is not None and self.drift != "evolve"):
             return pieces
         types = attempt(self._types_of, pieces, store)
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
             return [pieces[0].model_copy(update={"stop": None})]
         return with_settled(pieces, "types", types)
+
+    def _split_document(self, file: FetchedFile, store: Store, size: int, layout: Layout) -> list[Piece]:
+        """Cut an array between elements, or objects that follow each other. One that is refused stays whole."""
+        whole, encoding = divisible(file, store, size, self.encoding)
+        if encoding is None:
+            return [whole]
+        blocks, step = read_blocks(store, file.path, file.size), even_step(file.size, size)
+        found = attempt(cut_document, blocks, layout, step, file.name)
+        if isinstance(found, TerminalError):
+            return with_settled([whole], "refused", found.to_dict())
+        if found.records == 1 and file.size > self.max_record_bytes:
+            head = store.read(file.path, 0, HEAD)
+            if key := wrapped_in(head):
+                return with_settled([whole], "refused", refuse_wrapped(file.name, key).to_dict())
+        pieces = with_settled([*cut_at(whole, found.cuts)], "layout", layout)
+        return with_settled(pieces, "records", found.records)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.
@@ -183,18 +211,20 @@ class JsonLines:
         Raises:
             TerminalError: What :meth:`read` raises of its bytes.
         """
+        if "refused" in piece.settled:
+            raise IngestError.from_dict(piece.settled["refused"])
         lined = load_lines(piece, store, self.encoding, self.limits)
-        if piece.start or piece.stop is not None:
-            return lined
-        if not lined.data or lined.data.isspace():
+        alone = not piece.start and piece.stop is None
+        if alone and (not lined.data or lined.data.isspace()):
             got, fix = "blanks alone (0 records)", "See what the producer left out."
             raise TerminalError(f"There are no records in {piece.name}", got=got, fix=fix, code="no_rows")
-        whole = document(lined.data, piece.name)
-        if whole is None:
-            return lined
-        data = whole.lines.encode()
-        spans = scan(data, LINES, 0, len(data))
-        return Lined(data, spans, {**lined.facts, "note": whole.what}, _still_damaged(data, spans, lined))
+        layout: Layout = layout_of(lined.data) if alone else piece.settled.get("layout", "lines")
+        if layout != "lines":
+            lined = _unfolded(lined, layout, piece)
+        single = self.columns is None and alone and layout != "array" and len(lined.spans.starts) == 1
+        if single and (key := wrapped_in(lined.data)):
+            raise refuse_wrapped(piece.name, key)
+        return lined
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """Parse the records of a piece as declared.
@@ -337,6 +367,14 @@ def _undecided(error: pa.ArrowInvalid) -> TerminalError:
         got = f"values of {match[1]!r} that are {match[2]}s, and {match[3]}s"
         return TerminalError(problem, got=got, fix=fix, code="types_conflict")
     return TerminalError.wrap(error, problem, fix, code="types_conflict")
+
+
+def _unfolded(lined: Lined, layout: Layout, piece: Piece) -> Lined:
+    """Put the records of a piece of a document in lines."""
+    data = as_lines(lined.data, layout, piece.name, begun=piece.start > 0, last=piece.stop is None)
+    spans = scan(data, LINES, 0, len(data))
+    note = describe(layout, piece.settled.get("records", len(spans.starts)))
+    return Lined(data, spans, {**lined.facts, "note": note}, _still_damaged(data, spans, lined))
 
 
 def _still_damaged(data: bytes, spans: Spans, lined: Lined) -> dict[int, int]:

@@ -12,6 +12,7 @@ the collection meanwhile: the intents of those that do are its readers' locks, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,7 +37,7 @@ from ingestlab.sinks.milvus.vectors import VectorStore, open_vectors
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
 _DOUBLE = "Nothing was published. Name columns in Embedding.key that tell the rows of a file apart."
-MANY = 2_000  # rows of one commit that are worth settling: that takes Milvus Lite about as long as writing them
+MANY = 2_000  # rows of commits that are worth settling: that takes Milvus Lite about as long as writing them
 _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "milvus_attempts")  # what tasks must know
 
 
@@ -131,7 +132,7 @@ class VectorCommits(Sink):
         if manifest.superseded:
             uris, mine = manifest.superseded, (manifest.run,)
             self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, sources=uris, not_runs=mine))
-        if manifest.kind != "reembed" and sum(part.rows for part in _new(manifest)) >= MANY:
+        if manifest.kind != "reembed" and _are_many(name, sum(part.rows for part in _new(manifest))):
             self._db.settle(name)
         self.store.delete(layout.costly(manifest.batch))
 
@@ -270,6 +271,18 @@ def upload(work: dict[str, Any]) -> int:
         chosen = shortened(chosen, made, spec.truncate) if made else chosen
         done += db.upsert(spec.collection, chosen) if chosen.num_rows else 0
     return done
+
+
+_fresh: Counter[str] = Counter()  # rows that this process has committed since a collection was settled, about
+
+
+def _are_many(name: str, rows: int) -> bool:
+    """Count rows of small commits until they are worth settling."""
+    _fresh[name] += rows
+    if _fresh[name] < MANY:
+        return False
+    del _fresh[name]
+    return True
 
 
 def latest(history: Iterable[Manifest]) -> Collection | None:

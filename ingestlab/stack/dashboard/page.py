@@ -10,7 +10,9 @@ from typing import Any
 from bokeh.document import Document
 from bokeh.layouts import column, row
 from bokeh.models import (
+    BasicTicker,
     ColumnDataSource,
+    CustomJS,
     CustomJSTickFormatter,
     DataRange1d,
     FixedTicker,
@@ -33,23 +35,24 @@ WINDOWS = {"2 min": 2, "10 min": 10, "1 hour": 60}  # seconds a bar
 INK = "#808894"  # of axes: readable on white and on black, since a canvas does not know which it is on
 COLORS = {"files": "#1b9aaa", "rows": "#2f81f7", "rejected": "#bf8700", "bytes": "#8250df", "waiting": INK}
 PAGE_STYLE = """
-@media (prefers-color-scheme: dark) {
-  html { background: #0d1117; }
-  .navbar ul, .dropdown-content { background-color: #c9d1d9; }
-}
+html { background: var(--page); }
+.navbar ul, .dropdown-content { background-color: light-dark(#eeeeee, #c9d1d9); }
+.disconnected { position: fixed; inset: auto 0 0 0; z-index: 9; padding: 10px 16px; font: 14px system-ui, sans-serif;
+  color: var(--ink); background: var(--alarm); border-top: 3px solid var(--red); }
+.disconnected[hidden] { display: none; }
 """
 SHORT = """
 let i = 0, value = tick;
 while (value >= 1000 && i < 4) { value /= 1000; i += 1; }
 return (+value.toPrecision(3) + " " + ["", "k", "M", "G", "T"][i] + unit).trim();
 """
-CARD_STYLE = """
-:host { background: #ffffff; outline: 1px solid #d8dee4; outline-offset: -1px; border-radius: 8px; }
-@media (prefers-color-scheme: dark) { :host { background: #161b22; outline-color: #30363d; } }
-"""
-BUTTONS = f"""
-.bk-btn {{ font-size: 12px; padding: 3px 10px; color: {INK}; background: transparent; border-color: {INK}; }}
-.bk-btn.bk-active {{ color: white; background: #2f81f7; border-color: #2f81f7; }}
+CARD_STYLE = (
+    ":host { background: var(--card); outline: 1px solid var(--line); outline-offset: -1px; border-radius: 8px; }"
+)
+AGO = 'return tick ? (tick % 60 ? -tick + " s" : -tick / 60 + " min") : "now";'
+BUTTONS = """
+.bk-btn { font-size: 12px; padding: 3px 10px; color: var(--ink); background: transparent; border-color: var(--soft); }
+.bk-btn.bk-active { color: var(--card); background: var(--blue); border-color: var(--blue); }
 """
 
 
@@ -66,6 +69,8 @@ def pane_doc(scheduler: Any, extra: dict[str, Any], doc: Document) -> None:  # n
     doc.title = "Dask: Ingest"
     doc.theme = BOKEH_THEME
     doc.add_root(page.root)
+    doc.config.notify_connection_status = False  # our own note says it, and since when
+    doc.js_on_event("document_ready", CustomJS(code=f"{_asset('theme.js')}\n{_asset('ingest.js')}"))
     doc.add_periodic_callback(page.update, PULSE)
 
 
@@ -80,21 +85,25 @@ class IngestPage:
     def __init__(self, collector: Collector, dask: Callable[[], str] = lambda: "") -> None:
         self._collector, self._dask = collector, dask
         self._shown: Snapshot | None = None
+        self._beats = 0
         self._source = ColumnDataSource({name: [] for name in ("x", "rate", *COLORS, "running", "width")})
         self._range = Range1d(start=-BARS * WINDOWS["2 min"], end=0)
         self._ticker = FixedTicker()
         self._charts = self._make_charts()
         self._window = RadioButtonGroup(labels=list(WINDOWS), active=0, stylesheets=[BUTTONS], margin=(4, 0, 4, 0))
         self._window.on_change("active", lambda attr, old, new: self._draw())  # noqa: ARG005 - Bokeh looks at the names
-        style = InlineStyleSheet(css=_style())
+        style = InlineStyleSheet(css=_asset("page.css"))
         names = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures", "assumptions")
         look: Any = {"stylesheets": [style], "disable_math": True, "sizing_mode": "stretch_width", "margin": 0}
         self._divs = {name: Div(visible=False, **look) for name in names}  # an empty one takes room
+        self._divs["header"].js_on_change("tags", CustomJS(code="window.ingestBeat?.()"))
         self.root = self._layout()
         self.update()
 
     def update(self) -> None:
-        """Show what is new; take no time where nothing is."""
+        """Show what is new; take no time where nothing is. The browser is told each time that we live."""
+        self._beats += 1
+        self._divs["header"].tags = [self._beats]
         snapshot = self._collector.latest()
         if snapshot is self._shown:
             return
@@ -115,33 +124,32 @@ class IngestPage:
         span = width * BARS
         if self._range.start != -span or not self._ticker.ticks:
             self._range.start = -span
-            ticks = [-span * quarter // 4 for quarter in range(5)]
-            self._ticker.ticks = ticks
-            labels = {tick: _ago(-tick) for tick in ticks}
-            for chart in self._charts:
-                chart.xaxis.major_label_overrides = labels
+            self._ticker.ticks = [-span * quarter // 4 for quarter in range(5)]
 
     def _make_charts(self) -> list[Any]:
         charts = [self._chart(title, unit) for title, unit in CHARTS.items()]
         files_chart, rows_chart, bytes_chart, jobs_chart = charts
-        self._bars(files_chart, "files")
+        self._bars(files_chart, "files", legend="fetched")
         self._bars(rows_chart, "rows", legend="read")
         self._bars(rows_chart, "rejected", legend="rejected")
-        self._bars(bytes_chart, "bytes")
+        self._bars(bytes_chart, "bytes", legend="fetched")
         steps = {"source": self._source, "mode": "center", "line_width": 2}
         jobs_chart.step("x", "waiting", color=INK, legend_label="waiting", **steps)
         jobs_chart.step("x", "running", color=COLORS["rows"], legend_label="running", **steps)
-        for chart in (rows_chart, jobs_chart):
-            chart.legend.update(**LEGEND)
+        jobs_chart.yaxis.ticker = BasicTicker(desired_num_ticks=4, min_interval=1)  # there are no half jobs
+        for chart in charts:
+            (legend,) = chart.legend
+            legend.update(**LEGEND)
+            chart.add_layout(legend, "above")  # not on the bars
         return charts
 
     def _chart(self, title: str, unit: str) -> Any:
         chart: Any = figure(
             title=title,
-            height=190,
+            height=200,
             min_border_left=58,
             min_border_right=22,
-            min_border_top=30,
+            min_border_top=48,
             min_border_bottom=30,
             stylesheets=[CARD_STYLE],
             sizing_mode="stretch_width",
@@ -152,6 +160,7 @@ class IngestPage:
             output_backend="canvas",
         )
         chart.xaxis.ticker = self._ticker
+        chart.xaxis.formatter = CustomJSTickFormatter(code=AGO)
         chart.yaxis.formatter = CustomJSTickFormatter(code=SHORT, args={"unit": "B" if unit == "bytes" else ""})
         chart.yaxis[0].ticker.desired_num_ticks = 4
         chart.title.update(text_color=INK, text_font_size="12px", text_font_style="bold", text_font=FONT)
@@ -163,9 +172,9 @@ class IngestPage:
         chart.outline_line_color = None
         return chart
 
-    def _bars(self, chart: Any, name: str, legend: str | None = None) -> None:
-        more = {"legend_label": legend} if legend else {}
-        chart.vbar("x", "width", name, source=self._source, color=COLORS[name], line_color=None, **more)
+    def _bars(self, chart: Any, name: str, legend: str) -> None:
+        look = {"color": COLORS[name], "line_color": None, "legend_label": legend}
+        chart.vbar("x", "width", name, source=self._source, **look)
 
     def _layout(self) -> LayoutDOM:
         d = self._divs
@@ -179,7 +188,7 @@ class IngestPage:
             row(d["queues"], d["jobs"], d["workers"], d["rejects"], stylesheets=[two], **options),
             d["failures"],
             d["assumptions"],
-            stylesheets=[GlobalInlineStyleSheet(css=PAGE_STYLE)],
+            stylesheets=[GlobalInlineStyleSheet(css=_asset("colors.css") + PAGE_STYLE)],
             styles={"padding": "4px 6px 24px"},
             **options,
         )
@@ -194,7 +203,7 @@ TOOLTIPS = {
     "jobs": [("waiting", "@waiting{0,0}"), ("running", "@running{0,0}")],
 }
 LEGEND = {
-    "location": "top_left",
+    "location": "left",
     "orientation": "horizontal",
     "background_fill_alpha": 0.0,
     "border_line_color": None,
@@ -222,12 +231,6 @@ def _dask(scheduler: Any) -> str:
     return f"{len(scheduler.workers)} Dask"
 
 
-def _ago(seconds: int) -> str:
-    if not seconds:
-        return "now"
-    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
-
-
 @functools.cache
-def _style() -> str:
-    return files("ingestlab.stack.dashboard").joinpath("page.css").read_text()
+def _asset(name: str) -> str:
+    return files("ingestlab.stack.dashboard").joinpath("assets", name).read_text()

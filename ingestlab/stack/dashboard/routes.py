@@ -230,5 +230,5 @@ routes: list[tuple[str, type, dict[str, Any]]] = [
     (r"runs/([^/]+)", RunPage, {}),
     (r"tables", TablesPage, {}),
     (r"tables/([^/]+)/([^/]+)", TablePage, {}),
-    (r"ingest-assets/(runs\.css|runs\.js)", Asset, _ASSETS),
+    (r"ingest-assets/((?:colors|runs)\.css|(?:theme|runs)\.js)", Asset, _ASSETS),
 ]

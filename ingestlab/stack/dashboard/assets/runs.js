@@ -1,30 +1,5 @@
-// What the pages of runs can do beyond HTML: they follow JupyterLab's theme, stay up to date, and copy commands.
+// What the pages of runs can do beyond HTML: they stay up to date, and copy commands.
 "use strict";
-
-const root = document.documentElement;
-const FROM_JUPYTER = {
-  page: "layout-color1", card: "layout-color1", track: "layout-color2", line: "border-color2",
-  ink: "ui-font-color1", soft: "ui-font-color2",
-};
-
-function followJupyter() {
-  let body;
-  try {
-    body = parent !== window && parent.document.body; // another origin's document throws
-  } catch {
-    return;
-  }
-  if (!body || !body.dataset.jpThemeLight) return;
-  const apply = () => {
-    const style = parent.getComputedStyle(body);
-    root.dataset.theme = body.dataset.jpThemeLight === "true" ? "light" : "dark";
-    for (const [mine, theirs] of Object.entries(FROM_JUPYTER)) {
-      root.style.setProperty(`--${mine}`, style.getPropertyValue(`--jp-${theirs}`));
-    }
-  };
-  apply();
-  new MutationObserver(apply).observe(body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
-}
 
 async function update() {
   const status = document.getElementById("connection");
@@ -75,8 +50,6 @@ function copying() {
   }
 }
 
-if (parent !== window) root.dataset.framed = "";
 if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname); // told once
-followJupyter();
 copying();
 live();
