@@ -42,6 +42,7 @@ from ingestlab.formats.common.linewise import (
     only,
     read_blocks,
     split_lines,
+    whole_file,
     without,
 )
 from ingestlab.formats.common.quoting import scan
