@@ -246,8 +246,8 @@ class Lake:
             name: The table.
             run: Only those of this run.
         """
-        found = self.rejects_table(name).arrow(["column", "rule"], only_rejects(run))
-        groups = found.group_by(["column", "rule"]).aggregate([([], "count_all")]).to_pylist()
+        rejects = self.rejects_table(name).arrow(["column", "rule"], only_rejects(run))
+        groups = rejects.group_by(["column", "rule"]).aggregate([([], "count_all")]).to_pylist()
         counts = {":".join(filter(None, (g["column"], g["rule"]))): g["count_all"] for g in groups}
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 

@@ -80,8 +80,8 @@ def _fresh_stack(home: Path) -> Iterator[Settings]:
 
 def _clear(home: Path) -> None:
     """Remove what an earlier demonstration left; anything else stays, with an error."""
-    ours = home == HOME or (home / MARK).is_file()
-    if home.exists() and any(home.iterdir()) and not ours:
+    own = home == HOME or (home / MARK).is_file()
+    if home.exists() and any(home.iterdir()) and not own:
         problem, fix = f"The folder {home} has other things in it", "Name a folder that is empty or not there yet."
         raise StackError(problem, fix=fix, code="argument_invalid")
     shutil.rmtree(home, ignore_errors=True)

@@ -18,4 +18,4 @@ def grade(folder: Annotated[Path, typer.Argument(help="With the notebooks that s
     grades = grade(folder)
     writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Grade)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) for one in grades)
+    writer.writerows(asdict(row) for row in grades)

@@ -135,8 +135,8 @@ def runs(
 ) -> None:
     """List the latest runs."""
     wanted = since or state or table
-    found = takewhile(lambda pair: since is None or pair[0].record.at >= since.timestamp(), _recent(home, LOOK_BACK))
-    chosen = (pair for pair in found if state in (None, pair[1].state) and (not table or table in _tables_of(*pair)))
+    recent = takewhile(lambda pair: since is None or pair[0].record.at >= since.timestamp(), _recent(home, LOOK_BACK))
+    chosen = (pair for pair in recent if state in (None, pair[1].state) and (not table or table in _tables_of(*pair)))
     none = "No such runs." if wanted else "No runs yet. `ingestlab submit` starts one."
     _list(list(islice(chosen, limit)), none, as_json=as_json)
 

@@ -132,8 +132,9 @@ def frame_table(frame: pd.DataFrame, title: str, rows: int = 8) -> Fitting:
     headings = list(_different(str(column) for column in frame.columns))
     numbers = [name for name, kind in zip(headings, frame.dtypes, strict=True) if getattr(kind, "kind", "") in "iuf"]
     order = [name for name in reversed(headings[1:]) if not name.startswith("_")]
-    ours = [name for name in headings[1:] if name.startswith("_")]  # who reads a table looks for its own columns
-    return Fitting(headings, cells, numbers, leaves_out=[*ours, *order], title=title)
+    # Who reads a table looks for its own columns.
+    internal_columns = [name for name in headings[1:] if name.startswith("_")]
+    return Fitting(headings, cells, numbers, leaves_out=[*internal_columns, *order], title=title)
 
 
 def _different(names: Iterable[str]) -> Iterator[str]:

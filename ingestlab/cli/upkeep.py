@@ -131,14 +131,14 @@ def delete(
 
     with _services(home) as services:
         if dry_run or not yes:
-            found = deleting.preview(sources, services, table=table, tenant=tenant)
+            previews = deleting.preview(sources, services, table=table, tenant=tenant)
             if not as_json:
-                _print_preview(found)
+                _print_preview(previews)
             elif dry_run:
-                out.print_json(json.dumps([asdict(report) for report in found]))
-            if dry_run or not any(report.sources for report in found):
+                out.print_json(json.dumps([asdict(report) for report in previews]))
+            if dry_run or not any(report.sources for report in previews):
                 return
-            counts = f"{sum(r.rows for r in found):,} rows and {sum(r.rejects for r in found):,} rejects"
+            counts = f"{sum(r.rows for r in previews):,} rows and {sum(r.rejects for r in previews):,} rejects"
             confirm(f"Delete {counts}?", yes=False)
         reports = deleting.delete(sources, services, table=table, tenant=tenant)
     if as_json:

@@ -209,7 +209,7 @@ class Faults(Value):
 
     def __add__(self, other: Faults) -> Faults:
         both = ((self.rules, other.rules), (self.values, other.values))
-        rules, values = (dict(Counter(one) + Counter(two)) for one, two in both)
+        rules, values = (dict(Counter(left) + Counter(right)) for left, right in both)
         return Faults(rules=rules, values=values)
 
 

@@ -53,7 +53,7 @@ def open_archives(
     files: Sequence[FetchedFile],
     target: Target,
     known: Known,
-    ours: str | None,
+    only_run: str | None,
     zone: RawZone,
     index: SourceIndex,
     progress: ProgressTracker,
@@ -64,7 +64,7 @@ def open_archives(
         files: What was fetched.
         target: Whose reader decides.
         known: What the lake has of the files, by URI.
-        ours: None, or the only run whose commits count as known content.
+        only_run: None, or the only run whose commits count as known content.
         zone: Where the members go.
         index: Knows the members.
         progress: Is told of them.
@@ -85,7 +85,7 @@ def open_archives(
         progress.failed({uri: error.to_dict() for uri, error in errors.items()})
         for uri, member in archive.members.items():
             if isinstance(member, FetchedFile):
-                there = uri in mine and mine[uri].sha256 == member.sha256 and ours in (None, mine[uri].run)
+                there = uri in mine and mine[uri].sha256 == member.sha256 and only_run in (None, mine[uri].run)
                 (same.append(mine[uri]) if there else fresh.append(member))
     return Contents(fresh, known, same, archives)
 

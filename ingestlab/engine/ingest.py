@@ -147,24 +147,24 @@ def download(
     """
     progress.enter("fetching")
     table = services.table(target.tenant, target.table)
-    ours = {u: r for u, r in known.items() if not request.force or r.run == request.run}
+    own_records = {u: r for u, r in known.items() if not request.force or r.run == request.run}
     answers = fetch(
         sources,
         store=services.store,
         folder=layout.raw(target.tenant, target.source.name),
         settings=services.settings,
-        known={uri: record for uri, record in ours.items() if record.whole and record.sha256},
+        known={uri: record for uri, record in own_records.items() if record.whole and record.sha256},
         progress=progress.fetched,
         failed=lambda answer: progress.failing({answer.uri: answer.error.to_dict()}),
         pages=isinstance(target.pipeline.reader, Html | Text),
         arriving=arriving,
     )
     same = [answer for answer in answers if isinstance(answer, Unchanged)]
-    records = with_members([ours[answer.uri] for answer in same], table.index, progress)
+    records = with_members([own_records[answer.uri] for answer in same], table.index, progress)
     _tell_unchanged(records, target, services, progress)
     progress.failed({answer.uri: answer.error.to_dict() for answer in answers if isinstance(answer, Failed)})
-    moved = [answer for answer in same if answer.version and answer.version != ours[answer.uri].version]
-    table.index.record([ours[a.uri].model_copy(update={"version": a.version}) for a in moved])
+    moved = [answer for answer in same if answer.version and answer.version != own_records[answer.uri].version]
+    table.index.record([own_records[a.uri].model_copy(update={"version": a.version}) for a in moved])
     return [answer for answer in answers if isinstance(answer, FetchedFile)]
 
 

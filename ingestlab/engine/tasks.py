@@ -110,7 +110,7 @@ class Tasks:
             self._take(receipt)
         done = {receipt.number for receipt in self.receipts}
         again, costly = self._run([part for part in self.plan.partitions if part.number not in done])
-        alone = [one for part in again for one in scattered(part)]
+        alone = [piece for part in again for piece in scattered(part)]
         self.progress.planned(len(alone) + len(costly))
         more, others = self._run(alone)
         assert not more  # the error of one file is its own

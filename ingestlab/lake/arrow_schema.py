@@ -74,21 +74,21 @@ def types_of(schema: pa.Schema) -> dict[str, str]:
     return {field.name: type_text(_stored(field.type)) for field in schema if field.name not in ADDED}
 
 
-def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+def common_schema(left: pa.Schema, right: pa.Schema) -> pa.Schema | None:
     """Join two schemas, widened without loss.
 
     Args:
-        one: The columns of some rows.
-        other: Those of others; columns of the same name become one.
+        left: The columns of some rows.
+        right: Those of others; columns of the same name become one.
 
     Returns:
-        All columns, those of `one` first; None if a value would have to change.
+        All columns, those of `left` first; None if a value would have to change.
     """
     try:
-        both = pa.unify_schemas([one, other], promote_options="permissive")
+        both = pa.unify_schemas([left, right], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
-    fields = [field for schema in (one, other) for field in schema]
+    fields = [field for schema in (left, right) for field in schema]
     return both if all(holds(both.field(f.name).type, f.type) for f in fields) else None
 
 
@@ -221,34 +221,34 @@ def _stored(kind: pa.DataType) -> pa.DataType:
     return pa.date32() if pa.types.is_date64(kind) else kind
 
 
-def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    both = common_schema(pa.schema({"x": one}), pa.schema({"x": other}))
+def _both(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    both = common_schema(pa.schema({"x": left}), pa.schema({"x": right}))
     if both is not None:
         return both.field("x").type
-    if pa.types.is_nested(one) and pa.types.is_nested(other):
-        return _both_nested(one, other) or pa.string()
-    whole = [pa.types.is_integer(kind) for kind in (one, other)]
+    if pa.types.is_nested(left) and pa.types.is_nested(right):
+        return _both_nested(left, right) or pa.string()
+    whole = [pa.types.is_integer(kind) for kind in (left, right)]
     if all(whole):
         return pa.decimal128(20, 0)
-    if all(w or pa.types.is_floating(kind) for w, kind in zip(whole, (one, other), strict=True)):
+    if all(w or pa.types.is_floating(kind) for w, kind in zip(whole, (left, right), strict=True)):
         return pa.float64()
-    if any(whole) and (pa.types.is_decimal(one) or pa.types.is_decimal(other)):
-        scale = other.scale if pa.types.is_decimal(other) else one.scale
+    if any(whole) and (pa.types.is_decimal(left) or pa.types.is_decimal(right)):
+        scale = right.scale if pa.types.is_decimal(right) else left.scale
         return pa.decimal128(38, scale) if scale <= 38 - _WHOLE_DIGITS[64] else pa.string()
-    return _both_times(one, other) or (pa.large_string() if pa.types.is_large_string(one) else pa.string())
+    return _both_times(left, right) or (pa.large_string() if pa.types.is_large_string(left) else pa.string())
 
 
-def _both_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    schemas = [pa.schema({"x": kind}) for kind in (one, other)]
+def _both_nested(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    schemas = [pa.schema({"x": kind}) for kind in (left, right)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
 
 
-def _both_times(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    times = [kind for kind in (one, other) if pa.types.is_timestamp(kind)]
-    dates = [kind for kind in (one, other) if pa.types.is_date(kind)]
+def _both_times(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    times = [kind for kind in (left, right) if pa.types.is_timestamp(kind)]
+    dates = [kind for kind in (left, right) if pa.types.is_date(kind)]
     if len(dates) == 2:
         return pa.date32()
     if len(times) + len(dates) == 2 and times:
@@ -258,14 +258,14 @@ def _both_times(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         unit = max((kind.unit for kind in times), key=_UNITS.index)
         return pa.timestamp(unit, zones.pop() if len(zones) == 1 else "UTC")
     for test, make in ((pa.types.is_duration, pa.duration), (pa.types.is_time64, pa.time64)):
-        if test(one) and test(other):
-            return make(max(one.unit, other.unit, key=_UNITS.index))
+        if test(left) and test(right):
+            return make(max(left.unit, right.unit, key=_UNITS.index))
     return None
 
 
-def _related(one: pa.DataType, other: pa.DataType) -> bool:
+def _related(left: pa.DataType, right: pa.DataType) -> bool:
     """Tell whether two types may have values in common."""
-    return bool(_family(one) and _family(one) == _family(other))
+    return bool(_family(left) and _family(left) == _family(right))
 
 
 def _family(kind: pa.DataType) -> str:

@@ -81,14 +81,14 @@ class View:
 
     def _counts(self) -> list[str]:
         p = self.progress
-        found = [
+        texts = [
             page.size(p.bytes) if p.bytes else "",
             page.many(p.rows, "row") + (f", {self.rate:,.0f}/s" if self.rate else "") if p.rows else "",
             f"{p.rejected:,} rejected" if p.rejected else "",
             f"{p.failed:,} failed" if p.failed else "",
             f"{self.result.count('unchanged'):,} unchanged" if self.result and self.result.count("unchanged") else "",
         ]
-        return [text for text in found if text]
+        return [text for text in texts if text]
 
     def _times(self) -> list[str]:
         left = f"about {page.duration(max(1.0, self.left))} left" if self.left is not None else ""
@@ -96,13 +96,13 @@ class View:
 
     def _notes(self) -> list[str]:
         p, again = self.progress, "It is tried again by itself."  # the error is told with its file
-        found = [again if p.state == "retrying" and p.failures else p.note] if p.state in _TELLING else []
+        notes = [again if p.state == "retrying" and p.failures else p.note] if p.state in _TELLING else []
         failed = len(self.result.failed) if self.result else self.progress.failed
         if (more := failed - len(self._failures())) > 0:
-            found.append(f"and {page.many(more, 'more failed file')}{': run.files' if self.result else ''}")
+            notes.append(f"and {page.many(more, 'more failed file')}{': run.files' if self.result else ''}")
         if self.result:
-            found += _ending(self.result)
-        return [note for note in (*found, *self.notes, self.note) if note]
+            notes += _ending(self.result)
+        return [note for note in (*notes, *self.notes, self.note) if note]
 
 
 class Watcher:
@@ -193,16 +193,16 @@ def _failure(outcome: Outcome) -> tuple[str, str, str]:
 def _ending(result: RunResult) -> list[str]:
     """Tell what is worth knowing of a run that has ended."""
     rules = sorted(result.rules.items(), key=lambda item: -item[1])
-    found = []
+    notes = []
     if codes := result.by_code:
-        found.append("failed by " + ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in codes.items()))
+        notes.append("failed by " + ", ".join(f"{code} {len(outcomes):,}" for code, outcomes in codes.items()))
     if rules:
         more = ", …" if len(rules) > _RULES else ""
-        found.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)
-    found += of_result(result, "notebook")
+        notes.append("rejected by " + ", ".join(f"{rule} {n:,}" for rule, n in islice(rules, _RULES)) + more)
+    notes += of_result(result, "notebook")
     if tables := [table for table in result.tables if table]:
-        found.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
-    found += [f"its {name}: {where}" for name, where in result.kept.items()]
+        notes.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
+    notes += [f"its {name}: {where}" for name, where in result.kept.items()]
     if result.outcomes and result.count("unchanged") == len(result.outcomes):
-        found.append("All of it was there already, so nothing was done; force=True ingests it again.")
-    return found
+        notes.append("All of it was there already, so nothing was done; force=True ingests it again.")
+    return notes

@@ -200,11 +200,11 @@ def sum_progress(jobs: Sequence[Progress], files: int) -> Progress:
 
 def total(counts: Iterable[Mapping[str, N]]) -> dict[str, N]:
     """Add up numbers by name."""
-    found: dict[str, N] = {}
+    totals: dict[str, N] = {}
     for some in counts:
         for name, number in some.items():
-            found[name] = found[name] + number if name in found else number
-    return found
+            totals[name] = totals[name] + number if name in totals else number
+    return totals
 
 
 def began_of(attempts: Iterable[Attempt]) -> float:

@@ -214,13 +214,13 @@ def record_from_lake(run: str, settings: Settings) -> RunRecord | None:
 
 def described(record: RunRecord, request: Request) -> RunRecord:
     """Add to a run's record what its first request tells."""
-    told: dict[str, Any] = {"first": next(iter(subjects(request)), "")}
+    changes: dict[str, Any] = {"first": next(iter(subjects(request)), "")}
     if isinstance(request, NotebookRequest):
-        told |= {"kind": "notebook"}
+        changes |= {"kind": "notebook"}
     else:
         kind = "replay" if request.replay else "files"
-        told |= {"kind": kind, "table": request.table, "pipeline": request.pipeline}
-    return record.model_copy(update=told)
+        changes |= {"kind": kind, "table": request.table, "pipeline": request.pipeline}
+    return record.model_copy(update=changes)
 
 
 def runs_in_lake(settings: Settings) -> Iterator[str]:

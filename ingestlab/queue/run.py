@@ -248,8 +248,8 @@ class Run:
             return progress_of(self._job_result(ref, job))
         known = Progress.from_dict(job.notes.get("progress") or {"files": job.notes.get("files", 0)})
         if job.status in ENDED:  # else its worker had no chance to note the end
-            told = known.state in OVER and job.status not in ("canceled", "stopped") and "attempt" not in job.notes
-            return known if told else progress_of(self._job_result(ref, job))
+            final = known.state in OVER and job.status not in ("canceled", "stopped") and "attempt" not in job.notes
+            return known if final else progress_of(self._job_result(ref, job))
         if job.status == "retrying":
             return known.model_copy(update={"state": "retrying"})
         return known if job.status == "running" else known.model_copy(update={"state": "queued"})

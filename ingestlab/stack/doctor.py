@@ -87,12 +87,12 @@ def _append_only(persistence: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _workers(listeners: list[Listener], settings: Settings) -> Iterator[Finding]:
     queue, now = settings.queue, datetime.now(UTC)
-    ours = [worker for worker in listeners if worker.version]
-    silent = [worker for worker in ours if worker.silence(now) > MISSED_BEATS * settings.beat]
+    own_workers = [worker for worker in listeners if worker.version]
+    silent = [worker for worker in own_workers if worker.silence(now) > MISSED_BEATS * settings.beat]
     if not listeners:
         fix = "Start one with `ingestlab worker`, or a stack with `ingestlab up`."
         yield Finding("workers", "error", f"No worker listens on the queue '{queue}': jobs will wait.", fix)
-    if healthy := len(ours) - len(silent):
+    if healthy := len(own_workers) - len(silent):
         yield Finding("workers", "ok", f"Workers that listen on the queue '{queue}': {healthy}.")
     for worker in silent:
         fix = "If it hangs, kill it: another takes its job over. If it is dead, its entry goes within some minutes."
@@ -141,21 +141,21 @@ def _dask_workers(address: str, versions: dict[str, Any], level: Level) -> Itera
         return
     skews = list(_skew(versions["client"], workers))
     if not skews or level == "warning":
-        ours = "" if skews else " with our versions"
-        yield Finding("dask", "ok", f"Dask answers at {address}; workers{ours}: {len(workers)}.")
+        versions_note = "" if skews else " with our versions"
+        yield Finding("dask", "ok", f"Dask answers at {address}; workers{versions_note}: {len(workers)}.")
     fix = "Install the same versions everywhere, and restart the workers."
     if level == "warning":
         fix = "Submitting and reading is fine so; run no RQ worker here, and send no work of your own to Dask."
-    for package, ours, theirs, where in skews:
-        yield Finding("dask", level, f"{package} is {ours} here and {theirs} on Dask worker {', '.join(where)}.", fix)
+    for package, here, there, where in skews:
+        yield Finding("dask", level, f"{package} is {here} here and {there} on Dask worker {', '.join(where)}.", fix)
 
 
 def _skew(client: dict[str, Any], workers: dict[str, Any]) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield (package, version here, version there, addresses) for every difference."""
     for package in COMPARED:
-        ours, there = _version(client, package), {a: _version(w, package) for a, w in workers.items()}
-        for theirs in sorted({v for v in there.values() if v != ours}):
-            yield package, ours, theirs, [a for a, v in there.items() if v == theirs]
+        here, by_address = _version(client, package), {a: _version(w, package) for a, w in workers.items()}
+        for there in sorted({v for v in by_address.values() if v != here}):
+            yield package, here, there, [a for a, v in by_address.items() if v == there]
 
 
 def _version(host: dict[str, Any], package: str) -> str:

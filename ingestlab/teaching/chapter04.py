@@ -67,9 +67,9 @@ def _finished(state: Callable[[Any], Any], finish: Callable[[Any], Any], pieces:
 @exercise("04.3")
 def medians(answer: Any, _desk: Desk) -> str:
     """Accept two equally long lists. Their medians must not tell the median of both."""
-    one, other = (_numbers(half) for half in a_pair(answer, "a pair of lists of numbers"))
-    expect(len(one) == len(other) > 0, f"the lists have {len(one)} and {len(other)} numbers; make them equally long.")
-    both, mean = statistics.median(one + other), (statistics.median(one) + statistics.median(other)) / 2
+    left, right = (_numbers(half) for half in a_pair(answer, "a pair of lists of numbers"))
+    expect(len(left) == len(right) > 0, f"the lists have {len(left)} and {len(right)} numbers; make them equally long.")
+    both, mean = statistics.median(left + right), (statistics.median(left) + statistics.median(right)) / 2
     expect(not math.isclose(both, mean), f"here the median of both is {both:g}, and so is the mean of the medians.")
     return f"The median of both is {both:g}, the mean of the medians {mean:g}. A median has no small exact state."
 

@@ -60,5 +60,5 @@ def growth(answer: Any, _desk: Desk) -> str:
     return f"{truth:.1f} times the file. So a partition of 32 MB would need some {32 * truth:.0f} MB, before any work."
 
 
-def _near(one: float, other: float) -> bool:
-    return abs(one / other - 1) < 0.05
+def _near(left: float, right: float) -> bool:
+    return abs(left / right - 1) < 0.05

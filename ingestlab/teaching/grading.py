@@ -54,19 +54,19 @@ def grade(folder: Path | str) -> list[Grade]:
     if not paths:
         fix = "Name the folder with the notebooks that students have handed in."
         raise TerminalError("No notebook to grade", got=str(root), fix=fix, code="argument_invalid")
-    return [one for path in paths for one in _grades(path, path.relative_to(root).as_posix())]
+    return [graded for path in paths for graded in _grades(path, path.relative_to(root).as_posix())]
 
 
 def _grades(path: Path, file: str) -> Iterator[Grade]:
     try:
         cells = json.loads(path.read_bytes())["cells"]
-        found = [
+        exercises = [
             (cell, after) for cell, after in zip(cells, [*cells[1:], {}], strict=True) if _has_tag(cell, "exercise")
         ]
-        grades = [_grade(file, cell, after) for cell, after in found]
+        grades = [_grade(file, cell, after) for cell, after in exercises]
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # one bad file is no reason to grade nobody
         grades = [Grade(file, "", "unreadable", as_given=False, text=f"{type(error).__name__}: {error}")]
-    yield from (one for one in grades if one.exercise or one.state == "unreadable")
+    yield from (graded for graded in grades if graded.exercise or graded.state == "unreadable")
 
 
 def _grade(file: str, cell: Mapping[str, Any], after: Mapping[str, Any]) -> Grade:

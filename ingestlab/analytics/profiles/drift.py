@@ -110,14 +110,14 @@ def _values(old: State, new: State) -> Drift:
 
 
 def _means(old: State, new: State) -> Drift:
-    one, other = mean(old), mean(new)
-    if one is None or other is None or one == other or old["kind"] in TIMES:
+    before, after = mean(old), mean(new)
+    if before is None or after is None or before == after or old["kind"] in TIMES:
         return Drift()
-    what = f"mean {to_text(float(one), 'float')} → {to_text(float(other), 'float')}"
+    what = f"mean {to_text(float(before), 'float')} → {to_text(float(after), 'float')}"
     freedom = [max(0, state["count"] - 1) for state in (old, new)]
     widths = [deviation(state) or 0.0 for state in (old, new)]
     spread = sum(d * d * n for d, n in zip(widths, freedom, strict=True)) / max(1, sum(freedom))
-    off = float(one - other)
+    off = float(before - after)
     if not math.isfinite(off) or not math.isfinite(spread):
         return Drift()
     score = off * off / spread if spread else MOST

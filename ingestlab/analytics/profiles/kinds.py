@@ -57,14 +57,14 @@ def kind_of(type_: pa.DataType) -> Kind:
     return _KINDS.get(str(type_), "other")
 
 
-def common(one: Kind, other: Kind) -> Kind:
+def common(left: Kind, right: Kind) -> Kind:
     """Choose the kind of a column that has two kinds."""
-    if one == other:
-        return one
-    if "null" in (one, other):
-        return one if other == "null" else other
-    if one in NUMBERS and other in NUMBERS:
-        return max(one, other, key=NUMBERS.index)
+    if left == right:
+        return left
+    if "null" in (left, right):
+        return left if right == "null" else right
+    if left in NUMBERS and right in NUMBERS:
+        return max(left, right, key=NUMBERS.index)
     return "mixed"
 
 

@@ -217,11 +217,13 @@ def _reasons(verdicts: Sequence[Verdict]) -> dict[int, Reason]:
     """Map each failing row to the first rule that it breaks."""
     reasons: dict[int, Reason] = {}
     order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].rank, i), reverse=True)
-    for one in (verdicts[i] for i in order):
-        if one.shown is None:
-            reasons |= dict.fromkeys(one.index, Reason(one.rule, one.column))
+    for verdict in (verdicts[i] for i in order):
+        if verdict.shown is None:
+            reasons |= dict.fromkeys(verdict.index, Reason(verdict.rule, verdict.column))
         else:
-            reasons |= zip(one.index, map(Reason, repeat(one.rule), repeat(one.column), one.shown), strict=False)
+            reasons |= zip(
+                verdict.index, map(Reason, repeat(verdict.rule), repeat(verdict.column), verdict.shown), strict=False
+            )
     return reasons
 
 

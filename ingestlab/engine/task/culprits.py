@@ -132,7 +132,7 @@ def bisect_rows(size: int, fails: Callable[[Ints], Fault | None], first: Fault |
     faults = search.within(0, size)
     if TRIAL.get():  # each further call may cost its deadline
         return faults
-    return search.amid_others(size, sure=first is None or {one.rule for one in faults.values()} == {first.rule})
+    return search.amid_others(size, sure=first is None or {fault.rule for fault in faults.values()} == {first.rule})
 
 
 State = Literal["fails", "must fail", "unknown"]
@@ -150,7 +150,7 @@ class _Search:
     def __init__(self, fails: Callable[[Ints], Fault | None], calls: int) -> None:
         self._fails, self._left = fails, calls
         self._single: dict[int, Fault | None] = {}
-        self.found: dict[int, Fault] = {}
+        self.faults: dict[int, Fault] = {}
 
     def look(self, start: int, stop: int) -> Fault | None:
         """Try the rows of a span together."""
@@ -158,7 +158,7 @@ class _Search:
         if alone and start in self._single:
             return self._single[start]
         if self._left <= 0:
-            rows = f"{len(self.found):,} of the first {start:,} rows fail" if self.found else "many rows fail"
+            rows = f"{len(self.faults):,} of the first {start:,} rows fail" if self.faults else "many rows fail"
             raise NoRowError(f"{rows}, too many to be looked for one by one")
         fault = self._ask(np.arange(start, stop, dtype=np.int64))
         if alone:
@@ -181,9 +181,9 @@ class _Search:
                 left = self.look(span.start, middle)
                 spans.append(_Span(middle, span.stop, "unknown" if left else "must fail"))
                 spans += [_Span(span.start, middle, "fails")] if left else []
-        if not self.found:
+        if not self.faults:
             raise NoRowError("no row fails by itself, but some together")
-        return self.found
+        return self.faults
 
     def amid_others(self, size: int, *, sure: bool) -> dict[int, Fault]:
         """Keep the rows that fail beside all good ones, too. The others only miss what the rest of the file has.
@@ -191,35 +191,35 @@ class _Search:
         All are tried, by halves, and the innocent join the good ones; where it is rather sure that there are none,
         only if one of a few is innocent.
         """
-        good, places = np.setdiff1d(np.arange(size), list(self.found)), sorted(self.found)
+        good, places = np.setdiff1d(np.arange(size), list(self.faults)), sorted(self.faults)
         few = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, PROBES).astype(np.int64))]
         self._left = min(self._left, CALLS_AMID)
         if self._left < len(few) or (sure and all(self._ask(_and(good, [place])) for place in few)):
-            return self.found
-        before, most = 0, len(self.found)
+            return self.faults
+        before, most = 0, len(self.faults)
         while before != len(good):  # one that has joined may be what another needs
-            before, groups = len(good), [sorted(self.found)]
+            before, groups = len(good), [sorted(self.faults)]
             while groups:
                 group = groups.pop()
-                if self._left <= 0 and len(self.found) == most:
-                    return self.found
+                if self._left <= 0 and len(self.faults) == most:
+                    return self.faults
                 if self._left <= 0:
                     raise NoRowError(f"rows such as {group[0]:,} fail only without others, too many to be told apart")
                 fault = self._ask(_and(good, group))
                 middle = len(group) // 2
                 if fault is None:
                     good = _and(good, group)
-                    self.found = {place: old for place, old in self.found.items() if place not in group}
+                    self.faults = {place: old for place, old in self.faults.items() if place not in group}
                 elif middle:
                     groups += [group[middle:], group[:middle]]
                 else:
-                    self.found[group[0]] = fault
-        return self.found
+                    self.faults[group[0]] = fault
+        return self.faults
 
     def _judge(self, span: _Span) -> None:
         fault = self.look(span.start, span.stop)
         if fault:
-            self.found[span.start] = fault
+            self.faults[span.start] = fault
         elif span.state == "must fail":
             raise NoRowError(f"row {span.start:,} of those read fails only together with others")
 

@@ -61,7 +61,7 @@ class Frame:
     @property
     def offsets(self) -> Ints:
         """Return by piece what to subtract from indexes for row numbers."""
-        return self.starts - np.array([one.piece.first_row for one in self.loaded], dtype=np.int64)
+        return self.starts - np.array([reading.piece.first_row for reading in self.loaded], dtype=np.int64)
 
     def pieces_of(self, index: Ints) -> Ints:
         """Return the piece number of each index."""
@@ -78,11 +78,13 @@ class Frame:
 
 def join(loaded: Sequence[Loaded]) -> Frame:
     """Concatenate pieces. A column that only some have is null in the others."""
-    spans = [one.span for one in loaded]
+    spans = [reading.span for reading in loaded]
     base = loaded[0].piece.first_row if len(loaded) == 1 else 0
     starts = base + np.concatenate(([0], np.cumsum(spans[:-1]))).astype(np.int64)
-    index = [one.records.rows - one.piece.first_row + start for one, start in zip(loaded, starts, strict=True)]
-    table = pa.concat_tables([one.records.table for one in loaded], promote_options="permissive")
+    index = [
+        reading.records.rows - reading.piece.first_row + start for reading, start in zip(loaded, starts, strict=True)
+    ]
+    table = pa.concat_tables([reading.records.table for reading in loaded], promote_options="permissive")
     if len(loaded) > 1:  # these are small; every function called on a column costs something for each chunk
         table = table.combine_chunks()
     return Frame(tuple(loaded), table, np.concatenate(index), starts)
@@ -91,14 +93,14 @@ def join(loaded: Sequence[Loaded]) -> Frame:
 def families(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
     """Group pieces by columns that go together. No value may change: nobody's decimals become a neighbour's floats."""
     groups: list[tuple[pa.Schema, list[Loaded]]] = []
-    for one in loaded:
-        schema = one.records.table.schema
-        for i, (other, members) in enumerate(groups):
-            if both := other if schema == other else common_schema(other, schema):
-                groups[i] = (both, [*members, one])
+    for reading in loaded:
+        schema = reading.records.table.schema
+        for i, (family_schema, members) in enumerate(groups):
+            if both := family_schema if schema == family_schema else common_schema(family_schema, schema):
+                groups[i] = (both, [*members, reading])
                 break
         else:
-            groups.append((schema, [one]))
+            groups.append((schema, [reading]))
     return [members for _, members in groups]
 
 

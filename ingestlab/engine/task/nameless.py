@@ -25,7 +25,7 @@ def check_named(names: Collection[str], known: Collection[str], table: str) -> N
 
 def apart(loaded: Sequence[Loaded]) -> dict[str, TerminalError]:
     """Find pieces that must not share a table, by URI."""
-    return _apart((one.piece.uri, one.records.table.column_names) for one in loaded)
+    return _apart((reading.piece.uri, reading.records.table.column_names) for reading in loaded)
 
 
 def apart_in(receipts: Iterable[Receipt]) -> dict[str, TerminalError]:

@@ -85,7 +85,7 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
     loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
     if is_loose(pipeline) or infers(pipeline):
         alone = apart(loaded)
-        loaded, errors = [one for one in loaded if one.piece.uri not in alone], {**errors, **alone}
+        loaded, errors = [reading for reading in loaded if reading.piece.uri not in alone], {**errors, **alone}
     clock.lap("read")
     results, more = pass_gate(loaded, pipeline, job)
     clock.lap("check")
@@ -118,7 +118,9 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
 
 def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Merge the facts of each file, by URI."""
-    facts_by_uri = {one.piece.uri: {**one.records.facts, **more.get(one.piece.uri, {})} for one in loaded}
+    facts_by_uri = {
+        reading.piece.uri: {**reading.records.facts, **more.get(reading.piece.uri, {})} for reading in loaded
+    }
     return {uri: facts for uri, facts in facts_by_uri.items() if facts}
 
 

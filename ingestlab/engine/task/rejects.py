@@ -22,22 +22,22 @@ Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numb
 def rejected(frame: Frame, checked: Checked, table: str, run: str) -> pa.Table:
     """Build the rejects of a frame: rows that were unreadable or did not pass."""
     groups: list[Rejected] = []
-    for one in frame.loaded:
-        if one.broken:
-            rows = sorted(one.broken)
-            groups.append((one, rows, [one.broken[row] for row in rows]))
+    for reading in frame.loaded:
+        if reading.broken:
+            rows = sorted(reading.broken)
+            groups.append((reading, rows, [reading.broken[row] for row in rows]))
     if checked.reasons:
         index = np.array(sorted(checked.reasons), dtype=np.int64)
-        for one, some, offset in frame.split(index):
-            groups.append((one, (some - offset).tolist(), [checked.reasons[i] for i in some.tolist()]))
+        for reading, some, offset in frame.split(index):
+            groups.append((reading, (some - offset).tolist(), [checked.reasons[i] for i in some.tolist()]))
     return kept_aside(groups, table, run)
 
 
 def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
     """Build rejects from row numbers of several pieces, and their reasons."""
     own: dict[str, list[Any]] = {name: [] for name in ("row", "rule", "column", "value", "raw")}
-    for one, rows, reasons in groups:
-        raw = one.records.raw(rows)
+    for reading, rows, reasons in groups:
+        raw = reading.records.raw(rows)
         own["row"] += rows
         own["rule"] += [why.rule for why in reasons]
         own["column"] += [why.column for why in reasons]
@@ -47,8 +47,8 @@ def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
     shared = {
         "table": pa.repeat(table, size),
         "run": pa.repeat(run, size),
-        "source": pa.array([one.piece.uri for one, _, _ in groups], pa.string()).take(pa.array(group)),
-        "sha256": pa.array([one.piece.sha256 for one, _, _ in groups], pa.string()).take(pa.array(group)),
+        "source": pa.array([reading.piece.uri for reading, _, _ in groups], pa.string()).take(pa.array(group)),
+        "sha256": pa.array([reading.piece.sha256 for reading, _, _ in groups], pa.string()).take(pa.array(group)),
     }
     return pa.table({name: {**shared, **own}[name] for name in REJECTS.names}, REJECTS)
 

@@ -48,8 +48,8 @@ class Selection(Value):
         place = pc.index_in(rejects["source"], value_set=pa.array(uris, pa.string()))
         mask = pc.is_valid(place)
         for column in ("sha256", "run"):
-            theirs = pa.array([getattr(self.origins[u], column) for u in uris], pa.string())
-            mask = pc.and_(mask, pc.equal(rejects[column], theirs.take(place)))
+            origins = pa.array([getattr(self.origins[u], column) for u in uris], pa.string())
+            mask = pc.and_(mask, pc.equal(rejects[column], origins.take(place)))
         if self.rule is not None:
             column = pc.fill_null(pc.binary_join_element_wise(rejects["column"], "", ":"), "")
             full = pc.binary_join_element_wise(column, rejects["rule"], "")  # a rule may have colons, as a column may

@@ -43,11 +43,11 @@ def pass_gate(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
     Returns:
         The rows of files that pass, and the errors of the others, by URI.
     """
-    most, pieces = pipeline.max_reject_ratio, [one.piece for one in loaded]
+    most, pieces = pipeline.max_reject_ratio, [reading.piece for reading in loaded]
     results, errors = transform(loaded, pipeline, job)
     while failed := gate.refused(pieces, tallies_of(results), (r.rejects for r in results), most, pipeline.name):
         errors = {**errors, **failed}
-        results, more = transform([one for one in loaded if one.piece.uri not in errors], pipeline, job)
+        results, more = transform([reading for reading in loaded if reading.piece.uri not in errors], pipeline, job)
         errors |= more
     return results, errors
 
@@ -78,7 +78,7 @@ def transform(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) -> tuple[l
         )
         if len(loaded) == 1:
             return [], {loaded[0].piece.uri: failure}
-    return _transform_each([[one] for one in loaded], pipeline, job)
+    return _transform_each([[reading] for reading in loaded], pipeline, job)
 
 
 def _transform_each(
@@ -104,7 +104,7 @@ def _transform_together(loaded: Sequence[Loaded], pipeline: Pipeline, job: Job) 
 def _published(frame: Frame, checked: Checked) -> pa.Table:
     """Add source and row number to the rows that passed."""
     pieces = frame.pieces_of(checked.index)
-    uris = pa.array([one.piece.uri for one in frame.loaded], pa.string())
+    uris = pa.array([reading.piece.uri for reading in frame.loaded], pa.string())
     source = pa.DictionaryArray.from_arrays(pa.array(pieces.astype(np.int32)), uris)
     row = pa.array(checked.index - frame.offsets[pieces])
     return checked.table.append_column("_source", source).append_column("_row", row)
@@ -118,13 +118,13 @@ def _tallies(frame: Frame, checked: Checked) -> dict[str, Tally]:
     reasons = np.fromiter(checked.reasons, dtype=np.int64, count=len(checked.reasons))
     rejected = np.bincount(pieces(reasons), minlength=size)
     return {
-        one.piece.uri: Tally(
-            rows_in=one.count,
+        reading.piece.uri: Tally(
+            rows_in=reading.count,
             accepted=int(accepted[k]),
-            rejected=int(rejected[k]) + len(one.broken),
+            rejected=int(rejected[k]) + len(reading.broken),
             out=int(out[k]),
         )
-        for k, one in enumerate(frame.loaded)
+        for k, reading in enumerate(frame.loaded)
     }
 
 
@@ -160,7 +160,7 @@ def count_rules(results: Sequence[Result], loaded: Iterable[Loaded]) -> dict[str
             counts[gate.rule_name(group["column"], group["rule"])] += group["count_all"]
         counts.update({f"{column}:discarded": count for column, count in result.discarded.items() if count})
     done = tallies_of(results)
-    for one in loaded:
-        if one.piece.uri in done:
-            counts.update({f"{column}:discarded": count for column, count in one.records.discarded.items()})
+    for reading in loaded:
+        if reading.piece.uri in done:
+            counts.update({f"{column}:discarded": count for column, count in reading.records.discarded.items()})
     return dict(counts)

@@ -107,7 +107,7 @@ class Sinks:
 
     def _rows(self, results: Sequence[Result], loaded: Sequence[Loaded]) -> Iterator[tuple[int, Rows]]:
         """Yield the results as sinks see them, with their places."""
-        pieces = {one.piece.uri: one.piece for one in loaded}
+        pieces = {reading.piece.uri: reading.piece for reading in loaded}
         for i, result in enumerate(results):
             name = f"{self._name}-{i}" if i else self._name  # few tasks have more than one
             yield (
@@ -118,8 +118,8 @@ class Sinks:
 
 def put_together(staged: Sequence[Staged], sink: type[Sink] | Sink) -> Staged:
     """Put together what has been staged for one sink."""
-    notes = [one.note for one in staged if one.note is not None]
-    return Staged(files=tuple(f for one in staged for f in one.files), note=sink.agree(notes) if notes else None)
+    notes = [part.note for part in staged if part.note is not None]
+    return Staged(files=tuple(f for part in staged for f in part.files), note=sink.agree(notes) if notes else None)
 
 
 def accepted(
@@ -141,14 +141,15 @@ def accepted(
     while True:
         fitting = attempt(sinks.refuse, results, loaded, job)
         if not isinstance(fitting, TerminalError):
-            pieces, tallies, most = [one.piece for one in loaded], tallies_of(fitting), pipeline.max_reject_ratio
+            pieces = [reading.piece for reading in loaded]
+            tallies, most = tallies_of(fitting), pipeline.max_reject_ratio
             failed = gate.refused(pieces, tallies, (r.rejects for r in fitting), most, pipeline.name)
             if not failed:
                 return Accepted(fitting, loaded, errors)
             errors |= failed
         else:
-            errors |= _culprits(loaded, sinks, pipeline, job) or {one.piece.uri: fitting for one in loaded}
-        loaded = [one for one in loaded if one.piece.uri not in errors]
+            errors |= _culprits(loaded, sinks, pipeline, job) or {reading.piece.uri: fitting for reading in loaded}
+        loaded = [reading for reading in loaded if reading.piece.uri not in errors]
         results, more = pass_gate(loaded, pipeline, job)
         errors |= more
 
@@ -156,11 +157,11 @@ def accepted(
 def _culprits(loaded: Sequence[Loaded], sinks: Sinks, pipeline: Pipeline, job: Job) -> dict[str, IngestError]:
     """Find the files of which a sink can take nothing. None where they fail only together."""
     errors: dict[str, IngestError] = {}
-    for one in loaded:
-        alone, _ = transform([one], pipeline, job)
-        refused = attempt(sinks.refuse, alone, [one], job)
+    for reading in loaded:
+        alone, _ = transform([reading], pipeline, job)
+        refused = attempt(sinks.refuse, alone, [reading], job)
         if isinstance(refused, TerminalError):
-            errors[one.piece.uri] = refused
+            errors[reading.piece.uri] = refused
     return errors
 
 
@@ -170,14 +171,14 @@ def _without(result: Result, odd: Mapping[Place, Reason], loaded: Sequence[Loade
         return result
     keep = np.ones(result.table.num_rows, np.bool_)
     tallies, aside = dict(result.tallies), []
-    for one in loaded:
-        rows = sorted(row for uri, row in odd if uri == one.piece.uri)
+    for reading in loaded:
+        rows = sorted(row for uri, row in odd if uri == reading.piece.uri)
         if rows:
-            mine = pc.equal(result.table["_source"].cast(pa.string()), one.piece.uri)
+            mine = pc.equal(result.table["_source"].cast(pa.string()), reading.piece.uri)
             gone = pc.and_(mine, pc.is_in(result.table["_row"], pa.array(rows, pa.int64())))
             keep &= ~gone.to_numpy(zero_copy_only=False)
-            tallies[one.piece.uri] = _moved(tallies[one.piece.uri], len(rows), pc.sum(gone).as_py())
-            aside.append((one, rows, [odd[one.piece.uri, row] for row in rows]))
+            tallies[reading.piece.uri] = _moved(tallies[reading.piece.uri], len(rows), pc.sum(gone).as_py())
+            aside.append((reading, rows, [odd[reading.piece.uri, row] for row in rows]))
     rejects = pa.concat_tables([result.rejects, kept_aside(aside, job.table, job.run)])
     return replace(result, table=result.table.filter(pa.array(keep)), rejects=rejects, tallies=tallies)
 

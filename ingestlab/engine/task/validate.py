@@ -68,7 +68,7 @@ def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> 
 
 def _raised(prefix: str, faults: Mapping[int, Fault], index: Ints) -> dict[int, Reason]:
     """Map rows that make user code raise to reasons. The exception names the rule, its text is the value."""
-    return {int(index[place]): Reason(prefix + one.rule, one.column, one.text) for place, one in faults.items()}
+    return {int(index[place]): Reason(prefix + fault.rule, fault.column, fault.text) for place, fault in faults.items()}
 
 
 def _reject_null_partition_keys(checked: Checked, folders: Sequence[str]) -> Checked:

@@ -47,7 +47,7 @@ R = TypeVar("R", bound=Any)
 class Sight(NamedTuple):
     """What was read of a piece, as :func:`apply_drift` needs it."""
 
-    found: Records
+    records: Records
     unknown: Sequence[str]
     loosely: Loosely
 
@@ -147,8 +147,8 @@ def types_of_file(sights: Callable[[], Iterable[Sight]], types: Types, look: Loo
     unknown: dict[str, Any] = {}
     unfit: set[str] = set()
     for sight in sights():
-        unfit |= _unfit(sight.found, types).keys()
-        _look_at(unknown, sight.found.table, sight.unknown, look)
+        unfit |= _unfit(sight.records, types).keys()
+        _look_at(unknown, sight.records.table, sight.unknown, look)
     wider: dict[str, list[pa.DataType]] = {}
     while unfit - wider.keys():  # the records that were not as declared have their say now
         wider, unknown = {name: [*_wider(types[name])] for name in unfit}, {}

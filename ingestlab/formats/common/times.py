@@ -124,7 +124,9 @@ def _exact(timestamp_format: str) -> str:
 def _patterns(steps: Sequence[tuple[str, str]]) -> list[str]:
     """Return the pattern of each step."""
     numbers = [False, *(step in _NUMBERS for step, _ in steps), False]
-    close = [one and (before or after) for before, one, after in zip(numbers, numbers[1:], numbers[2:], strict=False)]
+    close = [
+        number and (before or after) for before, number, after in zip(numbers, numbers[1:], numbers[2:], strict=False)
+    ]
     return [
         (_FULL if full else _EXACT).get(step, _EXACT.get(step, r"\S*"))
         if step

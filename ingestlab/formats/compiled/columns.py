@@ -88,12 +88,12 @@ def describe(job: Ints, column: Column) -> object:
     Returns:
         Memory that its words name.
     """
-    spec, told = spec_of(job, column.place), column.program
-    steps = np.frombuffer(told.steps or b"\0", np.uint8)
-    spec[words.KIND], spec[words.WIDTH] = told.kind, told.width
-    spec[words.LOW], spec[words.HIGH] = np.array([told.low, told.high], np.uint64).view(np.int64)
-    spec[words.UNIT], spec[words.DIGITS], spec[words.ZONED] = told.unit, told.digits, told.zoned
-    spec[words.FORMAT], spec[words.STEPS] = steps.ctypes.data, len(told.steps)
+    spec, program = spec_of(job, column.place), column.program
+    steps = np.frombuffer(program.steps or b"\0", np.uint8)
+    spec[words.KIND], spec[words.WIDTH] = program.kind, program.width
+    spec[words.LOW], spec[words.HIGH] = np.array([program.low, program.high], np.uint64).view(np.int64)
+    spec[words.UNIT], spec[words.DIGITS], spec[words.ZONED] = program.unit, program.digits, program.zoned
+    spec[words.FORMAT], spec[words.STEPS] = steps.ctypes.data, len(program.steps)
     return steps
 
 
@@ -130,16 +130,16 @@ def _timed(kind: pa.DataType, timestamp_format: str | None, dialect: set[str | N
     if timestamp_format is None:
         return None if " " in dialect else Program(words.TIME, 8, *years, unit, digits, kind.tz is not None)
     steps = [*steps_of(timestamp_format)]
-    found, text = [step for step, _ in steps if step], "".join(text for _, text in steps)
+    directives, text = [step for step, _ in steps if step], "".join(text for _, text in steps)
     if (
         kind.tz is not None
         or has_zone(timestamp_format)
-        or not {"Y", "m", "d"} <= {*found} <= {*_DIRECTIVES}
-        or len({*found}) < len(found)
+        or not {"Y", "m", "d"} <= {*directives} <= {*_DIRECTIVES}
+        or len({*directives}) < len(directives)
         or not (text.isascii() and text.isprintable())
         or dialect & {*text}
         or any(len(text) > 1 and not text.strip() for _, text in steps)
-        or any(one == "f" and after for (one, _), (after, _) in pairwise(steps))  # nothing says where it ends
+        or any(code == "f" and after for (code, _), (after, _) in pairwise(steps))  # nothing says where it ends
     ):
         return None
     codes = [[_DIRECTIVES[step]] if step else [words.LITERAL + ord(c) for c in text] for step, text in steps]

@@ -123,11 +123,11 @@ def _entries(code: bytes) -> Loops:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    found = [ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(engine.get_function_address(n)) for n in (CSV, JSON)]
-    for function in found:
+    functions = [ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(engine.get_function_address(n)) for n in (CSV, JSON)]
+    for function in functions:
         function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as it
     _release("libllvmlite")
-    return Loops(*found)
+    return Loops(*functions)
 
 
 @cache
@@ -155,15 +155,15 @@ def name() -> str:
 
 def _compile(path: Path) -> None:
     command = [sys.executable, "-P", "-m", f"{__package__}.loops", str(path)]
-    ours = str(Path(__file__).parents[len(__package__.split("."))])  # not another ingestlab, of the working folder
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    root = str(Path(__file__).parents[len(__package__.split("."))])  # not another ingestlab, of the working folder
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
         subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True, env=env)  # noqa: S603 - our own
     except (OSError, subprocess.SubprocessError) as error:
-        told = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()[-1:]
+        message = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()[-1:]
         problem = "The loops that read CSV and JSON could not be compiled"
         fix = "Files are read without them, at half the speed. See whether numba works here."
-        raise TerminalError.wrap(error, f"{problem} ({told})", fix, code="package_missing") from error
+        raise TerminalError.wrap(error, f"{problem} ({message})", fix, code="package_missing") from error
 
 
 @contextmanager
@@ -185,8 +185,8 @@ def _folder() -> Path:
     for folder in (Path(__file__).parent / "__pycache__", home / "ingestlab", passing):
         with suppress(OSError, RuntimeError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat()
-            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
-            if ours and os.access(folder, os.W_OK):
+            status = folder.lstat()
+            private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+            if private and os.access(folder, os.W_OK):
                 return folder
     raise TerminalError("There is no folder for compiled code", fix="Set XDG_CACHE_HOME.", code="setting_invalid")

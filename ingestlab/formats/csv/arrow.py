@@ -107,8 +107,8 @@ def _has_hex(body: Body) -> bool:
     whole = np.frombuffer(body.data, np.uint8)
     for at in range(body.begin, body.end, _STEP):
         part = whole[at : min(at + _STEP + 1, body.end)]
-        found = at + np.flatnonzero((part[1:] | _LOWER == ord("x")) & (part[:-1] == ord("0")))
-        if any(place == body.begin or not chr(whole[place - 1]).isalnum() for place in found.tolist()):
+        places = at + np.flatnonzero((part[1:] | _LOWER == ord("x")) & (part[:-1] == ord("0")))
+        if any(place == body.begin or not chr(whole[place - 1]).isalnum() for place in places.tolist()):
             return True
     return False
 

@@ -46,8 +46,8 @@ Fails = Callable[[int, int], int | None]
 def wrong_by_looks(texts: pa.Table, layout: Layout) -> Ints:
     """Find records with a cell that cannot be of its type."""
     types = layout.types
-    found = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not textual(kind)]
-    return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+    records = [_hopeless(texts[n], kind, layout) for n, kind in types.items() if not textual(kind)]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *records]))
 
 
 def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int, str, str]]:
@@ -60,11 +60,11 @@ def bad_cells(body: Body, layout: Layout, texts: pa.Table) -> Iterator[tuple[int
 
 def _of_column(body: Body, layout: Layout, kind: pa.DataType, texts: pa.ChunkedArray) -> list[tuple[int, str]]:
     """Find the bad cells of one column, as (number, text)."""
-    found = hopeless = _hopeless(texts, kind, layout)
+    places = hopeless = _hopeless(texts, kind, layout)
     if not strictly_timed(kind, layout.timestamp_format):
-        asked = np.delete(np.arange(len(texts), dtype=np.int64), hopeless)
-        found = np.union1d(hopeless, asked[_search(body.without(hopeless), layout)])
-    return list(zip(found.tolist(), texts.take(pa.array(found)).to_pylist(), strict=True))
+        candidates = np.delete(np.arange(len(texts), dtype=np.int64), hopeless)
+        places = np.union1d(hopeless, candidates[_search(body.without(hopeless), layout)])
+    return list(zip(places.tolist(), texts.take(pa.array(places)).to_pylist(), strict=True))
 
 
 def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints:
@@ -76,8 +76,8 @@ def _hopeless(texts: pa.ChunkedArray, kind: pa.DataType, layout: Layout) -> Ints
         return np.empty(0, np.int64)
     pattern = next((pattern for is_kind, pattern in _COULD_BE if is_kind(kind)), "")
     possible = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=True)
-    found = np.flatnonzero(~possible.to_numpy())
-    return np.union1d(found, _beyond(texts, kind)) if pa.types.is_integer(kind) else found
+    places = np.flatnonzero(~possible.to_numpy())
+    return np.union1d(places, _beyond(texts, kind)) if pa.types.is_integer(kind) else places
 
 
 def _beyond(texts: pa.ChunkedArray, kind: pa.DataType) -> Ints:
@@ -124,16 +124,16 @@ def _search(body: Body, layout: Layout) -> list[int]:
 
 def _failing(fails: Fails, low: int, high: int) -> list[int]:
     """Find all records in `low:high` that fail on their own."""
-    found = []
+    records = []
     while low < high and (named := fails(low, high)) is not None:
-        found.append(named if _names_rows() else _halve(fails, low, high))
-        low = found[-1] + 1
-    return found
+        records.append(named if _names_rows() else _halve(fails, low, high))
+        low = records[-1] + 1
+    return records
 
 
 def _named(error: pa.ArrowInvalid, low: int) -> int:
-    found = _ROW.search(str(error))
-    return low + int(found[1]) - 1 if found else low
+    match = _ROW.search(str(error))
+    return low + int(match[1]) - 1 if match else low
 
 
 @cache

@@ -50,7 +50,7 @@ def _plan(
     if any(c.isalnum() or c in _IN_VALUES for c in (delimiter, quote or ",")):
         return None
     job = np.zeros(words.HEAD + words.WORDS * len(names), np.int64)
-    found, named = [], []
+    plan_columns, named = [], []
     for name, kind, marks in columns:
         program = program_of(kind, timestamp_format, {delimiter, quote})
         if program is None:
@@ -65,10 +65,10 @@ def _plan(
         spec = spec_of(job, column.place)
         spec[words.MARKS], spec[words.MARK_COUNT] = table.ctypes.data, len(marks)
         spec[words.EARLY] = any(_like_a_value(mark, program.kind) for mark in marks)
-        found.append(column)
+        plan_columns.append(column)
     job[words.DELIMITER], job[words.QUOTE] = ord(delimiter), -1 if quote is None else ord(quote)
     job[words.COLUMNS], job[words.POWERS] = len(names), powers().ctypes.data
-    return Plan(job, tuple(found), named)
+    return Plan(job, tuple(plan_columns), named)
 
 
 def _like_a_value(mark: str, kind: int) -> bool:

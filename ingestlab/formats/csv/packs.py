@@ -58,21 +58,21 @@ def read_pack(reader: TextReader, pieces: Sequence[Piece], store: Store) -> list
     Returns:
         For each piece, in their order: its records, or its error.
     """
-    found: dict[int, Read] = {}
+    results: dict[int, Read] = {}
     groups: dict[tuple[object, ...], dict[int, Opened]] = {}
     for place, piece in enumerate(pieces):
         opened = attempt(reader.open_text, piece, store)
         if isinstance(opened, TerminalError):
-            found[place] = opened
+            results[place] = opened
         elif (
             len(opened.body.data) > SMALL or opened.damaged or opened.body.quoted or not opened.body.dialect.plain
         ):  # an open quote would reach into the next file
-            found[place] = attempt(_read_one, reader, opened, piece)
+            results[place] = attempt(_read_one, reader, opened, piece)
         else:
             groups.setdefault((opened.names, opened.body.dialect, opened.body.header), {})[place] = opened
     for group in groups.values():
-        found |= _read_group(reader, group, pieces)
-    return [found[place] for place in range(len(pieces))]
+        results |= _read_group(reader, group, pieces)
+    return [results[place] for place in range(len(pieces))]
 
 
 def _read_group(reader: TextReader, group: dict[int, Opened], pieces: Sequence[Piece]) -> dict[int, Read]:
@@ -106,8 +106,8 @@ def _join(bodies: Sequence[Body]) -> tuple[Body, Ints]:
 
 def _complete(records: Records, firsts: Ints) -> bool:
     """Tell whether every file has records, as many as the scanner saw."""
-    found = len(records.rows) + len({bad.row for bad in records.bad})
-    return found == firsts[-1] and bool((np.diff(firsts) > 0).all())
+    count = len(records.rows) + len({bad.row for bad in records.bad})
+    return count == firsts[-1] and bool((np.diff(firsts) > 0).all())
 
 
 def _split(records: Records, firsts: Ints, pieces: Sequence[Piece]) -> Iterator[Records]:

@@ -77,8 +77,8 @@ def _parse_fast(body: Body, layout: Layout) -> Parsed | None:
         return None
     if not taken.left.size:
         return Parsed(taken.table, taken.kept, [], taken.total)
-    found = _parse_left(body, layout, taken)
-    return found and _merged(taken, found)
+    parsed = _parse_left(body, layout, taken)
+    return parsed and _merged(taken, parsed)
 
 
 def _holds_header(table: pa.Table, body: Body, layout: Layout) -> bool:
@@ -108,20 +108,20 @@ def _parse_left(body: Body, layout: Layout, taken: Taken) -> Parsed | None:
         return None
     try:
         heads = np.flatnonzero(np.isin(taken.left, body.repeating(taken.left)))
-        found = _parse_block(body.only(taken.left).with_repeats(heads.tolist()), layout)
+        parsed = _parse_block(body.only(taken.left).with_repeats(heads.tolist()), layout)
     except (TerminalError, pa.ArrowInvalid):  # which names the record by its number in the body
         return None
-    return found if found.total == taken.left.size else None
+    return parsed if parsed.total == taken.left.size else None
 
 
-def _merged(taken: Taken, found: Parsed) -> Parsed:
+def _merged(taken: Taken, parsed: Parsed) -> Parsed:
     """Put records that were left back in their places."""
-    bad = [replace(one, row=int(taken.left[one.row])) for one in found.bad]
-    if not found.table.num_rows:
+    bad = [replace(cell, row=int(taken.left[cell.row])) for cell in parsed.bad]
+    if not parsed.table.num_rows:
         return Parsed(taken.table, taken.kept, bad, taken.total)
-    kept = np.concatenate([taken.kept, taken.left[found.kept]])
+    kept = np.concatenate([taken.kept, taken.left[parsed.kept]])
     order = np.argsort(kept, kind="stable")
-    table = pa.concat_tables([taken.table, found.table]).combine_chunks().take(pa.array(order))
+    table = pa.concat_tables([taken.table, parsed.table]).combine_chunks().take(pa.array(order))
     return Parsed(table, kept[order], bad, taken.total)
 
 

@@ -70,7 +70,7 @@ NULLS = KNOWN
 class Ahead:
     """What the beginning of a file tells of how it is cut."""
 
-    found: Settled
+    settled: Settled
     begin: int  # offset of the first record
     encoding: str
     read: Callable[[], Iterator[bytes]]  # blocks from there on
@@ -78,11 +78,11 @@ class Ahead:
     @property
     def dialect(self) -> Dialect:
         """Return how fields are separated and quoted."""
-        return self.found.dialect
+        return self.settled.dialect
 
     def watch(self) -> Watch:
         """Look for a second header."""
-        return Watch(self.found.names, self.found.header, self.dialect, self.encoding)
+        return Watch(self.settled.names, self.settled.header, self.dialect, self.encoding)
 
     def blocks(self, watch: Watch) -> Iterator[bytes]:
         """Read the file under a watch."""
@@ -90,7 +90,7 @@ class Ahead:
 
     def known_to(self, whole: Piece) -> Piece:
         """Tell a piece how it is written."""
-        return whole.model_copy(update={"settled": {**whole.settled, "dialect": self.found.plain()}})
+        return whole.model_copy(update={"settled": {**whole.settled, "dialect": self.settled.plain()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class Csv:
             cuts = list(cut(ahead.blocks(watch), ahead.dialect, ahead.begin, targets(file.size, size), 0))
         except SuspectError:
             step, blocks = even_step(file.size, size), ahead.blocks(watch)
-            cuts = careful_cuts(blocks, ahead.dialect, ahead.begin, step, len(ahead.found.names))
+            cuts = careful_cuts(blocks, ahead.dialect, ahead.begin, step, len(ahead.settled.names))
         if watch.place is not None and self._twice(file, store, ahead.begin, watch.place, ahead.dialect):
             return [whole]  # its second half is told by its first one
         return self._with_types(list(cut_at(ahead.known_to(whole), cuts)), store)
@@ -224,10 +224,10 @@ class Csv:
         ahead = attempt(settled_ahead, self, whole, store, file.size, encoding)
         if isinstance(ahead, TerminalError):  # the file fails by itself when it is read
             return whole, None
-        found, begin = ahead
-        if set(self.columns or ()) - {*found.names, *self.optional}:  # likewise
+        settled, begin = ahead
+        if set(self.columns or ()) - {*settled.names, *self.optional}:  # likewise
             return whole, None
-        return whole, Ahead(found, begin, encoding, partial(read_blocks, store, file.path, file.size, begin))
+        return whole, Ahead(settled, begin, encoding, partial(read_blocks, store, file.path, file.size, begin))
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.
@@ -257,13 +257,13 @@ class Csv:
             store: The lake.
         """
         data, facts, damage = load_text(piece, store, self.encoding, self.limits)
-        found = self._dialect_of(piece, data, store)
-        begin = 0 if piece.start else found.place(data).begin
-        body = Body(data, begin, len(data), found.dialect, len(found.names), found.header.encode())
-        self._check(found, data, piece.name)
+        settled = self._dialect_of(piece, data, store)
+        begin = 0 if piece.start else settled.place(data).begin
+        body = Body(data, begin, len(data), settled.dialect, len(settled.names), settled.header.encode())
+        self._check(settled, data, piece.name)
         alone = piece.start == 0 and piece.stop is None
         damaged = {} if damage is None else damage.records(body.spans, alone=alone)
-        return Opened(body, found.names, {**facts, **found.facts}, damaged)
+        return Opened(body, settled.names, {**facts, **settled.facts}, damaged)
 
     def read_text(self, opened: Opened, piece: Piece) -> Records:
         """Parse the records as declared: the second part of `read`.
@@ -336,7 +336,7 @@ class Csv:
             return types_of_file(sights, self._types, self._look, self._retyped), {}
         looks: dict[str, Looks] = {}
         for sight in sights():
-            looks = merged(looks, looks_of(sight.found.table, self._nulls, self.timestamp_format))
+            looks = merged(looks, looks_of(sight.records.table, self._nulls, self.timestamp_format))
         return chosen(looks), marked(looks)
 
     def _sights(self, pieces: Sequence[Piece], store: Store) -> Iterator[Sight]:
@@ -358,17 +358,17 @@ class Csv:
         """List the undeclared columns that are read."""
         return [] if self.columns is None or not looks(self.drift) else [n for n in names if n not in self.columns]
 
-    def _check(self, found: Settled, data: bytes, file: str) -> None:
+    def _check(self, settled: Settled, data: bytes, file: str) -> None:
         """Raise TerminalError for columns that are too many, or not as declared."""
         if self.columns is None:
-            check_header(found.header, found.names, file)
-        check_width(found.names, file, self.max_columns)
+            check_header(settled.header, settled.names, file)
+        check_width(settled.names, file, self.max_columns)
         if self.columns is None:
             return
-        named = [n for n in found.names if n in self.columns or n not in found.made or self.drift == "freeze"]
+        named = [n for n in settled.names if n in self.columns or n not in settled.made or self.drift == "freeze"]
         missing = any(name not in named and name not in self.optional for name in self.columns)
-        fix = other_delimiter(found.names, found.dialect.delimiter) if missing else ""
-        fix = fix or (where_else(self.columns, sample(data), found) if missing else "")
+        fix = other_delimiter(settled.names, settled.dialect.delimiter) if missing else ""
+        fix = fix or (where_else(self.columns, sample(data), settled) if missing else "")
         drop = not refuses(self.drift, self.extra_columns)
         check_extra(named, self.columns, file, drop=drop, optional=self.optional, fix=fix)
 
@@ -410,9 +410,9 @@ def _raw(body: Body, first: int, total: int, rows: Iterable[int]) -> dict[int, s
 
 def _too_long(table: pa.Table, rows: Ints, most: int) -> list[Bad]:
     """List texts of more than `most` bytes."""
-    found = []
+    bad = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if textual(column.type) and column.nbytes > most and (pc.max(pc.binary_length(column)).as_py() or 0) > most:
             long = pc.indices_nonzero(pc.greater(pc.binary_length(column), most)).to_pylist()
-            found += [Bad(int(rows[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
-    return found
+            bad += [Bad(int(rows[i]), "field_size", name, shorten(column[i].as_py())) for i in long]
+    return bad

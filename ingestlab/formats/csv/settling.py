@@ -209,13 +209,13 @@ def _written(said: Declared, text: bytes, file: str) -> tuple[Dialect, int, int 
         _refuse(looks, said, file)
     if said.delimiter is not None:
         return own, said.skip, nth, {}
-    found = looks.dialect
+    sniffed = looks.dialect
     dialect = replace(
         own,
-        delimiter=found.delimiter,
-        quote=found.quote if said.quote == '"' else said.quote,
-        escape=said.escape or found.escape,
-        initial_space=said.skip_initial_space or found.initial_space,
+        delimiter=sniffed.delimiter,
+        quote=sniffed.quote if said.quote == '"' else said.quote,
+        escape=said.escape or sniffed.escape,
+        initial_space=said.skip_initial_space or sniffed.initial_space,
     )
     skip = said.skip + (looks.skip if said.header == "auto" else 0)
     return dialect, skip, None if _nameless(looks, said) else nth, _facts(dialect, skip)
@@ -229,7 +229,7 @@ def _nameless(looks: Sniffed, said: Declared) -> bool:
 
 def _refuse(looks: Sniffed, said: Declared, file: str) -> None:
     """Raise TerminalError where text does not fit the declared options."""
-    if not looks.found:
+    if not looks.regular:
         raise TerminalError(
             f"There is not one delimiter that parts most records of {file} alike",
             got="none among , ; tab and |",

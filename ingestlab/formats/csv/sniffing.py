@@ -35,7 +35,7 @@ class Sniffed:
         skip: Lines before the header.
         nth: 0; None where the first record is data.
         width: How many fields most records have.
-        found: Whether one delimiter parts most records alike.
+        regular: Whether one delimiter parts most records alike.
         share: Of the records, those that it parts so; 0 for a single column.
         sure: Where the first record is data: whether nothing of it may be a name.
         doubt: Why the header is in doubt; empty where it is not.
@@ -45,7 +45,7 @@ class Sniffed:
     skip: int = 0
     nth: int | None = 0
     width: int = 1
-    found: bool = True
+    regular: bool = True
     doubt: str = ""
     share: float = 0.0
     sure: bool = False
@@ -89,9 +89,9 @@ def sniff(text: bytes, delimiter: str | None = None) -> Sniffed:
         dialect = replace(dialect, surplus=surplus)
     lines = _lines_before(sample, records[skip][0], dialect) if records else 0
     one_column = width == 1 and not _holds_another(records, dialect)
-    found = share >= 0.5 or one_column or delimiter is not None
-    sure = nth is None and found and share >= _NEARLY_ALL and surely_data(records, sample, dialect.quote)
-    return Sniffed(dialect, lines + bool(said), nth, width, found, doubt, share, sure)
+    regular = share >= 0.5 or one_column or delimiter is not None
+    sure = nth is None and regular and share >= _NEARLY_ALL and surely_data(records, sample, dialect.quote)
+    return Sniffed(dialect, lines + bool(said), nth, width, regular, doubt, share, sure)
 
 
 def other_in_most(records: Sequence[str], used: str) -> str | None:
@@ -121,14 +121,14 @@ def _dialect(sample: bytes, delimiter: str | None) -> tuple[Dialect, float]:
     quotes = ['"', "'"] if b"'" in sample else ['"']
     for character in DELIMITERS if delimiter is None else delimiter:
         for quote in quotes:
-            one = Dialect(character, quote)
-            records = [record for _, record in split_records(sample, one)]
+            dialect = Dialect(character, quote)
+            records = [record for _, record in split_records(sample, dialect)]
             width, share = _mode(records)
             if width == 1 and delimiter is None:
                 continue
-            score = (round(share * (1 - _foreign(records, character)), 3), _pairs(sample, one))
+            score = (round(share * (1 - _foreign(records, character)), 3), _pairs(sample, dialect))
             if score > top:
-                best, top = one, score
+                best, top = dialect, score
     best = replace(best, initial_space=_spaced(split_records(sample, best)))
     best = replace(best, escape=_escape(sample, best))
     if best.delimiter == "\t" and not _pairs(sample, best):
@@ -174,8 +174,8 @@ def _escape(sample: bytes, dialect: Dialect) -> str | None:
 
 def _sound(sample: bytes, dialect: Dialect) -> int:
     width, _ = _mode([record for _, record in split_records(sample, dialect)])
-    found = list(shapes(dialect).clean.finditer(sample))[:_SOUND]
-    return sum(len(fields(match[1], dialect)) == width for match in found if match[1])
+    matches = list(shapes(dialect).clean.finditer(sample))[:_SOUND]
+    return sum(len(fields(match[1], dialect)) == width for match in matches if match[1])
 
 
 def _header(records: Sequence[tuple[int, Record]]) -> tuple[int, int | None, int, str]:

@@ -42,7 +42,7 @@ def take(data: bytes, spans: Spans, shape: Shape, timestamp_format: str | None, 
 def _plan(columns: tuple[tuple[str, pa.DataType], ...], timestamp_format: str | None) -> Plan | None:
     """Prepare a job. None where the loop does not know a type."""
     job = np.zeros(words.HEAD + words.WORDS * len(columns), np.int64)
-    found, named = [], []
+    plan_columns, named = [], []
     for place, (name, kind) in enumerate(columns):
         program = program_of(kind, timestamp_format, {'"', "\\"})
         if program is None:
@@ -52,9 +52,9 @@ def _plan(columns: tuple[tuple[str, pa.DataType], ...], timestamp_format: str | 
         text, spec = np.frombuffer(key + bytes(-len(key) % 8), np.uint8), spec_of(job, place)
         named += [text, describe(job, column)]
         spec[words.KEY], spec[words.KEY_SIZE] = text.ctypes.data, len(key)
-        found.append(column)
+        plan_columns.append(column)
     job[words.COLUMNS], job[words.POWERS] = len(columns), powers().ctypes.data
-    return Plan(job, tuple(found), named)
+    return Plan(job, tuple(plan_columns), named)
 
 
 def _run(read: Loop, data: bytes, spans: Spans, plan: Plan, shape: Shape, longest: int) -> Taken | None:

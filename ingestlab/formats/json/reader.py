@@ -42,6 +42,7 @@ from ingestlab.formats.common.linewise import (
     only,
     read_blocks,
     split_lines,
+    whole_file,
     without,
 )
 from ingestlab.formats.common.quoting import scan
@@ -136,6 +137,8 @@ class JsonLines:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b""
         layout = layout_of(head)
+        if head.isspace():  # it is refused as a whole, if that is all
+            return [whole_file(file)]
         if layout == "lines":
             pieces = split_lines(file, store, size, self.encoding)
         else:
@@ -153,15 +156,15 @@ class JsonLines:
         if encoding is None:
             return [whole]
         blocks, step = read_blocks(store, file.path, file.size), even_step(file.size, size)
-        found = attempt(cut_document, blocks, layout, step, file.name)
-        if isinstance(found, TerminalError):
-            return with_settled([whole], "refused", found.to_dict())
-        if found.records == 1 and file.size > self.max_record_bytes:
+        outline = attempt(cut_document, blocks, layout, step, file.name)
+        if isinstance(outline, TerminalError):
+            return with_settled([whole], "refused", outline.to_dict())
+        if outline.records == 1 and file.size > self.max_record_bytes:
             head = store.read(file.path, 0, HEAD)
             if key := wrapped_in(head):
                 return with_settled([whole], "refused", refuse_wrapped(file.name, key).to_dict())
-        pieces = with_settled([*cut_at(whole, found.cuts)], "layout", layout)
-        return with_settled(pieces, "records", found.records)
+        pieces = with_settled([*cut_at(whole, outline.cuts)], "layout", layout)
+        return with_settled(pieces, "records", outline.records)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.
@@ -186,7 +189,7 @@ class JsonLines:
             check_extra([*self.columns, *self._unknown(lined)], self.columns, piece.name, drop=False)
         sight, retype = self._sight(lined, piece), partial(retyped, timestamp_format=self.timestamp_format)
         of_file = piece.settled.get("types")
-        return apply_drift(sight.found, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
+        return apply_drift(sight.records, self.drift, self._declared, sight.unknown, sight.loosely, retype, of_file)
 
     def _unknown(self, lined: Lined) -> list[str]:
         return unknown_names(lined.data, lined.spans, self.columns or (), self.max_record_bytes, self.max_depth)

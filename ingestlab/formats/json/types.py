@@ -47,7 +47,7 @@ class Found:
     wide: bool = False
 
     def __or__(self, other: Found) -> Found:
-        shapes = [found.shape for found in (self, other) if found.shape is not None]
+        shapes = [side.shape for side in (self, other) if side.shape is not None]
         looks, wide = self.looks | other.looks, self.wide or other.wide
         try:
             shape = reduce(_both, shapes) if shapes else None
@@ -229,8 +229,8 @@ def _inside(value: object) -> Iterable[str]:
             yield from _inside(inner)
 
 
-def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    schemas = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+def _both(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([pa.field("x", kind)]) for kind in (left, right)]
     return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
 
 

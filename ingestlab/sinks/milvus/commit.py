@@ -255,7 +255,7 @@ class VectorCommits(Sink):
             Upload(path=p, collection=collection, settings=settings, sources=uris, truncate=truncate) for p in paths
         ]
         names = [f"vectors-{collection}-{key[:8]}-{i}" for i in range(len(work))]
-        for _ in self.cluster.map(upload, [(one.to_dict(),) for one in work], names):
+        for _ in self.cluster.map(upload, [(task.to_dict(),) for task in work], names):
             pass
 
 
@@ -318,11 +318,11 @@ def _batches(store: Store, path: str) -> Iterator[pa.Table]:
     return (pa.Table.from_batches([batch]) for batch in file.iter_batches(ROWS))
 
 
-def _differences(one: dict[str, tuple[str, str]], other: dict[str, tuple[str, str]]) -> Iterator[tuple[Any, str]]:
+def _differences(left: dict[str, tuple[str, str]], right: dict[str, tuple[str, str]]) -> Iterator[tuple[Any, str]]:
     """Yield keys that differ, each with a side that has it."""
-    for pk in one.keys() | other.keys():
-        if one.get(pk) != other.get(pk):
-            yield (one if pk in one else other), pk
+    for pk in left.keys() | right.keys():
+        if left.get(pk) != right.get(pk):
+            yield (left if pk in left else right), pk
 
 
 def _read(store: Store, path: str, columns: list[str]) -> pa.Table:

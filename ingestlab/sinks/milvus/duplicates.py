@@ -31,7 +31,7 @@ def shared_keys(
     errors: dict[str, TerminalError] = {}
     for uri, parts in staged.items() if embedding.key else ():
         if pairs := _pairs(uri, parts, store):
-            shown = "; ".join(f"row {one} and row {two}" for one, two in pairs[:SHOWN])
+            shown = "; ".join(f"row {first} and row {second}" for first, second in pairs[:SHOWN])
             more = f"; {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
             errors[uri] = TerminalError(
                 "Two rows have one key",

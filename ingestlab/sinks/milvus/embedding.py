@@ -186,7 +186,7 @@ def agreed(collections: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Raises:
         TerminalError: Parts were embedded by different models.
     """
-    first, *others = wanted = [Collection.from_dict(one) for one in collections]
+    first, *others = wanted = [Collection.from_dict(collection) for collection in collections]
     for other in others:
         if not first.fingerprint.same(other.fingerprint):
             raise TerminalError(

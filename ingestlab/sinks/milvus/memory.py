@@ -116,10 +116,10 @@ class MemoryVectors:
         keys = self._matching(name, where or Where())
         pks = [pk for pk in keys if all(wish.holds(rows[pk][column]) for column, wish in asked.items())]
         stored = np.array([target.vectors[pk] for pk in pks], np.float32).reshape(len(pks), target.made.dim)
-        found = [rows[pk] for pk in pks]
+        matches = [rows[pk] for pk in pks]
         kept = Resident(
             target.made,
-            as_table(found, ["pk", *(c.name for c in target.made.columns)], target.made),
+            as_table(matches, ["pk", *(c.name for c in target.made.columns)], target.made),
             Nearest(stored, target.made.metric),
         )
         return kept.search(vectors, limit, distinct=distinct) or []

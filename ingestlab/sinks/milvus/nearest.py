@@ -69,13 +69,13 @@ class Nearest:
         totals = None if groups is None else np.bincount(groups[among], minlength=1)
         if not alive.size:
             return [Found(*np.empty((3, 0), np.int64)) for _ in queries]
-        found = []
+        results = []
         for scores in self._scores(np.asarray(queries, np.float32)):
             keys = (scores if self.metric == "L2" else -scores)[alive]
             rows = self._best(keys, alive, limit, among, groups)
             counts = np.ones(len(rows), np.int64) if totals is None or groups is None else totals[groups[rows]]
-            found.append(Found(rows, scores[self._codes[rows]], counts))
-        return found
+            results.append(Found(rows, scores[self._codes[rows]], counts))
+        return results
 
     def _best(
         self, keys: np.ndarray, alive: np.ndarray, limit: int, among: np.ndarray, groups: np.ndarray | None

@@ -55,9 +55,9 @@ class Resident:
             return None
         groups = self._grouped(distinct) if distinct else None
         hits = []
-        for found in self.vectors.search(queries, limit, among, groups):
-            values = self.rows.take(pa.array(found.rows, pa.int64())).to_pylist()
-            best = zip(values, found.scores.tolist(), found.counts.tolist(), strict=True)
+        for matches in self.vectors.search(queries, limit, among, groups):
+            values = self.rows.take(pa.array(matches.rows, pa.int64())).to_pylist()
+            best = zip(values, matches.scores.tolist(), matches.counts.tolist(), strict=True)
             hits.append([Hit(row["pk"], score, row, count) for row, score, count in best])
         return hits
 

@@ -103,12 +103,12 @@ def _take(
     missing: np.ndarray[Any, np.dtype[np.bool_]],
 ) -> None:
     """Fill in missing vectors from a row group."""
-    found = []
+    chunks = []
     for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column, MADE_BY]):
-        ours = pc.is_in(decoded(batch[MADE_BY]), _same(batch[MADE_BY], own))
-        places = pc.if_else(ours, pc.index_in(decoded(batch[column]).cast(pa.string()), wanted), None)
-        found.append(pc.fill_null(places, -1).to_numpy(zero_copy_only=False))
-    places = np.concatenate(found)  # of each row of the group, the place of its input
+        mask = pc.is_in(decoded(batch[MADE_BY]), _same(batch[MADE_BY], own))
+        places = pc.if_else(mask, pc.index_in(decoded(batch[column]).cast(pa.string()), wanted), None)
+        chunks.append(pc.fill_null(places, -1).to_numpy(zero_copy_only=False))
+    places = np.concatenate(chunks)  # of each row of the group, the place of its input
     new = (places >= 0) & missing[places]
     start = 0
     for batch in file.iter_batches(_ROWS, row_groups=[group], columns=["vector"]) if new.any() else ():

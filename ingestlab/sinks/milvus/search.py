@@ -96,8 +96,8 @@ def search(
     exact = EXACT.open(lake, tenant, made) if store.compares_all else None
     for start in range(0, len(vectors), step):
         some = vectors[start : start + step]
-        found = exact.search(some, limit, only, column) if exact else None
-        answers += store.search(collection, some, limit, where, only, column) if found is None else found
+        exact_hits = exact.search(some, limit, only, column) if exact else None
+        answers += store.search(collection, some, limit, where, only, column) if exact_hits is None else exact_hits
     frame = _frame(answers, made, embedder.kind, many=many, counted=bool(column))
     if embedder.kind == "text":
         return SearchResult.of(frame, None)
@@ -234,8 +234,8 @@ def _column(distinct: str | None, made: Collection, kind: Kind) -> str:
 
 def _fields(made: Collection, kind: Kind) -> list[str]:
     """List the fields that hits have, as they are shown."""
-    ours = ["text", "source", "row", "chunk"] if kind == "text" else ["source", "row"]
-    return [*(column.name for column in made.payload), *ours]
+    standard_fields = ["text", "source", "row", "chunk"] if kind == "text" else ["source", "row"]
+    return [*(column.name for column in made.payload), *standard_fields]
 
 
 def _frame(

@@ -183,19 +183,19 @@ class MilvusStore:
 
     def _distinct(self, target: _Target, vector: np.ndarray, limit: int, passes: str, column: str) -> list[Hit]:
         """Find the best row of each value. Values that are found do not hide others from the next search."""
-        found: dict[Any, Hit] = {}
+        best_hits: dict[Any, Hit] = {}
         left = passes
-        while len(found) < limit:
+        while len(best_hits) < limit:
             (hits,) = self._nearest(target, [vector], min(MOST, 4 * limit), left)
             if not hits:
                 break
             for hit in hits:
-                found.setdefault(hit.values[column], hit)
-            others = f"not ({self._equal(target, column, list(found))})"
-            if None not in found and target.nullable and column not in NEVER_NULL:
+                best_hits.setdefault(hit.values[column], hit)
+            others = f"not ({self._equal(target, column, list(best_hits))})"
+            if None not in best_hits and target.nullable and column not in NEVER_NULL:
                 others = f"({others} or {column} is null)"
             left = both(passes, others)
-        best = sorted(found.items(), key=lambda item: item[1].score, reverse=target.made.metric != "L2")[:limit]
+        best = sorted(best_hits.items(), key=lambda item: item[1].score, reverse=target.made.metric != "L2")[:limit]
         alike = (both(passes, self._equal(target, column, [value])) for value, _ in best)
         counted = (self._ask(target, "query", filter=e, output_fields=["count(*)"])[0]["count(*)"] for e in alike)
         return [hit._replace(rows=int(rows)) for (_, hit), rows in zip(best, counted, strict=True)]

@@ -59,8 +59,8 @@ def wishes(only: Mapping[str, Any], made: Collection) -> dict[str, Wish]:
                 got=f"a filter on '{name}'",
                 code="filter_invalid",
             )
-        given = [_plain(one) for one in _each(asked)]
-        values = dict.fromkeys(v for one in given if one is not None for v in _stored(one, columns[name]))
+        given = [_plain(value) for value in _each(asked)]
+        values = dict.fromkeys(v for value in given if value is not None for v in _stored(value, columns[name]))
         by_column[name] = Wish(tuple(values), None in given and name not in NEVER_NULL)
     return by_column
 

@@ -72,8 +72,8 @@ class Endings:
         self._assume(job)
         if job.status == "finished" and not (job.number("rejected") or job.number("failed")):
             return
-        told = job.status == "finished" or job.progress.get("state") in OVER  # else it had no chance to count
-        self._jobs[job.id] = Ended(job, at, job.number("failed") if told else job.files)
+        counted = job.status == "finished" or job.progress.get("state") in OVER  # else it had no chance to count
+        self._jobs[job.id] = Ended(job, at, job.number("failed") if counted else job.files)
         result, error = job.notes.get("result"), job.notes.get("error")
         if job.status != "finished" and isinstance(result, dict):
             self.explain(job.id, result, _SILENT.to_dict())

@@ -178,14 +178,14 @@ class IngestPage:
 
     def _layout(self) -> LayoutDOM:
         d = self._divs
-        four, two = _columns(4, narrow=520), _columns(2, narrow=720)
+        four_columns, two_columns = _columns(4, narrow=520), _columns(2, narrow=720)
         options: Any = {"sizing_mode": "stretch_width", "spacing": 10}
         return column(
             row(d["header"], self._window, **options),
             d["notes"],
             d["cards"],
-            row(*self._charts, stylesheets=[four], **options),
-            row(d["queues"], d["jobs"], d["workers"], d["rejects"], stylesheets=[two], **options),
+            row(*self._charts, stylesheets=[four_columns], **options),
+            row(d["queues"], d["jobs"], d["workers"], d["rejects"], stylesheets=[two_columns], **options),
             d["failures"],
             d["assumptions"],
             stylesheets=[GlobalInlineStyleSheet(css=_asset("colors.css") + PAGE_STYLE)],

@@ -139,8 +139,8 @@ class RunPage(Page):
         text = {name: self.get_body_argument(name, "")[:200] for name in ("table", "reason")}
         count, then = await self.read(act, action, row, await self.read(load_settings), **text)
         log.info("%s of run %s by the Runs page, asked by %s: %d", action, run, self.request.remote_ip, count)
-        told = urlencode({"done": action, "count": count})
-        return self.redirect(f"{then}?{told}" if then else f"../runs?{told}", status=303)
+        query = urlencode({"done": action, "count": count})
+        return self.redirect(f"{then}?{query}" if then else f"../runs?{query}", status=303)
 
     async def _guard(self) -> Guard:
         return Guard((await self.read(load_settings)).dashboard_token)

@@ -65,8 +65,8 @@ class Search:
     @property
     def query(self) -> dict[str, str]:
         """Return it as the parameters of the page's address."""
-        told = {"q": self.text, "state": self.state, "table": self.table, "tenant": self.tenant}
-        return {name: text for name, text in (*told.items(), ("limit", str(self.limit))) if text}
+        fields = {"q": self.text, "state": self.state, "table": self.table, "tenant": self.tenant}
+        return {name: text for name, text in (*fields.items(), ("limit", str(self.limit))) if text}
 
     def takes(self, row: RunRow) -> bool:
         """Tell whether a run is wanted."""
@@ -208,8 +208,8 @@ class RunReader:
         settings = self._find()
         try:
             with reaching(settings, AWAY), impatient_client(settings) as client:
-                found = Run.load(run, settings, client)
-                return page_of(found, self._row(found)) if found else None
+                loaded_run = Run.load(run, settings, client)
+                return page_of(loaded_run, self._row(loaded_run)) if loaded_run else None
         except IngestError as error:
             archived = archived_run(run, settings)
             return page_of(archived, self._row(archived), error) if archived else None
@@ -222,8 +222,8 @@ class RunReader:
         """
         settings = self._find()
         with reaching(settings, AWAY), impatient_client(settings) as client:
-            found = Run.load(run, settings, client)
-            return self._row(found) if found else None
+            loaded_run = Run.load(run, settings, client)
+            return self._row(loaded_run) if loaded_run else None
 
     def _list(self, runs: Iterable[Run], search: Search, trouble: IngestError | None = None) -> RunList:
         rows = sorted((self._row(run) for run in runs), key=lambda row: -row.at)

@@ -115,9 +115,9 @@ def _record_end(at: int, end: int, delimiter: int, quote: int, quotes: Any) -> i
 @inner
 def _quote_after(at: int, end: int, quotes: Any) -> int:
     while at < end:
-        found = same(word_at(at, end), quotes)
-        if found:
-            return at + (lowest(found) >> 3)
+        mask = same(word_at(at, end), quotes)
+        if mask:
+            return at + (lowest(mask) >> 3)
         at += 8
     return end
 
@@ -139,13 +139,13 @@ def _index(at: int, end: int, out: int, delimiter: int, quote: int) -> int:
     """List where delimiters, quotes and line ends are, counted from `at`. Returns how many there are."""
     begin, count = at, 0
     while at + 64 <= end:
-        found = specials(at, delimiter, quote)
+        mask = specials(at, delimiter, quote)
         to = out + 4 * count
-        count += ones(found)
-        while found:
-            set32(to, at - begin + lowest(found))
+        count += ones(mask)
+        while mask:
+            set32(to, at - begin + lowest(mask))
             to += 4
-            found &= found - u64(1)
+            mask &= mask - u64(1)
         at += 64
     while at < end:
         if byte(at) in (LF, CR, delimiter, quote):
@@ -267,19 +267,19 @@ def read(job: int) -> int:
     header, header_size = int64(job + 8 * HEADER), int64(job + 8 * HEADER_SIZE)
     stopper = u64(delimiter) * ONES
     quotes = u64(delimiter if quote < 0 else quote) * ONES
-    begin, place, found, limit = at, 0, 0, at  # what is indexed, from begin to limit, and how much of it is read
+    begin, place, indexed, limit = at, 0, 0, at  # what is indexed, from begin to limit, and how much of it is read
     while at < end:
         if byte(at) in (LF, CR):
             at += 1
             continue
-        while place < found and begin + int32(index + 4 * place) < at:
+        while place < indexed and begin + int32(index + 4 * place) < at:
             place += 1
-        if place + columns > found and limit < end:
+        if place + columns > indexed and limit < end:
             begin, place, limit = at, 0, min(at + room, end)
-            found = _index(at, limit, index, delimiter, delimiter if quote < 0 else quote)
+            indexed = _index(at, limit, index, delimiter, delimiter if quote < 0 else quote)
         start, sound, at = at, False, NO_VALUE
         head = header_size > 0 and _is_header(start, end, header, header_size)
-        if not head and start >= data + 8 and place + columns <= found:
+        if not head and start >= data + 8 and place + columns <= indexed:
             stop = begin + int32(index + 4 * (place + columns - 1))
             if stop + 24 <= end:
                 sound = _plain_record(job, start, begin, index + 4 * place, end, row, most, stopper, quotes, powers)

@@ -100,9 +100,9 @@ def _odd(word: Any) -> Any:
 def _text_end(at: int, end: int) -> int:
     """Find the quote that ends a text without escapes. NO_VALUE where there is none."""
     while at < end:
-        found = _odd(word_at(at, end))
-        if found:
-            at += lowest(found) >> 3
+        mask = _odd(word_at(at, end))
+        if mask:
+            at += lowest(mask) >> 3
             return at if at < end and byte(at) == _QUOTE else NO_VALUE
         at += 8
     return NO_VALUE
@@ -120,9 +120,9 @@ def _text(at: int, end: int, spec: int, row: int) -> int:
             return NO_ROOM
         word = word_at(at, end)
         set_word(to, word)
-        found = _odd(word)
-        if found:
-            size = lowest(found) >> 3
+        mask = _odd(word)
+        if mask:
+            size = lowest(mask) >> 3
             at += size
             if at >= end or byte(at) != _QUOTE:
                 return NO_VALUE

@@ -88,21 +88,21 @@ def specials(_context: Any, address: Any, delimiter: Any, quote: Any) -> Any:  #
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kind = ir.VectorType(ir.IntType(8), 64)
         text = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), typ=kind, align=1)
-        found = None
+        mask = None
         for character in (LF, CR, *arguments[1:]):
             if isinstance(character, int):
                 wanted: Any = ir.Constant(kind, [character] * 64)
             else:
-                one = builder.insert_element(
+                vector = builder.insert_element(
                     ir.Constant(kind, ir.Undefined),
                     builder.trunc(character, ir.IntType(8)),
                     ir.Constant(ir.IntType(32), 0),
                 )
                 lanes = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-                wanted = builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
+                wanted = builder.shuffle_vector(vector, ir.Constant(kind, ir.Undefined), lanes)
             same = builder.icmp_unsigned("==", text, wanted)
-            found = same if found is None else builder.or_(found, same)
-        return builder.bitcast(found, ir.IntType(64))
+            mask = same if mask is None else builder.or_(mask, same)
+        return builder.bitcast(mask, ir.IntType(64))
 
     return types.uint64(types.int64, types.int64, types.int64), code
 

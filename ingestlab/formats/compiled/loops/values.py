@@ -123,9 +123,9 @@ def field_end(at: int, end: int, stopper: Any, quote: Any) -> int:
     """Find the first stopper, line end or quote; `end` where none is."""
     while at < end:
         word = word_at(at, end)
-        found = same(word, stopper) | same(word, LFS) | same(word, CRS) | same(word, quote)
-        if found:
-            return at + (lowest(found) >> 3)
+        mask = same(word, stopper) | same(word, LFS) | same(word, CRS) | same(word, quote)
+        if mask:
+            return at + (lowest(mask) >> 3)
         at += 8
     return end
 
@@ -527,9 +527,9 @@ def text_at(at: int, end: int, spec: int, row: int, stopper: Any, quote: Any) ->
             return NO_VALUE
         word = word_at(at, end)
         set_word(to, word)
-        found = same(word, stopper) | same(word, LFS) | same(word, CRS) | same(word, quote)
-        if found:
-            size = lowest(found) >> 3
+        mask = same(word, stopper) | same(word, LFS) | same(word, CRS) | same(word, quote)
+        if mask:
+            size = lowest(mask) >> 3
             stop = at + size
             to += size
             break

@@ -79,7 +79,7 @@ def reembed(table: str, sink: VectorCommits, lake: Lake, tenant: str, patience: 
     name, before = first.embedding.collection, latest(first.history)
     names = {name, before.name if before else name}
     with lake.locks.lease() as lease:
-        _take(lease, (shared_lock(one) for one in names), patience)
+        _take(lease, (shared_lock(collection) for collection in names), patience)
         _wait_for_commits(names, lake, patience)
         members = [first.table, *(table for table in _sharing(name, lake) if table.where != first.table.where)]
         _take(lease, (rewrite_lock(*table.where) for table in members), patience)
@@ -147,15 +147,15 @@ def _agreed_wish(surveys: Sequence[Survey], sink: VectorCommits) -> Collection:
             raise TerminalError(problem, fix=fix, code="embedding_invalid") from error
     target = sink.target(first.name)
     if target is not None:
-        ours = sum(sink.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
-        others = sink.count(target, Where()) - ours
-        if others > 0:
+        own_rows = sum(sink.count(target, Where(tenant=s.table.tenant, table=s.table.name)) for s in surveys)
+        other_rows = sink.count(target, Where()) - own_rows
+        if other_rows > 0:
             tables = ", ".join("/".join(s.table.where) for s in surveys)
             fix = "Give the pipelines of this lake a collection of their own."
             raise TerminalError(
                 f"Collection '{first.name}' holds vectors of other tables, too",
                 expected=f"those of {tables}",
-                got=f"{others:,} others",
+                got=f"{other_rows:,} others",
                 fix=fix,
                 code="collection_conflict",
             )
