@@ -460,9 +460,9 @@ class Feed(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def receive(self, seconds: float) -> Sequence[Message]:
-        """Wait for messages, at most some seconds; each comes again unless it is settled.
+        """Wait for messages, at most some seconds.
 
-        What makes no sense is refused here, by itself.
+        Each comes again unless it is settled. What makes no sense is refused here, by itself.
 
         Args:
             seconds: To wait.
@@ -496,7 +496,7 @@ class Feed(Protocol):
         ...
 
     def keep(self, messages: Sequence[Message]) -> None:
-        """Keep messages from others for as long as they take; called every few seconds."""
+        """Keep messages from others. It is called every few seconds while they are handled."""
         ...
 
     def waiting(self) -> int | None:

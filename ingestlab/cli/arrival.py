@@ -29,7 +29,7 @@ def listen(
     table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
     home: Home = None,
 ) -> None:
-    """Submit files as they arrive, and take out of tables what is removed. Ctrl-C ends it."""
+    """Submit files as they arrive. What is removed leaves its tables. Ctrl-C ends it."""
     from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.arrival.listening import Target, listen  # noqa: PLC0415 - likewise
     from ingestlab.queue.arrival.opening import feed_of  # noqa: PLC0415 - likewise
@@ -53,7 +53,7 @@ def webhook(
     port: Annotated[int, typer.Option(help="Port to listen at.")] = 8070,
     home: Home = None,
 ) -> None:
-    """Serve POST /announce, for programs that announce files by HTTP. Ctrl-C ends it."""
+    """Serve POST /announce. Programs announce files by it. Ctrl-C ends it."""
     from ingestlab.queue.arrival.webhook import serve  # noqa: PLC0415 - slow to import: --help must not wait for it
 
     out.print(f"Announce files at http://{host}:{port}/announce; http://{host}:{port}/ says how. Ctrl-C ends it.")
