@@ -245,7 +245,7 @@ def test_a_notebook_with_parameters_is_kept_beside_its_run(home: Path) -> None:
 
 def test_a_notebook_that_fails_is_kept_too(home: Path) -> None:
     done = execute(FOLDER / "run_pipeline.ipynb", {"uri": "/nowhere/alarm-1.csv"}, load_settings())
-    assert done.error.startswith("TerminalError: File not found")
+    assert done.error.startswith("File not found: /nowhere/alarm-1.csv")
     gone = Lab().samples("bts")[0].replace("alarm-", "alarm-gone-")
     done = execute(FOLDER / "run_pipeline.ipynb", {"uri": gone}, load_settings())
     assert done.error.startswith("RuntimeError: 1 of 1 files failed, first: ")

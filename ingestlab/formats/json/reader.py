@@ -42,6 +42,7 @@ from ingestlab.formats.common.linewise import (
     only,
     read_blocks,
     split_lines,
+    whole_file,
     without,
 )
 from ingestlab.formats.common.quoting import scan
@@ -136,6 +137,8 @@ class JsonLines:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         head = store.read(file.path, 0, min(file.size, self.max_record_bytes)) if file.size > size else b""
         layout = layout_of(head)
+        if head.isspace():  # it is refused as a whole, if that is all
+            return [whole_file(file)]
         if layout == "lines":
             pieces = split_lines(file, store, size, self.encoding)
         else:
