@@ -96,22 +96,22 @@ def _after(manifest: Manifest, seen: Seen | None, lake: Lake) -> _After:
     return _After(None, changed=True)
 
 
-def _agree(manifest: Manifest, seen: Seen | None, other: Manifest) -> None:
+def _agree(manifest: Manifest, seen: Seen | None, rival: Manifest) -> None:
     """Compare a commit's columns with those of one in between. Its writer did not wait for ours."""
-    if other.parts:
-        _check(manifest, of_manifest(manifest), of_manifest(other), seen)
+    if rival.parts:
+        _check(manifest, of_manifest(manifest), of_manifest(rival), seen)
 
 
 def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) -> None:
     if seen is None or not manifest.parts:
         return
     now = known.wanted
-    other = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
-    other = [n for n in other if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
+    retyped = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
+    retyped = [n for n in retyped if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
     alike = same_but_for_case(own.types, known.types)
     apart = (seen.loose or seen.nested) and clash(own.types, now)
-    if other or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
-        changed = ", ".join(other or alike or ("its folders",))
+    if retyped or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
+        changed = ", ".join(retyped or alike or ("its folders",))
         problem = f"Columns of table {manifest.table} have changed since the job began: {changed}"
         raise BusySourceError(problem, fix="The job begins again.")
 

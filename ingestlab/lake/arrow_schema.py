@@ -197,9 +197,9 @@ def same_but_for_case(names: Iterable[str], known: Iterable[str] = ()) -> tuple[
     """
     seen: dict[str, str] = {}
     for name in (*known, *names):
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            return other, name
+        first = seen.setdefault(name.casefold(), name)
+        if first != name:
+            return first, name
     return None
 
 

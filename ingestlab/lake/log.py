@@ -134,12 +134,12 @@ class TransactionLog:
             entry = manifest.model_copy(update={"sequence": number})
             if self.store.create(layout.entry(self.tenant, self.table, number), entry.model_dump_json().encode()):
                 return entry
-            other = self._entry(number)
-            if (other.batch, other.owner) == (manifest.batch, manifest.owner):
-                return other  # the answer to an earlier try was lost
+            stored = self._entry(number)
+            if (stored.batch, stored.owner) == (manifest.batch, manifest.owner):
+                return stored  # the answer to an earlier try was lost
             if not decided:
-                _check_compatible(manifest, other)
-                agree(other)
+                _check_compatible(manifest, stored)
+                agree(stored)
             number += 1
 
     def find(self, batch: str, after: int | None = None) -> Manifest | None:
@@ -216,21 +216,23 @@ class TransactionLog:
         self.store.delete_files(before)
 
 
-def _check_compatible(mine: Manifest, other: Manifest) -> None:
+def _check_compatible(manifest: Manifest, rival: Manifest) -> None:
     """Raise if a commit cannot follow one that it has not seen.
 
     Raises:
         LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
         BusySourceError: One rebuilds what a sink has, and the other adds to it.
     """
-    sources = _locked(mine) & _locked(other)
-    if mine.batch == other.batch or sources or set(mine.replaced) & set(other.replaced):
-        what = next(iter(sorted(sources)), f"batch {mine.batch}")
-        got = f"a commit of {what} by another job, entry {other.sequence} of table {mine.table}"
+    sources = _locked(manifest) & _locked(rival)
+    if manifest.batch == rival.batch or sources or set(manifest.replaced) & set(rival.replaced):
+        what = next(iter(sorted(sources)), f"batch {manifest.batch}")
+        got = f"a commit of {what} by another job, entry {rival.sequence} of table {manifest.table}"
         raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)
-    noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (mine, other))
-    if "reembed" in (mine.kind, other.kind) and set.intersection(*noted):
-        problem = f"Another commit changes what a sink has of the table: entry {other.sequence} of table {mine.table}"
+    noted = ({name for name, staged in m.sinks.items() if staged.note} for m in (manifest, rival))
+    if "reembed" in (manifest.kind, rival.kind) and set.intersection(*noted):
+        problem = (
+            f"Another commit changes what a sink has of the table: entry {rival.sequence} of table {manifest.table}"
+        )
         raise BusySourceError(problem, fix="This job waits its turn.")
 
 

@@ -154,12 +154,12 @@ class Collection(Value):
                 fix=fix,
             )
         if not self.fingerprint.same(wanted.fingerprint):
-            mine, other = str(self.fingerprint), str(wanted.fingerprint)
-            got = f"{other}, of the same name but with another canary vector" if mine == other else other
+            model, wanted_model = str(self.fingerprint), str(wanted.fingerprint)
+            same_name = f"{wanted_model}, of the same name but with another canary vector"
             raise CollectionError(
                 "The collection has vectors of another model",
-                expected=f"the model that made the vectors of collection '{self.name}', {mine}",
-                got=got,
+                expected=f"the model that made the vectors of collection '{self.name}', {model}",
+                got=same_name if model == wanted_model else wanted_model,
                 fix=fix,
             )
         if self.inputs and wanted.inputs and self.inputs != wanted.inputs:
@@ -169,12 +169,12 @@ class Collection(Value):
                 got=wanted.inputs,
                 fix=fix,
             )
-        mine, other = _fields(self), _fields(wanted)
-        if mine != other:
+        fields, wanted_fields = _fields(self), _fields(wanted)
+        if fields != wanted_fields:
             raise CollectionError(
                 "The collection has other fields",
-                expected=f"the fields of collection '{self.name}', {mine}",
-                got=other,
+                expected=f"the fields of collection '{self.name}', {fields}",
+                got=wanted_fields,
                 fix=fix,
             )
 

@@ -114,8 +114,8 @@ def word_at(at: int, end: int) -> Any:
 @inner
 def same(word: Any, pattern: Any) -> Any:
     """Set the top bits of equal bytes. It is exact up to the first."""
-    other = word ^ pattern
-    return (other - ONES) & ~other & TOPS
+    difference = word ^ pattern
+    return (difference - ONES) & ~difference & TOPS
 
 
 @inner
