@@ -32,12 +32,22 @@ def on_page_content(html: str, **_context: Any) -> str:
 
 def cli() -> str:
     """Describe every command: usage, what it does, arguments and options."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = dict(_commands(typer.main.get_command(app)))
     groups = [
         "\n\n".join([f"## {group}", *(_command(name, c) for name, c in commands.items() if c.rich_help_panel == group)])
         for group in GROUPS
     ]
     return "\n\n".join(groups)
+
+
+def _commands(group: Any, before: str = "", panel: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all commands by name. Those of a group follow each other, as if they were one's."""
+    for name, command in group.commands.items():
+        command.rich_help_panel = panel or command.rich_help_panel
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ", command.rich_help_panel)
+        else:
+            yield f"{before}{name}", command
 
 
 def _command(name: str, command: Any) -> str:

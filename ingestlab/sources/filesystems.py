@@ -96,7 +96,7 @@ class FileSource(BlockingSource):
         return Source(uri=uri, size=seen.size, version=seen.version)
 
     def walk(self, uri: str, settings: Settings) -> Iterator[Source]:
-        """Yield all files below a folder, in no order, with what a listing says of them."""
+        """Yield all files below a folder, in no order."""
         scheme = access.scheme_of(uri)
         if scheme == "file":
             yield from (local_source(path, status) for path, status in walk_local(plain_path(uri)))

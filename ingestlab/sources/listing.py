@@ -88,7 +88,7 @@ def list_local(uri: str, settings: Settings, *, glob: bool) -> list[Source]:
 
 
 def plain_path(uri: str) -> str:
-    """Return the absolute path of a file URI or a plain path, links as they are."""
+    """Return the absolute path of a file URI or plain path."""
     if "://" in uri:
         uri = os.fsdecode(unquote_to_bytes("/" + uri.split("://", 1)[1].partition("/")[2]))
     return os.path.abspath(os.path.expanduser(uri))

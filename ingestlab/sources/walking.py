@@ -15,7 +15,7 @@ _PAGE = 1000  # objects of one answer: what S3 gives at most
 
 
 def walk_local(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield all files below a folder, but for hidden ones, with what the system says of each.
+    """Yield all files below a folder, but for hidden ones.
 
     Args:
         folder: Its path.
@@ -44,7 +44,7 @@ def walk_local(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def walk_objects(fs: Any, uri: str) -> Iterator[Source]:
-    """Yield all objects below a prefix of an object store, but for markers of folders.
+    """Yield all objects below a prefix, but for markers of folders.
 
     Args:
         fs: Its filesystem.

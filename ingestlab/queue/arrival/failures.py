@@ -13,7 +13,7 @@ _KEY = "ingestlab:failures:{}"
 
 
 def note(request: IngestRequest, result: IngestResult, client: redis.Redis) -> None:
-    """Note the files of a request that no retry helps, and forget those that went well.
+    """Note files that no retry helps. Forget those that went well.
 
     Args:
         request: What was asked.
@@ -34,7 +34,7 @@ def note(request: IngestRequest, result: IngestResult, client: redis.Redis) -> N
 
 
 def failed_before(sources: Sequence[Source], tenant: str, client: redis.Redis) -> set[str]:
-    """Pick the URIs of files that have failed for good as they are.
+    """Pick the URIs of files that failed for good as they are.
 
     Args:
         sources: As a listing gives them.

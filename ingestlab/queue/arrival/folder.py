@@ -109,7 +109,7 @@ class FolderFeed:
             self._looked.update((name, _Look()) for name in inside)
 
     def _rested(self) -> Iterator[Message]:
-        """Yield files that can be taken, and those that are not there any more."""
+        """Yield files that can be taken, and those that have gone."""
         for path, (due, tries) in list(self._later.items()):
             if time.monotonic() >= due:
                 self._later[path] = (inf, tries)

@@ -147,7 +147,7 @@ def _gone(look: _Look) -> bool:
 
 
 def _submit(sources: Sequence[Source], settings: Settings, target: Target, heard: Heard) -> dict[str, IngestError]:
-    """Queue files; gives, by URI, why one could not be."""
+    """Queue files. Gives, by URI, why one could not be."""
     if not sources:
         return {}
     try:
@@ -159,7 +159,7 @@ def _submit(sources: Sequence[Source], settings: Settings, target: Target, heard
 
 
 def _remove(gone: set[str], services: Services, target: Target, heard: Heard) -> dict[str, IngestError]:
-    """Take files that are gone out of the tables that have them; gives, by URI, why one could not be."""
+    """Take files out of their tables. Gives, by URI, why one could not be."""
     troubles: dict[str, IngestError] = {}
     if not gone:
         return troubles
@@ -179,7 +179,7 @@ def _remove(gone: set[str], services: Services, target: Target, heard: Heard) ->
 
 
 def _below(gone: set[str], table: Table) -> list[str]:
-    """List what a table has of files, archives or folders that are gone."""
+    """List what a table has of what is gone."""
     known = table.index.known(sorted(gone))
     files = {uri for uri, record in known.items() if record.sha256 and not record.members}
     others = tuple(gone - files)  # archives, folders, and what no table ever had
@@ -188,7 +188,7 @@ def _below(gone: set[str], table: Table) -> list[str]:
 
 
 def _within(uri: str, outer: str) -> bool:
-    """Tell whether a source is this file, a member of this archive, or in this folder."""
+    """Tell whether a source is this file, or inside of it."""
     file = container(uri)
     return file == outer or file.startswith(f"{outer}/")
 
@@ -210,7 +210,7 @@ def _problem(
 
 
 def _remember(notices: Sequence[Notice], services: Services) -> None:
-    """Remember removals, so that an older event about the same file is known to be outdated."""
+    """Remember removals. An older event about the same file is outdated."""
     for notice in notices:
         if notice.removed and notice.order and notice.order > _removed_at(notice.uri, services):
             services.locks.client.set(_key(notice.uri, services), notice.order, ex=_REMEMBERED)

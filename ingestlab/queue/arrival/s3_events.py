@@ -21,7 +21,9 @@ class UnknownShapeError(ValueError):
 
 
 def notices(body: str) -> tuple[Notice, ...]:
-    """Read what a message tells of objects; nothing of a test event or of a folder's marker.
+    """Read what a message tells of objects.
+
+    A test event tells nothing, nor does a folder's marker.
 
     Args:
         body: JSON, with or without the envelope of SNS.

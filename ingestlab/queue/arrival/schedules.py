@@ -37,7 +37,10 @@ return 0
 
 
 class Schedule(Value):
-    """A sync that is run by the clock; fields beside the first two are those of :func:`ingestlab.queue.sync`."""
+    """A sync that is run by the clock.
+
+    Fields beside the first two are those of :func:`ingestlab.queue.sync`.
+    """
 
     cron: str  # minute, hour, day, month, day of the week
     zone: str = "UTC"  # in which its times are meant
@@ -136,7 +139,9 @@ def schedules(client: redis.Redis) -> list[Scheduled]:
 
 
 def run_due(settings: Settings, client: redis.Redis, now: float | None = None) -> int:
-    """Run what is due and nobody else runs; gives how many it were.
+    """Run what is due, unless another worker does.
+
+    Gives how many it were.
 
     Args:
         settings: Those of the worker.

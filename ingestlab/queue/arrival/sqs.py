@@ -93,7 +93,10 @@ class SqsFeed:
             )
 
     def refuse(self, message: Message, reason: str) -> None:
-        """Send a message to the dead-letter queue; without one it is hidden until SQS forgets it."""
+        """Send a message to the dead-letter queue.
+
+        Without one it is hidden until SQS forgets it.
+        """
         log.warning("%s: a message is put aside: %s", self.name, reason)
         if not self._dead:
             self.postpone(message, _HIDDEN)
@@ -151,7 +154,7 @@ class SqsFeed:
         return replace(message, notices=found)
 
     def _dead_letters(self) -> str:
-        """Find the URL of the dead-letter queue; empty if the queue has none."""
+        """Find the URL of the dead-letter queue. Empty if there is none."""
         policy = self._attributes("RedrivePolicy").get("RedrivePolicy")
         if not policy:
             log.warning("%s has no dead-letter queue: what makes no sense stays in it", self.name)

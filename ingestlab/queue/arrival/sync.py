@@ -225,7 +225,7 @@ def _differing(
 
 
 def _same(source: Source, record: SourceRecord) -> bool:
-    """Tell whether a listed file is what a table has, and all of it."""
+    """Tell whether a table has all of a listed file."""
     return record.whole and source.version is not None and source.version == record.version
 
 
@@ -247,7 +247,7 @@ def _missing(walk: _Walk, homes: Sequence[Table], seen: _Seen) -> tuple[int, lis
 
 
 def _refuse_many(report: Synced, known: int, most: float) -> None:
-    """Take an empty or much shorter listing for a fault, of a disk that is not there or a name that is wrong."""
+    """Refuse an empty or much shorter listing. A disk may be missing, or a name wrong."""
     gone = len(report.vanished)
     if most >= 1 or (report.listed and gone <= most * known):
         return
