@@ -22,7 +22,8 @@ from ingestlab.stack.valkey import HOST
 WORKSPACE = "ingestlab"
 FIRST = Path("first_pipeline.ipynb")  # for a folder that is not the course
 LOOPBACK = (HOST, "localhost", "::1")  # what the proxy passes on to unless it is told to do more
-PANES = {"Ingest": 0.46, "Task Stream": 0.29, "Progress": 0.25}  # from top to bottom, with their shares of the height
+# From top to bottom: the tabs of a pane, and its share of the height.
+PANES: dict[tuple[str, ...], float] = {("Ingest", "Runs"): 0.46, ("Task Stream",): 0.29, ("Progress",): 0.25}
 LAUNCHER = "dask-dashboard-launcher"  # dask-labextension's name for its panel, and what its panes are called after
 
 
@@ -82,9 +83,10 @@ def server_config(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def overrides(dashboard: str) -> dict[str, dict[str, Any]]:
     """Defaults of JupyterLab's settings, by plugin."""
-    routes = [_route(name) for name in PANES]
-    places = [{"mode": "split-right", "ref": None}, *({"mode": "split-bottom", "ref": ref} for ref in routes)]
-    layout = dict(zip(routes, places, strict=False))
+    panes = [[_route(name) for name in tabs] for tabs in PANES]
+    places = [{"mode": "split-right", "ref": None}, *({"mode": "split-bottom", "ref": tabs[0]} for tabs in panes)]
+    layout = {tabs[0]: place for tabs, place in zip(panes, places, strict=False)}
+    layout |= {tab: {"mode": "tab-after", "ref": tabs[0]} for tabs in panes for tab in tabs[1:]}
     return {
         "dask-labextension:plugin": {"defaultURL": dashboard, "hideClusterManager": True, "defaultLayout": layout},
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},  # its question would cover the panes
@@ -93,12 +95,12 @@ def overrides(dashboard: str) -> dict[str, dict[str, Any]]:
 
 def workspace(dashboard: str, notebook: str) -> dict[str, Any]:
     """Lay out a workspace: a notebook left, panes of the dashboard right."""
-    left, panes = f"notebook:{notebook}", {f"{LAUNCHER}:/{_route(name)}": name for name in PANES}
+    left, panes = f"notebook:{notebook}", {_pane(name): name for tabs in PANES for name in tabs}
     right = {
         "type": "split-area",
         "orientation": "vertical",
         "sizes": list(PANES.values()),
-        "children": [_tabs(pane) for pane in panes],
+        "children": [_tabs(*map(_pane, tabs)) for tabs in PANES],
     }
     dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.55, 0.45], "children": [_tabs(left), right]}
     folded = {"collapsed": True, "visible": True, "widgets": []}
@@ -135,6 +137,10 @@ def _file_name(space: str) -> str:
 
 def _route(name: str) -> str:
     return "individual-" + name.lower().replace(" ", "-")
+
+
+def _pane(name: str) -> str:
+    return f"{LAUNCHER}:/{_route(name)}"
 
 
 def _item(name: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,8 @@ def lab(stack: Settings, tmp_path: Path) -> Iterator[JupyterLab]:
 def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_path, browser):
     page = lab.open(browser, "lesson.ipynb").page
     titles = "[...jupyterapp.shell.widgets('main')].map(w => w.title.label)"
-    wanted = ["lesson.ipynb", *jupyter.PANES]
-    until(lambda: page.evaluate(titles) == wanted or page.wait_for_timeout(200), 30, "a notebook and three panes")
+    wanted = ["lesson.ipynb", *chain.from_iterable(jupyter.PANES)]
+    until(lambda: page.evaluate(titles) == wanted or page.wait_for_timeout(200), 30, "a notebook and its panes")
     pane = page.frame_locator("iframe[src*='individual-ingest']")
     files = pane.locator(".card[data-key=files] .more")
     files.wait_for(timeout=30_000)
@@ -101,6 +102,21 @@ def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_pa
     until(lambda: files.inner_text() != before or page.wait_for_timeout(200), 20, "a number that moves in the pane")
     assert page.frame_locator("iframe[src*='individual-task-stream']").locator("canvas").count()
     screenshot(page, "jupyterlab", tmp_path)
+    page.get_by_role("tab", name="Runs").click()
+    runs = page.frame_locator("iframe[src*='individual-runs']")
+    runs.get_by_role("link", name="a.csv").first.click()
+    runs.get_by_role("heading", name="Run ").wait_for(timeout=30_000)
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    colour = "getComputedStyle(document.body).getPropertyValue('--jp-layout-color1').trim()"
+    for frame in ("individual-runs", "individual-ingest"):
+        root = page.locator(f"iframe[src*='{frame}']").element_handle().content_frame()
+        look = "getComputedStyle(document.documentElement).getPropertyValue('--card').trim()"
+        until(
+            lambda root=root, look=look: root.evaluate(look) == page.evaluate(colour),
+            20,
+            f"JupyterLab's colours in {frame}",
+        )
+    screenshot(page, "jupyterlab-dark", tmp_path)
 
 
 def test_a_notebook_is_not_changed_by_being_opened_and_finds_the_command_line(lab, stack, tmp_path, browser):
