@@ -228,13 +228,15 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
         ),
         (
             "08.1",
-            "file.write_text(file.read_text().replace('0, 150', '0, 1400')) and lab.check('my_weather', uri)",
+            """file.write_text(re.sub(r'("wind_speed": .*in_range[(])[^)]*', r'\\g<1>0, 1400', file.read_text()))
+            and lab.check('my_weather', uri)""",
             "a row with wind_speed = 1048.36 passes; it should be at most 150. Is the file saved",
         ),
         (
             "08.1",
             """file.write_text(
-                file.read_text().replace('0, 1400', '0, 9').replace('"pressure": "string"', '"pressure": "float64"')
+                re.sub(r'("wind_speed": .*in_range[(])[^)]*', r'\\g<1>0, 9', file.read_text())
+                .replace('"pressure": "string"', '"pressure": "float64"')
             )
             and lab.check('my_weather', uri)""",
             "% of the rows are rejected .*; the contract is too strict",
