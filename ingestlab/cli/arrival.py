@@ -1,4 +1,4 @@
-"""The commands by which files announce themselves: listen and sync."""
+"""The commands by which files announce themselves: sync, listen and webhook."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import Annotated
 import typer
 
 from ingestlab.cli.common import Home, Json, many, out
-from ingestlab.cli.jobs import Queue
+from ingestlab.cli.jobs import Into, Pipeline, Queue, Tenant
 from ingestlab.core.access import scheme_of
 from ingestlab.core.settings import load_settings
+
+Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A local folder, s3://bucket/folder, gs://…")]
+Match = Annotated[str, typer.Option(help="Pattern of the files' names; others are left alone.")]
+KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Leave the rows of vanished files.")]
 
 
 def listen(
@@ -23,10 +27,10 @@ def listen(
     folders: Annotated[
         list[str] | None, typer.Option("--sync", help="Folder to sync at the start and every hour; may be repeated.")
     ] = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    pipeline: Pipeline = None,
     queue: Queue = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose tables.")] = None,
-    table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
+    tenant: Tenant = None,
+    table: Into = None,
     home: Home = None,
 ) -> None:
     """Submit files as they arrive. What is removed leaves its tables. Ctrl-C ends it."""
@@ -61,13 +65,13 @@ def webhook(
 
 
 def sync(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A local folder, s3://bucket/folder, gs://…")],
-    match: Annotated[str, typer.Option(help="Pattern of the files' names; others are left alone.")] = "*",
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    folder: Folder,
+    match: Match = "*",
+    pipeline: Pipeline = None,
     queue: Queue = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose tables.")] = None,
-    table: Annotated[str | None, typer.Option(help="Table for files that no pipeline matches.")] = None,
-    keep_vanished: Annotated[bool, typer.Option("--keep-vanished", help="Leave the rows of vanished files.")] = False,
+    tenant: Tenant = None,
+    table: Into = None,
+    keep_vanished: KeepVanished = False,
     max_vanish_ratio: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of known files that may vanish at once; 1 lets all go.")
     ] = None,

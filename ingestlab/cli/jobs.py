@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 LOOK_BACK = 1000  # runs among which `failed` and `retry --all` look
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Option("--pipeline", "-p", autocompletion=complete.pipelines, help="By file name if left out."),
+]
+Tenant = Annotated[str | None, typer.Option(help="Whose tables the rows go to.")]
+Into = Annotated[
+    str | None,
+    typer.Option("--table", autocompletion=complete.tables, help="Table for files that no pipeline matches."),
+]
 RunId = Annotated[
     str,
     typer.Argument(metavar="RUN", autocompletion=complete.runs, help="The id of a run; `ingestlab runs` lists them."),
@@ -39,15 +48,10 @@ Latest = Annotated[
 
 def submit(
     uris: Annotated[list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes.")],
-    pipeline: Annotated[
-        str | None,
-        typer.Option("--pipeline", "-p", autocompletion=complete.pipelines, help="By file name if left out."),
-    ] = None,
+    pipeline: Pipeline = None,
     queue: Queue = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose tables the rows go to.")] = None,
-    table: Annotated[
-        str | None, typer.Option(autocompletion=complete.tables, help="Table for files that no pipeline matches.")
-    ] = None,
+    tenant: Tenant = None,
+    table: Into = None,
     force: Annotated[bool, typer.Option("--force", help="Ingest unchanged files again, replacing their rows.")] = False,
     glob: Annotated[bool, typer.Option("--glob", help="Patterns, though files of exactly these names exist.")] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the run; exit code 1 if a file fails.")] = False,

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingestlab.cli.arrival import Folder, KeepVanished, Match
 from ingestlab.cli.common import Home, Json, out
-from ingestlab.cli.jobs import Queue
+from ingestlab.cli.jobs import Into, Pipeline, Queue, Tenant
 from ingestlab.cli.tables import table
 from ingestlab.core.settings import load_settings
+
+if TYPE_CHECKING:
+    import redis
 
 schedule = typer.Typer(help="Sync folders by the clock: of all workers one runs what is due.", no_args_is_help=True)
 
@@ -20,24 +27,21 @@ schedule = typer.Typer(help="Sync folders by the clock: of all workers one runs 
 def add(
     cron: Annotated[str, typer.Argument(metavar="TIMES", help="As cron's, in quotes: '0 * * * *' is every hour.")],
     what: Annotated[str, typer.Argument(metavar="sync", help="What is run.")],
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A local folder, s3://bucket/folder, gs://…")],
+    folder: Folder,
     zone: Annotated[str, typer.Option(help="Time zone that the times are meant in, e.g. Europe/Berlin.")] = "UTC",
-    match: Annotated[str, typer.Option(help="Pattern of the files' names.")] = "*",
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="By file name if left out.")] = None,
+    match: Match = "*",
+    pipeline: Pipeline = None,
     queue: Queue = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose tables.")] = None,
-    into: Annotated[str | None, typer.Option("--table", help="Table for files that no pipeline matches.")] = None,
-    keep_vanished: Annotated[bool, typer.Option("--keep-vanished", help="Leave the rows of vanished files.")] = False,
+    tenant: Tenant = None,
+    into: Into = None,
+    keep_vanished: KeepVanished = False,
     home: Home = None,
 ) -> None:
     """Sync a folder at certain times."""
-    from ingestlab.lake.locks import connect  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
-    from ingestlab.queue.broker import reaching  # noqa: PLC0415 - likewise
 
     if what != "sync":
         raise typer.BadParameter("what can be scheduled is: sync FOLDER")
-    settings = load_settings(home=home)
     wanted = schedules.Schedule(
         cron=cron,
         zone=zone,
@@ -49,21 +53,18 @@ def add(
         queue=queue,
         keep_vanished=keep_vanished,
     )
-    with reaching(settings):
-        kept = schedules.add(wanted, connect(settings.redis))
+    with _redis(home) as client:
+        kept = schedules.add(wanted, client)
     out.print(f"Schedule {kept.schedule.id}: sync {folder}, next at {_moment(kept.due)}.")
 
 
 @schedule.command("list")
 def list_(as_json: Json = False, home: Home = None) -> None:
     """List schedules, with when each is due and how it ended last."""
-    from ingestlab.lake.locks import connect  # noqa: PLC0415 - likewise
     from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
-    from ingestlab.queue.broker import reaching  # noqa: PLC0415 - likewise
 
-    settings = load_settings(home=home)
-    with reaching(settings):
-        known = schedules.schedules(connect(settings.redis))
+    with _redis(home) as client:
+        known = schedules.schedules(client)
     if as_json:
         out.print_json(json.dumps([{"id": s.schedule.id, **s.model_dump(mode="json")} for s in known]))
         return
@@ -79,14 +80,22 @@ def remove(
     home: Home = None,
 ) -> None:
     """Forget a schedule. What it has brought stays."""
-    from ingestlab.lake.locks import connect  # noqa: PLC0415 - likewise
     from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
+
+    with _redis(home) as client:
+        schedules.remove(name, client)
+    out.print(f"Forgot schedule {name}.")
+
+
+@contextmanager
+def _redis(home: Path | None) -> Iterator[redis.Redis]:
+    """Connect to the Redis that keeps the schedules."""
+    from ingestlab.lake.locks import connect  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.broker import reaching  # noqa: PLC0415 - likewise
 
     settings = load_settings(home=home)
     with reaching(settings):
-        schedules.remove(name, connect(settings.redis))
-    out.print(f"Forgot schedule {name}.")
+        yield connect(settings.redis)
 
 
 def _moment(at: float) -> str:

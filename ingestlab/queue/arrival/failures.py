@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import redis
 
 from ingestlab.core.archive_uri import container
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 
 _KEY = "ingestlab:failures:{}"
@@ -21,15 +22,13 @@ def note(request: IngestRequest, result: IngestResult, client: redis.Redis) -> N
         client: The Redis of the queue.
     """
     versions = {source.uri: source.version for source in request.sources if source.version}
-    ended = {
-        container(o.uri): o.status == "failed" and (o.error or {}).get("kind") == "terminal" for o in result.outcomes
-    }
+    ended = {container(o.uri): isinstance(o.exception(), TerminalError) for o in result.outcomes}
     failed = {uri: versions[uri] for uri, for_good in ended.items() if for_good and uri in versions}
     well = [uri for uri, for_good in ended.items() if not for_good]
     key = _KEY.format(request.tenant)
     if failed:
         client.hset(key, mapping=failed)  # type: ignore[arg-type]
-    if well and (failed or client.exists(key)):
+    if well:
         client.hdel(key, *well)
 
 

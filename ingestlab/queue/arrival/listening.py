@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ingestlab.core.access import check, shown
@@ -23,9 +23,9 @@ from ingestlab.core.models import Source
 from ingestlab.core.settings import Settings
 from ingestlab.engine.services import Services
 from ingestlab.interfaces import Feed, Listing, Message, Notice
-from ingestlab.lake.table import Table, tables
+from ingestlab.lake.table import Table
 from ingestlab.maintenance.delete import take_out
-from ingestlab.queue.arrival.sync import sync
+from ingestlab.queue.arrival.sync import indexed_tables, sync
 from ingestlab.queue.producer import announce
 from ingestlab.sources.registry import source_of
 
@@ -56,7 +56,6 @@ class Heard:
     removed: int = 0
     postponed: int = 0  # messages
     refused: int = 0
-    at: float = field(default_factory=time.time)
 
 
 class _Look(NamedTuple):
@@ -164,17 +163,14 @@ def _remove(gone: set[str], services: Services, target: Target, heard: Heard) ->
     if not gone:
         return troubles
     tenant = target.tenant or services.settings.tenant
-    for table in tables(services.lake):
-        if table.tenant != tenant:
-            continue
-        table.index.ensure(table.log.records)
+    for table in indexed_tables(tenant, services):
         members = _below(gone, table)
         if not members:
             continue
         try:
             heard.removed += len(take_out(members, table, services).sources)
         except IngestError as error:
-            troubles |= {uri: error for uri in gone if any(_within(member, uri) for member in members)}
+            troubles |= dict.fromkeys(gone.intersection(at for member in members for at in _places(member)), error)
     return troubles
 
 
@@ -182,15 +178,19 @@ def _below(gone: set[str], table: Table) -> list[str]:
     """List what a table has of what is gone."""
     known = table.index.known(sorted(gone))
     files = {uri for uri, record in known.items() if record.sha256 and not record.members}
-    others = tuple(gone - files)  # archives, folders, and what no table ever had
-    inside = {r.uri for r in table.index.scan() if r.sha256 and any(_within(r.uri, uri) for uri in others)}
+    others = gone - files  # archives, folders, and what no table ever had
+    inside = (
+        {r.uri for r in table.index.scan() if r.sha256 and not others.isdisjoint(_places(r.uri))} if others else set()
+    )
     return sorted(files | inside)
 
 
-def _within(uri: str, outer: str) -> bool:
-    """Tell whether a source is this file, or inside of it."""
-    file = container(uri)
-    return file == outer or file.startswith(f"{outer}/")
+def _places(uri: str) -> Iterator[str]:
+    """Yield a source's file, and all folders that it is in."""
+    place = container(uri)
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
 
 
 def _problem(

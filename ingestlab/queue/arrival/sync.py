@@ -118,7 +118,7 @@ def sync(
     most = settings.max_vanish_ratio if max_vanish_ratio is None else max_vanish_ratio
     walk = _Walk(folder, match, settings)
     with Services.opened(settings) as services:
-        homes = _indexed(tenant, services)
+        homes = indexed_tables(tenant, services)
         seen, runs, counts = _Seen(), [], dict.fromkeys(STATES, 0)
         for group in _grouped(_differing(walk, homes, tenant, services, seen, counts), _RUN):
             run = announce(group, pipeline=pipeline, table=table, tenant=tenant, queue=queue, settings=settings)
@@ -198,8 +198,13 @@ def _key(uri: str) -> int:
     return int.from_bytes(hashlib.blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _indexed(tenant: str, services: Services) -> list[Table]:
-    """List the tables of a tenant, with their indexes built."""
+def indexed_tables(tenant: str, services: Services) -> list[Table]:
+    """List the tables of a tenant, with their indexes built.
+
+    Args:
+        tenant: Whose.
+        services: The connections to use.
+    """
     chosen = [table for table in tables(services.lake) if table.tenant == tenant]
     for table in chosen:
         table.index.ensure(table.log.records)
