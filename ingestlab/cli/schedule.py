@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +16,6 @@ from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.jobs import Into, Pipeline, Queue, Tenant
 from ingestlab.cli.tables import table
 from ingestlab.core.settings import load_settings
-
-if TYPE_CHECKING:
-    import redis
 
 schedule = typer.Typer(help="Sync folders by the clock: of all workers one runs what is due.", no_args_is_help=True)
 
@@ -88,7 +85,7 @@ def remove(
 
 
 @contextmanager
-def _redis(home: Path | None) -> Iterator[redis.Redis]:
+def _redis(home: Path | None) -> Iterator[Any]:
     """Connect to the Redis that keeps the schedules."""
     from ingestlab.lake.locks import connect  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.broker import reaching  # noqa: PLC0415 - likewise
