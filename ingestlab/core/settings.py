@@ -19,6 +19,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.validation import first_fault
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
@@ -303,11 +304,10 @@ def load_settings(**overrides: Any) -> Settings:
             **{**_read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}}
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"])
+        name, value, expected = first_fault(error)
         secret = name.endswith(("token", "password"))
-        problem, got = f"Not a usable value for the setting {name}", "a secret" if secret else f"{first['input']!r}"
-        raise TerminalError(problem, got=got, fix=first["msg"], code="setting_invalid") from None
+        problem, got = f"Not a usable value for the setting {name}", "a secret" if secret else f"{value!r}"
+        raise TerminalError(problem, got=got, fix=expected, code="setting_invalid") from None
     except SettingsError as error:  # its text names the setting, and does not repeat the value
         raise TerminalError(
             "Settings cannot be read",

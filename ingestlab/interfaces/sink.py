@@ -134,7 +134,7 @@ class Writer(Protocol):
     def __init__(self, destination: Destination) -> None:
         self.to = destination
 
-    def refuse(self, rows: Rows) -> Mapping[Place, Reason]:  # noqa: ARG002 - for those who refuse
+    def refuse(self, rows: Rows) -> Mapping[Place, Reason]:
         """Find the source rows that the sink cannot take: they become rejects.
 
         Asked before anything is staged, and again without the files that have failed for it.
@@ -144,7 +144,7 @@ class Writer(Protocol):
         """
         return {}
 
-    def stage(self, rows: Rows) -> Written:  # noqa: ARG002 - for those who stage
+    def stage(self, rows: Rows) -> Written:
         """Write what a commit needs of some rows, unseen. Twice is as once.
 
         Raises:
@@ -173,7 +173,7 @@ class Sink(Protocol):
     def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None: ...
 
     @classmethod
-    def takes(cls, pipeline: Any) -> bool:  # noqa: ARG003 - for those who choose
+    def takes(cls, pipeline: Any) -> bool:
         """Tell whether the tables of a :class:`ingestlab.pipeline.pipeline.Pipeline` fill this sink."""
         return True
 
@@ -192,14 +192,14 @@ class Sink(Protocol):
         return notes[-1]
 
     @classmethod
-    def shared_by(cls, pipeline: Any) -> str:  # noqa: ARG003 - for those who share
+    def shared_by(cls, pipeline: Any) -> str:
         """Name what a pipeline's table shares with others; empty if nothing.
 
         No commit begins while somebody rebuilds it, under :func:`ingestlab.lake.locks.shared_lock`.
         """
         return ""
 
-    def shared(self, manifest: Manifest) -> str:  # noqa: ARG002 - for those who share
+    def shared(self, manifest: Manifest) -> str:
         """Name what a commit shares with other tables; empty if nothing."""
         return ""
 
@@ -215,12 +215,35 @@ class Sink(Protocol):
             TerminalError: It cannot take it.
         """
 
-    def clashes(self, code: Any, staged: Mapping[str, Sequence[DataFile]]) -> Mapping[str, TerminalError]:  # noqa: ARG002
+    def clashes(self, code: Any, staged: Mapping[str, Sequence[DataFile]]) -> Mapping[str, TerminalError]:
         """Find files, by URI, with pieces that exclude each other. Each piece can be brought in by itself.
 
         Args:
             code: The pipeline's text.
             staged: For each file that was cut, by URI, what was staged of its pieces.
+        """
+        return {}
+
+    def derive(
+        self,
+        code: Any,
+        where: tuple[str, str],
+        batch: str,
+        files: Sequence[DataFile],
+    ) -> Mapping[str, Sequence[DataFile]]:
+        """Stage what the sink has of rewritten data files.
+
+        No writer has seen them: they were made of other data files.
+
+        Args:
+            code: The pipeline's text.
+            where: Tenant and table.
+            batch: In whose staging folder all of it waits.
+            files: The data files, staged.
+
+        Returns:
+            By the target of the data file. It goes when its data file is replaced if
+            :func:`ingestlab.lake.layout.partials_file` has named it.
         """
         return {}
 
@@ -243,7 +266,7 @@ class Sink(Protocol):
             history: Reads the commits of its table, oldest first.
         """
 
-    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:  # noqa: ARG002
+    def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Find the sources, by URI, on which sink and log differ.
 
         Args:
