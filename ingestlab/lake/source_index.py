@@ -46,7 +46,7 @@ class SourceIndex:
             yield SourceRecord.model_validate_json(text)
 
     def below(self, uris: Collection[str]) -> Iterator[SourceRecord]:
-        """Yield the records of files in folders, those of members of archives among them; some twice.
+        """Yield the records of files in folders, and of archives' members; some twice.
 
         A URI that is no folder of the table costs one look. For one that is, the server looks at all names.
 
@@ -117,7 +117,7 @@ class SourceIndex:
         self._client.delete(self._key + ":schema")
 
     def _rebuild(self, key: str, sources: Iterable[SourceRecord]) -> None:
-        """Write all records beside the index, some at a time; then they take its place."""
+        """Write all records beside the index, which they replace then."""
         new, rest = key + ":new", iter(sources)
         names = {key: new, key + ":folders": new + ":folders"}
         self._client.delete(*names.values())
@@ -147,7 +147,7 @@ class SourceIndex:
 
 
 def folders_of(uri: str) -> Iterator[str]:
-    """Yield the folders that a file is in, the innermost first; the last one is its bucket or host."""
+    """Yield the folders of a file, the innermost first, its bucket last."""
     scheme, mark, path = uri.rpartition("://")
     while path := path.rpartition("/")[0]:
         yield f"{scheme}{mark}{path}"
