@@ -77,7 +77,7 @@ def refused_messages(
 
 
 def recent_refusals(settings: Settings, limit: int = _KEPT) -> tuple[int, list[Refused]]:
-    """List the messages that listeners of all tenants have put aside, the last one first.
+    """List the refused messages of all tenants, the last one first.
 
     Args:
         settings: Lead to Redis, and name the tenants.

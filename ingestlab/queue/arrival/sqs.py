@@ -139,7 +139,7 @@ class SqsFeed:
         return page
 
     def _read(self, got: Mapping[str, Any]) -> Message | None:
-        """Read a message; None if it tells of nothing, and is taken off."""
+        """Read a message; one that tells of nothing is settled."""
         tries = int(got.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         message = Message(got["ReceiptHandle"], (), tries, got["Body"])
         try:

@@ -78,13 +78,13 @@ class ListenerStatus(Value):
 
     @property
     def gone(self) -> bool:
-        """Tell whether it has ended by an error, its process has died, or its heart has been silent for too long."""
+        """Tell whether it has failed, died, or been silent for too long."""
         dead = self.host == socket.gethostname() and not psutil.pid_exists(self.pid)
         return self.ended or dead or time.time() - self.beat > MISSED_BEATS * self.every
 
     @property
     def trouble(self) -> str:
-        """Return the error of a listener that does not get on; empty if it does."""
+        """Return the error that holds it up; empty if none does."""
         return self.error if self.error_at > self.answer else ""
 
     def said(self) -> str:
@@ -191,7 +191,7 @@ class Heartbeat:
 
 
 def listeners(client: redis.Redis) -> list[ListenerStatus]:
-    """List the listeners that live, and those that died within a day, by address.
+    """List living listeners, and those that died within a day.
 
     Args:
         client: The Redis of the queue.
@@ -224,7 +224,7 @@ def known_listeners(settings: Settings, seconds: float = 2.0) -> list[ListenerSt
 
 
 def _forget_dead(new: ListenerStatus, client: redis.Redis) -> None:
-    """Forget dead listeners in whose place a new one begins, and those of days ago."""
+    """Forget dead listeners that a new one replaces, and old ones."""
     recent = {_field(status): status for status in listeners(client)}
     living = {field for field, status in recent.items() if not (status.gone and _takes_place(new, status))}
     if old := {_text(field) for field in client.hkeys(_KEY)} - living:

@@ -251,7 +251,7 @@ def _same(source: Source, record: SourceRecord) -> bool:
 
 
 def _count(walk: _Walk, homes: Sequence[Table], seen: _Names) -> tuple[int, int]:
-    """Count the files that tables have of the folder, and those of them that the listing has not."""
+    """Count known files of the folder, and those that are not listed."""
     known, lost = _Names(), _Names()
     for table in homes:
         for record in table.index.scan():
@@ -264,7 +264,7 @@ def _count(walk: _Walk, homes: Sequence[Table], seen: _Names) -> tuple[int, int]
 
 
 def _missing(walk: _Walk, homes: Sequence[Table], seen: _Names) -> Iterator[_Missing]:
-    """Yield what tables have of the folder, and the listing has not; some twice."""
+    """Yield what tables have and the listing has not; some twice."""
     for table in homes:
         for record in table.index.scan():
             file = container(record.uri)
