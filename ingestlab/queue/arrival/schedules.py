@@ -181,7 +181,7 @@ def run_due(settings: Settings, client: redis.Redis, now: float | None = None) -
 
 
 class _Turn:
-    """One worker's right to run a schedule now; it ends with the worker. A context manager once it is had."""
+    """One worker's right to run a schedule now. A context manager once it is had."""
 
     def __init__(self, scheduled: Scheduled, settings: Settings, client: redis.Redis) -> None:
         self._scheduled, self._id, self._client = scheduled, scheduled.schedule.id, client
