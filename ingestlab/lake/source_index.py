@@ -48,7 +48,8 @@ class SourceIndex:
     def below(self, uris: Collection[str]) -> Iterator[SourceRecord]:
         """Yield the records of files below folders, some twice.
 
-        Members of archives are among them. A URI that is no folder of the table costs one look. For one that is, the server looks at all names.
+        Members of archives are among them. A URI that is no folder of the table costs one look. For one that is, the
+        server looks at all names.
 
         Args:
             uris: Of folders, or of anything else.
