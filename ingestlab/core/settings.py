@@ -19,6 +19,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.listening import ListenTo
 from ingestlab.core.validation import first_fault
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
@@ -116,6 +117,8 @@ class Settings(BaseSettings):
     """Folders that local files may come from; empty means any."""
 
     # Files that announce themselves
+    listen: Annotated[tuple[ListenTo, ...], NoDecode] = ()
+    """Folders and queues that the embedded stack listens to: words, or JSON with `address` and `sync`."""
     rest_seconds: float = Field(default=2.0, ge=0)
     """A file in a folder that is listened to is taken when it was written this long ago."""
     announce_tokens: dict[str, SecretStr] = Field(default_factory=dict)
@@ -196,6 +199,20 @@ class Settings(BaseSettings):
     @classmethod
     def _words(cls, value: Any) -> Any:
         return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _listeners(cls, value: Any) -> Any:
+        """Read addresses as words, or a JSON list of addresses and mappings."""
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith(("[", "{")):
+            return cls._words(value)
+        try:
+            read = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"it begins like JSON, and is none: {error}") from None
+        return [read] if isinstance(read, dict) else read
 
     @field_validator("announce_tokens")
     @classmethod

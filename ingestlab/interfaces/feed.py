@@ -31,12 +31,14 @@ class Message:
         notices: Of which files.
         tries: How often it has been received, this time included.
         body: Its text, for people, where it is put aside.
+        problem: Why it makes no sense; then it has no notices, and is refused.
     """
 
     handle: str
     notices: tuple[Notice, ...]
     tries: int = 1
     body: str = ""
+    problem: str = ""
 
 
 class Feed(Protocol):
@@ -54,7 +56,7 @@ class Feed(Protocol):
     def receive(self, seconds: float) -> Sequence[Message]:
         """Wait for messages, at most some seconds.
 
-        Each comes again unless it is settled. What makes no sense is refused here, by itself.
+        Each comes again unless it is settled.
 
         Args:
             seconds: To wait.
