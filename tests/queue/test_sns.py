@@ -28,6 +28,7 @@ from ingestlab.queue.arrival import inbox as inboxes
 from ingestlab.queue.arrival import sns as arrival
 from ingestlab.queue.arrival import webhook
 from ingestlab.queue.arrival.inbox import Inbox, Verdict
+from ingestlab.queue.arrival.refusals import refused_messages
 from ingestlab.queue.arrival.sns import SnsInspector
 from ingestlab.queue.rq.queueing import open_queue
 from ingestlab.stack.valkey import free_port
@@ -153,9 +154,9 @@ def test_a_test_event_is_acked_and_queues_nothing(world, url, sns):
 
 
 def test_a_message_of_256_kb_is_read(url, sns, bucket):
-    keys = [f"{'k' * 300}-{n}.csv" for n in range(640)]
-    text = event(bucket, *keys, kind="ObjectRemoved:Delete")
-    assert 256_000 < len(text) < 300_000
+    told = json.loads(event(bucket, "a.csv", "b.csv", kind="ObjectRemoved:Delete"))
+    text = json.dumps({**told, "more": '"' * 127_000})
+    assert 254_000 < len(text) < 262_144
     assert send(url, sns.message(text)).status_code == 200
     assert send(url, b"x" * (webhook.MOST_SNS_BYTES + 1)).status_code == 413
 
@@ -247,14 +248,13 @@ def test_only_a_url_that_confirms_at_sns_is_asked(url, sns, there):
     assert sns.asked == ["/SimpleNotificationService-0123abc.pem"]
 
 
-@pytest.mark.parametrize(
-    ("text", "fix"),
-    [("hello", "to which a bucket"), ('{"a": 1}', "to which a bucket"), ('{"Records": [{}]}', "bucket")],
-)
-def test_what_tells_of_no_object_is_refused_for_good(url, sns, text, fix):
+@pytest.mark.parametrize("text", ["hello", '{"a": 1}', '{"Records": [{}]}'])
+def test_what_tells_of_no_object_is_refused_for_good_and_kept_for_people(url, world, sns, text):
     answer = send(url, sns.message(text))
     assert (answer.status_code, answer.json()["code"]) == (400, "argument_invalid")
-    assert "to which a bucket" in answer.json()["fix"]
+    assert "tells of no object" in answer.json()["problem"]
+    (refused,) = until(lambda: refused_messages(["default"], 3600, world.redis)[1], PATIENCE, "a kept message")
+    assert (refused.address, refused.body, refused.reason) == ("sns:default:small", text, answer.json()["problem"])
 
 
 def test_what_is_not_allowed_is_refused_for_good(world, sns, bucket):

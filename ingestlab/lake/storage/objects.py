@@ -106,9 +106,10 @@ class ObjectStore:
     def walk(self, folder: str) -> Iterator[str]:
         self.fs.invalidate_cache()  # another process may have written since the last listing
         with self._reaching(folder or self.url):
-            paths = sorted(self.fs.find(self.root + folder))
-        for path in paths:
-            yield path[len(self.root) :]
+            found = self.fs.find(self.root + folder, detail=True)
+        for path in sorted(found):
+            if found[path]["type"] == "file":  # SeaweedFS keeps an emptied folder
+                yield path[len(self.root) :]
 
     def children(self, folder: str) -> list[str]:
         self.fs.invalidate_cache()

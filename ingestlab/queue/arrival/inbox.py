@@ -50,12 +50,13 @@ class Inbox:
         self._taken: set[str] = set()
         self._numbers = itertools.count()
 
-    def put(self, notices: tuple[Notice, ...], body: str) -> Future[Verdict]:
+    def put(self, notices: tuple[Notice, ...], body: str, problem: str = "") -> Future[Verdict]:
         """Put a message in.
 
         Args:
             notices: What it tells of.
             body: Its text.
+            problem: Why it makes no sense.
 
         Returns:
             What becomes of it. It is left out if this is cancelled before its turn.
@@ -64,7 +65,7 @@ class Inbox:
         if self._queue.qsize() >= MOST:
             answer.set_result(Verdict(503, f"{MOST:,} messages wait already"))
             return answer
-        message = Message(str(next(self._numbers)), notices, 1, body)
+        message = Message(str(next(self._numbers)), notices, 1, body, problem)
         self._answers[message.handle] = answer
         self._queue.put(message)
         return answer

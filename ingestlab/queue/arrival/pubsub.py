@@ -86,7 +86,7 @@ class PubSubFeed:
             client.transport.close()
 
     def receive(self, seconds: float) -> Sequence[Message]:
-        """Wait for notifications; what tells of no object is refused."""
+        """Wait for notifications."""
         from google.api_core.exceptions import DeadlineExceeded  # noqa: PLC0415 - of the same extra
 
         with self._told():
@@ -139,18 +139,17 @@ class PubSubFeed:
         return None
 
     def _read(self, received: Any) -> Message | None:
-        """Read a message; None if it was refused, or tells of nothing."""
+        """Read a message; None if it changes no file, and is acked."""
         attributes = dict(received.message.attributes)
         tries = received.delivery_attempt or self._count(received.message.message_id)
         body = json.dumps({"attributes": attributes, "data": received.message.data.decode(errors="replace")})
-        message = Message(received.ack_id, notices(attributes), tries, body)
-        if not attributes.get("eventType") or not attributes.get("bucketId") or not attributes.get("objectId"):
-            self.refuse(message, "The message tells of no object: it has no eventType, bucketId and objectId")
-        elif message.notices:
-            return message
-        else:
-            log.info("%s: %s is acked, which changes no file", self.name, attributes["eventType"])
-            self._ack([received.ack_id])
+        if missing := [name for name in ("eventType", "bucketId", "objectId") if not attributes.get(name)]:
+            problem = f"The message tells of no object: it has no {', '.join(missing)}"
+            return Message(received.ack_id, (), tries, body, problem)
+        if found := notices(attributes):
+            return Message(received.ack_id, found, tries, body)
+        log.info("%s: %s is acked, which changes no file", self.name, attributes["eventType"])
+        self._ack([received.ack_id])
         return None
 
     def _count(self, name: str) -> int:

@@ -59,7 +59,7 @@ class SnsMessage:
 class SnsInspector:
     """Read messages of SNS, and refuse others.
 
-    Only known topics are read. Certificates are fetched from the host of SNS in the region of the topic alone, and kept.
+    Only known topics are read. Certificates are fetched from SNS in the region of the topic alone, and kept.
 
     Args:
         settings: Their `sns_topics` are the known ones; ``storage_options`` for ``sns`` may name another server than

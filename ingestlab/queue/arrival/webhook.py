@@ -23,6 +23,7 @@ from ingestlab.core.models import NAME
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
+from ingestlab.core.validation import first_fault
 from ingestlab.core.version import VERSION
 from ingestlab.queue.arrival.inbox import Inbox, Listener, Verdict
 from ingestlab.queue.arrival.listening import Target
@@ -199,12 +200,11 @@ class _Service:
         try:
             return Announcement.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "body"
+            field, _, problem = first_fault(error)
             raise TerminalError(
                 "The body is no announcement",
                 expected='JSON such as {"uri": "s3://bucket/a.csv", "pipeline": "alarms"}',
-                got=f"{where}: {first['msg']}",
+                got=f"{field or 'body'}: {problem}",
                 fix="See / for all fields.",
                 code="argument_invalid",
             ) from None
@@ -212,18 +212,14 @@ class _Service:
 
 async def _handled(message: SnsMessage, inbox: Inbox) -> Verdict | None:
     """Handle what a message tells of; None if all is well."""
+    problem = ""
     try:
         found = notices(message.text)
     except UnknownShapeError as error:
-        raise TerminalError(
-            f"The message tells of no object: {error}",
-            expected="an event of S3, or of EventBridge about S3",
-            fix="Subscribe to a topic to which a bucket sends its events.",
-            code="argument_invalid",
-        ) from None
-    if not found:
+        found, problem = (), f"The message tells of no object: {error}"
+    if not found and not problem:
         return None  # such as a test event
-    answer = inbox.put(found, message.text)
+    answer = inbox.put(found, message.text, problem)
     try:
         verdict = await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER)
     except TimeoutError:
