@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from ingestlab.core import models
 from ingestlab.core.errors import TerminalError, TransientError
-from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
+from ingestlab.core.jobs import BrokerFinding, Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 from ingestlab.core.models import DataFile, FetchedFile, Manifest, Piece, SourceRecord, Staged
 from ingestlab.core.schemes import Scheme
@@ -655,6 +655,15 @@ class Queue(Protocol):
 
     def monitor(self) -> Monitor:
         """Open what the dashboard reads."""
+        ...
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A queue that examines its broker for `ingestlab doctor`."""
+
+    def examine(self) -> Iterable[BrokerFinding]:
+        """Tell whether the broker answers, and what is wrong with it. Raises nothing for a broker that is away."""
         ...
 
 
