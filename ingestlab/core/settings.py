@@ -94,7 +94,7 @@ class Settings(BaseSettings):
 
     # Who may ask for what
     broker: str = Field(default="rq", validation_alias=_env("INGESTLAB_QUEUE_BACKEND", "INGESTLAB_BROKER"))
-    """Name of the plug-in that carries jobs from producers to workers: `rq`, `celery` or another package's."""
+    """Name of the plug-in that carries jobs from producers to workers: `rq`, `celery`, `sqs` or another package's."""
     broker_url: str | None = Field(
         default=None, validation_alias=_env("INGESTLAB_BROKER_URL", "CELERY_BROKER_URL"), repr=False
     )

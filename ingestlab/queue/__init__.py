@@ -19,6 +19,7 @@ __all__ = ["BUILT_IN", "Run", "Synced", "find_run", "recent_runs", "submit", "sy
 BUILT_IN = {
     "rq": "ingestlab.queue.rq.broker:RqQueue",
     "celery": "ingestlab.queue.celery.broker:CeleryQueue",
+    "sqs": "ingestlab.queue.sqs.broker:SqsQueue",
 }
 _HOMES = {
     "Run": "ingestlab.queue.run",

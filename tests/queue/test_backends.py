@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.backends import settings_for
 from support.servers import Server
 from support.workers import CONTENT, ONCE, PATIENCE, Yard, environment, open_gates, open_yard, until
 
@@ -20,13 +21,12 @@ pytestmark = pytest.mark.slow("queue backends")
 TAKEN_OVER = 30  # seconds, at most
 
 
-@pytest.fixture(scope="module", params=["rq", "celery"])
+@pytest.fixture(scope="module", params=["rq", "celery", "sqs", "sqs.fifo"])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """Two workers of a backend, which process files themselves."""
-    url = request.getfixturevalue("rabbitmq") if request.param == "celery" else None
-    folder = tmp_path_factory.mktemp(request.param)
-    queue = f"{request.param}-work"
-    with open_yard(folder, None, broker=request.param, broker_url=url, queue=queue) as yard:
+    queues = ("backends", "backends-tutorial")
+    options = settings_for(request.param, request, *queues)
+    with open_yard(tmp_path_factory.mktemp("backend"), None, queue=queues[0], **options) as yard:
         yield yard
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AccessRefused, AMQPError, NotFound, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, PreconditionFailed
 from celery import Celery
 from celery.app import amqp
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
+from pydantic import JsonValue
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
+from ingestlab.queue.jobs.store import Turn
 
 TASK = "ingestlab.ingest"
 DEAD = ".dead"  # ends the name of the queue to which go messages that are none of ours
 _SECONDS = 5  # to connect
+_NO_ROUTE = 312  # of a message for a queue that somebody has deleted
 _OPTIONS = {
     "accept_content": ["json"],
     "task_serializer": "json",
@@ -29,6 +33,7 @@ _OPTIONS = {
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
     "worker_proc_alive_timeout": 120.0,  # a child imports pandas and Dask before it is ready
+    "worker_redirect_stdouts": False,
     "worker_send_task_events": True,  # for Flower
     "worker_consumer": "ingestlab.queue.celery.consumer:JobConsumer",
     "task_default_exchange": "",  # a queue is reached by its name, also by those who do not know Celery
@@ -150,6 +155,19 @@ def connected(app: Celery, settings: Settings) -> dict[str, Any]:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS)
             facts: dict[str, Any] = dict(connection.connection.server_properties)
     return facts
+
+
+def publish(app: Celery, turn: Turn, message: JsonValue) -> None:
+    """Send the message of a turn, and wait until RabbitMQ has it."""
+    queue = work_queue(turn.queue)
+    send = partial(app.send_task, TASK, (message,), {"turn": turn.turn}, task_id=turn.job, queue=queue, mandatory=True)
+    try:
+        send()
+    except ChannelError as error:
+        if error.reply_code != _NO_ROUTE:
+            raise
+        with app.connection_for_write() as connection:  # this one has not declared the queue yet
+            send(producer=app.amqp.Producer(connection))
 
 
 def messages(app: Celery, settings: Settings, queue: str) -> int:

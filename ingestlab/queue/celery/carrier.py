@@ -40,11 +40,10 @@ class CeleryCarrier:
     def send(self, turn: Turn, message: JsonValue) -> None:
         """Publish a message, and wait for its confirmation."""
         app = self.app
-        from ingestlab.queue.celery.application import TASK, reaching_broker, work_queue  # noqa: PLC0415 - likewise
+        from ingestlab.queue.celery.application import publish, reaching_broker  # noqa: PLC0415 - likewise
 
         with reaching_broker(self._settings):
-            queue = work_queue(turn.queue)
-            app.send_task(TASK, (message,), {"turn": turn.turn}, task_id=turn.job, queue=queue, mandatory=True)
+            publish(app, turn, message)
 
     def waiting(self, queue: str) -> int | None:
         """Count the messages that no worker has, by a look at the queue."""

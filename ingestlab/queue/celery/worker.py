@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -82,7 +83,7 @@ def work(settings: Settings, client: redis.Redis, queues: Sequence[str], handler
         worker = app.Worker(
             queues=list(queues),
             pool="solo",
-            hostname=f"{Process.runner.name}@%h",
+            hostname=f"{Process.runner.name}@{socket.gethostname()}",
             loglevel=os.environ.get("INGESTLAB_LOG_LEVEL", "INFO"),
             quiet=True,
         )

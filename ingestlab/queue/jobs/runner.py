@@ -174,9 +174,9 @@ class Runner:
             if self._parent is not None and os.getppid() != self._parent:
                 log.error("the parent of this worker has ended: its job is left to others")
                 os._exit(1)
-            if self._alone:
-                beat_or_die(beat)
             try:
+                if self._alone:
+                    beat_or_die(beat)
                 STOPPER.heed()
                 if self._turn is not None and time.monotonic() - beaten < beat - 0.1:
                     continue
