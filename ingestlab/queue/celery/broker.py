@@ -32,7 +32,7 @@ class CeleryQueue(CarriedQueue):
             yield BrokerFinding("error", f"{error.reason}.", error.fix)
 
     def consume(self, queues: Sequence[str], handler: Handler) -> int:
-        """Run a Celery worker in this process, until it is told to stop."""
+        """Run a Celery worker in this process until told to stop."""
         needed("celery", "celery", "the queue backend 'celery'")
         from ingestlab.queue.celery.worker import work  # noqa: PLC0415 - needs the extra
 

@@ -46,7 +46,7 @@ class CeleryCarrier:
             publish(app, turn, message)
 
     def waiting(self, queue: str) -> int | None:
-        """Count the messages that no worker has, by a look at the queue."""
+        """Count the messages that no worker has."""
         app = self.app
         from ingestlab.queue.celery.application import messages  # noqa: PLC0415 - likewise
 

@@ -33,7 +33,7 @@ _POOLS = ("solo", "prefork")  # in which a job has the main thread of a process
 
 
 class Process:
-    """What this process runs jobs with; empty until it is known to run some."""
+    """What this process runs jobs with."""
 
     runner: Runner | None = None
 

@@ -44,7 +44,7 @@ class Carrier(Protocol):
 
 
 class CarriedQueue:
-    """All of :class:`ingestlab.interfaces.Queue` but `consume`, which each broker does in its own way.
+    """All of :class:`ingestlab.interfaces.Queue` but `consume`.
 
     Args:
         settings: Say how often jobs are tried, and how long they are kept.
@@ -92,7 +92,7 @@ class CarriedQueue:
         return JobEnding(result=json.loads(result or "{}"), traceback=traceback.strip(), error=error_in(traceback))
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
-        """Sleep on the streams of jobs' ends; gives those with a new one."""
+        """Sleep until jobs end, or a timeout; gives those that have."""
         names = {ended_key(job): job for job in ids}
         streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
         answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
@@ -109,7 +109,7 @@ class CarriedQueue:
         return self._store.cancel(job) or self._store.ask_to_stop(job) or self._store.cancel(job)
 
     def again(self, job: str) -> None:
-        """Queue a failed job once more, with all of its tries and no dead workers counted."""
+        """Queue a failed job once more, with all of its tries."""
         turn = self._store.requeue(job, "failed", tries="0")
         if turn is not None:
             self._store.note(job, {"deaths": None, "cancelled": None})

@@ -197,7 +197,7 @@ class Runner:
 
 
 def _identity(message: JsonValue) -> tuple[str, JobNotes, str]:
-    """Name the job of a message without one, with what it tells; also one that nobody can read has a name."""
+    """Name the job of a message that names none, readable or not."""
     try:
         request = decode(message)
     except UndecodableJobError as error:

@@ -112,7 +112,7 @@ def ended_key(job: str) -> str:
 
 
 def set_key(queue: str, name: str) -> str:
-    """Name the sorted set of a queue's jobs of one status, or of those unsent."""
+    """Name the sorted set of a queue's jobs of one status."""
     return f"ingestlab:jobs:{queue}:{name}"
 
 
@@ -161,7 +161,7 @@ class JobStore:
         return turn, new
 
     def unsent(self, job: str) -> Turn | None:
-        """Give the turn of a queued job of which no broker has confirmed the message."""
+        """Give a queued job's turn if no broker has confirmed its message."""
         queue, turn = map(_text, self.client.hmget(job_key(job), "queue", "turn"))
         waits = self.client.zscore(set_key(queue, "unsent"), f"{turn} {job}") is not None
         return Turn(job, queue, turn) if waits else None
@@ -260,12 +260,12 @@ class JobStore:
         write_notes(self.client, job_key(job), notes)
 
     def note_of(self, turn: Turn, notes: JobNotes) -> None:
-        """Note something of the job that this turn has; nothing if it is another one's by now."""
+        """Note something of a job, while this turn has it."""
         pairs = [text for pair in fields_of(notes).items() for text in pair]
         self.client.eval(_NOTE, 1, job_key(turn.job), turn.turn, *pairs)
 
     def stopped(self, turn: Turn) -> str | None:
-        """Give who has asked to stop this turn, and why; None if nobody has."""
+        """Give who has asked to stop this turn; None if nobody."""
         answers: Any = self.client.hmget(job_key(turn.job), "stop", *FIELDS)
         stop, *noted = answers
         if stop is None or _text(stop) != turn.turn:
@@ -273,7 +273,7 @@ class JobStore:
         return read_notes(dict(zip(map(str.encode, FIELDS), noted, strict=True)), None).get("cancelled") or ""
 
     def trim(self, queue: str, most: int) -> None:
-        """Forget the oldest ended jobs of a queue, and those that Redis has let go.
+        """Forget the oldest ended jobs of a queue.
 
         Args:
             queue: Its name.
@@ -324,7 +324,7 @@ class JobStore:
         return float(seconds) + micros / 1e6
 
     def members(self, queue: str, name: str, until: float | None = None, most: int = _AT_ONCE) -> list[str]:
-        """List the jobs of one status, the first that came or lapse first.
+        """List the jobs of one status, the earliest first.
 
         Args:
             queue: Its name.

@@ -35,7 +35,7 @@ class Sweeper:
         self._store, self._carrier, self._keep, self._worker = store, carrier, keep, worker
 
     def sweep(self, queue: str) -> None:
-        """Look after one queue, unless somebody has just done so or is about it."""
+        """Look after one queue, unless another worker has just done so."""
         client, lock = self._store.client, f"ingestlab:sweep:{queue}"
         if not client.set(lock, self._worker, nx=True, px=AT_MOST):
             return
@@ -55,7 +55,7 @@ class Sweeper:
                 return  # the broker is away: what is due now is due then
 
     def _take_over(self, queue: str, now: float) -> None:
-        """Give the jobs of dead workers to others, or let those fail that have cost too many."""
+        """Give the jobs of dead workers to others, or fail them."""
         for job in self._store.members(queue, "running", now):
             worker, turn_name = self._store.fields(job, "worker", "turn")
             dead = Turn(job, queue, turn_name)
@@ -77,7 +77,7 @@ class Sweeper:
             log.error("job %s has failed: %s", dead.job, error)
 
     def _send_again(self, queue: str, now: float) -> None:
-        """Send messages of which the broker has confirmed none, or that it has lost, as by a purge."""
+        """Send messages that were never confirmed, or that the broker has lost."""
         late = [name.split(" ") for name in self._store.members(queue, "unsent", now - UNSENT)]
         turns = [Turn(job, queue, turn) for turn, job in late]
         waits = [] if turns else self._store.members(queue, "queued", now - LOST)
@@ -97,7 +97,7 @@ class Sweeper:
 
 
 def sweep_all(sweeper: Sweeper, queues: tuple[str, ...]) -> None:
-    """Sweep queues; a broker that is away does not keep the jobs of others waiting."""
+    """Sweep queues, also those behind one that cannot be swept."""
     for queue in queues:
         try:
             sweeper.sweep(queue)

@@ -92,7 +92,7 @@ class SqsQueue(CarriedQueue):
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """Give an event that the signals to stop set, in place of ending what runs."""
+    """Give an event that SIGTERM and SIGINT set."""
     told = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: told.set()) for number in numbers]

@@ -67,9 +67,10 @@ class SqsCarrier:
         if len(body.encode()) > LARGEST:
             body = json.dumps({"job": turn.job, "turn": turn.turn, "request": None})
         url = self._url(turn.queue)
-        ordered = {"MessageGroupId": turn.job, "MessageDeduplicationId": turn.turn} if url.endswith(".fifo") else {}
+        # A group of its own: nothing waits for another, also not for a message that a dead worker still has.
+        alone = {"MessageGroupId": turn.turn, "MessageDeduplicationId": turn.turn} if url.endswith(".fifo") else {}
         with reaching_sqs(turn.queue):
-            self._client.send_message(QueueUrl=url, MessageBody=body, **ordered)
+            self._client.send_message(QueueUrl=url, MessageBody=body, **alone)
 
     def waiting(self, queue: str) -> int | None:
         """Count the messages of a queue, also those that workers have."""
