@@ -74,4 +74,6 @@ def beat_or_die(beat: float) -> None:
         beat: Seconds between two calls.
     """
     seconds = max(DEAF_SECONDS, 2 * MISSED_BEATS * beat)
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)  # Celery replaces sys.stderr
+    faulthandler.dump_traceback_later(
+        seconds, exit=True, file=sys.__stderr__ or sys.stderr
+    )  # Celery replaces sys.stderr
