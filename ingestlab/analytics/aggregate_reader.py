@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import uuid
@@ -24,6 +23,7 @@ from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
+from ingestlab.lake.data_files import to_parquet
 from ingestlab.lake.log import live_partials, live_parts, manifests
 from ingestlab.lake.storage.store import open_store, storage_error
 from ingestlab.lake.table_schema import schema_of
@@ -83,17 +83,16 @@ class AggregateReader:
         Returns:
             Where it is.
         """
-        buffer = io.BytesIO()
-        pq.write_table(self.read(name), buffer, compression="zstd")
+        data = to_parquet(self.read(name))
         if to is None:
             path = layout.materialized(*self._where, name)
-            self._store.write(path, buffer.getbuffer())
+            self._store.write(path, data)
             return self._store.full(path)
         if not traits(scheme_of(to)).local:
             folder, _, file = to.rpartition("/")
-            open_store(folder, self._settings.storage_options).write(file, buffer.getbuffer())
+            open_store(folder, self._settings.storage_options).write(file, data)
             return to
-        return _write_local(Path(to.partition("://")[2] or to).expanduser().absolute(), buffer.getbuffer())
+        return _write_local(Path(to.partition("://")[2] or to).expanduser().absolute(), data)
 
     def _named(self, name: str, history: Sequence[Manifest]) -> Aggregate:
         """Find the declaration: the pipeline's, or else that of the last partials."""

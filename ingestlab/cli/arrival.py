@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
-import signal
-import threading
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from ingestlab.cli.common import Home, Json, many, out
 from ingestlab.cli.jobs import Into, Pipeline, Queue, Tenant
-from ingestlab.core.access import scheme_of
+from ingestlab.core.listening import ListenTo
 from ingestlab.core.settings import load_settings
 
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A local folder, s3://bucket/folder, gs://…")]
@@ -34,19 +32,17 @@ def listen(
     home: Home = None,
 ) -> None:
     """Submit files as they arrive. What is removed leaves its tables. Ctrl-C ends it."""
-    from ingestlab.engine.services import Services  # noqa: PLC0415 - slow to import: --help must not wait for it
-    from ingestlab.queue.arrival.listening import Target, listen  # noqa: PLC0415 - likewise
-    from ingestlab.queue.arrival.opening import feed_of  # noqa: PLC0415 - likewise
+    from ingestlab.queue.arrival.listener import run  # noqa: PLC0415 - slow to import: --help must not wait for it
 
-    settings, stop = load_settings(home=home), threading.Event()
-    feed = feed_of(address, settings)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stop.set())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    out.print(f"Listening to {feed.name}. Ctrl-C ends it.")
-    with Services.opened(settings) as services:
-        chosen = folders or ([address] if scheme_of(address) == "file" else [])
-        heard = listen(feed, services, Target(pipeline, tenant, table, queue), stop, chosen)
+    chosen = ListenTo(
+        address=address,
+        sync=tuple(folders) if folders else None,
+        pipeline=pipeline,
+        table=table,
+        tenant=tenant,
+        queue=queue,
+    )
+    heard = run(chosen, load_settings(home=home), partial(out.print, markup=False))
     out.print(f"{many(heard.submitted, 'file')} submitted, {heard.removed:,} taken out, {heard.refused:,} put aside.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.text import Text
 from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, many, out, show_notes
 from ingestlab.cli.show import COLOURS, duration, files_table, print_result, watching
-from ingestlab.cli.tables import table
+from ingestlab.cli.tables import Fitting, table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import OVER, State, by_code
 from ingestlab.core.settings import Settings, load_settings
@@ -25,7 +25,10 @@ from ingestlab.core.settings import Settings, load_settings
 if TYPE_CHECKING:
     from ingestlab.core.models import Progress
     from ingestlab.queue import Run
+    from ingestlab.queue.arrival.refusals import Refused
 
+_FEW = 10  # refused messages below the runs that failed
+_BEGINNING = 80  # characters of a message
 LOOK_BACK = 1000  # runs among which `failed` and `retry --all` look
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; QUEUE_NAME, or 'ingest'.")]
 Pipeline = Annotated[
@@ -145,9 +148,49 @@ def runs(
     _list(list(islice(chosen, limit)), none, as_json=as_json)
 
 
-def failed(as_json: Json = False, home: Home = None) -> None:
-    """List the runs with jobs or files that failed. `ingestlab show` tells why, `ingestlab retry` tries again."""
-    _list(_failed(home), "Nothing has failed.", as_json=as_json)
+def failed(
+    messages: Annotated[
+        bool, typer.Option("--messages", help="The messages that listeners have put aside, and no runs.")
+    ] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """List the runs with jobs or files that failed. `ingestlab show` tells why, `ingestlab retry` tries again.
+
+    Messages that listeners could do nothing with are listed below them.
+    """
+    from ingestlab.queue.arrival.refusals import recent_refusals  # noqa: PLC0415 - as below
+
+    settings = load_settings(home=home)
+    if not messages:
+        _list(_failed(home), "Nothing has failed.", as_json=as_json)
+        if as_json:
+            return
+    count, refused = recent_refusals(settings) if messages else recent_refusals(settings, _FEW)
+    if as_json:
+        out.print_json(json.dumps([message.to_dict() for message in refused]))
+    elif refused:
+        out.print(_refused_table(refused))
+        if count > len(refused):
+            out.print(f"The last {len(refused):,} of {count:,} messages; `ingestlab failed --messages` lists all.")
+    elif messages:
+        out.print("No message was put aside.")
+
+
+def _refused_table(refused: Sequence[Refused]) -> Fitting:
+    """Show messages that were put aside: the files that they name, else how they begin."""
+    rows = [
+        (
+            datetime.fromtimestamp(m.at).astimezone().strftime("%d %b %H:%M"),
+            m.address,
+            m.reason,
+            ", ".join(m.files) or " ".join(m.body.split())[:_BEGINNING],
+        )
+        for m in refused
+    ]
+    headings = ("when", "listener", "why", "message")
+    title = "Messages that listeners have put aside"
+    return Fitting(headings, rows, folds=("why", "message"), leaves_out=("message", "when"), title=title)
 
 
 def _list(entries: list[tuple[Run, Progress]], none: str, *, as_json: bool) -> None:

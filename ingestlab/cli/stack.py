@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,9 @@ from rich.text import Text
 from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, many, out
 from ingestlab.cli.tables import Fitting, table
+from ingestlab.core.listening import ListenTo
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.queue.arrival.status import ListenerStatus, known_listeners
 from ingestlab.queue.listeners import queue_summary
 from ingestlab.stack.control import run
 from ingestlab.stack.services import WORKER, Spec, environment
@@ -99,18 +101,26 @@ def scale(
 
 def status(home: Home = None, as_json: Json = False) -> None:
     """Show what runs where. The exit code is 1 if no stack runs, or a part of it is gone."""
-    folder = home_of(load_settings(home=home))
+    settings = load_settings(home=home)
+    folder = home_of(settings)
     state = stack.running(folder)
+    settings = Settings(**state.settings) if state else settings
     rows = _parts(state) if state else []
+    named = settings.redis_url or settings.redis_host
+    listeners = (known_listeners(settings) if named else None) or []
     if as_json:
-        queued = queue_summary(Settings(**state.settings)) if state else None
-        out.print_json(json.dumps({"running": bool(state), "home": str(folder), "parts": rows, "queue": queued}))
+        queued = queue_summary(settings) if state else None
+        heard = [{**listener.to_dict(), "gone": listener.gone} for listener in listeners]
+        told = {"running": bool(state), "home": str(folder), "parts": rows, "queue": queued, "listeners": heard}
+        out.print_json(json.dumps(told))
     elif state:
         _card(state)
         out.print(_table(rows))
-        out.print(_waiting(queue_summary(Settings(**state.settings))))
+        out.print(_waiting(queue_summary(settings)))
     else:
         out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
+    if listeners and not as_json:
+        out.print(_listeners(listeners))
     raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)
 
 
@@ -188,6 +198,7 @@ def _card(state: stack.StackState) -> None:
         ("samples", settings.samples),
         ("queue", settings.queue),
         ("lake", settings.lake_url),
+        *(("listens to", _heard(chosen)) for chosen in settings.listen),
         ("home", str(settings.home)),
     ):
         if value:
@@ -204,6 +215,10 @@ def _card(state: stack.StackState) -> None:
         )
 
 
+def _heard(chosen: ListenTo) -> str:
+    return chosen.address if chosen.folders else f"{chosen.address} (nothing is synced: name its folder in `sync`)"
+
+
 def _parts(state: stack.StackState) -> list[dict[str, Any]]:
     return [
         {"part": name, "pid": proc.pid, "alive": proc.find() is not None, "given_up": name in state.given_up}
@@ -215,6 +230,23 @@ def _table(rows: list[dict[str, Any]]) -> Fitting:
     states = [("runs", "green") if r["alive"] else ("given up" if r["given_up"] else "gone", "red") for r in rows]
     cells = [(r["part"], str(r["pid"]), Text(*state)) for r, state in zip(rows, states, strict=True)]
     return table(("part", "pid", "state"), cells, right=("pid",))
+
+
+def _listeners(listeners: list[ListenerStatus]) -> Fitting:
+    """Show what is listened to: messages that wait, what was done, and what is wrong."""
+    rows: list[Sequence[str | Text]] = []
+    for listener in listeners:
+        trouble = "" if listener.gone else listener.trouble
+        state = ": ".join(text for text in (listener.said(), trouble) if text)
+        waiting = "" if listener.waiting is None else f"{listener.waiting:,}"
+        counts = (f"{count:,}" for count in (listener.submitted, listener.removed, listener.refused))
+        sync = listener.sync if listener.folders else "no folder is named"
+        colour = "red" if listener.gone or trouble else "green"
+        rows.append((listener.name, listener.address, waiting, *counts, sync, Text(state, colour)))
+    headings = ("listener", "address", "waiting", "submitted", "taken out", "put aside", "last sync", "state")
+    numbers = headings[2:6]
+    leaves_out = ("last sync", "taken out", "put aside", "submitted", "listener")
+    return table(headings, rows, right=numbers, folds=("last sync", "state"), leaves_out=leaves_out)
 
 
 def _waiting(queue: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from ingestlab.core.access import shown
 from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.models import NAME, IngestRequest, Value, digest
 from ingestlab.core.settings import Settings
+from ingestlab.core.validation import first_fault
 
 _PART = r"\w[\w .+=@(),\-]*"  # of a path: neither empty nor hidden nor "..", and without a backslash
 NOTEBOOK = rf"^({_PART}/)*{_PART}\.ipynb$"
@@ -50,12 +51,11 @@ class NotebookRequest(Value):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"]) or "message"
+            field, value, problem = first_fault(error)
             raise UndecodableJobError(
                 "Message is no request for a notebook",
                 expected="its path below the notebooks folder, such as run_pipeline.ipynb, with plain parameters",
-                got=f"{where}: {first['input']!r}"[:200] + f" ({first['msg']})",
+                got=f"{field or 'message'}: {value!r}"[:200] + f" ({problem})",
                 fix="Enqueue with ingestlab.submit_notebook() or `ingestlab notebook --enqueue`.",
             ) from None
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ingestlab.core.errors import IngestError, UndecodableJobError
 from ingestlab.core.signed_uri import bare
+from ingestlab.core.validation import first_fault
 
 State = Literal["queued", "fetching", "processing", "committing", "retrying", "finished", "failed", "cancelled"]
 Mood = Literal["busy", "good", "warn", "bad"]  # the colour of a state: none, green, amber, red
@@ -117,8 +118,8 @@ class IngestRequest(Value):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            got = f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}"
+            field, _, problem = first_fault(error)
+            got = f"{field or 'message'}: {problem}"
             fix = "Enqueue with ingestlab.submit() or `ingestlab submit`."
             expected = "an ingest request (run, tenant, pipeline, table, sources)"
             raise UndecodableJobError("Message is no request", expected=expected, got=got, fix=fix) from None

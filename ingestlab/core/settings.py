@@ -19,6 +19,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.core.listening import ListenTo
+from ingestlab.core.validation import first_fault
 
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
@@ -115,6 +117,8 @@ class Settings(BaseSettings):
     """Folders that local files may come from; empty means any."""
 
     # Files that announce themselves
+    listen: Annotated[tuple[ListenTo, ...], NoDecode] = ()
+    """Folders and queues that the embedded stack listens to: words, or JSON with `address` and `sync`."""
     rest_seconds: float = Field(default=2.0, ge=0)
     """A file in a folder that is listened to is taken when it was written this long ago."""
     announce_tokens: dict[str, SecretStr] = Field(default_factory=dict)
@@ -195,6 +199,20 @@ class Settings(BaseSettings):
     @classmethod
     def _words(cls, value: Any) -> Any:
         return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _listeners(cls, value: Any) -> Any:
+        """Read addresses as words, or a JSON list of addresses and mappings."""
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith(("[", "{")):
+            return cls._words(value)
+        try:
+            read = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"it begins like JSON, and is none: {error}") from None
+        return [read] if isinstance(read, dict) else read
 
     @field_validator("announce_tokens")
     @classmethod
@@ -303,11 +321,10 @@ def load_settings(**overrides: Any) -> Settings:
             **{**_read_stack(settings), **{name: getattr(settings, name) for name in settings.model_fields_set}}
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"])
+        name, value, expected = first_fault(error)
         secret = name.endswith(("token", "password"))
-        problem, got = f"Not a usable value for the setting {name}", "a secret" if secret else f"{first['input']!r}"
-        raise TerminalError(problem, got=got, fix=first["msg"], code="setting_invalid") from None
+        problem, got = f"Not a usable value for the setting {name}", "a secret" if secret else f"{value!r}"
+        raise TerminalError(problem, got=got, fix=expected, code="setting_invalid") from None
     except SettingsError as error:  # its text names the setting, and does not repeat the value
         raise TerminalError(
             "Settings cannot be read",

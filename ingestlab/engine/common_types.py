@@ -11,21 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import AGGREGATES, PARQUET, DataFile, Receipt
-from ingestlab.core.settings import Settings
+from ingestlab.core.models import PARQUET, DataFile, Receipt
 from ingestlab.engine.plan import Plan
+from ingestlab.engine.services import Services
 from ingestlab.engine.task.conform import REWRITE, Restage, infers, is_loose, restage
 from ingestlab.engine.task.nameless import apart_in
-from ingestlab.interfaces import Executor
 from ingestlab.lake.arrow_schema import common_type, is_text, parse_type, readable, type_text
-from ingestlab.lake.log import partials_of
+from ingestlab.sinks.opening import filled_by
 
 _APART = "Submit the files one after the other, or those that differ to a table of their own; or declare the column."
 
 
-def unify_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, settings: Settings) -> list[Receipt]:
+def unify_types(plan: Plan, receipts: Sequence[Receipt], services: Services) -> list[Receipt]:
     """Bring a batch's parts to one schema where no value changes.
 
     Under ``evolve`` a part that does not fit stays as it is. Else the files of its task fail, since nobody could read
@@ -34,8 +32,7 @@ def unify_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, sett
     Args:
         plan: What was processed.
         receipts: Of all its tasks, in order.
-        cluster: Where parts are staged again.
-        settings: Where the lake is.
+        services: Stage parts again.
     """
     loose, own = is_loose(plan.target.pipeline), infers(plan.target.pipeline)
     if loose or own:
@@ -49,16 +46,17 @@ def unify_types(plan: Plan, receipts: Sequence[Receipt], cluster: Executor, sett
     ]
     if not work:
         return list(receipts)
+    settings = services.settings
     calls = [(spec.to_dict(), settings.lake_url, settings.storage_options) for _, spec in work]
     keys = [f"unify-{plan.target.table}-{plan.batch[:8]}-{n}" for n in range(len(work))]
     answers: dict[int, dict[str, dict[str, Any]]] = {}
-    for place, answer in cluster.map(restage, calls, keys):
+    for place, answer in services.cluster.map(restage, calls, keys):
         number, spec = work[place]
         answers.setdefault(number, {})[spec.part.target] = answer
     done = list(receipts)
     for number, mine in sorted(answers.items()):
         done[number] = _unified(receipts[number], mine, wanted, plan, loose=loose)
-    return _restated(done, receipts, plan, cluster, settings)
+    return _restated(done, receipts, plan, services)
 
 
 def _beside_each_other(receipts: Sequence[Receipt]) -> list[Receipt]:
@@ -127,16 +125,14 @@ def _unified(
     return Receipt(number=receipt.number, errors={**dict.fromkeys(receipt.tallies, error), **receipt.errors})
 
 
-def _restated(
-    done: list[Receipt], before: Sequence[Receipt], plan: Plan, cluster: Executor, settings: Settings
-) -> list[Receipt]:
-    """Replace the partial aggregates of receipts whose parts are new."""
+def _restated(done: list[Receipt], before: Sequence[Receipt], plan: Plan, services: Services) -> list[Receipt]:
+    """Replace what sinks derived from data files that are new."""
     changed = [i for i, receipt in enumerate(done) if receipt.parts and receipt.parts != before[i].parts]
     parts = [part for i in changed for part in done[i].parts]
     where = (plan.target.tenant, plan.target.table)
-    partials = recompute_partials(parts, plan.batch, where, plan.target.source, cluster, settings) if parts else []
-    for i in changed:
-        if AGGREGATES in done[i].sinks:
-            own = partials_of(partials, [part.target for part in done[i].parts])
-            done[i] = done[i].with_files({AGGREGATES: own})
+    for name in filled_by(plan.target.pipeline) if parts else ():
+        derived = services.lake.sinks[name].derive(plan.target.source, where, plan.batch, parts)
+        for i in changed if derived else ():
+            own = [file for part in done[i].parts for file in derived[part.target]]
+            done[i] = done[i].with_files({name: own})
     return done

@@ -254,9 +254,8 @@ def process_all(
         task: Takes a partition and a job, as plain dicts.
         early: The receipts of tasks that have begun already, as they end.
     """
-    cluster, settings = services.cluster, services.settings
-    receipts = Tasks(plan, cluster, progress, task, job_of(plan, settings)).run(early)
-    return unify_types(plan, _without_clashes(plan, receipts, services.lake.sinks), cluster, settings)
+    receipts = Tasks(plan, services.cluster, progress, task, job_of(plan, services.settings)).run(early)
+    return unify_types(plan, _without_clashes(plan, receipts, services.lake.sinks), services)
 
 
 def _without_clashes(plan: Plan, receipts: Sequence[Receipt], sinks: Mapping[str, Sink]) -> list[Receipt]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-from ingestlab.analytics.aggregates.files import recompute_partials
 from ingestlab.analytics.profiles.files import reprofile
-from ingestlab.core.models import AGGREGATES, PARQUET, Change, DataFile, Manifest, Profiled, Staged
+from ingestlab.core.models import PARQUET, Change, DataFile, Manifest, Profiled, Staged
 from ingestlab.engine.assemble import Batch
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import rewrite
@@ -17,6 +17,7 @@ from ingestlab.lake.log import by_sink, last_note, live_parts, with_partials
 from ingestlab.lake.table import Table
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.sinks.opening import filled_by
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def replacement(
     """
     cluster, settings, files = services.cluster, services.settings, by_sink(new, history)
     rows, live = files[PARQUET], list(live_parts(history))
-    if code and load(code).aggregates:
-        files[AGGREGATES] = recompute_partials(rows, batch, table.where, code, cluster, settings)
+    for name in filled_by(load(code)) if code else ():
+        derived = services.lake.sinks[name].derive(code, table.where, batch, rows)
+        files.setdefault(name, []).extend(chain.from_iterable(derived.values()))
     return Replacement(
         sinks={name: Staged(files=tuple(some)) for name, some in files.items()},
         profile=reprofile(rows, gone, history, live, table.folder, cluster, settings, soon),

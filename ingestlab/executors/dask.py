@@ -56,9 +56,9 @@ class Cluster:
         self.client()
 
     def is_local(self) -> bool:
-        """Tell whether all workers run on this machine."""
+        """Tell whether all workers answer, and run on this machine."""
         try:
-            kernels = self.client().run(_kernel, on_error="return")
+            kernels = _asked(self.client(), _kernel, PATIENCE)
         except LOST:
             return False
         return bool(_kernel()) and {_kernel()} == set(map(str, kernels.values()))
@@ -143,17 +143,24 @@ def _costly(errors: Mapping[int, KilledWorker]) -> CostlyError:
 
 def _holds(client: Client, worker: str, keys: set[Any]) -> bool:
     """Tell whether a worker still runs some tasks, or does not say."""
-    pool = ThreadPoolExecutor(1)
     try:
-        asked = pool.submit(client.run, _at_work, workers=[worker], on_error="return")
-        answer = asked.result(PATIENCE / 2).get(worker)
+        answer = _asked(client, _at_work, PATIENCE / 2, [worker]).get(worker)
     except TimeoutError:
         return True
     except KeyError:  # the scheduler does not know it any more
         return False
+    return bool(keys & answer) if isinstance(answer, set) else False  # it has gone already
+
+
+def _asked(
+    client: Client, question: Callable[..., Any], seconds: float, workers: list[str] | None = None
+) -> dict[str, Any]:
+    """Run a function on workers, all unless some are named. Raises TimeoutError if one does not answer in time."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return dict(pool.submit(client.run, question, workers=workers, on_error="return").result(seconds))
     finally:
         pool.shutdown(wait=False)
-    return bool(keys & answer) if isinstance(answer, set) else False  # it has gone already
 
 
 def _kernel() -> str:

@@ -32,6 +32,8 @@ ROW_GROUP = 1 << 20  # rows
 BATCH = 1 << 16  # rows that are decoded at a time
 GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
 ZSTD: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
+_LOOKED_AT = 1024  # rows whose steps are looked at
+_MINIBLOCK = 32  # differences that Parquet writes with as many bits each
 _TINY = 64 << 10  # bytes of a table up to which zstd's beginning for each column takes longer than all else
 _SMALL = 16 << 20  # bytes up to which a part is read in one go
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
@@ -68,7 +70,7 @@ def stage_table(
 def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
+    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
     store.write(staged, data)
     return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
 
@@ -82,7 +84,7 @@ def rewrite_staged(file: DataFile, change: Callable[[pa.Table], pa.Table], store
         store: The lake.
     """
     table = change(pq.read_table(pa.BufferReader(store.read(file.staged))))
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table)))
+    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
     store.write(file.staged, data)
     return file.model_copy(update={"size": len(data)})
 
@@ -112,18 +114,41 @@ def _with_minus_zero(table: pa.Table) -> list[str]:
     return names
 
 
-def encoding(schema: pa.Schema, bare: Collection[str] = ()) -> dict[str, Any]:
+def _with_small_steps(table: pa.Table) -> list[str]:
+    """Find integer columns that are better written as differences.
+
+    Those of the first rows take no more bits than places in a dictionary, as with times of a log: so they are written
+    in two thirds of the time, and take no more room.
+    """
+    names = []
+    for field in table.schema if table.num_rows >= _LOOKED_AT else ():
+        if not pa.types.is_integer(field.type) or field.type.bit_width == 8:
+            continue
+        values = table[field.name].slice(0, _LOOKED_AT).combine_chunks().drop_null().to_numpy()
+        blocks = np.diff(values.astype(np.float64))[: (len(values) - 1) // _MINIBLOCK * _MINIBLOCK]
+        if len(blocks) < _LOOKED_AT // 2:
+            continue
+        blocks = blocks.reshape(-1, _MINIBLOCK)
+        bits = np.ceil(np.log2(blocks.max(axis=1) - blocks.min(axis=1) + 1)).mean()
+        if 0 < bits <= np.ceil(np.log2(len(np.unique(values)))):
+            names.append(field.name)
+    return names
+
+
+def encoding(schema: pa.Schema, bare: Collection[str] = (), stepping: Collection[str] = ()) -> dict[str, Any]:
     """How parts are written, as options of pyarrow.
 
     Args:
         schema: Their columns.
         bare: Columns that get no dictionary. Spark looks 0.0 up in it, and takes it for missing where -0.0 stands.
+        stepping: Columns of integers that are written as differences.
 
     The numbers of source rows are nearly consecutive: as differences they take a hundredth of the room and a
     fifth of the time. All other columns are left to Arrow, which tries a dictionary first.
     """
     how = dict(ZSTD)
-    numbered = [field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type)]
+    rows = (field.name for field in schema if field.name in ROW_COLUMNS and pa.types.is_int64(field.type))
+    numbered = list(dict.fromkeys([*rows, *stepping]))
     if not (numbered or bare) or any(pa.types.is_nested(field.type) for field in schema):
         return {**how, "use_dictionary": False} if bare else how  # inner columns have other names
     others = [name for name in schema.names if name not in {*numbered, *bare}]

@@ -19,11 +19,14 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
+from ingestlab.queue.arrival.status import ListenerStatus, known_listeners
 from ingestlab.queue.listeners import queues
 from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer
 _MILVUS_PORT = 19530
+_BAD = ("does not answer", "cannot be read")  # notes that are red, as are those that begin with
+_BAD_BEGINNINGS = ("gone since", "trouble since")
 _PAGE = "ingest"  # of the dashboard, if its scheduler has loaded ours
 T = TypeVar("T")
 
@@ -41,6 +44,7 @@ class Card:
         tables: How many there are; None if the lake cannot be read.
         dashboard: Its address for the browser.
         ingest: Likewise, of its Ingest page; None if there is none.
+        listeners: That hear of files, and those that died lately.
     """
 
     settings: Settings
@@ -51,6 +55,7 @@ class Card:
     tables: int | None
     dashboard: str | None
     ingest: str | None
+    listeners: tuple[ListenerStatus, ...] = ()
 
     @property
     def trouble(self) -> str:
@@ -74,7 +79,7 @@ class Card:
     def html(self) -> str:
         """Give the card as HTML."""
         rows = [
-            (name, value, note, note in ("does not answer", "cannot be read") or note.endswith("no worker"))
+            (name, value, note, note in _BAD or note.endswith("no worker") or note.startswith(_BAD_BEGINNINGS))
             for name, value, note in self._rows()
         ]
         pages = {"Ingest": self.ingest, "Dask dashboard": self.dashboard}
@@ -90,6 +95,8 @@ class Card:
             rows.append(
                 (_free("queue", rows), queue.name, f"{queue.waiting:,} waiting, {queue.running:,} running, {workers}")
             )
+        for listener in self.listeners:
+            rows.append((_free("listener", rows), listener.address, listener.said()))
         if s.dask_scheduler:
             rows.append(("dask", s.dask_scheduler, dask if s.dask_dashboard else ""))
         else:
@@ -105,8 +112,9 @@ def look(settings: Settings) -> Card:
     """Ask everything at once how it is."""
     state = stack.running(home_of(settings))
     embedded = state is not None and state.serves(settings)
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(6) as pool:
         answer = pool.submit(queues, settings, _SECONDS)
+        heard = pool.submit(known_listeners, settings, _SECONDS)
         address = settings.dask_dashboard or ""
         workers = pool.submit(_or_none, lambda: int(_asked(address, "json/counts.json")["workers"]))
         plots = pool.submit(_or_none, lambda: _asked(address, "individual-plots.json"))
@@ -124,6 +132,7 @@ def look(settings: Settings) -> Card:
             tables=tables.result(),
             dashboard=dashboard,
             ingest=urljoin(dashboard, _PAGE) if dashboard and has_page else None,
+            listeners=tuple(heard.result() or ()),
         )
 
 

@@ -100,7 +100,8 @@ class Catalog:
             table: For files that no pipeline matches; named by :func:`kind_of` if empty.
 
         Raises:
-            TerminalError: Two pipelines match; or none does, and a pipeline does not load or the format is not known.
+            TerminalError: Two pipelines match; or none does, and one that may be meant for the file does not load, or
+                the format is not known.
         """
         patterns, broken = self._matches
         name = filename.lower()
@@ -114,10 +115,17 @@ class Catalog:
                 fix="Name one of them.",
                 code="pipeline_ambiguous",
             )
-        if broken and not hits:
-            # The file may be meant for the pipeline that is being edited: better none than another.
-            raise next((error for source, error in broken if _names(source, filename)), broken[0][1])
-        return hits[0] if hits else generic(filename, table or self._table_for(filename))
+        if hits:
+            return hits[0]
+        for may_take in (_names, _may_name):  # a file for a pipeline that is being edited: better none than another
+            if error := next((error for source, error in broken if may_take(source, filename)), None):
+                raise error
+        return generic(filename, table or self._table_for(filename))
+
+    @property
+    def broken(self) -> list[str]:
+        """The names of pipelines that do not load."""
+        return [source.name for source, _ in self._matches[1]]
 
     def _table_for(self, filename: str) -> str:
         """Name a table for files that no pipeline takes. It is no pipeline's own."""
@@ -138,6 +146,7 @@ class Catalog:
             try:
                 matches = load(source).matches
             except TerminalError as error:
+                log.warning("%s Other files that no pipeline matches are read with types inferred.", error)
                 broken.append((source, error))
             else:
                 if matches:
@@ -292,9 +301,15 @@ def blame(error: BaseException, problem: str, fix: str, code: Code = "pipeline_i
 
 
 def _names(source: PipelineSource, filename: str) -> bool:
-    """Tell whether a broken pipeline has a pattern for a file."""
-    texts = re.findall(r"""["']([^"'\n]*[*?.][^"'\n]*)["']""", source.text)
-    return any(fnmatchcase(filename.lower(), text.lower()) for text in texts)
+    """Tell whether a broken pipeline has a pattern for a file. What braces stand for in a text is not known."""
+    texts = re.findall(r"""(?<=["'])[^"'\n]+(?=["'])""", source.text)
+    return any(fnmatchcase(filename.lower(), re.sub(r"\{[^}]*\}", "*", text.lower())) for text in texts)
+
+
+def _may_name(source: PipelineSource, filename: str) -> bool:
+    """Tell whether a broken pipeline may be a file's: by its name, or by patterns that its text does not show."""
+    unseen = re.search(r"\bmatches\s*=\s*(?![\s\[(]*[\"'])", source.text)
+    return bool(unseen) or kind_of(filename).lower() == source.name.lower()
 
 
 @cache
@@ -312,4 +327,4 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        return f"raise RuntimeError({str(error)!r})\n"
+        return f"raise RuntimeError({str(error)!r})  # matches=?\n"

@@ -59,8 +59,9 @@ def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Sett
         code = attempt(catalog.matching, file_name(source.uri), request.table)
         if isinstance(code, PipelineSource) and code not in catalog.sources.values():
             kinds.setdefault(code.name, []).append(source)
+    broken = f" (not loaded: {', '.join(catalog.broken)})" if kinds and catalog.broken else ""
     notes = [
-        f"no pipeline takes {_first(files, settings)}: types guessed, nothing checked, table {table}. "
+        f"no pipeline takes {_first(files, settings)}{broken}: types guessed, nothing checked, table {table}. "
         f"Write one: ingestlab new {table} --from {shlex.quote(_shown(files[0], settings))}"
         for table, files in kinds.items()
     ]

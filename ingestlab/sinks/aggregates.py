@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ingestlab.analytics.aggregates.files import compute, stage_partials
-from ingestlab.core.models import AGGREGATES, PARQUET
-from ingestlab.interfaces import Rows, Writer, Written
+from ingestlab.analytics.aggregates.files import compute, recompute_partials, stage_partials
+from ingestlab.core.models import AGGREGATES, PARQUET, DataFile
+from ingestlab.core.settings import Settings
+from ingestlab.interfaces import Executor, Rows, Store, Writer, Written
 from ingestlab.lake import layout
+from ingestlab.pipeline.catalog import PipelineSource
 from ingestlab.sinks.files import Files
 
 
@@ -31,6 +34,10 @@ class Aggregates(Files):
     name = AGGREGATES
     writer = AggregatesWriter
 
+    def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None:
+        super().__init__(settings, store, cluster)
+        self._settings, self._cluster = settings, cluster
+
     @classmethod
     def takes(cls, pipeline: Any) -> bool:
         """Tell whether a pipeline declares aggregates."""
@@ -40,3 +47,9 @@ class Aggregates(Files):
     def home(cls, tenant: str, table: str) -> str:
         """Give the beginning of the folders of all aggregates. Others beside the table share it."""
         return layout.table(tenant, layout.beside(table, ""))
+
+    def derive(
+        self, code: PipelineSource, where: tuple[str, str], batch: str, files: Sequence[DataFile]
+    ) -> dict[str, list[DataFile]]:
+        """Compute the partial aggregates of data files, one task a file."""
+        return recompute_partials(files, batch, where, code, self._cluster, self._settings)

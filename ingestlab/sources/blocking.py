@@ -43,11 +43,24 @@ class BlockingSource:
         raise NotImplementedError
 
     def client(self, scheme: str, settings: Settings) -> Any:  # noqa: ARG002 - for those that have one
-        """Connect, once a scheme and request; the connection serves many threads."""
+        """Connect, once a scheme and request; the connection serves many threads.
+
+        Args:
+            scheme: In lower case.
+            settings: Limits, and `storage_options` by scheme.
+        """
         return None
 
     def translate(self, error: Exception, uri: str) -> IngestError:
-        """Translate an error of the client; what nobody has foreseen may pass."""
+        """Translate an error of the client; what nobody has foreseen may pass.
+
+        Args:
+            error: What `copy` has raised.
+            uri: Of the file.
+
+        Returns:
+            A TransientError if another attempt may help, else a TerminalError.
+        """
         fix = "Check that its server is up, and submit the file again."
         return TransientError.wrap(error, f"Cannot read {uri}", fix, code="source_unavailable")
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel, SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingestlab.core.settings import Settings
+from ingestlab.queue.arrival.status import listeners
 from ingestlab.queue.broker import broker
 from ingestlab.stack import milvus, valkey
 from ingestlab.stack.state import SCALE_FILE, SERVER, home_of, write_private
@@ -137,6 +138,7 @@ def locate(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> Settings
         "dask_scheduler": f"tcp://{valkey.HOST}:{ports['dask']}",
         "dask_dashboard": f"http://{valkey.HOST}:{ports['dashboard']}/status",
         "samples": f"http://{valkey.HOST}:{ports['samples']}",
+        "listen": tuple(chosen.located() for chosen in settings.listen),
     }
     if spec.milvus:
         changed |= {"milvus_uri": milvus.url(ports[MILVUS]), "milvus_token": None}
@@ -174,6 +176,7 @@ def services(settings: Settings, spec: Spec, ports: Mapping[str, int]) -> tuple[
     )
     workers = [_worker(f"worker-{n + 1}", settings.queue, settings, spec, env) for n in range(spec.workers)]
     workers.append(_notebook_worker(settings, spec, env))
+    workers += [_listener(number, settings, env) for number in range(1, len(settings.listen) + 1)]
     milvus = [_milvus(home, ports[MILVUS], env)] if spec.milvus else []
     return (server, _cluster(home, spec, ports, env), _files(home, ports, env), *milvus, *workers)
 
@@ -247,10 +250,35 @@ def _worker(name: str, queue: str, settings: Settings, spec: Spec, env: dict[str
     return Service(name=name, command=command, env=named, ready=listens, wave=0, grace=10.0, after=SERVER)
 
 
+def _listener(number: int, settings: Settings, env: dict[str, str]) -> Service:
+    def listens(pid: int) -> bool:
+        try:
+            with redis.Redis.from_url(settings.redis, socket_timeout=1) as client:
+                mine = (listener for listener in listeners(client) if listener.pid == pid and not listener.gone)
+                return any(listener.answer or listener.error for listener in mine)  # an outage is sat out
+        except redis.ConnectionError:
+            return False
+
+    name = f"listener-{number}"
+    return Service(
+        name=name,
+        command=(sys.executable, "-m", "ingestlab.queue.arrival.listener", str(number)),
+        env={**env, "INGESTLAB_WORKER_NAME": name},
+        ready=listens,
+        wave=0,
+        grace=10.0,
+        after=SERVER,
+    )
+
+
 def _encode(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value)
+    if isinstance(value, dict) or (isinstance(value, tuple) and any(isinstance(part, BaseModel) for part in value)):
+        return json.dumps(value, default=_plain)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _plain(value: SecretStr | BaseModel) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value.model_dump(exclude_none=True)
 
 
 def _cores() -> set[int]:

@@ -302,6 +302,7 @@ def _end_with_parent(number: int) -> Callable[[], None] | None:
 
 
 def _changed(settings: Settings) -> set[str]:
-    """Give the settings that clients take from the stack: all that are not at their default."""
+    """Give the settings that clients take from the stack: all that are not at their default, but for secret ones."""
     fields = Settings.model_fields.items()
-    return {name for name, f in fields if getattr(settings, name) != f.get_default(call_default_factory=True)}
+    changed = {name for name, f in fields if getattr(settings, name) != f.get_default(call_default_factory=True)}
+    return changed - {"announce_tokens"}  # they would be written as asterisks

@@ -19,6 +19,7 @@ from ingestlab.core.errors import StackError
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
 from ingestlab.notebook.stopwatch import stopwatch
+from ingestlab.queue.arrival.status import listeners
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.stack.services import environment
 from ingestlab.stack.valkey import HOST, free_port
@@ -92,28 +93,29 @@ def start_worker(*queues: str, name: str = "mine", **overrides: Any) -> OwnProce
         return _start(OwnProcess, about, ["-m", "ingestlab.queue.worker", *queues], settings, listens)
 
 
-def start_listener(folder: str | Path, *, pipeline: str | None = None, **overrides: Any) -> OwnProcess:
+def start_listener(
+    folder: str | Path, *, pipeline: str | None = None, name: str = "mine", **overrides: Any
+) -> OwnProcess:
     """Start a listener to a folder, and wait until it hears.
 
     Args:
         folder: Whose files it submits.
         pipeline: That takes them; found by their names if not given.
+        name: What pages and logs call it.
         **overrides: Settings of this listener alone, e.g. ``rest_seconds=1``.
 
     Raises:
         StackError: It does not start; the text names its log.
     """
-    settings = load_settings(**overrides)
+    settings = load_settings(worker_name=name, **overrides)
     words = ["listen", str(folder), *(["--pipeline", pipeline] if pipeline else [])]
     print(f"ingestlab {' '.join(words)} …", flush=True)  # noqa: T201 - as one would type it
-    name = f"listener to {folder}"
-    log = _log(settings, name)
-    before = log.stat().st_size if log.exists() else 0
 
-    def hears(_own: OwnProcess) -> bool:
-        return b" files" in log.read_bytes()[before:]  # the first sync tells of them, when events are collected already
+    def hears(own: OwnProcess) -> bool:
+        return any(listener.pid == own.process.pid and listener.synced for listener in listeners(client))
 
-    return _start(OwnProcess, name, ["-m", "ingestlab", *words], settings, hears)
+    with reaching(settings), connect(settings.redis) as client:
+        return _start(OwnProcess, f"listener {name} to {folder}", ["-m", "ingestlab", *words], settings, hears)
 
 
 def start_webhook() -> OwnWebhook:

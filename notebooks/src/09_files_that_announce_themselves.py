@@ -85,10 +85,11 @@ def wait_until(true, seconds=60):
 # %% [markdown]
 # ## Listen
 #
-# A listener is a process of its own. In a terminal it is `ingestlab listen FOLDER`; the cell prints the whole command. This one is ours, so that we may kill it later.
+# A listener is a process of its own. In a terminal it is `ingestlab listen FOLDER`; the cell prints the whole command. This one is ours, so that we may kill it later. (The stack itself listens to what the setting `INGESTLAB_LISTEN` names, and starts its listeners again if they die.) The card shows all listeners:
 
 # %%
 listener = start_listener(inbox, pipeline="inbox_alarms")
+lab
 
 # %% [markdown]
 # Now somebody drops four files, and says nothing to anybody:

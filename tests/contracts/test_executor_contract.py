@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
+import psutil
 import pytest
+from support.workers import until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
+from ingestlab.executors import dask
 from ingestlab.executors.choice import open_executor
 from ingestlab.interfaces import Executor
 from ingestlab.pipeline.catalog import generic
@@ -75,3 +79,16 @@ def test_it_connects_ahead_and_closes_twice(executor):
     executor.close()
     executor.close()
     assert list(executor.map(max, [(1, 2)], keys("reopened", 1))) == [(0, 2)]
+
+
+def test_workers_of_which_one_does_not_answer_are_not_local(stack, monkeypatch):
+    monkeypatch.setattr(dask, "PATIENCE", 0.2)
+    cluster = dask.Cluster(Settings(_env_file=None, dask_scheduler=stack.dask_scheduler))
+    with closing(cluster):
+        worker = psutil.Process(next(iter(cluster.client().run(os.getpid).values())))
+        worker.suspend()
+        try:
+            assert not cluster.is_local()
+        finally:
+            worker.resume()
+        until(cluster.is_local, 10, "workers that answer")

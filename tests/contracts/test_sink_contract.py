@@ -19,6 +19,7 @@ from ingestlab.core.models import Manifest, Staged
 from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
 from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.pipeline.catalog import Catalog
 from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
 from ingestlab.sinks.milvus.vector_values import Where
@@ -175,6 +176,22 @@ def test_a_commit_that_has_nothing_for_a_sink_does_nothing_to_it(world, name):
     sink.finish(bare)
     sink.undo(bare, list)
     assert world.visible() == before
+
+
+def test_what_a_sink_has_of_data_files_written_anew_is_what_its_writer_staged(world, name):
+    intent, code = world.staged([1, 2, 5000], "r1"), Catalog.read(world.settings).named("small")
+    derived = sink_of(world, name).derive(code, ("default", "small"), "anew", intent.files("parquet"))
+    if name != "aggregates":
+        assert derived == {}
+        return
+    (own,) = intent.files("aggregates")
+    (part,) = intent.files("parquet")
+    assert list(derived) == [part.target]
+    (again,) = derived[part.target]
+    assert (again.target, again.rows) == (own.target, own.rows)
+    assert again.staged != own.staged
+    tables = [pq.read_table(world.folder / world.settings.lake_url / file.staged) for file in (again, own)]
+    assert tables[0].equals(tables[1])
 
 
 def test_what_was_committed_verifies(world, name):

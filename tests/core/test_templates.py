@@ -9,6 +9,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import macro, render
 from ingestlab.notebook.card import Card
 from ingestlab.notebook.progress import View
+from ingestlab.queue.arrival.status import ListenerStatus
 from ingestlab.queue.results import RunResult
 
 EVIL = "<script>alert('x')</script>&\""
@@ -22,7 +23,9 @@ def result() -> RunResult:
 
 def card() -> Card:
     settings = Settings(redis_url="redis://h:1/0", dask_scheduler=EVIL, lake=f"memory://{EVIL}", tenant=EVIL)
-    return Card(settings, True, None, 1, None, None, f"http://{EVIL}", f"http://{EVIL}/ingest")
+    about = {"name": EVIL, "host": EVIL, "pid": 1, "address": EVIL, "tenant": EVIL, "since": 1, "beat": 1, "every": 5}
+    heard = (ListenerStatus.model_validate(about),)
+    return Card(settings, True, None, 1, None, None, f"http://{EVIL}", f"http://{EVIL}/ingest", heard)
 
 
 def table() -> str:

@@ -71,15 +71,16 @@ def argument_faults(trees: dict[str, ast.Module], user: set[tuple[str, str]]) ->
     A user's functions, the methods of Protocols and what another room imports have `Args`; what takes a single
     argument need not, but for a user's, nor do methods that keep a Protocol's promise.
     """
-    doors, taken = trees["ingestlab.interfaces"], taken_elsewhere(trees)
-    promised = {name for node in doors.body if isinstance(node, ast.ClassDef) for name, *_ in functions_of(node)}
+    doors, taken = [tree for name, tree in trees.items() if room(name) == "interfaces"], taken_elsewhere(trees)
+    classes = [node for door in doors for node in door.body if isinstance(node, ast.ClassDef)]
+    promised = {name for node in classes for name, *_ in functions_of(node)}
     faults = []
     for module, tree in trees.items():
         for node in tree.body:
             place = (module, getattr(node, "name", ""))
             for name, arguments, doc in functions_of(node):
-                needed = place in user or (len(arguments) > 1 and (place in taken or tree is doors))
-                if module.startswith("ingestlab.cli.") or (name in promised and tree is not doors):
+                needed = place in user or (len(arguments) > 1 and (place in taken or tree in doors))
+                if module.startswith("ingestlab.cli.") or (name in promised and tree not in doors):
                     needed = False
                 section = re.search(r"^Args:\n((?: {4}.*\n?|\n(?= ))+)", doc, re.MULTILINE)
                 told = re.findall(r"^ {4}\*{0,2}(\w+): ", section[1] if section else "", re.MULTILINE)
@@ -98,10 +99,10 @@ def test_the_measure_sees_missing_arguments() -> None:
     lines = "def f(a, b):\n    '''Do.'''\ndef g(a, b):\n    '''Do.\n\n    Args:\n        a: A.\n    '''"
     trees = {
         "ingestlab.lake.a": ast.parse(lines),
-        "ingestlab.interfaces": ast.parse(""),
+        "ingestlab.interfaces.a": ast.parse("class P:\n    def k(self, a, b):\n        '''Do.'''"),
         "ingestlab.cli.b": ast.parse("from ingestlab.lake.a import f, g"),
         "ingestlab.user": ast.parse("class C:\n    def h(self, a):\n        '''Do.'''"),
     }
     assert [fault.split(":")[0].split(".")[-1] for fault in argument_faults(trees, {("ingestlab.user", "C")})] == [
-        *"fgh"
+        *"fgkh"
     ]

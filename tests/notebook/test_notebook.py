@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import redis
 from support.kernel import Kernel, kernel
 from support.servers import Server
 from support.workers import CONTENT, PATIENCE, Yard, environment, environment_of, until
@@ -24,6 +25,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabRun, links
 from ingestlab.notebook.charts import Summary, draw
 from ingestlab.notebook.progress import View, Watcher
+from ingestlab.queue.arrival.status import ListenerStatus
 from ingestlab.queue.results import RunResult
 from ingestlab.stack.valkey import free_port
 
@@ -110,6 +112,19 @@ def test_all_queues_with_something_on_them_are_on_the_card(lab, yard):
         assert "other - 1 waiting" in repr(lab)
     finally:
         assert other.cancel() == 1
+
+
+def test_listeners_are_on_the_card_with_what_waits(settings, redis_url):
+    now = time.time()
+    about = {"name": "listener-1", "host": "h", "pid": 1, "tenant": "default", "since": now, "every": 5.0}
+    with redis.Redis.from_url(redis_url) as client:
+        for address, beat in (("sqs://alarms", now), ("sqs://dead", now - 60)):
+            status = ListenerStatus(address=address, beat=beat, waiting=5, **about)
+            client.hset("ingestlab:listeners", address, status.model_dump_json())
+    lab = Lab(home=settings().home, redis_url=redis_url)
+    assert "sqs://alarms - 5 waiting, no event yet" in repr(lab)
+    assert "sqs://dead - gone since" in repr(lab)
+    assert "gone since" in lab._repr_html_()
 
 
 # Links

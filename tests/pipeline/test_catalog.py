@@ -191,10 +191,38 @@ def test_a_broken_pipeline_does_not_stop_the_others_from_matching(shelf: Shelf) 
     assert found.matching("x1.csv", "t").name == "a"
 
 
-def test_while_a_pipeline_is_broken_a_file_that_no_other_takes_goes_nowhere(shelf: Shelf) -> None:
-    found = shelf({"broken": "1 / 0"})
-    with pytest.raises(TerminalError, match="broken"):
-        found.matching("y.csv", "inbox")
+@pytest.mark.parametrize(
+    "text",
+    [
+        declared("matches=['y*.csv'], nonsense=1"),
+        declared("matches=['y.csv'], nonsense=1"),
+        "text = 'it is'; matches = ['{of}.csv'.format(of=1 / 0)]",
+        declared("matches=PATTERNS"),
+        declared("matches=[*PATTERNS, 'x.csv']"),
+        "PIPELINE = Pipeline(matches=('y*.csv'",
+        b"\xff",
+    ],
+    ids=["pattern", "name", "format", "variable", "list", "syntax", "unreadable"],
+)
+def test_a_file_that_may_be_meant_for_a_broken_pipeline_goes_nowhere(shelf: Shelf, text: str | bytes) -> None:
+    with pytest.raises(TerminalError, match="Pipeline 'broken' does not load"):
+        shelf({"broken": text}).matching("y.csv", "inbox")
+
+
+def test_a_file_of_the_kind_that_a_broken_pipeline_is_named_after_goes_nowhere(shelf: Shelf) -> None:
+    found = shelf({"orders": "1 / 0"})
+    with pytest.raises(TerminalError, match="Pipeline 'orders' does not load"):
+        found.matching("Orders-2026-11.csv.gz", "inbox")
+
+
+def test_a_broken_pipeline_for_other_files_stops_none(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    found = shelf({"broken": declared("matches=['x*.csv', \"z-*.csv\"], nonsense=1")})
+    assert found.matching("y.csv", "inbox").origin == "generic.csv"
+    (warning,) = caplog.messages
+    assert "Pipeline 'broken' does not load from" in warning
+    assert "types inferred" in warning
+    assert found.matching("y2.csv", "inbox").origin == "generic.csv"
+    assert len(caplog.messages) == 1, "for thousands of files it is said once"
 
 
 def test_of_several_broken_pipelines_the_one_that_names_such_files_is_blamed(shelf: Shelf) -> None:
@@ -237,7 +265,7 @@ def test_a_table_that_would_lie_in_anothers_folder_is_refused(shelf: Shelf, tabl
 
 def test_a_broken_pipeline_is_run_once_for_thousands_of_files(shelf: Shelf, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    broken = f"with open({str(ran)!r}, 'a') as file:\n    file.write('x')\nraise ValueError('not yet')\n"
+    broken = f"with open({str(ran)!r}, 'a') as file:\n    file.write('x')\nraise ValueError('not yet')  # matches=TWO\n"
     found = shelf({"broken": broken, "good": declared("matches=['Good-*.csv', 'better-?.CSV']")})
     for name in ("good-1.csv", "GOOD-2.csv", "better-1.csv"):
         assert found.matching(name, "t").name == "good"

@@ -20,7 +20,7 @@ from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.interfaces import Message, Notice
-from ingestlab.queue.arrival import listening
+from ingestlab.queue.arrival import folder, listening
 from ingestlab.queue.arrival.listening import Heard, Target, listen
 from ingestlab.queue.arrival.opening import feed_of
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
@@ -240,10 +240,10 @@ class Listening:
 @pytest.fixture
 def inbox(world, monkeypatch) -> Path:
     monkeypatch.setattr(listening, "WAIT", 0.5)
-    folder = world.folder / "inbox"
-    folder.mkdir()
+    inbox = world.folder / "inbox"
+    inbox.mkdir()
     world.settings = world.settings.model_copy(update={"rest_seconds": 0.5})
-    return folder
+    return inbox
 
 
 def shows(world: World, *paths: Path) -> None:
@@ -292,6 +292,25 @@ def test_what_leaves_a_folder_leaves_its_table(world, inbox):
         until(lambda: not world.rows("small")[path.as_uri()], PATIENCE, "rows to go")
     world.expected[path.as_uri()] = []
     world.check(list(world.expected))
+
+
+def test_what_nobody_settles_comes_again_as_it_was(world, inbox, monkeypatch):
+    monkeypatch.setattr(folder, "_AGAIN", 0.1)
+    path = inbox / "x.csv"
+    path.write_text("n\n")
+    with feed_of(str(inbox), world.settings) as feed:
+        (there,) = until(lambda: feed.receive(0.1), PATIENCE, "the file")
+        path.unlink()
+        feed.settle([there])
+        (gone,) = until(lambda: feed.receive(0.1), PATIENCE, "its removal")
+        assert gone.notices[0].removed
+        (again,) = until(lambda: feed.receive(0.1), PATIENCE, "the removal again, that met with an error")
+        assert (again.notices, again.tries) == (gone.notices, 2)
+        feed.postpone(again, 0.1)
+        (third,) = until(lambda: feed.receive(0.1), PATIENCE, "the removal again, that was postponed")
+        assert (third.notices, third.tries) == (gone.notices, 3)
+        feed.settle([third])
+        assert feed.waiting() == 0
 
 
 def test_a_folder_that_is_not_there_cannot_be_listened_to(world):
@@ -406,6 +425,16 @@ def test_a_queue_that_is_not_there_is_said_to_be_none(world, sqs):
     world.settings = world.settings.model_copy(update={"storage_options": {"sqs": sqs.options}})
     with pytest.raises(TerminalError, match="no queue"), feed_of("sqs://nowhere", world.settings):
         pass
+
+
+def test_the_command_says_what_is_missing(cli, world, sqs):
+    env = {"REDIS_URL": world.settings.redis, "INGESTLAB_STORAGE_OPTIONS": json.dumps({"sqs": sqs.options})}
+    done = cli("listen", "sqs://nowhere", **env)
+    assert done.returncode == 1
+    assert "Nothing is synced behind sqs://nowhere" in done.stdout
+    assert "There is no queue" in done.stdout + done.stderr
+    unknown = cli("listen", str(world.folder), "--pipeline", "none", "--home", world.folder, **env)
+    assert "none" in unknown.stderr
 
 
 def test_a_listing_agrees_with_the_uris_of_events(cloud):

@@ -27,7 +27,7 @@ from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Progress, Source, Tally
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.queue import find_run, recent_runs, submit
-from ingestlab.queue.advice import of_result
+from ingestlab.queue.advice import of_result, of_submission
 from ingestlab.queue.broker import broker
 from ingestlab.queue.results import RunResult
 from ingestlab.queue.rq.queueing import open_queue
@@ -285,6 +285,16 @@ def test_files_that_no_pipeline_takes_have_a_table_of_their_kind_and_that_is_sai
     )
     assert [note.split("table ")[1].split(".")[0] for note in run.record.notes] == ["rain", "csv_files", "plain_files"]
     assert submit(files[4], settings=ready.settings).record.notes == ()
+
+
+def test_where_types_are_guessed_the_pipelines_that_do_not_load_are_named(tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    settings = Settings(_env_file=None, pipelines=(str(tmp_path),))
+    request = IngestRequest(run="r-1", sources=(Source(uri="s3://bucket/rain-1.csv", size=1),))
+    (said,) = of_submission([request], settings)
+    assert said.startswith(
+        "no pipeline takes s3://bucket/rain-1.csv (not loaded: broken): types guessed, nothing checked"
+    )
 
 
 def test_that_much_was_rejected_is_said_with_the_commonest_rule_and_what_shows_it():

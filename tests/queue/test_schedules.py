@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
 from support.lake import World
+from support.workers import PATIENCE, environment, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.queue import recent_runs
 from ingestlab.queue.arrival.schedules import Schedule, add, remove, run_due, schedules
+from ingestlab.stack.services import environment as environment_of
 
 NOON = datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0
+STUCK = """
+import sys, time
+from ingestlab.core.settings import load_settings
+from ingestlab.lake.locks import connect
+from ingestlab.queue.arrival import schedules
+
+def sync(*args, **options):
+    print("begun", flush=True)
+    time.sleep(3600)
+
+schedules.sync = sync
+settings = load_settings()
+schedules.run_due(settings, connect(settings.redis), float(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -64,6 +83,47 @@ def test_what_was_missed_is_made_up_once(world):
     assert run_due(world.settings, world.redis, NOON + 50.5 * HOUR) == 1
     assert run_due(world.settings, world.redis, NOON + 50.6 * HOUR) == 0
     assert schedules(world.redis)[0].due == NOON + 51 * HOUR
+
+
+def test_what_a_killed_worker_has_begun_is_run_once_by_another(world):
+    world.settings = world.settings.model_copy(update={"lock_ttl": 1.0})
+    add(hourly(world), world.redis, NOON)
+    command = [sys.executable, "-c", STUCK, str(NOON + HOUR)]
+    env = {**environment(), **environment_of(world.settings)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "begun\n"
+        lock = f"ingestlab:schedules:lock:{hourly(world).id}"
+        token = world.redis.get(lock)
+        left = [int(world.redis.pttl(lock))]
+        until(lambda: left.append(int(world.redis.pttl(lock))) or left[-1] > left[-2], PATIENCE, "a renewed lock")
+        assert run_due(world.settings, world.redis, NOON + HOUR + 1) == 0, "it is being run"
+        assert run_due(world.settings, world.redis, NOON + 3 * HOUR) == 0, "and not begun beside it"
+        assert world.redis.get(lock) == token
+        worker.kill()
+    assert recent_runs(world.settings) == []
+    until(lambda: run_due(world.settings, world.redis, NOON + HOUR + 2), PATIENCE, "another that runs it")
+    assert run_due(world.settings, world.redis, NOON + HOUR + 3) == 0
+    (run,) = recent_runs(world.settings)
+    assert run.record.files == 1
+    assert schedules(world.redis)[0].due == NOON + 2 * HOUR
+
+
+@pytest.mark.slow("workers look every five seconds")
+def test_of_two_workers_one_makes_up_what_was_missed(ready):
+    home = ready.folder / "by-the-clock"
+    home.mkdir()
+    (home / "a.csv").write_text("n,word\n1,a\n")
+    kept = add(
+        Schedule(cron="0 0 1 1 *", folder=str(home), pipeline="plain"), ready.client, time.time() - 400 * 24 * HOUR
+    )
+    assert kept.due < time.time()
+    before = len(recent_runs(ready.settings))
+    try:
+        until(lambda: schedules(ready.client)[0].last, PATIENCE, "a worker that runs it")
+        assert recent_runs(ready.settings)[0].wait(PATIENCE).count("committed") == 1
+    finally:
+        remove(kept.schedule.id, ready.client)
+    assert len(recent_runs(ready.settings)) == before + 1
 
 
 def test_times_are_those_of_the_zone_in_summer_too(world):

@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import fsspec
 import pytest
 import redis
 from hypothesis import given
@@ -217,6 +218,57 @@ def test_after_a_sync_table_and_folder_are_equal(valkey, states):
             if state:
                 world.ingest([path.as_uri() for path in (world.folder / "sources").iterdir()])
             world.check(list(world.expected))
+
+
+# A bucket
+
+
+@pytest.fixture
+def objects(world, s3, bucket):
+    """Puts an object, which gives its URI; the world may read the bucket."""
+    world.settings = world.settings.model_copy(update={"storage_options": {"s3": s3}})
+    fs = fsspec.filesystem("s3", **s3)
+
+    def put(name: str, numbers: list[int]) -> str:
+        fs.pipe(f"{bucket}/{name}", ("n,word\n" + "".join(f"{n},w{n}\n" for n in numbers)).encode())
+        world.expected[f"s3://{bucket}/{name}"] = numbers
+        return f"s3://{bucket}/{name}"
+
+    return put
+
+
+def test_a_bucket_and_a_table_agree(world, objects, bucket, s3):
+    mine = [objects(name, [1, 2]) for name in ("in/a.csv", "in/d/b c+[1]%25#?ü.csv", "in/gone.csv")]
+    objects("other/x.csv", [9])
+    options = {"pipeline": "small", "settings": world.settings}
+    first = sync(f"s3://{bucket}/in", **options)
+    assert (first.listed, counts(first)) == (3, (3, 0, 0, 0))
+    assert find_run(first.runs[0], world.settings).record.files == 3
+    world.ingest(mine)
+    objects("in/a.csv", [3, 4, 5])
+    fsspec.filesystem("s3", **s3).rm(f"{bucket}/in/gone.csv")
+    world.expected[mine[2]] = []
+    second = sync(f"s3://{bucket}/in/", **options)
+    assert (counts(second), second.vanished) == ((0, 1, 1, 1), (mine[2],))
+    world.ingest(mine[:1])
+    assert counts(sync(f"s3://{bucket}/in", **options)) == (0, 0, 2, 0)
+    world.check([uri for uri in world.expected if "/other/" not in uri])
+
+
+def test_an_empty_bucket_takes_nothing_out(world, objects, bucket, s3):
+    there = objects("in/a.csv", [1])
+    world.ingest([there])
+    fsspec.filesystem("s3", **s3).rm(f"{bucket}/in/a.csv")
+    with pytest.raises(TerminalError, match="1 of 1 files"):
+        sync(f"s3://{bucket}/in", pipeline="small", settings=world.settings)
+    world.check([there])
+
+
+@pytest.mark.slow("more objects than an answer of S3 has")
+def test_a_listing_of_several_pages_is_whole(world, bucket, s3, objects):
+    fsspec.filesystem("s3", **s3).pipe({f"{bucket}/many/{n}.csv": b"n,word\n1,w\n" for n in range(2345)})
+    report = sync(f"s3://{bucket}/many", pipeline="small", settings=world.settings)
+    assert (report.listed, report.new) == (2345, 2345)
 
 
 def test_a_file_that_failed_for_good_is_tried_again_when_it_has_changed(ready):

@@ -16,7 +16,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.sinks.milvus.memory import MemoryVectors
 from ingestlab.sinks.milvus.store import _batches
 from ingestlab.sinks.milvus.vector_rows import primary_key, shortened
-from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column, Where, legal_name
+from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column, Where
 from ingestlab.sinks.milvus.vectors import open_vectors
 
 ODD = [
@@ -338,14 +338,6 @@ def test_primary_keys_depend_on_every_part_and_on_their_borders():
     assert len({primary_key(*p) for p in parts}) == len(parts)
     assert primary_key(*parts[0]) == primary_key(*parts[0])
     assert len(primary_key(*parts[0])) == 40
-
-
-def test_table_names_become_legal_and_stay_apart():
-    assert legal_name("flights_2013") == "flights_2013"
-    made = {legal_name(name) for name in ("a-b", "a.b", "a_b", "2013", "_2013")}
-    assert len(made) == 5
-    for name in made:
-        Collection(name=name, fingerprint=model())
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [

@@ -24,6 +24,8 @@ from support.workers import PATIENCE, Yard, until
 from ingestlab.core.jobs import QueueSnapshot
 from ingestlab.core.settings import Settings
 from ingestlab.queue import submit
+from ingestlab.queue.arrival.refusals import Refused, keep
+from ingestlab.queue.arrival.status import ListenerStatus
 from ingestlab.queue.rates import MEASURES, SPAN, Rates
 from ingestlab.queue.rq.serializer import JOB_FUNCTION
 from ingestlab.stack import valkey as server
@@ -319,11 +321,38 @@ def test_what_comes_from_redis_is_escaped():
         failures=(failure,),
         tenants=(evil,),
         assumptions=(Assumption(NOW, evil, evil, evil),),
+        listeners=(listener(name=evil, address=evil, host=evil, error=evil, sync=evil, answer=0, error_at=NOW),),
+        refused=(Refused(at=NOW, tenant=evil, address=evil, reason=evil, tries=1, body=evil),),
+        refusals=1,
     )
     parts = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures", "assumptions")
-    page = "".join(getattr(panels, part)(snapshot) for part in parts)
+    page = "".join(getattr(panels, part)(snapshot) for part in (*parts, "listeners", "refused"))
     assert evil not in page
     assert "&lt;script&gt;" in page
+
+
+def listener(**fields: object) -> ListenerStatus:
+    now = time.time()
+    given = {"name": "listener-1", "host": "h", "pid": 1, "address": "sqs://q", "tenant": "default", "answer": now}
+    return ListenerStatus(**{**given, "since": now, "beat": now, "every": 5.0, **fields})
+
+
+def test_listeners_are_shown_with_their_lag_and_what_is_wrong(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("ingestlab:listeners", "a", listener(waiting=1234, refused=2).model_dump_json())
+        dead = listener(address="sqs://dead", beat=time.time() - 60, folders=["s3://b"])
+        client.hset("ingestlab:listeners", "b", dead.model_dump_json())
+        keep(
+            Refused(at=time.time(), tenant="default", address="sqs://q", reason="not JSON", tries=1, body="hi"),
+            60,
+            client,
+        )
+    snapshot = seen(Collector(lambda: Settings(redis_url=redis_url)), lambda s: bool(s.at), "a look")
+    text = panels.listeners(snapshot)
+    for words in ("1,234 waiting, no event yet", "gone since", "no folder is named", "<span class=red>2</span>"):
+        assert words in text
+    assert all(words in panels.refused(snapshot) for words in ("not JSON", "hi", "sqs://q"))
+    assert panels.listeners(replace(snapshot, listeners=())) == panels.refused(replace(snapshot, refused=())) == ""
 
 
 def test_an_empty_system_says_what_to_do(redis_url):

@@ -109,13 +109,13 @@ def recompute(work: dict[str, Any], lake: str, options: dict[str, dict[str, Any]
 
 
 def recompute_partials(
-    parts: Iterable[DataFile],
+    parts: Sequence[DataFile],
     batch: str,
     where: tuple[str, str],
     code: PipelineSource,
     cluster: Executor,
     settings: Settings,
-) -> list[DataFile]:
+) -> dict[str, list[DataFile]]:
     """Compute partial aggregates of staged parts, one task a part.
 
     Args:
@@ -127,14 +127,15 @@ def recompute_partials(
         settings: Say where the lake is.
 
     Returns:
-        Of each part, of each aggregate, its staged partial aggregates.
+        Of each part, by its target, of each aggregate, its staged partial aggregates.
     """
     if not load(code).aggregates:
-        return []
+        return {}
     work = [Work(part=p, batch=batch, tenant=where[0], table=where[1], pipeline=code) for p in parts]
     calls = [(w.to_dict(), settings.lake_url, settings.storage_options) for w in work]
     keys = [f"recompute-{where[1]}-{batch[:8]}-{i}" for i in range(len(work))]
-    return [DataFile.from_dict(p) for _, files in cluster.map(recompute, calls, keys) for p in files]
+    done = cluster.map(recompute, calls, keys)
+    return {parts[place].target: [DataFile.from_dict(p) for p in files] for place, files in done}
 
 
 def from_part(store: Store, path: str, home: str, aggregate: Aggregate) -> pa.Table:

@@ -20,7 +20,7 @@ ERROR = 0.046  # relative standard error of an estimate
 HASHED_BYTES = 256  # of a long text; those that also have the same length count as one
 
 _BITS = 9
-_SIZE = 1 << _BITS
+SIZE = 1 << _BITS  # registers of a sketch
 _RANK_BITS = 52  # of a hash: as many as a double holds exactly
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -74,14 +74,14 @@ def registers_of_each(hashes: Hashes, sizes: Sequence[int]) -> Iterator[Register
         hashes: Of all.
         sizes: Number of hashes of each sketch.
     """
-    kept = np.zeros(len(sizes) * _SIZE, dtype=np.uint8)
+    kept = np.zeros(len(sizes) * SIZE, dtype=np.uint8)
     _, exponents = np.frexp((hashes & np.uint64((1 << _RANK_BITS) - 1)).astype(np.float64))
     ranks = (_RANK_BITS + 1 - exponents).astype(np.uint8)
     places = (hashes >> np.uint64(64 - _BITS)).astype(np.int64)
     if len(sizes) > 1:
-        places += np.repeat(np.arange(len(sizes)) * _SIZE, sizes)
+        places += np.repeat(np.arange(len(sizes)) * SIZE, sizes)
     np.maximum.at(kept, places, ranks)
-    yield from kept.reshape(-1, _SIZE)
+    yield from kept.reshape(-1, SIZE)
 
 
 def estimate(kept: Registers) -> float:
@@ -90,11 +90,11 @@ def estimate(kept: Registers) -> float:
     Otmar Ertl's estimator of 2017: right over the whole range, with no tables and no switch between formulas.
     """
     counts = np.bincount(kept, minlength=_RANK_BITS + 2)
-    z = _SIZE * _tau(1 - counts[_RANK_BITS + 1] / _SIZE)
+    z = SIZE * _tau(1 - counts[_RANK_BITS + 1] / SIZE)
     for k in range(_RANK_BITS, 0, -1):
         z = 0.5 * (z + float(counts[k]))
-    z += _SIZE * _sigma(counts[0] / _SIZE)
-    return _SIZE * _SIZE / (2 * math.log(2) * z)
+    z += SIZE * _sigma(counts[0] / SIZE)
+    return SIZE * SIZE / (2 * math.log(2) * z)
 
 
 def pack(kept: Registers) -> str:

@@ -22,6 +22,7 @@ from ingestlab.engine.task.memory import keep_freed
 from ingestlab.engine.task.nameless import apart
 from ingestlab.engine.task.rows import count_rules, pass_gate, tallies_of
 from ingestlab.engine.task.sinks import Sinks, accepted
+from ingestlab.formats.compiled import counting
 from ingestlab.interfaces import PackReader, Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
@@ -100,7 +101,8 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
         return blamed(part, error)
     except pa.ArrowNotImplementedError as error:
         return blamed(part, TerminalError.wrap(error, "Parquet cannot hold the columns", code="types_conflict"))
-    profile = profiling.of_tables([result.table for result in results]) if staged.sinks[PARQUET].files else {}
+    published = staged.sinks[PARQUET].files
+    profile = profiling.of_tables([result.table for result in results], counting.count) if published else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from ingestlab.core.errors import TerminalError
 
-CSV, JSON = "ingestlab_csv", "ingestlab_json"  # the functions' names in the object file
+CSV, JSON, COUNT = "ingestlab_csv", "ingestlab_json", "ingestlab_count"  # the functions' names in the object file
 PACKAGES = ("numba", "llvmlite")
 _DONTNEED = 4  # of madvise
 _PATIENCE = 300  # seconds that compiling may take
@@ -44,6 +44,7 @@ class Loops(NamedTuple):
 
     csv: Loop
     json: Loop
+    count: Loop
 
 
 def loops(size: int) -> Loops | None:
@@ -123,7 +124,8 @@ def _entries(code: bytes) -> Loops:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    functions = [ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(engine.get_function_address(n)) for n in (CSV, JSON)]
+    entry = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    functions = [entry(engine.get_function_address(name)) for name in (CSV, JSON, COUNT)]
     for function in functions:
         function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as it
     _release("libllvmlite")

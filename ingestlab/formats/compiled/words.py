@@ -17,6 +17,10 @@ MARK = 3  # words of a null marker: its size, its first eight bytes, and where i
 SKIP, INTEGER, FLOAT64, FLOAT32, BOOLEAN, STRING, DATE, TIME, TIME_BY_FORMAT = range(9)
 # Steps of a time format: a directive, or a character beyond them
 YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, LITERAL = range(8)
+# Of a job that counts values. FOUND is its answer
+VALUES, OFFSETS, NULL_BITS, NULL_OFFSET, ROWS, SIZE, BITS, LEAST, RANGE, FACTOR, REAL = range(11)
+COUNTS, ENTRIES, MOST, SLOTS, SLOT_COUNT, REGISTERS, FOUND, COUNT_WORDS = range(11, 19)
+ENTRY = 4  # words of a value by hash: itself or its hash, a text's size, its first row, and how often it came
 # What came of it
 DONE, GIVEN_UP, HEAP_FULL = range(3)
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -21,6 +22,7 @@ from ingestlab.sources.walking import walk_local
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
+_AGAIN = 5.0  # seconds after which a file comes again that nobody has settled
 _STEP = 200  # milliseconds between two looks at files that are being written
 
 
@@ -41,7 +43,7 @@ class FolderFeed:
         self.name = Path(self._folder).as_uri()
         self._rest = settings.rest_seconds
         self._looked: dict[str, _Look] = {}  # files that are not at rest
-        self._later: dict[str, tuple[float, int]] = {}  # when postponed ones come again, and how often they came
+        self._later: dict[str, tuple[float, Message]] = {}  # what is not settled, and when it comes again; inf: is out
         self._stop = threading.Event()
         self._changes: Generator[set[tuple[Any, str]], None, None]
 
@@ -72,21 +74,25 @@ class FolderFeed:
     def receive(self, seconds: float) -> Sequence[Message]:
         """Wait for files that have come to rest, or have gone."""
         until = time.monotonic() + seconds
+        for path, (due, message) in self._later.items():
+            if due == inf:  # whoever had it has met with an error
+                self._later[path] = (time.monotonic() + _AGAIN, message)
         while True:
             self._note(next(self._changes))
             if messages := list(self._rested()):
+                self._later.update((message.handle, (inf, message)) for message in messages)
                 return messages
             if time.monotonic() >= until:
                 return []
 
     def settle(self, messages: Sequence[Message]) -> None:
-        """Forget how often files were announced."""
+        """Forget what was announced."""
         for message in messages:
             self._later.pop(message.handle, None)
 
     def postpone(self, message: Message, seconds: float) -> None:
         """Announce a file again after some time."""
-        self._later[message.handle] = (time.monotonic() + seconds, message.tries)
+        self._later[message.handle] = (time.monotonic() + seconds, message)
 
     def refuse(self, message: Message, reason: str) -> None:
         """Leave a file alone until it changes, or a sync finds it."""
@@ -110,10 +116,9 @@ class FolderFeed:
 
     def _rested(self) -> Iterator[Message]:
         """Yield files that can be taken, and those that have gone."""
-        for path, (due, tries) in list(self._later.items()):
+        for due, message in list(self._later.values()):
             if time.monotonic() >= due:
-                self._later[path] = (inf, tries)
-                yield Message(path, (Notice(Path(path).as_uri()),), tries + 1)
+                yield replace(message, tries=message.tries + 1)
         for path, before in list(self._looked.items()):
             try:
                 stat = os.stat(path)

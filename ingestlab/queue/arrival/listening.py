@@ -14,24 +14,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from ingestlab.core.access import check, shown
-from ingestlab.core.archive_uri import container
+from ingestlab.core.archive_uri import container, joined
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
 from ingestlab.core.models import Source
 from ingestlab.core.settings import Settings
 from ingestlab.engine.services import Services
 from ingestlab.interfaces import Feed, Listing, Message, Notice
+from ingestlab.lake.source_index import folders_of
 from ingestlab.lake.table import Table
 from ingestlab.maintenance.delete import take_out
+from ingestlab.queue.arrival.refusals import Refused, keep
+from ingestlab.queue.arrival.status import Heard, Heartbeat, status_of
 from ingestlab.queue.arrival.sync import indexed_tables, sync
+from ingestlab.queue.broker import reaching
 from ingestlab.queue.producer import announce
 from ingestlab.sources.registry import source_of
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
 WAIT = 20.0  # seconds for which a listener waits for messages: what SQS allows at most
+PAUSE = 5.0  # seconds after an outage
+_SOON = 60.0  # seconds after which a sync is tried again that an outage has ended
 KEEP_EVERY = 10.0  # seconds between two signs of life to whoever lends the messages
 LOOKS = 16  # files that are looked at at once
 TRIES = 8  # of a message whose file is not there; then it is put aside
@@ -46,16 +53,6 @@ class Target:
     tenant: str | None = None
     table: str | None = None
     queue: str | None = None
-
-
-@dataclass
-class Heard:
-    """What a listener has done since it began."""
-
-    submitted: int = 0  # files
-    removed: int = 0
-    postponed: int = 0  # messages
-    refused: int = 0
 
 
 class _Look(NamedTuple):
@@ -78,20 +75,47 @@ def listen(feed: Feed, services: Services, target: Target, stop: threading.Event
     Raises:
         TerminalError: It cannot be listened there.
     """
-    heard, due, wait = Heard(), 0.0, min(WAIT, services.settings.sync_seconds)
-    with feed:
+    heard, settings = Heard(), services.settings
+    status = status_of(feed, settings, target.tenant or settings.tenant, target.pipeline, folders)
+    with Heartbeat(status, feed, heard, services.locks.client) as heart:
         while not stop.is_set():
-            try:
-                if folders and time.monotonic() >= due:
-                    due = time.monotonic() + services.settings.sync_seconds
-                    _sync(folders, services.settings, target)
-                if messages := feed.receive(wait):
-                    with _kept(feed, messages):
-                        _handle(messages, feed, services, target, heard)
-            except TransientError as error:
-                log.warning("%s: %s", feed.name, error)
-                stop.wait(5)
+            with _outages(feed, settings, heart, stop), feed:
+                heard.answer = time.time()
+                heart.soon()
+                _attend(feed, services, target, stop, folders, heart)
     return heard
+
+
+def _attend(
+    feed: Feed, services: Services, target: Target, stop: threading.Event, folders: Sequence[str], heart: Heartbeat
+) -> None:
+    """Take in messages of an open feed until told to stop."""
+    settings, heard = services.settings, heart.heard
+    due, wait = 0.0, min(WAIT, settings.sync_seconds)
+    while not stop.is_set():
+        with _outages(feed, settings, heart, stop):
+            if folders and time.monotonic() >= due:
+                every = settings.sync_seconds
+                due = time.monotonic() + (every if _sync(folders, settings, target, heard) else min(every, _SOON))
+            messages = feed.receive(wait)
+            heard.answer = time.time()
+            if messages:
+                heard.event = heard.answer
+                with _kept(feed, messages):
+                    _handle(messages, feed, services, target, heard)
+
+
+@contextmanager
+def _outages(feed: Feed, settings: Settings, heart: Heartbeat, stop: threading.Event) -> Iterator[None]:
+    """Sit out an outage of the feed or of Redis: a listener lives on, and tries again."""
+    try:
+        with reaching(settings):
+            yield
+    except TransientError as error:
+        log.warning("%s: %s", feed.name, error)
+        heart.heard.failed(error)
+        heart.soon()
+        stop.wait(PAUSE)
 
 
 def _handle(messages: Sequence[Message], feed: Feed, services: Services, target: Target, heard: Heard) -> None:
@@ -104,25 +128,51 @@ def _handle(messages: Sequence[Message], feed: Feed, services: Services, target:
     _remember([n for m in messages for n in m.notices if n.uri in gone], services)
     settled = []
     for message in messages:
-        problem = next((p for p in (_problem(n, looks, troubles, services) for n in message.notices) if p), None)
+        problem = _first_problem(message, looks, troubles, services)
         if problem is None:
             settled.append(message)
         elif isinstance(problem, TerminalError) or message.tries >= TRIES:
-            feed.refuse(message, str(problem))
-            heard.refused += 1
+            _refuse(message, str(problem), feed, services, target, heard)
         else:
             feed.postpone(message, min(900.0, 5.0 * 2**message.tries))
             heard.postponed += 1
     feed.settle(settled)
 
 
-def _sync(folders: Sequence[str], settings: Settings, target: Target) -> None:
-    """Catch up with what no event has told. A folder that cannot be synced does not end the listening."""
+def _refuse(message: Message, reason: str, feed: Feed, services: Services, target: Target, heard: Heard) -> None:
+    """Put a message aside, and keep it for people to see."""
+    settings = services.settings
+    feed.refuse(message, reason)
+    heard.refused += 1
+    refused = Refused(
+        at=time.time(),
+        tenant=target.tenant or settings.tenant,
+        address=feed.name,
+        reason=reason,
+        tries=message.tries,
+        files=tuple(shown(notice.uri, settings.secret_parameters) for notice in message.notices),
+        body=message.body,
+    )
+    keep(refused, settings.failure_ttl, services.locks.client)
+
+
+def _sync(folders: Sequence[str], settings: Settings, target: Target, heard: Heard) -> bool:
+    """Catch up with what no event has told. A folder that cannot be synced does not end the listening.
+
+    Returns:
+        Whether it is to be tried again at the usual time, and not soon.
+    """
+    said, well = [], True
     for folder in folders:
         try:
-            log.info("%s", sync(folder, settings=settings, **vars(target)))
+            said.append(str(sync(folder, settings=settings, **vars(target))))
+            log.info("%s", said[-1])
         except IngestError as error:
+            said.append(f"{shown(folder, settings.secret_parameters)}: {error}")
             log.warning("%s", error)
+            well = well and not isinstance(error, TransientError)
+    heard.synced, heard.sync = time.time(), "; ".join(said)
+    return well
 
 
 def _looks(uris: Sequence[str], settings: Settings) -> dict[str, _Look]:
@@ -176,21 +226,26 @@ def _remove(gone: set[str], services: Services, target: Target, heard: Heard) ->
 
 def _below(gone: set[str], table: Table) -> list[str]:
     """List what a table has of what is gone."""
-    known = table.index.known(sorted(gone))
-    files = {uri for uri, record in known.items() if record.sha256 and not record.members}
-    others = gone - files  # archives, folders, and what no table ever had
-    inside = (
-        {r.uri for r in table.index.scan() if r.sha256 and not others.isdisjoint(_places(r.uri))} if others else set()
-    )
-    return sorted(files | inside)
+    index = table.index
+    known = index.known(sorted(gone))
+    packed = index.known([joined(head, uri) for uri, archive in known.items() for head in archive.members])
+    inside = index.below(gone - known.keys())
+    return sorted({record.uri for record in chain(known.values(), packed.values(), inside) if record.sha256})
 
 
 def _places(uri: str) -> Iterator[str]:
     """Yield a source's file, and all folders that it is in."""
-    place = container(uri)
-    while place:
-        yield place
-        place = place.rpartition("/")[0]
+    file = container(uri)
+    return chain((file,), folders_of(file))
+
+
+def _first_problem(
+    message: Message, looks: dict[str, _Look], troubles: dict[str, IngestError], services: Services
+) -> IngestError | None:
+    """Tell why a message is not done with; None if it is."""
+    if message.problem:
+        return TerminalError(message.problem, fix="Send events of files alone.", code="argument_invalid")
+    return next((p for p in (_problem(n, looks, troubles, services) for n in message.notices) if p), None)
 
 
 def _problem(

@@ -2,12 +2,17 @@
 
 A schedule's next moment is its score in a sorted set. Who finds it past sets the next one, counted from now, and only
 if nobody else has: so one worker runs it, and of all that was missed while none was there, one run is made up.
+
+Who runs a schedule holds a lock that ends with the worker. What was begun, and whose lock has ended, was not finished:
+another worker runs it again. While the lock stands the schedule is not begun a second time.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -27,12 +32,27 @@ log = logging.getLogger("ingestlab.queue.arrival")
 
 LOOK_EVERY = 5.0  # seconds between two looks for what is due
 _DUE, _ALL, _LAST = "ingestlab:schedules:due", "ingestlab:schedules", "ingestlab:schedules:last"
+_BEGUN, _LOCK = "ingestlab:schedules:begun", "ingestlab:schedules:lock:{}"
 _CLAIM = """
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] and redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[5]) then
   redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+  redis.call('SADD', KEYS[2], ARGV[1])
   return 1
 end
 return 0
+"""
+_ADOPT = """
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 and redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then
+  return 1
+end
+return 0
+"""
+_RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+_FINISH = """
+if redis.call('GET', KEYS[2]) == ARGV[2] then
+  redis.call('SREM', KEYS[1], ARGV[1])
+  redis.call('DEL', KEYS[2])
+end
 """
 
 
@@ -121,6 +141,7 @@ def remove(name: str, client: redis.Redis) -> None:
         fix = did_you_mean(name, known, "`ingestlab schedule list` shows them.")
         raise TerminalError(f"There is no schedule '{name}'", fix=fix, code="argument_invalid")
     client.zrem(_DUE, name)
+    client.srem(_BEGUN, name)
     client.hdel(_LAST, name)
 
 
@@ -149,15 +170,48 @@ def run_due(settings: Settings, client: redis.Redis, now: float | None = None) -
         now: Seconds since the epoch; the clock's if not given.
     """
     at, count = time.time() if now is None else now, 0
-    claim = client.register_script(_CLAIM)
+    begun = {_text(name) for name in client.smembers(_BEGUN)}
     for scheduled in schedules(client):
-        if scheduled.due > at:
-            break
-        schedule = scheduled.schedule
-        if claim(keys=[_DUE], args=[schedule.id, int(scheduled.due), schedule.next(at)]):
-            client.hset(_LAST, schedule.id, _run(schedule, settings, at))
+        turn = _Turn(scheduled, settings, client)
+        if (scheduled.due <= at and turn.claim(at)) or (scheduled.schedule.id in begun and turn.adopt()):
+            with turn:
+                client.hset(_LAST, scheduled.schedule.id, _run(scheduled.schedule, settings, at))
             count += 1
     return count
+
+
+class _Turn:
+    """One worker's right to run a schedule now. A context manager once it is had."""
+
+    def __init__(self, scheduled: Scheduled, settings: Settings, client: redis.Redis) -> None:
+        self._scheduled, self._id, self._client = scheduled, scheduled.schedule.id, client
+        self._lock, self._token, self._ttl = _LOCK.format(self._id), uuid.uuid4().hex, int(settings.lock_ttl * 1000)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="schedule", daemon=True)
+
+    def claim(self, now: float) -> bool:
+        """Take a schedule that is due, unless another worker has it."""
+        arguments = self._id, int(self._scheduled.due), self._scheduled.schedule.next(now), self._token, self._ttl
+        return bool(self._client.eval(_CLAIM, 3, _DUE, _BEGUN, self._lock, *arguments))
+
+    def adopt(self) -> bool:
+        """Take one whose worker has died while it ran."""
+        return bool(self._client.eval(_ADOPT, 2, _BEGUN, self._lock, self._id, self._token, self._ttl))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._client.eval(_FINISH, 2, _BEGUN, self._lock, self._id, self._token)
+
+    def _keep(self) -> None:
+        while not self._done.wait(self._ttl / 3000):
+            try:
+                self._client.eval(_RENEW, 1, self._lock, self._token, self._ttl)
+            except redis.RedisError as error:  # the next one may get through
+                log.warning("schedule %s: %s", self._id, error)
 
 
 def keep_time(settings: Settings, client: redis.Redis) -> None:

@@ -68,7 +68,7 @@ class SqsFeed:
         self._client.close()
 
     def receive(self, seconds: float) -> Sequence[Message]:
-        """Wait for events; what tells of no object is refused."""
+        """Wait for events."""
         messages: list[Message] = []
         wait = min(_LONGEST, int(seconds))
         for _ in range(_BATCHES):
@@ -139,14 +139,13 @@ class SqsFeed:
         return page
 
     def _read(self, got: Mapping[str, Any]) -> Message | None:
-        """Read a message; None if it was refused, or tells of nothing."""
+        """Read a message; one that tells of nothing is settled."""
         tries = int(got.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         message = Message(got["ReceiptHandle"], (), tries, got["Body"])
         try:
             found = notices(got["Body"])
         except UnknownShapeError as error:
-            self.refuse(message, f"The message tells of no object: {error}")
-            return None
+            return replace(message, problem=f"The message tells of no object: {error}")
         if not found:
             log.info("%s: a message without objects is taken off, such as a test event", self.name)
             self.settle([message])

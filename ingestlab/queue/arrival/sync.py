@@ -1,8 +1,9 @@
 """Makes tables agree with a folder: what is new or changed there is submitted, what has vanished is taken out.
 
 Events are lost at times; a listing is not. The folder is walked a page at a time and compared with the index of each
-table: of what was listed only eight bytes a file stay in memory. What seems to have vanished is looked for in a second
-walk before it is taken out, and stays where it was committed again meanwhile.
+table: of what is listed, and of what tables have, only eight bytes a file stay in memory. Names are kept of vanished
+files alone, once it is sure that so many may go. What seems to have vanished is looked for in a second walk before it
+is taken out, and stays where it was committed again meanwhile.
 """
 
 from __future__ import annotations
@@ -119,27 +120,30 @@ def sync(
     walk = _Walk(folder, match, settings)
     with Services.opened(settings) as services:
         homes = indexed_tables(tenant, services)
-        seen, runs, counts = _Seen(), [], dict.fromkeys(STATES, 0)
+        seen, runs, counts = _Names(), [], dict.fromkeys(STATES, 0)
         for group in _grouped(_differing(walk, homes, tenant, services, seen, counts), _RUN):
             run = announce(group, pipeline=pipeline, table=table, tenant=tenant, queue=queue, settings=settings)
             runs.append(run.id)
-        known, missing = _missing(walk, homes, seen)
         new, changed, unchanged, failed = (counts[state] for state in STATES)
-        vanished = {lost.file for lost in missing}
-        gone = tuple(sorted(vanished))
-        report = Synced(walk.folder, len(seen), new, changed, unchanged, failed, gone, tuple(runs))
-        if keep_vanished or not vanished:
+        report = Synced(walk.folder, len(seen), new, changed, unchanged, failed, (), tuple(runs))
+        known, lost = _count(walk, homes, seen)
+        if not lost:
             return report
-        _refuse_many(report, known, most)
+        if not keep_vanished:
+            _refuse_many(report, known, lost, most)
+        missing = list(_missing(walk, homes, seen))
+        vanished = {file.name for file in missing}
+        if keep_vanished:
+            return replace(report, vanished=tuple(sorted(vanished)))
         vanished.difference_update(source.uri for source in walk)
-        deleted = tuple(_take_out([lost for lost in missing if lost.file in vanished], homes, services))
+        deleted = tuple(_take_out([file for file in missing if file.name in vanished], homes, services))
     return replace(report, vanished=tuple(sorted(vanished)), deleted=deleted)
 
 
 class _Missing(NamedTuple):
     """Rows of a file that has vanished: a table's record of it, or of a member of an archive."""
 
-    file: str
+    name: str
     table: Table
     uri: str
     batch: str
@@ -172,26 +176,33 @@ class _Walk:
         return self._match == "*" or fnmatchcase(uri.rpartition("/")[2], self._match)
 
 
-class _Seen:
-    """The URIs of a listing, by eight bytes of their digest: that two share them lets a vanished file stay."""
+class _Names:
+    """URIs, by eight bytes of their digest: that two share them lets a vanished file stay."""
 
     def __init__(self) -> None:
         self._keys = array("Q")
-        self._ordered = True
+        self._ordered = 0  # how many of them are in order
 
     def __len__(self) -> int:
+        """Count the different ones."""
+        self._sort()
         return len(self._keys)
 
     def add(self, uri: str) -> None:
         self._keys.append(_key(uri))
-        self._ordered = False
 
     def __contains__(self, uri: str) -> bool:
-        if not self._ordered:
-            self._keys, self._ordered = array("Q", sorted(self._keys)), True
+        self._sort()
         key = _key(uri)
         place = bisect_left(self._keys, key)
         return place < len(self._keys) and self._keys[place] == key
+
+    def _sort(self) -> None:
+        if len(self._keys) != self._ordered:
+            import numpy as np  # noqa: PLC0415 - who only submits does without it
+
+            self._keys = array("Q", np.unique(np.frombuffer(self._keys, np.uint64)).tobytes())
+            self._ordered = len(self._keys)
 
 
 def _key(uri: str) -> int:
@@ -212,7 +223,12 @@ def indexed_tables(tenant: str, services: Services) -> list[Table]:
 
 
 def _differing(
-    walk: Iterable[Source], homes: Sequence[Table], tenant: str, services: Services, seen: _Seen, counts: dict[str, int]
+    walk: Iterable[Source],
+    homes: Sequence[Table],
+    tenant: str,
+    services: Services,
+    seen: _Names,
+    counts: dict[str, int],
 ) -> Iterator[Source]:
     """Yield the files that are new or changed; count all."""
     for page in _grouped(walk, _PAGE):
@@ -234,26 +250,30 @@ def _same(source: Source, record: SourceRecord) -> bool:
     return record.whole and source.version is not None and source.version == record.version
 
 
-def _missing(walk: _Walk, homes: Sequence[Table], seen: _Seen) -> tuple[int, list[_Missing]]:
-    """Find what tables have of the folder, and the listing has not.
-
-    Returns:
-        How many files tables have of it, and what is missing of each table.
-    """
-    known, missing = set(), []
+def _count(walk: _Walk, homes: Sequence[Table], seen: _Names) -> tuple[int, int]:
+    """Count known files of the folder, and those that are not listed."""
+    known, lost = _Names(), _Names()
     for table in homes:
         for record in table.index.scan():
             file = container(record.uri)
             if record.sha256 and walk.covers(file):
-                known.add(_key(file))
+                known.add(file)
                 if file not in seen:
-                    missing.append(_Missing(file, table, record.uri, record.batch))
-    return len(known), missing
+                    lost.add(file)
+    return len(known), len(lost)
 
 
-def _refuse_many(report: Synced, known: int, most: float) -> None:
+def _missing(walk: _Walk, homes: Sequence[Table], seen: _Names) -> Iterator[_Missing]:
+    """Yield what tables have and the listing has not; some twice."""
+    for table in homes:
+        for record in table.index.scan():
+            file = container(record.uri)
+            if record.sha256 and walk.covers(file) and file not in seen:
+                yield _Missing(file, table, record.uri, record.batch)
+
+
+def _refuse_many(report: Synced, known: int, gone: int, most: float) -> None:
     """Refuse an empty or much shorter listing. A disk may be missing, or a name wrong."""
-    gone = len(report.vanished)
     if most >= 1 or (report.listed and gone <= most * known):
         return
     submitted = f" What is new was submitted as {', '.join(report.runs)}." if report.runs else ""
@@ -269,7 +289,7 @@ def _refuse_many(report: Synced, known: int, most: float) -> None:
 def _take_out(missing: Iterable[_Missing], homes: Sequence[Table], services: Services) -> Iterator[Deleted]:
     """Take vanished files out of each table, each table in one commit."""
     for table in homes:
-        if batches := {lost.uri: lost.batch for lost in missing if lost.table is table}:
+        if batches := {file.uri: file.batch for file in missing if file.table is table}:
             yield take_out(sorted(batches), table, services, unless_since=batches)
 
 

@@ -18,6 +18,7 @@ from ingestlab.core.models import NAME
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
+from ingestlab.core.validation import first_fault
 from ingestlab.core.version import VERSION
 from ingestlab.queue.producer import submit
 from ingestlab.queue.run import find_run
@@ -140,12 +141,11 @@ class _Service:
         try:
             return Announcement.model_validate_json(await request.read())
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "body"
+            field, _, problem = first_fault(error)
             raise TerminalError(
                 "The body is no announcement",
                 expected='JSON such as {"uri": "s3://bucket/a.csv", "pipeline": "alarms"}',
-                got=f"{where}: {first['msg']}",
+                got=f"{field or 'body'}: {problem}",
                 fix="See / for all fields.",
                 code="argument_invalid",
             ) from None

@@ -102,7 +102,7 @@ class Collection(Value):
     """A collection as a pipeline wants it.
 
     Args:
-        name: What users call it; :func:`legal_name` makes one of a table's name.
+        name: What users call it.
         fingerprint: The model and its canary; the plain dict of an embedder will do.
         payload: Columns of the table that go along.
         metric: How near is told.
@@ -222,14 +222,6 @@ class Hit(NamedTuple):
 def named_by(target: str) -> str:
     """Give the collection's name of a target. What is no target of ours stays."""
     return re.sub(r"__[0-9a-f]{8}(_\d+)?\Z", "", target)
-
-
-def legal_name(text: str) -> str:
-    """Make a collection's name of a table's. What Milvus does not take is replaced, with a digest."""
-    if re.match(IDENTIFIER, text):
-        return text
-    name = re.sub(r"[^A-Za-z0-9_]", "_", text)[:150]
-    return f"_{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _kind(kind: pa.DataType) -> Kind | None:

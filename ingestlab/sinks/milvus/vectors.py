@@ -56,7 +56,12 @@ class VectorStore(Protocol):
         ...
 
     def switch(self, name: str, target: str) -> str | None:
-        """Put a target behind a name at once. Returns the one that was there."""
+        """Put a target behind a name at once. Returns the one that was there.
+
+        Args:
+            name: The collection.
+            target: It, as :meth:`ensure` or :meth:`build` gave it.
+        """
         ...
 
     def resolve(self, name: str) -> str | None:
@@ -92,7 +97,12 @@ class VectorStore(Protocol):
         ...
 
     def count(self, name: str, where: Where) -> int:
-        """Count rows, those written just before included. 0 where there is no collection."""
+        """Count rows, those written just before included. 0 where there is no collection.
+
+        Args:
+            name: The collection.
+            where: Of which tenant, table, runs and sources they are.
+        """
         ...
 
     def confirm(self, name: str, keys: Sequence[str], where: Where) -> int:
@@ -106,11 +116,22 @@ class VectorStore(Protocol):
         ...
 
     def delete(self, name: str, where: Where) -> None:
-        """Remove rows. None, or no such collection, is no error. A condition at least must be given."""
+        """Remove rows. None, or no such collection, is no error.
+
+        Args:
+            name: The collection.
+            where: Which; one condition at least.
+        """
         ...
 
     def fetch(self, name: str, where: Where, columns: Sequence[str]) -> pa.Table:
-        """Read scalar columns of rows, in the order of primary keys. Empty where there is no collection."""
+        """Read scalar columns of rows, in the order of primary keys. Empty where there is no collection.
+
+        Args:
+            name: The collection.
+            where: Which rows.
+            columns: Their names; `pk` and the payload.
+        """
         ...
 
     def search(

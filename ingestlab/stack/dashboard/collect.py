@@ -18,6 +18,8 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.jobs import Job, Listener, QueueSnapshot
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.interfaces import Monitor, Queue
+from ingestlab.queue.arrival.refusals import Refused, refused_messages
+from ingestlab.queue.arrival.status import ListenerStatus, listeners
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.rates import MEASURES, History, Rates
 from ingestlab.stack.dashboard.failures import Assumption, Endings, Failure
@@ -32,6 +34,7 @@ BACKLOG = 1024
 JOBS = 100  # ended ones to be read at a time
 SEEN = 50_000
 QUEUES = 24  # so many are shown
+REFUSED = 8  # messages that are shown
 RESULTS = 8  # to be read at a time: they are large
 
 
@@ -52,6 +55,9 @@ class Snapshot:
     failed: int = 0  # files, in the last hour
     failures: tuple[Failure, ...] = ()  # newest first
     assumptions: tuple[Assumption, ...] = ()  # likewise
+    listeners: tuple[ListenerStatus, ...] = ()  # that hear of files, and those that died lately
+    refused: tuple[Refused, ...] = ()  # messages that they have put aside, newest first
+    refusals: int = 0  # how many there are
     tenants: tuple[str, ...] = ()  # that had jobs waiting, in the order in which they were first seen
     samples: str = ""  # where the embedded stack serves sample files
     cost: float = 0.0  # seconds of CPU that it took to find this out
@@ -151,6 +157,8 @@ class Collector:
         tenants = monitor.tenants(queues)
         waiting, running = sum(q.waiting for q in queues), sum(q.counts["running"] for q in queues)
         self._rates.advance(now, waiting, running)
+        assert self._client is not None
+        refusals, refused = refused_messages(settings.tenants, settings.failure_ttl, self._client, REFUSED)
         return replace(
             self._snapshot,
             at=now,
@@ -165,6 +173,9 @@ class Collector:
             failed=self._endings.failed(now),
             failures=self._endings.failures(),
             assumptions=self._endings.assumptions(),
+            listeners=tuple(listeners(self._client)),
+            refused=tuple(refused),
+            refusals=refusals,
         )
 
     def _follow(self, queue: Queue, queues: list[QueueSnapshot], now: float) -> list[Job]:

@@ -93,7 +93,10 @@ class IngestPage:
         self._window = RadioButtonGroup(labels=list(WINDOWS), active=0, stylesheets=[BUTTONS], margin=(4, 0, 4, 0))
         self._window.on_change("active", lambda attr, old, new: self._draw())  # noqa: ARG005 - Bokeh looks at the names
         style = InlineStyleSheet(css=_asset("page.css"))
-        names = ("header", "notes", "cards", "queues", "jobs", "workers", "rejects", "failures", "assumptions")
+        names = (
+            *("header", "notes", "cards", "queues", "jobs", "workers", "rejects"),
+            *("listeners", "failures", "refused", "assumptions"),
+        )
         look: Any = {"stylesheets": [style], "disable_math": True, "sizing_mode": "stretch_width", "margin": 0}
         self._divs = {name: Div(visible=False, **look) for name in names}  # an empty one takes room
         self._divs["header"].js_on_change("tags", CustomJS(code="window.ingestBeat?.()"))
@@ -186,8 +189,7 @@ class IngestPage:
             d["cards"],
             row(*self._charts, stylesheets=[four_columns], **options),
             row(d["queues"], d["jobs"], d["workers"], d["rejects"], stylesheets=[two_columns], **options),
-            d["failures"],
-            d["assumptions"],
+            *(d[name] for name in ("listeners", "failures", "refused", "assumptions")),
             stylesheets=[GlobalInlineStyleSheet(css=_asset("colors.css") + PAGE_STYLE)],
             styles={"padding": "4px 6px 24px"},
             **options,

@@ -107,6 +107,20 @@ def workers(snapshot: Snapshot) -> str:
     return macro(TEMPLATE, "workers", rows=rows)
 
 
+def listeners(snapshot: Snapshot) -> str:
+    """Show what is listened to, with its lag. Nothing where nothing is."""
+    if not snapshot.listeners:
+        return ""
+    shown = snapshot.listeners[: 2 * LISTED]
+    rows = [(listener, "bad" if listener.gone or listener.trouble else "ok", listener.said()) for listener in shown]
+    return macro(TEMPLATE, "listeners", rows=rows, left=len(snapshot.listeners) - len(shown), clock=clock)
+
+
+def refused(snapshot: Snapshot) -> str:
+    """Show the last messages that listeners have put aside."""
+    return macro(TEMPLATE, "refused", snapshot=snapshot, clock=clock) if snapshot.refused else ""
+
+
 def rejects(snapshot: Snapshot) -> str:
     """Show the rejected rows of the last hour by rule."""
     return macro(TEMPLATE, "rejects", rules=snapshot.rules, listed=LISTED)

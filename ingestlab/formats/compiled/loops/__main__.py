@@ -14,8 +14,8 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import numba
 
-from ingestlab.formats.compiled.loader import CSV, JSON, machine, name
-from ingestlab.formats.compiled.loops import csv, json
+from ingestlab.formats.compiled.loader import COUNT, CSV, JSON, machine, name
+from ingestlab.formats.compiled.loops import counting, csv, json
 
 
 def main(path: str) -> None:
@@ -27,6 +27,7 @@ def main(path: str) -> None:
     llvm.initialize_native_asmprinter()
     module = _module(csv.read, CSV)
     module.link_in(_module(json.read, JSON))
+    module.link_in(_module(counting.count, COUNT))
     unfinished = Path(f"{path}.{os.getpid()}")
     unfinished.write_bytes(machine().emit_object(module))
     unfinished.replace(path)

@@ -22,7 +22,7 @@ TOPS = u64(0x8080808080808080)
 
 
 def _loads(bits: int, result: Any, real: Any = None) -> Any:
-    """Make a function that loads from an address. Only 32 bits have a sign."""
+    """Make a function that loads from an address. 16 and 32 bits have a sign."""
 
     @intrinsic
     def load(_context: Any, address: Any) -> Any:  # noqa: ARG001 - named for numba
@@ -107,7 +107,7 @@ def specials(_context: Any, address: Any, delimiter: Any, quote: Any) -> Any:  #
     return types.uint64(types.int64, types.int64, types.int64), code
 
 
-byte, int32, int64 = _loads(8, types.int64), _loads(32, types.int64), _loads(64, types.int64)
+byte, int16, int32, int64 = (_loads(bits, types.int64) for bits in (8, 16, 32, 64))
 load, double = _loads(64, types.uint64), _loads(64, types.float64, ir.DoubleType())
 set8, set16, set32, set64 = (_stores(bits, types.int64) for bits in (8, 16, 32, 64))
 set_word = _stores(64, types.uint64)
