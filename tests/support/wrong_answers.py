@@ -281,7 +281,7 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
         ("09.2", f"{{'run': {MISSING}.id, 'state': 'failed'}}", "1 of its files failed"),
         (
             "09.2",
-            "{'run': lab.submit(logs[4], queue='nobody').id, 'state': 'finished'}",
+            "{'run': lab.submit(logs[5], queue='nobody').id, 'state': 'finished'}",
             r"the run is still queued; wait for it with run\.watch",
         ),
         (
