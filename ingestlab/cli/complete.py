@@ -51,7 +51,7 @@ def join_at_colons(environ: MutableMapping[str, str]) -> None:
     if joined != typed:
         place = joined[-1].rfind(":") + 1
         environ[_CUT_OFF], joined[-1] = joined[-1][:place], joined[-1][place:]
-        environ |= {"COMP_WORDS": "\n".join([*joined, *rest]), "COMP_CWORD": str(len(joined) - 1)}
+        environ.update({"COMP_WORDS": "\n".join([*joined, *rest]), "COMP_CWORD": str(len(joined) - 1)})
 
 
 def _runs(ctx: typer.Context) -> Iterator[tuple[str, str]]:
