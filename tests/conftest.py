@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
+from typer.testing import CliRunner
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings
@@ -89,7 +91,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs ``ingestlab ARGS…`` as a process of its own in the test's folder; gives what it printed."""
+    """Runs ``ingestlab ARGS…`` in this process, in the test's folder, for a new one takes a second to import all."""
+
+    from ingestlab.cli import app
+
+    def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        with chdir(tmp_path):
+            done = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", **env})
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``ingestlab ARGS…`` as a process of its own, where it is more than a function."""
 
     def run(*args: str | Path, timeout: float = PATIENCE, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -257,6 +257,7 @@ def test_a_handler_gets_what_was_asked_in_order(queue, consumer):
     assert queue.publish("contract", asked("a.csv")) == (jobs[0], True), "it has ended"
 
 
+@pytest.mark.slow("long work")
 def test_a_handler_has_a_job_tried_again_after_its_delay(queue, settings, consumer):
     waits, _ = queue.publish("contract", asked("waits.csv"))
     patient = broker(settings.model_copy(update={"retry_delays": (1, 2)}))
@@ -273,6 +274,7 @@ def test_a_handler_has_a_job_tried_again_after_its_delay(queue, settings, consum
     assert times[2] - times[1] > 1, "two seconds, of which a broker that counts in whole ones may take off one"
 
 
+@pytest.mark.slow("processes killed")
 def test_the_job_of_a_consumer_that_is_killed_is_taken_over(queue, consumer):
     job, _ = queue.publish("contract", asked("held.csv"))
     with consumer() as first:

@@ -78,6 +78,7 @@ def test_a_worker_killed_while_it_downloads_is_replaced_at_once(ready):
     assert ready.rows(uri) == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_worker_killed_while_dask_processes_is_replaced_at_once(ready):
     uri = ready.file("killed.csv")
     ready.pipeline("gated", GATED.replace("FOLDER", str(ready.folder)))
