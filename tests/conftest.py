@@ -18,6 +18,7 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
+from support.rabbitmq import url_or_skip
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
 from typer.testing import CliRunner
 
@@ -68,6 +69,12 @@ def redis_url(valkey: str) -> str:
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
     return valkey
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a RabbitMQ server for all tests, which use queues of their own."""
+    yield from url_or_skip(tmp_path_factory.mktemp("rabbitmq"))
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,12 @@ class Settings(BaseSettings):
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
-    broker: str = "rq"
-    """Name of the plug-in that carries jobs from producers to workers."""
+    broker: str = Field(default="rq", validation_alias=_env("INGESTLAB_QUEUE_BACKEND", "INGESTLAB_BROKER"))
+    """Name of the plug-in that carries jobs from producers to workers: `rq`, `celery`, `sqs` or another package's."""
+    broker_url: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_BROKER_URL", "CELERY_BROKER_URL"), repr=False
+    )
+    """RabbitMQ server of the backend `celery`, as `amqp://user:password@host:5672/`."""
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
     """Queue of ingestion jobs."""
     notebook_queue: str = "notebooks"
