@@ -119,7 +119,7 @@ def start_listener(
 
 
 def start_webhook() -> OwnWebhook:
-    """Start a web service for announcements on this machine, and wait until it answers.
+    """Start a web service for announcements, and wait until it answers.
 
     Raises:
         StackError: It does not start; the text names its log.

@@ -216,7 +216,7 @@ class RunReader:
             return page_of(archived, self._row(archived), error) if archived else None
 
     def notebook(self, run: str) -> bytes | None:
-        """Read the page of the notebook that a run has executed; None if there is none."""
+        """Read the page of a run's notebook; None without one."""
         page = self.page(run)
         if not page or not page.notebook:
             return None
