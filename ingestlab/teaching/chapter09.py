@@ -18,7 +18,7 @@ MISSED = "alarm-missed.csv"  # came while nobody listened
 
 @exercise("09.1")
 def agreed(answer: Any, desk: Desk) -> str:
-    """Accept the report of a sync, if the table has the files of its folder and no others."""
+    """Accept a sync, if table and folder have the same files."""
     report = a(answer, Synced, "the report of lab.sync()")
     folder = Path(plain_path(report.folder))
     there = {Path(path).as_uri() for path, _ in walk_local(str(folder))}
@@ -42,7 +42,7 @@ def _name(uris: set[str]) -> str:
 
 @exercise("09.2")
 def announced(answer: Any, desk: Desk) -> str:
-    """Accept what the web service says of a run that it has started, when this has ended well."""
+    """Accept what the web service says of a run that ended well."""
     said = a(answer, dict, "a dict, as response.json() gives it")
     expect("problem" not in said, f"the service has refused it: {said.get('problem')}. Is it the right token?")
     expect(not {"run", "url"} <= said.keys(), "that is the reply to the announcement; its url tells how the run fares.")
