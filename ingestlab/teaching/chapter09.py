@@ -36,7 +36,7 @@ def agreed(answer: Any, desk: Desk) -> str:
 
 
 def _name(uris: set[str]) -> str:
-    """Give the name of the first of these files, if there is any."""
+    """Give the name of the first of these files."""
     return min(uris, default="").rpartition("/")[2]
 
 
