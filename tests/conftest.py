@@ -18,6 +18,8 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
+from support.rabbitmq import url_or_skip
+from support.seaweed import serving_seaweed
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
 from typer.testing import CliRunner
 
@@ -68,6 +70,12 @@ def redis_url(valkey: str) -> str:
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
     return valkey
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a RabbitMQ server for all tests, which use queues of their own."""
+    yield from url_or_skip(tmp_path_factory.mktemp("rabbitmq"))
 
 
 @pytest.fixture(scope="session")
@@ -162,6 +170,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Another real S3 server, SeaweedFS, on free ports: the fsspec options that lead to it; on Linux for Intel."""
+    with serving_seaweed(tmp_path_factory.mktemp("seaweed")) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A server that speaks Google Cloud Storage, on a free port: the fsspec options that lead to it; on Linux."""
     port, home = free_port(), tmp_path_factory.mktemp("gcs")
@@ -188,6 +203,12 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def bucket(s3: dict[str, Any]) -> str:
     """The name of an empty bucket of the S3 server."""
     return _bucket("s3", s3)
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: dict[str, Any]) -> str:
+    """The name of an empty bucket of SeaweedFS."""
+    return _bucket("s3", seaweed)
 
 
 @pytest.fixture

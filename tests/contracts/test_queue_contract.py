@@ -1,4 +1,4 @@
-"""What every queue does, on a real Valkey: RQ, and another package's."""
+"""What every queue does, on a real Valkey, RabbitMQ and SQS server: RQ, Celery, SQS, and another package's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from support.backends import BACKENDS, settings_for
 from support.workers import environment, until
 
 from ingestlab.core.errors import TerminalError, UndecodableJobError
@@ -59,13 +60,13 @@ raise SystemExit(broker(settings).consume([settings.queue], handler))
 """
 
 
-@pytest.fixture(params=["rq", "audited"])
+@pytest.fixture(params=[*BACKENDS, "audited"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Settings:
     return Settings(
+        **settings_for(request.param, request, "contract", "other", "notebooks"),
         _env_file=None,
         home=tmp_path / "home",
         redis_url=redis_url,
-        broker=request.param,
         executor="threads",
         pipelines=(str(tmp_path / "pipelines"),),
         queue="contract",
@@ -132,7 +133,7 @@ def asked(name: str = "a.csv", **more: str) -> IngestRequest:
 
 
 def test_they_are_found_by_name(settings):
-    assert {"rq", "audited"} <= set(plugins("queues"))
+    assert {"rq", "celery", "sqs", "audited"} <= set(plugins("queues"))
     with pytest.raises(TerminalError, match="no plug-in 'pigeons'"):
         broker(settings.model_copy(update={"broker": "pigeons"}))
 

@@ -29,10 +29,10 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
 from ingestlab.queue import find_run
+from ingestlab.queue.abandoned import DEATHS
 from ingestlab.queue.broker import broker
 from ingestlab.queue.rq.queueing import fetch_job, open_queue
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
-from ingestlab.queue.rq.takeover import DEATHS
 from ingestlab.queue.rq.worker import IngestWorker
 from ingestlab.queue.worker import BUSY_DELAY
 from ingestlab.stack import valkey as server
