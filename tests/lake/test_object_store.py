@@ -192,7 +192,7 @@ def test_a_store_that_does_not_answer_may_do_so_later(monkeypatch):
             call()
 
 
-@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("kind", ["s3", "gs"])  # SeaweedFS makes it
 def test_a_bucket_that_is_not_there_stays_so(request, kind):
     scheme, _, options = server(request, kind)
     options = {scheme: options}
