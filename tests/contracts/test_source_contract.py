@@ -184,7 +184,7 @@ def test_what_is_fetched_is_the_file_byte_for_byte(place, store):
         folder="raw",
         settings=place.settings(),
         known={},
-        progress=lambda files, size: moved.append((files, size)),
+        progress=lambda files, size, _skipped: moved.append((files, size)),
     )
     for file, rows in zip(files, (ROWS, ROWS[:3]), strict=True):
         assert isinstance(file, FetchedFile)
