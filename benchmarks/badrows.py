@@ -30,7 +30,7 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
     copies = 1 if options.quick else COPIES
     works = [bad_flights(options.cache, copies, share) for share in SHARES]
     contests = [
-        Contest(f"{share} % rejects", works[1], work, "flights_types", PEERS, target=1.0 if share else None)
+        Contest(f"{share} % rejects", works[1], work, "flights_types", _able(share), target=1.0 if share else None)
         for share, work in zip(SHARES, works, strict=True)
     ]
     seconds: dict[str, list[float]] = {}
@@ -39,7 +39,16 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[Measure]:
             seconds.setdefault(result.details["who"], []).append(result.value)
         yield result
     for name, times in seconds.items():
-        yield _linear(name, times, works)
+        if len(times) == len(SHARES):
+            yield _linear(name, times, works)
+
+
+def _able(share: int) -> tuple[Rival, ...]:
+    """Who reads such a file right: behind a long stretch of rejects DuckDB loses rows and rejects.
+
+    Seen with 2.0.1: findings/duckdb_store_rejects_ends_the_file.sh.
+    """
+    return tuple(peer for peer in PEERS if share < 100 or peer.name != "DuckDB")
 
 
 def _linear(name: str, times: list[float], works: list[BadFlights]) -> Measure:

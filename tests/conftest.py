@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
+from support.rabbitmq import url_or_skip
+from support.seaweed import serving_seaweed
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
+from typer.testing import CliRunner
 
 from ingestlab import stack as embedded
 from ingestlab.core.settings import Settings
@@ -69,6 +73,12 @@ def redis_url(valkey: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a RabbitMQ server for all tests, which use queues of their own."""
+    yield from url_or_skip(tmp_path_factory.mktemp("rabbitmq"))
+
+
+@pytest.fixture(scope="session")
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteServer]:
     """A Milvus Lite server for all tests, which must not kill it; each makes collections of its own."""
     pytest.importorskip("milvus_lite", reason="the extra `milvus` is not installed")
@@ -89,7 +99,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs ``ingestlab ARGS…`` as a process of its own in the test's folder; gives what it printed."""
+    """Runs ``ingestlab ARGS…`` in this process, in the test's folder, for a new one takes a second to import all."""
+
+    from ingestlab.cli import app
+
+    def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        with chdir(tmp_path):
+            done = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", **env})
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``ingestlab ARGS…`` as a process of its own, where it is more than a function."""
 
     def run(*args: str | Path, timeout: float = PATIENCE, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -144,6 +170,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Another real S3 server, SeaweedFS, on free ports: the fsspec options that lead to it; on Linux for Intel."""
+    with serving_seaweed(tmp_path_factory.mktemp("seaweed")) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A server that speaks Google Cloud Storage, on a free port: the fsspec options that lead to it; on Linux."""
     port, home = free_port(), tmp_path_factory.mktemp("gcs")
@@ -170,6 +203,12 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def bucket(s3: dict[str, Any]) -> str:
     """The name of an empty bucket of the S3 server."""
     return _bucket("s3", s3)
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: dict[str, Any]) -> str:
+    """The name of an empty bucket of SeaweedFS."""
+    return _bucket("s3", seaweed)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import psutil
 
@@ -129,6 +129,14 @@ class Listener:
     def silence(self, now: datetime) -> float:
         """Return the seconds since its last heartbeat."""
         return (now - self.beat).total_seconds() if self.beat else float("inf")
+
+
+class BrokerFinding(NamedTuple):
+    """One thing that a queue has to say of its broker."""
+
+    level: Literal["ok", "warning", "error"]
+    text: str
+    fix: str = ""
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,12 @@ class Settings(BaseSettings):
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
     # Who may ask for what
-    broker: str = "rq"
-    """Name of the plug-in that carries jobs from producers to workers."""
+    broker: str = Field(default="rq", validation_alias=_env("INGESTLAB_QUEUE_BACKEND", "INGESTLAB_BROKER"))
+    """Name of the plug-in that carries jobs from producers to workers: `rq`, `celery`, `sqs` or another package's."""
+    broker_url: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_BROKER_URL", "CELERY_BROKER_URL"), repr=False
+    )
+    """RabbitMQ server of the backend `celery`, as `amqp://user:password@host:5672/`."""
     queue: str = Field(default="ingest", validation_alias=_env("INGESTLAB_QUEUE", "QUEUE_NAME"))
     """Queue of ingestion jobs."""
     notebook_queue: str = "notebooks"
@@ -123,6 +127,8 @@ class Settings(BaseSettings):
     """A file in a folder that is listened to is taken when it was written this long ago."""
     announce_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     """Token of each tenant that may announce files by the webhook, as JSON; a token is 16 characters or more."""
+    sns_topics: Words = ()
+    """ARNs of the topics of Amazon SNS that may announce files by the webhook; empty means none."""
     sync_seconds: float = Field(default=3600.0, gt=0)
     """Between two listings behind a listener: events are lost at times."""
     max_vanish_ratio: float = Field(default=0.5, ge=0, le=1)
@@ -190,6 +196,7 @@ class Settings(BaseSettings):
             "deny_networks",
             "file_roots",
             "secret_parameters",
+            "sns_topics",
             "pipelines",
             "proxied_hosts",
             "notebooks",

@@ -17,7 +17,7 @@ from ingestlab.interfaces.format import (
     SchemaDrift,
     pieces_of,
 )
-from ingestlab.interfaces.queue import Delivery, Handler, Monitor, Queue, RateLimiter
+from ingestlab.interfaces.queue import Delivery, Examined, Handler, Monitor, Queue, RateLimiter
 from ingestlab.interfaces.sink import (
     MAX_VALUE,
     Destination,
@@ -41,6 +41,7 @@ __all__ = [
     "Destination",
     "DriftReader",
     "EarlyReader",
+    "Examined",
     "Executor",
     "Feed",
     "Fetch",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
-from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
+from ingestlab.core.jobs import BrokerFinding, Job, JobEnding, JobNotes, Listener, QueueSnapshot, QueueState, TryEnd
 from ingestlab.core.messages import Request
 
 
@@ -163,6 +163,18 @@ class Queue(Protocol):
 
     def monitor(self) -> Monitor:
         """Open what the dashboard reads."""
+        ...
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A queue that examines its broker for `ingestlab doctor`."""
+
+    def examine(self) -> Iterable[BrokerFinding]:
+        """Tell whether the broker answers, and what is wrong with it.
+
+        Raises nothing for a broker that is away.
+        """
         ...
 
 

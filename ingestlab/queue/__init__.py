@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILT_IN", "Run", "Synced", "find_run", "recent_runs", "submit", "sync"]
 
-BUILT_IN = {"rq": "ingestlab.queue.rq.broker:RqQueue"}
+BUILT_IN = {
+    "rq": "ingestlab.queue.rq.broker:RqQueue",
+    "celery": "ingestlab.queue.celery.broker:CeleryQueue",
+    "sqs": "ingestlab.queue.sqs.broker:SqsQueue",
+}
 _HOMES = {
     "Run": "ingestlab.queue.run",
     "Synced": "ingestlab.queue.arrival.sync",

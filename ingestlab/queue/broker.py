@@ -15,7 +15,7 @@ from ingestlab.lake.locks import connect
 
 
 def broker(settings: Settings, client: redis.Redis | None = None) -> Queue:
-    """Make the queue of ``INGESTLAB_BROKER``.
+    """Make the queue of ``INGESTLAB_QUEUE_BACKEND``.
 
     Args:
         settings: Name it, and what it has to connect to.

@@ -17,8 +17,10 @@ from typing import Any, TypeVar, cast
 import redis
 from pydantic import ValidationError
 
-from ingestlab.core.errors import IngestError, TerminalError, TransientError
+from ingestlab.core.access import shown
+from ingestlab.core.errors import IngestError, TerminalError, TransientError, in_a_line
 from ingestlab.core.jobs import JobNotes
+from ingestlab.core.messages import NotebookRequest, Request, subjects
 from ingestlab.core.models import AttemptState, IngestResult, Progress, Value, to_json
 from ingestlab.interfaces import Delivery
 from ingestlab.queue.attempts import (
@@ -48,7 +50,12 @@ def write_notes(client: redis.Redis, key: str, notes: JobNotes) -> None:
         key: Of the hash that the broker keeps for it.
         notes: None takes one back, in an older version's place, too.
     """
-    client.hset(key, mapping={_PREFIX + name: to_json(value) for name, value in notes.items()})
+    client.hset(key, mapping=fields_of(notes))
+
+
+def fields_of(notes: JobNotes) -> dict[Any, Any]:
+    """Return notes as the fields of a job's hash."""
+    return {_PREFIX + name: to_json(value) for name, value in notes.items()}
 
 
 def read_notes(fields: Mapping[bytes, bytes | None], older: Any) -> JobNotes:
@@ -181,6 +188,28 @@ class Reporter:
         self._progress = progress.model_copy(update={"began": self._began, "note": str(error or ""), **tasks})
         written = {**notes, "error": error and error.to_dict(), "progress": self._progress.to_dict()}
         self._delivery.note(cast("JobNotes", {"attempt": None, "kept": None, **written}))
+
+
+def notes_of(request: Request) -> JobNotes:
+    """Return what a request tells of its job."""
+    return {"run": request.run, "tenant": request.tenant, "files": len(subjects(request))}
+
+
+def describe(request: Request) -> str:
+    """Describe a request in one line for people."""
+    if isinstance(request, NotebookRequest):
+        return f"notebook {request.notebook}"
+    name = f"replay of {request.table}" if request.replay else request.pipeline or "by name"
+    more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
+    return f"{name}: {shown(request.sources[0].uri)}{more}"
+
+
+def error_in(traceback: str) -> TerminalError:
+    """Make the error of a job that has noted none."""
+    lines = traceback.splitlines() or ["its worker left no message"]
+    name, colon, words = lines[-1].partition(": ")
+    got = in_a_line(name, words) if colon else name
+    return TerminalError("Job failed", got=got, fix="See the worker's log; retry the run.", code="unforeseen")
 
 
 def stop_error(why: str | None) -> TerminalError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -72,4 +73,7 @@ def beat_or_die(beat: float) -> None:
     Args:
         beat: Seconds between two calls.
     """
-    faulthandler.dump_traceback_later(max(DEAF_SECONDS, 2 * MISSED_BEATS * beat), exit=True)
+    seconds = max(DEAF_SECONDS, 2 * MISSED_BEATS * beat)
+    faulthandler.dump_traceback_later(
+        seconds, exit=True, file=sys.__stderr__ or sys.stderr
+    )  # Celery replaces sys.stderr

@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     client = connect(settings.redis)
     try:
         return broker(settings, client).consume(queues, prepare(queues, settings, client))
-    except TerminalError as error:
+    except IngestError as error:
         log.error("%s", error)  # noqa: TRY400 - the text says it all
         return 1
     finally:

@@ -22,6 +22,7 @@ from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.compiled.loader import installed
 from ingestlab.formats.csv.reader import Csv
+from ingestlab.interfaces import Examined
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.queue.broker import broker
@@ -37,7 +38,7 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        check: What was looked at: ``redis``, ``workers``, ``dask``, ``speed``, ``milvus``,
+        check: What was looked at: ``redis``, ``broker``, ``workers``, ``dask``, ``speed``, ``milvus``,
             ``lake`` or ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
@@ -67,7 +68,10 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             persistence = client.info("persistence")
             yield Finding("redis", "ok", f"Redis answers at {shown}.")
             yield from _append_only(persistence)
-            yield from _workers(broker(settings, client).listeners(settings.queue), settings)
+            queue = broker(settings, client)
+            if isinstance(queue, Examined):
+                yield from (Finding("broker", *finding) for finding in queue.examine())
+            yield from _workers(queue.listeners(settings.queue), settings)
         except redis.AuthenticationError:
             fix = "Correct REDIS_PASSWORD or REDIS_URL."
             yield Finding("redis", "error", f"Redis at {shown} refuses the password.", fix)

@@ -270,8 +270,8 @@ def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, 
 
 
 @pytest.mark.slow("a stack of its own")
-def test_the_demonstration_ingests_the_real_input(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = cli("demo", INGESTLAB_PIPELINES=str(PIPELINES))
+def test_the_demonstration_ingests_the_real_input(script: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = script("demo", INGESTLAB_PIPELINES=str(PIPELINES))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     for line in (

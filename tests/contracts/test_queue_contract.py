@@ -1,4 +1,4 @@
-"""What every queue does, on a real Valkey: RQ, and another package's."""
+"""What every queue does, on a real Valkey, RabbitMQ and SQS server: RQ, Celery, SQS, and another package's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from support.backends import BACKENDS, settings_for
 from support.workers import environment, until
 
 from ingestlab.core.errors import TerminalError, UndecodableJobError
@@ -59,13 +60,13 @@ raise SystemExit(broker(settings).consume([settings.queue], handler))
 """
 
 
-@pytest.fixture(params=["rq", "audited"])
+@pytest.fixture(params=[*BACKENDS, "audited"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Settings:
     return Settings(
+        **settings_for(request.param, request, "contract", "other", "notebooks"),
         _env_file=None,
         home=tmp_path / "home",
         redis_url=redis_url,
-        broker=request.param,
         executor="threads",
         pipelines=(str(tmp_path / "pipelines"),),
         queue="contract",
@@ -132,7 +133,7 @@ def asked(name: str = "a.csv", **more: str) -> IngestRequest:
 
 
 def test_they_are_found_by_name(settings):
-    assert {"rq", "audited"} <= set(plugins("queues"))
+    assert {"rq", "celery", "sqs", "audited"} <= set(plugins("queues"))
     with pytest.raises(TerminalError, match="no plug-in 'pigeons'"):
         broker(settings.model_copy(update={"broker": "pigeons"}))
 
@@ -257,6 +258,7 @@ def test_a_handler_gets_what_was_asked_in_order(queue, consumer):
     assert queue.publish("contract", asked("a.csv")) == (jobs[0], True), "it has ended"
 
 
+@pytest.mark.slow("long work")
 def test_a_handler_has_a_job_tried_again_after_its_delay(queue, settings, consumer):
     waits, _ = queue.publish("contract", asked("waits.csv"))
     patient = broker(settings.model_copy(update={"retry_delays": (1, 2)}))
@@ -273,6 +275,7 @@ def test_a_handler_has_a_job_tried_again_after_its_delay(queue, settings, consum
     assert times[2] - times[1] > 1, "two seconds, of which a broker that counts in whole ones may take off one"
 
 
+@pytest.mark.slow("processes killed")
 def test_the_job_of_a_consumer_that_is_killed_is_taken_over(queue, consumer):
     job, _ = queue.publish("contract", asked("held.csv"))
     with consumer() as first:

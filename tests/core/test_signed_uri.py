@@ -187,6 +187,7 @@ def archive(**members: bytes) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow("long work")
 def test_the_same_object_signed_anew_is_unchanged_and_nothing_has_its_signature(ready, cli):
     ready.pipeline("packed", PACKED)
     bad = b"n,word\nx,1\n" + CONTENT[7:]

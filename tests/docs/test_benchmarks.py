@@ -28,6 +28,7 @@ def year(tmp_path_factory) -> flightfiles.Flights:
     return flightfiles.flights(tmp_path_factory.mktemp("cache"), 1)
 
 
+@pytest.mark.slow("benchmarks")
 @pytest.mark.parametrize("rival", PEERS, ids=lambda rival: rival.name)
 def test_a_peer_comes_to_the_same_rows_and_groups(rival, year, tmp_path):
     if absent := rival.absent():

@@ -16,6 +16,7 @@ from ingestlab.stack.samples import ensure_samples
 from ingestlab.stack.services import environment
 
 QUEUED = {"Lab", "Run", "submit"}  # their examples are work for a worker
+LONG = {"Lab", "Run"}
 NEEDED = {"Csv", "Lab", "Pipeline", "Run", "Settings", "load_settings", "submit"}
 
 
@@ -45,7 +46,13 @@ def _worker(redis_url: str, settings, samples: Path, tmp_path: Path, monkeypatch
         yield
 
 
-@pytest.mark.parametrize("name", sorted(name for name in ingestlab.__all__ if examples(name)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow("long work")] if name in LONG else [])
+        for name in sorted(name for name in ingestlab.__all__ if examples(name))
+    ],
+)
 def test_the_examples_of_a_public_name_are_right(name: str, request: pytest.FixtureRequest) -> None:
     if name in QUEUED:
         request.getfixturevalue("_worker")

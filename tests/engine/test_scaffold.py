@@ -364,7 +364,6 @@ def test_whatever_the_json_the_file_is_ingested(bare: Settings, tmp_path: Path, 
     assert (found.trial.tally.rows_in, found.trial.tally.rejected) == (len(rows), 0), found.text
 
 
-@pytest.mark.slow("long work")
 def test_the_commands(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     (tmp_path / "hours-01.csv").write_text("n,word\n1,x\n2,y\n")
     env = {"INGESTLAB_PIPELINES": str(tmp_path / "mine")}

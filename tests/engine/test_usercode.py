@@ -13,7 +13,7 @@ from ingestlab import stack as embedded
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.settings import Settings
 from ingestlab.queue import Run
-from ingestlab.queue.rq.takeover import DEATHS
+from ingestlab.queue.abandoned import DEATHS
 
 pytestmark = pytest.mark.slow("a stack of its own")
 HEAD = b"n,word\n"

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.csv.arrow import Layout, convert
@@ -29,7 +30,7 @@ def refused(text: str, kind: pa.DataType) -> bool:
     return False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from(KINDS))
 @example(["127", "128", "-128", "-129", "0x7f", "0x80", "0000000128", "0000000000000000000000000127"], pa.int8())
 @example(["9223372036854775807", "9223372036854775808", "-9223372036854775808", "1" * 5000], pa.int64())

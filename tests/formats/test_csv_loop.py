@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.csv_ways import check
+from support.selection import examples
 from support.workers import until
 
 from ingestlab.formats.common.dialects import Dialect
@@ -149,7 +150,7 @@ def one_column(kind: pa.DataType, values, marks=KNOWN, timestamp_format=None) ->
     return Body(data, 0, len(data), Dialect(), 2, b"a,b"), layout
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts(), st.sampled_from([32 << 10, 20, 64, 200]), st.sampled_from([64 << 10, 1, 30]))
 def test_any_text_comes_out_the_same(case, indexed, heap):
     body, layout = case
@@ -159,7 +160,7 @@ def test_any_text_comes_out_the_same(case, indexed, heap):
         check(body, layout)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.text('01-.,,;""\n\n\r aTe:é', max_size=80),
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),

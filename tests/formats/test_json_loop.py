@@ -11,6 +11,7 @@ from formats.test_csv_loop import FORMATS, INTEGERS, KINDS, ODD
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.json_ways import check, taken
+from support.selection import examples
 
 from ingestlab import JsonLines
 from ingestlab.core.models import Piece
@@ -89,7 +90,7 @@ def records(draw) -> str:
     return draw(blanks) + "{" + ",".join(members) + draw(st.sampled_from(["}", "}", "}", "} ", "}x", ",}", ""]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=5, max_size=5),
     st.lists(records(), min_size=1, max_size=12),
@@ -102,18 +103,28 @@ def test_lines_of_all_kinds(kinds, lines, form, extra, end):
     both(reader, end.join(lines).encode() + end.encode())
 
 
-@pytest.mark.parametrize("kind", [*INTEGERS, *(kind for kind in KINDS if kind not in INTEGERS)], ids=str)
-def test_each_odd_value_of_each_type(kind):
-    reader = JsonLines(columns={"a": kind})
-    for value in VALUES:
-        both(reader, b'{"a": %s}\n' % value.encode())
+ALL = [*INTEGERS, *(kind for kind in KINDS if kind not in INTEGERS)]
 
 
-@pytest.mark.parametrize("form", FORMATS[1:])
-def test_times_by_format(form):
-    reader = JsonLines(columns={"a": pa.timestamp("us")}, timestamp_format=form)
-    for text in ODD:
-        both(reader, b'{"a": %s}\n' % json.dumps(text).encode())
+def readers_of(kind: object) -> list[JsonLines]:
+    forms = FORMATS if kind == pa.timestamp("us") else [None]
+    return [JsonLines(columns={"a": kind}, timestamp_format=form) for form in forms]
+
+
+@pytest.mark.parametrize("kind", ALL, ids=str)
+def test_odd_values_among_plain_ones(kind):
+    plain = [b'{"a": null}\n'] * 20  # where most lines are odd the loop gives up
+    lines = [line for value in VALUES for line in (*plain, b'{"a": %s}\n' % value.encode())]
+    for reader in readers_of(kind):
+        both(reader, b"".join(lines))
+
+
+@pytest.mark.slow("all examples")
+@pytest.mark.parametrize("kind", ALL, ids=str)
+def test_each_odd_value_of_each_type_alone(kind):
+    for reader in readers_of(kind):
+        for value in VALUES:
+            both(reader, b'{"a": %s}\n' % value.encode())
 
 
 def test_plain_records_are_all_taken():

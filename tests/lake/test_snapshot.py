@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, FaultInjector, Faulty
+from support.selection import examples
 
 from ingestlab.analytics.profiles.files import believed
 from ingestlab.core.models import DataFile, Manifest, Profiled, SourceRecord, Tally
@@ -100,7 +101,7 @@ COMMITS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(commits=COMMITS)
 def test_a_snapshot_says_what_all_entries_say(tmp_path_factory, often, commits):
     writer = Writer(tmp_path_factory.mktemp("lake"))

@@ -49,7 +49,7 @@ def dask_workers(lab: Lab) -> int:
         return json.load(answer)["workers"]
 
 
-def test_workers_of_both_kinds_come_and_go(lab: Lab, cli):
+def test_workers_of_both_kinds_come_and_go(lab: Lab, script):
     assert lab.scale(workers=3, dask_workers=2) is lab
     assert (listening(lab), dask_workers(lab)) == (3, 2)
     assert "3 workers" in repr(lab)
@@ -59,7 +59,7 @@ def test_workers_of_both_kinds_come_and_go(lab: Lab, cli):
     assert state is not None
     until(lambda: {"worker-2", "worker-3"}.isdisjoint(running(lab.settings.home).pids), 15, "the state to say so")
     assert dask_workers(lab) == 2, "what is not named stays"
-    done = cli("scale", "--dask-workers", "1", "--home", lab.settings.home)
+    done = script("scale", "--dask-workers", "1", "--home", lab.settings.home)
     assert done.stdout == "1 RQ worker, 1 Dask worker.\n"
     until(lambda: dask_workers(lab) == 1, 15, "a Dask worker to go")
 

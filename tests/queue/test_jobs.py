@@ -520,6 +520,7 @@ def test_a_wrong_password_is_not_retried(settings, redis_url, tmp_path):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.slow("processes killed")
 def test_what_redis_has_accepted_outlives_its_kill(tmp_path):
     address = valkey.url(port := valkey.free_port(), "s")
     command = valkey.prepare(tmp_path / "redis", port, "s")

@@ -29,10 +29,10 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
 from ingestlab.queue import find_run
+from ingestlab.queue.abandoned import DEATHS
 from ingestlab.queue.broker import broker
 from ingestlab.queue.rq.queueing import fetch_job, open_queue
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, REFUSAL, WORKER_CLASS, JobSerializer
-from ingestlab.queue.rq.takeover import DEATHS
 from ingestlab.queue.rq.worker import IngestWorker
 from ingestlab.queue.worker import BUSY_DELAY
 from ingestlab.stack import valkey as server
@@ -78,6 +78,7 @@ def test_a_worker_killed_while_it_downloads_is_replaced_at_once(ready):
     assert ready.rows(uri) == ONCE
 
 
+@pytest.mark.slow("processes killed")
 def test_a_worker_killed_while_dask_processes_is_replaced_at_once(ready):
     uri = ready.file("killed.csv")
     ready.pipeline("gated", GATED.replace("FOLDER", str(ready.folder)))

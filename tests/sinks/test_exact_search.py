@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.embedding_world import maker
+from support.selection import examples
 from test_vectors_recall import search_all
 
 from ingestlab.analytics.embedders.registry import embed_all, load
@@ -40,7 +41,7 @@ def scores_of(vectors: np.ndarray, query: np.ndarray, metric: str) -> np.ndarray
     return products / np.maximum(lengths, 1e-12) if metric == "COSINE" else products
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.integers(0, 60), st.integers(1, 6), st.integers(1, 70), st.sampled_from(["COSINE", "IP", "L2"]),
     st.booleans(), st.booleans(), st.integers(0, 2**31),

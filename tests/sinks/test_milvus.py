@@ -35,6 +35,7 @@ def wanted():
     return Collection(name=f"docs_{uuid.uuid4().hex[:8]}", fingerprint=model(), payload=PAYLOAD)
 
 
+@pytest.mark.slow("processes killed")
 def test_what_a_killed_server_has_answered_is_there_when_it_is_back(server, wanted):
     store = open_vectors(Settings(milvus_uri=server.url))
     store.ensure(wanted)
@@ -73,6 +74,7 @@ def test_a_server_that_is_away_is_transient_and_named(wanted):
         store.ensure(wanted)
 
 
+@pytest.mark.slow("processes killed")
 def test_a_write_that_a_dying_server_broke_off_is_whole_after_the_retry(server, wanted):
     store = open_vectors(Settings(milvus_uri=server.url, milvus_attempts=1))
     store.ensure(wanted)

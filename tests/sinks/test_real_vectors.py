@@ -144,11 +144,13 @@ def hit_rate(ranked: list[list[str]], k: int = 5) -> float:
     return float(np.mean([answer in names[:k] for answer, names in zip(QUESTIONS.values(), ranked, strict=True)]))
 
 
+@pytest.mark.slow("real documents")
 def test_most_questions_have_their_answer_among_the_first_five(lab):
     found = lab.search("documents", list(QUESTIONS), limit=50).drop_duplicates(["query", "name"])
     assert hit_rate(found.groupby("query")["name"].agg(list).tolist()) >= 0.7
 
 
+@pytest.mark.slow("real documents")
 def test_every_chunk_begins_with_name_and_summary(lab):
     for question, answer in list(QUESTIONS.items())[:2]:
         hits = lab.search("documents", question, limit=10)
@@ -158,6 +160,7 @@ def test_every_chunk_begins_with_name_and_summary(lab):
             assert hit.text.startswith(f"{head}\n")
 
 
+@pytest.mark.slow("real documents")
 def test_search_finds_what_comparing_with_all_does(lab):
     chunks = lab.table("documents__vectors").pandas(["name", "chunk", "vector"])
     for question in QUESTIONS:
@@ -179,6 +182,7 @@ def test_a_better_model_finds_more(documents):
     assert rates[1] >= max(rates[0], 0.9)
 
 
+@pytest.mark.slow("real documents")
 def test_the_nearest_pictures_of_a_digit_are_of_the_same(lab, stack):
     uris = lab.samples("digits")[:SOME]
     files = [stack.home / "samples" / "digits" / uri.rsplit("/", 1)[1] for uri in uris]
@@ -191,6 +195,7 @@ def test_the_nearest_pictures_of_a_digit_are_of_the_same(lab, stack):
     assert "data:image/png" in (lab.search("digits", files[0], limit=1)._repr_html_() or "")
 
 
+@pytest.mark.slow("real documents")
 def test_a_filter_keeps_what_the_columns_say(lab):
     hits = lab.search("weblogs_search", "somebody logs in", filter="status >= 400 and day == '2017-10-24'", limit=5)
     assert hits["path"][0] == "/login"
@@ -204,11 +209,13 @@ def test_a_filter_keeps_what_the_columns_say(lab):
         lab.search("weblogs_search", "robot", filter='status > 1) or (tenant == "acme"')
 
 
+@pytest.mark.slow("real documents")
 def test_a_collection_that_is_not_there_is_told_with_those_of_the_server(lab):
     with pytest.raises(TerminalError, match=r"'nothing'; got collections: .*digits, documents, weblogs_search"):
         lab.search("nothing", "anything")
 
 
+@pytest.mark.slow("real documents")
 def test_the_command_finds_the_same(lab, stack, cli):
     asked = cli("search", "documents", "show a progress bar for a loop", "--limit", "4", "--json", "--home", stack.home)
     assert asked.returncode == 0, asked.stderr
@@ -219,6 +226,7 @@ def test_the_command_finds_the_same(lab, stack, cli):
     assert shown.stdout.splitlines()[0] == "1.000  label 7  digit-0007-7.png row 0"
 
 
+@pytest.mark.slow("real documents")
 def test_a_picture_may_come_from_anywhere(lab, stack):
     image = Image.open(stack.home / "samples" / "digits" / "digit-0007-7.png")
     buffer = io.BytesIO()

@@ -28,13 +28,13 @@ def names() -> tuple[str, str]:
 
 
 @pytest.fixture
-def lab(redis_url, s3, names, tmp_path, cli, monkeypatch) -> Lab:
+def lab(redis_url, s3, names, tmp_path, script, monkeypatch) -> Lab:
     """A Lab on a Redis of one's own and two fresh buckets, which `ingestlab init` has made."""
     lake, samples = names
     options = json.dumps({"s3": s3})
     where = {"INGESTLAB_LAKE": f"s3://{lake}/deep/in/it", "INGESTLAB_SAMPLES": f"s3://{samples}"}
     for _ in range(2):
-        done = cli(
+        done = script(
             "init", "--samples", INGESTLAB_STORAGE_OPTIONS=options, REDIS_URL=redis_url, **where, timeout=PATIENCE
         )
         assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 STANDINS = sorted((ROOT / "tests/support/compose").glob("*.dockerfile"))
-SECRETS = {"REDIS_PASSWORD", "S3_SECRET_KEY", "MILVUS_PASSWORD", "LAB_TOKEN"}
+SECRETS = {"REDIS_PASSWORD", "S3_SECRET_KEY", "MILVUS_PASSWORD", "RABBITMQ_PASSWORD", "LAB_TOKEN"}
 
 
 def example() -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_every_service_is_bounded_and_seen_on_this_machine_alone(service):
     what = SERVICES[service]
     assert {"cpus", "memory"} <= set(what["deploy"]["resources"]["limits"])
     assert what["init"] is True
-    assert set(what["profiles"]) in ({"full"}, {"core", "full"})
+    assert set(what["profiles"]) in ({"full"}, {"core", "full"}, {"celery"})
     assert all(port.startswith("127.0.0.1:") for port in what.get("ports", []))
     assert "no-new-privileges:true" in what["security_opt"]
     assert what["restart"] == ("no" if service == "init" else "unless-stopped")
@@ -99,7 +99,7 @@ def test_every_service_is_bounded_and_seen_on_this_machine_alone(service):
 
 
 def test_the_core_has_no_milvus_and_no_lab():
-    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {"milvus", "lab"}
+    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {"milvus", "lab", "rabbitmq"}
 
 
 def test_secrets_have_no_default_and_all_variables_are_explained():
@@ -118,6 +118,7 @@ def test_tools_on_this_machine_read_the_same_file(tmp_path, monkeypatch):
     assert secret
     assert len(secret) == 32
     assert found.redis == f"redis://:{secret}@127.0.0.1:6379/0"
+    assert found.broker_url == f"amqp://ingestlab:{secret}@127.0.0.1:5672/"
     assert found.milvus_token == f"root:{secret}"
     options = found.storage_options["s3"]
     assert options == {"key": "ingestlab", "secret": secret, "endpoint_url": "http://127.0.0.1:9000"}

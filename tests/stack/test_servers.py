@@ -146,6 +146,7 @@ def over_tls(port: int, certificate: Path) -> Iterator[int]:
     thread.join()
 
 
+@pytest.mark.slow("long work")
 def test_a_worker_on_redis_over_tls_is_well_while_its_heart_is_heard(tmp_path, certificate):
     with valkey.serve(tmp_path / "redis") as plain, over_tls(urlsplit(plain).port, certificate) as port:
         secret = urlsplit(plain).password

@@ -96,8 +96,8 @@ def test_every_part_serves_where_the_settings_say(home, state):
 
 
 @pytest.mark.slow("a stack of its own")
-def test_a_second_up_says_that_it_is_running(home, state, cli):
-    done = cli("up", "--home", home)
+def test_a_second_up_says_that_it_is_running(home, state, script):
+    done = script("up", "--home", home)
     assert done.returncode == 0
     assert "running already" in done.stdout
     assert state.settings["dask_dashboard"] in done.stdout
@@ -105,8 +105,8 @@ def test_a_second_up_says_that_it_is_running(home, state, cli):
 
 
 @pytest.mark.slow("a stack of its own")
-def test_status_lists_the_parts(home, state, cli):
-    done = cli("status", "--home", home, "--json")
+def test_status_lists_the_parts(home, state, script):
+    done = script("status", "--home", home, "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0
     assert {row["part"] for row in told["parts"]} == {
@@ -114,7 +114,7 @@ def test_status_lists_the_parts(home, state, cli):
     }
     assert all(row["alive"] for row in told["parts"])
     assert told["queue"] == {"name": "ingest", "waiting": 0, "workers": 2}
-    assert state.settings["dask_scheduler"] in cli("status", INGESTLAB_HOME=str(home)).stdout
+    assert state.settings["dask_scheduler"] in script("status", INGESTLAB_HOME=str(home)).stdout
 
 
 @pytest.mark.slow("a stack of its own")
@@ -264,7 +264,7 @@ def test_ctrl_c_stops_all_parts_of_a_stack_in_the_foreground(tmp_path):
 
 
 @pytest.mark.slow("a stack of its own")
-def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
+def test_jobs_survive_kill_9_and_nothing_else_does(settings, script):
     wanted = settings(queue="work")
     home = wanted.home
 
@@ -285,7 +285,7 @@ def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     os.kill(state.pids[SUPERVISOR].pid, signal.SIGKILL)
     assert living(processes) == []
     assert running(home) is None
-    assert cli("status", "--home", home).returncode == 1
+    assert script("status", "--home", home).returncode == 1
     assert load_settings(home=home).redis_url is None, "a stale stack.json is believed"
 
     again = up()
@@ -300,7 +300,7 @@ def test_jobs_survive_kill_9_and_nothing_else_does(settings, cli):
     last = up()
     check()
     processes = family(last)
-    assert cli("down", "--home", home).returncode == 0
+    assert script("down", "--home", home).returncode == 0
     assert living(processes, 0) == [], "down returns before all is gone"
     assert not (home / "stack.json").exists()
 
@@ -485,7 +485,8 @@ class TestDoctor:
             client.hset("rq:worker:dumb", "pid", 2**22 + 1)  # no process has this id: it has ended, it is not silent
             assert "No worker" in self.only(wrong(queue="q"), "workers", "error").text
 
-    def test_no_scheduler_and_none_named(self, wrong):
+    def test_no_scheduler_and_none_named(self, wrong, monkeypatch):
+        monkeypatch.setattr(doctor, "PATIENCE", 0.2)
         url = f"tcp://{valkey.HOST}:{valkey.free_port()}"
         assert "cannot be reached" in self.only(wrong(dask_scheduler=url), "dask", "error").text
         assert "No Dask scheduler" in self.only(wrong(), "dask", "warning").text

@@ -1,4 +1,4 @@
-"""RQ workers as real processes, with a Dask cluster, a file server and small pipelines around them."""
+"""Workers of any queue backend as real processes, with a Dask cluster, a file server and small pipelines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import redis
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.settings import Settings
 from ingestlab.queue import Run, submit
-from ingestlab.queue.rq.listeners import listeners
+from ingestlab.queue.broker import broker
 from ingestlab.stack import valkey
 from ingestlab.stack.services import environment as environment_of
 from support.servers import Server
@@ -60,7 +60,7 @@ def open_gates(folder: Path) -> None:
 
 
 class Workers:
-    """RQ workers on one queue, as processes of their own, whose log lies in a folder."""
+    """Workers on one queue, as processes of their own, whose log lies in a folder."""
 
     def __init__(self, settings: Settings, folder: Path, queue: str = "", **env: str) -> None:
         self.settings, self.client, self.log = settings, redis.Redis.from_url(settings.redis), folder / "workers.log"
@@ -79,7 +79,7 @@ class Workers:
 
     def pids(self) -> set[int]:
         """The workers that listen."""
-        return {listener.pid for listener in listeners(self.client, self.queue) if listener.version}
+        return {listener.pid for listener in broker(self.settings).listeners(self.queue) if listener.version}
 
     def alive(self) -> list[subprocess.Popen[bytes]]:
         """The workers whose processes have not ended."""
@@ -112,8 +112,11 @@ class Workers:
         """The worker process that has begun a job; a dead one's entry may be gone before another has begun."""
 
         def found() -> psutil.Process | None:
-            name = (self.client.hget(f"rq:job:{job_id}", "worker_name") or b"").decode()
-            pid = int(self.client.hget(f"rq:worker:{name}", "pid") or 0)
+            job = broker(self.settings).jobs([job_id])[job_id]
+            alive = broker(self.settings).listeners(self.queue)
+            pid = next(
+                (listener.pid for listener in alive if job.status == "running" and listener.name == job.worker), 0
+            )
             return psutil.Process(pid) if pid and psutil.pid_exists(pid) else None
 
         return until(found, 20, "a worker for the job")
@@ -162,7 +165,7 @@ class Yard:
 
 
 @contextmanager
-def open_yard(folder: Path, dask: str | None, **limits: float) -> Iterator[Yard]:
+def open_yard(folder: Path, dask: str | None, **limits: Any) -> Iterator[Yard]:
     """Opens a yard in a folder, with limits among its settings; its workers start when they are asked for."""
     (folder / "pipelines").mkdir()
     (folder / "pipelines/plain.py").write_text(PLAIN)

@@ -11,11 +11,11 @@ from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 
-from ingestlab.core.access import shown
 from ingestlab.core.errors import UndecodableJobError
 from ingestlab.core.jobs import JobNotes
-from ingestlab.core.messages import NotebookRequest, Request, decode, subjects
+from ingestlab.core.messages import NotebookRequest, Request, decode
 from ingestlab.core.settings import Settings
+from ingestlab.queue.job_records import describe, notes_of
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
 
@@ -56,9 +56,9 @@ def enqueue(queue: Queue, request: Request, settings: Settings, notes: JobNotes 
             timeout=settings.job_timeout,
             result_ttl=settings.result_ttl,
             failure_ttl=settings.failure_ttl,
-            description=_description(request),
+            description=describe(request),
             retry=Retry(max=len(delays), interval=delays) if delays else None,
-            meta={**(notes or {}), "run": request.run, "tenant": request.tenant, "files": len(subjects(request))},
+            meta={**(notes or {}), **notes_of(request)},
         )
     except DuplicateJobError:
         return job_id, False
@@ -92,15 +92,6 @@ def _forget_ended(queue: Queue, job: str) -> int:
     registries = [kind(queue.name, connection=queue.connection).key for kind in _REGISTRIES]
     keys = [Job.key_for(job), Result.get_key(job), *registries]
     return int(queue.connection.eval(_FORGET_ENDED, len(keys), *keys, job, *(status.value for status in ENDED)))
-
-
-def _description(request: Request) -> str:
-    """Describe a request in one line for people."""
-    if isinstance(request, NotebookRequest):
-        return f"notebook {request.notebook}"
-    name = f"replay of {request.table}" if request.replay else request.pipeline or "by name"
-    more = f" and {len(request.sources) - 1} more" if len(request.sources) > 1 else ""
-    return f"{name}: {shown(request.sources[0].uri)}{more}"
 
 
 def fetch_job(client: redis.Redis, job_id: str) -> IngestJob | None:

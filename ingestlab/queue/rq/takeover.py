@@ -16,19 +16,12 @@ from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 from rq.worker_registration import clean_worker_registry
 
-from ingestlab.core.access import shown
-from ingestlab.core.archive_uri import label
-from ingestlab.core.errors import TerminalError
-from ingestlab.core.models import Progress
 from ingestlab.core.settings import MISSED_BEATS
-from ingestlab.queue.job_records import stop_error
-from ingestlab.queue.results import subjects_of
+from ingestlab.queue.abandoned import after_a_death
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.queueing import request_of, trim
 from ingestlab.queue.rq.serializer import JobSerializer
 
-DEATHS = 3  # so many workers may die at a job before the job is blamed
-NAMED = 5  # files that its error names
 SWEEP_EVERY = 900  # ms between two sweeps of a queue, whoever does them
 SWEEP_AT_MOST = 10_000  # ms after which a sweep is taken for dead
 
@@ -110,26 +103,9 @@ def after_death(job: IngestJob, kind: type[BaseException], *_error: object) -> N
     """Decide about a job after its worker has died. RQ calls this for every error, before it decides."""
     if not issubclass(kind, AbandonedJobError):
         return
-    deaths = int(job.notes.get("deaths") or 0) + 1
-    job.note({"deaths": deaths})
-    unwanted = job.asked_to_stop()
-    if deaths < DEATHS and unwanted is None:
+    notes, again = after_a_death(job.notes, job.asked_to_stop(), lambda: request_of(job))
+    job.note(notes)
+    if again:
         job.abandoned, job.retries_left = True, (job.retries_left or 0) + 1
-        return
-    job.retries_left = 0
-    job.note({"error": (_blame(job, deaths) if unwanted is None else stop_error(unwanted)).to_dict()})
-
-
-def _blame(job: IngestJob, deaths: int) -> TerminalError:
-    """Tell what is known of a job that has ended its workers: where it was, and with which files."""
-    progress = Progress.from_dict(job.notes.get("progress") or {})
-    uris = subjects_of(lambda: request_of(job))
-    more = f" and {len(uris) - NAMED:,} more" if len(uris) > NAMED else ""
-    names = ", ".join(label(shown(uri)) for uri in uris[:NAMED]) + more
-    done = f"{progress.files_done:,} of {progress.files or len(uris):,} files were fetched"
-    return TerminalError(
-        f"Job abandoned: {deaths} workers died while running it (out of memory?)",
-        got=f"the last stage was '{progress.state}', {done}; its files are {names}",
-        fix="See the worker logs. Submit the files one by one to find the one that does it.",
-        code="job_abandoned",
-    )
+    else:
+        job.retries_left = 0

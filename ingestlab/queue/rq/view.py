@@ -11,9 +11,9 @@ from typing import Any
 
 import redis
 
-from ingestlab.core.errors import TerminalError, UndecodableJobError, in_a_line
+from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.jobs import Job, JobEnding, JobStatus
-from ingestlab.queue.job_records import FIELDS, read_notes
+from ingestlab.queue.job_records import FIELDS, error_in, read_notes
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS, JobSerializer
 
 _FIELDS = ("status", "meta", "origin", "description", "enqueued_at", "started_at", "ended_at", "worker_name")
@@ -58,17 +58,14 @@ def read_ending(client: redis.Redis, job: str) -> JobEnding:
     packed = fields.get(b"exc_string", b"")
     traceback = zlib.decompress(b64decode(packed)).decode(errors="replace").strip() if packed else ""
     result = plain(b64decode(fields.get(b"return_value", b"")))
-    return JobEnding(result=result, traceback=traceback, error=_error_in(traceback))
+    return JobEnding(result=result, traceback=traceback, error=_error(traceback))
 
 
-def _error_in(traceback: str) -> TerminalError:
+def _error(traceback: str) -> TerminalError:
     if REFUSAL in traceback:
         fix = f"Set RQ_WORKER_CLASS={WORKER_CLASS}; retry the run."
         return TerminalError("A plain RQ worker took the job and refused it unread", fix=fix, code="job_refused")
-    lines = traceback.splitlines() or ["its worker left no message"]
-    name, colon, words = lines[-1].partition(": ")
-    got = in_a_line(name, words) if colon else name
-    return TerminalError("Job failed", got=got, fix="See the worker's log; retry the run.", code="unforeseen")
+    return error_in(traceback)
 
 
 def plain(data: bytes | None) -> dict[str, Any]:
