@@ -149,6 +149,7 @@ def test_a_file_uri_is_decoded_and_a_path_is_not(tmp_path):
         ("http://example.org", "unnamed"),
         ("http://[", "unnamed"),
         ("s3://bucket/folder/ü?.csv", "ü_.csv"),
+        ("s3://bucket/folder/a.csv.gz?versionId=3sL4kqtJlcpXroDTDmJ", "a.csv.gz"),
         ("/data/a%20b\n.csv", "a_20b_.csv"),
         ("c:\\data\\a.csv", "a.csv"),
         ("x" * 300 + ".csv.gz", "x" * 193 + ".csv.gz"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import fsspec
 import pytest
 
-from ingestlab.stack.valkey import free_port
 from support.workers import until
 
 _SERVERS = ("master", "volume", "filer", "s3")
@@ -35,19 +35,21 @@ def serving_seaweed(home: Path) -> Iterator[dict[str, Any]]:
     (home / "s3.json").write_text(
         json.dumps({"identities": [{"name": "test", "credentials": [key], "actions": ["Admin"]}]})
     )
-    ports = {name: free_port() for name in _SERVERS}
+    numbers = _free_ports(2 * len(_SERVERS))
+    ports = dict(zip(_SERVERS, numbers, strict=False))
     command = [binary, f"-logdir={home}", "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
-    command += [f"-{name}.port.grpc={free_port()}" for name in _SERVERS]
+    command += [f"-{name}.port.grpc={port}" for name, port in zip(_SERVERS, numbers[len(_SERVERS) :], strict=True)]
     command += [f"-s3.config={home}/s3.json", f"-filer.localSocket={home}/f.sock", "-master.telemetry=false"]
-    command += ["-volume.max=100", "-master.volumeSizeLimitMB=64"]
+    command += ["-volume.max=1000", "-master.volumeSizeLimitMB=64"]
     options = {
         "key": key["accessKey"],
         "secret": key["secretKey"],
         "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{ports['s3']}", "region_name": "us-east-1"},
     }
     with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
+        env = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # a bucket has seven files else
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, env=env)
     try:
         until(lambda: process.poll() is not None or _listens(ports["s3"]), 60, "SeaweedFS")
         until(lambda: process.poll() is not None or _answers(options), 60, "SeaweedFS to store an object")
@@ -67,6 +69,15 @@ def _answers(options: dict[str, Any]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that differ: one that was found free and is not used yet is found again."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _listens(port: int) -> bool:

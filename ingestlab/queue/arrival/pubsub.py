@@ -38,7 +38,7 @@ _PROBLEMS: dict[str, tuple[str, str, Code]] = {
     ),
     "Unauthenticated": (
         "No usable credentials for {name}",
-        "Set GOOGLE_APPLICATION_CREDENTIALS.",
+        "Check GOOGLE_APPLICATION_CREDENTIALS, and the clock of this machine.",
         "credentials_invalid",
     ),
     "InvalidArgument": ("{name} is no subscription", "Write pubsub://PROJECT/SUBSCRIPTION.", "argument_invalid"),
@@ -200,12 +200,17 @@ class PubSubFeed:
     def _told(self) -> Iterator[None]:
         """Translate errors of Google."""
         from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - of the same extra
-        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError  # noqa: PLC0415 - likewise
+        from google.auth.exceptions import (  # noqa: PLC0415 - likewise
+            DefaultCredentialsError,
+            GoogleAuthError,
+            RefreshError,
+        )
 
         try:
             yield
         except (GoogleAPIError, GoogleAuthError) as error:
-            name = "Unauthenticated" if isinstance(error, DefaultCredentialsError) else type(error).__name__
+            refused = isinstance(error, DefaultCredentialsError | RefreshError) and not error.retryable
+            name = "Unauthenticated" if refused else type(error).__name__
             if name in _PROBLEMS:
                 problem, fix, code = _PROBLEMS[name]
                 raise TerminalError.wrap(error, problem.format(name=self.name), fix, code=code) from error
