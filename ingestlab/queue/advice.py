@@ -32,7 +32,7 @@ def of_submission(requests: Sequence[IngestRequest], settings: Settings) -> tupl
 
 
 def of_result(result: RunResult, place: Literal["terminal", "notebook"]) -> tuple[str, ...]:
-    """Tell that nothing was done, and why; or that much was rejected, by what, and what shows it.
+    """Tell that nothing was done, or that much was rejected.
 
     Args:
         result: Of a run that has ended.
