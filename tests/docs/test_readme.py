@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -58,19 +59,25 @@ def test_the_pipeline_of_the_readme_works(example: str, tmp_path: Path) -> None:
     assert trial.rules == {"value:greater_than_or_equal_to": 1, "id:not_nullable": 1}
 
 
+@cache
+def help_of(command: str) -> str:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, command
+    return shown.stdout
+
+
 def test_the_commands_of_the_readme_exist() -> None:
     named = set(re.findall(r"(?:^\$ |\$\(|`)ingestlab ([a-z]+)", TEXT, re.MULTILINE))
     assert named >= {"up", "doctor", "submit", "show", "tables", "check", "produce", "env", "reconcile"}
     for name in sorted(named):
-        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0, name
+        assert help_of(name)
 
 
 def test_the_options_of_the_readme_exist() -> None:
     for line in re.findall(r"^\$ ingestlab ([a-z]+.*?)(?:  #.*)?$", TEXT, re.MULTILINE):
         name, *rest = line.split()
-        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout
         for option in (word for word in rest if word.startswith("--")):
-            assert option in shown, line
+            assert option in help_of(name), line
 
 
 def test_the_targets_of_the_readme_exist() -> None:
