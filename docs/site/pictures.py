@@ -44,7 +44,7 @@ def main() -> None:
             notebook.page.set_viewport_size({"width": 1360, "height": 850})
             lab = Lab(home)
             base = str(lab.settings.dask_dashboard).removesuffix("/status")
-            ingest = browser.new_page(viewport={"width": 1180, "height": 606})
+            ingest = browser.new_page(viewport={"width": 1180, "height": 640})
             ingest.goto(f"{base}/ingest")
             notebook.start_all()
             wait(notebook.page, lambda: any(0.4 < run["share"] < 0.9 for run in notebook.runs_shown()), "half of a run")

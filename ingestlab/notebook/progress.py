@@ -203,6 +203,4 @@ def _ending(result: RunResult) -> list[str]:
     if tables := [table for table in result.tables if table]:
         notes.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
     notes += [f"its {name}: {where}" for name, where in result.kept.items()]
-    if result.outcomes and result.count("unchanged") == len(result.outcomes):
-        notes.append("All of it was there already, so nothing was done; force=True ingests it again.")
     return notes

@@ -56,7 +56,7 @@ two[["name", "version", "summary", "description"]]
 # %%
 run = lab.submit(files).watch()
 print(run.result().tally)
-lab.table("documents"), lab.table("documents__vectors")
+display(lab.table("documents"), lab.table("documents__vectors"))
 
 # %% [markdown]
 # ## Search

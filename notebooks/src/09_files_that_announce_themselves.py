@@ -5,14 +5,8 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import (
-    alarm_files,
-    check,
-    needs,
-    start_listener,
-    start_webhook,
-    unsolved,
-)
+from ingestlab.teaching import alarm_files, check, needs, unsolved
+from ingestlab.teaching import start_listener, start_webhook
 
 lab = Lab()
 lab

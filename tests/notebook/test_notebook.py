@@ -205,6 +205,7 @@ def test_a_run_is_one_display_whose_end_says_all(live: Kernel, yard: Yard):
     assert "finished, 1/1 file" in text(later), "in another cell it shows itself"
 
 
+@pytest.mark.slow("long work")
 def test_an_interrupted_watch_does_not_hurt_the_run_and_a_restarted_kernel_finds_it(live: Kernel, yard: Yard):
     with Server({"plain-held.csv": CONTENT}) as slow:
         uri = slow.url("/held/plain-held.csv")
