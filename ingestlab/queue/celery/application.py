@@ -173,6 +173,7 @@ def publish(app: Celery, turn: Turn, message: JsonValue) -> None:
 def messages(app: Celery, settings: Settings, queue: str) -> int:
     """Count the messages of a queue that no worker has. There are none in one that is not there."""
     with reaching_broker(settings), app.connection_or_acquire() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS)
         channel = connection.channel()
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)
