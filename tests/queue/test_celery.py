@@ -271,7 +271,7 @@ def test_a_job_longer_than_consumer_timeout_counts_once(tmp_path: Path):
 
 @slow
 @pytest.mark.skipif(not PROGRAM.exists(), reason="RabbitMQ is not installed: apt-get install rabbitmq-server")
-def test_jobs_outlive_a_rabbitmq_that_is_killed(tmp_path: Path):
+def test_jobs_outlive_a_rabbitmq_that_goes_and_comes_back(tmp_path: Path):
     folder, port = tmp_path / "broker", free_port()
     folder.mkdir()
     with ExitStack() as first, Server({"held.csv": CONTENT}) as held:

@@ -21,7 +21,7 @@ CONFIG = "[{{rabbit, [{{consumer_timeout, {}}}, {{channel_tick_interval, 1000}},
 
 @contextmanager
 def serve(folder: Path, consumer_timeout: float = 1800, port: int | None = None) -> Iterator[str]:
-    """Runs a server, and kills it at the end; gives its URL.
+    """Runs a server; gives its URL.
 
     Args:
         folder: With its data; those of a server that was killed are taken up again, on the same port.
@@ -67,8 +67,12 @@ def serve(folder: Path, consumer_timeout: float = 1800, port: int | None = None)
         until(answers, 60, "RabbitMQ that answers")
         yield f"amqp://guest:guest@127.0.0.1:{port}//"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its script and all that it has started; the data are a test's
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its script and all that it has started
+            process.wait()
         if names_server := shutil.which("epmd"):
             subprocess.run([names_server, "-port", str(names), "-kill"], capture_output=True, env=env, check=False)
 
