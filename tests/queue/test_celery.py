@@ -111,7 +111,7 @@ def test_a_pool_child_that_is_killed_is_replaced_and_its_job_taken_over(yard):
         assert listening(yard, 2) <= children | {c.pid for c in psutil.Process(parent.pid).children()}
         run = yard.submit(held.url("/held/oom.csv"))
         until(lambda: held.log, 30, "a download")
-        inspected = inspect(yard, "active")
+        inspected = ask(yard, "inspect", "active")
         assert run.record.jobs[0].id in inspected, inspected
         yard.workers.at_work_on(run.record.jobs[0].id).kill()
         until(lambda: len(held.log) == 2, 30, "another process that downloads")
@@ -139,8 +139,23 @@ def test_the_whole_worker_killed_leaves_no_child_at_work(yard):
     assert yard.rows(run.record.first) == ONCE
 
 
-def inspect(yard: Yard, what: str) -> str:
-    command = [sys.executable, "-m", "celery", "-A", "ingestlab.queue.celery", "inspect", what, "--timeout", "10"]
+@slow
+def test_a_job_that_waits_is_cancelled_by_celerys_own_revoke(yard):
+    with stock(yard, "--concurrency", "1"), Server({"before.csv": CONTENT}) as held:
+        listening(yard, 1)
+        before = yard.submit(held.url("/held/before.csv"))
+        until(lambda: held.log, 30, "a download")
+        waiting = yard.submit(yard.file("plain-revoked.csv"))
+        assert "OK" in ask(yard, "control", "revoke", waiting.record.jobs[0].id)
+        held.release()
+        assert before.wait(PATIENCE).count("committed") == 1
+        result = waiting.wait(PATIENCE)
+        assert result.state == "cancelled"
+        assert "celery revoke" in result.outcomes[0].error["problem"]
+
+
+def ask(yard: Yard, *words: str) -> str:
+    command = [sys.executable, "-m", "celery", "-A", "ingestlab.queue.celery", *words, "--timeout", "10"]
     env = {**environment(), **environment_of(yard.settings)}
     return subprocess.run(command, env=env, capture_output=True, text=True, cwd=yard.folder, check=False).stdout
 
