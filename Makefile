@@ -22,7 +22,7 @@ help:  ## Show this list
 
 install: $(STAMP)  ## Make the environment, with all that tests need
 
-$(LEAN): EXTRAS := stack,lab
+$(LEAN): EXTRAS := stack,lab,listen
 $(LEAN): SIZE := 0.7 GB, a minute or two
 $(STAMP): EXTRAS := all,dev
 $(STAMP): SIZE := 2.2 GB, some minutes

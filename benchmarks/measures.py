@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import psutil
 
-Unit = Literal["files/s", "texts/s", "rows/s", "ms", "s", "s/GB", "MB", "times", "share", "%"]
+Unit = Literal["files/s", "texts/s", "rows/s", "ms", "s", "s/GB", "MB", "B", "times", "share", "%"]
 Bound = Literal["least", "most"]
 
 

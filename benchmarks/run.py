@@ -21,6 +21,7 @@ import commits
 import embedding
 import growth
 import lines
+import listing
 import partitions
 import report
 import smallfiles
@@ -43,6 +44,7 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "vectors": embedding.measure,
     "begin": begin.measure,
     "log": commits.measure,
+    "listing": listing.measure,
 }
 QUICK = {
     "files": 512,
@@ -53,6 +55,7 @@ QUICK = {
     "partitions": 300,
     "texts": 5000,
     "commits": 200,
+    "listed": 100_000,
 }
 
 
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(measures, machine, console)
     file = report.keep(measures, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if options.only != ["log"] and (drawn := _draw(file)) is not None:
+    if set(options.only or GROUPS) - {"log", "listing"} and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in measures))
 
@@ -105,6 +108,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=100_000, help="to embed and to search in")
     parser.add_argument("--commits", type=int, default=20_000, help="in the table with a long log")
     parser.add_argument("--live", type=int, default=20, help="files of it that live; the others are replaced")
+    parser.add_argument("--listed", type=int, default=1_000_000, help="files in the largest listing")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")
     parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="where the big files are kept")

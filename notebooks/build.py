@@ -83,7 +83,9 @@ def solved(found: re.Match[str]) -> str:
     """The solution's cell: what runs unless the student's answer is right."""
     if '"""' in found["code"] or "'''" in found["code"]:
         raise ValueError(f"a solution is indented, which would change a text of several lines:\n{found['code']}")
-    return f"if unsolved({found['name']}):\n" + indent(f"{found['code'].rstrip()}\n{found['check']}", "    ")
+    name = found["name"].strip('"')
+    title = f"# Solution of {name}: it runs only where your answer is not right yet"  # all that a folded cell shows
+    return f"{title}\nif unsolved({found['name']}):\n" + indent(f"{found['code'].rstrip()}\n{found['check']}", "    ")
 
 
 def targets() -> Iterator[tuple[Path, str]]:

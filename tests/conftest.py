@@ -19,6 +19,7 @@ import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
 from support.rabbitmq import url_or_skip
+from support.seaweed import serving_seaweed
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
 from typer.testing import CliRunner
 
@@ -169,6 +170,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Another real S3 server, SeaweedFS, on free ports: the fsspec options that lead to it; on Linux for Intel."""
+    with serving_seaweed(tmp_path_factory.mktemp("seaweed")) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A server that speaks Google Cloud Storage, on a free port: the fsspec options that lead to it; on Linux."""
     port, home = free_port(), tmp_path_factory.mktemp("gcs")
@@ -195,6 +203,12 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def bucket(s3: dict[str, Any]) -> str:
     """The name of an empty bucket of the S3 server."""
     return _bucket("s3", s3)
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: dict[str, Any]) -> str:
+    """The name of an empty bucket of SeaweedFS."""
+    return _bucket("s3", seaweed)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ from ingestlab.cli import (
     upkeep,
 )
 from ingestlab.cli.common import Commands, fit
+from ingestlab.cli.complete import join_at_colons
 from ingestlab.core.version import VERSION
 
 GROUPS = {  # in the order of `--help`
@@ -93,4 +95,5 @@ def options(
 
 def main() -> None:
     """Run the console script `ingestlab`."""
+    join_at_colons(os.environ)
     app()

@@ -20,7 +20,11 @@ KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Leave the r
 
 def listen(
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="A folder, sqs://QUEUE, or the URL of a queue of SQS.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS",
+            help="A folder, sqs://QUEUE, the URL of a queue of SQS, or pubsub://PROJECT/SUBSCRIPTION.",
+        ),
     ],
     folders: Annotated[
         list[str] | None, typer.Option("--sync", help="Folder to sync at the start and every hour; may be repeated.")

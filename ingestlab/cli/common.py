@@ -36,6 +36,10 @@ class Screen(Console):
             objects = (Text("\n").join(part for line in text.split("\n") for part in broken(line, self.width)),)
         super().print(*objects, **options)
 
+    def print_json(self, json: str | None = None, **options: Any) -> None:
+        """Print JSON as rich does. It has no colours in a pipe, whatever the environment asks for."""
+        super().print_json(json, **{"highlight": self.file.isatty(), **options})
+
 
 def broken(line: Text, width: int) -> Iterator[Text]:
     """Break a line between words. What follows begins beneath the text, not beneath its label.

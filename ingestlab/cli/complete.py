@@ -5,7 +5,9 @@ Where a server is away there is nothing to complete, and nobody to tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 
 import typer
@@ -16,6 +18,8 @@ from ingestlab.core.settings import Settings, load_settings
 
 _RUNS = 50  # the latest of them
 Words = list[tuple[str, str]]  # each with what some shells show beside
+_VARIABLE = "_INGESTLAB_COMPLETE"  # in which a shell asks
+_CUT_OFF = "_INGESTLAB_COMPLETE_CUT_OFF"  # what bash has before the part of a word that it replaces
 Complete = Callable[[typer.Context, str], Words]
 
 
@@ -24,12 +28,30 @@ def _completing(*finders: Callable[[typer.Context], Iterable[tuple[str, str]]]) 
 
     def complete(ctx: typer.Context, incomplete: str) -> Words:
         words: Words = []
+        cut_off = os.environ.get(_CUT_OFF, "")
         for find in finders:
             with suppress(IngestError):
-                words += [word for word in find(ctx) if word[0].startswith(incomplete)]
-        return words
+                words += [word for word in find(ctx) if word[0].startswith(cut_off + incomplete)]
+        return [(word.removeprefix(cut_off), text) for word, text in words]
 
     return complete
+
+
+def join_at_colons(environ: MutableMapping[str, str]) -> None:
+    """Join again what bash has cut at colons, as in ``n:less_than``. Of the last word it replaces what follows.
+
+    Args:
+        environ: What bash has asked with.
+    """
+    if not environ.get(_VARIABLE, "").endswith("_bash"):
+        return
+    words = environ["COMP_WORDS"].split("\n")
+    typed, rest = words[: int(environ["COMP_CWORD"]) + 1], words[int(environ["COMP_CWORD"]) + 1 :]
+    joined = re.sub(r"\n(?=:)|(?<=:)\n", "", "\n".join(typed)).split("\n")
+    if joined != typed:
+        place = joined[-1].rfind(":") + 1
+        environ[_CUT_OFF], joined[-1] = joined[-1][:place], joined[-1][place:]
+        environ.update({"COMP_WORDS": "\n".join([*joined, *rest]), "COMP_CWORD": str(len(joined) - 1)})
 
 
 def _runs(ctx: typer.Context) -> Iterator[tuple[str, str]]:

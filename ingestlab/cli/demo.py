@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,9 +102,8 @@ def _print_totals(results: list[RunResult], seconds: float) -> None:
     grid.add_row("files", f"{sum(len(r.outcomes) for r in results):,}")
     for name, count in (("rows in", total.rows_in), ("rows out", total.out), ("rejected", total.rejected)):
         grid.add_row(name, f"{count:,}")
-    for result in results:
-        for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
-            grid.add_row("", f"{count:>8,}  {rule}")
+    for rule, count in sum((Counter(result.rules) for result in results), Counter[str]()).most_common():
+        grid.add_row("", f"{count:>8,}  {rule}")
     grid.add_row("Parquet", f"{sum(r.parquet_bytes for r in results):,} bytes")
     grid.add_row("time", f"{seconds:.1f} s, {total.rows_in / seconds:,.0f} rows/s")
     out.print(grid)

@@ -173,7 +173,7 @@ def file_name(uri: str) -> str:
     path = uri if inside is None else inside
     if inside is None and "://" in uri:
         path = unquote(_path(_cut(uri.partition("://")[2])[1], scheme_of(uri)))
-    name = re.split(r"[/\\]", path)[-1]
+    name = re.split(r"[/\\]", path.partition("?versionId=")[0])[-1]
     safe = _UNSAFE.sub("_", name).strip(" ")
     return safe[-200:] if safe.strip(".") else "unnamed"
 

@@ -439,7 +439,7 @@ class Progress(Value):
     rejected: int = 0
     failed: int = 0
     note: str = ""
-    share: float = 0.0  # of a run: how much of it is done, 0 to 1, as far as one can tell
+    share: float = 0.0  # how much is done, 0 to 1, about: of a run; of the fetching, while a job fetches
     failures: tuple[Outcome, ...] = ()  # the first of those that have failed so far; `failed` counts all
     began: float = 0.0  # when the first attempt began, in seconds since the epoch; 0 before
     ended: float = 0.0  # when the last one ended; 0 before

@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     """A file in a folder that is listened to is taken when it was written this long ago."""
     announce_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     """Token of each tenant that may announce files by the webhook, as JSON; a token is 16 characters or more."""
+    sns_topics: Words = ()
+    """ARNs of the topics of Amazon SNS that may announce files by the webhook; empty means none."""
     sync_seconds: float = Field(default=3600.0, gt=0)
     """Between two listings behind a listener: events are lost at times."""
     max_vanish_ratio: float = Field(default=0.5, ge=0, le=1)
@@ -194,6 +196,7 @@ class Settings(BaseSettings):
             "deny_networks",
             "file_roots",
             "secret_parameters",
+            "sns_topics",
             "pipelines",
             "proxied_hosts",
             "notebooks",

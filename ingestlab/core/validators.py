@@ -1,7 +1,7 @@
 """Short texts that tell one version of a source from another without reading it.
 
-Two kinds: ``etag:"abc"`` where the server names its versions, else what it says of size and time. They are
-compared as text and kept in manifests, so that the next run can ask "changed?" instead of downloading.
+Two kinds: ``etag:"abc"`` or ``generation:1`` where the server names its versions, else what it says of size and time.
+They are compared as text and kept in manifests, so that the next run can ask "changed?" instead of downloading.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def listing_version(info: Mapping[str, Any]) -> str | None:
     Returns:
         A token, or None if the entry tells no version: such a source is always read.
     """
+    if generation := info.get("generation"):  # of Google Storage, whose ETag changes with metadata as well
+        return f"generation:{generation}"
     for key in _ETAG_KEYS:
         if tag := info.get(key):
             return f"{_ETAG}{tag}"

@@ -51,6 +51,9 @@ class ProgressTracker:
         self._members: dict[str, tuple[str, ...]] = {}  # of archives
         self._batches: dict[str, Published] = {}
         self._seconds: dict[str, float] = {}
+        sizes = [source.size for source in request.sources]
+        self._announced = 0 if None in sizes else sum(size or 0 for size in sizes)  # bytes, where listings told all
+        self._skipped = self._skipped_before = 0  # of these, bytes that need not come
         self._tables: set[str] = set()
         self._stage: tuple[State, float] | None = None
         self._unforeseen: Exception | None = None
@@ -86,8 +89,8 @@ class ProgressTracker:
         """Report the state of the job, and time it."""
         self._leave()
         self._stage = (state, time.perf_counter())
-        self._before = self._progress
-        self._tell(state=state)
+        self._before, self._skipped_before = self._progress, self._skipped
+        self._tell(state=state, share=0.0)
 
     def _leave(self) -> None:
         if self._stage is not None:
@@ -95,14 +98,19 @@ class ProgressTracker:
             self._seconds[state] = self._seconds.get(state, 0.0) + time.perf_counter() - began
             self._stage = None
 
-    def fetched(self, files: int, size: int) -> None:
+    def fetched(self, files: int, size: int, skipped: int = 0) -> None:
         """Report files done and bytes received so far, within this stage.
 
         Args:
             files: Done, whether well or not.
             size: Bytes received.
+            skipped: Announced bytes of files that are done and did not come.
         """
-        self._tell(files_done=self._before.files_done + files, bytes=self._before.bytes + size)
+        self._skipped = self._skipped_before + skipped
+        done, received = self._before.files_done + files, self._before.bytes + size
+        expected = self._announced - self._skipped
+        share = received / expected if expected > 0 else done / max(1, self._progress.files)
+        self._tell(files_done=done, bytes=received, share=min(1.0, share))
 
     def expanded(self, archive: str, members: Sequence[str]) -> None:
         """Let an archive's members stand for it, unless it is bad.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
     from ingestlab.maintenance.rewrite import Rewritten
+    from ingestlab.queue import Synced
     from ingestlab.sinks.milvus.reembed.reembed import Reembedded
 
 _FIRST = ("run", "at", "state", "files", "rows", "rejected", "failed")  # columns of the list of runs that fit a screen
@@ -289,6 +290,21 @@ class Lab:
 
         with reaching(self.settings), Services.opened(self.settings) as services:
             return delete(uris, services, table=table)
+
+    @stopwatch("lab.sync()")
+    def sync(self, folder: str | Path, **options: Any) -> Synced:
+        """Make tables agree with a folder or bucket: submit what is new or changed, take out what has vanished.
+
+        Args:
+            folder: All below it is meant.
+            **options: What else :func:`ingestlab.queue.sync` takes.
+
+        Returns:
+            Counts, and the ids of the runs that go on.
+        """
+        from ingestlab.queue import sync  # noqa: PLC0415 - slow to import, for this alone
+
+        return sync(str(folder), settings=self.settings, **options)
 
     def ls(self, *words: str) -> list[str]:
         """List files in the lake: those with one of the words in their names, or all.

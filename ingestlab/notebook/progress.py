@@ -33,7 +33,7 @@ class View:
     Attributes:
         run: Its id.
         progress: Where it is.
-        seconds: How long it has been watched; None if it is not.
+        seconds: How long it takes, or took, from its first attempt on; None before that.
         rate: Rows per second; None if nothing is known of it.
         left: Seconds that it may take from here; None likewise.
         result: How it ended; None if it has not.
@@ -116,7 +116,7 @@ class Watcher:
 
     def __init__(self, run: str, starving: Callable[[], str] = lambda: "", notes: tuple[str, ...] = ()) -> None:
         self._starving = starving
-        self._began = self._asked = time.monotonic()
+        self._asked = time.monotonic()
         self._past: deque[tuple[float, Progress]] = deque()
         self._view = View(run, Progress(), notes=notes)
         self._screen = _screen(self._view)
@@ -132,16 +132,16 @@ class Watcher:
             self._asked, note = now, self._starving()
         else:
             note = self._view.note if progress.state == "queued" else ""
-        seconds = now - self._began
-        rate, left = self._speed(progress, seconds)
+        seconds = progress.seconds(time.time())
+        rate, left = self._speed(progress, seconds or 0.0)
         self.show(replace(self._view, progress=progress, seconds=seconds, rate=rate, left=left, note=note))
 
     def end(self, result: RunResult) -> None:
         """Show how it ended."""
-        seconds = self._view.seconds or 0.0
+        seconds = result.ended - result.began if result.began else None
         rows = self._view.progress.rows
-        rate = rows / seconds if seconds > 0.5 and rows else None
-        self.show(replace(self._view, result=result, rate=rate, left=None, note=""), last=True)
+        rate = rows / seconds if seconds and seconds > 0.5 and rows else None
+        self.show(replace(self._view, result=result, seconds=seconds, rate=rate, left=None, note=""), last=True)
 
     def leave(self, note: str) -> None:
         """Show that nobody looks any more, and why."""
@@ -203,6 +203,4 @@ def _ending(result: RunResult) -> list[str]:
     if tables := [table for table in result.tables if table]:
         notes.append(f"in {'table' if len(tables) == 1 else 'tables'} {', '.join(tables)}")
     notes += [f"its {name}: {where}" for name, where in result.kept.items()]
-    if result.outcomes and result.count("unchanged") == len(result.outcomes):
-        notes.append("All of it was there already, so nothing was done; force=True ingests it again.")
     return notes

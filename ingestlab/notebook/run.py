@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pandas as pd
@@ -126,7 +127,8 @@ class LabRun(Run):
         except IngestError as error:
             return View(self.id, Progress(files=self.record.files), note=str(error), known=False)
         again = f'lab.run("{self.id}").watch() follows it' if result is None else ""
-        return View(self.id, progress, result=result, note=again, notes=self.record.notes)
+        seconds = progress.seconds(time.time())
+        return View(self.id, progress, seconds=seconds, result=result, note=again, notes=self.record.notes)
 
 
 def starving(settings: Settings, queue: str) -> str:

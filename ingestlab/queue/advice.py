@@ -32,12 +32,15 @@ def of_submission(requests: Sequence[IngestRequest], settings: Settings) -> tupl
 
 
 def of_result(result: RunResult, place: Literal["terminal", "notebook"]) -> tuple[str, ...]:
-    """Tell that much was rejected, by what, and what shows it.
+    """Tell that nothing was done, or that much was rejected.
 
     Args:
         result: Of a run that has ended.
         place: Where the command is to be given.
     """
+    if result.outcomes and result.count("unchanged") == len(result.outcomes):
+        again = "force=True" if place == "notebook" else "--force"
+        return (f"All of it was there already, so nothing was done; {again} ingests it as its pipeline says now.",)
     tally = result.tally
     if not result.rules or tally.rejected <= _MUCH * tally.rows_in:
         return ()
@@ -46,7 +49,7 @@ def of_result(result: RunResult, place: Literal["terminal", "notebook"]) -> tupl
     if place == "notebook":
         command = f"run.rejects({rule!r})"
     share = f"{tally.rejected / tally.rows_in:.0%} of the rows were rejected"
-    return (f"{share}, most by the rule {rule} ({count:,} times). See them: {command}",)
+    return (f"{share}, most by the rule {rule} ({count:,} {'time' if count == 1 else 'times'}). See them: {command}",)
 
 
 def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Settings) -> list[str]:

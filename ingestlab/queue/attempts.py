@@ -171,7 +171,7 @@ def overall(states: Sequence[Progress]) -> State:
 def share_of(p: Progress) -> float:
     """Estimate how much of a job is done, 0 to 1."""
     if p.state == "fetching":
-        return 0.3 * p.files_done / max(1, p.files)
+        return 0.3 * p.share
     if p.state == "processing":
         return 0.3 + 0.65 * p.partitions_done / max(1, p.partitions)
     return 1.0 if p.state in OVER else 0.95 if p.state == "committing" else 0.0

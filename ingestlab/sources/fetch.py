@@ -46,7 +46,7 @@ def fetch(
     folder: str,
     settings: Settings,
     known: Mapping[str, SourceRecord],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
     failed: Callable[[Failed], None] | None = None,
     pages: bool = False,
     arriving: Arriving | None = None,
@@ -60,8 +60,8 @@ def fetch(
             by the sha256 of its content and keeps its suffixes.
         settings: Limits, times, and who may be called.
         known: What the lake has, by URI; leave it empty to fetch everything.
-        progress: Called ten times a second and at the end with files done and bytes received so far; what
-            it raises ends the fetching.
+        progress: Called ten times a second and at the end with files done, bytes received, and announced bytes of
+            files that need no fetching or cannot be had, all so far; what it raises ends the fetching.
         failed: Called likewise, as soon as it is known that a source cannot be fetched.
         pages: Whether web pages are what is wanted; if not, they are refused where another file was announced.
         arriving: Is told what can be read already, if there is one source alone.
@@ -73,7 +73,10 @@ def fetch(
         IngestError: The lake failed; no file is lost or half-written.
     """
     results: list[Fetched | None] = [_as_listed(source, known) for source in sources]
-    meter = _Meter(progress, sum(r is not None for r in results))
+    meter = _Meter(progress)
+    for source, result in zip(sources, results, strict=True):
+        if result is not None:
+            meter.done(source, result)
     todo = [i for i, result in enumerate(results) if result is None]
     if todo:
         zone, single = RawZone(store, folder, settings), arriving if len(sources) == 1 else None
@@ -122,17 +125,22 @@ def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged |
 class _Meter:
     """Count files and bytes, and report them now and then."""
 
-    def __init__(self, progress: Callable[[int, int], None] | None, files: int) -> None:
-        self._progress, self.files, self.bytes = progress, files, 0
+    def __init__(self, progress: Callable[[int, int, int], None] | None) -> None:
+        self._progress, self._files, self._bytes, self._skipped = progress, 0, 0, 0
         self._lock = threading.Lock()
+
+    def done(self, source: Source, result: Fetched) -> None:
+        self._files += 1
+        if not isinstance(result, FetchedFile):
+            self._skipped += source.size or 0
 
     def received(self, size: int) -> None:
         with self._lock:
-            self.bytes += size
+            self._bytes += size
 
     def report(self) -> None:
         if self._progress:
-            self._progress(self.files, self.bytes)
+            self._progress(self._files, self._bytes, self._skipped)
 
     async def tick(self) -> None:
         """Report until cancelled: no source is blamed for the callback's errors."""
@@ -174,7 +182,7 @@ class _Workers:
             for place in places:
                 source = sources[place]
                 result = results[place] = await self._fetch(source, known.get(source.uri))
-                self._meter.files += 1
+                self._meter.done(source, result)
                 if isinstance(result, Failed):
                     self._failed(result)
 

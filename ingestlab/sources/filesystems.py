@@ -74,7 +74,7 @@ class FileSource(BlockingSource):
             return list_local(uri, settings, glob=glob)
         if not magic(uri):
             return [Source(uri=uri)]
-        filesystem = connect(scheme, settings)
+        filesystem = _of_version(connect(scheme, settings), uri)
         try:
             return list_objects(filesystem, uri, glob=glob)
         except IngestError:
@@ -84,7 +84,7 @@ class FileSource(BlockingSource):
 
     def look(self, uri: str, settings: Settings) -> Source | None:
         """Look at one file; None if there is none."""
-        client = connect(access.scheme_of(uri), settings)
+        client = _of_version(connect(access.scheme_of(uri), settings), uri)
         try:
             seen = _look(client, _path(client, uri, settings), uri)
         except (FileNotFoundError, NotADirectoryError):
@@ -120,6 +120,7 @@ class FileSource(BlockingSource):
         self, source: Source, known: SourceRecord | None, raw: RawFile, client: Any, settings: Settings
     ) -> FetchedFile | Unchanged:
         """Copy one file; raises TransientError where it changes meanwhile."""
+        client = _of_version(client, source.uri)
         path = _path(client, source.uri, settings)
         seen = Seen(source.size or 0, source.version)
         big = seen.size > BUFFER and _unwraps(client)
@@ -221,8 +222,19 @@ def _look(filesystem: Any, path: str, uri: str) -> Seen:
 
 def _unwraps(filesystem: Any) -> bool:
     """Tell whether a listing may give other sizes than what comes."""
+    return not _protocols(filesystem).isdisjoint({"gs", "gcs"})
+
+
+def _of_version(filesystem: Any, uri: str) -> Any:
+    """Return the filesystem that reads the version which a URI names. Another one of s3fs would read the latest."""
+    if "?versionId=" not in uri or "s3" not in _protocols(filesystem):
+        return filesystem
+    return type(filesystem)(**{**filesystem.storage_options, "version_aware": True})
+
+
+def _protocols(filesystem: Any) -> set[str]:
     protocol = filesystem.protocol
-    return bool({"gs", "gcs"} & {protocol, *(protocol if isinstance(protocol, list | tuple) else ())})
+    return {protocol} if isinstance(protocol, str) else set(protocol)
 
 
 def _stat(path: str) -> dict[str, Any]:

@@ -15,11 +15,24 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.stack.samples import QUESTIONS, alarm_files
 from ingestlab.teaching.checks import CHECKS, Desk, NotYet
 from ingestlab.teaching.order import explain_missing_names
-from ingestlab.teaching.workers import OwnWorker, start_worker
+from ingestlab.teaching.packages import needs
+from ingestlab.teaching.processes import OwnProcess, OwnWebhook, start_listener, start_webhook, start_worker
 
-__all__ = ["QUESTIONS", "NotYet", "OwnWorker", "alarm_files", "check", "start_worker", "unsolved"]
+__all__ = [
+    "QUESTIONS",
+    "NotYet",
+    "OwnProcess",
+    "OwnWebhook",
+    "alarm_files",
+    "check",
+    "needs",
+    "start_listener",
+    "start_webhook",
+    "start_worker",
+    "unsolved",
+]
 
-CHAPTERS = tuple(f"{number:02}" for number in range(9))
+CHAPTERS = tuple(f"{number:02}" for number in range(10))
 _SOLVED: set[str] = set()  # exercises whose last answer was right
 
 

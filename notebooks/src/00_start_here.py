@@ -3,7 +3,7 @@
 #
 # **You will learn** what the parts of a data ingestion system are, how to start all of them on your own machine, and where to look while they work.
 #
-# This course is nine notebooks, one afternoon. Each has a small real example, a picture of what happens underneath, and exercises whose answers are checked. Run the cells from top to bottom with Shift+Enter.
+# This course is ten notebooks, one afternoon. Each has a small real example, a picture of what happens underneath, and exercises whose answers are checked. Run the cells from top to bottom with Shift+Enter.
 #
 # | | |
 # |---|---|
@@ -16,6 +16,7 @@
 # | [06](06_embeddings_and_milvus.ipynb) | search by meaning, with Milvus |
 # | [07](07_how_fast_how_far.ipynb) | how fast, how far: partitions, workers, memory |
 # | [08](08_your_own_pipeline.ipynb) | your own pipeline, from a raw file to a table |
+# | [09](09_files_that_announce_themselves.ipynb) | files that announce themselves: a folder that is listened to |
 
 # %% [markdown]
 # ## The problem
@@ -57,7 +58,7 @@ parts
 # Each exercise is a question, a cell for your answer, and beneath it a folded cell with one solution.
 #
 # - Put your answer in place of `...`, and run the cell. `check` says that it is right (✔), or what is missing (✘).
-# - To see the solution, click the three dots below your cell (or *View*, *Expand Selected Code*). Some other editors show it open.
+# - To see the solution, click the line *Solution of …* below your cell. Some other editors show it open.
 # - The solution runs only where your answer is not right yet. So you may skip an exercise: the cells below find what they need, and *Run All Cells* comes to the end.
 #
 # ### Exercise 00.1

@@ -3,12 +3,7 @@
 #
 # **You will learn** how a table becomes searchable by *meaning*: an *embedding model* turns each row into a vector, rows that mean something similar get vectors that point in similar directions, and a *vector database*, Milvus, finds the nearest ones. You will also learn to *measure* whether a search is any good, which is the part that most people leave out.
 #
-# Run the cells from top to bottom; all of them together take about a minute. This lesson needs more packages than the others. If you came by `make lab`, which installs what the first lessons need, open a terminal (*File*, *New*, *Terminal*), add them, stop the stack, and restart this notebook's kernel; the next `Lab()` starts Milvus, too.
-#
-# ```console
-# $ pip install 'ingestlab[milvus,embed,images]'
-# $ ingestlab down
-# ```
+# Run the cells from top to bottom; all of them together take about a minute.
 
 # %% [markdown]
 # ## The lab
@@ -17,10 +12,16 @@
 
 # %%
 from ingestlab import Lab
-from ingestlab.teaching import QUESTIONS, check, unsolved
+from ingestlab.teaching import QUESTIONS, check, needs, unsolved
 
 lab = Lab()
 lab
+
+# %% [markdown]
+# This lesson needs more packages than the others. The next cell looks for them; if it complains, do as it says.
+
+# %%
+needs("milvus", "embed", "images")
 
 # %% [markdown]
 # ## The documents
@@ -55,7 +56,7 @@ two[["name", "version", "summary", "description"]]
 # %%
 run = lab.submit(files).watch()
 print(run.result().tally)
-lab.table("documents"), lab.table("documents__vectors")
+display(lab.table("documents"), lab.table("documents__vectors"))
 
 # %% [markdown]
 # ## Search

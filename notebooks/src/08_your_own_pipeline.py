@@ -142,4 +142,4 @@ weather.query("weather", f"{worst} ORDER BY wind DESC LIMIT 3").df()
 # - Nithya Sambasivan et al., *"Everyone wants to do the model work, not the data work"*, CHI 2021
 # - [DuckDB: reading Parquet](https://duckdb.org/docs/stable/data/parquet/overview)
 #
-# That was the course. Take a file of your own now.
+# Next: [files that announce themselves](09_files_that_announce_themselves.ipynb).

@@ -252,6 +252,7 @@ def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: P
     assert "tables: bts_alarms" in shown
     result: dict[str, Any] = json.loads(say("submit", alarms, "--wait", "--json", *home).stdout)
     assert (result["state"], [o["status"] for o in result["outcomes"]]) == ("finished", ["unchanged"])
+    assert "so nothing was done; --force ingests it" in say("show", result["run"], *home).stdout
     again = json.loads(say("submit", alarms, "--wait", "--json", "--force", *home).stdout)
     assert again["tally"] == {"rows_in": 4, "accepted": 1, "rejected": 3, "out": 1}
     assert json.loads(say("show", again["run"], "--json", *home).stdout) == again

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from collections.abc import Callable
 
 from support.commands import Say
 
@@ -23,3 +26,8 @@ def test_help_shows_the_commands_in_five_groups(say: Say) -> None:
         names = re.findall(r"^│ ([a-z-]+) ", panel, re.MULTILINE)
         listed = [command.__name__.replace("_", "-") for command in commands]
         assert names == [*listed, *(["schedule"] if group == "Ingest files" else [])], group
+
+
+def test_json_has_no_colours_in_a_pipe(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = cli("errors", "--json", FORCE_COLOR="1")  # as the kernels of notebooks say
+    assert json.loads(done.stdout)

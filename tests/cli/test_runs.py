@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.commands import Say
 from support.lake import World
+from support.workers import environment
 
 from ingestlab.core.settings import Settings
 
@@ -82,6 +85,25 @@ def test_tab_completes_runs_tables_pipelines_and_rules(
     assert tab(say, monkeypatch, "check", "bts") == ["bts_alarms"]
     assert "n:less_than" in tab(say, monkeypatch, "replay", "small", "--rule", "")
     assert tab(say, monkeypatch, "replay", "nothing", "--rule", "") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("n", ":", "le"), ["less_than"]),
+        pytest.param(("n", ":"), ["less_than"], marks=pytest.mark.slow("all examples")),
+        pytest.param(("n:le",), ["n:less_than"], marks=pytest.mark.slow("all examples")),
+        pytest.param(("cl",), ["clean"], marks=pytest.mark.slow("all examples")),
+    ],
+)
+def test_bash_completes_rules_after_the_colon_at_which_it_cuts(
+    world: World, words: tuple[str, ...], offered: list[str]
+) -> None:
+    line = ["ingestlab", "replay", "small", "--rule", *words]
+    asked = {"COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(line) - 1), "_INGESTLAB_COMPLETE": "complete_bash"}
+    script = Path(sys.executable).parent / "ingestlab"  # which goes by its own name, as a shell's words do
+    done = subprocess.run([script], env=environment(**asked), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == offered
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -57,19 +57,30 @@ class Place:
         return Settings(_env_file=None, storage_options=self.options, **{**quick, **more})
 
 
-@pytest.fixture(params=["http", "file", "s3", "gs", "sqlite"])
+OBJECTS = {  # the scheme, and the fixtures of a bucket and of its options
+    "s3": ("s3", "bucket", "s3"),
+    "seaweed": ("s3", "seaweed_bucket", "seaweed"),
+    "gs": ("gs", "gcs_bucket", "gcs"),
+}
+
+
+SLOW = pytest.param("seaweed", marks=pytest.mark.slow("SeaweedFS"))
+
+
+@pytest.fixture(params=["http", "file", "s3", SLOW, "gs", "sqlite"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    scheme = request.param
-    if scheme == "http":
+    kind = request.param
+    if kind == "http":
         files: dict[str, bytes] = {}
         with Server(files) as server:
             yield Place(server.url("files"), lambda n, rows: files.update({f"{n}.jsonl": encoded(rows)}), lists=False)
-    elif scheme in {"s3", "gs"}:
-        bucket, options = map(request.getfixturevalue, ("bucket", "s3") if scheme == "s3" else ("gcs_bucket", "gcs"))
+    elif kind in OBJECTS:
+        scheme, *names = OBJECTS[kind]
+        bucket, options = map(request.getfixturevalue, names)
         fs = fsspec.filesystem(scheme, **options)
         write = lambda n, rows: fs.pipe(f"{bucket}/in/{n}.jsonl", encoded(rows))  # noqa: E731
         yield Place(f"{scheme}://{bucket}/in", write, options={scheme: options})
-    elif scheme == "sqlite":
+    elif kind == "sqlite":
         yield Place(f"sqlite://{tmp_path}/shop.db", lambda n, rows: write_table(tmp_path / "shop.db", n, rows))
     else:
         folder = tmp_path / "in"
@@ -173,7 +184,7 @@ def test_what_is_fetched_is_the_file_byte_for_byte(place, store):
         folder="raw",
         settings=place.settings(),
         known={},
-        progress=lambda files, size: moved.append((files, size)),
+        progress=lambda files, size, _skipped: moved.append((files, size)),
     )
     for file, rows in zip(files, (ROWS, ROWS[:3]), strict=True):
         assert isinstance(file, FetchedFile)

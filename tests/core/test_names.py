@@ -182,14 +182,14 @@ def test_an_object_that_is_stored_packed_and_comes_unpacked(tmp_path, size, list
     store = LocalStore(str(tmp_path))
     sources, here = UnwrappingSource(fs), (RawZone(store, "raw", quick()), quick())
     source = (
-        Source(uri="memory://bkt/a.csv", size=size // 3, version="etag:e1")
+        Source(uri="memory://bkt/a.csv", size=size // 3, version="generation:1")
         if listed
         else Source(uri="memory://bkt/a.csv")
     )
     file = sources.get(*here, source, None)
     assert store.read(file.path) == data
-    assert (file.size, file.version) == (size, "etag:e1")
-    assert sources.get(*here, source, record(file)) == Unchanged("memory://bkt/a.csv", "etag:e1")
+    assert (file.size, file.version) == (size, "generation:1")
+    assert sources.get(*here, source, record(file)) == Unchanged("memory://bkt/a.csv", "generation:1")
 
 
 def test_one_that_changes_meanwhile_is_an_error(tmp_path):

@@ -268,7 +268,7 @@ def test_gzip_is_unpacked_and_noted(case, store):
 @every
 def test_a_bomb_is_given_up(case, store):
     if case.packed:
-        error = refused(case, store, gzip.compress(case.make(2) + b" " * (64 << 20)))
+        error = refused(case, store, gzip.compress(case.make(2) + b" " * (64 << 20), 1))
         assert "bomb" in error.reason or "bytes" in error.reason
 
 

@@ -32,18 +32,30 @@ from ingestlab.stack.valkey import free_port
 # What every store does
 
 
-OBJECTS = {"s3": ("bucket", "s3"), "gs": ("gcs_bucket", "gcs")}  # fixtures of a bucket and of its options
+OBJECTS = {  # the scheme, and the fixtures of a bucket and of its options
+    "s3": ("s3", "bucket", "s3"),
+    "seaweed": ("s3", "seaweed_bucket", "seaweed"),
+    "gs": ("gs", "gcs_bucket", "gcs"),
+}
+SLOW = pytest.mark.slow("SeaweedFS")
+SERVERS = ["s3", pytest.param("seaweed", marks=SLOW), "gs"]
 
 
-@pytest.fixture(params=["local", "memory", "s3", "gs"])
+def server(request: pytest.FixtureRequest, kind: str) -> tuple[str, str, dict[str, Any]]:
+    """The scheme, a bucket and the options of a server."""
+    scheme, bucket, options = OBJECTS[kind]
+    return scheme, request.getfixturevalue(bucket), request.getfixturevalue(options)
+
+
+@pytest.fixture(params=["local", "memory", *SERVERS])
 def store(request, tmp_path) -> Store:
     """One store of each kind."""
     if request.param == "local":
         return open_store(str(tmp_path / "lake"))
     if request.param == "memory":
         return open_store(f"memory://{secrets.token_hex(4)}/lake")
-    name, options = map(request.getfixturevalue, OBJECTS[request.param])
-    return open_store(f"{request.param}://{name}/lake", {request.param: options})
+    scheme, name, options = server(request, request.param)
+    return open_store(f"{scheme}://{name}/lake", {scheme: options})
 
 
 class TestStore:
@@ -180,9 +192,10 @@ def test_a_store_that_does_not_answer_may_do_so_later(monkeypatch):
             call()
 
 
-@pytest.mark.parametrize("scheme", OBJECTS)
-def test_a_bucket_that_is_not_there_stays_so(request, scheme):
-    options = {scheme: request.getfixturevalue(OBJECTS[scheme][1])}
+@pytest.mark.parametrize("kind", ["s3", "gs"])  # SeaweedFS makes it
+def test_a_bucket_that_is_not_there_stays_so(request, kind):
+    scheme, _, options = server(request, kind)
+    options = {scheme: options}
     with pytest.raises(TerminalError, match="bucket"):
         open_store(f"{scheme}://no-such-bucket/lake", options).write("a", b"x")
 
@@ -294,9 +307,9 @@ FIRST, SECOND = [1, 2, 13, 4, 5000], [7, 8, 9, 13, 2000, 10]
 
 @pytest.mark.slow("crashes at every step")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("scheme", OBJECTS)
-def test_a_crash_at_any_step_of_a_replacement(tmp_path_factory, redis_url, request, scheme, after):
-    bucket, options = map(request.getfixturevalue, OBJECTS[scheme])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_crash_at_any_step_of_a_replacement(tmp_path_factory, redis_url, request, kind, after):
+    scheme, bucket, options = server(request, kind)
     crashes = 0
     for at in range(1 + after, 60, 3):  # every third step: tests of the local lake take them all
         place = {"lake": f"{scheme}://{bucket}/{at}", "storage_options": {scheme: options}}
@@ -317,9 +330,9 @@ def test_a_crash_at_any_step_of_a_replacement(tmp_path_factory, redis_url, reque
     assert crashes > 3
 
 
-@pytest.mark.parametrize("scheme", OBJECTS)
-def test_parquet_is_what_the_manifest_says(tmp_path, redis_url, request, scheme):
-    bucket, options = map(request.getfixturevalue, OBJECTS[scheme])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_parquet_is_what_the_manifest_says(tmp_path, redis_url, request, kind):
+    scheme, bucket, options = server(request, kind)
     world = World(tmp_path, redis_url, lake=f"{scheme}://{bucket}/lake", storage_options={scheme: options})
     world.ingest([world.put("a.csv", FIRST)])
     table = Lake(world.settings).table("small")

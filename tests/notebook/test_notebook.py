@@ -24,7 +24,7 @@ from ingestlab.core.models import Outcome, Progress
 from ingestlab.core.settings import Settings
 from ingestlab.notebook import Lab, LabRun, links
 from ingestlab.notebook.charts import Summary, draw
-from ingestlab.notebook.progress import View
+from ingestlab.notebook.progress import View, Watcher
 from ingestlab.queue.arrival.status import ListenerStatus
 from ingestlab.queue.results import RunResult
 from ingestlab.stack.valkey import free_port
@@ -205,6 +205,7 @@ def test_a_run_is_one_display_whose_end_says_all(live: Kernel, yard: Yard):
     assert "finished, 1/1 file" in text(later), "in another cell it shows itself"
 
 
+@pytest.mark.slow("long work")
 def test_an_interrupted_watch_does_not_hurt_the_run_and_a_restarted_kernel_finds_it(live: Kernel, yard: Yard):
     with Server({"plain-held.csv": CONTENT}) as slow:
         uri = slow.url("/held/plain-held.csv")
@@ -382,6 +383,26 @@ def test_what_a_page_shows_is_escaped_and_complete():
     going = View("r", Progress(state="processing", files=4, files_done=1, share=0.43), seconds=8, left=12)
     assert "about 12 s left" in going.plain()
     assert "width:43.0%" in going.html()
+
+
+class Seen(Watcher):
+    """Keeps what is shown."""
+
+    def show(self, view: View, *, last: bool = False) -> None:
+        super().show(view, last=last)
+        self.views = [*getattr(self, "views", []), view]
+
+
+def test_a_run_that_is_watched_late_shows_its_own_time():
+    watcher = Seen("r")
+    watcher(Progress(state="queued", files=2))
+    watcher(Progress(state="processing", files=2, share=0.5, began=time.time() - 240))
+    empty = {"outcomes": (), "tally": {}, "rules": {}, "parquet_bytes": 1, "tables": (), "seconds": {}}
+    watcher.end(RunResult.model_validate({"run": "r", "state": "finished", "began": 50, "ended": 350, **empty}))
+    waits, runs, ended = (view.plain() for view in watcher.views)
+    assert " s" not in waits.partition(":")[2]
+    assert "4 min, about 4 min left" in runs
+    assert "5 min" in ended
 
 
 def test_how_much_is_done_grows_with_every_step(lab, yard):

@@ -394,6 +394,7 @@ def test_what_else_is_wrong_with_a_message_is_said(desk, more, says):
     assert says in refusal(desk, {"run": "r", "notebook": "literals.ipynb", **more}).replace("\\'", "'")
 
 
+@pytest.mark.slow("notebook jobs")
 def test_files_and_notebooks_do_not_wait_for_each_others_workers(desk):
     assert "a notebook on 'ingest'" in refusal(desk, {"run": "r", "notebook": "literals.ipynb"}, queue="ingest")
     files = {"run": "r", "table": "t", "sources": [{"uri": "file:///x.csv"}]}
@@ -407,6 +408,7 @@ def test_files_and_notebooks_do_not_wait_for_each_others_workers(desk):
     assert "run `ingestlab worker notebooks` beside the other workers" in both.stderr
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_worker_that_is_asked_to_end_finishes_its_notebook(desk):
     gate = desk.gate("asked")
     run = desk.submit("gated.ipynb", gate=str(gate))

@@ -15,6 +15,7 @@ from typing import Any
 import botocore.session
 import fsspec
 import pytest
+from support.feeds import Listening, queued
 from support.lake import World
 from support.workers import PATIENCE, until
 
@@ -24,7 +25,6 @@ from ingestlab.queue.arrival import folder, listening
 from ingestlab.queue.arrival.listening import Heard, Target, listen
 from ingestlab.queue.arrival.opening import feed_of
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
-from ingestlab.queue.rq.queueing import open_queue
 from ingestlab.sources.expand import expand
 
 # The shapes of events
@@ -148,12 +148,6 @@ def uri(world: World, name: str) -> str:
     return (world.folder / "sources" / name).as_uri()
 
 
-def queued(world: World) -> list[str]:
-    """What waits for workers."""
-    jobs = open_queue(world.redis, world.settings.queue).jobs
-    return sorted({source["uri"] for job in jobs for source in job.args[0]["sources"]})
-
-
 def test_a_file_that_is_there_is_submitted_whatever_the_event_says(world):
     feed = Told(
         Message("1", (Notice(uri(world, "a.csv")),)), Message("2", (Notice(uri(world, "b.csv"), removed=True),))
@@ -213,28 +207,6 @@ def test_what_is_not_allowed_is_put_aside_with_the_reason(world):
 
 
 # A folder
-
-
-class Listening:
-    """A feed at work in a thread."""
-
-    def __init__(self, address: str, world: World, *folders: str) -> None:
-        self._stop = threading.Event()
-        self._feed = feed_of(address, world.settings)
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(world, folders))
-
-    def _run(self, world: World, folders: tuple[str, ...]) -> None:
-        self.heard = listen(self._feed, world.context(), Target(pipeline="small"), self._stop, folders)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture
@@ -397,7 +369,6 @@ def test_an_object_that_is_removed_leaves_its_table(cloud):
     world.ingest([there])
     fsspec.filesystem("s3", **world.settings.storage_options["s3"]).rm(f"{bucket}/a.csv")
     with Listening(queue.url, world):
-        until(lambda: not world.rows("small")[there], PATIENCE, "rows to go")
         until(lambda: queue.count() == 0, PATIENCE, "an empty queue")
     world.expected[there] = []
     world.check(list(world.expected))

@@ -194,8 +194,9 @@ def test_what_is_put_aside_is_kept_with_reason_and_beginning_for_its_tenant(worl
 def test_of_what_is_put_aside_the_last_ones_are_kept(world, monkeypatch):
     monkeypatch.setattr(refusals, "_KEPT", 3)
 
-    def put(at: float, seconds: float = WEEK) -> None:
-        refusals.keep(Refused(at=at, tenant="default", address="q", reason="r", tries=1), seconds, world.redis)
+    def put(at: float, seconds: float = WEEK, body: str = "") -> None:
+        message = Refused(at=at, tenant="default", address="q", reason="r", tries=1, body=body or str(at))
+        refusals.keep(message, seconds, world.redis)
 
     now = time.time()
     for age in (50, 40, 30, 20):
@@ -204,6 +205,10 @@ def test_of_what_is_put_aside_the_last_ones_are_kept(world, monkeypatch):
     assert len(refused_messages(["default"], 35, world.redis)[1]) == 2
     put(now, seconds=25)
     assert refused_messages(["default"], WEEK, world.redis)[0] == 2, "the expired ones have gone"
+    assert world.redis.hlen("ingestlab:refused:default:messages") == 2
+    put(now + 1, body=str(now))
+    count, messages = refused_messages(["default"], WEEK, world.redis)
+    assert (count, round(messages[0].at - now)) == (2, 1), "what comes again is one"
 
 
 def test_commands_show_listeners_and_what_they_put_aside(world, cli):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
-from support.workers import PATIENCE
+from support.webhook import serving
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.queue import find_run
@@ -36,33 +35,6 @@ def chosen(settings, redis_url, tmp_path):
 def url(chosen) -> Iterator[str]:
     with serving(chosen) as url:
         yield url
-
-
-def serving(settings: Any):
-    import asyncio
-    from contextlib import contextmanager
-
-    from aiohttp import web
-
-    @contextmanager
-    def served() -> Iterator[str]:
-        loop, port = asyncio.new_event_loop(), free_port()
-
-        async def start() -> None:
-            runner = web.AppRunner(webhook.application(settings))
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-
-        loop.run_until_complete(start())
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(PATIENCE)
-
-    return served()
 
 
 def call(url: str, body: Any, token: str = OURS, method: str = "POST") -> requests.Response:
@@ -138,7 +110,7 @@ def test_without_redis_the_answer_is_to_come_again(chosen, tmp_path):
 
 def test_the_service_describes_itself(url):
     api = requests.get(f"{url}/openapi.json", timeout=30).json()
-    assert set(api["paths"]) == {"/announce", "/runs/{run}"}
+    assert set(api["paths"]) == {"/announce", "/sns", "/runs/{run}"}
     page = requests.get(url, timeout=30)
     assert page.headers["Content-Type"].startswith("text/html")
     assert "POST <code>/announce</code>" in page.text

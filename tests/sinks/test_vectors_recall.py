@@ -43,7 +43,7 @@ TEXTS = [
 SILENT = [None, "", "  \n", "\xa0\u3000"]
 
 
-@pytest.fixture(params=["memory", "lite"])
+@pytest.fixture(params=["memory", pytest.param("lite", marks=pytest.mark.slow("Milvus Lite"))])
 def world(request, tmp_path_factory, redis_url, monkeypatch):
     world = maker(tmp_path_factory, redis_url, monkeypatch)()
     if request.param == "lite":

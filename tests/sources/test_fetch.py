@@ -118,13 +118,22 @@ def test_a_half_written_file_in_the_raw_zone_is_mended(server, store):
 def test_progress_counts_files_and_bytes(server, store):
     calls = []
     uris = [server.url(f"/files/{n}") for n in ("a.csv", "big.csv", "nothing.csv")]
-    get(uris, store, progress=lambda files, size: calls.append((files, size)))
-    assert calls[-1] == (3, len(DATA) + len(BIG))
+    get(uris, store, progress=lambda *counts: calls.append(counts))
+    assert calls[-1] == (3, len(DATA) + len(BIG), 0)
     assert calls == sorted(calls)
 
 
+def test_progress_tells_announced_bytes_that_do_not_come(server, store):
+    old, gone, new = server.url("/files/a.csv"), server.url("/status/404"), server.url("/files/big.csv")
+    known = {old: record(one(old, store))}
+    calls = []
+    sources = [Source(uri=old, size=len(DATA)), Source(uri=gone, size=7), Source(uri=new, size=len(BIG))]
+    get(sources, store, known, progress=lambda *counts: calls.append(counts))
+    assert calls[-1] == (3, len(BIG), len(DATA) + 7)
+
+
 def test_what_progress_raises_ends_the_fetching(server, store):
-    def lost(_files, _size):
+    def lost(_files, _size, _skipped):
         raise TransientError("our lock", "another's", "Wait.")
 
     with pytest.raises(TransientError, match="our lock"):

@@ -451,6 +451,15 @@ def test_another_distributed_gets_a_warning_and_no_crash(monkeypatch, caplog):
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [820, 960, 1180, 1400])
+def test_dasks_bar_lies_over_nothing_of_the_page(stack, browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 700})
+    page.goto(str(stack.dask_dashboard).replace("/status", "/ingest"))
+    page.wait_for_selector(".card[data-key=rows] .value")
+    page.wait_for_function("document.querySelector('.navbar').getBoundingClientRect().height < 60")
+    page.close()
+
+
 def test_a_reader_sees_moving_numbers_while_a_run_goes_on(stack, tmp_path, browser):
     for i in range(300):
         (tmp_path / f"moving-{i:03}.csv").write_bytes(b"n,word\n" + b"%d,w\n" % i * 2000)

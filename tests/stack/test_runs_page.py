@@ -14,6 +14,7 @@ from support.workers import PATIENCE, Yard
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Outcome
 from ingestlab.core.settings import Settings
+from ingestlab.notebook.runner import submit_notebook
 from ingestlab.queue import Run, submit
 from ingestlab.stack.dashboard.runs import RunReader, Search, groups_of
 
@@ -169,6 +170,24 @@ def test_the_pages_are_beside_dasks_own_and_escape_what_they_show(stack, ended):
         assert "unsafe" not in policy
     assert get(f"{base}/ingest-assets/runs.css")[0] == 200
     assert get(f"{base}/ingest-assets/..%2froutes.py")[0] == 404
+
+
+@pytest.mark.slow("notebook jobs")
+def test_the_page_of_a_notebook_is_a_link_and_runs_no_script(stack, tmp_path):
+    (tmp_path / "kept.csv").write_text("a\n1\n")
+    values = {"uri": (tmp_path / "kept.csv").as_uri(), "table": "kept"}
+    run = submit_notebook("run_pipeline.ipynb", values, settings=stack)
+    assert run.wait(PATIENCE).state == "finished"
+    page = f"{base_of(stack)}/runs/{run.id}"
+    assert f'href="{run.id}/notebook"' in get(page)[2]
+    status, headers, text = get(f"{page}/notebook")
+    assert status == 200
+    assert "kept.csv" in text
+    assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+
+
+def test_a_run_without_a_notebook_has_no_page_of_one(stack, ended):
+    assert get(f"{base_of(stack)}/runs/{ended.id}/notebook")[0] == 404
 
 
 def test_an_unknown_run_is_said_to_be_unknown(stack):

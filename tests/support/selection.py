@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
 PROFILES = {"quick": 20, "all": 100}  # examples of a law that names no number; the others are scaled by `examples`
 SLOW_FIXTURES = {"browser": "in a browser"}  # what wants them is slow, marked or not
+SERVERS = {  # the first that a file's tests ask for decides: what takes long to start is started by one process
+    "the stack": r"\b(stack|yard|ready)\b",
+    "other servers": r"\b(s3|gcs|bucket|gcs_bucket|milvus_lite)\b",
+}
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
 def examples(number: int) -> int:
     """Scale a law's number of examples to the chosen part."""
     return max(2, number * settings().max_examples // PROFILES["all"])
+
+
+def servers_of(text: str, *, slow: bool) -> str:
+    """Name the servers that the tests of a file share with other files, by what its functions ask for."""
+    asked = []
+    for block in text.split("\n\n\n"):
+        marks, _, _ = block.partition("def ")
+        if slow or "mark.slow" not in marks:
+            asked += re.findall(r"def \w+\(([^)]*)\)|getfixturevalue\(([^)]*)\)", block)
+    names = " ".join(map(" ".join, asked))
+    return next((kind for kind, pattern in SERVERS.items() if re.search(pattern, names)), "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give files that share servers to one process, in place of starting all servers in each."""
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def scope(file: str) -> str:
+        return servers_of((config.rootpath / file).read_text(), slow=config.getoption("part") != "quick") or file
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(super()._split_scope(nodeid))
+
+    return Together(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

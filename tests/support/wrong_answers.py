@@ -247,4 +247,47 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
             "lost its contract",
         ),
     ],
+    "09": [
+        ("09.1", "None", "the report of lab.sync..; got nothing yet"),
+        ("09.1", "str(inbox)", "the report of lab.sync..; got str"),
+        ("09.1", "arrived()", "the report of lab.sync..; got a dict"),
+        ("09.1", "lab.run()", "the report of lab.sync..; got a run"),
+        ("09.1", "lab.sync(inbox, pipeline='inbox_alarms').runs", "the report of lab.sync..; got a tuple of 0"),
+        ("09.1", "lab.sync(tempfile.mkdtemp())", "that is another folder"),
+        (
+            "09.1",
+            "files[0].unlink() or lab.sync(inbox, pipeline='inbox_alarms', keep_vanished=True)",
+            "has gone from the folder, and the table still has its rows: are vanished files kept",
+        ),
+        (
+            "09.1",
+            """shutil.copy(inbox / 'alarm-missed.csv', inbox / 'alarm-new.csv')
+            and lab.sync(inbox, pipeline='inbox_alarms', queue='nobody')""",
+            "the run .* goes on; wait for it",
+        ),
+        (
+            "09.1",
+            "lab.run().cancel() and [report := lab.sync(inbox), lab.run(report.runs[0]).wait(60)][0]",
+            "alarm-new.csv is in the folder, and inbox_alarms has no row of it. Did you name the pipeline",
+        ),
+        ("09.2", "None", "a dict, as response.json.. gives it; got nothing yet"),
+        ("09.2", "reply", "a dict, as response.json.. gives it; got a Response"),
+        ("09.2", "answer['run']", "a dict, as response.json.. gives it; got str"),
+        ("09.2", "{'code': 'http_401', 'problem': 'Unauthorized'}", "the service has refused it: Unauthorized"),
+        ("09.2", "reply.json()", "that is the reply to the announcement; its url tells"),
+        ("09.2", "{}", "no run and no state are in it"),
+        ("09.2", "answer | {'state': 'processing'}", "the run is still processing; ask again"),
+        ("09.2", "answer | {'run': 'nosuch'}", "nobody knows a run 'nosuch'"),
+        ("09.2", f"{{'run': {MISSING}.id, 'state': 'failed'}}", "1 of its files failed"),
+        (
+            "09.2",
+            "{'run': lab.submit(logs[5], queue='nobody').id, 'state': 'finished'}",
+            r"the run is still queued; wait for it with run\.watch",
+        ),
+        (
+            "09.2",
+            "{'run': lab.submit(lab.samples('bts')[1]).watch().id, 'state': 'finished'}",
+            "in the table bts_alarms, and not in weblogs",
+        ),
+    ],
 }

@@ -171,7 +171,8 @@ def test_cells_may_be_run_twice_and_a_students_own_answers_are_kept(student: Stu
     handed_in = student.client.nb = nbformat.read(student.path, as_version=4)
     for number, (cell, after) in enumerate(zip(handed_in.cells, [*handed_in.cells[1:], None], strict=True)):
         if is_exercise(cell):
-            _, _, answer = after.source.partition("\n")
+            title, _, answer = after.source.split("\n", 2)
+            assert title.startswith("# Solution of ")
             cell.source = dedent(answer)
         if cell.cell_type == "code":
             for _ in range(2 if is_exercise(cell) else 1):
@@ -243,6 +244,7 @@ def test_a_notebook_with_parameters_is_kept_beside_its_run(home: Path) -> None:
     assert f"run {told['run']}" in Path(told["page"]).read_text()
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_that_fails_is_kept_too(home: Path) -> None:
     done = execute(FOLDER / "run_pipeline.ipynb", {"uri": "/nowhere/alarm-1.csv"}, load_settings())
     assert done.error.startswith("File not found: /nowhere/alarm-1.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ class ObjectStore:
             self.fs.rm_file(self.root + source)
 
     def delete(self, path: str) -> None:
-        with suppress(FileNotFoundError), self._reaching(path):
-            self.fs.rm(self.root + path, recursive=True)
+        self.delete_files(self.walk(path))
 
     def delete_files(self, paths: Iterable[str]) -> None:
         wanted = list(paths)
@@ -106,9 +106,10 @@ class ObjectStore:
     def walk(self, folder: str) -> Iterator[str]:
         self.fs.invalidate_cache()  # another process may have written since the last listing
         with self._reaching(folder or self.url):
-            paths = sorted(self.fs.find(self.root + folder))
-        for path in paths:
-            yield path[len(self.root) :]
+            found = self.fs.find(self.root + folder, detail=True)
+        for path in sorted(found):
+            if found[path]["type"] == "file":  # SeaweedFS keeps an emptied folder
+                yield path[len(self.root) :]
 
     def children(self, folder: str) -> list[str]:
         self.fs.invalidate_cache()
@@ -144,12 +145,18 @@ class ObjectStore:
             raise TransientError(problem, got=got, fix="Try again.", code="lake_unavailable")
 
     def _delete_listed(self, paths: Sequence[str]) -> None:
-        """Delete files by the store's library. One by one where one is missing."""
+        """Delete files by the store's library. One by one where one is missing, or could be taken for a pattern."""
+        names = [self.root + path for path in paths]
+        plain = [name for name in names if not has_magic(name)]
+        single = [name for name in names if has_magic(name)]
         try:
-            self.fs.rm([self.root + path for path in paths])
+            if plain:
+                self.fs.rm(plain)
         except FileNotFoundError:
-            for path in paths:
-                self.delete(path)
+            single = names
+        for name in single:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(name)
 
     def _info(self, path: str) -> dict[str, Any]:
         """Ask the store for a file, never a cache. A missing answer never means a missing file."""

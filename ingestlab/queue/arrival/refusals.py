@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import redis
 
-from ingestlab.core.models import Value
+from ingestlab.core.models import Value, digest
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
 from ingestlab.queue.broker import reaching
 
-_KEY = "ingestlab:refused:{}"
+_KEY = "ingestlab:refused:{}"  # the names of a tenant's messages by time; what is to be said of each is in `:messages`
 _KEPT = 1000  # messages of a tenant
-_TRIM = 10  # old messages that go when a new one comes
 _BODY = 500  # characters of a body
 _FILES = 10  # names of files of a message
 
@@ -34,22 +33,29 @@ class Refused(Value):
 def keep(refused: Refused, seconds: float, client: redis.Redis) -> None:
     """Keep a message for people to look at. The oldest one goes where there are too many.
 
+    One that comes again, where no dead-letter queue takes it, is still one.
+
     Args:
         refused: What was put aside.
         seconds: For which it is kept.
         client: The Redis of the queue.
     """
+    name = digest([refused.address, refused.files, refused.body or refused.reason])[:16]
     short = refused.model_copy(update={"files": refused.files[:_FILES], "body": refused.body[:_BODY]})
     key = _KEY.format(refused.tenant)
-    oldest = map(Refused.model_validate_json, client.lrange(key, -_TRIM, -1))
-    expired = sum(refused.at - old.at > seconds for old in oldest)
     with client.pipeline(transaction=True) as pipe:
-        if expired:
-            pipe.ltrim(key, 0, -1 - expired)
-        pipe.lpush(key, short.model_dump_json())
-        pipe.ltrim(key, 0, _KEPT - 1)
-        pipe.expire(key, int(seconds))
-        pipe.execute()
+        pipe.zadd(key, {name: refused.at})
+        pipe.hset(key + ":messages", name, short.model_dump_json())
+        pipe.zrangebyscore(key, "-inf", f"({refused.at - seconds}")
+        pipe.zrange(key, 0, -_KEPT - 1)
+        for each in (key, key + ":messages"):
+            pipe.expire(each, int(seconds))
+        _, _, expired, surplus, *_ = pipe.execute()
+    if old := {*expired, *surplus}:
+        with client.pipeline(transaction=True) as pipe:
+            pipe.zrem(key, *old)
+            pipe.hdel(key + ":messages", *old)
+            pipe.execute()
 
 
 def refused_messages(
@@ -66,14 +72,20 @@ def refused_messages(
     Returns:
         How many are kept, and the last ones.
     """
+    since, keys = time.time() - seconds, [_KEY.format(tenant) for tenant in tenants]
     with client.pipeline(transaction=False) as pipe:
-        for tenant in tenants:
-            pipe.llen(_KEY.format(tenant))
-            pipe.lrange(_KEY.format(tenant), 0, limit - 1)
+        for key in keys:
+            pipe.zcount(key, since, "+inf")
+            pipe.zrevrangebyscore(key, "+inf", since, start=0, num=limit)
         answers = pipe.execute()
-    messages = (Refused.model_validate_json(text) for texts in answers[1::2] for text in texts)
-    recent = [message for message in messages if time.time() - message.at < seconds]
-    return sum(answers[::2]), sorted(recent, key=lambda message: -message.at)[:limit]
+    texts = [text for key, names in zip(keys, answers[1::2], strict=True) for text in _texts(key, names, client)]
+    messages = sorted(map(Refused.model_validate_json, texts), key=lambda message: -message.at)
+    return sum(answers[::2]), messages[:limit]
+
+
+def _texts(key: str, names: Sequence[bytes], client: redis.Redis) -> list[bytes | str]:
+    texts = client.hmget(key + ":messages", list(names)) if names else []
+    return [text for text in texts if text]
 
 
 def recent_refusals(settings: Settings, limit: int = _KEPT) -> tuple[int, list[Refused]]:

@@ -24,15 +24,25 @@ _HIDDEN = 12 * 3600 - 60  # seconds: what SQS allows at most
 _LONGEST = 20  # seconds that SQS lets one wait
 _MOST = 10  # messages of one call
 _BATCHES = 10  # calls without waiting, while there is more: 100 messages become one request
+_UNKNOWN: tuple[str, str, Code] = ("There is no queue {name}", "Check its URL and region.", "not_found")
+_DENIED: tuple[str, str, Code] = (
+    "Not allowed to use the queue {name}",
+    "Allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility, GetQueueAttributes, SendMessage (dead letters).",
+    "access_denied",
+)
+_CREDENTIALS: tuple[str, str, Code] = (
+    "No usable credentials for {name}",
+    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and the clock of this machine.",
+    "credentials_invalid",
+)
 _PROBLEMS: dict[str, tuple[str, str, Code]] = {
-    "AWS.SimpleQueueService.NonExistentQueue": ("There is no queue {name}", "Check its URL and region.", "not_found"),
-    "QueueDoesNotExist": ("There is no queue {name}", "Check its URL and region.", "not_found"),
-    "AccessDenied": (
-        "Not allowed to use the queue {name}",
-        "Allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility and GetQueueAttributes.",
-        "access_denied",
+    **dict.fromkeys(("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"), _UNKNOWN),
+    **dict.fromkeys(("AccessDenied", "AccessDeniedException", "KmsAccessDenied"), _DENIED),
+    **dict.fromkeys(
+        ("InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException"), _CREDENTIALS
     ),
-    "InvalidClientTokenId": ("No usable credentials for {name}", "Check AWS_ACCESS_KEY_ID.", "credentials_invalid"),
+    # a signature is wrong by its key, or by its time
+    **dict.fromkeys(("SignatureDoesNotMatch", "InvalidSignatureException", "RequestTimeTooSkewed"), _CREDENTIALS),
 }
 
 
@@ -182,7 +192,7 @@ class SqsFeed:
             fix = "It is asked again."
             raise TransientError.wrap(error, f"{self.name} does not do it", fix, code="source_unavailable") from error
         except NoCredentialsError as error:
-            problem, fix, kind = _PROBLEMS["InvalidClientTokenId"]
+            problem, fix, kind = _CREDENTIALS
             raise TerminalError.wrap(error, problem.format(name=self.name), fix, code=kind) from error
         except BotoCoreError as error:
             problem, fix = f"No answer from {self.name}", "Check its URL and the network."

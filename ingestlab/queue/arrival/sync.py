@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ingestlab.core.access import check, shown
 from ingestlab.core.archive_uri import container
@@ -32,6 +32,9 @@ from ingestlab.queue.arrival.failures import failed_before
 from ingestlab.queue.producer import announce, check_names
 from ingestlab.sources.listing import plain_path
 from ingestlab.sources.registry import source_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 STATES = ("new", "changed", "unchanged", "failed")  # of a listed file, as :class:`Synced` counts them
@@ -185,24 +188,27 @@ class _Names:
 
     def __len__(self) -> int:
         """Count the different ones."""
-        self._sort()
-        return len(self._keys)
+        keys = self._sorted()
+        return len(keys) and 1 + int((keys[1:] != keys[:-1]).sum())
 
     def add(self, uri: str) -> None:
         self._keys.append(_key(uri))
 
     def __contains__(self, uri: str) -> bool:
-        self._sort()
+        if self._ordered != len(self._keys):
+            self._sorted()
         key = _key(uri)
         place = bisect_left(self._keys, key)
         return place < len(self._keys) and self._keys[place] == key
 
-    def _sort(self) -> None:
-        if len(self._keys) != self._ordered:
-            import numpy as np  # noqa: PLC0415 - who only submits does without it
+    def _sorted(self) -> np.ndarray[Any, Any]:
+        """Sort the keys where they are."""
+        import numpy as np  # noqa: PLC0415 - who only submits does without it
 
-            self._keys = array("Q", np.unique(np.frombuffer(self._keys, np.uint64)).tobytes())
-            self._ordered = len(self._keys)
+        keys = np.frombuffer(self._keys, np.uint64)
+        keys.sort()
+        self._ordered = len(keys)
+        return keys
 
 
 def _key(uri: str) -> int:

@@ -1,4 +1,8 @@
-"""A small web service: whoever has a tenant's token announces files by ``POST /announce``, and asks how they fare."""
+"""A small web service: whoever has a tenant's token announces files by ``POST /announce``, and asks how they fare.
+
+Amazon SNS announces objects by ``POST /sns``: its messages are taken from known topics, and answered when their jobs
+are queued.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
-from aiohttp import web
+from aiohttp import BasicAuth, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingestlab.core.access import check, scheme_of
@@ -20,14 +25,22 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.core.validation import first_fault
 from ingestlab.core.version import VERSION
-from ingestlab.queue.producer import submit
+from ingestlab.queue.arrival.inbox import Inbox, Listener, Verdict
+from ingestlab.queue.arrival.listening import Target
+from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
+from ingestlab.queue.arrival.sns import SnsInspector, SnsMessage
+from ingestlab.queue.producer import check_names, submit
 from ingestlab.queue.run import find_run
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
 MOST_BYTES = 64 << 10  # of a body
 MOST_FILES = 1000  # of one announcement
-_STATUS = {"run_unknown": 404, "tenant_unknown": 403, "address_not_allowed": 403, "scheme_not_allowed": 403}
+MOST_SNS_BYTES = 1 << 20  # of a message of SNS: 256 kB of text, escaped
+ANSWER = 12.0  # seconds for which SNS waits for an answer, less some
+_LEAVE = 30.0  # seconds for which listeners may handle what they have taken, at the end
+_FORBIDDEN = ("access_denied", "address_not_allowed", "scheme_not_allowed", "tenant_unknown")
+_STATUS = {"run_unknown": 404, **dict.fromkeys(_FORBIDDEN, 403)}
 _TENANT = web.RequestKey("tenant", str)
 Uri = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -66,10 +79,12 @@ def application(settings: Settings) -> web.Application:
         fix = """Set INGESTLAB_ANNOUNCE_TOKENS='{"default": "a long random text"}'."""
         raise TerminalError("The webhook has no tokens", fix=fix, code="setting_missing")
     service = _Service(settings)
-    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_errors, service.known])
+    app = web.Application(client_max_size=MOST_SNS_BYTES, middlewares=[_errors, service.known])
+    app.cleanup_ctx.append(service.listening)
     app.add_routes(
         [
             web.post("/announce", service.announce),
+            web.post("/sns", service.sns),
             web.get("/runs/{run}", service.state),
             web.get("/openapi.json", service.described),
             web.get("/", service.page),
@@ -83,12 +98,19 @@ class _Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._sns = SnsInspector(settings)
+        self._listeners: dict[Target, Listener] = {}
+
+    async def listening(self, _app: web.Application) -> AsyncIterator[None]:
+        """End the listeners with the service."""
+        yield
+        await asyncio.gather(*(asyncio.to_thread(each.stop, _LEAVE) for each in self._listeners.values()))
 
     @web.middleware
     async def known(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
         """Find the tenant of the token; what describes the service is open."""
         if request.path not in ("/", "/openapi.json"):
-            request[_TENANT] = self._tenant(request.headers.get("Authorization", ""))
+            request[_TENANT] = self._tenant(request.headers.get("Authorization", ""), request.path)
         return await handler(request)
 
     async def announce(self, request: web.Request) -> web.Response:
@@ -109,6 +131,34 @@ class _Service:
         answer = Announced(run=run.id, url=url, files=run.record.files)
         return web.json_response(answer.model_dump(), status=202, headers={"Location": url})
 
+    async def sns(self, request: web.Request) -> web.Response:
+        """Take a message of Amazon SNS; it is answered with 200 when its jobs are queued."""
+        try:
+            message = await self._sns.read(await request.read())
+            listener = await self._listener(request)
+            if message.kind == "SubscriptionConfirmation":
+                await self._sns.confirm(message)
+            elif message.kind == "UnsubscribeConfirmation":
+                log.warning("The subscription to %s has ended: its objects are announced no longer", message.topic)
+            elif verdict := await _handled(message, listener.inbox):
+                problem = {"code": "source_unavailable" if verdict.status == 503 else "argument_invalid"}
+                return web.json_response({**problem, "problem": verdict.reason}, status=verdict.status)
+        except IngestError as error:
+            log.warning("A message of SNS is refused: %s", error)
+            raise
+        return web.json_response({"taken": message.kind})
+
+    async def _listener(self, request: web.Request) -> Listener:
+        """Return who handles what is announced for a pipeline or table."""
+        target = Target(request.query.get("pipeline"), request[_TENANT], request.query.get("table"))
+        if target not in self._listeners:
+            names = target.pipeline, self._settings.queue, request[_TENANT], target.table
+            await asyncio.to_thread(check_names, self._settings, *names)
+            name = ":".join(filter(None, ("sns", target.tenant, target.pipeline, target.table)))
+            if target not in self._listeners:  # nobody else was quicker
+                self._listeners[target] = Listener(Inbox(name), self._settings, target)
+        return self._listeners[target]
+
     async def state(self, request: web.Request) -> web.Response:
         """Tell where a run of the tenant is. Others' are as if there were none."""
         name = request.match_info["run"]
@@ -128,18 +178,27 @@ class _Service:
         text = render("queue/templates/webhook.html", api=openapi(server), example=_example(server))
         return web.Response(text=text, content_type="text/html")
 
-    def _tenant(self, header: str) -> str:
+    def _tenant(self, header: str, path: str) -> str:
+        """Find whose token it is. SNS knows no bearer tokens: it sends the name of the tenant and the token."""
         kind, _, token = header.partition(" ")
+        name, basic = None, path == "/sns" and kind.lower() == "basic"
+        if basic:
+            with suppress(ValueError):
+                name, token, _ = BasicAuth.decode(header, "utf-8")
         given, tokens = token.strip().encode(), self._settings.announce_tokens
         fits = (t for t, own in tokens.items() if hmac.compare_digest(own.get_secret_value().encode(), given))
         tenant = next(fits, None)
-        if kind.lower() != "bearer" or tenant is None:
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        if tenant is None or (name != tenant if basic else kind.lower() != "bearer"):
+            challenge = 'Basic realm="ingestlab"' if path == "/sns" else "Bearer"
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": challenge})
         return tenant
 
     async def _body(self, request: web.Request) -> Announcement:
+        data = await request.read()
+        if len(data) > MOST_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MOST_BYTES, len(data))
         try:
-            return Announcement.model_validate_json(await request.read())
+            return Announcement.model_validate_json(data)
         except ValidationError as error:
             field, _, problem = first_fault(error)
             raise TerminalError(
@@ -149,6 +208,23 @@ class _Service:
                 fix="See / for all fields.",
                 code="argument_invalid",
             ) from None
+
+
+async def _handled(message: SnsMessage, inbox: Inbox) -> Verdict | None:
+    """Handle what a message tells of; None if all is well."""
+    problem = ""
+    try:
+        found = notices(message.text)
+    except UnknownShapeError as error:
+        found, problem = (), f"The message tells of no object: {error}"
+    if not found and not problem:
+        return None  # such as a test event
+    answer = inbox.put(found, message.text, problem)
+    try:
+        verdict = await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER)
+    except TimeoutError:
+        return Verdict(503, "The message is not handled yet")
+    return None if verdict.status == 200 else verdict
 
 
 @web.middleware
@@ -181,6 +257,7 @@ def openapi(server: str) -> dict[str, Any]:
     """
     error = {"description": "An error with `code`, `problem` and `fix`."}
     token: list[dict[str, list[str]]] = [{"token": []}]
+    query = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("pipeline", "table")]
     answer = {"content": {"application/json": {"schema": Announced.model_json_schema()}}}
     body = {"required": True, "content": {"application/json": {"schema": Announcement.model_json_schema()}}}
     run = {"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -188,7 +265,12 @@ def openapi(server: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "ingestlab", "version": VERSION, "description": "Announce files, and ask how they fare."},
         "servers": [{"url": server}],
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "tenant": {"type": "http", "scheme": "basic", "description": "The tenant and its token."},
+            }
+        },
         "paths": {
             "/announce": {
                 "post": {
@@ -196,6 +278,14 @@ def openapi(server: str) -> dict[str, Any]:
                     "security": token,
                     "requestBody": body,
                     "responses": {"202": {"description": "The run is queued.", **answer}, "4XX": error, "503": error},
+                }
+            },
+            "/sns": {
+                "post": {
+                    "summary": "Take messages of Amazon SNS; its endpoint is https://TENANT:TOKEN@this.server/sns",
+                    "security": [{"tenant": []}],
+                    "parameters": query,
+                    "responses": {"200": {"description": "The jobs are queued."}, "4XX": error, "503": error},
                 }
             },
             "/runs/{run}": {

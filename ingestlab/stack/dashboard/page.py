@@ -37,6 +37,11 @@ COLORS = {"files": "#1b9aaa", "rows": "#2f81f7", "rejected": "#bf8700", "bytes":
 PAGE_STYLE = """
 html { background: var(--page); }
 .navbar ul, .dropdown-content { background-color: light-dark(#eeeeee, #c9d1d9); }
+@media (min-width: 801px) and (max-width: 1300px) { /* Dask's bar lies over what is beneath: its names fit one line */
+  .navbar li { font-size: 15px; }
+  .navbar li a { padding: 12px 8px; }
+}
+@media (max-width: 960px) { .navbar .pull-right { display: none; } }
 .disconnected { position: fixed; inset: auto 0 0 0; z-index: 9; padding: 10px 16px; font: 14px system-ui, sans-serif;
   color: var(--ink); background: var(--alarm); border-top: 3px solid var(--red); }
 .disconnected[hidden] { display: none; }

@@ -34,6 +34,7 @@ FOLDER = "stack/dashboard/templates"
 EVERY = {True: 2, False: 10}  # seconds between two looks of a browser: while something goes on, at rest
 TASKS = 20  # of a run that are named
 _NOTHING_ELSE = "default-src 'none'; form-action 'self'; base-uri 'none'"
+AS_A_PICTURE = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 TITLES = {403: "Not allowed", 404: "There is no such page", 409: "Not done"}
 POLICY = f"{_NOTHING_ELSE}; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'"
 
@@ -162,6 +163,20 @@ class RunPage(Page):
         return sorted(tasks, key=lambda task: task[1] != "processing")[:TASKS]
 
 
+class NotebookPage(Page):
+    """The page of a notebook that a run has executed. Whatever is in it, no script runs and nothing is fetched."""
+
+    root = "../../"
+
+    async def get(self, run: str) -> None:
+        """Show a notebook as it ended."""
+        text = await self.read(reader().notebook, run)
+        if text is None:
+            raise HTTPError(404, f"No notebook is kept of a run {run[:100]}")
+        self.set_header("Content-Security-Policy", AS_A_PICTURE)
+        self.finish(text)
+
+
 class TablesPage(Page):
     """The list of tables."""
 
@@ -228,6 +243,7 @@ routes: list[tuple[str, type, dict[str, Any]]] = [
     (r"runs", RunsPage, {}),
     (r"individual-runs", RunsPage, {}),  # as JupyterLab's panes are called; Bokeh's list of pages names it
     (r"runs/([^/]+)", RunPage, {}),
+    (r"runs/([^/]+)/notebook", NotebookPage, {}),
     (r"tables", TablesPage, {}),
     (r"tables/([^/]+)/([^/]+)", TablePage, {}),
     (r"ingest-assets/((?:colors|runs)\.css|(?:theme|runs)\.js)", Asset, _ASSETS),

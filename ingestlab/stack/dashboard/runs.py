@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Literal
 
 import pyarrow.compute as pc
@@ -213,6 +214,15 @@ class RunReader:
         except IngestError as error:
             archived = archived_run(run, settings)
             return page_of(archived, self._row(archived), error) if archived else None
+
+    def notebook(self, run: str) -> bytes | None:
+        """Read the page of a run's notebook; None without one."""
+        page = self.page(run)
+        if not page or not page.notebook:
+            return None
+        settings = self._find()
+        store = open_store(settings.lake_url, settings.storage_options)
+        return store.read(layout.executed(page.row.id, f"{PurePosixPath(page.notebook).stem}.html"))
 
     def row(self, run: str) -> RunRow | None:
         """Sum up one run; None if nobody knows it.
