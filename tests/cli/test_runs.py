@@ -91,9 +91,9 @@ def test_tab_completes_runs_tables_pipelines_and_rules(
     ("words", "offered"),
     [
         (("n", ":", "le"), ["less_than"]),
-        (("n", ":"), ["less_than"]),
-        (("n:le",), ["n:less_than"]),
-        (("cl",), ["clean"]),
+        pytest.param(("n", ":"), ["less_than"], marks=pytest.mark.slow("all examples")),
+        pytest.param(("n:le",), ["n:less_than"], marks=pytest.mark.slow("all examples")),
+        pytest.param(("cl",), ["clean"], marks=pytest.mark.slow("all examples")),
     ],
 )
 def test_bash_completes_rules_after_the_colon_at_which_it_cuts(

@@ -60,7 +60,7 @@ raise SystemExit(broker(settings).consume([settings.queue], handler))
 """
 
 
-@pytest.fixture(params=[*BACKENDS, "audited"])
+@pytest.fixture(params=[*BACKENDS, pytest.param("audited", marks=pytest.mark.slow("another package's queue"))])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Settings:
     return Settings(
         **settings_for(request.param, request, "contract", "other", "notebooks"),

@@ -244,6 +244,7 @@ def test_a_notebook_with_parameters_is_kept_beside_its_run(home: Path) -> None:
     assert f"run {told['run']}" in Path(told["page"]).read_text()
 
 
+@pytest.mark.slow("notebook jobs")
 def test_a_notebook_that_fails_is_kept_too(home: Path) -> None:
     done = execute(FOLDER / "run_pipeline.ipynb", {"uri": "/nowhere/alarm-1.csv"}, load_settings())
     assert done.error.startswith("File not found: /nowhere/alarm-1.csv")
