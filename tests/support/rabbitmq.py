@@ -73,8 +73,9 @@ def serve(folder: Path, consumer_timeout: float = 1800, port: int | None = None)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # its script and all that it has started
             process.wait()
-        if names_server := shutil.which("epmd"):
-            subprocess.run([names_server, "-port", str(names), "-kill"], capture_output=True, env=env, check=False)
+        if names_server := shutil.which("epmd"):  # it refuses to end before it has noticed that the node has
+            kill = [names_server, "-port", str(names), "-kill"]
+            until(lambda: not subprocess.run(kill, capture_output=True, env=env, check=False).returncode, 5, "its end")
 
 
 def url_or_skip(folder: Path) -> Iterator[str]:
