@@ -155,7 +155,7 @@ def worker(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Run one RQ worker on these queues until Ctrl-C."""
+    """Run one worker of the queue backend on these queues until Ctrl-C."""
     settings = load_settings(home=home)  # as it is: a notebook submits to the settings' queue, whatever its worker's is
     command = [*WORKER, *(queues or [settings.queue])]
     os.execve(sys.executable, command, environment(settings))  # noqa: S606 - no shell is wanted

@@ -29,7 +29,7 @@ OUTSIDE = (  # what concerns tasks that ask servers outside
     *("schemes", "allow_hosts", "deny_networks", "connect_timeout", "read_timeout", "fetch_delay", "task_timeout"),
     *("redis_url", "redis_host", "redis_port", "redis_password"),
 )
-MISSED_BEATS = 3  # after so many in a row, an RQ worker is taken for dead
+MISSED_BEATS = 3  # after so many in a row, a worker is taken for dead
 
 
 def _env(*names: str) -> AliasChoices:
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     lock_ttl: float = 20.0
     """Seconds after which the locks of a dead job end."""
     beat: float = 5.0
-    """Seconds between heartbeats of an RQ worker; three missed ones mean that it is dead."""
+    """Seconds between heartbeats of a worker; three missed ones mean that it is dead."""
     worker_name: str | None = None
     """Name of a worker on pages and in logs; its host and process if not given."""
 

@@ -23,7 +23,9 @@ def commands(clone: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("goal", "extras"), [("demo", "stack,lab"), ("lab", "stack,lab"), ("test", "all,dev")])
+@pytest.mark.parametrize(
+    ("goal", "extras"), [("demo", "stack,lab,listen"), ("lab", "stack,lab,listen"), ("test", "all,dev")]
+)
 def test_a_fresh_clone_installs_what_the_goal_needs_and_shows_it(clone: Path, goal: str, extras: str) -> None:
     shown = commands(clone, goal, "UV=")
     assert ".venv/bin/python -m pip install" in shown

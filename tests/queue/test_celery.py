@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -50,6 +50,15 @@ def test_a_broker_has_to_be_named(redis_url, url, says):
         broker(settings).publish(QUEUE, asked("a"))
     assert "INGESTLAB_BROKER_URL" in str(caught.value)
     assert not broker(settings).is_needed(QUEUE)
+
+
+@pytest.mark.parametrize("name", ["INGESTLAB_QUEUE_BACKEND", "INGESTLAB_BROKER"])
+@pytest.mark.parametrize("url", ["INGESTLAB_BROKER_URL", "CELERY_BROKER_URL"])
+def test_the_environment_chooses_the_backend(monkeypatch, name, url):
+    monkeypatch.setenv(name, "celery")
+    monkeypatch.setenv(url, "amqp://h/")
+    settings = Settings(_env_file=None)
+    assert (settings.broker, settings.broker_url) == ("celery", "amqp://h/")
 
 
 def test_a_broker_that_is_away_is_named_without_its_password(redis_url):
@@ -102,7 +111,7 @@ def test_a_pool_child_that_is_killed_is_replaced_and_its_job_taken_over(yard):
         assert listening(yard, 2) <= children | {c.pid for c in psutil.Process(parent.pid).children()}
         run = yard.submit(held.url("/held/oom.csv"))
         until(lambda: held.log, 30, "a download")
-        inspected = inspect(yard, "active")
+        inspected = ask(yard, "inspect", "active")
         assert run.record.jobs[0].id in inspected, inspected
         yard.workers.at_work_on(run.record.jobs[0].id).kill()
         until(lambda: len(held.log) == 2, 30, "another process that downloads")
@@ -130,8 +139,23 @@ def test_the_whole_worker_killed_leaves_no_child_at_work(yard):
     assert yard.rows(run.record.first) == ONCE
 
 
-def inspect(yard: Yard, what: str) -> str:
-    command = [sys.executable, "-m", "celery", "-A", "ingestlab.queue.celery", "inspect", what, "--timeout", "10"]
+@slow
+def test_a_job_that_waits_is_cancelled_by_celerys_own_revoke(yard):
+    with stock(yard, "--concurrency", "1"), Server({"before.csv": CONTENT}) as held:
+        listening(yard, 1)
+        before = yard.submit(held.url("/held/before.csv"))
+        until(lambda: held.log, 30, "a download")
+        waiting = yard.submit(yard.file("plain-revoked.csv"))
+        assert "OK" in ask(yard, "control", "revoke", waiting.record.jobs[0].id)
+        held.release()
+        assert before.wait(PATIENCE).count("committed") == 1
+        result = waiting.wait(PATIENCE)
+        assert result.state == "cancelled"
+        assert "celery revoke" in result.outcomes[0].error["problem"]
+
+
+def ask(yard: Yard, *words: str) -> str:
+    command = [sys.executable, "-m", "celery", "-A", "ingestlab.queue.celery", *words, "--timeout", "10"]
     env = {**environment(), **environment_of(yard.settings)}
     return subprocess.run(command, env=env, capture_output=True, text=True, cwd=yard.folder, check=False).stdout
 
@@ -251,10 +275,33 @@ def test_a_job_longer_than_consumer_timeout_counts_once(tmp_path: Path):
         with Server({"long.csv": CONTENT}) as held:
             run = yard.submit(held.url("/held/long.csv"))
             log = tmp_path / "broker/logs"
-            broken = lambda: any("consumer ack timed out" in f.read_text() for f in log.glob("*.log"))  # noqa: E731
+            broken = lambda: any("timed out waiting for delivery" in f.read_text() for f in log.glob("*.log"))  # noqa: E731
             until(broken, 60, "a connection that RabbitMQ breaks")
             held.release()
             assert run.wait(PATIENCE).count("committed") == 1
             assert len(held.log) == 1
         assert yard.submit(yard.file("plain-after.csv")).wait(PATIENCE).count("committed") == 1
         assert json.loads(yard.client.hget("ingestlab:job:" + run.record.jobs[0].id, "result"))["outcomes"]
+
+
+@slow
+@pytest.mark.skipif(not PROGRAM.exists(), reason="RabbitMQ is not installed: apt-get install rabbitmq-server")
+def test_jobs_outlive_a_rabbitmq_that_goes_and_comes_back(tmp_path: Path):
+    folder, port = tmp_path / "broker", free_port()
+    folder.mkdir()
+    with ExitStack() as first, Server({"held.csv": CONTENT}) as held:
+        url = first.enter_context(serve(folder, port=port))
+        with open_yard(tmp_path, None, broker="celery", broker_url=url, queue=QUEUE) as yard:
+            yard.workers.have(1)
+            running = yard.submit(held.url("/held/held.csv"))
+            until(lambda: held.log, 30, "a download")
+            waiting = yard.submit(yard.file("plain-waits.csv"))
+            first.close()
+            with pytest.raises(TransientError, match="No answer from RabbitMQ"):
+                yard.submit(yard.file("plain-refused.csv"))
+            held.release()
+            assert running.wait(PATIENCE).count("committed") == 1, "it needs no broker to end"
+            with serve(folder, port=port):
+                assert waiting.wait(PATIENCE).count("committed") == 1
+                assert yard.submit(yard.file("plain-refused.csv")).wait(PATIENCE).count("committed") == 1
+            assert len(held.log) == 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from support.sns import TOPIC, Sns, at, certificate, serving_sns
 from support.webhook import serving
 from support.workers import PATIENCE, until
 
-from ingestlab.core.errors import IngestError, TerminalError
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Notice
 from ingestlab.queue.arrival import inbox as inboxes
@@ -314,13 +315,13 @@ def test_a_certificate_is_fetched_from_the_topics_own_region_alone(sns, monkeypa
     monkeypatch.setattr(arrival, "_get", answered)
     where = cert if "SimpleNotificationService" in cert else f"{cert}/SimpleNotificationService-0a.pem"
     body = sns.message("text", TopicArn=topic, SigningCertURL=where)
-    inspector = SnsInspector(Settings(sns_topics=(topic,)))
+    settings = Settings(sns_topics=(topic,))
     if fits:
-        assert asyncio.run(inspector.read(body)).text == "text"
+        assert asyncio.run(SnsInspector(settings).read(body)).text == "text"
         assert asked == [where]
     else:
         with pytest.raises(TerminalError):
-            asyncio.run(inspector.read(body))
+            asyncio.run(SnsInspector(settings).read(body))
         assert asked == []
 
 
@@ -390,8 +391,17 @@ def confirmed(client: Any, topic: str) -> int:
     return sum(each["Attributes"]["PendingConfirmation"] == "false" for each in told)
 
 
-def test_its_errors_are_those_of_the_house():
-    inspector = SnsInspector(Settings(sns_topics=("t",)))
-    with pytest.raises(IngestError) as caught:
-        asyncio.run(inspector.read(Sns().message("x", TopicArn="t")))
+# The settings
+
+
+def test_a_service_with_a_topic_that_is_none_does_not_start(world):
+    with pytest.raises(TerminalError, match="no ARN of a topic: 'objects'") as caught:
+        webhook.application(world.settings.model_copy(update={"sns_topics": ("objects",)}))
     assert (caught.value.code, "INGESTLAB_SNS_TOPICS" in caught.value.fix) == ("setting_invalid", True)
+
+
+def test_without_the_package_that_checks_signatures_a_service_with_topics_does_not_start(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.x509", None)
+    with pytest.raises(TerminalError, match=r"ingestlab\[sns\]"):
+        webhook.application(world.settings)
+    webhook.application(world.settings.model_copy(update={"sns_topics": ()}))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -23,7 +25,7 @@ from support.workers import PATIENCE
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
-from ingestlab.lake.locks import source_lock
+from ingestlab.lake.locks import rewrite_lock, source_lock
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.queue import find_run, sync
 from ingestlab.queue.arrival import sync as module
@@ -177,6 +179,26 @@ def test_a_file_that_a_job_is_at_work_on_stays_for_the_next_time(world):
         with pytest.raises(TransientError, match=r"b\.csv"):
             call(world)
     assert counts(call(world)) == (0, 0, 2, 1)
+    world.check(list(world.expected))
+
+
+def test_vanished_files_wait_while_a_job_replaces_others(world, monkeypatch):
+    remove(world, "b.csv")
+    tried, original = threading.Event(), module.take_out
+
+    def take_out(*args, **options):
+        try:
+            return original(*args, **options)
+        finally:
+            tried.set()
+
+    monkeypatch.setattr(module, "take_out", take_out)
+    with ThreadPoolExecutor(1) as pool:
+        with world.locks.lease() as lease:
+            lease.acquire([rewrite_lock("default", "small")])
+            report = pool.submit(call, world)
+            assert tried.wait(PATIENCE)
+        assert [d.rows for d in report.result(PATIENCE).deleted] == [1]
     world.check(list(world.expected))
 
 

@@ -138,6 +138,7 @@ def test_patterns_find_odd_names(place):
     assert {source.uri for source in expand([place.uri("*.csv")], place.settings)} == uris
 
 
+@pytest.mark.slow("other processes")
 def test_what_another_process_did_a_moment_ago_is_seen(place, store):
     uri, settings = place.uri("in/a.csv"), place.settings
     place.put("in/other.csv", b"x")
@@ -176,6 +177,7 @@ def test_a_version_tells_contents_apart_and_a_listing_knows_the_same(place, stor
     assert place.source.look(uri, place.settings).version != first.version
 
 
+@pytest.mark.slow("a thousand objects")
 def test_a_folder_of_more_than_one_page(place, store):
     names = {f"many/{n:04}[{n % 7}] +.csv" for n in range(1005)}
     place.fs.pipe({f"{place.name}/{name}": b"" for name in names})
@@ -255,6 +257,7 @@ def test_a_lake_keeps_odd_names(place):
 # A sync
 
 
+@pytest.mark.slow("long work")
 def test_a_sync_of_odd_names_finds_what_is_new_changed_and_gone(place, tmp_path, redis_url):
     world = World(tmp_path, redis_url, "replace", executor="threads", storage_options={place.scheme: place.options})
     uris = [place.put(f"in/{key}", b"n,word\n1,w\n") for key in KEYS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,17 @@ CONFIG = "[{{rabbit, [{{consumer_timeout, {}}}, {{channel_tick_interval, 1000}},
 
 
 @contextmanager
-def serve(folder: Path, consumer_timeout: float = 1800) -> Iterator[str]:
-    """Runs a server; gives its URL. It takes a message back that nobody has acknowledged for so many seconds."""
+def serve(folder: Path, consumer_timeout: float = 1800, port: int | None = None) -> Iterator[str]:
+    """Runs a server; gives its URL.
+
+    Args:
+        folder: With its data; those of a server that was killed are taken up again, on the same port.
+        consumer_timeout: Seconds after which it takes a message back that nobody has acknowledged.
+        port: A free one, if not given.
+    """
     from amqp import Connection
 
-    port, dist, names = free_port(), free_port(), free_port()
+    port, dist, names = port or free_port(), free_port(), free_port()
     (folder / "advanced.config").write_text(CONFIG.format(int(consumer_timeout * 1000)))
     (folder / "plugins").write_text("[].")
     env = {
@@ -64,10 +71,11 @@ def serve(folder: Path, consumer_timeout: float = 1800) -> Iterator[str]:
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its script and all that it has started
             process.wait()
-        if names_server := shutil.which("epmd"):
-            subprocess.run([names_server, "-port", str(names), "-kill"], capture_output=True, env=env, check=False)
+        if names_server := shutil.which("epmd"):  # it refuses to end before it has noticed that the node has
+            kill = [names_server, "-port", str(names), "-kill"]
+            until(lambda: not subprocess.run(kill, capture_output=True, env=env, check=False).returncode, 5, "its end")
 
 
 def url_or_skip(folder: Path) -> Iterator[str]:

@@ -58,6 +58,9 @@ def serving_seaweed(home: Path) -> Iterator[dict[str, Any]]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+        for port in numbers:  # it leaves its sockets, wherever temporary files are to be
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 def _answers(options: dict[str, Any]) -> bool:

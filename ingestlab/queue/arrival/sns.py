@@ -64,12 +64,18 @@ class SnsInspector:
     Args:
         settings: Their `sns_topics` are the known ones; ``storage_options`` for ``sns`` may name another server than
             AWS by ``endpoint_url``.
+
+    Raises:
+        TerminalError: One of them is no ARN, or the package that checks signatures is missing.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._topics = frozenset(settings.sns_topics)
         self._endpoint = str(settings.storage_options.get("sns", {}).get("endpoint_url", "")).rstrip("/")
         self._certificates: dict[str, Any] = {}
+        for topic in self._topics:  # told at the start, and not to SNS
+            self._home(topic)
+            needed("cryptography.x509", "sns", "the signatures of SNS")
 
     async def read(self, body: bytes) -> SnsMessage:
         """Read a message, and check who has sent it.

@@ -9,9 +9,10 @@ is taken out, and stays where it was committed again meanwhile.
 from __future__ import annotations
 
 import hashlib
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -20,12 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ingestlab.core.access import check, shown
 from ingestlab.core.archive_uri import container
-from ingestlab.core.errors import TerminalError
+from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import Source, SourceRecord
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.services import Services
 from ingestlab.interfaces import Listing
+from ingestlab.lake.locks import source_lock
 from ingestlab.lake.table import Table, tables
 from ingestlab.maintenance.delete import Deleted, take_out
 from ingestlab.queue.arrival.failures import failed_before
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 STATES = ("new", "changed", "unchanged", "failed")  # of a listed file, as :class:`Synced` counts them
 _PAGE = 1000  # files that are compared at once
+_PATIENCE, _MOMENT = 60.0, 0.2  # seconds for which jobs may be replacing files, and between two tries
 _RUN = 50_000  # files of one run: a first sync may find a million
 
 
@@ -296,7 +299,20 @@ def _take_out(missing: Iterable[_Missing], homes: Sequence[Table], services: Ser
     """Take vanished files out of each table, each table in one commit."""
     for table in homes:
         if batches := {file.uri: file.batch for file in missing if file.table is table}:
-            yield take_out(sorted(batches), table, services, unless_since=batches)
+            yield _in_turn(batches, table, services)
+
+
+def _in_turn(batches: Mapping[str, str], table: Table, services: Services) -> Deleted:
+    """Take sources out of a table when no job replaces its files."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return take_out(sorted(batches), table, services, unless_since=batches)
+        except TransientError as error:
+            locks = [source_lock(*table.where, uri) for uri in batches]
+            if error.code != "busy_source" or time.monotonic() > end or any(services.locks.held(locks)):
+                raise
+            time.sleep(_MOMENT)
 
 
 def _grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

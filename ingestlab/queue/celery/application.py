@@ -23,6 +23,7 @@ from ingestlab.queue.jobs.store import Turn
 TASK = "ingestlab.ingest"
 DEAD = ".dead"  # ends the name of the queue to which go messages that are none of ours
 _SECONDS = 5  # to connect
+_SILENCE = 8  # seconds that RabbitMQ may take to answer
 _NO_ROUTE = 312  # of a message for a queue that somebody has deleted
 _OPTIONS = {
     "accept_content": ["json"],
@@ -32,16 +33,18 @@ _OPTIONS = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,  # the job goes on, and counts once
     "worker_proc_alive_timeout": 120.0,  # a child imports pandas and Dask before it is ready
     "worker_redirect_stdouts": False,
     "worker_send_task_events": True,  # for Flower
     "worker_consumer": "ingestlab.queue.celery.consumer:JobConsumer",
     "task_default_exchange": "",  # a queue is reached by its name, also by those who do not know Celery
-    "broker_transport_options": {"confirm_publish": True},
+    # A RabbitMQ that is there and does not answer must not hold up a worker's heart.
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": _SILENCE, "write_timeout": _SILENCE},
     "broker_connection_timeout": _SECONDS,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2},
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2},
 }
 
 
@@ -160,7 +163,8 @@ def connected(app: Celery, settings: Settings) -> dict[str, Any]:
 def publish(app: Celery, turn: Turn, message: JsonValue) -> None:
     """Send the message of a turn, and wait until RabbitMQ has it."""
     queue = work_queue(turn.queue)
-    send = partial(app.send_task, TASK, (message,), {"turn": turn.turn}, task_id=turn.job, queue=queue, mandatory=True)
+    send = partial(app.send_task, TASK, (message,), {"turn": turn.turn}, task_id=turn.job, queue=queue)
+    send = partial(send, mandatory=True, confirm_timeout=_SILENCE, retry=True)
     try:
         send()
     except ChannelError as error:
@@ -173,6 +177,7 @@ def publish(app: Celery, turn: Turn, message: JsonValue) -> None:
 def messages(app: Celery, settings: Settings, queue: str) -> int:
     """Count the messages of a queue that no worker has. There are none in one that is not there."""
     with reaching_broker(settings), app.connection_or_acquire() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS)
         channel = connection.channel()
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)

@@ -83,7 +83,10 @@ class Runner:
         self._sweeper = Sweeper(self._store, carrier, settings.keep_jobs, self._entry.name)
         self._turn: Turn | None = None
         self._over = threading.Event()
-        self._heart = threading.Thread(target=self._live, name="heart", daemon=True)
+        # Two threads: a broker that does not answer must not hold up the heart.
+        self._threads = [
+            threading.Thread(target=do, name=do.__name__, daemon=True) for do in (self._heart, self._sweep)
+        ]
 
     @property
     def name(self) -> str:
@@ -93,12 +96,14 @@ class Runner:
     def __enter__(self) -> Self:
         STOPPER.listen()
         self._entry.beat(busy=False)
-        self._heart.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        self._heart.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         if self._alone:
             faulthandler.cancel_dump_traceback_later()
         try:
@@ -167,8 +172,8 @@ class Runner:
         log.error("job %s has failed: %s", turn.job, end.error)
         return self._store.fail(turn, "".join(traceback.format_exception(end.error)))
 
-    def _live(self) -> None:
-        """Beat, and look after the queues."""
+    def _heart(self) -> None:
+        """Beat, and have the job stopped that somebody wants to be."""
         beaten, beat = 0.0, self._settings.beat
         while not self._over.wait(min(beat, 1.0)):
             if self._parent is not None and os.getppid() != self._parent:
@@ -182,11 +187,20 @@ class Runner:
                     continue
                 beaten = time.monotonic()
                 self._beat()
-                sweep_all(self._sweeper, self._queues)
             except redis.RedisError as error:
                 log.warning("heart: Redis does not answer (%s); trying on", error)
             except Exception:  # a heart that stops would cost the job, whatever the trouble
                 log.exception("heart: trying on")
+
+    def _sweep(self) -> None:
+        """Look after the queues."""
+        while not self._over.wait(min(self._settings.beat, 1.0)):
+            try:
+                sweep_all(self._sweeper, self._queues)
+            except redis.RedisError as error:
+                log.warning("sweep: Redis does not answer (%s); trying on", error)
+            except Exception:  # the next sweep may do
+                log.exception("sweep: trying on")
 
     def _beat(self) -> None:
         turn = self._turn

@@ -68,7 +68,8 @@ class Sweeper:
             elif turn := self._store.requeue(job, "running", lapsed=True):
                 log.warning("worker %s died at job %s: another takes it over", worker, job)
                 self._store.note_of(turn, notes)
-                resend(self._store, self._carrier, turn)
+                if not resend(self._store, self._carrier, turn):
+                    return
 
     def _fail(self, dead: Turn, notes: JobNotes) -> None:
         error = IngestError.from_dict(notes["error"] or {})
