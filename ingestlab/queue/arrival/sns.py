@@ -201,7 +201,9 @@ def _certificate(data: bytes, url: str) -> Any:
     try:
         return x509.load_pem_x509_certificate(data)
     except ValueError as error:
-        raise TransientError.wrap(error, f"{url} is no certificate", "It is asked again.", code="tls_failed") from error
+        raise TransientError.wrap(
+            error, f"{url} is no certificate", "It is asked again.", code="source_unavailable"
+        ) from error
 
 
 async def _get(url: str, problem: str) -> bytes:
