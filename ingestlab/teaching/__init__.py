@@ -7,13 +7,9 @@ cell has given a value.
 
 from __future__ import annotations
 
-from importlib import import_module
-from textwrap import shorten
-from typing import Any
-
-from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.stack.samples import QUESTIONS, alarm_files
-from ingestlab.teaching.checks import CHECKS, Desk, NotYet
+from ingestlab.teaching.answers import check, unsolved
+from ingestlab.teaching.checks import NotYet
 from ingestlab.teaching.order import explain_missing_names
 from ingestlab.teaching.packages import needs
 from ingestlab.teaching.processes import OwnProcess, OwnWebhook, start_listener, start_webhook, start_worker
@@ -31,53 +27,5 @@ __all__ = [
     "start_worker",
     "unsolved",
 ]
-
-CHAPTERS = tuple(f"{number:02}" for number in range(10))
-_SOLVED: set[str] = set()  # exercises whose last answer was right
-
-
-def check(exercise: str, answer: Any) -> None:
-    """Check whether an exercise is solved.
-
-    Args:
-        exercise: Its number, e.g. ``"02.1"``.
-        answer: What the exercise asks for.
-
-    Raises:
-        NotYet: It is not solved; the text says what is missing.
-        TerminalError: There is no such exercise.
-    """
-    _SOLVED.discard(exercise)
-    chapter = str(exercise).partition(".")[0]
-    if chapter in CHAPTERS:
-        import_module(f"{__name__}.chapter{chapter}")
-    if exercise not in CHECKS:
-        have = ", ".join(sorted(CHECKS)) or f"chapters {CHAPTERS[0]} to {CHAPTERS[-1]}"
-        raise TerminalError(
-            "There is no such exercise",
-            expected=f"the number of an exercise ({have})",
-            got=repr(exercise),
-            fix="It stands above the exercise.",
-            code="argument_invalid",
-        )
-    if answer is ...:
-        raise NotYet(f"{exercise}: got nothing yet; put your answer in place of the three dots.")
-    try:
-        praise = CHECKS[exercise](answer, Desk.of(answer))
-    except NotYet as error:
-        raise NotYet(f"{exercise}: {error}") from None
-    except IngestError:
-        raise  # the stack is away, or there is no such table yet: it says what to do
-    except Exception as error:  # an answer may be anything
-        why = shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
-        raise NotYet(f"{exercise}: this cannot be used as an answer ({why}). What is asked for?") from error
-    _SOLVED.add(exercise)
-    print(f"{exercise} ✔ {praise}")  # noqa: T201 - a notebook shows it
-
-
-def unsolved(exercise: str) -> bool:
-    """Tell whether the last answer to an exercise was not right."""
-    return exercise not in _SOLVED
-
 
 explain_missing_names()

@@ -122,7 +122,6 @@ def sync(
     settings = settings or load_settings()
     tenant, queue = tenant or settings.tenant, queue or settings.queue
     check_names(settings, pipeline, queue, tenant, table)
-    most = settings.max_vanish_ratio if max_vanish_ratio is None else max_vanish_ratio
     walk = _Walk(folder, match, settings)
     with Services.opened(settings) as services:
         homes = indexed_tables(tenant, services)
@@ -136,7 +135,9 @@ def sync(
         if not lost:
             return report
         if not keep_vanished:
-            _refuse_many(report, known, lost, most)
+            _refuse_many(
+                report, known, lost, settings.max_vanish_ratio if max_vanish_ratio is None else max_vanish_ratio
+            )
         missing = list(_missing(walk, homes, seen))
         vanished = {file.name for file in missing}
         if keep_vanished:

@@ -71,17 +71,9 @@ def search(
     """
     tenant = tenant or settings.tenant
     check_tenant(tenant, settings)
-    if not 1 <= limit <= MOST:
-        raise TerminalError(
-            "The limit is out of range",
-            expected=f"a limit from 1 to {MOST:,}",
-            got=f"{limit}",
-            fix="Give another.",
-            code="argument_invalid",
-        )
+    _check_limit(limit)
     store = connected(settings)
-    made = store.describe(collection)
-    if made is None:
+    if (made := store.describe(collection)) is None:
         raise absent(collection, store.names())
     many = isinstance(query, list | tuple)
     with reach(settings.outside()):
@@ -103,6 +95,17 @@ def search(
         return SearchResult.of(frame, None)
     tables = tuple(sorted({str(values["table"]) for hits in answers for _, _, values, _ in hits}))
     return SearchResult.of(frame, Gallery(lake, tenant, tables))
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MOST:
+        raise TerminalError(
+            "The limit is out of range",
+            expected=f"a limit from 1 to {MOST:,}",
+            got=f"{limit}",
+            fix="Give another.",
+            code="argument_invalid",
+        )
 
 
 def _model_of(made: Collection, settings: Settings) -> Embedder:
