@@ -135,9 +135,7 @@ def sync(
         if not lost:
             return report
         if not keep_vanished:
-            _refuse_many(
-                report, known, lost, settings.max_vanish_ratio if max_vanish_ratio is None else max_vanish_ratio
-            )
+            _refuse_many(report, known, lost, max_vanish_ratio, settings)
         missing = list(_missing(walk, homes, seen))
         vanished = {file.name for file in missing}
         if keep_vanished:
@@ -282,8 +280,9 @@ def _missing(walk: _Walk, homes: Sequence[Table], seen: _Names) -> Iterator[_Mis
                 yield _Missing(file, table, record.uri, record.batch)
 
 
-def _refuse_many(report: Synced, known: int, gone: int, most: float) -> None:
+def _refuse_many(report: Synced, known: int, gone: int, ratio: float | None, settings: Settings) -> None:
     """Refuse an empty or much shorter listing. A disk may be missing, or a name wrong."""
+    most = settings.max_vanish_ratio if ratio is None else ratio
     if most >= 1 or (report.listed and gone <= most * known):
         return
     submitted = f" What is new was submitted as {', '.join(report.runs)}." if report.runs else ""

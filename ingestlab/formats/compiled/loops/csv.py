@@ -256,8 +256,8 @@ def read(job: int) -> int:
     """Read records up to the end, or until a heap is full."""
     data = int64(job + 8 * DATA)
     at, end = data + int64(job + 8 * POS), data + int64(job + 8 * END)
-    row, record, left = int64(job + 8 * ROW), int64(job + 8 * RECORD), int64(job + 8 * LEFT)
-    most = int64(job + 8 * ROW_MOST)
+    row, record = int64(job + 8 * ROW), int64(job + 8 * RECORD)
+    left, most = int64(job + 8 * LEFT), int64(job + 8 * ROW_MOST)
     if not most:
         set64(job + 8 * ROW_MOST, _count_line_ends(at, end) + 1)
         return DONE
@@ -265,8 +265,7 @@ def read(job: int) -> int:
     starts, ends, left_out = int64(job + 8 * STARTS), int64(job + 8 * ENDS), int64(job + 8 * LEFT_OUT)
     powers, index, room = int64(job + 8 * POWERS), int64(job + 8 * INDEX), int64(job + 8 * INDEXED)
     header, header_size = int64(job + 8 * HEADER), int64(job + 8 * HEADER_SIZE)
-    stopper = u64(delimiter) * ONES
-    quotes = u64(delimiter if quote < 0 else quote) * ONES
+    stopper, quotes = u64(delimiter) * ONES, u64(delimiter if quote < 0 else quote) * ONES
     begin, place, indexed, limit = at, 0, 0, at  # what is indexed, from begin to limit, and how much of it is read
     while at < end:
         if byte(at) in (LF, CR):
@@ -307,8 +306,7 @@ def read(job: int) -> int:
             at += 2 if byte(at) == CR and at + 1 < end and byte(at + 1) == LF else 1
         set64(starts + 8 * record, start - data)
         set64(ends + 8 * record, at - data)
-        record += 1
-        row += sound
+        record, row = record + 1, row + sound
     set64(job + 8 * POS, at - data)
     set64(job + 8 * ROW, row)
     set64(job + 8 * RECORD, record)
