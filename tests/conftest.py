@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         embedded.stop(home)
 
 
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Undoes what a command does to logging: it would go on to write to its standard error, which is closed."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``ingestlab ARGS…`` in this process, in the test's folder, for a new one takes a second to import all."""
@@ -104,7 +117,7 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     from ingestlab.cli import app
 
     def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        with chdir(tmp_path):
+        with chdir(tmp_path), own_logging():
             done = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", **env})
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -273,16 +274,17 @@ def test_old_manifests_stay_and_the_index_is_built_from_them(world):
     assert (last.kind, last.sources) == ("compact", ())
 
 
-def test_on_a_real_cluster_while_workers_append(ready, cli):
+def test_on_a_real_cluster_while_workers_append(ready, script):
     """The command, with tasks on Dask workers, and jobs that go on appending."""
-    uris = [ready.file(f"small-{i}.csv") for i in range(8)]
+    name = uuid.uuid4().hex  # a second try of the test has other files
+    uris = [ready.file(f"small-{name}-{i}.csv") for i in range(8)]
     for uri in uris[:5]:
         assert ready.submit(uri).wait(PATIENCE).count("committed") == 1
     late = [ready.submit(uri) for uri in uris[5:]]
     before = Lake(ready.settings).table("plain")
     found = ready.settings
     env = {"REDIS_URL": found.redis, "INGESTLAB_LAKE": found.lake_url, "DASK_SCHEDULER_ADDRESS": found.dask_scheduler}
-    done = cli("compact", "plain", "--sort", "n", "--json", **env)
+    done = script("compact", "plain", "--sort", "n", "--json", **env)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["commits"] == 1

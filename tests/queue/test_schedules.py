@@ -86,7 +86,7 @@ def test_what_was_missed_is_made_up_once(world):
 
 
 def test_what_a_killed_worker_has_begun_is_run_once_by_another(world):
-    world.settings = world.settings.model_copy(update={"lock_ttl": 1.0})
+    world.settings = world.settings.model_copy(update={"lock_ttl": 3.0})
     add(hourly(world), world.redis, NOON)
     command = [sys.executable, "-c", STUCK, str(NOON + HOUR)]
     env = {**environment(), **environment_of(world.settings)}
