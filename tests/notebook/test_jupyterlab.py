@@ -93,6 +93,7 @@ def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_pa
     titles = "[...jupyterapp.shell.widgets('main')].map(w => w.title.label)"
     wanted = ["lesson.ipynb", *chain.from_iterable(jupyter.PANES)]
     until(lambda: page.evaluate(titles) == wanted or page.wait_for_timeout(200), 30, "a notebook and its panes")
+    page.get_by_role("tab", name="Ingest").click()  # another test of this stack may have left Runs in front
     pane = page.frame_locator("iframe[src*='individual-ingest']")
     files = pane.locator(".card[data-key=files] .more")
     files.wait_for(timeout=30_000)

@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from support.workers import until
 
@@ -69,7 +70,7 @@ def _answers(options: dict[str, Any]) -> bool:
     try:
         fs.makedirs("ready", exist_ok=True)
         fs.pipe_file("ready/a", b"x")
-    except OSError:
+    except (OSError, BotoCoreError):  # the latter while its gateway is not there
         return False
     return True
 
