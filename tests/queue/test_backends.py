@@ -81,7 +81,7 @@ def test_a_job_is_tried_again_after_its_delay(ready):
         result = run.wait(PATIENCE)
         assert result.count("committed") == 1
     assert [attempt.state for attempt in result.attempts] == ["retrying", "finished"]
-    shortest = 0 if ready.settings.queue_backend == "rq" else 0.9  # RQ's times are whole seconds, cut
+    shortest = 0 if ready.settings.broker == "rq" else 0.9  # RQ's times are whole seconds, cut
     assert result.attempts[1].began - (result.attempts[0].ended or 0) > shortest
     assert ready.rows(uri) == ONCE
 
