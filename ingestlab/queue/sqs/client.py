@@ -55,7 +55,7 @@ def open_client(settings: Settings) -> Any:
 
 @contextmanager
 def reaching_sqs(name: str) -> Iterator[None]:
-    """Translate errors of AWS: those that only a person can end, and others.
+    """Translate errors of AWS.
 
     Args:
         name: Of the queue, as people are shown it.
