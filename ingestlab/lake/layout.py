@@ -176,6 +176,29 @@ def manifest(tenant: str, name: str, batch: str) -> str:
     return f"{manifests(tenant, name)}/{batch}.json"
 
 
+def kept(tenant: str = "", name: str = "") -> str:
+    """Folder of replaced files that are kept: of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "history", tenant, name) if p)
+
+
+def kept_file(tenant: str, name: str, replaced_at: str, target: str) -> str:
+    """Place of a replaced file, in the folder of an hour.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        replaced_at: When the commit was made that replaced it, as its manifest says.
+        target: Where the file was published.
+    """
+    hour = f"{replaced_at[:10].replace('-', '')}-{replaced_at[11:13]}"
+    return f"{kept(tenant, name)}/{hour}/{target.removeprefix(f'tables/{tenant}/')}"
+
+
 def run_record(run: str, job: str) -> str:
     """File that keeps how a job of a run ended."""
     return f"{run_records(run)}/{job}.json"
