@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Sequence
 from urllib.parse import quote
 
 _OWN = "_ingestlab"
@@ -25,7 +23,7 @@ def raw(tenant: str, pipeline: str) -> str:
 
 
 def table(tenant: str, name: str) -> str:
-    """Folder of a table: published parts and nothing else.
+    """Folder of a table: published parts, and its Delta log if there is one.
 
     Args:
         tenant: Whose table.
@@ -67,6 +65,26 @@ def partials_key(target: str) -> str:
     return target[-len(".parquet") - 24 : -len(".parquet")]
 
 
+def iceberg(tenant: str = "", name: str = "") -> str:
+    """Folder of the Iceberg metadata of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in ("iceberg", tenant, name) if p)
+
+
+def unregistered(tenant: str = "", name: str = "") -> str:
+    """Folder of notes on catalogues that lack commits.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "unregistered", tenant, name) if p)
+
+
 def materialized(tenant: str, name: str, aggregate: str) -> str:
     """File of an aggregate that `ingestlab materialize` writes, outside of tables.
 
@@ -81,28 +99,6 @@ def materialized(tenant: str, name: str, aggregate: str) -> str:
 def staging(batch: str) -> str:
     """Folder of a batch's unpublished files. None ends in `.parquet`, which readers look for."""
     return f"{_OWN}/staging/{batch}"
-
-
-def key_indexes(tenant: str, name: str) -> str:
-    """Folder of the indexes of a table's keys, outside of the table.
-
-    Args:
-        tenant: Whose table.
-        name: Of the table.
-    """
-    return f"{_OWN}/keys/{tenant}/{name}"
-
-
-def key_index(tenant: str, name: str, part: str, columns: Sequence[str]) -> str:
-    """File that tells the keys of one data file.
-
-    Args:
-        tenant: Whose table.
-        name: Of the table.
-        part: Path of the data file.
-        columns: Of the key.
-    """
-    return f"{key_indexes(tenant, name)}/{part_key(json.dumps([part, *columns]))}.keys"
 
 
 def stagings() -> str:

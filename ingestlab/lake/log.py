@@ -203,6 +203,17 @@ class TransactionLog:
         entry = next((manifest for manifest in mine if manifest.batch == batch), None)
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
 
+    def since(self, number: int) -> list[Manifest] | None:
+        """Read the entries after one, oldest first. None if some of them are not remembered.
+
+        Args:
+            number: Of the entry.
+        """
+        entries = list(self._load(self._numbers(number)))
+        last = number + len(entries)
+        whole = [entry.sequence for entry in entries] == list(range(number + 1, last + 1))
+        return entries if whole and (entries or self.tip() <= number) else None
+
     def history(self) -> list[Manifest]:
         """Read all commits that the lake remembers, oldest first."""
         return [*self._unnumbered(), *self._load(self._numbers())]
@@ -264,13 +275,11 @@ def _check_compatible(manifest: Manifest, rival: Manifest) -> None:
     """Raise if a commit cannot follow one that it has not seen.
 
     Raises:
-        LostLeaseError: Both are of the same batch, have a source in common, or replace the same file; or its rows
-            were merged by keys without those of the rival.
+        LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
         BusySourceError: One rebuilds what a sink has, and the other adds to it.
     """
     sources = _locked(manifest) & _locked(rival)
-    keys_unseen = bool(manifest.key and rival.parts)
-    if manifest.batch == rival.batch or sources or keys_unseen or set(manifest.replaced) & set(rival.replaced):
+    if manifest.batch == rival.batch or sources or set(manifest.replaced) & set(rival.replaced):
         what = next(iter(sorted(sources)), f"batch {manifest.batch}")
         got = f"a commit of {what} by another job, entry {rival.sequence} of table {manifest.table}"
         raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)
