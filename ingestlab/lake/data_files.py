@@ -41,7 +41,13 @@ ROW_COLUMNS = ("_row", "row")  # likewise
 
 
 def stage_table(
-    table: pa.Table, name: str, folder: str, staging: str, store: Store, folders: Sequence[str] = ()
+    table: pa.Table,
+    name: str,
+    folder: str,
+    staging: str,
+    store: Store,
+    folders: Sequence[str] = (),
+    uncompressed: Collection[str] = (),
 ) -> list[DataFile]:
     """Stage rows: one data file for each combination of values of some columns; an empty table makes none.
 
@@ -52,6 +58,7 @@ def stage_table(
         staging: The folder where they wait.
         store: The lake.
         folders: The columns that become folders.
+        uncompressed: Columns whose texts are to be found in the file.
 
     Returns:
         The files, in the order in which the values first come.
@@ -62,41 +69,33 @@ def stage_table(
     if not table.num_rows:
         return []
     return [
-        _stage(rows, "/".join(p for p in (folder, sub, name) if p), staging, store)
+        _stage(rows, "/".join(p for p in (folder, sub, name) if p), staging, store, uncompressed)
         for sub, rows in by_folder(table, folders)
     ]
 
 
-def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
+def _stage(table: pa.Table, name: str, staging: str, store: Store, uncompressed: Collection[str]) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
+    how = encoding(table.schema, _with_minus_zero(table), _with_small_steps(table))
+    data = to_parquet(table, uncompressed, **how)
     store.write(staged, data)
     return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
 
 
-def rewrite_staged(file: DataFile, change: Callable[[pa.Table], pa.Table], store: Store) -> DataFile:
-    """Change the rows of a staged file.
-
-    Args:
-        file: What was staged.
-        change: Gives other rows, as many.
-        store: The lake.
-    """
-    table = change(pq.read_table(pa.BufferReader(store.read(file.staged))))
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
-    store.write(file.staged, data)
-    return file.model_copy(update={"size": len(data)})
-
-
-def to_parquet(table: pa.Table, **how: Any) -> memoryview:
+def to_parquet(table: pa.Table, uncompressed: Collection[str] = (), **how: Any) -> memoryview:
     """Write a table as Parquet to memory.
 
     Args:
         table: The rows. Few are compressed with snappy, since zstd takes long to begin.
+        uncompressed: Columns that are not compressed.
         how: Other options of pyarrow, as :func:`encoding` gives them.
     """
-    codec = ZSTD if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    codec = dict(ZSTD) if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    if uncompressed:
+        codecs = {name: "none" if name in uncompressed else codec["compression"] for name in table.column_names}
+        levels = {name: codec["compression_level"] for name in table.column_names if name not in uncompressed}
+        codec = {"compression": codecs, "compression_level": levels if codec["compression_level"] else None}
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, **{**how, **codec}) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP)
