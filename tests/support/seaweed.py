@@ -43,7 +43,10 @@ def serving_seaweed(home: Path) -> Iterator[dict[str, Any]]:
     command += [f"-{name}.port.grpc={port}" for name, port in zip(_SERVERS, numbers[len(_SERVERS) :], strict=True)]
     command += [f"-s3.config={home}/s3.json", f"-filer.localSocket={home}/f.sock", "-master.telemetry=false"]
     command += ["-volume.max=1000", "-master.volumeSizeLimitMB=64"]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # catalogues on fixed ports: a second server would end on them
+    command += [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]  # fixed ports: a second server would end
     options = {
         "key": key["accessKey"],
         "secret": key["secretKey"],
