@@ -29,6 +29,7 @@ Code = Literal[
     "dialect_unclear",
     "embedding_invalid",
     "filter_invalid",
+    "history_gone",
     "http_error",
     "http_unavailable",
     "image_invalid",
@@ -205,6 +206,9 @@ CODES: dict[Code, Explanation] = {
     "unknown": Explanation("An error without a code, e.g. of an older version.", "Read its text."),
     "worker_lost": Explanation("Dask workers died while running a task.", "Was there memory enough?", retried=True),
     # lake
+    "history_gone": Explanation(
+        "An earlier state of a table is no longer kept.", "See `ingestlab history`, and INGESTLAB_HISTORY_DAYS."
+    ),
     "lake_busy": Explanation("A table kept changing while it was read.", "Try again.", retried=True),
     "lake_damaged": Explanation("A file of the lake is missing or damaged.", "`ingestlab reconcile` lists them."),
     "lake_unavailable": Explanation("The lake's storage does not answer.", "Check that it is up.", retried=True),

@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     """Ended jobs per queue, and runs, that Redis keeps at most."""
     log_days: float = Field(default=30.0, ge=0)
     """Days for which commits are remembered of which nothing is live any more."""
+    history_days: float = Field(default=7.0, ge=0)
+    """Days for which the lake keeps replaced files, for earlier states and undo; 0 keeps none."""
     run_days: float = Field(default=90.0, ge=0)
     """Days for which the lake keeps the records of runs: how each of their jobs ended."""
     lock_ttl: float = 20.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Sequence
 from urllib.parse import quote
 
 _OWN = "_ingestlab"
@@ -81,6 +83,28 @@ def staging(batch: str) -> str:
     return f"{_OWN}/staging/{batch}"
 
 
+def key_indexes(tenant: str, name: str) -> str:
+    """Folder of the indexes of a table's keys, outside of the table.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+    """
+    return f"{_OWN}/keys/{tenant}/{name}"
+
+
+def key_index(tenant: str, name: str, part: str, columns: Sequence[str]) -> str:
+    """File that tells the keys of one data file.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        part: Path of the data file.
+        columns: Of the key.
+    """
+    return f"{key_indexes(tenant, name)}/{part_key(json.dumps([part, *columns]))}.keys"
+
+
 def stagings() -> str:
     """Folder of all staging folders."""
     return f"{_OWN}/staging"
@@ -150,6 +174,29 @@ def manifests(tenant: str = "", name: str = "") -> str:
 def manifest(tenant: str, name: str, batch: str) -> str:
     """File that made a batch published before 0.2. Since then, the name of a commit in `decided_by`."""
     return f"{manifests(tenant, name)}/{batch}.json"
+
+
+def kept(tenant: str = "", name: str = "") -> str:
+    """Folder of replaced files that are kept: of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "history", tenant, name) if p)
+
+
+def kept_file(tenant: str, name: str, replaced_at: str, target: str) -> str:
+    """Place of a replaced file, in the folder of an hour.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        replaced_at: When the commit was made that replaced it, as its manifest says.
+        target: Where the file was published.
+    """
+    hour = f"{replaced_at[:10].replace('-', '')}-{replaced_at[11:13]}"
+    return f"{kept(tenant, name)}/{hour}/{target.removeprefix(f'tables/{tenant}/')}"
 
 
 def run_record(run: str, job: str) -> str:

@@ -9,6 +9,7 @@ from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import AGGREGATES
 from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve_dead
+from ingestlab.lake.kept_files import expire as expire_kept
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import everything, tables_of
@@ -85,7 +86,8 @@ def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple
     for done, where in enumerate(tables):
         watch(f"{where[0]}/{where[1]}", done, len(tables))
         log = lake.log(*where)
-        log.fold(lake.log_days, expire=True)
+        log.fold(lake.log_days, expire=True, history=lake.history_days)
+        expire_kept(lake.store, *where, lake.history_days)
         for item, target in log.snapshot().targets():
             (partials if item == AGGREGATES else live).add(target)
     return live, partials

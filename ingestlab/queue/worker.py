@@ -51,6 +51,7 @@ class JobHandler:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self.over = threading.Event()  # ends what its worker does beside the jobs
 
     def __call__(self, message: JsonValue, delivery: Delivery) -> TryEnd:
         """Run one try of a job."""
@@ -176,10 +177,12 @@ def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> J
         fix = f"Leave QUEUE_NAME to the files' queue; run `ingestlab worker {own}` beside the other workers."
         raise TerminalError(problem, got=got, fix=fix, code="setting_invalid")
     services = Services.create(settings, Locks(client, settings.lake_url, settings.lock_ttl))
+    handler = JobHandler(services)
     if own not in queues:  # a notebook needs none of it here
         threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
-        threading.Thread(target=keep_time, args=(settings, client), name="schedules", daemon=True).start()
-    return JobHandler(services)
+        clock = threading.Thread(target=keep_time, args=(settings, client, handler.over), name="schedules", daemon=True)
+        clock.start()
+    return handler
 
 
 def _warm_up(services: Services) -> None:

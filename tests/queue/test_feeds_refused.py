@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import botocore.session
@@ -15,6 +11,7 @@ import fsspec
 import pytest
 from support.feeds import Listening, queued
 from support.lake import World
+from support.sqs import KEYS, REFUSALS, refusing
 from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError, TransientError
@@ -22,8 +19,6 @@ from ingestlab.core.settings import Settings
 from ingestlab.queue.arrival import listening
 from ingestlab.queue.arrival.opening import feed_of
 from ingestlab.stack.valkey import free_port
-
-KEYS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "hidden"}
 
 
 def opened(address: str, **options: Any) -> None:
@@ -34,42 +29,7 @@ def opened(address: str, **options: Any) -> None:
 # A queue
 
 
-@contextmanager
-def refusing(status: int, code: str) -> Iterator[str]:
-    """A server that answers each call as SQS refuses one: a double, since ministack allows everything to everybody."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join(10)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "ours", "fix"),
-    [
-        (400, "QueueDoesNotExist", "not_found", "region"),
-        (403, "AccessDeniedException", "access_denied", "sqs:ReceiveMessage"),
-        (403, "InvalidClientTokenId", "credentials_invalid", "AWS_ACCESS_KEY_ID"),
-        (403, "ExpiredTokenException", "credentials_invalid", "AWS_ACCESS_KEY_ID"),
-        (403, "SignatureDoesNotMatch", "credentials_invalid", "the clock of this machine"),
-        (403, "InvalidSignatureException", "credentials_invalid", "the clock of this machine"),
-    ],
-)
+@REFUSALS
 @pytest.mark.parametrize("address", ["sqs://files", "{}/1/files"])
 def test_what_sqs_refuses_is_told_in_our_words(address, status, code, ours, fix):
     with refusing(status, code) as url, pytest.raises(TerminalError) as caught:
@@ -77,6 +37,15 @@ def test_what_sqs_refuses_is_told_in_our_words(address, status, code, ours, fix)
     assert (caught.value.code, "sqs://files" in caught.value.problem) == (ours, True)
     assert fix in caught.value.fix
     assert "hidden" not in str(caught.value)
+
+
+def test_a_region_is_asked_for(monkeypatch, tmp_path):
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(TerminalError, match="AWS_DEFAULT_REGION") as caught:
+        opened("sqs://files", region_name=None)
+    assert caught.value.code == "setting_missing"
 
 
 def test_a_server_that_is_away_may_come_back(monkeypatch):

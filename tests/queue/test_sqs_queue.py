@@ -9,6 +9,7 @@ from typing import Any
 import botocore.session
 import pytest
 from support.backends import settings_for
+from support.sqs import KEYS, REFUSALS, refusing
 from support.workers import CONTENT, ONCE, PATIENCE, Yard, open_yard, until
 
 from ingestlab.core.errors import TerminalError, TransientError
@@ -76,11 +77,34 @@ def test_a_queue_that_is_not_there_is_said_to_be_none(yard):
         queue.consume(["nowhere"], lambda *_: None)
 
 
-def test_an_sqs_that_is_away_is_said_to_be(redis_url):
-    options = {"endpoint_url": f"http://127.0.0.1:{free_port()}", "region_name": "us-east-1"}
-    options |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    settings = Settings(_env_file=None, redis_url=redis_url, broker="sqs", storage_options={"sqs": options})
-    with pytest.raises(TransientError, match="No answer from SQS"):
+def at(url: str, redis_url: str) -> Settings:
+    options = {**KEYS, "endpoint_url": url}
+    return Settings(_env_file=None, redis_url=redis_url, queue=QUEUE, broker="sqs", storage_options={"sqs": options})
+
+
+@REFUSALS
+def test_what_sqs_refuses_is_not_tried_again(redis_url, status, code, ours, fix):
+    with refusing(status, code) as url, pytest.raises(TerminalError) as caught:
+        broker(at(url, redis_url)).publish(QUEUE, asked("a.csv"))
+    assert caught.value.code == ours
+    if ours != "not_found":
+        assert (f"sqs://{QUEUE}" in caught.value.problem, fix in caught.value.fix) == (True, True)
+    assert not broker(at(url, redis_url)).is_needed(QUEUE), "nothing was queued"
+
+
+def test_a_token_that_expires_ends_a_worker(redis_url):
+    there = {"GetQueueUrl": {"QueueUrl": "http://127.0.0.1/1/q"}, "GetQueueAttributes": {"Attributes": {}}}
+    with (
+        refusing(403, "ExpiredTokenException", **there) as url,
+        pytest.raises(TerminalError, match="AWS_SESSION_TOKEN"),
+    ):
+        broker(at(url, redis_url)).consume([QUEUE], lambda *_: None)
+
+
+def test_an_sqs_that_is_away_is_said_to_be(redis_url, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    settings = at(f"http://127.0.0.1:{free_port()}", redis_url)
+    with pytest.raises(TransientError, match=f"No answer from sqs://{QUEUE}"):
         broker(settings).publish(QUEUE, asked("a.csv"))
     (finding,) = broker(settings).examine()
     assert finding.level == "error"

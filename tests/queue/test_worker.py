@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -517,6 +518,7 @@ def test_ctrl_c_before_a_worker_has_begun_takes_it_from_the_list(redis_url, monk
     monkeypatch.setattr(IngestWorker, "subscribe", interrupted)
     assert worker.work(burst=True) is False
     assert not client.sismember("rq:workers", worker.key)
+    until(lambda: not {"schedules", "heart"} & {t.name for t in threading.enumerate()}, 10, "the end of its threads")
 
 
 def test_a_job_that_is_taken_again_and_again_is_not_taken_for_a_dead_workers(redis_url):

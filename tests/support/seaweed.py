@@ -43,10 +43,7 @@ def serving_seaweed(home: Path) -> Iterator[dict[str, Any]]:
     command += [f"-{name}.port.grpc={port}" for name, port in zip(_SERVERS, numbers[len(_SERVERS) :], strict=True)]
     command += [f"-s3.config={home}/s3.json", f"-filer.localSocket={home}/f.sock", "-master.telemetry=false"]
     command += ["-volume.max=1000", "-master.volumeSizeLimitMB=64"]
-    command += [
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]  # fixed ports: a second server would end
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # no catalogues: their ports are fixed
     options = {
         "key": key["accessKey"],
         "secret": key["secretKey"],

@@ -214,15 +214,15 @@ class _Turn:
                 log.warning("schedule %s: %s", self._id, error)
 
 
-def keep_time(settings: Settings, client: redis.Redis) -> None:
-    """Run what is due, for as long as the process lives.
+def keep_time(settings: Settings, client: redis.Redis, over: threading.Event) -> None:
+    """Run what is due, for as long as the worker lives.
 
     Args:
         settings: Those of the worker.
         client: The Redis of the queue.
+        over: Is set when the worker has ended.
     """
-    while True:
-        time.sleep(LOOK_EVERY)
+    while not over.wait(LOOK_EVERY):
         try:
             run_due(settings, client)
         except redis.RedisError as error:

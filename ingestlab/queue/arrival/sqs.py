@@ -5,45 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from ingestlab.core.error_codes import Code
-from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import digest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Message
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
+from ingestlab.queue.sqs.client import VISIBLE, open_client, reaching_sqs
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
-VISIBLE = 60  # seconds for which a message is ours, and by which `keep` extends it
 _HIDDEN = 12 * 3600 - 60  # seconds: what SQS allows at most
 _LONGEST = 20  # seconds that SQS lets one wait
 _MOST = 10  # messages of one call
 _BATCHES = 10  # calls without waiting, while there is more: 100 messages become one request
-_UNKNOWN: tuple[str, str, Code] = ("There is no queue {name}", "Check its URL and region.", "not_found")
-_DENIED: tuple[str, str, Code] = (
-    "Not allowed to use the queue {name}",
-    "Allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility, GetQueueAttributes, SendMessage (dead letters).",
-    "access_denied",
-)
-_CREDENTIALS: tuple[str, str, Code] = (
-    "No usable credentials for {name}",
-    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and the clock of this machine.",
-    "credentials_invalid",
-)
-_PROBLEMS: dict[str, tuple[str, str, Code]] = {
-    **dict.fromkeys(("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"), _UNKNOWN),
-    **dict.fromkeys(("AccessDenied", "AccessDeniedException", "KmsAccessDenied"), _DENIED),
-    **dict.fromkeys(
-        ("InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException"), _CREDENTIALS
-    ),
-    # a signature is wrong by its key, or by its time
-    **dict.fromkeys(("SignatureDoesNotMatch", "InvalidSignatureException", "RequestTimeTooSkewed"), _CREDENTIALS),
-}
 
 
 class SqsFeed:
@@ -57,17 +34,13 @@ class SqsFeed:
     """
 
     def __init__(self, address: str, settings: Settings) -> None:
-        self._address, self._options = address, settings.storage_options.get("sqs", {})
+        self._address, self._settings = address, settings
         self.name = f"sqs://{urlsplit(address).path.rpartition('/')[2] or urlsplit(address).netloc}"
         self._url, self._dead = "", ""
 
     def __enter__(self) -> Self:
-        import botocore.session  # noqa: PLC0415 - slow to import
-
-        with self._told():
-            region = {"region_name": "us-east-1"} if self._options.get("endpoint_url") else {}
-            options = {**region, **self._options}
-            self._client = botocore.session.Session().create_client("sqs", **options)
+        with reaching_sqs(self.name):
+            self._client = open_client(self._settings)
             named = self._address.startswith("sqs://")
             name = self.name.removeprefix("sqs://")
             self._url = self._client.get_queue_url(QueueName=name)["QueueUrl"] if named else self._address
@@ -92,12 +65,12 @@ class SqsFeed:
         """Delete messages."""
         for group in _tens(messages):
             entries = [{"Id": str(i), "ReceiptHandle": m.handle} for i, m in enumerate(group)]
-            with self._told():
+            with reaching_sqs(self.name):
                 self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
     def postpone(self, message: Message, seconds: float) -> None:
         """Hide a message for some time."""
-        with self._told():
+        with reaching_sqs(self.name):
             self._client.change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=message.handle, VisibilityTimeout=int(seconds)
             )
@@ -113,7 +86,7 @@ class SqsFeed:
             return
         said = {"DataType": "String", "StringValue": reason[:1024]}
         ordered = {"MessageGroupId": "refused", "MessageDeduplicationId": digest(message.handle)[:64]}
-        with self._told():
+        with reaching_sqs(self.name):
             self._client.send_message(
                 QueueUrl=self._dead,
                 MessageBody=message.body,
@@ -128,16 +101,16 @@ class SqsFeed:
             entries = [
                 {"Id": str(i), "ReceiptHandle": m.handle, "VisibilityTimeout": VISIBLE} for i, m in enumerate(group)
             ]
-            with self._told():
+            with reaching_sqs(self.name):
                 self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
 
     def waiting(self) -> int | None:
         """Count what is in the queue, about."""
-        with self._told():
+        with reaching_sqs(self.name):
             return int(self._attributes("ApproximateNumberOfMessages").get("ApproximateNumberOfMessages", 0))
 
     def _page(self, wait: int) -> list[dict[str, Any]]:
-        with self._told():
+        with reaching_sqs(self.name):
             answer = self._client.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=_MOST,
@@ -176,27 +149,6 @@ class SqsFeed:
         answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=[name])
         attributes: dict[str, str] = answer.get("Attributes", {})
         return attributes
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Translate errors of AWS."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - likewise
-
-        try:
-            yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in _PROBLEMS:
-                problem, fix, kind = _PROBLEMS[code]
-                raise TerminalError.wrap(error, problem.format(name=self.name), fix, code=kind) from error
-            fix = "It is asked again."
-            raise TransientError.wrap(error, f"{self.name} does not do it", fix, code="source_unavailable") from error
-        except NoCredentialsError as error:
-            problem, fix, kind = _CREDENTIALS
-            raise TerminalError.wrap(error, problem.format(name=self.name), fix, code=kind) from error
-        except BotoCoreError as error:
-            problem, fix = f"No answer from {self.name}", "Check its URL and the network."
-            raise TransientError.wrap(error, problem, fix, code="source_unavailable") from error
 
 
 def _tens(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

@@ -28,7 +28,7 @@ from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.takeover import TakeoverWorker
 from ingestlab.queue.stopping import STOPPER, beat_or_die
-from ingestlab.queue.worker import main, prepare
+from ingestlab.queue.worker import JobHandler, main, prepare
 
 log = logging.getLogger("ingestlab.queue.rq.worker")
 
@@ -82,6 +82,8 @@ class IngestWorker(TakeoverWorker):
     def teardown(self) -> None:
         """Stop the heart, then say goodbye to Redis."""
         self._finished.set()
+        if isinstance(self.handler, JobHandler):
+            self.handler.over.set()
         if self.alone:
             faulthandler.cancel_dump_traceback_later()
         super().teardown()  # type: ignore[no-untyped-call]
