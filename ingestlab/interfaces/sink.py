@@ -85,7 +85,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """The values of a column, each once, and which of them each row has.
+    """The different values of a column, and which each row has.
 
     Attributes:
         values: The different values, none of them null; times may be whole numbers.

@@ -53,7 +53,7 @@ def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
 
 
 def with_content(receipt: Receipt, stand_in: str, sha256: str, store: Store) -> None:
-    """Name the content in rejects that were staged before it had a name.
+    """Name the content in rejects that were staged without.
 
     Args:
         receipt: Of a task of one file.
