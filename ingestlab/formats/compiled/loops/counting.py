@@ -234,7 +234,7 @@ def _by_hash(job: int) -> int:
 
 @inner
 def _pack(job: int) -> None:
-    """Write the places of values in as few bits as the last one takes, the lowest bits first."""
+    """Write the places of values in as few bits as possible."""
     places, out, found = int64(job + 8 * PLACES), int64(job + 8 * PACKED), int64(job + 8 * FOUND)
     rows, bits, offset = int64(job + 8 * ROWS), int64(job + 8 * NULL_BITS), int64(job + 8 * NULL_OFFSET)
     width = 1 if found < 3 else 64 - highest(u64(found - 1))
