@@ -131,7 +131,7 @@ def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
 
 
 def _left(live: Live) -> set[str]:
-    """Name the catalogues that the last ingestion of a table did not fill."""
+    """Name the catalogues that the last ingestion did not fill."""
     last = next((manifest for manifest in reversed(live.latest()) if manifest.kind == "ingest"), None)
     return set(get_args(CatalogueName)).difference(last.sinks) if last else set()
 
