@@ -15,7 +15,7 @@ from ingestlab.core.errors import TerminalError, unaccounted
 from ingestlab.core.models import PARQUET, Change, DataFile, Manifest, Staged, Tally, digest
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.services import Services
-from ingestlab.engine.task.merging import Held, Incoming, Keys, Left, Merged, choose, drop, probe, take_out
+from ingestlab.engine.task.merging import Held, Incoming, Keys, Left, Merged, choose, drop, probe, strip, take_out
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import joined_types, parse_type
 from ingestlab.lake.keys import kind_of_key
@@ -89,6 +89,7 @@ class _Merge:
             latest_by=pipeline.latest_by,
             delete_if=pipeline.delete_if,
             uris=tuple(file.uri for file in plan.files),
+            traced=any(services.lake.sinks[name].by_row for name in filled_by(pipeline)),
             lake=services.settings.lake_url,
             options=services.settings.storage_options,
         )
@@ -175,9 +176,9 @@ class _Merge:
         calls = [(self._spec.to_dict(), self._own[number].to_dict(), number, losers) for number in numbers]
         return dict(zip(numbers, map(Left.from_dict, self._run(drop, calls)), strict=True))
 
-    def _run(self, task: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _run(self, task: Any, calls: Sequence[tuple[Any, ...]], more: str = "") -> list[Any]:
         """Run tasks and give their answers in order."""
-        name = f"merge-{self._table.name}-{self._plan.batch[:8]}-{task.__name__}"
+        name = f"merge-{self._table.name}-{self._plan.batch[:8]}-{task.__name__}{more}"
         keys = [f"{name}-{number}" for number in range(len(calls))]
         answers = dict(self._services.cluster.map(task, calls, keys))
         return [answers[number] for number in range(len(calls))]
@@ -211,10 +212,11 @@ class _Merge:
         gone: Counter[str] = Counter()
         for left in outcome.left.values():
             gone.update(left.gone)
+        change, more = self._stripped(change, outcome)
         return change.model_copy(
             update={
                 "sinks": self._sinks(change, [*kept, *new], new, going),
-                "replaced": (*change.replaced, *with_partials(sorted(replaced - unpublished), history)),
+                "replaced": (*change.replaced, *with_partials(sorted(replaced - unpublished), history), *more),
                 "profile": tuple(p for p in change.profile if going.isdisjoint(p.parts)),
                 "types": joined_types(change.types, types) if change.types and known else {},
                 "rules": dict(Counter(change.rules) + outcome.rules),
@@ -246,6 +248,59 @@ class _Merge:
                 more = [file for several in derived.values() for file in several]
                 files[name] = [*(file for file in change.files(name) if file.target not in old), *more]
         return change.with_files(files).sinks
+
+    def _stripped(self, change: Change, outcome: _Outcome) -> tuple[Change, list[str]]:
+        """Take the rows that go out of other sinks' files. Gives the change, and published files that go."""
+        replaced: list[str] = []
+        for name in filled_by(self._plan.target.pipeline) if self._spec.traced else ():
+            if self._services.lake.sinks[name].by_row:
+                change, gone = self._strip(change, name, outcome)
+                replaced += gone
+        return change, replaced
+
+    def _strip(self, change: Change, name: str, outcome: _Outcome) -> tuple[Change, list[str]]:
+        """Take rows out of one sink's files: its own of the batch, and those that are published."""
+        late = [left.traces for left in outcome.left.values() if left.traces]
+        gone = [merged.gone for merged in outcome.merged if merged.gone]
+        sources = {uri for merged in outcome.merged for uri in merged.sources}
+        files, uris = {file.target: file for file in change.files(name)}, set(self._spec.uris)
+        work: list[tuple[Held, list[str], str]] = []
+        for file in files.values():
+            own = not uris.isdisjoint(file.sources)
+            folder = layout.costly(self._spec.batch) if own else layout.staging(self._spec.batch)
+            work += (
+                [(Held(part=file, path=file.staged), late if own else gone, folder)] if (late if own else gone) else []
+            )
+        for file in self._published(name, set(change.replaced)):
+            if gone and not sources.isdisjoint(file.sources):
+                work.append((Held(part=file, path=file.target), gone, layout.staging(self._spec.batch)))
+        calls = [
+            (self._spec.to_dict(), held.to_dict(), traces, self._stripped_name(held.part.target), folder)
+            for held, traces, folder in work
+        ]
+        replaced = []
+        for (held, _, _), answer in zip(work, self._run(strip, calls, name), strict=True):
+            if answer is not None:
+                replaced += [held.part.target] if held.published else []
+                files.pop(held.part.target, None)
+                if answer["part"]:
+                    new = DataFile.from_dict(answer["part"])
+                    files[new.target] = new
+        return change.with_files({name: files.values()}), replaced
+
+    def _stripped_name(self, target: str) -> str:
+        """Name a file that takes the place of another one in this try."""
+        name = digest([self._try, target])[:12]
+        return f"{target.rsplit('/', 1)[0]}/{self._spec.batch}-k{name}.parquet"
+
+    def _published(self, sink: str, gone: set[str]) -> list[DataFile]:
+        """List the live files of a sink."""
+        files = self._table.log.snapshot().files.to_pylist()
+        return [
+            DataFile(target=f["key"], staged="", rows=f["rows"], size=f["size"], sources=f["uris"] or ())
+            for f in files
+            if f["item"] == sink and f["key"] not in gone
+        ]
 
 
 def _grouped(touched: Sequence[Held]) -> Iterator[list[Held]]:

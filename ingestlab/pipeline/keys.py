@@ -43,8 +43,7 @@ def check_keys(pipeline: Any, dispositions: Any) -> None:
         raise _invalid("The key is missing", wanted, "none", 'Name its columns: key=["id"].')
     _check_names(options, pipeline.folders, name)
     if pipeline.embedding is not None:
-        wanted = f"a merged table without vectors in pipeline '{name}'"
-        raise _invalid("Merged tables have no vectors", wanted, "an embedding", "Leave one of the two out.")
+        _check_embedding(pipeline)
     columns = getattr(pipeline.reader, "columns", None)
     if pipeline.clean is None and isinstance(columns, Mapping) and isinstance(pipeline.reader, DriftReader):
         for column in used_columns(pipeline):  # with `clean`, nobody knows yet what the rows will have
@@ -91,6 +90,18 @@ def _check_names(options: Mapping[str, Any], folders: Sequence[str], name: str) 
     if len({*key, latest_by, delete_if} - {None}) < len(key) + (latest_by is not None) + (delete_if is not None):
         wanted = f"different columns as key, latest_by and delete_if of pipeline '{name}'"
         raise _invalid("A column is named twice", wanted, ", ".join(key), "Name each once.")
+
+
+def _check_embedding(pipeline: Any) -> None:
+    """Check that vectors can be told apart by the key."""
+    if lost := [column for column in pipeline.key_columns if column not in pipeline.embedding.payload]:
+        wanted = f"the columns of the key in the payload of pipeline '{pipeline.name}'"
+        fix = f"Write Embedding(..., payload={[*pipeline.embedding.payload, *lost]})."
+        raise _invalid("The embedding lacks the key", wanted, f"no '{lost[0]}'", fix)
+    if inside := [column for column in pipeline.key_columns if column in pipeline.folders]:
+        wanted = f"no key in partition_by of pipeline '{pipeline.name}', which has an embedding"
+        fix = "Partition by another column, e.g. a copy that clean makes."
+        raise _invalid("A column of the key is one of partition_by", wanted, repr(inside[0]), fix)
 
 
 def _check_declared(column: str, columns: Mapping[str, Any], pipeline: Any) -> None:

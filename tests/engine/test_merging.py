@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.lake import Crash, FaultInjector
-from support.merging import LATEST, MergeWorld, Row
+from support.merging import LATEST, MergedVectors, MergeWorld, Row
 from support.selection import examples
 
 from ingestlab.analytics.aggregate_reader import AggregateReader
@@ -24,6 +24,7 @@ from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.pipeline.catalog import PipelineSource, load
+from ingestlab.sinks.milvus import commit
 
 
 @pytest.fixture
@@ -133,6 +134,28 @@ def test_aggregates_follow(make):
     assert reconcile(world.context().lake).clean
 
 
+@pytest.fixture
+def make_vectors(tmp_path_factory, redis_url, monkeypatch):
+    def make(more=LATEST, **options):
+        world = MergedVectors(tmp_path_factory.mktemp("merge"), redis_url, more, **options)
+        monkeypatch.setattr(commit, "connected", world.connected)
+        return world
+
+    return make
+
+
+def test_vectors_follow(make_vectors):
+    world = make_vectors()
+    world.merge("a.csv", [Row(i) for i in range(10)], run="r1")
+    world.merge("b.csv", [Row(3, at=1), Row(3, at=2), Row(4, at=1, gone=True), Row(5, at=None)], run="r2")
+    world.check_merged()
+    world.merge("a.csv", [Row(i, at=1) for i in range(8)], run="r3")
+    world.check_merged()
+    delete((world.folder / "sources/b.csv").as_uri(), world.context())
+    world.forget((world.folder / "sources/b.csv").as_uri())
+    world.check_merged()
+
+
 def live(world):
     return {part.target for part in live_files(manifests(world.store, "default", "small"), "parquet")}
 
@@ -160,6 +183,10 @@ def test_a_commit_that_has_not_seen_rows_of_another_is_refused(make):
         ('write_disposition="merge", key=["_row"]', "key is no column"),
         ('write_disposition="merge", key=["price"]', "key column 'price' cannot be compared"),
         ('write_disposition="merge", key=["ids"]', "key column 'ids' is missing"),
+        (
+            'write_disposition="merge", key=["id"], embedding=Embedding(source="name", model="wordllama")',
+            "lacks the key",
+        ),
         ('write_disposition="merge", key=["id"], latest_by="at"', "latest_by column 'at' is missing"),
         ('write_disposition="merge", key=["id"], delete_if="name"', "delete_if column 'name' is not boolean"),
         ('write_disposition="merge", key=["id"], latest_by="flag"', "latest_by column 'flag' has no order"),
@@ -171,7 +198,8 @@ def test_a_commit_that_has_not_seen_rows_of_another_is_refused(make):
 )
 def test_what_cannot_be_merged_is_said_when_the_pipeline_is_loaded(options, problem):
     columns = '{"id": "int64", "name": "string", "price": "float64", "flag": "bool"}'
-    text = f"from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(reader=Csv(columns={columns}), {options})\n"
+    pipeline = f"Pipeline(reader=Csv(columns={columns}), {options})"
+    text = f"from ingestlab import Csv, Embedding, Pipeline\nPIPELINE = {pipeline}\n"
     with pytest.raises(TerminalError, match=problem) as raised:
         load(PipelineSource(name="p", origin="p.py", text=text))
     assert raised.value.fix
@@ -279,7 +307,17 @@ steps = st.one_of(
     more=st.sampled_from(["", LATEST, 'partition_by="day", delete_if="gone",', f'{LATEST} partition_by=["day"],']),
 )
 def test_any_story_ends_as_it_does_in_a_dict(make, story, more):
-    world = make(more, limit=5)
+    _check_story(make(more, limit=5), story)
+
+
+@pytest.mark.slow("long work")
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(story=st.lists(steps, min_size=1, max_size=6), more=st.sampled_from(["", LATEST]))
+def test_any_story_ends_as_it_does_in_a_dict_and_so_do_vectors(make_vectors, story, more):
+    _check_story(make_vectors(more, limit=5), story)
+
+
+def _check_story(world, story):
     for i, (what, name, content, crash) in enumerate(story):
         faults = FaultInjector(crash[0], after=crash[1]) if crash else None
         try:

@@ -10,16 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
+from ingestlab.engine.services import Services
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import open_part
 from ingestlab.lake.keys import KeyIndex
 from ingestlab.lake.log import live_files, manifests
+from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
+from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.vector_values import Where
+from support.embedding_world import FragileDb
 from support.lake import FaultInjector, World
 
 PIPELINE = """
 from ingestlab import Aggregate, Csv, Embedding, Pipeline
+import numpy as np
 import pandera.pandas as pa
+
+def model(texts):
+    return np.array([[len(text), 1 + sum(map(ord, text)) % 97] for text in texts], dtype="float32")
 
 PIPELINE = Pipeline(
     reader=Csv(columns={"id": "int64", "at": "int64", "gone": "bool", "n": "int64", "day": "string"}),
@@ -30,6 +39,7 @@ PIPELINE = Pipeline(
     MORE
 )
 """
+VECTORS = 'embedding=Embedding(source="day", model=model, collection="words", payload=["id"]),'
 LATEST = 'latest_by="at", delete_if="gone",'
 
 
@@ -146,6 +156,32 @@ class MergeWorld(World):
                 built = KeyIndex.build(open_part(part, self.store), part.target.split("/", 3)[3], ["id"])
                 assert kept.hashes.tolist() == built.hashes.tolist()
                 assert kept.places.tolist() == built.places.tolist()
+
+
+class MergedVectors(MergeWorld):
+    """A lake whose merged table has vectors, in a store that can die as well."""
+
+    def __init__(self, folder: Path, redis_url: str, more: str = LATEST, **options: Any) -> None:
+        super().__init__(folder, redis_url, f"{more} {VECTORS}", milvus_uri="memory://", **options)
+        self.db, self.faults = MemoryVectors(), None
+
+    def context(self, faults: FaultInjector | None = None) -> Services:
+        self.faults = faults
+        return super().context(faults)
+
+    def connected(self, _settings: Any) -> Any:
+        return FragileDb(self.db, self.faults) if self.faults else self.db
+
+    def check_merged(self) -> None:
+        """As before, and: one vector for each row, in the lake and in the store alike."""
+        super().check_merged()
+        wanted = {(key, uri, row) for key, (uri, row, _) in self.table.items()}
+        there = self.db.fetch("words", Where(), ["id", "source", "row"]).to_pylist()
+        assert {(r["id"], r["source"], r["row"]) for r in there} == wanted
+        kept = self.read("small__vectors").to_pylist() if wanted else []
+        assert {(r["id"], r["source"], r["row"]) for r in kept} == wanted
+        assert len(there) == len(kept) == len(wanted)
+        assert reconcile(self.context().lake).clean
 
 
 def _age(row: Row) -> tuple[bool, int]:

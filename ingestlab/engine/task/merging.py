@@ -21,7 +21,7 @@ from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded
-from ingestlab.lake.data_files import batches, open_part, row_groups, without_dictionary, write_part
+from ingestlab.lake.data_files import SOURCE_COLUMNS, batches, open_part, row_groups, without_dictionary, write_part
 from ingestlab.lake.keys import Ints, KeyIndex, columns_of, comparable, ends_of, hashed, ordered, rows_at
 from ingestlab.lake.storage.store import open_store
 
@@ -40,6 +40,7 @@ class Keys(Value):
         latest_by: The column that tells the latest row.
         delete_if: The column that tells which rows take out their key.
         uris: The sources of the batch, in their order.
+        traced: Whether to list the rows that go, for sinks with files of rows.
         lake: The lake's URL.
         options: Its storage options.
     """
@@ -51,6 +52,7 @@ class Keys(Value):
     latest_by: str | None = None
     delete_if: str | None = None
     uris: tuple[str, ...] = ()
+    traced: bool = False
     lake: str
     options: dict[str, dict[str, Any]]
 
@@ -115,6 +117,8 @@ class Merged(Value):
         removed: How many rows have gone.
         losers: The file with the places of rows of the batch that are older than published ones; empty if none are.
         files: The numbers of the staged files that these are in.
+        gone: The file with the places of the rows that have gone; empty if they are not traced.
+        sources: The sources of these.
     """
 
     replaced: tuple[str, ...] = ()
@@ -122,6 +126,8 @@ class Merged(Value):
     removed: int = 0
     losers: str = ""
     files: tuple[int, ...] = ()
+    gone: str = ""
+    sources: tuple[str, ...] = ()
 
 
 class Left(Value):
@@ -132,12 +138,14 @@ class Left(Value):
         superseded: How many rows have lost.
         deleted: How many rows took out their key.
         gone: The rows that have gone, by source.
+        traces: The file with their places; empty if they are not traced.
     """
 
     part: DataFile | None
     superseded: int
     deleted: int
     gone: dict[str, int]
+    traces: str = ""
 
 
 def choose(keys: dict[str, Any], parts: list[dict[str, Any]], number: int, of: int) -> dict[str, Any]:
@@ -339,7 +347,9 @@ def take_out(
     new = [_rewritten(spec, group, f"{target}-{i}.parquet", store) for i, (_, group) in enumerate(groups)]
     gone = [one for _, group in groups for one in group]
     losers = pa.concat_tables(late) if late else None
-    path = spec.scratch(f"late-{hashlib.sha256(target.encode()).hexdigest()[:16]}") if losers else ""
+    name = hashlib.sha256(target.encode()).hexdigest()[:16]
+    path = spec.scratch(f"late-{name}") if losers else ""
+    traces = _traces(spec, [(one.opened, one.held.part, one.keep) for one in gone], f"gone-{name}", store)
     if losers:
         _write(losers.append_column("deleted", pa.repeat(False, losers.num_rows)), path, store)
     return Merged(
@@ -348,6 +358,8 @@ def take_out(
         removed=sum(int((~one.keep).sum()) for one in gone),
         losers=path,
         files=tuple(sorted(pc.unique(losers["file"]).to_pylist())) if losers else (),
+        gone=traces,
+        sources=tuple(sorted({uri for one in gone for uri in one.held.part.sources})) if traces else (),
     ).to_dict()
 
 
@@ -404,7 +416,7 @@ def _rewritten(spec: Keys, group: Sequence[_Rewriting], target: str, store: Stor
     kept = [one for one in group if one.keep.any()]
     if not kept:
         return None
-    part = _write_kept([(one.opened, one.keep) for one in kept], target, spec.batch, store)
+    part = _write_kept([(one.opened, one.keep) for one in kept], target, layout.staging(spec.batch), store)
     offsets = np.cumsum([0, *(one.keep.sum() for one in kept)])
     indexes = [one.index.kept(one.keep, int(offset)) for one, offset in zip(kept, offsets, strict=False)]
     KeyIndex.joined(indexes).write(store, _index_path(spec, part))
@@ -435,18 +447,72 @@ def drop(keys: dict[str, Any], part: dict[str, Any], number: int, losers: list[s
     sources = pa.concat_tables(columns_of(opened, spec.inside(old), ["_source"]))["_source"]
     left = None
     if keep.any():
-        left = _write_kept([(opened, keep)], f"{old.target.removesuffix('.parquet')}-m.parquet", spec.batch, store)
+        target = f"{old.target.removesuffix('.parquet')}-m.parquet"
+        left = _write_kept([(opened, keep)], target, layout.staging(spec.batch), store)
     return Left(
         part=left,
         superseded=int(superseded.sum()),
         deleted=int((~keep & ~superseded).sum()),
         gone=Counter(decoded(sources.filter(pa.array(~keep))).to_pylist()),
+        traces=_traces(spec, [(opened, old, keep)], f"traces-{number}", store),
     ).to_dict()
 
 
-def _write_kept(files: Sequence[tuple[pq.ParquetFile, Bools]], target: str, batch: str, store: Store) -> DataFile:
+def _traces(spec: Keys, files: Iterable[tuple[pq.ParquetFile, DataFile, Bools]], name: str, store: Store) -> str:
+    """List the rows that do not stay, by source, number and key. Gives the path, empty if nobody asks."""
+    if not spec.traced:
+        return ""
+    names = [*spec.columns, "_source", "_row"]
+    tables = [
+        _placed(spec, rows_at(opened, spec.inside(part), names, np.flatnonzero(~keep)), "_source", "_row")
+        for opened, part, keep in files
+    ]
+    if not tables:
+        return ""
+    _write(pa.concat_tables(tables), spec.scratch(name), store)
+    return spec.scratch(name)
+
+
+def _placed(spec: Keys, rows: pa.Table, source: str, row: str) -> pa.Table:
+    """Give what tells a row from all others."""
+    columns = [comparable(rows[name]) for name in (source, row, *spec.columns)]
+    return pa.table(columns, names=["source", "row", *spec.names])
+
+
+def strip(
+    keys: dict[str, Any], held: dict[str, Any], traces: list[str], target: str, folder: str
+) -> dict[str, Any] | None:
+    """Rewrite a sink's file of rows without those that go.
+
+    Args:
+        keys: A :class:`Keys`.
+        held: The file, as :class:`Held`.
+        traces: Files with the rows that go.
+        target: Where the new file is published.
+        folder: Where it waits.
+
+    Returns:
+        ``{"part": …}`` with the new file, None in it if no row is left; or None if nothing goes.
+    """
+    spec, file = Keys.from_dict(keys), Held.from_dict(held)
+    store = spec.open()
+    gone = pa.concat_tables(pq.read_table(_source(path, store)) for path in traces)
+    opened = file.open(store)
+    rows = pa.concat_tables(columns_of(opened, "", ["source", "row", *spec.columns]))
+    placed = _placed(spec, rows, "source", "row").append_column("at", pa.array(np.arange(rows.num_rows)))
+    places = placed.join(gone, ["source", "row", *spec.names], join_type="left semi")["at"].to_numpy()
+    if not len(places):
+        return None
+    keep: Bools = np.ones(rows.num_rows, np.bool_)
+    keep[places] = False
+    part = _write_kept([(opened, keep)], target, folder, store) if keep.any() else None
+    return {"part": part.to_dict() if part else None}
+
+
+def _write_kept(files: Sequence[tuple[pq.ParquetFile, Bools]], target: str, folder: str, store: Store) -> DataFile:
     """Stage the rows of files that stay, as one file."""
     sources: set[str] = set()
+    name = next(name for name in SOURCE_COLUMNS if name in files[0][0].schema_arrow.names)
 
     def kept() -> Iterator[pa.Table]:
         for opened, keep in files:
@@ -455,13 +521,11 @@ def _write_kept(files: Sequence[tuple[pq.ParquetFile, Bools]], target: str, batc
                 stays = keep[start : start + rows.num_rows]
                 start += rows.num_rows
                 some = rows if stays.all() else rows.filter(pa.array(stays))
-                sources.update(decoded(some["_source"]).unique().to_pylist())
+                sources.update(decoded(some[name]).unique().to_pylist())
                 yield some
 
     opened = [file for file, _ in files]
-    part = write_part(
-        row_groups(kept()), opened[0].schema_arrow, target, (), layout.staging(batch), store, without_dictionary(opened)
-    )
+    part = write_part(row_groups(kept()), opened[0].schema_arrow, target, (), folder, store, without_dictionary(opened))
     return part.model_copy(update={"sources": tuple(sorted(sources))})
 
 
