@@ -289,7 +289,7 @@ class _Merge:
         return change.with_files({name: files.values()}), replaced
 
     def _stripped_name(self, target: str) -> str:
-        """Name a file that takes the place of another one in this try."""
+        """Name a file that replaces another one in this try."""
         name = digest([self._try, target])[:12]
         return f"{target.rsplit('/', 1)[0]}/{self._spec.batch}-k{name}.parquet"
 

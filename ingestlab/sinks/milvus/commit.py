@@ -141,7 +141,7 @@ class VectorCommits(Sink):
         self.store.delete(layout.costly(manifest.batch))
 
     def _delete_merged(self, manifest: Manifest, home: str, name: str) -> None:
-        """Take out the vectors that a merge has left out of the files that it rewrote."""
+        """Take out the vectors that rewritten files no longer have."""
         old = [t for t in manifest.replaced if t.startswith(home) and self.store.exists(t)]
         before = _distinct(_read(self.store, target, ["pk"])["pk"] for target in old)
         after = _distinct(_read(self.store, part.target, ["pk"])["pk"] for part in manifest.files(NAME))
