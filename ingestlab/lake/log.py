@@ -203,6 +203,17 @@ class TransactionLog:
         entry = next((manifest for manifest in mine if manifest.batch == batch), None)
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
 
+    def since(self, number: int) -> list[Manifest] | None:
+        """Read the entries after one, oldest first. None if some of them are not remembered.
+
+        Args:
+            number: Of the entry.
+        """
+        entries = list(self._load(self._numbers(number)))
+        last = number + len(entries)
+        whole = [entry.sequence for entry in entries] == list(range(number + 1, last + 1))
+        return entries if whole and (entries or self.tip() <= number) else None
+
     def history(self) -> list[Manifest]:
         """Read all commits that the lake remembers, oldest first."""
         return [*self._unnumbered(), *self._load(self._numbers())]
