@@ -6,7 +6,7 @@ Other tools need none of this: a table's folder holds finished Parquet parts and
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import REJECTS
 from ingestlab.lake.log import TransactionLog, tables_of
+from ingestlab.lake.past import AsOf, Past, open_past
 from ingestlab.lake.snapshot import Snapshot
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 from ingestlab.lake.table_schema import exactly, schema_of
@@ -56,25 +57,48 @@ class Table:
         store: The lake.
         tenant: Whose table it is.
         name: Its name; ``<table>__rejects`` is the table of another's rejects, ``<table>__vectors`` of its vectors.
+        as_of: An earlier state: that after a run or a time, or of the number of a log entry; None for that of now.
     """
 
-    def __init__(self, store: Store, tenant: str, name: str) -> None:
-        self.tenant, self.name = tenant, name
+    def __init__(self, store: Store, tenant: str, name: str, as_of: AsOf | None = None) -> None:
+        self.tenant, self.name, self.as_of = tenant, name, as_of
         self._store = store
         self.folder = layout.table(tenant, name)
 
     @cached_property
     def manifests(self) -> list[Manifest]:
         """Return the commits that made the table, oldest first."""
-        return TransactionLog(self._store, self.tenant, _base(self.name)).history()
+        entries = self._log.history()
+        return [m for m in entries if m.sequence <= self._past.entry.sequence] if self._past else entries
 
     def opened(self) -> bool:
         """Look up what is live now; tell whether anything was ever committed."""
         return bool(self._snapshot.number or self._snapshot.tail)
 
+    @property
+    def _log(self) -> TransactionLog:
+        return TransactionLog(self._store, self.tenant, _base(self.name))
+
+    @cached_property
+    def _past(self) -> Past | None:
+        return None if self.as_of is None else open_past(self._log, self.as_of, self.folder + "/")
+
     @cached_property
     def _snapshot(self) -> Snapshot:
-        return TransactionLog(self._store, self.tenant, _base(self.name)).snapshot()
+        return self._past.snapshot if self._past else self._log.snapshot()
+
+    @cached_property
+    def _reader(self) -> Store:
+        """Return a store in which the files are at their targets."""
+        return self._past.reader(self._store) if self._past else self._store
+
+    def _files_by_home(self, parts: Iterable[DataFile]) -> dict[str, list[str]]:
+        """Group the places of files by their table's folder. Replaced files have other folders."""
+        homes: dict[str, list[str]] = {}
+        for part in parts:
+            place = self._past.places.get(part.target, part.target) if self._past else part.target
+            homes.setdefault(place.removesuffix(part.target.removeprefix(self.folder)), []).append(place)
+        return homes
 
     @cached_property
     def _files(self) -> pa.Table:
@@ -110,17 +134,22 @@ class Table:
     def _dataset(self) -> ds.Dataset:
         if not self.parts:
             return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
-        schema = self._columns
-        return _factory(self._store, self.folder, [p.target for p in self.parts], schema).finish(schema)
+        schema, homes = self._columns, self._files_by_home(self.parts)
+        sets = [_factory(self._store, home, places, schema).finish(schema) for home, places in homes.items()]
+        return sets[0] if len(sets) == 1 else ds.UnionDataset(schema, sets)
 
     @cached_property
     def _columns(self) -> pa.Schema:
         """Return the columns as readers see them, those of folders last."""
         if _base(self.name) != self.name:
-            names = _factory(self._store, self.folder, [p.target for p in self.parts], pa.schema({}))
-            return names.inspect(promote_options="permissive")
-        schema = schema_of(self._store, (self.tenant, self.name), self._snapshot.outline())
-        kinds = exactly(schema, self._store, self.parts)
+            homes = self._files_by_home(self.parts).items()
+            schemas = [
+                _factory(self._store, home, places, pa.schema({})).inspect(promote_options="permissive")
+                for home, places in homes
+            ]
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        schema = schema_of(self._reader, (self.tenant, self.name), self._snapshot.outline())
+        kinds = exactly(schema, self._reader, self.parts)
         last = schema.folder_columns
         return pa.schema(
             [
@@ -150,7 +179,7 @@ class Table:
 
     def _reopen(self) -> None:
         """Forget what was looked up."""
-        for name in ("manifests", "parts", "_snapshot", "_files", "_columns", "_dataset"):
+        for name in ("manifests", "parts", "_past", "_snapshot", "_reader", "_files", "_columns", "_dataset"):
             self.__dict__.pop(name, None)
 
     def pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
@@ -169,10 +198,11 @@ class Table:
 
         schema = self.dataset().schema
         meta = schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype)
-        targets = [p.target for p in self.parts]
+        homes = self._files_by_home(self.parts)
+        places = [(home, place) for home, some in homes.items() for place in some]
         frame: dd.DataFrame = (
-            dd.from_map(_read_frame, targets, store=self._store, folder=self.folder, schema=schema, meta=meta)
-            if targets
+            dd.from_map(_read_frame, places, store=self._store, schema=schema, meta=meta)
+            if places
             else dd.from_pandas(meta, npartitions=1)
         )
         return frame
@@ -204,8 +234,13 @@ class Lake:
         """List the tables with something committed, by name."""
         return [Table(self._store, tenant, name) for tenant, name in tables_of(self._store) if tenant == self.tenant]
 
-    def table(self, name: str) -> Table:
-        """Open one table; raises TerminalError with the tables there are."""
+    def table(self, name: str, as_of: AsOf | None = None) -> Table:
+        """Open one table; raises TerminalError with the tables there are.
+
+        Args:
+            name: Of the table.
+            as_of: An earlier state, as :class:`Table` takes it.
+        """
         table = Table(self._store, self.tenant, name)
         if not re.fullmatch(NAME, name) or not table.opened():
             names = [t.name for t in self.tables()]
@@ -218,7 +253,7 @@ class Lake:
                 fix=did_you_mean(name, names, fix),
                 code="table_unknown",
             )
-        return table
+        return table if as_of is None else Table(self._store, self.tenant, name, as_of)
 
     def rejects(self, name: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:
         """Read the rows of a table that were kept aside. Each has its reason and its raw text.
@@ -347,8 +382,8 @@ def _factory(store: Store, folder: str, targets: Sequence[str], schema: pa.Schem
     return ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat(), options)
 
 
-def _read_frame(target: str, *, store: Store, folder: str, schema: pa.Schema) -> pd.DataFrame:
-    """Read one part as a frame, on Dask workers."""
-    factory = _factory(store, folder, [target], schema)
+def _read_frame(place: tuple[str, str], *, store: Store, schema: pa.Schema) -> pd.DataFrame:
+    """Read one part as a frame, on Dask workers: its folder of the table, and itself."""
+    factory = _factory(store, place[0], [place[1]], schema)
     frame: pd.DataFrame = factory.finish(schema).to_table().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

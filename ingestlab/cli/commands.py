@@ -13,6 +13,7 @@ from ingestlab.cli import (
     demo,
     errors,
     grade,
+    history,
     jobs,
     lab,
     lake,
@@ -47,7 +48,7 @@ GROUPS = {  # in the order of `--help`
     ),
     "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
     "Read tables": (
-        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile),
+        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile, history.history),
         *(aggregates.materialize, search.search),
     ),
     "Maintain tables": (

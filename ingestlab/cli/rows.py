@@ -31,6 +31,10 @@ Limit = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, help=f"How many; {_FEW} in a terminal, else all.", show_default="")
 ]
 Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
+State = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="RUN|TIME|NUMBER", help="An earlier state, of those that `history` lists."),
+]
 
 
 def rows(
@@ -41,6 +45,7 @@ def rows(
         str | None, typer.Option(metavar="QUERY", help="A SELECT over any tables, in DuckDB's dialect.")
     ] = None,
     limit: Limit = None,
+    as_of: State = None,
     tenant: Tenant = None,
     as_json: Json = False,
     home: Home = None,
@@ -50,13 +55,15 @@ def rows(
 
     if (table is None) == (sql is None):
         raise typer.BadParameter('Name a table, or say --sql "SELECT …".')
+    if sql is not None and as_of is not None:
+        raise typer.BadParameter("--as-of is for the rows of one table; a query reads the state of now.")
     lake = Lake(load_settings(home=home), tenant)
     if sql is not None:
         from ingestlab.analytics.sql import query  # noqa: PLC0415
 
         _print_rows(query(lake, sql), limit, as_json=as_json)
     elif table is not None:
-        opened = lake.table(table)
+        opened = lake.table(table, as_of)
         title = f"{table}: {many(opened.rows, 'row')}"
         _print_rows(opened.dataset().scanner().to_reader(), limit, as_json=as_json, title=title)
 
@@ -107,14 +114,17 @@ def head(
         str, typer.Argument(metavar="FILE|TABLE", autocompletion=complete.tables, help="A path, any URI, or a table.")
     ],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")] = 10,
+    as_of: State = None,
     tenant: Tenant = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Show the first rows of a file or a table."""
     if "://" not in name and not Path(name).expanduser().exists() and "/" not in name:
-        rows(name, limit=limit, tenant=tenant, as_json=as_json, home=home)
+        rows(name, limit=limit, as_of=as_of, tenant=tenant, as_json=as_json, home=home)
         return
+    if as_of is not None:
+        raise typer.BadParameter("--as-of is for tables: a file has one state.")
     import pyarrow as pa  # noqa: PLC0415 - likewise
 
     trial = _read(name, load_settings(home=home))

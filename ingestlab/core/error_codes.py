@@ -16,6 +16,8 @@ Code = Literal[
     "bad_encoding",
     "bad_file",
     "busy_source",
+    "catalogue_conflict",
+    "catalogue_unavailable",
     "clean_failed",
     "collection_conflict",
     "collection_unknown",
@@ -29,6 +31,7 @@ Code = Literal[
     "dialect_unclear",
     "embedding_invalid",
     "filter_invalid",
+    "history_gone",
     "http_error",
     "http_unavailable",
     "image_invalid",
@@ -181,6 +184,12 @@ CODES: dict[Code, Explanation] = {
     ),
     "collection_unknown": Explanation("There is no such collection.", "Ingest with an embedding to make it."),
     "filter_invalid": Explanation("The filter of a search cannot be understood.", "Correct the filter."),
+    "catalogue_conflict": Explanation(
+        "A table cannot be registered in a catalogue as it is.", "Do what the text says, then `ingestlab reconcile`."
+    ),
+    "catalogue_unavailable": Explanation(
+        "A catalogue does not answer.", "Check that it is up; the next commit or `reconcile` registers.", retried=True
+    ),
     "milvus_unavailable": Explanation("Milvus does not answer.", "Check that it is up.", retried=True),
     "model_failed": Explanation("A model raised, or gave something unusable.", "Try it on one of the inputs."),
     "model_unknown": Explanation("There is no such model, or it does not load.", "Check its name and its files."),
@@ -205,6 +214,9 @@ CODES: dict[Code, Explanation] = {
     "unknown": Explanation("An error without a code, e.g. of an older version.", "Read its text."),
     "worker_lost": Explanation("Dask workers died while running a task.", "Was there memory enough?", retried=True),
     # lake
+    "history_gone": Explanation(
+        "An earlier state of a table is no longer kept.", "See `ingestlab history`, and INGESTLAB_HISTORY_DAYS."
+    ),
     "lake_busy": Explanation("A table kept changing while it was read.", "Try again.", retried=True),
     "lake_damaged": Explanation("A file of the lake is missing or damaged.", "`ingestlab reconcile` lists them."),
     "lake_unavailable": Explanation("The lake's storage does not answer.", "Check that it is up.", retried=True),

@@ -19,7 +19,7 @@ State = Literal["queued", "fetching", "processing", "committing", "retrying", "f
 Mood = Literal["busy", "good", "warn", "bad"]  # the colour of a state: none, green, amber, red
 AttemptState = Literal["retrying", "finished", "failed", "cancelled", "lost"]  # "lost": its worker has died
 Status = Literal["committed", "unchanged", "executed", "failed"]  # "executed" is said of notebooks
-Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite"]
+Kind = Literal["ingest", "compact", "replay", "delete", "reembed", "rewrite", "undo"]
 
 OVER: tuple[State, ...] = ("finished", "failed", "cancelled")
 FETCHED = ("content_type", "charset", "filename", "content_encoding")  # facts that the headers of an answer tell
@@ -320,6 +320,7 @@ class Change(Staging):
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
     superseded: tuple[str, ...] = ()  # URIs of which sinks take out what earlier commits have brought
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
+    undoes: str = ""  # the run whose commits it undoes
 
 
 class Manifest(Change):

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """Root of the lake: any fsspec URL or a folder; empty means `<home>/lake`."""
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """fsspec options by protocol, as JSON."""
+    iceberg_catalog: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Iceberg catalogue as properties of pyiceberg, as JSON; empty means SQLite beside the tables of a local lake."""
     pipelines: Words = ("pipelines",)
     """Folders with pipeline files."""
     notebooks: Words = ("notebooks",)
@@ -179,6 +181,8 @@ class Settings(BaseSettings):
     """Ended jobs per queue, and runs, that Redis keeps at most."""
     log_days: float = Field(default=30.0, ge=0)
     """Days for which commits are remembered of which nothing is live any more."""
+    history_days: float = Field(default=7.0, ge=0)
+    """Days for which the lake keeps replaced files, for earlier states and undo; 0 keeps none."""
     run_days: float = Field(default=90.0, ge=0)
     """Days for which the lake keeps the records of runs: how each of their jobs ended."""
     lock_ttl: float = 20.0

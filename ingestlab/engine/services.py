@@ -57,7 +57,8 @@ class Services:
     def lake(self) -> Lake:
         """The lake, with the sinks that its commits fill."""
         sinks = Sinks(self.settings, self.store, self.cluster)
-        return Lake(self.store, self.locks, sinks, self.settings.log_days, self.settings.run_days)
+        s = self.settings
+        return Lake(self.store, self.locks, sinks, s.log_days, s.run_days, s.history_days)
 
     def table(self, tenant: str, name: str) -> Table:
         """Give a table of the lake; there need not be one yet.

@@ -19,6 +19,7 @@ from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
 from ingestlab.lake import layout
 from ingestlab.lake.agreement import Seen, agreeing
+from ingestlab.lake.kept_files import expire
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Lease, batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import log_named, manifests
@@ -125,8 +126,10 @@ def _announce(manifest: Manifest, lake: Lake) -> None:
 def _fold(manifest: Manifest, lake: Lake) -> None:
     """Write a checkpoint where one is due. The commit stands without it, and the next one tries again."""
     try:
-        if lake.log(manifest.tenant, manifest.table).fold(lake.log_days):
+        if lake.log(manifest.tenant, manifest.table).fold(lake.log_days, history=lake.history_days):
             RunRecords(lake.store).expire(lake.run_days)
+        if manifest.replaced:
+            expire(lake.store, manifest.tenant, manifest.table, lake.history_days)
     except Exception as error:  # noqa: BLE001 - whatever it is, it does not undo the commit
         logging.getLogger("ingestlab").warning("no checkpoint of table %s: %s", manifest.table, error)
 

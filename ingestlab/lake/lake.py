@@ -24,6 +24,7 @@ class Lake:
         sinks: By name, in the order in which commits fill them. A commit fills those that it names.
         log_days: Days after which commits are forgotten of which nothing is live.
         run_days: Days after which the records of runs are forgotten.
+        history_days: Days for which replaced files are kept, and the entries that tell of them.
     """
 
     store: Store
@@ -31,6 +32,7 @@ class Lake:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     log_days: float = inf
     run_days: float = inf
+    history_days: float = 0
 
     def sinks_of(self, manifest: Manifest) -> list[Sink]:
         """Give the sinks that a commit names, in their order.

@@ -23,7 +23,7 @@ def raw(tenant: str, pipeline: str) -> str:
 
 
 def table(tenant: str, name: str) -> str:
-    """Folder of a table: published parts and nothing else.
+    """Folder of a table: published parts, and its Delta log if there is one.
 
     Args:
         tenant: Whose table.
@@ -63,6 +63,26 @@ def part_key(part: str) -> str:
 def partials_key(target: str) -> str:
     """Return the :func:`part_key` of the part of some partial aggregates."""
     return target[-len(".parquet") - 24 : -len(".parquet")]
+
+
+def iceberg(tenant: str = "", name: str = "") -> str:
+    """Folder of the Iceberg metadata of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in ("iceberg", tenant, name) if p)
+
+
+def unregistered(tenant: str = "", name: str = "") -> str:
+    """Folder of notes on catalogues that lack commits.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "unregistered", tenant, name) if p)
 
 
 def materialized(tenant: str, name: str, aggregate: str) -> str:
@@ -150,6 +170,29 @@ def manifests(tenant: str = "", name: str = "") -> str:
 def manifest(tenant: str, name: str, batch: str) -> str:
     """File that made a batch published before 0.2. Since then, the name of a commit in `decided_by`."""
     return f"{manifests(tenant, name)}/{batch}.json"
+
+
+def kept(tenant: str = "", name: str = "") -> str:
+    """Folder of replaced files that are kept: of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "history", tenant, name) if p)
+
+
+def kept_file(tenant: str, name: str, replaced_at: str, target: str) -> str:
+    """Place of a replaced file, in the folder of an hour.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        replaced_at: When the commit was made that replaced it, as its manifest says.
+        target: Where the file was published.
+    """
+    hour = f"{replaced_at[:10].replace('-', '')}-{replaced_at[11:13]}"
+    return f"{kept(tenant, name)}/{hour}/{target.removeprefix(f'tables/{tenant}/')}"
 
 
 def run_record(run: str, job: str) -> str:

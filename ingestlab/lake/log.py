@@ -23,7 +23,7 @@ the first entry gets the number after the largest `sequence` of theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -85,12 +85,37 @@ class TransactionLog:
         """Read the records of the sources, the last of each last."""
         return self.snapshot().records()
 
-    def fold(self, days: float = inf, *, expire: bool = False) -> bool:
+    def at(self, number: int) -> Snapshot:
+        """Read what was live after an entry.
+
+        Raises:
+            TerminalError: The log does not reach so far back.
+        """
+        base = max((folded for folded in self._folded() if folded <= number), default=0)
+        before = [] if base else self._unnumbered()
+        first = base or max((manifest.sequence for manifest in before), default=0)
+        tail = list(self._load(n for n in self._numbers(base) if n <= number))
+        if [entry.sequence for entry in tail] != list(range(first + 1, number + 1)):
+            problem = f"The log of table {self.table} does not reach back to entry {number}"
+            raise TerminalError(
+                problem, fix=f"`ingestlab history {self.table}` lists what it has.", code="history_gone"
+            )
+        return Snapshot(self.store, (self.tenant, self.table), base, [*before, *tail])
+
+    def oldest_base(self) -> int:
+        """Return the number of the oldest checkpoint. It is 0 for a whole log."""
+        numbers = self._numbers()
+        begins = max((manifest.sequence for manifest in self._unnumbered()), default=0) + 1
+        whole = not numbers or numbers[0] == begins
+        return 0 if whole else next(iter(self._folded()), 0)
+
+    def fold(self, days: float = inf, *, expire: bool = False, history: float = 0) -> bool:
         """Write a checkpoint if one is due. Then remove folded entries older than the retention.
 
         Args:
             days: The retention: how long commits are remembered of which nothing is live.
             expire: Remove it even if no checkpoint is due.
+            history: For how many days earlier states can be read. Their entries stay, and a checkpoint a day.
 
         Returns:
             Whether a checkpoint was due.
@@ -99,12 +124,31 @@ class TransactionLog:
         number = next(iter(folded[-1:]), 0)
         numbers = self._numbers(number)
         due = len(numbers) >= EVERY or (not number and bool(self._unnumbered_paths()))
-        if due:
-            self.snapshot().write()
-            self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in folded[: -KEPT + 1])
-        if (due or expire) and days < inf:
-            self._expire(number, datetime.now(UTC) - timedelta(days=days))
+        if due or (expire and days < inf):
+            needed = self._needed(folded, history) if history else [number + 1]
+            if due:
+                self.snapshot().write()
+                old = (n for n in folded[: -KEPT + 1] if n not in needed)
+                self.store.delete_files(layout.checkpoint(self.tenant, self.table, n) for n in old)
+            if days < inf:
+                self._expire(needed[0] - 1, datetime.now(UTC) - timedelta(days=max(days, history)))
         return due
+
+    def _needed(self, folded: Sequence[int], days: float) -> list[int]:
+        """Pick the checkpoints from which earlier states are read.
+
+        Returns:
+            The last one before the retention, or 0; and the last of each day since.
+        """
+        limit = datetime.now(UTC) - timedelta(days=days)
+        by_day: dict[str, int] = {}
+        old = 0
+        for entry in self._load(folded):
+            if datetime.fromisoformat(entry.committed_at) <= limit:
+                old = entry.sequence
+            else:
+                by_day[entry.committed_at[:10]] = entry.sequence
+        return [old, *by_day.values()]
 
     def append(
         self,
@@ -158,6 +202,17 @@ class TransactionLog:
         mine = (_parsed(self.store, path, text) for path, text in texts if text and batch.encode() in text)
         entry = next((manifest for manifest in mine if manifest.batch == batch), None)
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
+
+    def since(self, number: int) -> list[Manifest] | None:
+        """Read the entries after one, oldest first. None if some of them are not remembered.
+
+        Args:
+            number: Of the entry.
+        """
+        entries = list(self._load(self._numbers(number)))
+        last = number + len(entries)
+        whole = [entry.sequence for entry in entries] == list(range(number + 1, last + 1))
+        return entries if whole and (entries or self.tip() <= number) else None
 
     def history(self) -> list[Manifest]:
         """Read all commits that the lake remembers, oldest first."""

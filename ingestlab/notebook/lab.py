@@ -21,6 +21,7 @@ from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings, load_settings
 from ingestlab.engine.dry_run import Trial, try_pipeline
 from ingestlab.lake.locks import connect
+from ingestlab.lake.past import AsOf
 from ingestlab.lake.storage.store import open_store
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
@@ -138,13 +139,31 @@ class Lab:
         rows = [{"table": t.name, "rows": t.rows, "parts": len(t.parts), "bytes": t.bytes} for t in self._lake.tables()]
         return PlainFrame(rows, columns=["table", "rows", "parts", "bytes"])
 
-    def table(self, name: str) -> LabTable:
+    def table(self, name: str, as_of: AsOf | None = None) -> LabTable:
         """Open a table: ``.pandas()``, ``.dask()``, ``.polars()``, ``.duckdb()``, ``.path``.
 
         Args:
             name: Of the table.
+            as_of: An earlier state: a run, whose last commit is in it; a time (without zone a local one), or a number
+                of ``lab.history(name)``. ``.path`` stays the folder of now.
+
+        Raises:
+            TerminalError: There is no such table, or its state is no longer kept.
         """
-        return LabTable.of(self._lake.table(name))
+        return LabTable.of(self._lake.table(name, as_of))
+
+    def history(self, table: str, limit: int = 20) -> pd.DataFrame:
+        """List the commits of a table, newest first: what each changed, and until when it can be read or undone.
+
+        Args:
+            table: Its name.
+            limit: How many at most.
+        """
+        from ingestlab.maintenance.history import read_history  # noqa: PLC0415 - slow to import, for this alone
+
+        self._lake.table(table)  # names those there are, if it is none of them
+        store = open_store(self.settings.lake_url, self.settings.storage_options)
+        return read_history(table, store, self.settings, limit=limit).frame()
 
     @stopwatch("lab.rejects()")
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:

@@ -22,7 +22,7 @@ class LabTable(Table):
     @classmethod
     def of(cls, table: Table) -> LabTable:
         """Give the same table, with a face."""
-        return cls(table._store, table.tenant, table.name)  # noqa: SLF001 - it is the same
+        return cls(table._store, table.tenant, table.name, table.as_of)  # noqa: SLF001 - it is the same
 
     def __repr__(self) -> str:
         schema = self._schema()

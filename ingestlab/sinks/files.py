@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ingestlab.core.models import Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Sink, Store
+from ingestlab.lake.kept_files import retire
 
 
 class Files(Sink):
@@ -15,7 +16,7 @@ class Files(Sink):
     name: str  # of the sink
 
     def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None:  # noqa: ARG002 - as all sinks
-        self._store = store
+        self._store, self._history_days = store, settings.history_days
 
     @classmethod
     def home(cls, tenant: str, table: str) -> str:
@@ -28,9 +29,8 @@ class Files(Sink):
             self._store.move(part.staged, part.target)
 
     def finish(self, manifest: Manifest) -> None:
-        """Delete the files that are replaced."""
-        home = self.home(manifest.tenant, manifest.table)
-        self._store.delete_files(target for target in manifest.replaced if target.startswith(home))
+        """Take out the files that are replaced. They are kept as long as the settings say."""
+        retire(manifest, self.home(manifest.tenant, manifest.table), self._store, self._history_days)
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:  # noqa: ARG002
         """Delete the published files; what is staged goes with its folder."""

@@ -27,6 +27,7 @@ from ingestlab.core.models import DataFile, Manifest, Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
+from ingestlab.lake.kept_files import retire
 from ingestlab.lake.log import last_note, live_files
 from ingestlab.lake.storage.store import open_store
 from ingestlab.sinks.milvus.embedding import BESIDE
@@ -122,7 +123,7 @@ class VectorCommits(Sink):
     def finish(self, manifest: Manifest) -> None:
         """Take out the vectors that a commit has superseded."""
         home = f"{layout.table(manifest.tenant, layout.beside(manifest.table, BESIDE))}/"
-        self.store.delete_files(target for target in manifest.replaced if target.startswith(home))
+        retire(manifest, home, self.store, self.settings.history_days)
         collection = collection_in(manifest)
         if collection is None or not self._concerns(manifest):
             return

@@ -1,0 +1,78 @@
+"""The commands about earlier states of tables: `history`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from ingestlab.cli import complete
+from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.tables import Fitting, table
+from ingestlab.core.settings import load_settings
+
+if TYPE_CHECKING:
+    from ingestlab.maintenance.history import Commit
+
+TableName = Annotated[
+    str,
+    typer.Argument(metavar="TABLE", autocompletion=complete.tables, help="Its name; `ingestlab tables` lists them."),
+]
+Tenant = Annotated[str | None, typer.Option(help="Whose table it is.")]
+
+
+def history(
+    name: TableName,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many commits, the newest.")] = 20,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """List the commits of a table: what each changed, and until when it can be read or undone."""
+    from ingestlab.lake.storage.store import open_store  # noqa: PLC0415 - slow to import: --help must not wait for it
+    from ingestlab.maintenance.history import read_history  # noqa: PLC0415
+
+    settings = load_settings(home=home)
+    store = open_store(settings.lake_url, settings.storage_options)
+    found = read_history(name, store, settings, tenant=tenant, limit=limit)
+    if as_json:
+        out.print_json(json.dumps(asdict(found)))
+        return
+    out.print(_commits(found.commits))
+    out.print(Text(str(found), style="dim"))
+
+
+def _commits(commits: tuple[Commit, ...]) -> Fitting:
+    rows = [
+        (
+            str(c.number),
+            _when(c.at),
+            c.run,
+            f"{c.kind}, undone" if c.undone_by else c.kind,
+            _change(c.added, c.removed),
+            _change(c.rejects_added, c.rejects_removed),
+            f"{c.sources:,}" if c.sources else "",
+            c.pipeline,
+            (_when(c.undoable_until) if c.undoable_until else "yes") if c.undoable else "",
+            (_when(c.readable_until) if c.readable_until else "yes") if c.readable else "no",
+        )
+        for c in commits
+    ]
+    headings = ("no", "when", "run", "kind", "rows", "rejects", "files", "pipeline", "undo until", "read until")
+    leaves_out = ("pipeline", "files", "read until", "rejects", "when", "undo until")
+    return table(headings, rows, right=("no", "rows", "rejects", "files"), leaves_out=leaves_out)
+
+
+def _change(added: int | None, removed: int | None) -> str:
+    """Write what came and went: ``+1,000 -20``."""
+    if added is None or removed is None:
+        return "?"
+    return " ".join(f"{sign}{count:,}" for sign, count in (("+", added), ("-", removed)) if count)
+
+
+def _when(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M")

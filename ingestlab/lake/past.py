@@ -1,0 +1,135 @@
+"""Earlier states of a table: what was live after an entry of its log, and where those files are now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.models import AGGREGATES, Manifest
+from ingestlab.interfaces import Store
+from ingestlab.lake import layout
+from ingestlab.lake.kept_files import place_of
+from ingestlab.lake.log import TransactionLog
+from ingestlab.lake.snapshot import Snapshot
+
+AsOf = str | int | date  # a run, a time, or the number of a log entry
+_NUMBER = re.compile(r"\d{1,10}")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A table after an entry of its log.
+
+    Attributes:
+        entry: The entry.
+        snapshot: What was live.
+        places: Where the files are that were replaced since, by target.
+    """
+
+    entry: Manifest
+    snapshot: Snapshot
+    places: Mapping[str, str]
+
+    def reader(self, store: Store) -> Any:
+        """Give a store that finds the state's files under their targets."""
+        return _PastStore(store, self.places)
+
+
+class _PastStore:
+    """A store in which replaced files can be read where they were."""
+
+    def __init__(self, store: Store, places: Mapping[str, str]) -> None:
+        self._store, self._places = store, places
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        return self._store.read(self._places.get(path, path), start, stop)
+
+    def size(self, path: str) -> int:
+        return self._store.size(self._places.get(path, path))
+
+
+def open_past(log: TransactionLog, as_of: AsOf, folder: str = "") -> Past:
+    """Open an earlier state of a table.
+
+    Args:
+        log: Of the table.
+        as_of: A run (the state after its last commit), a time, or the number of an entry.
+        folder: Of the files that are needed, as in :func:`past_after`.
+
+    Raises:
+        TerminalError: There is no such state, or files of it are no longer kept.
+    """
+    entries = log.history()
+    return past_after(log, find_entry(entries, as_of, log.table), entries, folder)
+
+
+def past_after(log: TransactionLog, entry: Manifest, entries: Iterable[Manifest], folder: str = "") -> Past:
+    """Open the state of a table after an entry.
+
+    Args:
+        log: Of the table.
+        entry: The entry.
+        entries: All that the log remembers.
+        folder: Of the files that are needed; all but partial aggregates, which are computed, if empty.
+
+    Raises:
+        TerminalError: Files of it are no longer kept.
+    """
+    snapshot = log.at(entry.sequence)
+    live = {target for item, target in snapshot.targets() if item != AGGREGATES and target.startswith(folder)}
+    later = (m for m in entries if m.sequence > entry.sequence)
+    moved = {target: place_of(m, target) for m in later for target in m.replaced if target in live}
+    kept = set(log.store.walk(layout.kept(log.tenant, log.table))) if moved else set()
+    places = {target: place for target, place in moved.items() if place in kept}
+    gone = [target for target in moved if target not in places and not log.store.exists(target)]
+    if gone:
+        problem = f"{len(gone):,} data files of table {log.table} after entry {entry.sequence} are no longer kept"
+        fix = f"`ingestlab history {log.table}` shows what can be read. INGESTLAB_HISTORY_DAYS says how long."
+        raise TerminalError(problem, fix=fix, code="history_gone")
+    return Past(entry, snapshot, places)
+
+
+def find_entry(entries: Sequence[Manifest], as_of: AsOf, table: str) -> Manifest:
+    """Find an entry by run, time or number.
+
+    Args:
+        entries: All that the log remembers, oldest first.
+        as_of: The last of a run, the last before a time, or that of a number; text may be any of them. A time
+            without zone is a local one.
+        table: Its name, for the error.
+
+    Raises:
+        TerminalError: There is none.
+    """
+    chosen = [m for m in entries if m.run == as_of] or _numbered(entries, as_of) or _before(entries, as_of)
+    if chosen:
+        return chosen[-1]
+    first = f"since {entries[0].committed_at[:16].replace('T', ' ')} UTC" if entries else "none"
+    raise TerminalError(
+        f"Table {table} has no state as of {as_of}",
+        expected=f"a run, a time, or the number of an entry that the log remembers ({first})",
+        got=str(as_of),
+        fix=f"`ingestlab history {table}` lists them.",
+        code="history_gone",
+    )
+
+
+def _numbered(entries: Iterable[Manifest], as_of: AsOf) -> list[Manifest]:
+    if not isinstance(as_of, int) and not (isinstance(as_of, str) and _NUMBER.fullmatch(as_of)):
+        return []
+    return [m for m in entries if m.sequence == int(as_of)]
+
+
+def _before(entries: Iterable[Manifest], as_of: AsOf) -> list[Manifest]:
+    try:
+        moment = datetime.fromisoformat(str(as_of)).astimezone()
+    except ValueError:
+        return []
+    return [m for m in entries if datetime.fromisoformat(m.committed_at) <= moment]
