@@ -68,17 +68,24 @@ def check(
 
 
 def tables(home: Home = None, as_json: Json = False) -> None:
-    """List the published tables."""
+    """List the published tables, and catalogues that lack commits of theirs."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
+    from ingestlab.lake.storage.store import open_store  # noqa: PLC0415
+    from ingestlab.sinks.catalogues.lag import lags  # noqa: PLC0415
 
-    lake = Lake(load_settings(home=home))
+    settings = load_settings(home=home)
+    lake, behind = Lake(settings), list(lags(open_store(settings.lake_url, settings.storage_options), settings.tenant))
     rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
     headings = ("table", "rows", "parts", "bytes", "path")
     if as_json:
-        out.print_json(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
+        late = {name: {lag.catalogue: str(lag.error) for lag in behind if lag.table == name} for name, *_ in rows}
+        found = [dict(zip(headings, row, strict=True)) | {"unregistered": late[row[0]]} for row in rows]
+        out.print_json(json.dumps(found))
     elif rows:
         texts = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
         out.print(table(headings, texts, right=headings[1:4], leaves_out=("path", "parts", "bytes")))
+        for lag in behind:
+            out.print(Text(f"! {lag}", style="yellow"))
     else:
         out.print("No tables yet. `ingestlab submit` makes one.")
 
@@ -97,5 +104,5 @@ def reconcile(home: Home = None, as_json: Json = False) -> None:
         out.print("The lake is in order: every part has its manifest, every manifest its parts.")
     for name, lines in asdict(report).items():
         for line in () if as_json else lines:
-            out.print(Text(f"{name:>10}  {line}", style="red" if name == "missing" else ""))
+            out.print(Text(f"{name:>12}  {line}", style="red" if name == "missing" else ""))
     raise typer.Exit(1 if report.missing else 0)

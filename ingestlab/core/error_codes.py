@@ -16,6 +16,8 @@ Code = Literal[
     "bad_encoding",
     "bad_file",
     "busy_source",
+    "catalogue_conflict",
+    "catalogue_unavailable",
     "clean_failed",
     "collection_conflict",
     "collection_unknown",
@@ -183,6 +185,12 @@ CODES: dict[Code, Explanation] = {
     ),
     "collection_unknown": Explanation("There is no such collection.", "Ingest with an embedding to make it."),
     "filter_invalid": Explanation("The filter of a search cannot be understood.", "Correct the filter."),
+    "catalogue_conflict": Explanation(
+        "A table cannot be registered in a catalogue as it is.", "Do what the text says, then `ingestlab reconcile`."
+    ),
+    "catalogue_unavailable": Explanation(
+        "A catalogue does not answer.", "Check that it is up; the next commit or `reconcile` registers.", retried=True
+    ),
     "milvus_unavailable": Explanation("Milvus does not answer.", "Check that it is up.", retried=True),
     "model_failed": Explanation("A model raised, or gave something unusable.", "Try it on one of the inputs."),
     "model_unknown": Explanation("There is no such model, or it does not load.", "Check its name and its files."),

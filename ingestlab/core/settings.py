@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """Root of the lake: any fsspec URL or a folder; empty means `<home>/lake`."""
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """fsspec options by protocol, as JSON."""
+    iceberg_catalog: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Iceberg catalogue as properties of pyiceberg, as JSON; empty means SQLite beside the tables of a local lake."""
     pipelines: Words = ("pipelines",)
     """Folders with pipeline files."""
     notebooks: Words = ("notebooks",)

@@ -97,6 +97,11 @@ class EarlyTasks:
         uris = [source.uri for source in self._sources]
         return digest({"early": uris, "by": self._transaction.lease.token})[:24]
 
+    @property
+    def _stand_in(self) -> str:
+        """Give what stands for the content's name until it is known."""
+        return digest({"content of": self.batch})
+
     def plan(self, files: Sequence[FetchedFile]) -> Plan | None:
         """Give the plan that is being carried out. None without one for these files."""
         if self._thread is None:
@@ -122,8 +127,9 @@ class EarlyTasks:
             receipt, file = self._receipts[place], self.arriving.file
             assert file is not None
             if not receipt.errors:  # what they mean is for the usual way to say
-                late = receipt.number in self._nameless
-                yield with_content(receipt, file.sha256, self._services.store) if late else receipt
+                if receipt.number in self._nameless:
+                    with_content(receipt, self._stand_in, file.sha256, self._services.store)
+                yield receipt
 
     def _start(self, copy: Path, size: int) -> None:
         """Begin, if it is worth it and nothing speaks against it."""
@@ -180,7 +186,7 @@ class EarlyTasks:
                     self._nameless.add(number)
                 self._pieces.append(piece)
                 more = {
-                    "sha256": settled.sha256 if settled else "",
+                    "sha256": settled.sha256 if settled else self._stand_in,
                     "stop": piece.stop or (file.size if piece.start else None),
                 }
                 part = Partition(number=number, pieces=(piece.model_copy(update=more),))

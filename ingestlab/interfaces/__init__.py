@@ -21,6 +21,7 @@ from ingestlab.interfaces.queue import Delivery, Examined, Handler, Monitor, Que
 from ingestlab.interfaces.sink import (
     MAX_VALUE,
     Destination,
+    Dictionary,
     Live,
     Place,
     Reason,
@@ -39,6 +40,7 @@ __all__ = [
     "CostlyError",
     "Delivery",
     "Destination",
+    "Dictionary",
     "DriftReader",
     "EarlyReader",
     "Examined",

@@ -83,6 +83,21 @@ class Destination:
         return cls(pipeline=pipeline, store=store, **shared, **more)
 
 
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """The different values of a column, and which each row has.
+
+    Attributes:
+        values: The different values, none of them null; times may be whole numbers.
+        width: Bits of a row's place among them.
+        packed: The places of the rows that are not null, the lowest bits first, filled up to eight rows.
+    """
+
+    values: pa.Array
+    width: int
+    packed: memoryview
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """What a task has made of some pieces.
@@ -95,6 +110,7 @@ class Rows:
         raw: Where the files of the pieces are, by their `path`.
         alive: To be called now and then by what takes long; raises once the task has taken too long.
         staged: What the sinks before this one have staged of it, by name.
+        dictionaries: Of columns of few values, by name, where the task has made them.
     """
 
     name: str
@@ -104,6 +120,7 @@ class Rows:
     raw: Store
     alive: Callable[[], None] = lambda: None
     staged: Mapping[str, Staged] = field(default_factory=dict)
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

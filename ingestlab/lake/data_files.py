@@ -9,8 +9,9 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,8 +22,8 @@ import pyarrow.parquet as pq
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile
-from ingestlab.interfaces import Store
-from ingestlab.lake import layout
+from ingestlab.interfaces import Dictionary, Store
+from ingestlab.lake import dictionary_pages, layout
 from ingestlab.lake.storage.ranged import Ranged
 from ingestlab.lake.storage.store import storage_error
 
@@ -33,7 +34,9 @@ BATCH = 1 << 16  # rows that are decoded at a time
 GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are fewer than ROW_GROUP
 ZSTD: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 _LOOKED_AT = 1024  # rows whose steps are looked at
+_MUCH_LESS = 2 / 3
 _MINIBLOCK = 32  # differences that Parquet writes with as many bits each
+_MANY = 1 << 15  # rows from which on pages are put together faster than Arrow writes them
 _TINY = 64 << 10  # bytes of a table up to which zstd's beginning for each column takes longer than all else
 _SMALL = 16 << 20  # bytes up to which a part is read in one go
 SOURCE_COLUMNS = ("_source", "source")  # of tables, of rejects
@@ -41,7 +44,14 @@ ROW_COLUMNS = ("_row", "row")  # likewise
 
 
 def stage_table(
-    table: pa.Table, name: str, folder: str, staging: str, store: Store, folders: Sequence[str] = ()
+    table: pa.Table,
+    name: str,
+    folder: str,
+    staging: str,
+    store: Store,
+    folders: Sequence[str] = (),
+    uncompressed: Collection[str] = (),
+    dictionaries: Mapping[str, Dictionary] = MappingProxyType({}),
 ) -> list[DataFile]:
     """Stage rows: one data file for each combination of values of some columns; an empty table makes none.
 
@@ -52,6 +62,8 @@ def stage_table(
         staging: The folder where they wait.
         store: The lake.
         folders: The columns that become folders.
+        uncompressed: Columns whose texts are to be found in the file.
+        dictionaries: Of columns, by name, where they are known.
 
     Returns:
         The files, in the order in which the values first come.
@@ -61,42 +73,48 @@ def stage_table(
     """
     if not table.num_rows:
         return []
-    return [
-        _stage(rows, "/".join(p for p in (folder, sub, name) if p), staging, store)
-        for sub, rows in by_folder(table, folders)
-    ]
+    files = []
+    for sub, rows in by_folder(table, folders):
+        target = "/".join(step for step in (folder, sub, name) if step)
+        known = dictionaries if rows.num_rows == table.num_rows else {}
+        files.append(_stage(rows, target, staging, store, uncompressed, known))
+    return files
 
 
-def _stage(table: pa.Table, name: str, staging: str, store: Store) -> DataFile:
+def _stage(
+    table: pa.Table,
+    name: str,
+    staging: str,
+    store: Store,
+    uncompressed: Collection[str],
+    dictionaries: Mapping[str, Dictionary],
+) -> DataFile:
     target = f"{name}.parquet"
     staged = staged_path(staging, target)
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
+    bare = _with_minus_zero(table)
+    stepping = _with_small_steps(table)
+    known = {n: d for n, d in dictionaries.items() if n in table.column_names and n not in {*bare, *stepping}}
+    how = encoding(table.schema, bare, stepping)
+    whole = known and _MANY <= table.num_rows <= ROW_GROUP
+    data = dictionary_pages.write(table, known, **how) if whole else None
+    data = to_parquet(table, uncompressed, **how) if data is None else data
     store.write(staged, data)
     return DataFile(target=target, staged=staged, rows=table.num_rows, size=len(data), sources=_sources_of(table))
 
 
-def rewrite_staged(file: DataFile, change: Callable[[pa.Table], pa.Table], store: Store) -> DataFile:
-    """Change the rows of a staged file.
-
-    Args:
-        file: What was staged.
-        change: Gives other rows, as many.
-        store: The lake.
-    """
-    table = change(pq.read_table(pa.BufferReader(store.read(file.staged))))
-    data = to_parquet(table, **encoding(table.schema, _with_minus_zero(table), _with_small_steps(table)))
-    store.write(file.staged, data)
-    return file.model_copy(update={"size": len(data)})
-
-
-def to_parquet(table: pa.Table, **how: Any) -> memoryview:
+def to_parquet(table: pa.Table, uncompressed: Collection[str] = (), **how: Any) -> memoryview:
     """Write a table as Parquet to memory.
 
     Args:
         table: The rows. Few are compressed with snappy, since zstd takes long to begin.
+        uncompressed: Columns that are not compressed.
         how: Other options of pyarrow, as :func:`encoding` gives them.
     """
-    codec = ZSTD if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    codec = dict(ZSTD) if table.nbytes > _TINY else {"compression": "snappy", "compression_level": None}
+    if uncompressed:
+        codecs = {name: "none" if name in uncompressed else codec["compression"] for name in table.column_names}
+        levels = {name: codec["compression_level"] for name in table.column_names if name not in uncompressed}
+        codec = {"compression": codecs, "compression_level": levels if codec["compression_level"] else None}
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, **{**how, **codec}) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP)
@@ -117,8 +135,7 @@ def _with_minus_zero(table: pa.Table) -> list[str]:
 def _with_small_steps(table: pa.Table) -> list[str]:
     """Find integer columns that are better written as differences.
 
-    Those of the first rows take no more bits than places in a dictionary, as with times of a log: so they are written
-    in two thirds of the time, and take no more room.
+    Those of the first rows take far less bits than places in a dictionary, as with times of a log.
     """
     names = []
     for field in table.schema if table.num_rows >= _LOOKED_AT else ():
@@ -130,7 +147,7 @@ def _with_small_steps(table: pa.Table) -> list[str]:
             continue
         blocks = blocks.reshape(-1, _MINIBLOCK)
         bits = np.ceil(np.log2(blocks.max(axis=1) - blocks.min(axis=1) + 1)).mean()
-        if 0 < bits <= np.ceil(np.log2(len(np.unique(values)))):
+        if 0 < bits <= np.ceil(np.log2(len(np.unique(values)))) * _MUCH_LESS:
             names.append(field.name)
     return names
 

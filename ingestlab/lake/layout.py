@@ -23,7 +23,7 @@ def raw(tenant: str, pipeline: str) -> str:
 
 
 def table(tenant: str, name: str) -> str:
-    """Folder of a table: published parts and nothing else.
+    """Folder of a table: published parts, and its Delta log if there is one.
 
     Args:
         tenant: Whose table.
@@ -63,6 +63,26 @@ def part_key(part: str) -> str:
 def partials_key(target: str) -> str:
     """Return the :func:`part_key` of the part of some partial aggregates."""
     return target[-len(".parquet") - 24 : -len(".parquet")]
+
+
+def iceberg(tenant: str = "", name: str = "") -> str:
+    """Folder of the Iceberg metadata of all tables, or of one.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in ("iceberg", tenant, name) if p)
+
+
+def unregistered(tenant: str = "", name: str = "") -> str:
+    """Folder of notes on catalogues that lack commits.
+
+    Args:
+        tenant: Whose table; empty for all.
+        name: Of the table; empty for all.
+    """
+    return "/".join(p for p in (_OWN, "unregistered", tenant, name) if p)
 
 
 def materialized(tenant: str, name: str, aggregate: str) -> str:

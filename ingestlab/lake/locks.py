@@ -207,3 +207,14 @@ def rewrite_lock(tenant: str, table: str) -> str:
         table: Its name.
     """
     return f"rewrite:{tenant}:{table}"
+
+
+def catalogue_lock(tenant: str, table: str, catalogue: str) -> str:
+    """Name the lock of whoever registers a table in a catalogue.
+
+    Args:
+        tenant: The tenant of the table.
+        table: Its name.
+        catalogue: Which one.
+    """
+    return f"catalogue:{catalogue}:{tenant}/{table}"

@@ -208,6 +208,17 @@ class TransactionLog:
         paths = [layout.entry(self.tenant, self.table, number) for number in self._numbers()]
         return any(text.encode() in data for data in self.store.read_files(paths) if data)
 
+    def since(self, number: int) -> list[Manifest] | None:
+        """Read the entries after one, oldest first. None if some of them are not remembered.
+
+        Args:
+            number: Of the entry.
+        """
+        entries = list(self._load(self._numbers(number)))
+        last = number + len(entries)
+        whole = [entry.sequence for entry in entries] == list(range(number + 1, last + 1))
+        return entries if whole and (entries or self.tip() <= number) else None
+
     def history(self) -> list[Manifest]:
         """Read all commits that the lake remembers, oldest first."""
         return [*self._unnumbered(), *self._load(self._numbers())]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import AGGREGATES
+from ingestlab.interfaces import Live
 from ingestlab.lake import layout
 from ingestlab.lake.commit import resolve_dead
 from ingestlab.lake.kept_files import expire as expire_kept
@@ -14,6 +16,8 @@ from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import batch_lock, shared_lock, source_lock
 from ingestlab.lake.log import everything, tables_of
 from ingestlab.lake.run_records import RunRecords
+from ingestlab.pipeline.catalogues import CatalogueName
+from ingestlab.sinks.catalogues.lag import Lag, clear_lag, lags
 
 Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -21,7 +25,7 @@ STALE = 86400.0  # seconds after which a temporary file is nobody's
 
 @dataclass(frozen=True)
 class Report:
-    """What was found; all but `busy` and `missing` has been repaired.
+    """What was found; all but `busy`, `missing` and `unregistered` has been repaired.
 
     Attributes:
         settled: Commits that had died: ``"finished <batch>"`` or ``"rolled back <batch>"``.
@@ -30,7 +34,9 @@ class Report:
         abandoned: Staging folders of batches that nobody works on; deleted.
         missing: Parts that a manifest names and that are gone; only a backup brings them back. Partial
             aggregates are none: they are computed from the parts when they are read.
-        restored: Sources of which a sink did not have what the lake has, and has now.
+        restored: Sources of which a sink did not have what the lake has, and has now; of a catalogue its name and
+            the table's, ``delta:orders``.
+        unregistered: Tables that could not be registered in a catalogue, and why.
     """
 
     settled: tuple[str, ...]
@@ -39,11 +45,14 @@ class Report:
     abandoned: tuple[str, ...]
     missing: tuple[str, ...]
     restored: tuple[str, ...] = ()
+    unregistered: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Tell whether there was nothing to repair."""
-        return not (self.settled or self.orphans or self.abandoned or self.missing or self.restored)
+        return not (
+            self.settled or self.orphans or self.abandoned or self.missing or self.restored or self.unregistered
+        )
 
 
 def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> Report:
@@ -57,7 +66,7 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     settled, busy = resolve_dead(lake)
     # Files first, then intents, then manifests: a part that is seen here was named by an intent before, and
     # where that intent is gone by now, its manifest is there.
-    files = [p for p in store.walk("tables") if p.endswith(".parquet")]
+    files = [p for p in store.walk("tables") if p.endswith(".parquet") and "/_delta_log/" not in p]
     open_targets = {p.target for i in lake.intents() for p in everything(i)}
     tables = tables_of(store)
     live, partials = _named(tables, lake, watch)
@@ -76,7 +85,16 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
     for done, where in enumerate(tables):
         watch(f"sinks of {where[1]}", done, len(tables))
         restored += _restore(where, lake)
-    return Report(tuple(settled), tuple(busy), tuple(orphans), tuple(abandoned), tuple(missing), tuple(restored))
+    behind = {f"{lag.catalogue}:{lag.table}": str(lag) for lag in _behind(tables, lake)}
+    return Report(
+        settled=tuple(settled),
+        busy=tuple(busy),
+        orphans=tuple(orphans),
+        abandoned=tuple(abandoned),
+        missing=tuple(missing),
+        restored=tuple(name for name in restored if name not in behind),
+        unregistered=tuple(behind.values()),
+    )
 
 
 def _named(tables: Sequence[tuple[str, str]], lake: Lake, watch: Watch) -> tuple[set[str], set[str]]:
@@ -97,7 +115,7 @@ def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
     """Bring sinks in line with a table of the lake. Sources of running jobs are left alone."""
     live = lake.log(*where).snapshot()
     names = {name for manifest in live.latest() for name in manifest.sinks} | {name for name, _ in live.targets()}
-    for name in [name for name in lake.sinks if name in names]:
+    for name in [name for name in lake.sinks if name in names - _left(live)]:
         sink = lake.sinks[name]
         shared = next((what for manifest in reversed(live.latest()) if (what := sink.shared(manifest))), "")
         if shared and lake.locks.held([shared_lock(shared)])[0]:
@@ -110,6 +128,24 @@ def _restore(where: tuple[str, str], lake: Lake) -> Iterator[str]:
                     continue
                 sink.restore(*where, [uri], lake.log(*where).snapshot())
                 yield uri
+
+
+def _left(live: Live) -> set[str]:
+    """Name the catalogues that the last ingestion did not fill."""
+    last = next((manifest for manifest in reversed(live.latest()) if manifest.kind == "ingest"), None)
+    return set(get_args(CatalogueName)).difference(last.sinks) if last else set()
+
+
+def _behind(tables: Sequence[tuple[str, str]], lake: Lake) -> Iterator[Lag]:
+    """Read which catalogues lack commits. Forget those in which a table is not published any more."""
+    for where in tables:
+        behind = list(lags(lake.store, *where))
+        left = _left(lake.log(*where).snapshot()) if behind else set()
+        for lag in behind:
+            if lag.catalogue in left:
+                clear_lag(lake.store, *where, lag.catalogue)
+            else:
+                yield lag
 
 
 def _abandoned(lake: Lake, folder: str) -> Iterator[str]:

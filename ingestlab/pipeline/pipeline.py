@@ -11,6 +11,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME
 from ingestlab.interfaces import DriftReader, Format, SchemaDrift
 from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
+from ingestlab.pipeline.catalogues import check_publish_as
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.pipeline.reference import Reference, check_references
 
@@ -52,6 +53,8 @@ class Pipeline:
         references: Small tables in which `clean` looks things up, by the names of its further parameters:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
+        publish_as: Catalogues in which the data files of the table are registered after each commit, without a copy:
+            some of ``"delta"``, ``"iceberg"``. They hold fewer types than Parquet.
         description: One line for ``ingestlab pipelines``.
 
     Examples:
@@ -73,6 +76,7 @@ class Pipeline:
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     references: Mapping[str, Reference] = field(default_factory=dict)
     embedding: Embedding | None = None
+    publish_as: str | Sequence[str] = ()
     description: str = ""
     name: str = ""
 
@@ -80,6 +84,11 @@ class Pipeline:
     def folders(self) -> tuple[str, ...]:
         """Return `partition_by` as a tuple."""
         return (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+
+    @property
+    def catalogues(self) -> tuple[str, ...]:
+        """Return `publish_as` as a tuple."""
+        return (self.publish_as,) if isinstance(self.publish_as, str) else tuple(self.publish_as)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -102,8 +111,8 @@ class Pipeline:
 
         Raises:
             TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
-                `max_reject_ratio` is no share, its `references` are not what `clean` takes, or its reader knows
-                nothing of `schema_drift`.
+                `max_reject_ratio` is no share, its `references` are not what `clean` takes, its reader knows
+                nothing of `schema_drift`, or a catalogue of `publish_as` cannot hold a declared column.
         """
         table = self.table or name
         if not re.fullmatch(NAME, table) or "__" in table:
@@ -136,6 +145,7 @@ class Pipeline:
             )
         check_aggregates(self.aggregates, self.folders, name)
         check_references(self.references, self.clean, name)
+        check_publish_as(self.catalogues, self.reader, self.clean, self.folders, name)
         embedding = self.embedding.named(table) if self.embedding else None
         reader = _under_drift(self.reader, self.schema_drift, name)
         return replace(self, name=name, table=table, reader=reader, embedding=embedding)

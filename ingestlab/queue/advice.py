@@ -10,6 +10,7 @@ from typing import Literal
 from ingestlab.core.access import file_name, local_path, scheme_of, shown
 from ingestlab.core.errors import attempt
 from ingestlab.core.models import IngestRequest, Source
+from ingestlab.core.schemes import traits
 from ingestlab.core.settings import Settings
 from ingestlab.pipeline.catalog import Catalog, PipelineSource
 from ingestlab.queue.results import RunResult
@@ -26,7 +27,7 @@ def of_submission(requests: Sequence[IngestRequest], settings: Settings) -> tupl
         settings: Under which they are submitted.
     """
     sources = list(chain.from_iterable(request.sources for request in requests))
-    unseen = [source for source in sources if source.size is None and scheme_of(source.uri) == "file"]
+    unseen = [source for source in sources if source.size is None and traits(scheme_of(source.uri)).local]
     notes = [f"{_named(unseen, settings)} not on this machine: queued for workers that may see other disks"]
     return (*(notes if unseen else ()), *_unclaimed(requests[0], sources, settings))
 
@@ -73,7 +74,7 @@ def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Sett
 
 
 def _shown(source: Source, settings: Settings) -> str:
-    return str(local_path(source.uri, settings)) if scheme_of(source.uri) == "file" else shown(source.uri)
+    return str(local_path(source.uri, settings)) if traits(scheme_of(source.uri)).local else shown(source.uri)
 
 
 def _first(sources: Sequence[Source], settings: Settings) -> str:

@@ -28,8 +28,9 @@ from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.queue.arrival import failures
-from ingestlab.queue.arrival.schedules import keep_time
+from ingestlab.queue.arrival.schedules import LOOK_EVERY, run_due
 from ingestlab.queue.broker import broker
+from ingestlab.queue.heart import keep_doing
 from ingestlab.queue.job_records import Reporter
 from ingestlab.queue.stopping import STOPPER
 
@@ -180,8 +181,7 @@ def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> J
     handler = JobHandler(services)
     if own not in queues:  # a notebook needs none of it here
         threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
-        clock = threading.Thread(target=keep_time, args=(settings, client, handler.over), name="schedules", daemon=True)
-        clock.start()
+        keep_doing("schedules", handler.over, LOOK_EVERY, lambda: run_due(settings, client)).start()
     return handler
 
 

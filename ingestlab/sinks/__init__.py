@@ -2,6 +2,9 @@
 
 BUILT_IN = {  # in the order in which commits fill them
     "milvus": "ingestlab.sinks.milvus.sink:Vectors",
+    # catalogues take files out before `parquet` deletes them
+    "delta": "ingestlab.sinks.catalogues.delta:DeltaSink",
+    "iceberg": "ingestlab.sinks.catalogues.iceberg:IcebergSink",
     "parquet": "ingestlab.sinks.parquet:TableFiles",
     "rejects": "ingestlab.sinks.rejects:Rejects",
     "aggregates": "ingestlab.sinks.aggregates:Aggregates",

@@ -20,7 +20,8 @@ class ParquetWriter(Writer):
         """
         to = self.to
         home, staging = layout.table(to.tenant, to.table), layout.staging(to.batch)
-        return Written(stage_table(rows.table, rows.name, home, staging, to.store, to.pipeline.folders))
+        known = {"folders": to.pipeline.folders, "dictionaries": rows.dictionaries}
+        return Written(stage_table(rows.table, rows.name, home, staging, to.store, **known))
 
 
 class TableFiles(Files):

@@ -13,10 +13,10 @@ class RejectsWriter(Writer):
     """Stage the rejects of a task."""
 
     def stage(self, rows: Rows) -> Written:
-        """Write a file, if there are any."""
+        """Write a file, if there are any. The content's name may be put in later, byte by byte."""
         to = self.to
         home, staging = layout.table(to.tenant, layout.rejects(to.table)), layout.staging(to.batch)
-        return Written(stage_table(rows.rejects, rows.name, home, staging, to.store))
+        return Written(stage_table(rows.rejects, rows.name, home, staging, to.store, uncompressed=["sha256"]))
 
 
 class Rejects(Files):

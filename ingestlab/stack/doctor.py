@@ -26,6 +26,7 @@ from ingestlab.interfaces import Examined
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.queue.broker import broker
+from ingestlab.sinks.catalogues.lag import lags
 from ingestlab.sinks.milvus.vectors import open_vectors
 
 Level = Literal["ok", "warning", "error"]
@@ -39,7 +40,7 @@ class Finding:
 
     Args:
         check: What was looked at: ``redis``, ``broker``, ``workers``, ``dask``, ``speed``, ``milvus``,
-            ``lake`` or ``pipelines``.
+            ``lake``, ``catalogues`` or ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
         fix: What to do about it; empty if all is well.
@@ -53,7 +54,10 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Check everything that the settings name. It takes some seconds where servers do not answer."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_redis, _dask, _speed, _milvus, _lake, _pipelines)
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        *(_redis, _dask, _speed, _milvus),
+        *(_lake, _catalogues, _pipelines),
+    )
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -200,6 +204,16 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error!r}.", fix)
     else:
         yield Finding("lake", "ok", f"The lake at {settings.lake_url} can be written.")
+
+
+def _catalogues(settings: Settings) -> Iterator[Finding]:
+    """Tell which catalogues lack commits. A lake that cannot be read is another check's."""
+    try:
+        behind = list(lags(open_store(settings.lake_url, settings.storage_options)))
+    except Exception:  # noqa: BLE001 - as said
+        return
+    for lag in behind:
+        yield Finding("catalogues", "warning", f"Table {lag}", "Then run `ingestlab reconcile`.")
 
 
 def _pipelines(settings: Settings) -> Iterator[Finding]:

@@ -66,7 +66,7 @@ def alone(_number: int) -> bool:
 
 def meet(_number: int) -> str:
     """Waits for three others."""
-    ALL.wait(timeout=20)
+    ALL.wait(timeout=60)
     return where(0)
 
 

@@ -96,7 +96,7 @@ def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_pa
     page.get_by_role("tab", name="Ingest").click()  # another test of this stack may have left Runs in front
     pane = page.frame_locator("iframe[src*='individual-ingest']")
     files = pane.locator(".card[data-key=files] .more")
-    files.wait_for(timeout=30_000)
+    files.wait_for(timeout=120_000)
     before = files.inner_text()
     (tmp_path / "a.csv").write_text("n\n1\n2\n")
     assert submit(str(tmp_path / "a.csv"), table="beside", settings=stack).wait(PATIENCE).count("committed") == 1
@@ -106,7 +106,7 @@ def test_the_notebook_and_the_live_dashboard_are_side_by_side(lab, stack, tmp_pa
     page.get_by_role("tab", name="Runs").click()
     runs = page.frame_locator("iframe[src*='individual-runs']")
     runs.get_by_role("link", name="a.csv").first.click()
-    runs.get_by_role("heading", name="Run ").wait_for(timeout=30_000)
+    runs.get_by_role("heading", name="Run ").wait_for(timeout=120_000)
     page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     colour = "getComputedStyle(document.body).getPropertyValue('--jp-layout-color1').trim()"
     for frame in ("individual-runs", "individual-ingest"):
@@ -128,7 +128,7 @@ def test_a_notebook_is_not_changed_by_being_opened_and_finds_the_command_line(la
     here = str(Path(sys.executable).parent / "ingestlab")
     assert notebook.outputs()[0]["text"].strip() == here
     notebook.page.evaluate("window.jupyterapp.commands.execute('terminal:create-new')")
-    notebook.page.locator(".jp-Terminal .xterm-helper-textarea").wait_for(state="attached", timeout=30_000)
+    notebook.page.locator(".jp-Terminal .xterm-helper-textarea").wait_for(state="attached", timeout=120_000)
     where = tmp_path / "where.txt"
 
     def answered() -> bool:

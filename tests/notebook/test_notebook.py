@@ -163,7 +163,7 @@ def test_a_link_goes_through_the_jupyter_server_and_arrives(jupyter, monkeypatch
     assert links.proxy_base(jupyter) == "/user/ann/"
     page = f"http://127.0.0.1:{info['port']}/user/ann/proxy/{yard.server.port}/files/a.csv"
     request = urllib.request.Request(page, headers={"Authorization": f"token {info['token']}"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.read() == CONTENT
 
 

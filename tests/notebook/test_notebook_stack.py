@@ -45,7 +45,7 @@ def listening(lab: Lab) -> int:
 
 def dask_workers(lab: Lab) -> int:
     host = urlsplit(lab.settings.dask_dashboard).netloc
-    with urllib.request.urlopen(f"http://{host}/json/counts.json", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{host}/json/counts.json", timeout=60) as answer:
         return json.load(answer)["workers"]
 
 

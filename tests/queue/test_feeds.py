@@ -25,6 +25,7 @@ from ingestlab.queue.arrival import folder, listening
 from ingestlab.queue.arrival.listening import Heard, Target, listen
 from ingestlab.queue.arrival.opening import feed_of
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
+from ingestlab.queue.arrival.status import listeners
 from ingestlab.sources.expand import expand
 
 # The shapes of events
@@ -223,6 +224,7 @@ def shows(world: World, *paths: Path) -> None:
 
 
 def test_files_in_a_folder_are_submitted_when_they_rest(world, inbox):
+    world.settings = world.settings.model_copy(update={"rest_seconds": 2.0})  # no busy machine stops a writer so long
     (inbox / "before.csv").write_text("n,word\n1,w\n")
     with Listening(str(inbox), world, str(inbox)):
         shows(world, inbox / "before.csv")
@@ -295,6 +297,21 @@ def test_what_nobody_settles_comes_again_as_it_was(world, inbox, monkeypatch):
 def test_a_folder_that_is_not_there_cannot_be_listened_to(world):
     with pytest.raises(TerminalError, match="no folder"), feed_of(str(world.folder / "nowhere"), world.settings):
         pass
+
+
+def test_a_folder_that_goes_and_comes_back_is_listened_to_again(world, inbox, monkeypatch):
+    monkeypatch.setattr(listening, "PAUSE", 0.1)
+    status = lambda: next(iter(listeners(world.redis)), None)  # noqa: E731
+    world.settings = world.settings.model_copy(update={"beat": 0.2})
+    with Listening(str(inbox), world):
+        (inbox / "before.csv").write_text("n,word\n1,w\n")
+        shows(world, inbox / "before.csv")
+        inbox.rename(inbox.with_name("aside"))
+        until(lambda: "There is no folder" in status().trouble, PATIENCE, "its trouble")
+        inbox.mkdir()
+        until(lambda: not status().trouble, PATIENCE, "its recovery")
+        (inbox / "after.csv").write_text("n,word\n2,w\n")
+        shows(world, inbox / "after.csv")
 
 
 # A queue of SQS

@@ -18,7 +18,14 @@ from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.queue.arrival import listening
 from ingestlab.queue.arrival.opening import feed_of
+from ingestlab.queue.arrival.status import listeners
 from ingestlab.stack.valkey import free_port
+
+
+@pytest.fixture
+def world(tmp_path, redis_url, monkeypatch) -> World:
+    monkeypatch.setattr(listening, "WAIT", 1.0)
+    return World(tmp_path, redis_url, "replace", executor="threads", beat=0.2)
 
 
 def opened(address: str, **options: Any) -> None:
@@ -37,6 +44,30 @@ def test_what_sqs_refuses_is_told_in_our_words(address, status, code, ours, fix)
     assert (caught.value.code, "sqs://files" in caught.value.problem) == (ours, True)
     assert fix in caught.value.fix
     assert "hidden" not in str(caught.value)
+
+
+def test_a_permission_that_is_taken_away_is_waited_for(world, monkeypatch):
+    monkeypatch.setattr(listening, "PAUSE", 0.05)
+    name, empty = "ReceiveMessage", {"Messages": []}
+    answers = {
+        "GetQueueUrl": {"QueueUrl": "http://127.0.0.1/1/q"},
+        "GetQueueAttributes": {"Attributes": {}},
+        name: empty,
+    }
+    with refusing(403, "AccessDeniedException", answers) as url:
+        world.settings = world.settings.model_copy(update={"storage_options": {"sqs": {**KEYS, "endpoint_url": url}}})
+        status = lambda: next(iter(listeners(world.redis)), None)  # noqa: E731
+        with Listening("sqs://files", world) as listener:
+            began = until(status, PATIENCE, "a listener").answer
+            until(lambda: status().answer > began, PATIENCE, "an answer")
+            del answers[name]
+            until(lambda: "Not allowed" in status().trouble, PATIENCE, "its trouble")
+            since = status().error_at
+            until(lambda: status().beat > since + 1, PATIENCE, "tries that are refused")
+            assert (status().gone, status().error_at, status().said()[:13]) == (False, since, "trouble since")
+            answers[name] = empty
+            until(lambda: not status().trouble, PATIENCE, "its recovery")
+        assert listener.heard.refused == 0
 
 
 def test_a_region_is_asked_for(monkeypatch, tmp_path):

@@ -95,7 +95,7 @@ def test_what_sqs_refuses_is_not_tried_again(redis_url, status, code, ours, fix)
 def test_a_token_that_expires_ends_a_worker(redis_url):
     there = {"GetQueueUrl": {"QueueUrl": "http://127.0.0.1/1/q"}, "GetQueueAttributes": {"Attributes": {}}}
     with (
-        refusing(403, "ExpiredTokenException", **there) as url,
+        refusing(403, "ExpiredTokenException", there) as url,
         pytest.raises(TerminalError, match="AWS_SESSION_TOKEN"),
     ):
         broker(at(url, redis_url)).consume([QUEUE], lambda *_: None)

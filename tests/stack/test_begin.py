@@ -70,7 +70,7 @@ def _status(url: str) -> int:
     import http.client
     from urllib.parse import urlsplit
 
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     connection.request("GET", urlsplit(url).path)
     return connection.getresponse().status
 

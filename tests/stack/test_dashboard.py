@@ -375,7 +375,7 @@ def test_numbers_are_short(value, text):
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         assert answer.status == 200
         return answer.read().decode()
 

@@ -36,7 +36,7 @@ class Server(NamedTuple):
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Reply:
         """Sends one request exactly as written: no client tidies up the path."""
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -62,7 +62,7 @@ def running(root: Path, ready: Path, *options: str) -> Iterator[Server]:
         yield Server(ready.read_text(), root, process)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def part(folder: Path, *arguments: str, **env: str) -> Iterator[psutil.Process]:
     try:
         yield psutil.Process(process.pid)
         process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()

@@ -97,7 +97,7 @@ def test_the_pages_are_served_and_escape_what_they_show(stack, tmp_path):
     base = str(stack.dask_dashboard).removesuffix("/status")
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"{base}/{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{base}/{path}", timeout=60) as answer:
             text: str = answer.read().decode()
         assert "onerror=alert(1)>" not in text
         return text

@@ -62,7 +62,7 @@ class ModelServer:
         self._ready: Future[int] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        self.port = self._ready.result(10)
+        self.port = self._ready.result(60)
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -183,4 +183,4 @@ def serving_pubsub() -> Iterator[PubSub]:
     try:
         yield double
     finally:
-        server.stop(0).wait(10)
+        server.stop(0).wait(60)

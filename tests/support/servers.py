@@ -58,7 +58,7 @@ class Server:
         self._seen: Counter[str] = Counter()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        self.port = self._ready.result(timeout=10)
+        self.port = self._ready.result(timeout=60)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -97,7 +97,7 @@ class Sns:
             return 302, b"", self.moved[path]
         if path.startswith("/?Action=ConfirmSubscription"):
             if self.behind:
-                with urllib.request.urlopen(self.behind + path, timeout=10) as answer:
+                with urllib.request.urlopen(self.behind + path, timeout=60) as answer:
                     return answer.status, answer.read(), ""
             return 200 if self.confirms else 500, b"<xml/>", ""
         page = self.pages.get(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,13 +26,13 @@ REFUSALS = pytest.mark.parametrize(
 
 
 @contextmanager
-def refusing(status: int, code: str, **answers: dict[str, Any]) -> Iterator[str]:
-    """A server that refuses each call but those with answers, by the name of the action; gives its URL."""
+def refusing(status: int, code: str, answers: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """A server that refuses each call but those that have an answer at the time, by name; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            answer = answers.get(self.headers["X-Amz-Target"].partition(".")[2])
+            answer = (answers or {}).get(self.headers["X-Amz-Target"].partition(".")[2])
             refusal = {"__type": f"com.amazonaws.sqs#{code}", "message": "no"}
             body = json.dumps(refusal if answer is None else answer).encode()
             self.send_response(status if answer is None else 200)

@@ -43,8 +43,8 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Waits until a condition holds, for so many seconds of an idle machine; gives what it gave."""
-    seconds *= SLOWNESS
+    """Waits until a condition holds, for a minute at least; gives what it gave. The seconds are of an idle machine."""
+    seconds = max(60.0, SLOWNESS * seconds)
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

@@ -21,6 +21,18 @@ _BLOCK = 65_536
 _MAX_RANGE = 65_536  # of integers that are counted by their place
 
 
+class Places(NamedTuple):
+    """Which of some values each row has that is not null.
+
+    Attributes:
+        width: Bits of a place.
+        packed: The places, the lowest bits first, filled up to eight rows.
+    """
+
+    width: int
+    packed: memoryview
+
+
 class Counted(NamedTuple):
     """Different values with counts.
 
@@ -28,11 +40,13 @@ class Counted(NamedTuple):
         values: Each once; where `counts` is None all there are, some more than once.
         counts: How often each comes.
         registers: Their sketch, where whoever counted made it.
+        places: Which of them each row has, where whoever counted tells it.
     """
 
     values: pa.Array
     counts: Numbers | None
     registers: Registers | None = None
+    places: Places | None = None
 
 
 class Counter(Protocol):
@@ -60,8 +74,10 @@ def count_values(array: pa.Array, kind: Kind, factor: int, counter: Counter | No
         counter: What counts faster, if there is one.
     """
     if pa.types.is_dictionary(array.type):
-        places, counts = _count_by_place(array.indices, 0, len(array.dictionary) - 1)
-        return Counted(integers(array.dictionary.take(places), kind), counts)
+        last = len(array.dictionary) - 1
+        by_index = counter(array.indices, (0, last), 1) if counter and 0 <= last < _MAX_RANGE else None
+        kept, counts = by_index[:2] if by_index else _count_by_place(array.indices, 0, last)
+        return Counted(integers(array.dictionary.take(kept), kind), counts, None, by_index and by_index.places)
     plain = integers(array, kind)
     ends = _narrow(plain)
     if ends is None and len(plain) > _LARGE:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from ingestlab.analytics.profiles.counting import Counter
+from ingestlab.analytics.profiles.counting import Counted, Counter
 from ingestlab.analytics.profiles.kinds import parse
 from ingestlab.analytics.profiles.merging import merge
 from ingestlab.analytics.profiles.states import Profile, profile
@@ -45,14 +45,16 @@ def of_receipts(receipts: Iterable[Receipt]) -> tuple[Profiled, ...]:
     return _folded([Profiled(parts=tuple(p.target for p in r.parts), **r.profile) for r in whole])
 
 
-def of_tables(tables: Sequence[pa.Table], counter: Counter | None = None) -> Profile:
+def of_tables(tables: Sequence[pa.Table], counter: Counter, counted: Sequence[Mapping[str, Counted]]) -> Profile:
     """Profile what one task publishes.
 
     Args:
         tables: Of its files.
-        counter: What counts values faster than Arrow, if there is one.
+        counter: What counts values faster than Arrow.
+        counted: What is counted already, of each.
     """
-    return profile(tables[0], counter) if len(tables) == 1 else merge(profile(table, counter) for table in tables)
+    profiles = [profile(table, counter, known) for table, known in zip(tables, counted, strict=True)]
+    return profiles[0] if len(profiles) == 1 else merge(profiles)
 
 
 def reprofile(

@@ -12,6 +12,9 @@ are counted in a sample of 32,768, which adds 0.6 % of the values (two standard 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from ingestlab.analytics.profiles import sketches
 from ingestlab.analytics.profiles.counting import Counted, Counter, Numbers, count_values, sample
 from ingestlab.analytics.profiles.few import MAX_ROWS, TOP, Few, State
 from ingestlab.analytics.profiles.kinds import MAX_TEXT, Kind, clip, kind_of, to_json, unit
+from ingestlab.lake.arrow_schema import plain
 
 MAX_COLUMNS = 500
 NOT_DATA = ("_source", "_row")  # columns that every table has
@@ -29,41 +33,71 @@ NOT_DATA = ("_source", "_row")  # columns that every table has
 Profile = dict[str, Any]  # {"rows": 3, "columns": {name: State}, "omitted": 0}
 
 
-def profile(table: pa.Table, counter: Counter | None = None) -> Profile:
+def count_columns(table: pa.Table, counter: Counter | None) -> dict[str, Counted]:
+    """Count the values of the columns of many rows. Of few rows, none are counted.
+
+    Args:
+        table: The rows.
+        counter: What counts values faster than Arrow, if there is one.
+    """
+    counts = {}
+    for name in table.column_names[: MAX_COLUMNS + len(NOT_DATA)] if table.num_rows > MAX_ROWS else ():
+        array = _one_array(table[name])
+        kind = _kind(array)
+        if len(array) > array.null_count and kind not in ("other", "null"):
+            with suppress(Exception):  # as in a profile: the column is then counted as Arrow does, or not at all
+                counted = count_values(array, kind, _factor(array), counter)
+                counts[name] = counted if array.type == table[name].type else counted._replace(places=None)
+    return counts
+
+
+def profile(
+    table: pa.Table, counter: Counter | None = None, counted: Mapping[str, Counted] = MappingProxyType({})
+) -> Profile:
     """Profile some rows; the first 500 columns alone, `omitted` counts the others.
 
     Args:
         table: The rows.
         counter: What counts values faster than Arrow, if there is one. It changes no number.
+        counted: What :func:`count_columns` has counted of them.
     """
     names = [name for name in table.column_names if name not in NOT_DATA]
     few = Few() if table.num_rows <= MAX_ROWS else None
-    columns = {name: _state_or_count(table[name], few, counter) for name in names[:MAX_COLUMNS]}
+    columns = {name: _state_or_count(table[name], few, counter, counted.get(name)) for name in names[:MAX_COLUMNS]}
     if few:
         few.finish()
     return {"rows": table.num_rows, "columns": columns, "omitted": max(0, len(names) - MAX_COLUMNS)}
 
 
-def _state_or_count(column: pa.ChunkedArray, few: Few | None, counter: Counter | None) -> State:
+def _state_or_count(
+    column: pa.ChunkedArray, few: Few | None, counter: Counter | None, counted: Counted | None
+) -> State:
     """Describe a column, or only count one that cannot be described. A profile fails no file."""
     try:
-        return (few and few.state(column)) or _column_state(column, counter)
+        return (few and few.state(column)) or _column_state(column, counter, counted)
     except Exception:  # noqa: BLE001 - Arrow's functions know ever fewer types than Arrow has
         return {"kind": "other", "count": len(column) - column.null_count}
 
 
-def _column_state(column: pa.ChunkedArray, counter: Counter | None = None) -> State:
+def _column_state(column: pa.ChunkedArray, counter: Counter | None = None, counted: Counted | None = None) -> State:
     """Describe one column."""
     array = _one_array(column)
-    type_ = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    kind = kind_of(type_)
+    kind = _kind(array)
     state: State = {"kind": kind, "count": len(array) - array.null_count}
     if not state["count"] or kind in ("other", "null"):
         return state
-    counted = count_values(array, kind, unit(type_), counter)
+    counted = counted or count_values(array, kind, _factor(array), counter)
     if kind in ("text", "bytes"):
         return state | _describe_texts(counted, kind)
-    return state | _describe_numbers(counted, kind, unit(type_))
+    return state | _describe_numbers(counted, kind, _factor(array))
+
+
+def _kind(array: pa.Array) -> Kind:
+    return kind_of(plain(array.type))
+
+
+def _factor(array: pa.Array) -> int:
+    return unit(plain(array.type))
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -82,7 +116,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _describe_texts(counted: Counted, kind: Kind) -> State:
-    values, counts, registers = counted
+    values, counts, registers, _ = counted
     lengths = pc.min_max(pc.utf8_length(values) if kind == "text" else pc.binary_length(values)).as_py()
     state: State = {"short": lengths["min"], "long": lengths["max"]}
     if kind == "text":
@@ -97,7 +131,7 @@ def _describe_texts(counted: Counted, kind: Kind) -> State:
 
 
 def _describe_numbers(counted: Counted, kind: Kind, factor: int) -> State:
-    values, counts, registers = counted
+    values, counts, registers, _ = counted
     numbers = (values.cast(pa.float64()) if kind == "decimal" else values).to_numpy()
     state: State = {}
     if kind == "float":

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from ingestlab.analytics.profiles import files as profiling
+from ingestlab.analytics.profiles.counting import Counted
+from ingestlab.analytics.profiles.states import count_columns
 from ingestlab.core.errors import IngestError, StorageError, TerminalError, attempt, attempt_all
 from ingestlab.core.models import PARQUET, Partition, Piece, Receipt
 from ingestlab.engine.task import quality_gate as gate
@@ -23,7 +25,7 @@ from ingestlab.engine.task.nameless import apart
 from ingestlab.engine.task.rows import count_rules, pass_gate, tallies_of
 from ingestlab.engine.task.sinks import Sinks, accepted
 from ingestlab.formats.compiled import counting
-from ingestlab.interfaces import PackReader, Store
+from ingestlab.interfaces import Dictionary, PackReader, Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
 from ingestlab.pipeline.pipeline import Pipeline
@@ -93,8 +95,10 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
     sinks = Sinks(f"{job.batch}-{part.number:05d}", job, pipeline, store, lake, clock.lap)
     taken = accepted(loaded, results, sinks, pipeline, job)
     results = list(taken.results)
+    counted = [count_columns(result.table, counting.count) for result in results]
+    clock.lap("profile")
     try:
-        staged = sinks.stage(results, taken.loaded)
+        staged = sinks.stage(results, taken.loaded, [_dictionaries(columns) for columns in counted])
     except StorageError:
         raise
     except TerminalError as error:
@@ -102,7 +106,7 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
     except pa.ArrowNotImplementedError as error:
         return blamed(part, TerminalError.wrap(error, "Parquet cannot hold the columns", code="types_conflict"))
     published = staged.sinks[PARQUET].files
-    profile = profiling.of_tables([result.table for result in results], counting.count) if published else {}
+    profile = profiling.of_tables([r.table for r in results], counting.count, counted) if published else {}
     clock.lap("profile")
     return Receipt(
         number=part.number,
@@ -116,6 +120,11 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
         facts=_facts(loaded, staged.facts),
         faults=gate.carried(part.pieces, tallies_of(results), (r.rejects for r in results), pipeline.max_reject_ratio),
     )
+
+
+def _dictionaries(counted: Mapping[str, Counted]) -> dict[str, Dictionary]:
+    """Give sinks what is counted already."""
+    return {name: Dictionary(column.values, *column.places) for name, column in counted.items() if column.places}
 
 
 def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -14,7 +14,6 @@ from ingestlab.engine.task.frames import Frame, Loaded
 from ingestlab.engine.task.validate import Checked
 from ingestlab.interfaces import Bad, Reason, Store
 from ingestlab.lake.arrow_schema import REJECTS
-from ingestlab.lake.data_files import rewrite_staged
 
 Rejected = tuple[Loaded, list[int], Sequence[Reason | Bad]]  # a piece, the numbers of its rows, and why each
 
@@ -53,22 +52,14 @@ def kept_aside(groups: Sequence[Rejected], table: str, run: str) -> pa.Table:
     return pa.table({name: {**shared, **own}[name] for name in REJECTS.names}, REJECTS)
 
 
-def with_content(receipt: Receipt, sha256: str, store: Store) -> Receipt:
-    """Add the content's name to rejects that were staged without.
+def with_content(receipt: Receipt, stand_in: str, sha256: str, store: Store) -> None:
+    """Name the content in rejects that were staged without.
 
     Args:
         receipt: Of a task of one file.
+        stand_in: What they have in its place, as long as a name and found nowhere else.
         sha256: The name of its content.
-        store: Where the rejects wait.
+        store: Where the rejects wait. Their column `sha256` is not compressed.
     """
-    staged = receipt.sinks.get(REJECTED)
-    if staged is None or not staged.files:
-        return receipt
-
-    def named(table: pa.Table) -> pa.Table:
-        at = table.column_names.index("sha256")
-        return table.set_column(at, REJECTS.field("sha256"), pa.repeat(sha256, table.num_rows))
-
-    files = tuple(rewrite_staged(file, named, store) for file in staged.files)
-    new = staged.model_copy(update={"files": files})
-    return receipt.model_copy(update={"sinks": {**receipt.sinks, REJECTED: new}})
+    for file in receipt.sinks[REJECTED].files if REJECTED in receipt.sinks else ():
+        store.write(file.staged, store.read(file.staged).replace(stand_in.encode(), sha256.encode()))

@@ -19,7 +19,7 @@ from ingestlab.engine.task.frames import Loaded
 from ingestlab.engine.task.job import Job
 from ingestlab.engine.task.rejects import kept_aside
 from ingestlab.engine.task.rows import Result, pass_gate, tallies_of, transform
-from ingestlab.interfaces import Destination, Place, Reason, Rows, Sink, Store, Writer
+from ingestlab.interfaces import Destination, Dictionary, Place, Reason, Rows, Sink, Store, Writer
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sinks.opening import filled_by
 
@@ -84,8 +84,15 @@ class Sinks:
                     self._lap(name)
         return results
 
-    def stage(self, results: Sequence[Result], loaded: Sequence[Loaded]) -> AllStaged:
+    def stage(
+        self, results: Sequence[Result], loaded: Sequence[Loaded], dictionaries: Sequence[Mapping[str, Dictionary]] = ()
+    ) -> AllStaged:
         """Stage what all sinks can take, in their order.
+
+        Args:
+            results: What is to be staged.
+            loaded: The pieces that these are of.
+            dictionaries: Of each result, those of its columns that are known.
 
         Raises:
             TerminalError: A sink cannot write it.
@@ -93,10 +100,11 @@ class Sinks:
         done: dict[str, list[Staged]] = {name: [] for name in self._writers}
         rules: Counter[str] = Counter()
         facts: dict[str, dict[str, str]] = {}
-        for _, rows in self._rows(results, loaded):
+        for i, rows in self._rows(results, loaded):
+            known = dictionaries[i] if dictionaries else {}
             staged: dict[str, Staged] = {}
             for name, writer in self._writers.items():
-                written = writer.stage(replace(rows, staged=staged))
+                written = writer.stage(replace(rows, staged=staged, dictionaries=known))
                 staged[name] = Staged(files=tuple(written.files), note=written.note)
                 done[name].append(staged[name])
                 rules.update(written.rules)

@@ -83,19 +83,20 @@ class Scanner:
             Their number; None, and nothing is taken in, where more than LF has to be looked at: a quote, a CR, a
             blank line, or something before the block that hangs on it.
         """
-        data = np.frombuffer(block, np.uint8)
-        if self._inside or self._tail.size or (data == _CR).any() or (data == self._quote).any():
+        text = bytes(block)  # searched by the C library
+        special = _CR in text or (self._quote >= 0 and self._quote in text)
+        if self._inside or self._tail.size or special:
             return None
-        breaks = np.flatnonzero(data == _LF)
-        blank = breaks.size and breaks[0] == 0 and self._before == _LF
-        if blank or (np.diff(breaks) == 1).any():
+        data = np.frombuffer(text, np.uint8)
+        breaks = data == _LF
+        if data.size and ((breaks[0] and self._before == _LF) or _has_pair(breaks)):
             return None
-        if breaks.size:
-            self._start = self._offset + int(breaks[-1]) + 1
+        if (last := text.rfind(b"\n")) >= 0:
+            self._start = self._offset + last + 1
         if data.size:
             self._before = int(data[-1])
         self._offset += data.size
-        return int(breaks.size)
+        return int(np.count_nonzero(breaks))
 
     def finish(self) -> Spans:
         """Return the last record, if no line end follows it."""
@@ -238,6 +239,16 @@ def _scan_blocks(scanner: Scanner, blocks: Iterable[bytes | memoryview]) -> Iter
 def _views(data: bytes | memoryview, begin: int, end: int) -> Iterator[memoryview]:
     view = memoryview(data)
     return (view[at : min(at + _STEP, end)] for at in range(begin, end, _STEP))
+
+
+def _has_pair(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+    """Tell whether two neighbours are true, looking at eight at a time."""
+    whole = mask.size // 8 * 8
+    words = mask[:whole].view("<u8")
+    within = (words & (words << np.uint64(8))).any()
+    between = (mask[7 : whole - 1 : 8] & mask[8:whole:8]).any()
+    rest = mask[max(whole - 1, 0) :]
+    return bool(within or between or (rest[1:] & rest[:-1]).any())
 
 
 def _line_ends(data: Bytes) -> Ints:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.analytics.profiles.counting import Counted, Ends
+from ingestlab.analytics.profiles.counting import Counted, Ends, Places
 from ingestlab.analytics.profiles.sketches import SIZE
 from ingestlab.formats.compiled import loader, words
 
 _MOST = 1 << 14  # different values; where there are more, few come twice, and Arrow is as fast
 _SLOTS = 1 << 15
+_AFTER = 24  # bytes that the loop may write behind what is packed
 
 
 def count(array: pa.Array, ends: Ends, factor: int) -> Counted | None:
@@ -33,23 +34,34 @@ def count(array: pa.Array, ends: Ends, factor: int) -> Counted | None:
         return None
     registers = np.zeros(SIZE, np.uint8)
     job[[words.FACTOR, words.REGISTERS]] = factor, registers.ctypes.data
+    valid = len(array) - array.null_count
+    places, packed = np.empty(valid, np.uint16), np.empty(2 * valid + _AFTER, np.uint8)
+    job[[words.PLACES, words.PACKED]] = places.ctypes.data, packed.ctypes.data
     if ends:
-        places = ends[1] - ends[0] + 1
-        job[[words.LEAST, words.RANGE]] = ends[0], places
+        span = ends[1] - ends[0] + 1
+        job[[words.LEAST, words.RANGE]] = ends[0], span
         job[words.BITS] = _bits(array.type)
-        counts = np.zeros(2 * places, np.int64)
+        counts = np.zeros(2 * span, np.int64)
         job[words.COUNTS] = counts.ctypes.data
         loops.count(job.ctypes.data)
-        counts = counts[:places]
+        counts = counts[:span]
         kept = np.flatnonzero(counts)
-        return Counted(pa.array((kept + ends[0]).astype(array.type.to_pandas_dtype())), counts[kept], registers)
+        values = pa.array((kept + ends[0]).astype(array.type.to_pandas_dtype()))
+        return Counted(values, counts[kept], registers, _packed(packed, len(kept), valid))
     entries, slots = np.empty((_MOST, words.ENTRY), np.int64), np.zeros(_SLOTS, np.int32)
     job[[words.ENTRIES, words.MOST]] = entries.ctypes.data, _MOST
     job[[words.SLOTS, words.SLOT_COUNT]] = slots.ctypes.data, _SLOTS
     if loops.count(job.ctypes.data) != words.DONE:
         return None
     entries = entries[: job[words.FOUND]]
-    return Counted(array.take(pa.array(entries[:, 2])), entries[:, 3].copy(), registers)
+    values = array.take(pa.array(entries[:, 2]))
+    return Counted(values, entries[:, 3].copy(), registers, _packed(packed, len(entries), valid))
+
+
+def _packed(packed: np.ndarray[tuple[int], np.dtype[np.uint8]], values: int, rows: int) -> Places:
+    """Cut off what was not needed."""
+    width = max(1, (values - 1).bit_length())
+    return Places(width, packed[: -(-rows // 8) * width].data)
 
 
 def _describe(job: np.ndarray[tuple[int], np.dtype[np.int64]], array: pa.Array) -> bool:

@@ -19,7 +19,7 @@ SKIP, INTEGER, FLOAT64, FLOAT32, BOOLEAN, STRING, DATE, TIME, TIME_BY_FORMAT = r
 YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, LITERAL = range(8)
 # Of a job that counts values. FOUND is its answer
 VALUES, OFFSETS, NULL_BITS, NULL_OFFSET, ROWS, SIZE, BITS, LEAST, RANGE, FACTOR, REAL = range(11)
-COUNTS, ENTRIES, MOST, SLOTS, SLOT_COUNT, REGISTERS, FOUND, COUNT_WORDS = range(11, 19)
+COUNTS, ENTRIES, MOST, SLOTS, SLOT_COUNT, REGISTERS, FOUND, PLACES, PACKED, COUNT_WORDS = range(11, 21)
 ENTRY = 4  # words of a value by hash: itself or its hash, a text's size, its first row, and how often it came
 # What came of it
 DONE, GIVEN_UP, HEAP_FULL = range(3)

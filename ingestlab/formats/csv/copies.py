@@ -72,13 +72,15 @@ class Watch:
 
     def over(self, blocks: Iterable[bytes], offset: int) -> Iterator[bytes]:
         """Yield blocks as they come, the first of them at `offset`."""
+        longest = max(map(len, self._needles), default=1)
         tail = b""
         for block in blocks:
             if self.place is None:
-                text = tail + block
-                places = [at for needle in self._needles if (at := text.find(needle)) >= 0]
-                self.place = offset - len(tail) + min(places) + 1 if places else None
-                tail = text[-max(map(len, self._needles), default=1) :]
+                seam = tail + block[: longest - 1]
+                places = [at - len(tail) for needle in self._needles if (at := seam.find(needle)) >= 0]
+                places += [at for needle in self._needles if (at := block.find(needle)) >= 0]
+                self.place = offset + min(places) + 1 if places else None
+                tail = (tail + block[-longest:])[-longest:]
             offset += len(block)
             yield block
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -44,13 +45,18 @@ class FolderFeed:
         self._rest = settings.rest_seconds
         self._looked: dict[str, _Look] = {}  # files that are not at rest
         self._later: dict[str, tuple[float, Message]] = {}  # what is not settled, and when it comes again; inf: is out
-        self._stop = threading.Event()
+        self._stop, self._number = threading.Event(), 0  # of the folder, not of its name
         self._changes: Generator[set[tuple[Any, str]], None, None]
 
     def __enter__(self) -> Self:
-        if not os.path.isdir(self._folder):
-            raise TerminalError(f"There is no folder {self._folder}", fix="Make it, or name another.", code="not_found")
         watchfiles = needed("watchfiles", "listen", "listening to folders")
+        with self._readable():
+            self._watch(watchfiles)
+        return self
+
+    def _watch(self, watchfiles: Any) -> None:
+        """Begin to watch, and note what is there and not at rest."""
+        self._stop, self._number = threading.Event(), os.stat(self._folder).st_ino
         self._changes = watchfiles.watch(
             self._folder,
             watch_filter=None,
@@ -65,7 +71,23 @@ class FolderFeed:
         for path, status in walk_local(self._folder):
             if status.st_mtime > young:  # an older one is found by the sync that comes first
                 self._looked[path] = _Look()
-        return self
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Tell that the folder is not there, or not for us.
+
+        Raises:
+            TerminalError: So it is.
+        """
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            problem, fix = f"There is no folder {self._folder}", "Make it, or name another."
+            raise TerminalError(problem, fix=fix, code="not_found") from error
+        except OSError as error:
+            problem = f"The folder {self._folder} cannot be read"
+            fix = "Let the listener read it, and all folders in it."
+            raise TerminalError.wrap(error, problem, fix, code="access_denied") from error
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
@@ -73,11 +95,16 @@ class FolderFeed:
 
     def receive(self, seconds: float) -> Sequence[Message]:
         """Wait for files that have come to rest, or have gone."""
-        until = time.monotonic() + seconds
+        with self._readable():
+            return self._receive(time.monotonic() + seconds)
+
+    def _receive(self, until: float) -> Sequence[Message]:
         for path, (due, message) in self._later.items():
             if due == inf:  # whoever had it has met with an error
                 self._later[path] = (time.monotonic() + _AGAIN, message)
         while True:
+            if os.stat(self._folder).st_ino != self._number:
+                raise FileNotFoundError  # another one has its name, and is to be watched in its place
             self._note(next(self._changes))
             if messages := list(self._rested()):
                 self._later.update((message.handle, (inf, message)) for message in messages)

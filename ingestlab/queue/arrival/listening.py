@@ -37,7 +37,8 @@ from ingestlab.sources.registry import source_of
 log = logging.getLogger("ingestlab.queue.arrival")
 
 WAIT = 20.0  # seconds for which a listener waits for messages: what SQS allows at most
-PAUSE = 5.0  # seconds after an outage
+PAUSE = 5.0  # seconds after an outage; after a refusal, such as of a permission, at first
+_LONGEST = 300.0  # seconds between two tries at what is refused
 _SOON = 60.0  # seconds after which a sync is tried again that an outage has ended
 KEEP_EVERY = 10.0  # seconds between two signs of life to whoever lends the messages
 LOOKS = 16  # files that are looked at at once
@@ -73,16 +74,27 @@ def listen(feed: Feed, services: Services, target: Target, stop: threading.Event
         folders: That are synced at the beginning, when nothing is lost any more, and then every `sync_seconds`.
 
     Raises:
-        TerminalError: It cannot be listened there.
+        TerminalError: It cannot be listened there. What is refused later, such as by a permission that is taken away,
+            is tried again.
     """
-    heard, settings = Heard(), services.settings
+    heard, settings, refusals, worked = Heard(), services.settings, 0, False
     status = status_of(feed, settings, target.tenant or settings.tenant, target.pipeline, folders)
     with Heartbeat(status, feed, heard, services.locks.client) as heart:
         while not stop.is_set():
-            with _outages(feed, settings, heart, stop), feed:
-                heard.answer = time.time()
-                heart.soon()
-                _attend(feed, services, target, stop, folders, heart)
+            before = heard.answer
+            try:
+                with _outages(feed, settings, heart, stop), feed:
+                    if not refusals:  # else only a whole round shows that nothing is refused any more
+                        before = heard.answer = time.time()
+                        heart.soon()
+                    _attend(feed, services, target, stop, folders, heart)
+            except TerminalError as error:
+                if heard.answer != before:
+                    refusals, worked = 0, True
+                elif not worked:  # whoever has started it is there to see it
+                    raise
+                _sit_out(error, min(_LONGEST, PAUSE * 2**refusals), feed, heart, stop)
+                refusals += 1
     return heard
 
 
@@ -98,11 +110,11 @@ def _attend(
                 every = settings.sync_seconds
                 due = time.monotonic() + (every if _sync(folders, settings, target, heard) else min(every, _SOON))
             messages = feed.receive(wait)
-            heard.answer = time.time()
             if messages:
-                heard.event = heard.answer
+                heard.event = time.time()
                 with _kept(feed, messages):
                     _handle(messages, feed, services, target, heard)
+            heard.answer = time.time()
 
 
 @contextmanager
@@ -112,10 +124,15 @@ def _outages(feed: Feed, settings: Settings, heart: Heartbeat, stop: threading.E
         with reaching(settings):
             yield
     except TransientError as error:
-        log.warning("%s: %s", feed.name, error)
-        heart.heard.failed(error)
-        heart.soon()
-        stop.wait(PAUSE)
+        _sit_out(error, PAUSE, feed, heart, stop)
+
+
+def _sit_out(error: IngestError, seconds: float, feed: Feed, heart: Heartbeat, stop: threading.Event) -> None:
+    """Show an error, and wait before the next try."""
+    log.warning("%s: %s (tried again in %g s)", feed.name, error, seconds)
+    heart.heard.failed(error)
+    heart.soon()
+    stop.wait(seconds)
 
 
 def _handle(messages: Sequence[Message], feed: Feed, services: Services, target: Target, heard: Heard) -> None:

@@ -27,6 +27,7 @@ from ingestlab.core.errors import IngestError, TerminalError, did_you_mean
 from ingestlab.core.models import NAME, Value, digest
 from ingestlab.core.settings import Settings
 from ingestlab.queue.arrival.sync import sync
+from ingestlab.queue.heart import keep_doing
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
@@ -187,7 +188,7 @@ class _Turn:
         self._scheduled, self._id, self._client = scheduled, scheduled.schedule.id, client
         self._lock, self._token, self._ttl = _LOCK.format(self._id), uuid.uuid4().hex, int(settings.lock_ttl * 1000)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="schedule", daemon=True)
+        self._thread = keep_doing(f"schedule {self._id}", self._done, self._ttl / 3000, self._renew)
 
     def claim(self, now: float) -> bool:
         """Take a schedule that is due, unless another worker has it."""
@@ -206,27 +207,8 @@ class _Turn:
         self._thread.join()
         self._client.eval(_FINISH, 2, _BEGUN, self._lock, self._id, self._token)
 
-    def _keep(self) -> None:
-        while not self._done.wait(self._ttl / 3000):
-            try:
-                self._client.eval(_RENEW, 1, self._lock, self._token, self._ttl)
-            except redis.RedisError as error:  # the next one may get through
-                log.warning("schedule %s: %s", self._id, error)
-
-
-def keep_time(settings: Settings, client: redis.Redis, over: threading.Event) -> None:
-    """Run what is due, for as long as the worker lives.
-
-    Args:
-        settings: Those of the worker.
-        client: The Redis of the queue.
-        over: Is set when the worker has ended.
-    """
-    while not over.wait(LOOK_EVERY):
-        try:
-            run_due(settings, client)
-        except redis.RedisError as error:
-            log.warning("schedules: %s", error)
+    def _renew(self) -> None:
+        self._client.eval(_RENEW, 1, self._lock, self._token, self._ttl)
 
 
 def _run(schedule: Schedule, settings: Settings, at: float) -> str:

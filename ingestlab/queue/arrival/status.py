@@ -41,11 +41,13 @@ class Heard:
     synced: float = 0.0  # when the last sync ended
     sync: str = ""  # how
     error: str = ""  # the last one
-    error_at: float = 0.0
+    error_at: float = 0.0  # when the first one came that no answer has followed
 
     def failed(self, error: object) -> None:
         """Note an error."""
-        self.error, self.error_at = str(error), time.time()
+        self.error = str(error)
+        if self.error_at <= self.answer:
+            self.error_at = time.time()
 
 
 class ListenerStatus(Value):

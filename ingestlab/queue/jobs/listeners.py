@@ -15,6 +15,7 @@ import redis
 from ingestlab.core.jobs import Listener
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.core.version import VERSION
+from ingestlab.queue.reading import ask_each
 
 WORKERS = "ingestlab:workers"
 _STAYS = 60  # seconds beyond the missed beats that an entry stays, for those who ask why nobody works
@@ -77,12 +78,9 @@ def worker_names(client: redis.Redis) -> list[str]:
 
 def read_listeners(client: redis.Redis, names: Sequence[str]) -> list[Listener]:
     """Read workers by name, in one round trip. Those that ended on this machine are left out."""
-    with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.hgetall(worker_key(name))
-        answers = pipe.execute()
+    answers = ask_each(client, names, lambda pipe, name: pipe.hgetall(worker_key(name)))
     listeners = []
-    for name, raw in zip(names, answers, strict=True):
+    for name, (raw,) in zip(names, answers, strict=True):
         if not raw:
             client.srem(WORKERS, name)
             continue

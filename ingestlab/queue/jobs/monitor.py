@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
+
+from redis.client import Pipeline
 
 from ingestlab.core.jobs import Listener, QueueSnapshot
 from ingestlab.queue.jobs.listeners import read_listeners, worker_names
 from ingestlab.queue.jobs.store import JobStore, job_key, set_key
+from ingestlab.queue.reading import ask_each
 
 WORKERS = 64  # so many are read, and as many jobs that are running or to be tried again
 AHEAD = 1000  # waiting jobs of a queue for which tenants are counted
@@ -28,18 +32,17 @@ class JobMonitor:
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
         """Read queues, with at most `last` ended jobs of each kind."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                for state in ("queued", *STATES):
-                    pipe.zcard(set_key(name, state))
-                pipe.zrange(set_key(name, "queued"), 0, AHEAD - 1)
-                for state in ("running", "retrying"):
-                    pipe.zrange(set_key(name, state), 0, WORKERS - 1)
-                for state in ("finished", "failed"):
-                    pipe.zrange(set_key(name, state), 0, last - 1, desc=True, withscores=True)
-            answers = pipe.execute()
-        each = len(answers) // max(1, len(names))
-        return [_queue(name, answers[i * each : (i + 1) * each]) for i, name in enumerate(names)]
+
+        def ask(pipe: Pipeline, name: str) -> None:
+            for state in ("queued", *STATES):
+                pipe.zcard(set_key(name, state))
+            pipe.zrange(set_key(name, "queued"), 0, AHEAD - 1)
+            for state in ("running", "retrying"):
+                pipe.zrange(set_key(name, state), 0, WORKERS - 1)
+            for state in ("finished", "failed"):
+                pipe.zrange(set_key(name, state), 0, last - 1, desc=True, withscores=True)
+
+        return [_queue(*each) for each in zip(names, ask_each(self._client, names, ask), strict=True)]
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the workers that are registered."""
@@ -48,12 +51,9 @@ class JobMonitor:
     def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
         """Count waiting jobs by queue and tenant."""
         ahead = {queue.name: queue.ahead for queue in queues}
-        with self._client.pipeline(transaction=False) as pipe:
-            for jobs in ahead.values():
-                for job in jobs:
-                    pipe.hget(job_key(job), "meta")
-            answers = iter(pipe.execute())
-        return {name: Counter(_tenant(next(answers)) for _ in jobs) for name, jobs in ahead.items()}
+        jobs = list(chain.from_iterable(ahead.values()))
+        metas = iter(ask_each(self._client, jobs, lambda pipe, job: pipe.hget(job_key(job), "meta")))
+        return {name: Counter(_tenant(*next(metas)) for _ in jobs) for name, jobs in ahead.items()}
 
 
 def _queue(name: str, answers: list[Any]) -> QueueSnapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import redis
 from pydantic import JsonValue
@@ -19,6 +19,7 @@ from ingestlab.queue.job_records import describe, error_in, notes_of
 from ingestlab.queue.jobs.listeners import read_listeners, worker_names
 from ingestlab.queue.jobs.monitor import JobMonitor
 from ingestlab.queue.jobs.store import JobStore, Turn, ended_key
+from ingestlab.queue.reading import wait_for_news
 
 log = logging.getLogger("ingestlab.queue.jobs")
 
@@ -93,12 +94,7 @@ class CarriedQueue:
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
         """Sleep until jobs end, or a timeout; gives those that have."""
-        names = {ended_key(job): job for job in ids}
-        streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
-        answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
-        news = {names[key.decode()]: entries[-1][0].decode() for key, entries in answer or []}
-        seen.update(news)
-        return list(news)
+        return wait_for_news(self._client, {job: ended_key(job) for job in ids}, seen, seconds)
 
     def cancel(self, job: str, why: str = "") -> bool:
         """Take a job from the queue, or have its worker stop it."""

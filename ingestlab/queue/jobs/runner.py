@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import os
 import signal
 import threading
 import time
@@ -22,12 +21,13 @@ from ingestlab.core.messages import decode
 from ingestlab.core.models import digest
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.interfaces import Handler
+from ingestlab.queue.heart import heart, keep_doing
 from ingestlab.queue.job_records import describe, notes_of
 from ingestlab.queue.jobs.listeners import Registration
 from ingestlab.queue.jobs.queue import Carrier
 from ingestlab.queue.jobs.store import JobStore, Taken, Turn
 from ingestlab.queue.jobs.sweep import Sweeper, sweep_all
-from ingestlab.queue.stopping import STOPPER, beat_or_die
+from ingestlab.queue.stopping import STOPPER
 
 log = logging.getLogger("ingestlab.queue.jobs")
 
@@ -78,14 +78,17 @@ class Runner:
         on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._queues, self._handler, self._on_beat = settings, tuple(queues), handler, on_beat
-        self._store, self._alone, self._parent = JobStore(client), alone, parent
+        self._store, self._alone = JobStore(client), alone
         self._entry = Registration(client, settings, self._queues)
         self._sweeper = Sweeper(self._store, carrier, settings.keep_jobs, self._entry.name)
         self._turn: Turn | None = None
         self._over = threading.Event()
         # Two threads: a broker that does not answer must not hold up the heart.
         self._threads = [
-            threading.Thread(target=do, name=do.__name__, daemon=True) for do in (self._heart, self._sweep)
+            heart(
+                self._over, settings.beat, self._beat, busy=lambda: self._turn is not None, alone=alone, parent=parent
+            ),
+            keep_doing("sweep", self._over, min(settings.beat, 1.0), lambda: sweep_all(self._sweeper, self._queues)),
         ]
 
     @property
@@ -171,36 +174,6 @@ class Runner:
             return self._store.postpone(turn, end.seconds, counts=end.counts)
         log.error("job %s has failed: %s", turn.job, end.error)
         return self._store.fail(turn, "".join(traceback.format_exception(end.error)))
-
-    def _heart(self) -> None:
-        """Beat, and have the job stopped that somebody wants to be."""
-        beaten, beat = 0.0, self._settings.beat
-        while not self._over.wait(min(beat, 1.0)):
-            if self._parent is not None and os.getppid() != self._parent:
-                log.error("the parent of this worker has ended: its job is left to others")
-                os._exit(1)
-            try:
-                if self._alone:
-                    beat_or_die(beat)
-                STOPPER.heed()
-                if self._turn is not None and time.monotonic() - beaten < beat - 0.1:
-                    continue
-                beaten = time.monotonic()
-                self._beat()
-            except redis.RedisError as error:
-                log.warning("heart: Redis does not answer (%s); trying on", error)
-            except Exception:  # a heart that stops would cost the job, whatever the trouble
-                log.exception("heart: trying on")
-
-    def _sweep(self) -> None:
-        """Look after the queues."""
-        while not self._over.wait(min(self._settings.beat, 1.0)):
-            try:
-                sweep_all(self._sweeper, self._queues)
-            except redis.RedisError as error:
-                log.warning("sweep: Redis does not answer (%s); trying on", error)
-            except Exception:  # the next sweep may do
-                log.exception("sweep: trying on")
 
     def _beat(self) -> None:
         turn = self._turn

@@ -17,10 +17,10 @@ from typing import Any
 
 import redis
 
-from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import ENDED, Job, JobNotes, JobStatus
 from ingestlab.core.settings import Settings
 from ingestlab.queue.job_records import FIELDS, fields_of, read_notes, write_notes
+from ingestlab.queue.reading import ask_each
 
 QUEUES = "ingestlab:jobs:queues"
 _AT_ONCE = 100  # jobs of one look
@@ -346,22 +346,12 @@ class JobStore:
     def jobs(self, ids: Iterable[str]) -> dict[str, Job]:
         """Read the jobs that are still known, by id."""
         names = list(ids)
-        with self.client.pipeline(transaction=False) as pipe:
-            for job in names:
-                pipe.hmget(job_key(job), (*_FIELDS, *FIELDS))
-            answers = pipe.execute()
-        return {job: _job(job, values) for job, values in zip(names, answers, strict=True) if values[0]}
+        answers = ask_each(self.client, names, lambda pipe, job: pipe.hmget(job_key(job), (*_FIELDS, *FIELDS)))
+        return {job: _job(job, values) for job, (values,) in zip(names, answers, strict=True) if values[0]}
 
     def fields(self, job: str, *names: str) -> list[str]:
         """Read some fields of a job; empty texts for an unknown one."""
         return [_text(value) for value in self.client.hmget(job_key(job), *names)]
-
-
-def traceback_of(error: IngestError) -> str:
-    """Format an error for :meth:`JobStore.fail`, with what has caused it."""
-    import traceback  # noqa: PLC0415 - on failure alone
-
-    return "".join(traceback.format_exception(error))
 
 
 def _job(job: str, values: Sequence[bytes | None]) -> Job:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import redis
 from rq.job import JobStatus
@@ -15,6 +14,7 @@ from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Handler, Monitor
+from ingestlab.queue.reading import wait_for_news
 from ingestlab.queue.rq.listeners import free_name, is_needed, listeners, queue_names, queue_state
 from ingestlab.queue.rq.monitor import RqMonitor
 from ingestlab.queue.rq.queueing import ENDED, enqueue, fetch_job, open_queue, request_of
@@ -45,12 +45,7 @@ class RqQueue:
 
     def wait(self, ids: Iterable[str], seen: dict[str, str], seconds: float) -> list[str]:
         """Sleep on jobs' result streams; gives those with a new result."""
-        names = {Result.get_key(job): job for job in ids}
-        streams: Any = {key: seen.get(job, "0-0") for key, job in names.items()}
-        answer: Any = self._client.xread(streams, block=max(1, int(seconds * 1000)))
-        news = {names[key.decode()]: entries[-1][0].decode() for key, entries in answer or []}
-        seen.update(news)
-        return list(news)
+        return wait_for_news(self._client, {job: Result.get_key(job) for job in ids}, seen, seconds)
 
     def cancel(self, job: str, why: str = "") -> bool:
         """Take a job from the queue, or have its worker stop it."""

@@ -9,6 +9,7 @@ from secrets import token_hex
 import redis
 
 from ingestlab.core.jobs import Listener, QueueState
+from ingestlab.queue.reading import ask_each
 from ingestlab.queue.rq.view import text
 
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
@@ -21,13 +22,10 @@ def listeners(client: redis.Redis, queue: str) -> list[Listener]:
 
 def read_listeners(client: redis.Redis, keys: Sequence[str]) -> list[Listener]:
     """Read workers by their keys, in one round trip. Those that ended on this machine are left out."""
-    with client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hgetall(key)
-        answers = pipe.execute()
+    answers = ask_each(client, keys, lambda pipe, key: pipe.hgetall(key))
     listeners = [
         _listener(key.removeprefix("rq:worker:"), {text(k): text(v) for k, v in fields.items()})
-        for key, fields in zip(keys, answers, strict=True)
+        for key, (fields,) in zip(keys, answers, strict=True)
         if fields and b"death" not in fields
     ]
     return [listener for listener in listeners if not listener.gone]

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
+from redis.client import Pipeline
 
 from ingestlab.core.errors import UndecodableJobError
 from ingestlab.core.jobs import Listener, QueueSnapshot
+from ingestlab.queue.reading import ask_each
 from ingestlab.queue.rq.listeners import read_listeners
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.view import plain, text
@@ -19,7 +21,7 @@ WORKERS = 64  # so many are read, and as many jobs that are running or to be tri
 AHEAD = 1000  # waiting jobs of a queue for which tenants are counted
 LOOKUPS = 500  # tenants at a time
 KEPT = 50_000
-REGISTRIES = {"running": "wip", "retrying": "scheduled", "finished": "finished", "failed": "failed"}
+REGISTRIES = ("wip", "scheduled", "finished", "failed")  # of what runs, is to be tried again, and has ended
 
 
 class RqMonitor:
@@ -40,19 +42,18 @@ class RqMonitor:
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
         """Read queues, with at most `last` ended jobs of each kind."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.llen(f"rq:queue:{name}")
-                pipe.lrange(f"rq:queue:{name}", 0, AHEAD - 1)
-                for registry in (*REGISTRIES.values(), "canceled"):
-                    pipe.zcard(f"rq:{registry}:{name}")
-                pipe.zrange(f"rq:wip:{name}", 0, WORKERS - 1)
-                pipe.zrange(f"rq:scheduled:{name}", 0, WORKERS - 1)
-                for registry in ("finished", "failed"):
-                    pipe.zrange(f"rq:{registry}:{name}", 0, last - 1, desc=True, withscores=True)
-            answers = pipe.execute()
-        each = len(answers) // max(1, len(names))
-        return [_queue(name, answers[i * each : (i + 1) * each]) for i, name in enumerate(names)]
+
+        def ask(pipe: Pipeline, name: str) -> None:
+            pipe.llen(f"rq:queue:{name}")
+            pipe.lrange(f"rq:queue:{name}", 0, AHEAD - 1)
+            for registry in (*REGISTRIES, "canceled"):
+                pipe.zcard(f"rq:{registry}:{name}")
+            for registry in ("wip", "scheduled"):
+                pipe.zrange(f"rq:{registry}:{name}", 0, WORKERS - 1)
+            for registry in ("finished", "failed"):
+                pipe.zrange(f"rq:{registry}:{name}", 0, last - 1, desc=True, withscores=True)
+
+        return [_queue(*each) for each in zip(names, ask_each(self._client, names, ask), strict=True)]
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the workers that are registered."""
@@ -62,11 +63,8 @@ class RqMonitor:
         """Count waiting jobs by queue and tenant. Those not asked yet have their turn at the next calls."""
         ahead = {queue.name: queue.ahead for queue in queues}
         unknown = [job for jobs in ahead.values() for job in jobs if job not in self._tenants][:LOOKUPS]
-        with self._client.pipeline(transaction=False) as pipe:
-            for job in unknown:
-                pipe.hmget(f"rq:job:{job}", "meta", "data")
-            answers = pipe.execute()
-        self._tenants.update((job, _tenant(*values)) for job, values in zip(unknown, answers, strict=True))
+        answers = ask_each(self._client, unknown, lambda pipe, job: pipe.hmget(f"rq:job:{job}", "meta", "data"))
+        self._tenants.update((job, _tenant(*values)) for job, (values,) in zip(unknown, answers, strict=True))
         while len(self._tenants) > KEPT:
             self._tenants.popitem(last=False)
         known = self._tenants

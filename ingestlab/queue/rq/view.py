@@ -14,6 +14,7 @@ import redis
 from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.jobs import Job, JobEnding, JobStatus
 from ingestlab.queue.job_records import FIELDS, error_in, read_notes
+from ingestlab.queue.reading import ask_each
 from ingestlab.queue.rq.serializer import REFUSAL, WORKER_CLASS, JobSerializer
 
 _FIELDS = ("status", "meta", "origin", "description", "enqueued_at", "started_at", "ended_at", "worker_name")
@@ -29,11 +30,8 @@ _STATUS: dict[str, JobStatus] = {
 
 def read_jobs(client: redis.Redis, ids: Sequence[str]) -> dict[str, Job]:
     """Read the jobs that Redis still has, by id."""
-    with client.pipeline(transaction=False) as pipe:
-        for job in ids:
-            pipe.hmget(f"rq:job:{job}", (*_FIELDS, *FIELDS))
-        answers = pipe.execute()
-    return {job: _job(job, values) for job, values in zip(ids, answers, strict=True) if values[0]}
+    answers = ask_each(client, ids, lambda pipe, job: pipe.hmget(f"rq:job:{job}", (*_FIELDS, *FIELDS)))
+    return {job: _job(job, values) for job, (values,) in zip(ids, answers, strict=True) if values[0]}
 
 
 def _job(job: str, values: Sequence[bytes | None]) -> Job:

@@ -7,13 +7,10 @@ Run it as ``ingestlab worker``, or with stock RQ:
 from __future__ import annotations
 
 import faulthandler
-import logging
 import sys
 import threading
-import time
 from typing import Any
 
-import redis
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job
@@ -23,14 +20,13 @@ from ingestlab.core.errors import JobStoppedError, TerminalError
 from ingestlab.core.settings import MISSED_BEATS, load_settings
 from ingestlab.core.version import VERSION
 from ingestlab.interfaces import Handler
+from ingestlab.queue.heart import heart
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.takeover import TakeoverWorker
-from ingestlab.queue.stopping import STOPPER, beat_or_die
+from ingestlab.queue.stopping import STOPPER
 from ingestlab.queue.worker import JobHandler, main, prepare
-
-log = logging.getLogger("ingestlab.queue.rq.worker")
 
 
 class TimeLimit(UnixSignalDeathPenalty):
@@ -77,7 +73,7 @@ class IngestWorker(TakeoverWorker):
         self.beat, self.keep = settings.beat, settings.keep_jobs
         self.job_monitoring_interval = int(2 * self.beat)
         STOPPER.listen()
-        threading.Thread(target=self._live, name="heart", daemon=True).start()
+        heart(self._finished, self.beat, self._beat, busy=lambda: bool(self.executions), alone=self.alone).start()
 
     def teardown(self) -> None:
         """Stop the heart, then say goodbye to Redis."""
@@ -98,25 +94,8 @@ class IngestWorker(TakeoverWorker):
         """Return the seconds of silence after which others get the job."""
         return max(2, int(MISSED_BEATS * self.beat))
 
-    def _live(self) -> None:
-        """Beat, take over what dead workers left, and move due retries."""
-        beaten = 0.0
-        while not self._finished.wait(min(self.beat, 1.0)):
-            if self.alone:
-                beat_or_die(self.beat)
-            try:
-                STOPPER.heed()
-                if self.executions and time.monotonic() - beaten < self.beat - 0.1:
-                    continue
-                beaten = time.monotonic()
-                self._beat()
-                self.sweep()
-            except redis.RedisError as error:
-                log.warning("heart: Redis does not answer (%s); trying on", error)
-            except Exception:  # a heart that stops would cost the job, whatever the trouble
-                log.exception("heart: trying on")
-
     def _beat(self) -> None:
+        """Beat, take over what dead workers left, and move due retries."""
         for execution in list(self.executions.values()):
             self.maintain_heartbeats(execution.job, execution)
         if not self.connection.hexists(self.key, OURS):  # Redis has lost it, with all else
@@ -124,6 +103,7 @@ class IngestWorker(TakeoverWorker):
             self.register_birth()  # type: ignore[no-untyped-call]
             self.connection.hset(self.key, OURS, VERSION)
         self.heartbeat(self.worker_ttl + 60)
+        self.sweep()
 
 
 if __name__ == "__main__":  # as versions before 0.2 started it

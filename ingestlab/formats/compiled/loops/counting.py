@@ -1,7 +1,8 @@
 """The loop that counts the different values of a column; :mod:`ingestlab.formats.compiled.counting` calls it.
 
 Integers of a small range are counted by place, others by hash, in the order of their first rows. On the way it builds
-the sketch of :mod:`ingestlab.analytics.profiles.sketches`, register by register.
+the sketch of :mod:`ingestlab.analytics.profiles.sketches`, register by register, and tells which of the values each
+row has, in as few bits as that takes, as Parquet writes it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ingestlab.formats.compiled.loops.memory import (
     load,
     real_of,
     set8,
+    set16,
     set32,
     set64,
     set_word,
@@ -41,6 +43,8 @@ from ingestlab.formats.compiled.words import (
     NULL_BITS,
     NULL_OFFSET,
     OFFSETS,
+    PACKED,
+    PLACES,
     RANGE,
     REAL,
     REGISTERS,
@@ -109,10 +113,16 @@ def _by_place(job: int) -> int:
     for place in range(places):
         count = int64(counts + 8 * place) + int64(counts + 8 * (place + places))
         set64(counts + 8 * place, count)
+        set64(counts + 8 * (place + places), found)
         if count:
             found += 1
             _register(registers, _mix(u64((place + least) * factor)))
     set64(job + 8 * FOUND, found)
+    out, numbers = int64(job + 8 * PLACES), counts + 8 * places
+    for row in range(rows if out else 0):
+        if not _null(bits, offset, row):
+            set16(out, int64(numbers + 8 * ((_value(values, row, size) - least) & mask)))
+            out += 2
     return DONE
 
 
@@ -170,7 +180,7 @@ def _by_hash(job: int) -> int:
     entries, most = int64(job + 8 * ENTRIES), int64(job + 8 * MOST)
     slots, mask, unsigned = int64(job + 8 * SLOTS), u64(int64(job + 8 * SLOT_COUNT) - 1), int64(job + 8 * BITS)
     end = values + _value(offsets, rows, size) if offsets else 0
-    found, at, length = 0, 0, 0
+    found, at, length, out = 0, 0, 0, int64(job + 8 * PLACES)
     for row in range(rows):
         if _null(bits, offset, row):
             continue
@@ -194,6 +204,7 @@ def _by_hash(job: int) -> int:
                 set64(entry + 24, 1)
                 found += 1
                 set32(slot, found)
+                number = found
                 break
             entry = entries + 8 * ENTRY * (number - 1)
             short = length <= 8  # then the word is all of it
@@ -205,6 +216,9 @@ def _by_hash(job: int) -> int:
                 set64(entry + 24, int64(entry + 24) + 1)
                 break
             place += u64(1)
+        if out:
+            set16(out, number - 1)
+            out += 2
     for number in range(found):
         entry = entries + 8 * ENTRY * number
         if offsets:
@@ -218,6 +232,33 @@ def _by_hash(job: int) -> int:
     return DONE
 
 
+@inner
+def _pack(job: int) -> None:
+    """Write the places of values in as few bits as possible."""
+    places, out, found = int64(job + 8 * PLACES), int64(job + 8 * PACKED), int64(job + 8 * FOUND)
+    rows, bits, offset = int64(job + 8 * ROWS), int64(job + 8 * NULL_BITS), int64(job + 8 * NULL_OFFSET)
+    width = 1 if found < 3 else 64 - highest(u64(found - 1))
+    word, filled = u64(0), 0
+    for row in range(rows):
+        if _null(bits, offset, row):
+            continue
+        place = u64(int16(places) & 0xFFFF)
+        places += 2
+        word |= place << u64(filled)
+        filled += width
+        if filled >= 64:
+            set_word(out, word)
+            out += 8
+            filled -= 64
+            word = place >> u64(width - filled) if filled else u64(0)
+    set_word(out, word)
+    set_word(out + 8, u64(0))  # values are written by eight
+    set_word(out + 16, u64(0))
+
+
 def count(job: int) -> int:
     """Count the values of a column."""
-    return _by_place(job) if int64(job + 8 * RANGE) else _by_hash(job)
+    state = _by_place(job) if int64(job + 8 * RANGE) else _by_hash(job)
+    if state == DONE and int64(job + 8 * PLACES):
+        _pack(job)
+    return state

@@ -1,0 +1,1 @@
+"""Catalogues of data files: one file a kind, behind the Protocol `Catalogue`."""

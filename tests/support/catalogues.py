@@ -1,0 +1,113 @@
+"""A small lake that is published in catalogues, and how their own tools read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyiceberg.catalog import Catalog, load_catalog
+
+from ingestlab.analytics.lake import Table
+from ingestlab.lake.table_schema import schema_of
+from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.reconcile import Report, reconcile
+from support.lake import World
+
+PIPELINE = """
+from ingestlab import Csv, Pipeline
+
+def clean(df):
+    return df.assign(part=df["word"].str.upper())
+
+PIPELINE = Pipeline(
+    reader=Csv(columns={"n": "int64", "word": "string"}),
+    clean=clean,
+    partition_by="part",
+    write_disposition="replace",
+    publish_as=["CATALOGUE"],
+)
+"""
+ORIGIN = ("_source", "_row")
+
+
+class Published(World):
+    """A lake whose table `small` is in a catalogue."""
+
+    def __init__(self, folder: Path, redis_url: str, catalogue: str, **settings: Any) -> None:
+        super().__init__(folder, redis_url, **settings)
+        self.catalogue = catalogue
+        self.declare(PIPELINE)
+
+    def declare(self, text: str) -> None:
+        """Writes the pipeline."""
+        (self.folder / "pipelines/small.py").write_text(text.replace("CATALOGUE", self.catalogue))
+
+    def write(self, name: str, rows: Mapping[int, str]) -> str:
+        """Writes a source file of numbers and words."""
+        path = self.folder / "sources" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("n,word\n" + "".join(f"{n},{word}\n" for n, word in rows.items()))
+        return path.as_uri()
+
+    def repair(self) -> Report:
+        """Runs `reconcile`."""
+        return reconcile(self.context().lake)
+
+    def merge(self) -> None:
+        """Runs `compact`."""
+        compact("small", self.context())
+
+    def sink(self) -> Any:
+        """The catalogue's sink."""
+        return self.context().lake.sinks[self.catalogue]
+
+    def live(self) -> Counter[tuple[Any, ...]]:
+        """Rows of the live data files by the log: number, word, folder."""
+        where = ("default", "small")
+        snapshot = self.context().lake.log(*where).snapshot()
+        assert schema_of(self.store, where, snapshot.manifests()).folders
+        return rows_in(Table(self.store, *where).arrow())
+
+    def delta(self, version: int | None = None) -> DeltaTable:
+        """The table as deltalake opens it."""
+        return DeltaTable(self.store.full("tables/default/small"), version=version)
+
+    def catalog(self) -> Catalog:
+        """The catalogue of Iceberg beside the lake."""
+        folder = Path(self.store.full("iceberg"))
+        folder.mkdir(exist_ok=True)
+        return load_catalog("ingestlab", type="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder.as_uri())
+
+    def iceberg(self) -> Any:
+        """The table as pyiceberg opens it."""
+        return self.catalog().load_table("default.small")
+
+    def read(self) -> dict[str, pa.Table]:
+        """The table as each tool reads it from the catalogue."""
+        if self.catalogue == "iceberg":
+            table = self.iceberg()
+            found = {"pyiceberg": table.scan().to_arrow(), "polars": pl.scan_iceberg(table).collect().to_arrow()}
+        else:
+            opened = self.delta()
+            scanned = pl.scan_delta(self.store.full("tables/default/small")).collect()
+            found = {"deltalake": opened.to_pyarrow_table(), "polars": scanned.to_arrow()}
+        first = next(iter(found.values()))  # noqa: F841 - DuckDB finds it by its name
+        return found | {"duckdb": duckdb.sql("FROM first").to_arrow_table()}
+
+    def agree(self) -> None:
+        """Every tool reads the live rows from the catalogue."""
+        wanted = self.live()
+        for tool, table in self.read().items():
+            assert rows_in(table) == wanted, tool
+
+
+def rows_in(table: pa.Table) -> Counter[tuple[Any, ...]]:
+    """Rows of a table without their order; columns by name."""
+    names = [name for name in ("n", "word", "part", "extra") if name in table.column_names]
+    return Counter(tuple(row[name] for name in names) for row in table.select(names).to_pylist())
