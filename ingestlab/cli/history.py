@@ -90,7 +90,10 @@ def undo(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Take out what a run has published, and bring back what it replaced. A deletion or an undo is a run, too."""
+    """Undo a run: its rows go, and what it replaced comes back.
+
+    A deletion is a run, and so is an undo.
+    """
     from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
     from ingestlab.maintenance import undo as undoing  # noqa: PLC0415
 

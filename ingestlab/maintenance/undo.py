@@ -64,7 +64,9 @@ class Undone:
 
 
 def undo(run: str, services: Services, *, tenant: str | None = None) -> list[Undone]:
-    """Take out what a run has published, and bring back what it replaced, in all its tables or in none.
+    """Undo a run in all its tables or in none.
+
+    What it has published goes, and what it replaced comes back.
 
     Args:
         run: Its id; also one of a deletion, or of an undo.
@@ -175,7 +177,7 @@ class _Undo:
 
     @cached_property
     def batch(self) -> str:
-        """Name the batch, alike for every try, and apart from earlier undos of the run."""
+        """Name the batch: alike for every try, another for another undo."""
         before = [m.batch for m in self.entries if m.undoes == self.run]
         return digest({"undo": self.table.where, "commits": [m.batch for m in self._mine], "before": before})[:24]
 

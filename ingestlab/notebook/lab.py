@@ -313,7 +313,7 @@ class Lab:
 
     @stopwatch("lab.undo()")
     def undo(self, run: str) -> list[Undone]:
-        """Take out what a run has published, and bring back what it replaced, in all its tables.
+        """Undo a run in all its tables: what it replaced comes back.
 
         Args:
             run: Its id, as `lab.history` has it; also that of a deletion, or of an undo.
