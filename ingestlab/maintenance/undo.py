@@ -149,7 +149,7 @@ class _Moves:
 
 
 class _Undo:
-    """The undo of a run in one table, as its log is now."""
+    """The undo of a run in one table."""
 
     def __init__(self, table: Table, run: str) -> None:
         self.table, self.run = table, run
@@ -168,7 +168,7 @@ class _Undo:
 
     @cached_property
     def _first(self) -> dict[str, int]:
-        """Return the first commit of the run that has changed a source, by URI."""
+        """Return the run's first commit of each source, by URI."""
         first: dict[str, int] = {}
         for m in self._mine:
             for uri in self._touched(m):
@@ -184,7 +184,7 @@ class _Undo:
     def _touched(self, m: Manifest) -> set[str]:
         """Find the sources of which a commit has added or taken rows."""
         touched = {record.uri for record in m.sources} | set(m.superseded)
-        if getattr(m, "key", ()):  # rows of other sources have gone by their keys
+        if m.key:  # rows of other sources have gone by their keys
             touched |= {uri for target in m.replaced for uri in self._sources_by_file.get(target, ())}
         return touched
 
@@ -206,7 +206,7 @@ class _Undo:
                 raise TerminalError(problem, fix=fix, code="later_changes")
 
     def _states(self) -> dict[int, list[str]]:
-        """Group the sources by the entry after which they were as they shall be."""
+        """Group the sources by the entry whose state comes back."""
         start = min(self._first.values())
         others = [(m.sequence, self._touched(m)) for m in self._others if m.sequence > start]
         groups: dict[int, list[str]] = {}
@@ -216,7 +216,7 @@ class _Undo:
         return groups
 
     def moves(self) -> _Moves:
-        """Find the files that lose sources, and those from which they come back.
+        """Find the files that lose rows, and those that give them back.
 
         Raises:
             TerminalError: A later run has changed a source, or a file is no longer kept.
@@ -249,7 +249,7 @@ class _Undo:
         )
 
     def _check_kept(self, gone: Sequence[str], returning: Sequence[str], number: int) -> None:
-        """Raise TerminalError if files that come back are not kept, or no longer fit."""
+        """Raise TerminalError if files are not kept, or no longer fit."""
         again = "Submit the earlier files again, with --force."
         if gone:
             problem = f"What run {self.run} has replaced in table {self.table.name} is no longer kept"
@@ -302,7 +302,7 @@ class _Undo:
         return change, self._report(before, self._by_sink((part.target, part.rows) for part in new))
 
     def _rewritten(self, moves: _Moves, services: Services) -> tuple[list[DataFile], list[DataFile]]:
-        """Stage what is left of files that lose sources, and what comes back, a task a file."""
+        """Stage what is left of files, and what comes back."""
         where = (self.batch, services.settings.lake_url, services.settings.storage_options)
         drop = [(part.to_dict(), list(uris), *where) for part, uris in moves.old]
         keep = [
@@ -316,7 +316,7 @@ class _Undo:
         return kept, [DataFile.from_dict(part) for _, part in back if part]
 
     def _records(self, run: str) -> Iterator[SourceRecord]:
-        """Give the records of the sources as they were; of those that there were not, without content."""
+        """Give the records of the sources as they were."""
         for number, uris in self._states().items():
             known = {record.uri: record for record in self.table.log.at(number).records()}
             for uri in uris:

@@ -7,6 +7,7 @@ from support.embedding_world import FIRST, SECOND, maker
 from support.lake import Crash, FaultInjector, World
 
 from ingestlab.analytics.aggregate_reader import AggregateReader
+from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
@@ -189,6 +190,44 @@ def test_a_busy_source_is_left_alone(make):
     check(world, a=FIRST, b=SECOND)
 
 
+KEYED = """
+from ingestlab import Csv, Pipeline
+PIPELINE = Pipeline(
+    reader=Csv(columns={"n": "int64", "word": "string"}), key=["n"], write_disposition="merge", table="keyed"
+)
+"""
+
+
+def test_rows_that_a_merge_replaced_come_back(make):
+    world = make(milvus_uri=None)
+    (world.folder / "pipelines/keyed.py").write_text(KEYED)
+
+    def merge(run, name, text):
+        path = world.folder / f"sources/{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("n,word\n" + text)
+        request = IngestRequest(run=run, pipeline="keyed", sources=(Source(uri=path.as_uri()),))
+        assert [o.status for o in ingest(request, world.context(), lambda _: None).outcomes] == ["committed"]
+
+    def rows():
+        frame = Lake(world.settings).table("keyed").pandas(["n", "word"])
+        return sorted(map(tuple, frame.to_numpy().tolist()))
+
+    merge("r1", "a", "1,a\n2,a\n")
+    merge("r2", "b", "2,b\n3,b\n")
+    merge("r3", "c", "3,c\n4,c\n")
+    assert rows() == [(1, "a"), (2, "b"), (3, "c"), (4, "c")]
+    with pytest.raises(TerminalError, match="ingestlab undo r3"):
+        undo("r2", world.context())
+    compact("keyed", world.context())
+    undo("r3", world.context())
+    assert rows() == [(1, "a"), (2, "b"), (3, "b")]
+    undo("r2", world.context())
+    assert rows() == [(1, "a"), (2, "a")]
+    merge("r4", "c", "3,c\n1,c\n")
+    assert rows() == [(1, "c"), (2, "a"), (3, "c")]
+
+
 PLAIN = """
 from ingestlab import Csv, Pipeline
 PIPELINE = Pipeline(reader=Csv(columns={"n": "int64"}), table="TABLE", write_disposition="replace")
@@ -212,8 +251,6 @@ def ingest_both(world, run, *numbers) -> None:
 
 
 def both(world) -> list[list[int]]:
-    from ingestlab.analytics.lake import Lake
-
     return [sorted(Lake(world.settings).table(name).pandas()["n"].tolist()) for name in ("one", "two")]
 
 

@@ -59,7 +59,7 @@ def rewrite(
 def bring_back(
     part: dict[str, Any], place: str, uris: list[str], batch: str, lake: str, options: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """Stage the rows that a replaced part has of some sources, as a Dask task.
+    """Stage some sources' rows of a replaced part, as a Dask task.
 
     Args:
         part: As in :func:`rewrite`, as all but `place`.
