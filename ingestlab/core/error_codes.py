@@ -52,6 +52,7 @@ Code = Literal[
     "milvus_unavailable",
     "model_failed",
     "model_unknown",
+    "mongodb_unavailable",
     "name_invalid",
     "no_matches",
     "no_rows",
@@ -194,6 +195,9 @@ CODES: dict[Code, Explanation] = {
     "milvus_unavailable": Explanation("Milvus does not answer.", "Check that it is up.", retried=True),
     "model_failed": Explanation("A model raised, or gave something unusable.", "Try it on one of the inputs."),
     "model_unknown": Explanation("There is no such model, or it does not load.", "Check its name and its files."),
+    "mongodb_unavailable": Explanation(
+        "MongoDB does not answer, or refuses.", "Check that it is up, and its user's rights.", retried=True
+    ),
     "vectors_lost": Explanation("Vectors disappeared during the commit.", "Nothing: it is repeated.", retried=True),
     # jobs
     "busy_source": Explanation("Another job holds a source or a table.", "Nothing: this job waits.", retried=True),

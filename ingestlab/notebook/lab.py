@@ -223,6 +223,17 @@ class Lab:
         """
         return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
+    def documents(self, table: str, tenant: str | None = None) -> Any:
+        """Give the collection of a table's documents, as pymongo has it.
+
+        Args:
+            table: Its name.
+            tenant: Whose; the Lab's own tenant if not given.
+        """
+        from ingestlab.sinks.mongodb.link import open_documents  # noqa: PLC0415 - for this alone
+
+        return open_documents(table, self.settings, tenant or self.settings.tenant)
+
     @stopwatch("lab.embed()")
     def embed(self, texts: Sequence[str], model: str = "wordllama") -> np.ndarray[Any, np.dtype[np.float32]]:
         """Embed texts in this kernel, without a collection.
@@ -408,7 +419,13 @@ class Lab:
         if state is not None and state.serves(self.settings):
             return PlainFrame([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
         s = self.settings
-        servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
+        servers = {
+            "redis": s.redis_shown,
+            "dask": s.dask_scheduler,
+            "milvus": s.milvus_shown,
+            "mongodb": s.mongodb_shown,
+        }
+        servers["lake"] = s.lake_url
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
             listeners = broker(s, client).listeners(s.queue)
