@@ -2,6 +2,7 @@
 
 BUILT_IN = {  # in the order in which commits fill them
     "milvus": "ingestlab.sinks.milvus.sink:Vectors",
+    "mongodb": "ingestlab.sinks.mongodb.sink:MongoDocuments",
     # catalogues take files out before `parquet` deletes them
     "delta": "ingestlab.sinks.catalogues.delta:DeltaSink",
     "iceberg": "ingestlab.sinks.catalogues.iceberg:IcebergSink",
