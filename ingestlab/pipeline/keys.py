@@ -44,6 +44,10 @@ def check_keys(pipeline: Any, dispositions: Any) -> None:
     _check_names(options, pipeline.folders, name)
     if pipeline.embedding is not None:
         _check_embedding(pipeline)
+    if pipeline.documents is not None:
+        wanted = f"a merged table without documents in pipeline '{name}'"
+        fix = "Leave one of the two out; Documents(key=…) has the last row of each key without a merge."
+        raise _invalid("Merged tables have no documents", wanted, "documents", fix)
     columns = getattr(pipeline.reader, "columns", None)
     if pipeline.clean is None and isinstance(columns, Mapping) and isinstance(pipeline.reader, DriftReader):
         for column in used_columns(pipeline):  # with `clean`, nobody knows yet what the rows will have

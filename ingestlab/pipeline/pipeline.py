@@ -12,6 +12,7 @@ from ingestlab.core.models import NAME
 from ingestlab.interfaces import DriftReader, Format, SchemaDrift
 from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
 from ingestlab.pipeline.catalogues import check_publish_as
+from ingestlab.pipeline.documents import Documents
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.pipeline.keys import check_keys
 from ingestlab.pipeline.reference import Reference, check_references
@@ -58,11 +59,12 @@ class Pipeline:
             :class:`ingestlab.pipeline.aggregate.Aggregate`.
         embedding: Vectors of the published rows, computed with them and searchable in Milvus; see
             :class:`ingestlab.Embedding`.
+        documents: Documents of MongoDB that go with the published rows; see :class:`ingestlab.Documents`.
         references: Small tables in which `clean` looks things up, by the names of its further parameters:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
         publish_as: Catalogues in which the data files of the table are registered after each commit, without a copy:
-            some of ``"delta"``, ``"iceberg"``. They hold fewer types than Parquet.
+            some of ``"delta"``, ``"iceberg"``, ``"glue"``. They hold fewer types than Parquet.
         description: One line for ``ingestlab pipelines``.
 
     Examples:
@@ -87,6 +89,7 @@ class Pipeline:
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     references: Mapping[str, Reference] = field(default_factory=dict)
     embedding: Embedding | None = None
+    documents: Documents | None = None
     publish_as: str | Sequence[str] = ()
     description: str = ""
     name: str = ""
@@ -165,7 +168,8 @@ class Pipeline:
         check_publish_as(self.catalogues, self.reader, self.clean, self.folders, name)
         embedding = self.embedding.named(table) if self.embedding else None
         reader = _under_drift(self.reader, self.schema_drift, name)
-        named = replace(self, name=name, table=table, reader=reader, embedding=embedding)
+        documents = self.documents.named(table) if self.documents else None
+        named = replace(self, name=name, table=table, reader=reader, embedding=embedding, documents=documents)
         check_keys(named, WriteDisposition)
         return named
 
