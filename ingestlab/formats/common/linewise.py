@@ -125,7 +125,7 @@ def split_lines(
 
 
 def split_lines_early(file: FetchedFile, store: Store, size: int, encoding: str | None) -> Iterator[Piece]:
-    """Yield the pieces of `split_lines`, each as early as it is known, where all lines begin a record.
+    """Yield the pieces of `split_lines`, each as early as it is known.
 
     Args:
         file: What to cut.
