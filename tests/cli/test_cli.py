@@ -258,6 +258,13 @@ def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: P
     assert json.loads(say("show", again["run"], "--json", *home).stdout) == again
 
 
+def test_what_a_reader_assumed_is_said_at_the_end(say: Say, stack: Settings, tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"fog-{number}.csv").write_text("n;word\n1;a\n")
+    shown = say("submit", tmp_path / "fog-*.csv", "--wait", "--home", stack.home).stdout
+    assert "assumed of fog-1.csv and 1 more: delimiter: ;; header: line 1; types: n: int64, word: string" in shown
+
+
 def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, alarms: Path, tmp_path: Path) -> None:
     bad = tmp_path / "alarm-bad.csv"
     bad.write_text("id,other\n1,2\n")
