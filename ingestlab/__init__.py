@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ingestlab.notebook import Lab
     from ingestlab.notebook.runner import submit_notebook
     from ingestlab.pipeline.aggregate import Aggregate
+    from ingestlab.pipeline.documents import Documents
     from ingestlab.pipeline.embedding import Embedding, Split
     from ingestlab.pipeline.pipeline import Pipeline
     from ingestlab.pipeline.reference import Reference
@@ -38,6 +39,7 @@ __all__ = [
     "Aggregate",
     "Archive",
     "Csv",
+    "Documents",
     "Embedding",
     "Html",
     "Images",
@@ -64,6 +66,7 @@ _HOMES = {
     "Aggregate": "ingestlab.pipeline.aggregate",
     "Archive": "ingestlab.formats.archive",
     "Csv": "ingestlab.formats.csv.reader",
+    "Documents": "ingestlab.pipeline.documents",
     "Embedding": "ingestlab.pipeline.embedding",
     "Html": "ingestlab.formats.html",
     "Images": "ingestlab.formats.images",

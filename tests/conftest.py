@@ -19,6 +19,7 @@ import pytest
 import redis
 from support.browsing import open_browser
 from support.milvus_lite_server import LiteServer
+from support.mongodb import serving as serving_mongodb
 from support.rabbitmq import url_or_skip
 from support.seaweed import serving_seaweed
 from support.workers import PATIENCE, Yard, environment, open_gates, open_yard, until
@@ -85,6 +86,13 @@ def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteServer
     pytest.importorskip("milvus_lite", reason="the extra `milvus` is not installed")
     with LiteServer(tmp_path_factory.mktemp("milvus")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of MongoDB's protocol for all tests, which use databases of their own; on Linux."""
+    with serving_mongodb(tmp_path_factory.mktemp("mongodb")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,13 @@ Code = Literal[
     "lake_damaged",
     "lake_unavailable",
     "lake_unwritable",
+    "later_changes",
     "lease_lost",
     "limit_exceeded",
     "milvus_unavailable",
     "model_failed",
     "model_unknown",
+    "mongodb_unavailable",
     "name_invalid",
     "no_matches",
     "no_rows",
@@ -193,6 +195,9 @@ CODES: dict[Code, Explanation] = {
     "milvus_unavailable": Explanation("Milvus does not answer.", "Check that it is up.", retried=True),
     "model_failed": Explanation("A model raised, or gave something unusable.", "Try it on one of the inputs."),
     "model_unknown": Explanation("There is no such model, or it does not load.", "Check its name and its files."),
+    "mongodb_unavailable": Explanation(
+        "MongoDB does not answer, or refuses.", "Check that it is up, and its user's rights.", retried=True
+    ),
     "vectors_lost": Explanation("Vectors disappeared during the commit.", "Nothing: it is repeated.", retried=True),
     # jobs
     "busy_source": Explanation("Another job holds a source or a table.", "Nothing: this job waits.", retried=True),
@@ -221,6 +226,7 @@ CODES: dict[Code, Explanation] = {
     "lake_damaged": Explanation("A file of the lake is missing or damaged.", "`ingestlab reconcile` lists them."),
     "lake_unavailable": Explanation("The lake's storage does not answer.", "Check that it is up.", retried=True),
     "lake_unwritable": Explanation("The lake cannot be written.", "Free space, or check owner and options."),
+    "later_changes": Explanation("Later runs have changed what a run brought.", "Undo them first."),
     "table_unknown": Explanation("There is no such table or aggregate.", "`ingestlab tables` lists them."),
     # settings, servers, notebooks
     "argument_invalid": Explanation("An argument has no such value.", "See what the call takes."),

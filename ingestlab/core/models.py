@@ -320,6 +320,7 @@ class Change(Staging):
     references: dict[str, FetchedFile] = Field(default_factory=dict)  # by name: what `clean` looked things up in
     superseded: tuple[str, ...] = ()  # URIs of which sinks take out what earlier commits have brought
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
+    key: tuple[str, ...] = ()  # columns by which its rows were merged with those of the table
     undoes: str = ""  # the run whose commits it undoes
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,6 +82,10 @@ class Settings(BaseSettings):
     """Milvus server; without one, pipelines with embeddings are refused."""
     milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
     """Token of the Milvus server, `user:password`."""
+    mongodb_uri: str | None = Field(default=None, repr=False)
+    """MongoDB server, `mongodb://user:password@host`; without one, pipelines with documents are refused."""
+    mongodb_database: str = ""
+    """Database of documents; empty means that of `mongodb_uri`, or `ingestlab`."""
     samples: str | None = None
     """Base URL or bucket of the sample files."""
     lake: str = ""
@@ -89,6 +94,8 @@ class Settings(BaseSettings):
     """fsspec options by protocol, as JSON."""
     iceberg_catalog: dict[str, str] = Field(default_factory=dict, repr=False)
     """Iceberg catalogue as properties of pyiceberg, as JSON; empty means SQLite beside the tables of a local lake."""
+    glue_database: str = "{tenant}"
+    """Database of AWS Glue for tables with `publish_as="glue"`; `{tenant}` stands for the tenant."""
     pipelines: Words = ("pipelines",)
     """Folders with pipeline files."""
     notebooks: Words = ("notebooks",)
@@ -165,6 +172,8 @@ class Settings(BaseSettings):
     """Seconds for one call to Milvus."""
     milvus_attempts: int = Field(default=7, ge=1)
     """Attempts per call to Milvus while the server is away, within about twelve seconds."""
+    mongodb_timeout: float = Field(default=60.0, gt=0)
+    """Seconds for one call to MongoDB."""
     retry_delays: Annotated[tuple[float, ...], NoDecode] = (2, 10, 60, 300)
     """Seconds before each retry of a whole job."""
     job_timeout: int = 3600
@@ -272,6 +281,12 @@ class Settings(BaseSettings):
         """Return the Milvus address without its password, for people and logs."""
         parts = urlsplit(self.milvus_uri or "")
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
+    def mongodb_shown(self) -> str:
+        """Return the hosts of MongoDB, without password and options."""
+        scheme, _, rest = (self.mongodb_uri or "").partition("://")
+        return f"{scheme}://{re.split('[/?]', rest.rpartition('@')[2])[0]}" if rest else ""
 
     @property
     def lake_url(self) -> str:

@@ -13,6 +13,7 @@ from ingestlab.engine.archives import Contents, open_archives, recorded, with_me
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.common_types import unify_types
 from ingestlab.engine.early import EarlyTasks
+from ingestlab.engine.merging import merge_by_key
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
@@ -235,8 +236,11 @@ def process(
     progress.enter("processing")
     receipts = process_all(plan, services, progress, early=early)
     batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)
+    own = batch.parts
     if plan.target.replace:
         batch = _replace_earlier(plan, batch, contents.known, transaction, services)
+    if plan.target.pipeline.key_columns:
+        batch = merge_by_key(batch, own, plan, transaction, services)
     progress.enter("committing")
     progress.failed(batch.errors)
     return batch

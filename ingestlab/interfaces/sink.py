@@ -183,9 +183,12 @@ class Sink(Protocol):
 
     Attributes:
         reuses: Whether its writer looks into what is published of the sources that it gets again.
+        by_row: Whether its files have the columns `source` and `row` and those of the key. A merge takes the rows out
+            of them that it takes out of the table. `finish` compares the files that go with those that come.
     """
 
     reuses: ClassVar[bool] = False
+    by_row: ClassVar[bool] = False
 
     def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None: ...
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Sequence
 from urllib.parse import quote
 
 _OWN = "_ingestlab"
@@ -99,6 +101,28 @@ def materialized(tenant: str, name: str, aggregate: str) -> str:
 def staging(batch: str) -> str:
     """Folder of a batch's unpublished files. None ends in `.parquet`, which readers look for."""
     return f"{_OWN}/staging/{batch}"
+
+
+def key_indexes(tenant: str, name: str) -> str:
+    """Folder of the indexes of a table's keys, outside of the table.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+    """
+    return f"{_OWN}/keys/{tenant}/{name}"
+
+
+def key_index(tenant: str, name: str, part: str, columns: Sequence[str]) -> str:
+    """File that tells the keys of one data file.
+
+    Args:
+        tenant: Whose table.
+        name: Of the table.
+        part: Path of the data file.
+        columns: Of the key.
+    """
+    return f"{key_indexes(tenant, name)}/{part_key(json.dumps([part, *columns]))}.keys"
 
 
 def stagings() -> str:

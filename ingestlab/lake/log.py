@@ -95,7 +95,7 @@ class TransactionLog:
         before = [] if base else self._unnumbered()
         first = base or max((manifest.sequence for manifest in before), default=0)
         tail = list(self._load(n for n in self._numbers(base) if n <= number))
-        if [entry.sequence for entry in tail] != list(range(first + 1, number + 1)):
+        if first > number or [entry.sequence for entry in tail] != list(range(first + 1, number + 1)):
             problem = f"The log of table {self.table} does not reach back to entry {number}"
             raise TerminalError(
                 problem, fix=f"`ingestlab history {self.table}` lists what it has.", code="history_gone"
@@ -203,6 +203,11 @@ class TransactionLog:
         entry = next((manifest for manifest in mine if manifest.batch == batch), None)
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
 
+    def mentions(self, text: str) -> bool:
+        """Tell whether an entry has a text."""
+        paths = [layout.entry(self.tenant, self.table, number) for number in self._numbers()]
+        return any(text.encode() in data for data in self.store.read_files(paths) if data)
+
     def since(self, number: int) -> list[Manifest] | None:
         """Read the entries after one, oldest first. None if some of them are not remembered.
 
@@ -275,11 +280,13 @@ def _check_compatible(manifest: Manifest, rival: Manifest) -> None:
     """Raise if a commit cannot follow one that it has not seen.
 
     Raises:
-        LostLeaseError: Both are of the same batch, have a source in common, or replace the same file.
+        LostLeaseError: Both are of the same batch, have a source in common, or replace the same file; or its rows
+            were merged by keys without those of the rival.
         BusySourceError: One rebuilds what a sink has, and the other adds to it.
     """
     sources = _locked(manifest) & _locked(rival)
-    if manifest.batch == rival.batch or sources or set(manifest.replaced) & set(rival.replaced):
+    keys_unseen = bool(manifest.key and rival.parts)
+    if manifest.batch == rival.batch or sources or keys_unseen or set(manifest.replaced) & set(rival.replaced):
         what = next(iter(sorted(sources)), f"batch {manifest.batch}")
         got = f"a commit of {what} by another job, entry {rival.sequence} of table {manifest.table}"
         raise LostLeaseError("The locks have expired", got=got, fix=AGAIN)

@@ -166,9 +166,16 @@ class Transaction:
             return False
         return True
 
-    def replaces_parts(self) -> None:
-        """Keep others from replacing parts until the end of the transaction."""
-        self.lease.acquire([rewrite_lock(*self.table.where)])
+    def replaces_parts(self, patience: float = 0) -> None:
+        """Keep others from replacing parts until the end of the transaction.
+
+        Args:
+            patience: Seconds to wait for another job that does.
+
+        Raises:
+            BusySourceError: Another job does.
+        """
+        self.lease.wait_for([rewrite_lock(*self.table.where)], patience)
 
     @contextmanager
     def batch(self, name: str, committed: Callable[[Manifest], None] = lambda _manifest: None) -> Iterator[None]:

@@ -21,6 +21,7 @@ from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
 from ingestlab.queue.arrival.status import ListenerStatus, known_listeners
 from ingestlab.queue.listeners import queues
+from ingestlab.sinks.mongodb.link import about
 from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer
@@ -45,6 +46,7 @@ class Card:
         dashboard: Its address for the browser.
         ingest: Likewise, of its Ingest page; None if there is none.
         listeners: That hear of files, and those that died lately.
+        mongodb: Whether it answers; None if none is named, or it does not.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class Card:
     dashboard: str | None
     ingest: str | None
     listeners: tuple[ListenerStatus, ...] = ()
+    mongodb: bool | None = None
 
     @property
     def trouble(self) -> str:
@@ -105,6 +108,8 @@ class Card:
         rows.append(("lake", s.lake_url, tables))
         if s.milvus_uri:
             rows.append(("milvus", s.milvus_shown, "answers" if self.milvus else "does not answer"))
+        if s.mongodb_uri:
+            rows.append(("mongodb", s.mongodb_shown, "answers" if self.mongodb else "does not answer"))
         return [*rows, *([("tenant", s.tenant, "")] if s.tenant != "default" else [])]
 
 
@@ -112,7 +117,7 @@ def look(settings: Settings) -> Card:
     """Ask everything at once how it is."""
     state = stack.running(home_of(settings))
     embedded = state is not None and state.serves(settings)
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(7) as pool:
         answer = pool.submit(queues, settings, _SECONDS)
         heard = pool.submit(known_listeners, settings, _SECONDS)
         address = settings.dask_dashboard or ""
@@ -120,6 +125,7 @@ def look(settings: Settings) -> Card:
         plots = pool.submit(_or_none, lambda: _asked(address, "individual-plots.json"))
         tables = pool.submit(_or_none, lambda: len(Lake(settings).tables()))
         listens = pool.submit(_or_none, lambda: _listens(settings.milvus_uri or ""))
+        stored = pool.submit(_or_none, lambda: bool(about(settings.model_copy(update={"mongodb_timeout": _SECONDS}))))
         dashboard = reachable(address, hosts=settings.proxied_hosts) if address else None
         has_page = f"/individual-{_PAGE}" in (plots.result() or {}).values()
         waiting = answer.result()
@@ -129,6 +135,7 @@ def look(settings: Settings) -> Card:
             queues=tuple(waiting) if waiting is not None else None,
             dask_workers=workers.result(),
             milvus=listens.result(),
+            mongodb=stored.result(),
             tables=tables.result(),
             dashboard=dashboard,
             ingest=urljoin(dashboard, _PAGE) if dashboard and has_page else None,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
     from ingestlab.maintenance.rewrite import Rewritten
+    from ingestlab.maintenance.undo import Undone
     from ingestlab.queue import Synced
     from ingestlab.sinks.milvus.reembed.reembed import Reembedded
 
@@ -222,6 +223,17 @@ class Lab:
         """
         return search(collection, query, self.settings, limit=limit, only=filter, distinct=distinct, tenant=tenant)
 
+    def documents(self, table: str, tenant: str | None = None) -> Any:
+        """Give the collection of a table's documents, as pymongo has it.
+
+        Args:
+            table: Its name.
+            tenant: Whose; the Lab's own tenant if not given.
+        """
+        from ingestlab.sinks.mongodb.link import open_documents  # noqa: PLC0415 - for this alone
+
+        return open_documents(table, self.settings, tenant or self.settings.tenant)
+
     @stopwatch("lab.embed()")
     def embed(self, texts: Sequence[str], model: str = "wordllama") -> np.ndarray[Any, np.dtype[np.float32]]:
         """Embed texts in this kernel, without a collection.
@@ -310,6 +322,19 @@ class Lab:
         with reaching(self.settings), Services.opened(self.settings) as services:
             return delete(uris, services, table=table)
 
+    @stopwatch("lab.undo()")
+    def undo(self, run: str) -> list[Undone]:
+        """Undo a run in all its tables: what it replaced comes back.
+
+        Args:
+            run: Its id, as `lab.history` has it; also that of a deletion, or of an undo.
+        """
+        from ingestlab.engine.services import Services  # noqa: PLC0415
+        from ingestlab.maintenance.undo import undo  # noqa: PLC0415 - slow to import, for this alone
+
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return undo(run, services)
+
     @stopwatch("lab.sync()")
     def sync(self, folder: str | Path, **options: Any) -> Synced:
         """Make tables agree with a folder or bucket: submit what is new or changed, take out what has vanished.
@@ -394,7 +419,13 @@ class Lab:
         if state is not None and state.serves(self.settings):
             return PlainFrame([{"part": name, "where": f"process {proc.pid}"} for name, proc in state.pids.items()])
         s = self.settings
-        servers = {"redis": s.redis_shown, "dask": s.dask_scheduler, "milvus": s.milvus_shown, "lake": s.lake_url}
+        servers = {
+            "redis": s.redis_shown,
+            "dask": s.dask_scheduler,
+            "milvus": s.milvus_shown,
+            "mongodb": s.mongodb_shown,
+        }
+        servers["lake"] = s.lake_url
         rows = [{"part": name, "where": where} for name, where in servers.items() if where]
         with reaching(s), connect(s.redis) as client:
             listeners = broker(s, client).listeners(s.queue)

@@ -12,11 +12,13 @@ from ingestlab.core.models import NAME
 from ingestlab.interfaces import DriftReader, Format, SchemaDrift
 from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
 from ingestlab.pipeline.catalogues import check_publish_as
+from ingestlab.pipeline.documents import Documents
 from ingestlab.pipeline.embedding import Embedding
+from ingestlab.pipeline.keys import check_keys
 from ingestlab.pipeline.reference import Reference, check_references
 
 COLUMN = r"[^\W\d_]\w*"  # of `partition_by`
-WriteDisposition = Literal["append", "replace"]
+WriteDisposition = Literal["append", "replace", "merge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,14 @@ class Pipeline:
             such as ``unique``, sees those of one task: one piece of a big file, or some small files.
         table: Name of the table; the pipeline's own name if not given.
         matches: Shell patterns of the file names that this pipeline takes when none is named.
-        write_disposition: Whether a changed source adds rows or replaces its earlier ones.
+        write_disposition: Whether a changed source adds rows ("append") or replaces its earlier ones ("replace"); or
+            rows of any source replace those of the table with the same key ("merge").
+        key: Columns that tell the rows of a merged table apart. A row that is null there is rejected.
+        latest_by: Of several rows with one key, that with the greatest value in this column stays, whenever it
+            came; null is the least, and of equal ones the later comes first. Without it the later row stays: that of
+            the later commit, and within a commit by file and row.
+        delete_if: A column of true and false. A row that is true there takes the row with its key out of a merged
+            table, and is not published itself.
         partition_by: Columns that become folders, ``day=2017-10-23/``. A row that is null there is rejected.
         schema_drift: What becomes of columns that the reader's declaration does not know, and of values that
             are not of their column's type. ``"freeze"``: such columns fail the file, such values reject their
@@ -50,11 +59,12 @@ class Pipeline:
             :class:`ingestlab.pipeline.aggregate.Aggregate`.
         embedding: Vectors of the published rows, computed with them and searchable in Milvus; see
             :class:`ingestlab.Embedding`.
+        documents: Documents of MongoDB that go with the published rows; see :class:`ingestlab.Documents`.
         references: Small tables in which `clean` looks things up, by the names of its further parameters:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
         publish_as: Catalogues in which the data files of the table are registered after each commit, without a copy:
-            some of ``"delta"``, ``"iceberg"``. They hold fewer types than Parquet.
+            some of ``"delta"``, ``"iceberg"``, ``"glue"``. They hold fewer types than Parquet.
         description: One line for ``ingestlab pipelines``.
 
     Examples:
@@ -70,12 +80,16 @@ class Pipeline:
     table: str = ""
     matches: Sequence[str] = ()
     write_disposition: WriteDisposition = "append"
+    key: str | Sequence[str] = ()
+    latest_by: str | None = None
+    delete_if: str | None = None
     partition_by: str | Sequence[str] = ()
     schema_drift: SchemaDrift | None = None
     max_reject_ratio: float | None = None
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     references: Mapping[str, Reference] = field(default_factory=dict)
     embedding: Embedding | None = None
+    documents: Documents | None = None
     publish_as: str | Sequence[str] = ()
     description: str = ""
     name: str = ""
@@ -89,6 +103,11 @@ class Pipeline:
     def catalogues(self) -> tuple[str, ...]:
         """Return `publish_as` as a tuple."""
         return (self.publish_as,) if isinstance(self.publish_as, str) else tuple(self.publish_as)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Return `key` as a tuple."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -112,7 +131,8 @@ class Pipeline:
         Raises:
             TerminalError: The name of its table, or of a column of `partition_by`, cannot be a folder's; its
                 `max_reject_ratio` is no share, its `references` are not what `clean` takes, its reader knows
-                nothing of `schema_drift`, or a catalogue of `publish_as` cannot hold a declared column.
+                nothing of `schema_drift`, a catalogue of `publish_as` cannot hold a declared column, or its rows
+                cannot be merged as it says.
         """
         table = self.table or name
         if not re.fullmatch(NAME, table) or "__" in table:
@@ -148,7 +168,10 @@ class Pipeline:
         check_publish_as(self.catalogues, self.reader, self.clean, self.folders, name)
         embedding = self.embedding.named(table) if self.embedding else None
         reader = _under_drift(self.reader, self.schema_drift, name)
-        return replace(self, name=name, table=table, reader=reader, embedding=embedding)
+        documents = self.documents.named(table) if self.documents else None
+        named = replace(self, name=name, table=table, reader=reader, embedding=embedding, documents=documents)
+        check_keys(named, WriteDisposition)
+        return named
 
 
 def _under_drift(reader: Format, word: SchemaDrift | None, name: str) -> Format:

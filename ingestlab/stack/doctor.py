@@ -28,6 +28,7 @@ from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.queue.broker import broker
 from ingestlab.sinks.catalogues.lag import lags
 from ingestlab.sinks.milvus.vectors import open_vectors
+from ingestlab.sinks.mongodb.link import about
 
 Level = Literal["ok", "warning", "error"]
 PATIENCE = 3.0  # seconds that a server may take to answer
@@ -40,7 +41,7 @@ class Finding:
 
     Args:
         check: What was looked at: ``redis``, ``broker``, ``workers``, ``dask``, ``speed``, ``milvus``,
-            ``lake``, ``catalogues`` or ``pipelines``.
+            ``mongodb``, ``lake``, ``catalogues`` or ``pipelines``.
         level: ``ok``, ``warning`` (it works, but not as well as it could) or ``error``.
         text: What was found, as a sentence.
         fix: What to do about it; empty if all is well.
@@ -55,7 +56,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Check everything that the settings name. It takes some seconds where servers do not answer."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        *(_redis, _dask, _speed, _milvus),
+        *(_redis, _dask, _speed, _milvus, _mongodb),
         *(_lake, _catalogues, _pipelines),
     )
     return [finding for check in checks for finding in check(settings)]
@@ -189,6 +190,17 @@ def _milvus(settings: Settings) -> Iterator[Finding]:
             store.close()
     except IngestError as error:
         yield Finding("milvus", "error", f"Milvus at {settings.milvus_shown} is of no use: {error.reason}.", error.fix)
+
+
+def _mongodb(settings: Settings) -> Iterator[Finding]:
+    if not settings.mongodb_uri:  # which only pipelines with documents miss
+        return
+    try:
+        version = about(settings.model_copy(update={"mongodb_timeout": PATIENCE}))
+        yield Finding("mongodb", "ok", f"MongoDB {version} answers at {settings.mongodb_shown}.")
+    except IngestError as error:
+        problem = f"MongoDB at {settings.mongodb_shown} is of no use: {error.reason}."
+        yield Finding("mongodb", "error", problem, error.fix)
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, get_args
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,10 +25,11 @@ from ingestlab.pipeline.catalogues import CatalogueName
 from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
 from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.mongodb.link import connected
 from ingestlab.sinks.opening import Sinks
 
 PIPELINE = """
-from ingestlab import Aggregate, Csv, Embedding, Pipeline
+from ingestlab import Aggregate, Csv, Documents, Embedding, Pipeline
 import numpy as np
 import pandera.pandas as pa
 
@@ -41,6 +43,7 @@ PIPELINE = Pipeline(
     write_disposition="replace",
     aggregates={"by_word": Aggregate(by="word", measures={"rows": "count"})},
     embedding=Embedding(source="word", model=model, collection="words", payload=["n"]),
+    documents=Documents(),
 )
 """
 
@@ -102,11 +105,12 @@ class SinkWorld(VectorWorld):
         return intent
 
     def visible(self) -> tuple[list[str], ...]:
-        """What readers find: files, vectors, and the documents of the plug-in."""
+        """What readers find: files, vectors, documents in MongoDB, and those of the plug-in."""
         files = [path for path in self.store.walk("tables") if path.endswith(".parquet")]
         everything = Where(tenant="default", table="small")
         keys = self.db.fetch("words", everything, ["pk"])["pk"].to_pylist() if self.db.resolve("words") else []
-        return files, sorted(keys), [key for key, _ in self.documents()]
+        stored = connected(self.settings)[self.settings.mongodb_database]["small"].distinct("_ingestlab")
+        return files, sorted(keys), sorted(map(str, stored)), [key for key, _ in self.documents()]
 
     def documents(self) -> list[tuple[str, str]]:
         """Keys and texts of the plug-in's documents."""
@@ -117,8 +121,8 @@ class SinkWorld(VectorWorld):
 
 
 @pytest.fixture
-def world(tmp_path, redis_url, monkeypatch) -> SinkWorld:
-    made = SinkWorld(tmp_path, redis_url, "replace")
+def world(tmp_path, redis_url, mongodb, monkeypatch) -> SinkWorld:
+    made = SinkWorld(tmp_path, redis_url, "replace", mongodb_uri=mongodb, mongodb_database=f"c{uuid4().hex[:12]}")
     monkeypatch.setattr(milvus, "connected", made.connected)
     return made
 
@@ -210,7 +214,8 @@ def test_what_was_committed_verifies(world, name):
 def test_a_commit_names_the_sinks_that_its_table_fills(world):
     world.ingest([world.put("a.csv", [1, 2, 5000])], run="r1")
     (manifest,) = world.context().lake.log("default", "small").history()
-    assert list(manifest.sinks) == ["milvus", "parquet", "rejects", "aggregates", "announcements", "documents"]
+    filled = [name for name in BUILT_IN if name not in get_args(CatalogueName)]
+    assert list(manifest.sinks) == [*filled, "announcements", "documents"]
     (world.folder / "pipelines/small.py").write_text(PLAIN)
     world.ingest([world.put("b.csv", [1])], run="r2")
     assert list(world.context().lake.log("default", "small").history()[-1].sinks) == [

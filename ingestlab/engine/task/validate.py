@@ -20,6 +20,7 @@ from ingestlab.engine.task.quality_gate import LEFT_OUT
 from ingestlab.interfaces import Reason
 from ingestlab.lake import layout
 from ingestlab.pipeline.catalog import blame
+from ingestlab.pipeline.keys import check_columns
 from ingestlab.pipeline.pipeline import Pipeline
 
 ADDED = ("_source", INDEX)  # to every published row
@@ -52,7 +53,8 @@ def check(frame: Frame, pipeline: Pipeline) -> Checked:
         passed, broken = _keep_contract(cleaned, pipeline, search=alone)
         _check_index(passed, given, f"the contract of '{pipeline.name}'")
         reasons |= broken
-    return _reject_null_partition_keys(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+    checked = _reject_null_partition_keys(Checked(*_to_arrow(passed, pipeline), reasons), pipeline.folders)
+    return _reject_null_keys(checked, pipeline) if pipeline.key_columns else checked
 
 
 def _keep_contract(frame: pd.DataFrame, pipeline: Pipeline, *, search: bool) -> tuple[pd.DataFrame, dict[int, Reason]]:
@@ -81,10 +83,30 @@ def _reject_null_partition_keys(checked: Checked, folders: Sequence[str]) -> Che
     for column in folders:
         if column in table.column_names:
             null_keys = _null_partition_keys(table[column], index, column) | null_keys
-    if not null_keys:
+    return _without(checked, null_keys)
+
+
+def _reject_null_keys(checked: Checked, pipeline: Pipeline) -> Checked:
+    """Reject rows that are null in a column of the key.
+
+    Raises:
+        TerminalError: A column that the merge needs is missing, or of the wrong type.
+    """
+    check_columns(checked.table, pipeline)
+    null_keys: dict[int, Reason] = {}
+    for column in pipeline.key_columns:
+        if checked.table[column].null_count:
+            nulls = checked.table[column].is_null().to_numpy()
+            null_keys = dict.fromkeys(checked.index[nulls].tolist(), Reason("not_nullable", column)) | null_keys
+    return _without(checked, null_keys)
+
+
+def _without(checked: Checked, reasons: dict[int, Reason]) -> Checked:
+    """Turn rows into rejects. All copies of a source row go with it."""
+    if not reasons:
         return checked
-    keep = ~np.isin(index, list(null_keys))
-    return Checked(table.filter(pa.array(keep)), index[keep], checked.reasons | null_keys)
+    keep = ~np.isin(checked.index, list(reasons))
+    return Checked(checked.table.filter(pa.array(keep)), checked.index[keep], checked.reasons | reasons)
 
 
 def _null_partition_keys(values: pa.ChunkedArray, index: Ints, column: str) -> dict[int, Reason]:

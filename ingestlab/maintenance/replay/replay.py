@@ -16,6 +16,7 @@ from ingestlab.core.errors import TerminalError, unaccounted
 from ingestlab.core.models import REJECTS, IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
 from ingestlab.engine.ingest import process_all, seen_by
+from ingestlab.engine.merging import merge_by_key
 from ingestlab.engine.plan import Plan, Target
 from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
@@ -84,6 +85,8 @@ def _replay_into(
     with transaction.batch(plan.batch, progress.committed_before):
         progress.enter("processing")
         passed = assemble(plan, process_all(plan, services, progress, replay_task), services.lake.sinks)
+        if target.pipeline.key_columns:
+            passed = merge_by_key(passed, passed.parts, plan, transaction, services)
         updates = _rewrite_rejects(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)
@@ -140,7 +143,7 @@ def _batch(passed: Batch, updates: Iterable[RejectsUpdated], state: State) -> Ba
     return passed.with_files({REJECTS: (m.left for m in changed if m.left)}).model_copy(
         update={
             "sources": tuple(_after(r, state) for r in passed.sources),
-            "replaced": tuple(m.target for m in changed),
+            "replaced": (*passed.replaced, *(m.target for m in changed)),
         }
     )
 

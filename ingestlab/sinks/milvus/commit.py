@@ -38,6 +38,7 @@ from ingestlab.sinks.milvus.vectors import VectorStore, open_vectors
 _IDENTITY = ("pk", "source", "run")
 ROWS = 10_000  # that a task holds at a time
 _DOUBLE = "Nothing was published. Name columns in Embedding.key that tell the rows of a file apart."
+DELETED = 1_000  # vectors that are deleted at a time
 MANY = 2_000  # rows of commits that are worth settling: that takes Milvus Lite about as long as writing them
 _TOLD = ("storage_options", "milvus_uri", "milvus_token", "milvus_timeout", "milvus_attempts")  # what tasks must know
 
@@ -123,8 +124,10 @@ class VectorCommits(Sink):
     def finish(self, manifest: Manifest) -> None:
         """Take out the vectors that a commit has superseded."""
         home = f"{layout.table(manifest.tenant, layout.beside(manifest.table, BESIDE))}/"
-        retire(manifest, home, self.store, self.settings.history_days)
         collection = collection_in(manifest)
+        if manifest.key and collection and self._concerns(manifest):
+            self._delete_merged(manifest, home, collection.name)  # while the old files are there
+        retire(manifest, home, self.store, self.settings.history_days)
         if collection is None or not self._concerns(manifest):
             return
         name = collection.name
@@ -136,6 +139,16 @@ class VectorCommits(Sink):
         if manifest.kind != "reembed" and _are_many(name, sum(part.rows for part in _new(manifest))):
             self._db.settle(name)
         self.store.delete(layout.costly(manifest.batch))
+
+    def _delete_merged(self, manifest: Manifest, home: str, name: str) -> None:
+        """Take out the vectors that rewritten files no longer have."""
+        old = [t for t in manifest.replaced if t.startswith(home) and self.store.exists(t)]
+        before = _distinct(_read(self.store, target, ["pk"])["pk"] for target in old)
+        after = _distinct(_read(self.store, part.target, ["pk"])["pk"] for part in manifest.files(NAME))
+        gone = before.filter(pc.invert(pc.is_in(before, after))).to_pylist()
+        for start in range(0, len(gone), DELETED):
+            keys = tuple(gone[start : start + DELETED])
+            self._db.delete(name, Where(tenant=manifest.tenant, table=manifest.table, keys=keys))
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back what a commit without manifest has done; may be repeated.
@@ -181,7 +194,7 @@ class VectorCommits(Sink):
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the collection's rows of some sources what the lake has."""
         collection = latest(live.latest())
-        if collection is not None:
+        if collection is not None and self.settings.milvus_uri:
             self._db.ensure(collection)
             self._replace(collection.name, tenant, table, uris, live.manifests())
 

@@ -24,6 +24,7 @@ def expression(where: Where) -> str:
     """Write the conditions as one expression."""
     rest = [_equals("tenant", where.tenant), _equals("table", where.table)]
     rest += [_among("sha256", where.sha256), _among("run", where.runs), _among("source", where.sources)]
+    rest += [_among("pk", where.keys)]
     for name, values in (("sha256", where.not_sha256), ("run", where.not_runs)):
         rest += [f"not ({_among(name, values)})"] if values else []
     return " and ".join(filter(None, rest))

@@ -150,6 +150,7 @@ def _is_meant(row: dict[str, Any], where: Where) -> bool:
         and row["sha256"] not in where.not_sha256
         and (not where.runs or row["run"] in where.runs)
         and row["run"] not in where.not_runs
+        and (not where.keys or row["pk"] in where.keys)
     )
 
 

@@ -22,6 +22,7 @@ class Vectors(VectorCommits):
 
     writer = VectorsWriter
     reuses = True
+    by_row = True
 
     @classmethod
     def takes(cls, pipeline: Any) -> bool:

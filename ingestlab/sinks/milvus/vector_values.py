@@ -190,6 +190,7 @@ class Where(Value):
         not_sha256: Whose source had none of these contents.
         runs: Written by one of these runs.
         not_runs: Written by none of these runs.
+        keys: With one of these primary keys.
     """
 
     tenant: str | None = None
@@ -199,6 +200,7 @@ class Where(Value):
     not_sha256: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     not_runs: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def must_choose(self) -> None:
         """Raise TerminalError if no condition is given."""
