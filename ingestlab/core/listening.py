@@ -44,5 +44,5 @@ class ListenTo(Value):
 
 
 def absolute(address: str) -> str:
-    """Make the path of a local folder absolute; what is a URL stays."""
+    """Make the path of a local folder absolute."""
     return address if "://" in address else str(Path(address).expanduser().resolve())
