@@ -77,7 +77,7 @@ def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Sett
 
 
 def _pattern(sources: Sequence[Source], settings: Settings) -> str:
-    """Name files of a kind by a pattern, or the first where there is none."""
+    """Name files of a kind by a pattern, else the first."""
     paths = [_shown(source, settings) for source in sources]
     folder = paths[0].rpartition("/")[0]
     names = [path.removeprefix(f"{folder}/") for path in paths]
