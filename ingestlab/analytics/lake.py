@@ -69,7 +69,7 @@ class Table:
     def manifests(self) -> list[Manifest]:
         """Return the commits that made the table, oldest first."""
         entries = self._log.history()
-        return [m for m in entries if m.sequence <= self._past.entry.sequence] if self._past else entries
+        return [m for m in entries if m.sequence <= self._past.number] if self._past else entries
 
     def opened(self) -> bool:
         """Look up what is live now; tell whether anything was ever committed."""

@@ -52,7 +52,7 @@ GROUPS = {  # in the order of `--help`
         *(aggregates.materialize, search.search),
     ),
     "Maintain tables": (
-        *(upkeep.replay, upkeep.delete, upkeep.compact),
+        *(upkeep.replay, upkeep.delete, history.undo, upkeep.compact),
         *(upkeep.rewrite, upkeep.reembed, lake.reconcile),
     ),
     "Run the system": (

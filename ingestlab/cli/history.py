@@ -1,8 +1,9 @@
-"""The commands about earlier states of tables: `history`."""
+"""The commands about earlier states of tables: `history` and `undo`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +12,13 @@ import typer
 from rich.text import Text
 
 from ingestlab.cli import complete
-from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.common import Home, Json, Yes, confirm, out
 from ingestlab.cli.tables import Fitting, table
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:
     from ingestlab.maintenance.history import Commit
+    from ingestlab.maintenance.undo import Undone
 
 TableName = Annotated[
     str,
@@ -76,3 +78,38 @@ def _change(added: int | None, removed: int | None) -> str:
 
 def _when(moment: str) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M")
+
+
+def undo(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="Its id, as `history` has it.")
+    ],
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Undo a run: its rows go, and what it replaced comes back.
+
+    A deletion is a run, and so is an undo.
+    """
+    from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
+    from ingestlab.maintenance import undo as undoing  # noqa: PLC0415
+
+    with Services.opened(load_settings(home=home)) as services:
+        if dry_run or not yes:
+            previews = undoing.preview(run, services, tenant=tenant)
+            if dry_run or not any(report.sources for report in previews) or not as_json:
+                _print_reports(previews, as_json=as_json)
+            if dry_run or not any(report.sources for report in previews):
+                return
+            confirm(f"Undo run {run}?", yes=False)
+        _print_reports(undoing.undo(run, services, tenant=tenant), as_json=as_json)
+
+
+def _print_reports(reports: Sequence[Undone], *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps([asdict(report) for report in reports]))
+    for report in () if as_json else reports:
+        out.print(Text(str(report)))

@@ -46,6 +46,7 @@ Code = Literal[
     "lake_damaged",
     "lake_unavailable",
     "lake_unwritable",
+    "later_changes",
     "lease_lost",
     "limit_exceeded",
     "milvus_unavailable",
@@ -225,6 +226,7 @@ CODES: dict[Code, Explanation] = {
     "lake_damaged": Explanation("A file of the lake is missing or damaged.", "`ingestlab reconcile` lists them."),
     "lake_unavailable": Explanation("The lake's storage does not answer.", "Check that it is up.", retried=True),
     "lake_unwritable": Explanation("The lake cannot be written.", "Free space, or check owner and options."),
+    "later_changes": Explanation("Later runs have changed what a run brought.", "Undo them first."),
     "table_unknown": Explanation("There is no such table or aggregate.", "`ingestlab tables` lists them."),
     # settings, servers, notebooks
     "argument_invalid": Explanation("An argument has no such value.", "See what the call takes."),

@@ -41,7 +41,8 @@ class Replacement:
     def change(self, history: Sequence[Manifest], **more: Any) -> Change:
         """Make the change of its commit. `more` are other fields of :class:`Change`."""
         said = {name: getattr(self, name) for name in ("sinks", "profile", "replaced", "types")}
-        return Change(pipeline=history[-1].pipeline, code=history[-1].code, **(said | more))
+        by = {"pipeline": history[-1].pipeline, "code": history[-1].code}
+        return Change(**(by | said | more))
 
     def added_to(self, batch: Batch, uris: Sequence[str]) -> Batch:
         """Let a batch replace the rows of sources."""
@@ -72,6 +73,7 @@ def replacement(
     history: Sequence[Manifest],
     services: Services,
     soon: Collection[str] = (),
+    past: Sequence[Manifest] = (),
 ) -> Replacement:
     """Say what a commit does that replaces files by new ones.
 
@@ -84,8 +86,9 @@ def replacement(
         history: The table's manifests.
         services: The connections to use.
         soon: Targets of files that are about to be replaced too: they need no profile.
+        past: Commits of which files come back.
     """
-    cluster, settings, files = services.cluster, services.settings, by_sink(new, history)
+    cluster, settings, files = services.cluster, services.settings, by_sink(new, [*past, *history])
     rows, live = files[PARQUET], list(live_parts(history))
     for name in filled_by(load(code)) if code else ():
         derived = services.lake.sinks[name].derive(code, table.where, batch, rows)

@@ -153,6 +153,9 @@ def _finish(manifest: Manifest, lake: Lake) -> None:
     """Do the steps after the log entry. All of them may be repeated."""
     for sink in lake.sinks_of(manifest):
         sink.finish(manifest)
+        if manifest.kind == "undo":  # what came back was published in other runs
+            live = lake.log(manifest.tenant, manifest.table).snapshot()
+            sink.restore(manifest.tenant, manifest.table, manifest.superseded, live)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)
     lake.store.delete(layout.staging(manifest.batch))
     lake.store.delete(layout.intent(manifest.tenant, manifest.table, manifest.batch))

@@ -325,8 +325,22 @@ def without_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
         table: Rows, with the column `_source`.
         uris: Of the sources.
     """
+    return table.filter(pc.invert(_is_of(table, uris)))
+
+
+def only_sources(table: pa.Table, uris: Iterable[str]) -> pa.Table:
+    """Pick the rows of some sources.
+
+    Args:
+        table: Rows, with the column `_source`.
+        uris: Of the sources.
+    """
+    return table.filter(_is_of(table, uris))
+
+
+def _is_of(table: pa.Table, uris: Iterable[str]) -> pa.ChunkedArray:
     column = table[_source_column(table)].cast(pa.string())
-    return table.filter(pc.invert(pc.is_in(column, pa.array(list(uris), pa.string()))))
+    return pc.is_in(column, pa.array(list(uris), pa.string()))
 
 
 def by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:

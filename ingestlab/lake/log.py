@@ -95,7 +95,7 @@ class TransactionLog:
         before = [] if base else self._unnumbered()
         first = base or max((manifest.sequence for manifest in before), default=0)
         tail = list(self._load(n for n in self._numbers(base) if n <= number))
-        if [entry.sequence for entry in tail] != list(range(first + 1, number + 1)):
+        if first > number or [entry.sequence for entry in tail] != list(range(first + 1, number + 1)):
             problem = f"The log of table {self.table} does not reach back to entry {number}"
             raise TerminalError(
                 problem, fix=f"`ingestlab history {self.table}` lists what it has.", code="history_gone"
@@ -202,6 +202,11 @@ class TransactionLog:
         mine = (_parsed(self.store, path, text) for path, text in texts if text and batch.encode() in text)
         entry = next((manifest for manifest in mine if manifest.batch == batch), None)
         return entry or load_manifest(self.store, layout.manifest(self.tenant, self.table, batch))
+
+    def mentions(self, text: str) -> bool:
+        """Tell whether an entry has a text."""
+        paths = [layout.entry(self.tenant, self.table, number) for number in self._numbers()]
+        return any(text.encode() in data for data in self.store.read_files(paths) if data)
 
     def since(self, number: int) -> list[Manifest] | None:
         """Read the entries after one, oldest first. None if some of them are not remembered.

@@ -25,12 +25,12 @@ class Past:
     """A table after an entry of its log.
 
     Attributes:
-        entry: The entry.
+        number: Of the entry.
         snapshot: What was live.
         places: Where the files are that were replaced since, by target.
     """
 
-    entry: Manifest
+    number: int
     snapshot: Snapshot
     places: Mapping[str, str]
 
@@ -55,45 +55,48 @@ class _PastStore:
         return self._store.size(self._places.get(path, path))
 
 
-def open_past(log: TransactionLog, as_of: AsOf, folder: str = "") -> Past:
+def open_past(log: TransactionLog, as_of: AsOf, folder: str) -> Past:
     """Open an earlier state of a table.
 
     Args:
         log: Of the table.
         as_of: A run (the state after its last commit), a time, or the number of an entry.
-        folder: Of the files that are needed, as in :func:`past_after`.
+        folder: Of the files that are needed.
 
     Raises:
         TerminalError: There is no such state, or files of it are no longer kept.
     """
     entries = log.history()
-    return past_after(log, find_entry(entries, as_of, log.table), entries, folder)
+    number = find_entry(entries, as_of, log.table).sequence
+    snapshot = log.at(number)
+    targets = (target for item, target in snapshot.targets() if item != AGGREGATES and target.startswith(folder))
+    places, gone = places_of(targets, number, entries, log)
+    if gone:
+        problem = f"{len(gone):,} data files of table {log.table} after entry {number} are no longer kept"
+        fix = f"`ingestlab history {log.table}` shows what can be read. INGESTLAB_HISTORY_DAYS says how long."
+        raise TerminalError(problem, fix=fix, code="history_gone")
+    return Past(number, snapshot, places)
 
 
-def past_after(log: TransactionLog, entry: Manifest, entries: Iterable[Manifest], folder: str = "") -> Past:
-    """Open the state of a table after an entry.
+def places_of(
+    targets: Iterable[str], number: int, entries: Iterable[Manifest], log: TransactionLog
+) -> tuple[dict[str, str], list[str]]:
+    """Find files that were live after an entry.
 
     Args:
-        log: Of the table.
-        entry: The entry.
+        targets: Where they were published.
+        number: Of the entry.
         entries: All that the log remembers.
-        folder: Of the files that are needed; all but partial aggregates, which are computed, if empty.
+        log: Of the table.
 
-    Raises:
-        TerminalError: Files of it are no longer kept.
+    Returns:
+        The places of those that were replaced since and are kept, by target; and the targets of those that are gone.
     """
-    snapshot = log.at(entry.sequence)
-    live = {target for item, target in snapshot.targets() if item != AGGREGATES and target.startswith(folder)}
-    later = (m for m in entries if m.sequence > entry.sequence)
+    live, later = set(targets), (m for m in entries if m.sequence > number)
     moved = {target: place_of(m, target) for m in later for target in m.replaced if target in live}
     kept = set(log.store.walk(layout.kept(log.tenant, log.table))) if moved else set()
     places = {target: place for target, place in moved.items() if place in kept}
-    gone = [target for target in moved if target not in places and not log.store.exists(target)]
-    if gone:
-        problem = f"{len(gone):,} data files of table {log.table} after entry {entry.sequence} are no longer kept"
-        fix = f"`ingestlab history {log.table}` shows what can be read. INGESTLAB_HISTORY_DAYS says how long."
-        raise TerminalError(problem, fix=fix, code="history_gone")
-    return Past(entry, snapshot, places)
+    return places, [target for target in moved if target not in places and not log.store.exists(target)]
 
 
 def find_entry(entries: Sequence[Manifest], as_of: AsOf, table: str) -> Manifest:

@@ -19,13 +19,13 @@ from ingestlab.core.models import PARQUET, REJECTS, Kind, Manifest
 from ingestlab.core.plain_frame import PlainFrame
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import size
+from ingestlab.engine.task.rewrite import RESTORED
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.kept_files import place_of
 from ingestlab.lake.log import TransactionLog
 
 SAME_ROWS: tuple[Kind, ...] = ("compact", "rewrite", "reembed")  # kinds of commits that neither add nor take rows
-RESTORED = "-u"  # in the names of files that an undo brings back, after the batch
 
 
 @dataclass(frozen=True)

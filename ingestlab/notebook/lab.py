@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
     from ingestlab.maintenance.rewrite import Rewritten
+    from ingestlab.maintenance.undo import Undone
     from ingestlab.queue import Synced
     from ingestlab.sinks.milvus.reembed.reembed import Reembedded
 
@@ -320,6 +321,19 @@ class Lab:
 
         with reaching(self.settings), Services.opened(self.settings) as services:
             return delete(uris, services, table=table)
+
+    @stopwatch("lab.undo()")
+    def undo(self, run: str) -> list[Undone]:
+        """Undo a run in all its tables: what it replaced comes back.
+
+        Args:
+            run: Its id, as `lab.history` has it; also that of a deletion, or of an undo.
+        """
+        from ingestlab.engine.services import Services  # noqa: PLC0415
+        from ingestlab.maintenance.undo import undo  # noqa: PLC0415 - slow to import, for this alone
+
+        with reaching(self.settings), Services.opened(self.settings) as services:
+            return undo(run, services)
 
     @stopwatch("lab.sync()")
     def sync(self, folder: str | Path, **options: Any) -> Synced:

@@ -43,3 +43,18 @@ def test_rows_of_an_earlier_state(world: World, say: Say) -> None:
     assert "no state as of" in say("rows", "small", "--as-of", "99", code=1).stderr
     assert "one table" in say("rows", "--sql", "SELECT 1", "--as-of", "1", code=2).stderr
     assert "for tables" in say("head", "world/sources/b.csv", "--as-of", "1", code=2).stderr
+
+
+def test_undo_shows_asks_and_undoes(world: World, say: Say) -> None:
+    run = json.loads(say("history", "small", "-n", "1", "--json").stdout)["commits"][0]["run"]
+    shown = say("undo", run, "--dry-run").stdout
+    assert "0 rows go and 1 come back" in shown
+    assert json.loads(say("undo", run, "--dry-run", "--json").stdout)[0]["restored"] == 1
+    assert "not confirmed" in say("undo", run, answer="n\n", code=1).stderr
+    assert "has changed" in say("undo", "r2", "--yes", code=1).stderr
+    assert say("undo", run, answer="y\n").stdout.count("1 come back") == 2
+    assert "undone already" in say("undo", run).stdout
+    assert json.loads(say("undo", "r2", "--yes", "--json").stdout)[0]["removed"] == 1
+    assert sorted(row["n"] for row in json.loads(say("rows", "small", "--json").stdout)) == [1, 2, 3, 4]
+    assert "delete, undone" in say("history", "small").stdout
+    assert "No table" in say("undo", "nothing", code=1).stderr

@@ -97,6 +97,7 @@ CALLS: dict[str, Callable[[Lab], list[list[str | Path]]]] = {
     "materialize": lambda lab: [["materialize", lab.table]],
     "search": lambda lab: [["search", lab.table, "an alarm"]],
     "replay": lambda lab: [["replay", lab.table, "--rule", "nothing"], ["replay", lab.table]],
+    "undo": lambda lab: [["undo", lab.run, "--dry-run"], ["undo", "nothing"], ["undo", lab.run]],
     "delete": lambda lab: [["delete", lab.file, "--dry-run"], ["delete", "no.csv"], ["delete", lab.file]],
     "compact": lambda lab: [["compact", lab.table]],
     "rewrite": lambda lab: [["rewrite", lab.table]],

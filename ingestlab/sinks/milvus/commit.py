@@ -194,7 +194,7 @@ class VectorCommits(Sink):
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the collection's rows of some sources what the lake has."""
         collection = latest(live.latest())
-        if collection is not None:
+        if collection is not None and self.settings.milvus_uri:
             self._db.ensure(collection)
             self._replace(collection.name, tenant, table, uris, live.manifests())
 
