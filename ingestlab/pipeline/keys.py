@@ -115,7 +115,7 @@ def _check_documents(pipeline: Any) -> None:
 
 
 def _check_apart(pipeline: Any, what: str) -> None:
-    """Check that no column of the key is a folder's name, which is text."""
+    """Check that no column of the key names folders."""
     if inside := [column for column in pipeline.key_columns if column in pipeline.folders]:
         wanted = f"no key in partition_by of pipeline '{pipeline.name}', which has {what}"
         fix = "Partition by another column, e.g. a copy that clean makes."

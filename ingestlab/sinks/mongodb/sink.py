@@ -175,7 +175,7 @@ class MongoDocuments(Sink):
                 self._settle(collection, wanted | there.keys(), there | more, mine, history, keyed=bool(note["key"]))
 
     def _remove_merged(self, collection: Stored[Any], manifest: Manifest) -> None:
-        """Delete the documents that rewritten files no longer have, while the old ones are there."""
+        """Delete the documents that rewritten files no longer have."""
         old = [t for t in manifest.replaced if t.startswith(_home(manifest)) and self.store.exists(t)]
         parts = [DataFile(target=target, staged="", rows=0, size=0) for target in old]
         before = {key: held for _, _, rows in self._scan(parts) for key, held in _identities(rows)}
