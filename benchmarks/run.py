@@ -22,6 +22,7 @@ import embedding
 import growth
 import lines
 import listing
+import merging
 import partitions
 import report
 import smallfiles
@@ -45,6 +46,7 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "begin": begin.measure,
     "log": commits.measure,
     "listing": listing.measure,
+    "merge": merging.measure,
 }
 QUICK = {
     "files": 512,
@@ -56,6 +58,9 @@ QUICK = {
     "texts": 5000,
     "commits": 200,
     "listed": 100_000,
+    "merged": 100_000,
+    "merges": 10,
+    "changed": 1_000,
 }
 
 
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(measures, machine, console)
     file = report.keep(measures, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if set(options.only or GROUPS) - {"log", "listing"} and (drawn := _draw(file)) is not None:
+    if set(options.only or GROUPS) - {"log", "listing", "merge"} and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in measures))
 
@@ -108,6 +113,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=100_000, help="to embed and to search in")
     parser.add_argument("--commits", type=int, default=20_000, help="in the table with a long log")
     parser.add_argument("--live", type=int, default=20, help="files of it that live; the others are replaced")
+    parser.add_argument("--merged", type=int, default=10_000_000, help="rows of the table that others are merged into")
+    parser.add_argument("--merges", type=int, default=100, help="commits that are merged into it")
+    parser.add_argument("--changed", type=int, default=10_000, help="rows of each of these commits")
     parser.add_argument("--listed", type=int, default=1_000_000, help="files in the largest listing")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")

@@ -52,7 +52,7 @@ def add(
     )
     with _redis(home) as client:
         kept = schedules.add(wanted, client)
-    out.print(f"Schedule {kept.schedule.id}: sync {folder}, next at {_moment(kept.due)}.")
+    out.print(f"Schedule {kept.schedule.id}: sync {kept.schedule.folder}, next at {_moment(kept.due)}.")
 
 
 @schedule.command("list")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # slow to import: who calls a function here has them already
 
 COLOURS: dict[Mood, str] = {"busy": "bold", "good": "green", "warn": "yellow", "bad": "red"}
 MOST_ERRORS = 10  # files whose errors are shown in full, all codes together
+MOST_ASSUMED = 3  # different ones that are shown below a result
 PATIENCE = 2.0  # seconds of a job in its queue before one asks whether anybody listens
 
 
@@ -120,8 +121,9 @@ def print_result(result: RunResult) -> None:
         out.print(f"time: {duration(result.ended - result.began)}")
     for rule, count in sorted(result.rules.items(), key=lambda item: -item[1]):
         out.print(f"  {count:>8,}  {rule}")
-    for warning in of_result(result, "terminal"):
-        out.print(Text(warning, style="yellow"))
+    remarks = [(line, "dim") for line in _assumptions(result)] + [(s, "yellow") for s in of_result(result, "terminal")]
+    for remark, style in remarks:
+        out.print(Text(remark, style=style))
     if result.tables:
         out.print(f"tables: {', '.join(result.tables)}")
     for name, where in result.kept.items():
@@ -134,6 +136,19 @@ def print_result(result: RunResult) -> None:
             print_failure(outcome)
         if len(outcomes) > most:
             out.print(f"… and {len(outcomes) - most:,} more failed files of this kind")
+
+
+def _assumptions(result: RunResult) -> Iterator[str]:
+    """Say what readers have assumed of the files, the commonest first."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in result.outcomes:
+        if outcome.assumed and outcome.status == "committed":
+            groups.setdefault(outcome.assumed, []).append(outcome)
+    for text, (first, *others) in sorted(groups.items(), key=lambda group: -len(group[1]))[:MOST_ASSUMED]:
+        more = f" and {len(others):,} more" if others else ""
+        yield f"assumed of {label(first.uri)}{more}: {text}"
+    if len(groups) > MOST_ASSUMED:
+        yield f"… and more of others: ingestlab show {result.run} --files"
 
 
 def files_table(result: RunResult) -> Fitting:

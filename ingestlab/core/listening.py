@@ -39,9 +39,10 @@ class ListenTo(Value):
 
     def located(self) -> Self:
         """Make the paths of local folders absolute."""
-        sync = None if self.sync is None else tuple(map(_absolute, self.sync))
-        return self.model_copy(update={"address": _absolute(self.address), "sync": sync})
+        sync = None if self.sync is None else tuple(map(absolute, self.sync))
+        return self.model_copy(update={"address": absolute(self.address), "sync": sync})
 
 
-def _absolute(address: str) -> str:
+def absolute(address: str) -> str:
+    """Make the path of a local folder absolute."""
     return address if "://" in address else str(Path(address).expanduser().resolve())

@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """fsspec options by protocol, as JSON."""
     iceberg_catalog: dict[str, str] = Field(default_factory=dict, repr=False)
     """Iceberg catalogue as properties of pyiceberg, as JSON; empty means SQLite beside the tables of a local lake."""
+    glue_database: str = "{tenant}"
+    """Database of AWS Glue for tables with `publish_as="glue"`; `{tenant}` stands for the tenant."""
     pipelines: Words = ("pipelines",)
     """Folders with pipeline files."""
     notebooks: Words = ("notebooks",)

@@ -3,7 +3,7 @@ r"""Raw logs: records told by a regular expression, one a line or several lines 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, NamedTuple
@@ -19,9 +19,17 @@ from ingestlab.formats.common.columns import castable, check_format, convert_col
 from ingestlab.formats.common.cutting import Ints, Spans
 from ingestlab.formats.common.damage import without_damaged
 from ingestlab.formats.common.excerpts import listed, shorten
-from ingestlab.formats.common.linewise import Raw, blocks, check_encoding, lines_of, load_lines, split_lines
+from ingestlab.formats.common.linewise import (
+    Raw,
+    blocks,
+    check_encoding,
+    lines_of,
+    load_lines,
+    split_lines,
+    split_lines_early,
+)
 from ingestlab.formats.common.nulls import EMPTY, NullValues, checked, marks_of, nulled
-from ingestlab.interfaces import Bad, Records, Store
+from ingestlab.interfaces import Bad, LateError, Records, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,12 @@ class Lines:
     def split(self, file: FetchedFile, store: Store, size: int) -> list[Piece]:
         """Cut a file into pieces of about `size` bytes. Row numbers are exact."""
         return split_lines(file, store, size, self.encoding, self._starts if self.start else None)
+
+    def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
+        """Yield the pieces of `split`, as early as each is known."""
+        if self.start:
+            raise LateError
+        yield from split_lines_early(file, store, size, self.encoding)
 
     def read(self, piece: Piece, store: Store) -> Records:
         """Read one piece.

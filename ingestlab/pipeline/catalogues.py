@@ -12,7 +12,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.interfaces import Format
 from ingestlab.lake.arrow_schema import is_text, parse_type, plain
 
-CatalogueName = Literal["delta", "iceberg"]
+CatalogueName = Literal["delta", "iceberg", "glue"]
 UTC = "UTC"
 _SIGNED = {8: "int16", 16: "int32", 32: "int64", 64: "decimal128(20, 0)"}  # that hold unsigned ones of so many bits
 _INSTEAD = (
@@ -21,7 +21,7 @@ _INSTEAD = (
     (pat.is_null, ""),
     (pat.is_fixed_size_list, "a list without a fixed size"),
 )
-_FORBIDDEN: Mapping[str, str] = {"delta": " ,;{}()\n\t=", "iceberg": ""}  # in names of columns
+_FORBIDDEN: Mapping[str, str] = {"delta": " ,;{}()\n\t=", "iceberg": "", "glue": ",:;\n\t"}  # in names of columns
 
 
 def check_publish_as(names: Sequence[str], reader: Format, clean: Any, folders: Sequence[str], pipeline: str) -> None:

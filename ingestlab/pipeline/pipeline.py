@@ -64,7 +64,7 @@ class Pipeline:
             ``references={"airports": Reference("airports.csv", Csv(...))}`` and ``clean(df, airports)``. A table
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
         publish_as: Catalogues in which the data files of the table are registered after each commit, without a copy:
-            some of ``"delta"``, ``"iceberg"``. They hold fewer types than Parquet.
+            some of ``"delta"``, ``"iceberg"``, ``"glue"``. They hold fewer types than Parquet.
         description: One line for ``ingestlab pipelines``.
 
     Examples:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from glob import has_magic
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from ingestlab.core.access import file_name, local_path, scheme_of, shown
@@ -66,11 +69,24 @@ def _unclaimed(request: IngestRequest, sources: Sequence[Source], settings: Sett
     broken = f" (not loaded: {', '.join(catalog.broken)})" if kinds and catalog.broken else ""
     notes = [
         f"no pipeline takes {_first(files, settings)}{broken}: types guessed, nothing checked, table {table}. "
-        f"Write one: ingestlab new {table} --from {shlex.quote(_shown(files[0], settings))}"
+        f"Write one: ingestlab new {table} --from {shlex.quote(_pattern(files, settings))}"
         for table, files in kinds.items()
     ]
     more = f"no pipeline takes files of {len(kinds) - _KINDS} more kinds either"
     return [*notes[:_KINDS], *([more] if len(kinds) > _KINDS else [])]
+
+
+def _pattern(sources: Sequence[Source], settings: Settings) -> str:
+    """Name files of a kind by a pattern, else the first."""
+    paths = [_shown(source, settings) for source in sources]
+    folder = paths[0].rpartition("/")[0]
+    names = [path.removeprefix(f"{folder}/") for path in paths]
+    start = min((re.split(r"[\d.*?\[]", name, maxsplit=1)[0] for name in names), key=len)
+    together = start and all(name.startswith(start) and "/" not in name for name in names)
+    if len(names) == 1 or not together or has_magic(folder) or traits(scheme_of(sources[0].uri)).host:
+        return paths[0]
+    ends = {Path(name).suffix for name in names}
+    return f"{folder}/{start}*{ends.pop() if len(ends) == 1 else ''}"
 
 
 def _shown(source: Source, settings: Settings) -> str:

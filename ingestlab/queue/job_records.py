@@ -77,16 +77,19 @@ class Reporter:
     """Note an attempt at a job: its progress, and how it ended, added to what earlier attempts have done.
 
     Each change of state is written, and a few reports a second.
+
+    Args:
+        delivery: Of the job.
+        worker: As it is named; empty for host and process.
     """
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, worker: str = "") -> None:
         self._delivery, self._last = delivery, 0.0
         before, kept = result_in(delivery.notes, delivery.id), kept_in(delivery.notes, delivery.id)
         opened, empty = opened_in(delivery.notes), _nothing(delivery.notes, delivery.id)
         waited = opened is not None and opened.waits
-        self._opened = Opened(
-            began=opened.began if opened and waited else time.time(), worker=f"{socket.gethostname()}:{os.getpid()}"
-        )
+        began, name = time.time(), worker or f"{socket.gethostname()}-{os.getpid()}"
+        self._opened = Opened(began=opened.began if opened and waited else began, worker=name)
         self._before = close(opened, before, kept, "lost", DIED.to_dict()) if opened and not waited else before
         self._kept = kept if waited else empty
         self._brought = progress_of(brought_in(self._before))

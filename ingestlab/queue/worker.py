@@ -56,7 +56,8 @@ class JobHandler:
 
     def __call__(self, message: JsonValue, delivery: Delivery) -> TryEnd:
         """Run one try of a job."""
-        report, settings, request = Reporter(delivery), self._services.settings, None
+        settings, request = self._services.settings, None
+        report = Reporter(delivery, settings.worker_name or "")
         try:
             request = decode(message)
             if isinstance(request, IngestRequest) and not request.replay:

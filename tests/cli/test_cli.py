@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,6 +257,14 @@ def test_submit_and_wait_shows_how_it_ended(say: Say, stack: Settings, alarms: P
     again = json.loads(say("submit", alarms, "--wait", "--json", "--force", *home).stdout)
     assert again["tally"] == {"rows_in": 4, "accepted": 1, "rejected": 3, "out": 1}
     assert json.loads(say("show", again["run"], "--json", *home).stdout) == again
+    assert re.search(r"begun +by worker worker-[12]\n", say("log", again["run"], *home).stdout), "as `status` names it"
+
+
+def test_what_a_reader_assumed_is_said_at_the_end(say: Say, stack: Settings, tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"fog-{number}.csv").write_text("n;word\n1;a\n")
+    shown = say("submit", tmp_path / "fog-*.csv", "--wait", "--home", stack.home).stdout
+    assert "assumed of fog-1.csv and 1 more: delimiter: ;; header: line 1; types: n: int64, word: string" in shown
 
 
 def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, alarms: Path, tmp_path: Path) -> None:

@@ -157,6 +157,43 @@ def test_what_comes_out_is_the_same_as_without(tmp_path, redis_url, monkeypatch,
     assert records[0] == records[1]
 
 
+LINES = r'Lines(pattern=r"(?P<n>\d+) (?P<word>\w+)", columns={"n": "int64"})'
+
+
+@pytest.mark.parametrize(
+    ("reader", "line", "bad"),
+    [
+        ('JsonLines(columns={"n": "int64", "word": "string"})', '{{"n": {n}, "word": "w{n}"}}\n', '{"n": "x"}\n'),
+        (LINES, "{n} w{n}\n", "neither\n"),
+    ],
+    ids=["json", "lines"],
+)
+def test_lines_begin_early_as_well_and_give_the_same(tmp_path, redis_url, monkeypatch, copied, reader, line, bad):
+    source, seen = tmp_path / "a.txt", []
+    lines = [line.format(n=n) for n in NUMBERS]
+    source.write_text("".join([*lines[:900], bad, "\n", *lines[900:]]))
+    for name, least in (("early", 0), ("usual", 1 << 40)):
+        monkeypatch.setattr(early, "LEAST", least)
+        world = EarlyWorld(tmp_path / name, redis_url, partition_bytes=PIECE)
+        (tmp_path / name / "pipelines" / "small.py").write_text(
+            f"from ingestlab import JsonLines, Lines, Pipeline\nPIPELINE = Pipeline(reader={reader}, table='small')\n"
+        )
+        copied[:] = [world.begun]
+        outcome = world.ingest([source.as_uri()]).outcomes[0]
+        assert outcome.status == "committed", outcome
+        assert adopted(world) is (least == 0)
+        rows = [pq.read_table(pa.BufferReader(world.store.read(p.target))) for p in live_parts(world)]
+        seen.append((pa.concat_tables(rows).sort_by("_row").select(["n", "word", "_row"]), rejects(world)))
+    assert seen[0][0].equals(seen[1][0])
+    assert seen[0][0].num_rows == len(NUMBERS)
+    assert seen[0][1].equals(seen[1][1])
+    assert seen[0][1]["row"].to_pylist() == [900]
+
+
+def live_parts(world: World) -> list[Any]:
+    return list(manifests(world.store, "default", "small")[-1].parts)
+
+
 def test_a_file_that_changes_meanwhile_is_taken_as_it_is_at_the_end(world, copied):
     uri = world.put("a.csv", NUMBERS)
     changed = []

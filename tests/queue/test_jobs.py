@@ -279,12 +279,34 @@ def test_files_that_no_pipeline_takes_have_a_table_of_their_kind_and_that_is_sai
     run = submit([*files, ready.file("p.weird")], settings=ready.settings)
     assert [o.table for o in run.wait(PATIENCE).outcomes] == ["rain", "rain", "csv_files", "plain_files", "plain", ""]
     path = files[0].removeprefix("file://")
+    folder = path.rpartition("/")[0]
     assert run.record.notes[0] == (
         f"no pipeline takes {path} and 1 more: types guessed, nothing checked, table rain. "
-        f"Write one: ingestlab new rain --from {path}"
+        f"Write one: ingestlab new rain --from '{folder}/rain-*.csv'"
     )
+    assert run.record.notes[1].endswith(f"--from {folder}/2024.csv"), "one file is named by itself"
     assert [note.split("table ")[1].split(".")[0] for note in run.record.notes] == ["rain", "csv_files", "plain_files"]
     assert submit(files[4], settings=ready.settings).record.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["s3://b/in/rain-1.csv", "s3://b/in/rain-23.csv"], "'s3://b/in/rain-*.csv'"),
+        (["s3://b/in/rain-1.csv", "s3://b/in/rain.csv.gz"], "'s3://b/in/rain*'"),
+        (["s3://b/in/rain-1.csv", "s3://b/other/rain-2.csv"], "s3://b/in/rain-1.csv"),
+        (["s3://b/in/1.csv", "s3://b/in/2.csv"], "s3://b/in/1.csv"),
+        (["https://h/rain-1.csv", "https://h/rain-2.csv"], "https://h/rain-1.csv"),
+    ],
+)
+def test_a_pipeline_is_proposed_for_all_files_of_a_kind_that_a_pattern_names(tmp_path, names, shown):
+    (tmp_path / "other.py").write_text(
+        "from ingestlab import Csv, Pipeline\nPIPELINE = Pipeline(matches=['x'], reader=Csv())"
+    )
+    settings = Settings(_env_file=None, pipelines=(str(tmp_path),))
+    request = IngestRequest(run="r-1", sources=tuple(Source(uri=name, size=1) for name in names))
+    (said,) = of_submission([request], settings)
+    assert said.endswith(f" --from {shown}"), said
 
 
 def test_where_types_are_guessed_the_pipelines_that_do_not_load_are_named(tmp_path):

@@ -177,4 +177,8 @@ def test_the_commands(world, cli):
     assert listed["schedule"]["zone"] == "Europe/Berlin"
     assert listed["id"] in cli("schedule", "list", **env).stdout
     assert cli("schedule", "remove", listed["id"], **env).returncode == 0
+    assert f"sync {world.folder / 'here'}, next" in cli("schedule", "add", "0 * * * *", "sync", "here", **env).stdout
+    (here,) = schedules(world.redis)
+    assert here.schedule.folder == str(world.folder / "here"), "workers are in other folders"
+    remove(here.schedule.id, world.redis)
     assert "No schedules" in cli("schedule", "list", **env).stdout

@@ -62,6 +62,7 @@ def test_the_same_file_twice_is_one_run(url, tmp_path):
 def test_without_the_right_token_nothing_is_told(url, tmp_path, token):
     answer = call(f"{url}/announce", {"uri": f"{tmp_path}/in/a.csv"}, token)
     assert (answer.status_code, answer.json()["code"]) == (401, "http_401")
+    assert "Authorization: Bearer" in answer.json()["fix"]
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 

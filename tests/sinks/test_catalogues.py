@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
-from pyiceberg.catalog import load_catalog
-from s3fs import S3FileSystem
-from support.catalogues import PIPELINE, Published, rows_in
+from deltalake import write_deltalake
+from support.catalogues import PIPELINE, Published, in_glue, rows_in
 from support.lake import Crash, FaultInjector
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.lake.log import live_files
 from ingestlab.maintenance.rewrite import rewrite
-from ingestlab.pipeline.catalogues import check_columns
+from ingestlab.pipeline.catalogues import check_columns, registered
 from ingestlab.sinks.catalogues import delta
+from ingestlab.sinks.catalogues.glue import glue_type
 from ingestlab.sinks.catalogues.lag import lags
-from ingestlab.sinks.catalogues.storage import DELTA, ICEBERG, s3_options
 from ingestlab.stack.valkey import free_port
 
 PLAIN = PIPELINE.replace('publish_as=["CATALOGUE"],', "")
 
 
-@pytest.fixture(params=["delta", "iceberg"])
+@pytest.fixture(params=["delta", "iceberg", pytest.param("glue", marks=pytest.mark.slow("Glue"))])
 def world(request, tmp_path, redis_url) -> Published:
-    return Published(tmp_path, redis_url, request.param)
+    """A lake that is published in each catalogue."""
+    if request.param != "glue":
+        return Published(tmp_path, redis_url, request.param)
+    return in_glue(tmp_path, redis_url, request.getfixturevalue("s3"))
 
 
 def test_every_tool_reads_the_rows_after_each_kind_of_commit(world):
@@ -49,7 +47,9 @@ def test_every_tool_reads_the_rows_after_each_kind_of_commit(world):
     assert world.repair().clean
 
 
-def test_earlier_versions_are_read_as_they_were(world):
+@pytest.mark.parametrize("catalogue", ["delta", "iceberg"])
+def test_earlier_versions_are_read_as_they_were(tmp_path, redis_url, catalogue):
+    world = Published(tmp_path, redis_url, catalogue)
     world.ingest([world.write("a.csv", {1: "x"})], run="r1")
     world.ingest([world.write("b.csv", {2: "x", 3: "y"})], run="r2")
     if world.catalogue == "delta":
@@ -83,7 +83,7 @@ def test_new_columns_are_null_in_earlier_rows(world):
     world.ingest([world.write("a.csv", {1: "x"})], run="r1")
     world.declare(PIPELINE.replace("df.assign(", "df.assign(extra=df['n'] * 2, "))
     world.ingest([world.write("b.csv", {2: "x"})], run="r2")
-    assert set(rows_in(world.read()["polars"])) == {(1, "x", "X", None), (2, "x", "X", 4)}
+    assert set(rows_in(world.any())) == {(1, "x", "X", None), (2, "x", "X", 4)}
 
 
 def test_other_types_begin_a_new_schema_once_all_files_have_them(world):
@@ -94,7 +94,7 @@ def test_other_types_begin_a_new_schema_once_all_files_have_them(world):
     world.agree()
     world.declare(PIPELINE.replace('partition_by="part",', ""))
     rewrite("small", world.context())
-    assert sorted(row[:2] for row in rows_in(world.read()["polars"])) == [(1, "x"), (2, "y")]
+    assert sorted(row[:2] for row in rows_in(world.any())) == [(1, "x"), (2, "y")]
     assert list(lags(world.store)) == []
 
 
@@ -131,8 +131,12 @@ def unplug(world: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     if world.catalogue == "delta":
         monkeypatch.setattr("deltalake.DeltaTable.is_deltatable", refuse)
     else:
-        nowhere = {"type": "rest", "uri": f"http://127.0.0.1:{free_port()}"}
-        monkeypatch.setattr(world, "settings", world.settings.model_copy(update={"iceberg_catalog": nowhere}))
+        address = f"http://127.0.0.1:{free_port()}"
+        nowhere = {
+            "iceberg_catalog": {"type": "rest", "uri": address},
+            "storage_options": world.settings.storage_options | {"glue": {"endpoint_url": address, "region_name": "x"}},
+        }
+        monkeypatch.setattr(world, "settings", world.settings.model_copy(update=nowhere))
 
 
 def test_while_a_catalogue_is_away_commits_stand_and_are_registered_later(world, monkeypatch):
@@ -156,9 +160,9 @@ def test_while_a_catalogue_is_away_commits_stand_and_are_registered_later(world,
 
 def test_reconcile_takes_out_and_brings_in_what_differs(world):
     world.ingest([world.write("a.csv", {1: "x", 2: "y"})], run="r1")
-    before = world.read()
+    before = world.any()
     break_entry(world)
-    assert rows_in(world.read()["polars"]) != rows_in(before["polars"])
+    assert rows_in(world.any()) != rows_in(before)
     assert world.repair().restored == (f"{world.catalogue}:small",)
     world.agree()
     assert world.repair().clean
@@ -167,8 +171,10 @@ def test_reconcile_takes_out_and_brings_in_what_differs(world):
 def break_entry(world: Published) -> None:
     """Another program deletes rows through the catalogue."""
     if world.catalogue == "delta":
-        opened = world.delta()
-        opened.delete("n = 1")
+        world.delta().delete("n = 1")
+    elif world.catalogue == "glue":
+        where = {"DatabaseName": world.settings.glue_database, "TableName": "small"}
+        world.client().delete_partition(**where, PartitionValues=["X"])
     else:
         world.iceberg().delete("part = 'X'")
 
@@ -176,9 +182,12 @@ def break_entry(world: Published) -> None:
 def test_another_programs_table_is_left_alone_and_said(world):
     if world.catalogue == "delta":
         write_deltalake(world.store.full("tables/default/small"), pa.table({"theirs": [1]}))
+    elif world.catalogue == "glue":
+        name = world.settings.glue_database
+        world.client().create_database(DatabaseInput={"Name": name})
+        place = {"Columns": [{"Name": "theirs", "Type": "bigint"}], "Location": world.store.full("theirs")}
+        world.client().create_table(DatabaseName=name, TableInput={"Name": "small", "StorageDescriptor": place})
     else:
-        world.declare(PLAIN)
-        world.ingest([world.write("0.csv", {0: "x"})], run="r0")
         world.sink().opened("default", "small")._catalog.create_namespace("default")
         world.sink().opened("default", "small")._catalog.create_table(
             "default.small", pa.schema({"theirs": pa.int64()})
@@ -188,7 +197,7 @@ def test_another_programs_table_is_left_alone_and_said(world):
     (lag,) = lags(world.store)
     assert lag.error.code == "catalogue_conflict"
     assert "another program" in str(lag)
-    assert world.read()["duckdb"].column_names == ["theirs"]
+    assert world.theirs()
     assert len(world.repair().unregistered) == 1
     world.declare(PLAIN)
     world.ingest([world.write("b.csv", {2: "x"})], run="r2")
@@ -265,36 +274,37 @@ def test_a_type_that_clean_makes_fails_its_file_before_anything_is_published(wor
     assert world.context().lake.log("default", "small").tip() == 0
 
 
-@pytest.mark.parametrize("catalogue", ["delta", "iceberg"])
-def test_on_an_object_store(tmp_path, redis_url, s3, catalogue):
-    bucket = f"catalogues-{uuid.uuid4().hex}"
-    S3FileSystem(**s3).call_s3("create_bucket", Bucket=bucket)
-    sqlite = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db"}
-    lake = {"lake": f"s3://{bucket}/lake", "storage_options": {"s3": s3}, "iceberg_catalog": sqlite}
-    world = Published(tmp_path, redis_url, catalogue, **lake)
-    world.ingest([world.write("a.csv", {1: "x/y", 2: "50%", 3: "ö b"})], run="r1")
-    world.ingest([world.write("a.csv", {4: "x/y"}), world.write("b.csv", {5: "ö b"})], run="r2")
-    assert [str(lag) for lag in lags(world.store)] == []
-    assert world.sink().opened("default", "small").targets() == {
-        file.target for file in live_files(world.context().lake.log("default", "small").history(), "parquet")
-    }
-    if catalogue == "delta":
-        options = s3_options(world.settings, DELTA) | {"aws_allow_http": "true"}
-        table = DeltaTable(f"s3://{bucket}/lake/tables/default/small", storage_options=options)
-        found = table.to_pyarrow_table()
-    else:
-        catalog = load_catalog("ingestlab", **sqlite, **s3_options(world.settings, ICEBERG))
-        found = catalog.load_table("default.small").scan().to_arrow()
-    assert rows_in(found) == Counter([(4, "x/y", "X/Y"), (5, "ö b", "Ö B")])
-
-
-def test_an_object_store_needs_a_catalogue_of_iceberg(tmp_path, redis_url, s3):
-    bucket = f"catalogues-{uuid.uuid4().hex}"
-    S3FileSystem(**s3).call_s3("create_bucket", Bucket=bucket)
-    world = Published(tmp_path, redis_url, "iceberg", lake=f"s3://{bucket}", storage_options={"s3": s3})
+def test_glue_wants_a_lake_in_s3(tmp_path, redis_url):
+    world = Published(tmp_path, redis_url, "glue")
     (outcome,) = world.ingest([world.write("a.csv", {1: "x"})], run="r1").outcomes
-    assert outcome.error["code"] == "setting_missing"
-    assert "INGESTLAB_ICEBERG_CATALOG" in str(outcome.exception())
+    assert "AWS Glue finds tables in S3 alone" in str(outcome.exception())
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (pa.struct({"A": pa.list_(pa.int16()), "b": pa.decimal128(9, 2)}), "struct<a:array<smallint>,b:decimal(9,2)>"),
+        (pa.map_(pa.string(), pa.timestamp("ms", "UTC")), "map<string,timestamp>"),
+        (pa.large_list(pa.large_binary()), "array<binary>"),
+    ],
+)
+def test_types_as_hive_writes_them(kind, text):
+    assert glue_type(registered(kind)) == text
+
+
+def test_under_evolve_a_table_is_registered_when_it_was_rewritten(world):
+    loose = PIPELINE.replace("clean=clean,", 'schema_drift="evolve",').replace('partition_by="part",', "")
+    world.declare(loose)
+    world.ingest([world.write("a.csv", {1: "x"})], run="r1")
+    path = world.folder / "sources/b.csv"
+    path.write_text("n,word\n1.5,y\n")
+    (outcome,) = world.ingest([path.as_uri()], run="r2").outcomes
+    assert outcome.status == "committed"
+    (lag,) = lags(world.store)
+    assert "`ingestlab rewrite small`" in str(lag)
+    rewrite("small", world.context())
+    assert list(lags(world.store)) == []
+    assert set(rows_in(world.any())) == {(1.0, "x"), (1.5, "y")}
 
 
 KINDS: dict[str, Callable[[], pa.DataType]] = {

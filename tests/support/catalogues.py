@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyiceberg.catalog import Catalog, load_catalog
+from s3fs import S3FileSystem
 
 from ingestlab.analytics.lake import Table
 from ingestlab.lake.table_schema import schema_of
@@ -33,7 +36,7 @@ PIPELINE = Pipeline(
     publish_as=["CATALOGUE"],
 )
 """
-ORIGIN = ("_source", "_row")
+HIVE = {"bigint": pa.int64(), "string": pa.string(), "double": pa.float64()}
 
 
 class Published(World):
@@ -42,6 +45,7 @@ class Published(World):
     def __init__(self, folder: Path, redis_url: str, catalogue: str, **settings: Any) -> None:
         super().__init__(folder, redis_url, **settings)
         self.catalogue = catalogue
+        self.s3 = settings.get("storage_options", {}).get("s3", {})
         self.declare(PIPELINE)
 
     def declare(self, text: str) -> None:
@@ -74,6 +78,32 @@ class Published(World):
         assert schema_of(self.store, where, snapshot.manifests()).folders
         return rows_in(Table(self.store, *where).arrow())
 
+    def client(self) -> Any:
+        """Glue, as another program asks it."""
+        return self.sink().opened("default", "small")._client
+
+    def glue(self) -> pa.Table:
+        """The table as Athena finds it: the files in the folders that Glue names, with the types that it names."""
+        where = {"DatabaseName": self.settings.glue_database}
+        entry = self.client().get_table(**where, Name="small")["Table"]
+        place = entry["StorageDescriptor"]
+        columns, keys = (
+            {c["Name"]: HIVE[c["Type"]] for c in some} for some in (place["Columns"], entry["PartitionKeys"])
+        )
+        found = self.client().get_partitions(**where, TableName="small")["Partitions"]
+        folders = {p["StorageDescriptor"]["Location"]: p["Values"] for p in found} if keys else {place["Location"]: []}
+        tables = [pa.schema({**columns, **keys}).empty_table()]
+        files = S3FileSystem(**self.s3, use_listings_cache=False)
+        for folder, values in folders.items():
+            for path in files.find(folder):
+                table = pq.ParquetFile(files.open(path)).read()
+                read = {name: pa.nulls(len(table), kind) for name, kind in columns.items()}
+                read |= {name: table[name].cast(columns[name]) for name in table.column_names}
+                for (name, kind), value in zip(keys.items(), values, strict=True):
+                    read[name] = pa.repeat(pa.scalar(value).cast(kind), len(table))
+                tables.append(pa.table(read).select(tables[0].column_names))
+        return pa.concat_tables(tables)
+
     def delta(self, version: int | None = None) -> DeltaTable:
         """The table as deltalake opens it."""
         return DeltaTable(self.store.full("tables/default/small"), version=version)
@@ -90,6 +120,8 @@ class Published(World):
 
     def read(self) -> dict[str, pa.Table]:
         """The table as each tool reads it from the catalogue."""
+        if self.catalogue == "glue":
+            return {"glue": self.glue()}
         if self.catalogue == "iceberg":
             table = self.iceberg()
             found = {"pyiceberg": table.scan().to_arrow(), "polars": pl.scan_iceberg(table).collect().to_arrow()}
@@ -100,11 +132,31 @@ class Published(World):
         first = next(iter(found.values()))  # noqa: F841 - DuckDB finds it by its name
         return found | {"duckdb": duckdb.sql("FROM first").to_arrow_table()}
 
+    def any(self) -> pa.Table:
+        """The table as one tool reads it from the catalogue."""
+        return next(iter(self.read().values()))
+
+    def theirs(self) -> bool:
+        """Whether the entry is that of another program still: its only column is `theirs`."""
+        if self.catalogue != "glue":
+            return self.any().column_names == ["theirs"]
+        entry = self.client().get_table(DatabaseName=self.settings.glue_database, Name="small")["Table"]
+        return [column["Name"] for column in entry["StorageDescriptor"]["Columns"]] == ["theirs"]
+
     def agree(self) -> None:
         """Every tool reads the live rows from the catalogue."""
         wanted = self.live()
         for tool, table in self.read().items():
             assert rows_in(table) == wanted, tool
+
+
+def in_glue(folder: Path, redis_url: str, s3: dict[str, Any]) -> Published:
+    """A lake in S3 whose table is in Glue, in a database of its own."""
+    name = f"catalogues{uuid.uuid4().hex}"
+    S3FileSystem(**s3).call_s3("create_bucket", Bucket=name)
+    options = {"s3": s3, "glue": {"endpoint_url": s3["client_kwargs"]["endpoint_url"], "region_name": "us-east-1"}}
+    lake = {"lake": f"s3://{name}/lake", "storage_options": options, "glue_database": name}
+    return Published(folder, redis_url, "glue", **lake)
 
 
 def rows_in(table: pa.Table) -> Counter[tuple[Any, ...]]:

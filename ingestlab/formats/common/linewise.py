@@ -14,12 +14,12 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, Piece
 from ingestlab.formats.common.bytes import Limits, ascii_based, binary, load_text
 from ingestlab.formats.common.compression import compression
-from ingestlab.formats.common.cutting import Cut, Ints, Scanner, Spans
+from ingestlab.formats.common.cutting import Cut, Ints, Scanner, Spans, cut
 from ingestlab.formats.common.detection import UTF8, believed, by_mark, survey
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.excerpts import excerpts
 from ingestlab.formats.common.quoting import scan
-from ingestlab.interfaces import Store
+from ingestlab.interfaces import LateError, Store
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
 BLOCK = 32 << 20  # bytes of text that are parsed at once
@@ -111,6 +111,8 @@ def split_lines(
     whole, encoding = divisible(file, store, size, encoding)
     if encoding is None:
         return [whole]
+    if starts is None:
+        return list(cut_at(whole, _cut_lines(file, store, size)))
     step, cuts = even_step(file.size, size), []
     records, multiple = 0, 1
     for begins in _record_starts(store, file, starts):
@@ -120,6 +122,30 @@ def split_lines(
         cuts += [Cut(int(begins[i]), records + i) for i in places if records + i]
         records, multiple = records + begins.size, max(multiple, last + 1)
     return list(cut_at(whole, cuts))
+
+
+def split_lines_early(file: FetchedFile, store: Store, size: int, encoding: str | None) -> Iterator[Piece]:
+    """Yield the pieces of `split_lines`, each as early as it is known.
+
+    Args:
+        file: What to cut.
+        store: Where it is.
+        size: Bytes of a piece, about.
+        encoding: Of the text.
+
+    Raises:
+        LateError: The file stays whole, or its encoding is to be detected.
+    """
+    if encoding is None:
+        raise LateError
+    whole, cuttable = divisible(file, store, size, encoding)
+    if cuttable is None:
+        raise LateError
+    yield from cut_at(whole, _cut_lines(file, store, size))
+
+
+def _cut_lines(file: FetchedFile, store: Store, size: int) -> Iterator[Cut]:
+    return cut(read_blocks(store, file.path, file.size), LINES, 0, targets(file.size, size), 0)
 
 
 def divisible(file: FetchedFile, store: Store, size: int, encoding: str | None) -> tuple[Piece, str | None]:
@@ -233,7 +259,7 @@ def _marked(data: bytes, spans: Spans, starts: Starts) -> Ints:
     return np.union1d(np.zeros(1, np.int64), np.concatenate(firsts))
 
 
-def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> Iterator[Ints]:
+def _record_starts(store: Store, file: FetchedFile, starts: Starts) -> Iterator[Ints]:
     """Yield the offsets of lines that begin records, block by block."""
     scanner = Scanner(LINES)
     begun, offset, held = False, 0, b""  # `held` are the bytes from `offset` on, of lines that have not ended
@@ -246,9 +272,8 @@ def _record_starts(store: Store, file: FetchedFile, starts: Starts | None) -> It
         if not len(spans.starts):
             continue
         begins = spans.starts
-        if starts is not None:
-            marked = starts(lines_of(held, Spans(begins - offset, spans.ends - offset)))
-            begins = begins[marked if begun else np.union1d(np.zeros(1, np.int64), marked)]
+        marked = starts(lines_of(held, Spans(begins - offset, spans.ends - offset)))
+        begins = begins[marked if begun else np.union1d(np.zeros(1, np.int64), marked)]
         if begins.size:
             begun = True
             yield begins

@@ -42,6 +42,7 @@ from ingestlab.formats.common.linewise import (
     only,
     read_blocks,
     split_lines,
+    split_lines_early,
     whole_file,
     without,
 )
@@ -62,7 +63,7 @@ from ingestlab.formats.json.fast import take
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
 from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
 from ingestlab.formats.json.values import as_texts
-from ingestlab.interfaces import Bad, Records, SchemaDrift, Store
+from ingestlab.interfaces import Bad, LateError, Records, SchemaDrift, Store
 
 MAX_CELLS = 1 << 28  # rows times columns, where columns are inferred
 _NAME = re.compile(rb'"((?:[^"\\]++|\\.)*+)"[ \t]*+:')
@@ -149,6 +150,15 @@ class JsonLines:
         if isinstance(types, TerminalError):  # the file fails for it as a whole, when it is read
             return [pieces[0].model_copy(update={"stop": None})]
         return with_settled(pieces, "types", types)
+
+    def split_early(self, file: FetchedFile, store: Store, size: int) -> Iterator[Piece]:
+        """Yield the pieces of `split`, as early as each is known."""
+        if self.columns is None or self.drift == "evolve":
+            raise LateError
+        head = store.read(file.path, 0, min(file.size, self.max_record_bytes))
+        if head.isspace() or layout_of(head) != "lines":
+            raise LateError
+        yield from split_lines_early(file, store, size, self.encoding)
 
     def _split_document(self, file: FetchedFile, store: Store, size: int, layout: Layout) -> list[Piece]:
         """Cut an array between elements, or objects that follow each other. One that is refused stays whole."""

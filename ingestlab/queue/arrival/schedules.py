@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError, did_you_mean
+from ingestlab.core.listening import absolute
 from ingestlab.core.models import NAME, Value, digest
 from ingestlab.core.settings import Settings
 from ingestlab.queue.arrival.sync import sync
@@ -122,6 +123,7 @@ def add(schedule: Schedule, client: redis.Redis, now: float | None = None) -> Sc
             fix="Quote all five as one text.",
             code="argument_invalid",
         )
+    schedule = schedule.model_copy(update={"folder": absolute(schedule.folder)})  # workers are elsewhere
     client.hset(_ALL, schedule.id, schedule.model_dump_json())
     client.zadd(_DUE, {schedule.id: schedule.next(time.time() if now is None else now)}, nx=True)
     return next(s for s in schedules(client) if s.schedule.id == schedule.id)

@@ -76,7 +76,8 @@ class Synced:
         failed = f", {self.failed:,} failed before" if self.failed else ""
         gone = f", {len(self.vanished):,} vanished" if self.vanished else ""
         kept = " (kept)" if self.vanished and not self.deleted else ""
-        return f"{self.folder}: {self.listed:,} files: {counts}{failed}{gone}{kept}"
+        files = "1 file" if self.listed == 1 else f"{self.listed:,} files"
+        return f"{self.folder}: {files}: {counts}{failed}{gone}{kept}"
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as plain data."""
@@ -290,7 +291,7 @@ def _refuse_many(report: Synced, known: int, gone: int, ratio: float | None, set
         f"{gone:,} of {known:,} files that tables have of {report.folder} are not there any more; all are kept",
         expected=f"at most a share of {most:g} to vanish at once",
         got=f"{report.listed:,} files in the listing",
-        fix=f"Check the folder; if they are meant to go, set the ratio to 1, or keep vanished files.{submitted}",
+        fix=f"Check the folder; if they are to go, say `--max-vanish-ratio 1`, else `--keep-vanished`.{submitted}",
         code="too_many_vanished",
     )
 

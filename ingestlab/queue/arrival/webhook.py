@@ -40,6 +40,11 @@ MOST_SNS_BYTES = 1 << 20  # of a message of SNS: 256 kB of text, escaped
 ANSWER = 12.0  # seconds for which SNS waits for an answer, less some
 _LEAVE = 30.0  # seconds for which listeners may handle what they have taken, at the end
 _FORBIDDEN = ("access_denied", "address_not_allowed", "scheme_not_allowed", "tenant_unknown")
+_SEE = "The page / says what can be asked here."
+_FIXES = {
+    401: "Send a tenant's token: `Authorization: Bearer TOKEN`; to /sns as user and password.",
+    413: "Announce fewer files at once.",
+}
 _STATUS = {"run_unknown": 404, **dict.fromkeys(_FORBIDDEN, 403)}
 _TENANT = web.RequestKey("tenant", str)
 Uri = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -233,7 +238,7 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
     try:
         return await handler(request)
     except web.HTTPException as error:
-        said = {"code": f"http_{error.status}", "problem": error.reason}
+        said = {"code": f"http_{error.status}", "problem": error.reason, "fix": _FIXES.get(error.status, _SEE)}
         return web.json_response(said, status=error.status, headers=_kept(error))
     except IngestError as error:
         transient = isinstance(error, TransientError)

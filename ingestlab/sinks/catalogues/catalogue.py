@@ -9,19 +9,16 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from ingestlab.core.errors import TransientError
+from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile, Manifest
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
+from ingestlab.lake.arrow_schema import parse_type
 from ingestlab.lake.log import live_parts
 from ingestlab.lake.table_schema import Schema, of_manifest
 from ingestlab.pipeline.catalogues import registered
 
 ORIGIN = {"_source": pa.string(), "_row": pa.int64()}
-
-
-class OutrunError(TransientError):
-    """Another process has registered something meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +67,14 @@ class Catalogue(Protocol):
         """
         ...
 
-    def targets(self) -> set[str]:
-        """Return the paths in the lake of all registered data files."""
+    def differs(self, version: Version) -> bool:
+        """Tell whether something else is registered than a whole version."""
         ...
 
     def register(self, version: Version) -> None:
-        """Register a version: all of it or nothing. Files that are there are not added twice.
+        """Register a version, and its number last. What is there already is not added twice.
 
         Raises:
-            OutrunError: Another process was faster; the catalogue is opened again.
             TerminalError: Its columns do not fit those of the files that stay.
         """
         ...
@@ -109,6 +105,7 @@ def _version(
 ) -> Version:
     kinds = {name: kind for name, kind in schema.reading().items() if not pa.types.is_null(kind)}
     folders = schema.folder_columns
+    _check_alike(entry.table, schema)
     inside = {name: registered(kind) for name, kind in kinds.items() if name not in folders}
     columns = {**inside, **ORIGIN, **{name: registered(kinds[name]) for name in folders}}
     return Version(
@@ -121,6 +118,17 @@ def _version(
         folders=folders,
         **more,
     )
+
+
+def _check_alike(table: str, schema: Schema) -> None:
+    """Check that all files have the same types and folders."""
+    inside = {name: texts for name, texts in schema.types.items() if name not in schema.folder_columns}
+    several = {name: {registered(parse_type(text)) for text in texts} for name, texts in inside.items()}
+    mixed = [f"the type of '{name}'" for name, kinds in several.items() if len(kinds - {pa.null()}) > 1]
+    if mixed or len(schema.folders) > 1:
+        problem = f"The data files of table {table} differ in {(*mixed, 'their folders')[0]}"
+        fix = f"`ingestlab rewrite {table}` brings them to one schema."
+        raise TerminalError(problem, fix=fix, code="catalogue_conflict")
 
 
 def partition_values(target: str) -> dict[str, str]:

@@ -80,12 +80,9 @@ class DeltaEntry(Catalogue):
             raise TerminalError(problem, fix=fix, code="catalogue_conflict")
         return number
 
-    def targets(self) -> set[str]:
-        """Return the data files of the latest version."""
-        if self._found is None:
-            return set()
-        paths = pa.table(self._table.get_add_actions(flatten=True))["path"].to_pylist()
-        return {f"{self._home}/{unquote(path)}" for path in paths}
+    def differs(self, version: Version) -> bool:
+        """Compare the data files."""
+        return self._targets() != {file.target for file in version.added}
 
     def register(self, version: Version) -> None:
         """Write a version; new columns come in one before it."""
@@ -97,6 +94,13 @@ class DeltaEntry(Catalogue):
         del self._found
         if self._table.version() % COMPACT == 0:
             self._compact()
+
+    def _targets(self) -> set[str]:
+        """Return the data files of the latest version."""
+        if self._found is None:
+            return set()
+        paths = pa.table(self._table.get_add_actions(flatten=True))["path"].to_pylist()
+        return {f"{self._home}/{unquote(path)}" for path in paths}
 
     def _begin(self, version: Version, schema: Any, mode: str) -> None:
         """Write all files, under a schema of their own."""
@@ -113,10 +117,11 @@ class DeltaEntry(Catalogue):
         )
 
     def _go_on(self, version: Version, schema: Any) -> None:
-        have = self.targets() if version.whole or version.removed else set()
+        differs = self._differs(version, schema)
+        have = self._targets() if differs or version.whole or version.removed else set()
         wanted = {file.target for file in version.added}
         removed = have - wanted if version.whole else have & version.removed
-        if self._differs(version, schema):
+        if differs:
             if not version.whole and have - removed:
                 problem = f"Columns of table {self._name} have other types or folders than its Delta table"
                 fix = f"`ingestlab rewrite {self._name}` brings all data files to one schema."

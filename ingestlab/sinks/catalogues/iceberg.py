@@ -81,9 +81,9 @@ class IcebergEntry(Catalogue):
             raise TerminalError(problem, fix=fix, code="catalogue_conflict")
         return int(self._table.properties[SEQUENCE])
 
-    def targets(self) -> set[str]:
-        """Return the data files of the current snapshot."""
-        return set(self._files())
+    def differs(self, version: Version) -> bool:
+        """Compare the data files."""
+        return self._files().keys() != {file.target for file in version.added}
 
     def register(self, version: Version) -> None:
         """Add a snapshot; new columns come with it."""

@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from ingestlab.core.errors import IngestError, TerminalError, TransientError
-from ingestlab.core.models import PARQUET, Manifest
+from ingestlab.core.models import Manifest
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Rows, Sink, Store, Writer, Written
 from ingestlab.lake.arrow_schema import ADDED
 from ingestlab.lake.locks import Locks, catalogue_lock, connect
-from ingestlab.lake.log import TransactionLog, live_files
+from ingestlab.lake.log import TransactionLog
 from ingestlab.lake.table_schema import schema_of
 from ingestlab.pipeline.catalogues import CatalogueName, check_columns
 from ingestlab.sinks.catalogues.catalogue import Catalogue, Version, of_entry, of_table
@@ -47,6 +47,7 @@ class CatalogueSink(Sink):
     """Register the data files of tables in a catalogue."""
 
     name: ClassVar[CatalogueName]
+    by_file: ClassVar[bool] = True  # whether it knows the files; else, what is left of a folder is looked up
     writer = CatalogueWriter
 
     def __init__(self, settings: Settings, store: Store, cluster: Executor) -> None:  # noqa: ARG002 - as all sinks
@@ -79,9 +80,9 @@ class CatalogueSink(Sink):
 
     def verify(self, tenant: str, table: str, live: Live) -> Sequence[str]:
         """Tell whether catalogue and log differ. The answer names catalogue and table, for it has no sources."""
-        wanted = {file.target for file in live_files(live.manifests(), PARQUET)}
         try:
-            differs = self.opened(tenant, table).targets() != wanted
+            version = self._all(tenant, table, live.manifests())
+            differs = self.opened(tenant, table).differs(version)
         except Exception as error:  # noqa: BLE001 - each client raises its own, and others have to be verified
             self._note(tenant, table, error)
             return ()
@@ -114,7 +115,8 @@ class CatalogueSink(Sink):
                     for entry in entries:
                         catalogue.register(of_entry(entry))
                     return
-            if version := self._all(tenant, table, first=known is None):
+            version = self._all(tenant, table, TransactionLog(self.store, tenant, table).snapshot().manifests())
+            if version.added or known is not None:
                 catalogue.register(version)
 
     def _entries(self, tenant: str, table: str, known: int) -> list[Manifest] | None:
@@ -122,13 +124,12 @@ class CatalogueSink(Sink):
         entries = TransactionLog(self.store, tenant, table).since(known)
         if entries is None or any(entry.parts and not entry.types for entry in entries):
             return None
+        if not self.by_file and any(entry.replaced for entry in entries):
+            return None
         return [entry for entry in entries if entry.parts or entry.replaced]
 
-    def _all(self, tenant: str, table: str, *, first: bool) -> Version | None:
-        """Read all that is live. None for an empty table that the catalogue does not know either."""
-        history = TransactionLog(self.store, tenant, table).snapshot().manifests()
-        if first and not any(live_files(history, PARQUET)):
-            return None
+    def _all(self, tenant: str, table: str, history: Sequence[Manifest]) -> Version:
+        """Describe all that is live."""
         return of_table(history[-1], history, schema_of(self.store, (tenant, table), history))
 
     def _note(self, tenant: str, table: str, error: Exception) -> None:

@@ -20,6 +20,12 @@ ICEBERG = {
     "endpoint": "s3.endpoint",
     "region": "s3.region",
 }
+GLUE = {
+    "key": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "token": "aws_session_token",
+    "region": "region_name",
+}  # its own endpoint is none of S3
 
 
 def s3_options(settings: Settings, names: Mapping[str, str]) -> dict[str, str]:
@@ -27,7 +33,7 @@ def s3_options(settings: Settings, names: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         settings: Where the lake is.
-        names: What the client calls key, secret, token, endpoint and region.
+        names: What the client calls key, secret, token, endpoint and region; what is not named is left out.
     """
     if not settings.lake_url.startswith("s3://"):
         return {}
@@ -42,4 +48,4 @@ def s3_options(settings: Settings, names: Mapping[str, str]) -> dict[str, str]:
     }
     if said["endpoint"] and not said["region"]:
         said["region"] = "us-east-1"  # servers other than AWS have none
-    return {names[name]: str(value) for name, value in said.items() if value}
+    return {names[name]: str(value) for name, value in said.items() if value and name in names}
