@@ -137,7 +137,7 @@ class Table:
         return self.dataset_of(self.parts)
 
     def dataset_of(self, parts: Iterable[DataFile]) -> ds.Dataset:
-        """Open some parts as a pyarrow dataset, with all columns of the table."""
+        """Open some parts as a dataset with all columns of the table."""
         schema, homes = self._columns, self._files_by_home(parts)
         sets = [_factory(self._store, home, places, schema).finish(schema) for home, places in homes.items()]
         return sets[0] if len(sets) == 1 else ds.UnionDataset(schema, sets)

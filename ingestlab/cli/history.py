@@ -91,7 +91,7 @@ def diff(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Show which rows came, went or changed between two states of a table."""
+    """Show which rows of a table came, went or changed between states."""
     from ingestlab.maintenance.diff import diff as compare  # noqa: PLC0415 - slow to import, likewise
 
     found = compare(name, old, new, load_settings(home=home), tenant=tenant, key=key or (), limit=limit)

@@ -128,12 +128,12 @@ def _order(row: dict[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _key_of(state: Table) -> tuple[str, ...]:
-    """Return the columns by which the last commit with a key has merged rows."""
+    """Return the columns by which a commit merged rows last."""
     return next((m.key for m in reversed(state.manifests) if m.key), ())
 
 
 def _columns(states: Iterable[Table]) -> dict[str, pa.DataType]:
-    """Return the columns of both states, each in a type that holds the values of both."""
+    """Return the columns of both states, in types for both."""
     types: dict[str, list[pa.DataType]] = {}
     for state in states:
         for column in state.dataset().schema:
