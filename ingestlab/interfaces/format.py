@@ -26,6 +26,10 @@ class Bad:
     column: str | None
     value: str | None
 
+    def at(self, row: int) -> Bad:
+        """Give the record another number."""
+        return Bad(row, self.rule, self.column, self.value)
+
 
 @dataclass(frozen=True)
 class Records:

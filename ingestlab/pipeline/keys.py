@@ -45,9 +45,7 @@ def check_keys(pipeline: Any, dispositions: Any) -> None:
     if pipeline.embedding is not None:
         _check_embedding(pipeline)
     if pipeline.documents is not None:
-        wanted = f"a merged table without documents in pipeline '{name}'"
-        fix = "Leave one of the two out; Documents(key=…) has the last row of each key without a merge."
-        raise _invalid("Merged tables have no documents", wanted, "documents", fix)
+        _check_documents(pipeline)
     columns = getattr(pipeline.reader, "columns", None)
     if pipeline.clean is None and isinstance(columns, Mapping) and isinstance(pipeline.reader, DriftReader):
         for column in used_columns(pipeline):  # with `clean`, nobody knows yet what the rows will have
@@ -102,8 +100,24 @@ def _check_embedding(pipeline: Any) -> None:
         wanted = f"the columns of the key in the payload of pipeline '{pipeline.name}'"
         fix = f"Write Embedding(..., payload={[*pipeline.embedding.payload, *lost]})."
         raise _invalid("The embedding lacks the key", wanted, f"no '{lost[0]}'", fix)
+    _check_apart(pipeline, "an embedding")
+
+
+def _check_documents(pipeline: Any) -> None:
+    """Check that documents can be told apart by the key."""
+    if pipeline.documents.raw:
+        wanted = f"documents of rows in pipeline '{pipeline.name}', whose rows are merged"
+        raise _invalid("Raw records cannot be merged", wanted, "raw=True", "Leave it out.")
+    if taken := {"source", "row", "_id", "_batch", "_document"}.intersection(pipeline.key_columns):
+        wanted = f"another name for the key of pipeline '{pipeline.name}', which has documents"
+        raise _invalid("The key's name is taken", wanted, repr(min(taken)), "Rename the column in clean.")
+    _check_apart(pipeline, "documents")
+
+
+def _check_apart(pipeline: Any, what: str) -> None:
+    """Check that no column of the key names folders."""
     if inside := [column for column in pipeline.key_columns if column in pipeline.folders]:
-        wanted = f"no key in partition_by of pipeline '{pipeline.name}', which has an embedding"
+        wanted = f"no key in partition_by of pipeline '{pipeline.name}', which has {what}"
         fix = "Partition by another column, e.g. a copy that clean makes."
         raise _invalid("A column of the key is one of partition_by", wanted, repr(inside[0]), fix)
 

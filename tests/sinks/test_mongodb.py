@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 
 import pymongo
 import pytest
 from support.lake import Crash, FaultInjector
+from support.merging import LATEST, Row
 from support.mongodb import MongoWorld, maker, serving
 from support.replay import FIRST, SECOND
 
@@ -15,8 +17,11 @@ from ingestlab.core.errors import CollectionError, TerminalError, TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.delete import delete
+from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.mongodb.link import open_documents
 from ingestlab.stack.valkey import free_port
+
+SLOW = pytest.mark.slow("crashes at every step")
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def test_keys_of_several_columns_and_copies_of_a_row(make):
     assert world.documents.database["copies"].count_documents({}) == 4
 
 
-@pytest.mark.slow("crashes at every step")
+@SLOW
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("disposition", "key"), [("append", ""), ("replace", ""), ("replace", "n")])
 def test_a_crash_at_any_step_leaves_one_document_a_row(make, disposition, key, after):
@@ -148,7 +153,7 @@ def test_a_crash_at_any_step_leaves_one_document_a_row(make, disposition, key, a
         else:
             break
         if at % 2:
-            world.reconcile()
+            assert world.reconcile().restored == (), "what is undone needs no repair"
             world.verify()
             assert key or world.there() == world.rows("small")
         world.ingest([a])
@@ -163,7 +168,7 @@ def test_a_crash_at_any_step_leaves_one_document_a_row(make, disposition, key, a
     assert crashes > 9
 
 
-@pytest.mark.slow("crashes at every step")
+@SLOW
 @pytest.mark.parametrize("key", ["", "n"])
 def test_a_crash_while_deleting_or_replaying_leaves_all_or_nothing(make, key):
     crashes = 0
@@ -182,7 +187,7 @@ def test_a_crash_while_deleting_or_replaying_leaves_all_or_nothing(make, key):
         else:
             break
         if at % 3:
-            world.reconcile()
+            assert world.reconcile().restored == (), "what is undone needs no repair"
             world.verify()
         world.replay()
         delete(b, world.context())
@@ -213,6 +218,56 @@ def test_two_jobs_at_once_agree_on_the_documents_of_their_keys(make):
     last = world.context().lake.log("default", "small").history()[-1].sources[0].uri
     assert by_key(world) == dict.fromkeys(range(1, 9), last.rpartition("/")[2])
     world.verify()
+
+
+@pytest.mark.parametrize("key", ["", "id"])
+def test_documents_follow_merges(make, key):
+    world = make("merge", key)
+    world.merge("a.csv", [Row(i) for i in range(10)], run="r1")
+    world.merge("b.csv", [Row(3, at=1), Row(3, at=2), Row(4, at=1, gone=True), Row(5, at=None)], run="r2")
+    world.check_merged()
+    world.merge("a.csv", [Row(i, at=1) for i in range(8)], run="r3")
+    world.check_merged()
+    delete((world.folder / "sources/b.csv").as_uri(), world.context())
+    world.forget((world.folder / "sources/b.csv").as_uri())
+    world.check_merged()
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(n, marks=SLOW) for n in range(4, 24))])
+def test_any_story_of_merges_ends_as_it_does_in_a_dict(make, seed):
+    """Files are merged, deleted and compacted, at times by a job that dies and comes again."""
+    draw = random.Random(seed)
+    world = make("merge", draw.choice(["", "id"]), draw.choice(["", LATEST]))
+    for step in range(5):
+        faults = FaultInjector(draw.randint(1, 30), after=draw.random() < 0.5) if draw.random() < 0.6 else None
+        what, name = (
+            draw.choice(["merge", "merge", "merge", "force", "delete", "compact"]),
+            draw.choice(["a.csv", "b.csv"]),
+        )
+        rows = [
+            Row(draw.randint(1, 6), draw.choice([None, 0, 1, 2]), draw.random() < 0.3, draw.randint(0, 9))
+            for _ in range(draw.randint(1, 6))
+        ]
+        for injector in (faults, None):
+            try:
+                _tell(world, what, name, rows, f"r{step}", injector)
+                break
+            except Crash:
+                continue
+    world.check_documents()
+    reconcile(world.context().lake)
+    world.check_merged()
+
+
+def _tell(world, what, name, rows, run, faults):
+    uri = (world.folder / "sources" / name).as_uri()
+    if what in ("merge", "force"):
+        world.merge(name, rows, faults, run=run, force=what == "force")
+    elif what == "delete" and uri in world.contents:
+        delete(uri, world.context(faults))
+        world.forget(uri)
+    elif what == "compact" and world.contents:
+        compact("small", world.context(faults))
 
 
 def test_tenants_have_collections_of_their_own(make, redis_url):

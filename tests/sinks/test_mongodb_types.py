@@ -78,14 +78,14 @@ KEYS: list[tuple[pa.DataType, Any]] = [
 
 def encoded(table: pa.Table, **words: Any) -> tuple[list[bytes], dict[Any, Any]]:
     """What a task makes of rows: documents, and the rows that cannot be any."""
-    pipeline = SimpleNamespace(documents=Documents(**words).named("t"))
+    pipeline = SimpleNamespace(documents=Documents(**words).named("t"), key_columns=())
     to = Destination(run="r", batch="b", tenant="default", table="t", pipeline=pipeline, store=None)
     count = len(table)
     table = table.append_column("_source", pa.array(["a"] * count)).append_column("_row", pa.array(range(count)))
     piece = Piece(uri="a", path="a", name="a", sha256="0")
     writer = DocumentsWriter(to)
     faults = writer.refuse(Rows(name="n", table=table, rejects=None, pieces={"a": piece}, raw=None))
-    return writer._encoded["n"]["document"].to_pylist(), faults
+    return writer._encoded["n"]["_document"].to_pylist(), faults
 
 
 def test_the_guide_names_the_types_that_are_tried_here():

@@ -21,6 +21,7 @@ from ingestlab.sinks.mongodb import sink as module
 from ingestlab.stack.milvus import listens
 from ingestlab.stack.valkey import free_port
 from support.lake import FaultInjector
+from support.merging import LATEST, MergeWorld
 from support.replay import Mendable
 from support.workers import until
 
@@ -150,17 +151,56 @@ class Fragile:
         return self._faults.guard(value) if name in CHANGES else value
 
 
+class MergedDocuments(MergeWorld):
+    """A lake whose merged table has documents, in a database of its own, whose writes can die as well."""
+
+    def __init__(self, folder: Path, redis_url: str, url: str, more: str, key: str) -> None:
+        declared = f"documents=Documents(key={key!r})," if key else "documents=Documents(),"
+        super().__init__(
+            folder, redis_url, f"{more} {declared}", mongodb_uri=url, mongodb_database=f"w{uuid4().hex[:12]}"
+        )
+        self.faults: FaultInjector | None = None
+
+    def limited(self, limit: int) -> None:
+        super().limited(limit)
+        path = self.folder / "pipelines/small.py"
+        path.write_text(path.read_text().replace("import Aggregate, Csv,", "import Aggregate, Csv, Documents,"))
+
+    def context(self, faults: FaultInjector | None = None) -> Services:
+        self.faults = faults
+        return super().context(faults)
+
+    def check_merged(self) -> None:
+        """As before, and: one document for each row, in the lake and in the collection alike."""
+        super().check_merged()
+        self.check_documents()
+        assert list(self.store.walk("_ingestlab/embedded")) == []
+        assert reconcile(self.context().lake).clean
+
+    def check_documents(self) -> None:
+        """Compare collection and lake with the dict."""
+        wanted = sorted((key, uri, row) for key, (uri, row, _) in self.table.items())
+        stored = link.connected(self.settings)[self.settings.mongodb_database]["small"]
+        there = [(d["id"], d["_ingestlab"]["source"], d["_ingestlab"]["row"]) for d in stored.find()]
+        assert sorted(there) == wanted
+        kept = self.read("small__mongodb").to_pylist() if wanted else []
+        assert sorted((row["id"], row["source"], row["row"]) for row in kept) == wanted
+
+
 def maker(folders: pytest.TempPathFactory, redis_url: str, url: str, patch: pytest.MonkeyPatch) -> Any:
     """What a fixture gives to make worlds with: the last one made is connected."""
 
-    def make(disposition: str = "append", key: str = "") -> MongoWorld:
-        world = MongoWorld(folders.mktemp("m"), redis_url, url, disposition, key)
-
+    def connected(world: Any) -> Any:
         def collection(*args: Any) -> Any:
             found = link.collection_of(*args)
             return Fragile(found, world.faults) if world.faults else found
 
         patch.setattr(module, "collection_of", collection)
         return world
+
+    def make(disposition: str = "append", key: str = "", more: str = LATEST) -> Any:
+        if disposition == "merge":
+            return connected(MergedDocuments(folders.mktemp("m"), redis_url, url, more, key))
+        return connected(MongoWorld(folders.mktemp("m"), redis_url, url, disposition, key))
 
     return make

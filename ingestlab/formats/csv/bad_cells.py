@@ -18,6 +18,7 @@ from ingestlab.formats.common.columns import one_array, strictly_timed
 from ingestlab.formats.common.cutting import Ints
 from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.nulls import textual
+from ingestlab.formats.csv import fast
 from ingestlab.formats.csv.arrow import Layout, convert
 from ingestlab.formats.csv.body import Body
 
@@ -105,6 +106,15 @@ def _decimal(text: str) -> int:
 
 
 def _search(body: Body, layout: Layout) -> list[int]:
+    """Find the records that fail. What the compiled loop takes does not."""
+    taken = fast.take(body, layout)
+    if taken is None:
+        return _ask(body, layout)
+    left = taken.left
+    return left[_ask(body.only(left), layout)].tolist() if left.size else []
+
+
+def _ask(body: Body, layout: Layout) -> list[int]:
     """Find the records that fail, by asking about ever shorter runs."""
     starts, ends, _ = body.spans
 

@@ -64,16 +64,16 @@ class Body:
         """Cut out some records, given by ascending numbers."""
         if not numbers.size:
             return self
-        view = memoryview(self.data)
         begins = [self.begin, *self.spans.ends[numbers].tolist()]
         ends = [*self.spans.starts[numbers].tolist(), self.end]
-        data = b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
+        pairs = zip(begins, ends, strict=True)
+        data = b"".join([self.data[begin:end] for begin, end in pairs if begin < end])
         return replace(self, data=data, begin=0, end=len(data))
 
     def only(self, numbers: Ints) -> Body:
         """Keep only some records, given by ascending numbers."""
-        view, (starts, ends, _) = memoryview(self.data), self.spans
-        data = b"".join([view[starts[i] : ends[i]] for i in numbers.tolist()])
+        pairs = zip(*(places[numbers].tolist() for places in self.spans[:2]), strict=True)
+        data = b"".join([self.data[start:end] for start, end in pairs])
         return replace(self, data=data, begin=0, end=len(data))
 
     def with_repeats(self, numbers: Iterable[int]) -> Body:

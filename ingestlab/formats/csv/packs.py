@@ -120,7 +120,7 @@ def _split(records: Records, firsts: Ints, pieces: Sequence[Piece]) -> Iterator[
         yield Records(
             records.table.slice(low, high - low),
             records.rows[low:high] + shift,
-            tuple(replace(b, row=b.row + shift) for b in bad),
+            tuple(b.at(b.row + shift) for b in bad),
             partial(_raw, records.raw, shift),
         )
 

@@ -116,7 +116,8 @@ def _parse_left(body: Body, layout: Layout, taken: Taken) -> Parsed | None:
 
 def _merged(taken: Taken, parsed: Parsed) -> Parsed:
     """Put records that were left back in their places."""
-    bad = [replace(cell, row=int(taken.left[cell.row])) for cell in parsed.bad]
+    left = taken.left.tolist()
+    bad = [cell.at(left[cell.row]) for cell in parsed.bad]
     if not parsed.table.num_rows:
         return Parsed(taken.table, taken.kept, bad, taken.total)
     kept = np.concatenate([taken.kept, taken.left[parsed.kept]])
@@ -151,7 +152,8 @@ def _parse_dirty(body: Body, layout: Layout, broken: Ints, bad: list[Bad], error
     for suspects in (wrong_by_looks(table, layout), np.arange(len(plain.kept))):
         rows = plain.kept[suspects]
         cells = bad_cells(body.only(rows), layout, table.take(pa.array(suspects)))
-        wrong = [Bad(int(rows[i]), "type", name, shorten(value)) for i, name, value in cells]
+        numbers = rows.tolist()
+        wrong = [Bad(numbers[i], "type", name, shorten(value)) for i, name, value in cells]
         kept = plain.kept[~np.isin(plain.kept, [cell.row for cell in wrong])]
         try:
             rest, _ = convert(body.without(np.delete(np.arange(plain.total), kept)), layout)

@@ -390,7 +390,7 @@ class Csv:
         wanted = table if self.drift != "discard_value" or self.columns is None else table.select(list(self.columns))
         rows = parsed.kept + first if first else parsed.kept
         long = _too_long(wanted, rows, self.max_field_bytes) if len(body.data) > self.max_field_bytes else []
-        bad = [replace(b, row=b.row + first) for b in parsed.bad] if first else parsed.bad
+        bad = [b.at(b.row + first) for b in parsed.bad] if first else parsed.bad
         ordered = tuple(sorted(bad, key=lambda b: b.row))
         records = Records(table, rows, ordered, partial(_raw, body, first, parsed.total), opened.facts)
         return without_damaged(set_apart(records, long), opened.damaged, first)

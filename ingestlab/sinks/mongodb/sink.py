@@ -66,6 +66,7 @@ class MongoDocuments(Sink):
     cluster: Executor
 
     writer = DocumentsWriter
+    by_row = True
 
     @classmethod
     def takes(cls, pipeline: Any) -> bool:
@@ -121,13 +122,16 @@ class MongoDocuments(Sink):
         if note and self.settings.mongodb_uri:
             with self._translated("delete"):
                 collection = collection_of(note, manifest.tenant, self.settings)
+                if manifest.key:
+                    self._remove_merged(collection, manifest)
                 if note["key"]:
                     self._settle_commit(collection, manifest)
                 else:
                     for uris in _groups(manifest.superseded):
                         collection.delete_many(_of(manifest.table, uris) | {_BATCH: {"$ne": manifest.batch}})
-        home = f"{layout.table(manifest.tenant, layout.beside(manifest.table, NAME))}/"
-        retire(manifest, home, self.store, self.settings.history_days)
+        retire(manifest, _home(manifest), self.store, self.settings.history_days)
+        if manifest.key:  # a merge has left files there
+            self.store.delete(layout.costly(manifest.batch))
 
     def undo(self, intent: Manifest, history: Callable[[], Sequence[Manifest]]) -> None:
         """Take back what a commit without manifest has written; may be repeated.
@@ -144,7 +148,7 @@ class MongoDocuments(Sink):
                 there = _held(collection, chosen)
                 if there:
                     self._settle(collection, there, there, uris, history(), keyed=bool(note["key"]))
-        self.store.delete_files(part.target for part in intent.files(NAME))
+        self.store.delete_files(path for part in intent.files(NAME) for path in (part.target, part.staged))
 
     def verify(self, tenant: str, table: str, live: Live) -> list[str]:
         """Find the sources of which collection and lake have different documents."""
@@ -169,6 +173,14 @@ class MongoDocuments(Sink):
                 wanted = {key for _, _, batch in rows for key, held in _identities(batch) if held.source in mine}
                 more = _held(collection, _by_key(wanted - there.keys()))
                 self._settle(collection, wanted | there.keys(), there | more, mine, history, keyed=bool(note["key"]))
+
+    def _remove_merged(self, collection: Stored[Any], manifest: Manifest) -> None:
+        """Delete the documents that rewritten files no longer have."""
+        old = [t for t in manifest.replaced if t.startswith(_home(manifest)) and self.store.exists(t)]
+        parts = [DataFile(target=target, staged="", rows=0, size=0) for target in old]
+        before = {key: held for _, _, rows in self._scan(parts) for key, held in _identities(rows)}
+        after = {pair for _, _, rows in self._scan(manifest.files(NAME)) for pair in _identities(rows)}
+        _remove(collection, [key for key, held in before.items() if (key, held) not in after], before)
 
     def _settle_commit(self, collection: Stored[Any], manifest: Manifest) -> None:
         """Have documents be of the last commit with their keys."""
@@ -212,7 +224,7 @@ class MongoDocuments(Sink):
         winners: dict[bytes, Winner] = {}
         parts = list(live_files(history, NAME)) if uris is None else _with_rows_of(uris, history)
         for count, (part, start, rows) in enumerate(self._scan(parts)):
-            places = range(len(rows)) if asked is None else pc.indices_nonzero(pc.is_in(rows["id"], asked)).to_pylist()
+            places = range(len(rows)) if asked is None else pc.indices_nonzero(pc.is_in(rows["_id"], asked)).to_pylist()
             chosen = rows if asked is None else rows.take(pa.array(places, pa.int64()))
             for at, (key, held) in zip(places, _identities(chosen), strict=True):
                 rank = (order.get(held.batch, 0), count)
@@ -224,7 +236,7 @@ class MongoDocuments(Sink):
         """Yield the identities in files, with the number of rows before."""
         for part in parts:
             start = 0
-            for batch in open_part(part, self.store).iter_batches(columns=["_source", "batch", "id"]):
+            for batch in open_part(part, self.store).iter_batches(columns=["source", "_batch", "_id"]):
                 yield part, start, pa.Table.from_batches([batch])
                 start += len(batch)
 
@@ -242,8 +254,8 @@ class MongoDocuments(Sink):
         size = 0
         for part in parts:
             start = 0
-            for batch in open_part(part, self.store).iter_batches(_READ, columns=["id", "document"]):
-                pairs = zip(batch["id"].to_pylist(), batch["document"].to_pylist(), strict=True)
+            for batch in open_part(part, self.store).iter_batches(_READ, columns=["_id", "_document"]):
+                pairs = zip(batch["_id"].to_pylist(), batch["_document"].to_pylist(), strict=True)
                 for place, (key, document) in enumerate(pairs, start):
                     if at is None or place in at:
                         held[key] = document
@@ -267,6 +279,11 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
     """Cut into as many as one request names."""
     several = list(items)
     return (several[start : start + AT_ONCE] for start in range(0, len(several), AT_ONCE))
+
+
+def _home(manifest: Manifest) -> str:
+    """Give what the paths of a table's files with documents begin with."""
+    return f"{layout.table(manifest.tenant, layout.beside(manifest.table, NAME))}/"
 
 
 def _note(manifest: Manifest) -> dict[str, Any] | None:
@@ -301,8 +318,8 @@ def _by_key(keys: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _identities(rows: pa.Table) -> Iterator[tuple[bytes, Held]]:
-    sources, batches = rows["_source"].to_pylist(), rows["batch"].to_pylist()
-    return zip(rows["id"].to_pylist(), map(Held, sources, batches), strict=True)
+    sources, batches = rows["source"].to_pylist(), rows["_batch"].to_pylist()
+    return zip(rows["_id"].to_pylist(), map(Held, sources, batches), strict=True)
 
 
 def _held(collection: Stored[Any], filters: Iterable[dict[str, Any]]) -> dict[bytes, Held]:

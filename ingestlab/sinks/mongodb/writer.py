@@ -21,13 +21,13 @@ from ingestlab.sinks.mongodb.values import ABOUT, ID, LARGEST, TOO_LARGE, Column
 
 STAGED = pa.schema(
     [
-        ("_source", pa.string()),
-        ("_row", pa.int64()),
-        ("batch", pa.string()),
-        ("id", pa.binary()),  # BSON, as `document`: the same bytes in the lake and in the collection
-        ("document", pa.large_binary()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("_batch", pa.string()),
+        ("_id", pa.binary()),  # BSON, as the document: the same bytes in the lake and in the collection
+        ("_document", pa.large_binary()),
     ]
-)
+)  # and the columns of the key by which a table is merged
 
 
 class DocumentsWriter(Writer):
@@ -44,8 +44,8 @@ class DocumentsWriter(Writer):
             TerminalError: A column cannot be a field, or a key.
         """
         faults: dict[Place, Reason] = {}
-        made = [part for table in self._tables(rows) for part in encode(table, self.to, faults)]
-        self._encoded[rows.name] = pa.Table.from_pylist(made, schema=STAGED)
+        made = [encode(table, self.to, faults) for table in self._tables(rows)]
+        self._encoded[rows.name] = pa.concat_tables(made or [STAGED.empty_table()])
         return faults
 
     def stage(self, rows: Rows) -> Written:
@@ -54,7 +54,8 @@ class DocumentsWriter(Writer):
         if table is None:
             return Written()
         places = set(_places(rows.table))
-        table = table.filter(pa.array([place in places for place in _places(table)], pa.bool_()))
+        staged = zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True)
+        table = table.filter(pa.array([place in places for place in staged], pa.bool_()))
         home, staging = layout.table(to.tenant, layout.beside(to.table, NAME)), layout.staging(to.batch)
         return Written(stage_table(table, rows.name, home, staging, to.store), note=note_of(to.pipeline.documents))
 
@@ -79,13 +80,16 @@ def note_of(documents: Documents) -> dict[str, Any]:
     return {"collection": documents.collection, "database": documents.database, "key": list(documents.key)}
 
 
-def encode(table: pa.Table, to: Destination, faults: dict[Place, Reason]) -> Iterator[dict[str, Any]]:
-    """Yield rows as documents, in the form in which they are staged.
+def encode(table: pa.Table, to: Destination, faults: dict[Place, Reason]) -> pa.Table:
+    """Make documents of rows, in the form in which they are staged.
 
     Args:
         table: The rows, with `_source` and `_row`.
         to: Where they go.
         faults: Takes the rows that no document can hold.
+
+    Returns:
+        What :data:`STAGED` says.
 
     Raises:
         TerminalError: A column cannot be a field, or a key.
@@ -98,6 +102,7 @@ def encode(table: pa.Table, to: Destination, faults: dict[Place, Reason]) -> Ite
     for column in [*fields, *keys]:
         faults |= {places[i]: reason for i, reason in column.faults.items()}
     copies: Counter[Place] = Counter()
+    made, at = [], []
     for i, place in enumerate(places):
         if place in faults:
             continue
@@ -109,7 +114,15 @@ def encode(table: pa.Table, to: Destination, faults: dict[Place, Reason]) -> Ite
         if len(data) > LARGEST:
             faults[place] = Reason(TOO_LARGE, None, f"{len(data):,} bytes")
             continue
-        yield {"_source": place[0], "_row": place[1], "batch": to.batch, "id": bson.encode({ID: key}), "document": data}
+        made.append((*place, to.batch, bson.encode({ID: key}), data))
+        at.append(i)
+    columns = zip(*made, strict=True) if made else [()] * len(STAGED)
+    staged = pa.table(
+        [pa.array(values, kind) for values, kind in zip(columns, STAGED.types, strict=True)], schema=STAGED
+    )
+    for name in to.pipeline.key_columns:
+        staged = staged.append_column(name, decoded(table[name].take(pa.array(at, pa.int64()))))
+    return staged
 
 
 def _keys(table: pa.Table, names: Sequence[str]) -> list[Column]:
