@@ -134,7 +134,11 @@ class Table:
     def _dataset(self) -> ds.Dataset:
         if not self.parts:
             return ds.dataset((REJECTS if self.name.endswith(layout.rejects("")) else _NO_ROWS).empty_table())
-        schema, homes = self._columns, self._files_by_home(self.parts)
+        return self.dataset_of(self.parts)
+
+    def dataset_of(self, parts: Iterable[DataFile]) -> ds.Dataset:
+        """Open some parts as a dataset with all columns of the table."""
+        schema, homes = self._columns, self._files_by_home(parts)
         sets = [_factory(self._store, home, places, schema).finish(schema) for home, places in homes.items()]
         return sets[0] if len(sets) == 1 else ds.UnionDataset(schema, sets)
 

@@ -48,7 +48,7 @@ GROUPS = {  # in the order of `--help`
     ),
     "Write pipelines and notebooks": (scaffold.new, lake.check, lake.pipelines, notebook.notebook, grade.grade),
     "Read tables": (
-        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile, history.history),
+        *(lake.tables, rows.head, rows.rows, rows.rejects, profile.profile, history.history, history.diff),
         *(aggregates.materialize, search.search),
     ),
     "Maintain tables": (

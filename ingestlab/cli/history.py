@@ -1,8 +1,9 @@
-"""The commands about earlier states of tables: `history` and `undo`."""
+"""The commands about earlier states of tables: `history`, `diff` and `undo`."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, Yes, confirm, out
-from ingestlab.cli.tables import Fitting, table
+from ingestlab.cli.tables import Fitting, frame_table, table
 from ingestlab.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,30 @@ def _change(added: int | None, removed: int | None) -> str:
 
 def _when(moment: str) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M")
+
+
+def diff(
+    name: TableName,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A run, a time, or a number that `history` lists.")],
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="Likewise; left out, the state of now.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Column that tells rows apart; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many rows of each kind.")] = 10,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show which rows of a table came, went or changed between states."""
+    from ingestlab.maintenance.diff import diff as compare  # noqa: PLC0415 - slow to import, likewise
+
+    found = compare(name, old, new, load_settings(home=home), tenant=tenant, key=key or (), limit=limit)
+    if as_json:
+        sys.stdout.write(found.to_json() + "\n")
+        return
+    out.print(Text(str(found)))
+    if len(found.rows):
+        out.print(frame_table(found.rows, "", len(found.rows)))
+    if found.more:
+        out.print(Text(" and more: --limit shows them", "dim"))
 
 
 def undo(

@@ -41,6 +41,7 @@ from ingestlab.stack.state import home_of
 if TYPE_CHECKING:
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
+    from ingestlab.maintenance.diff import Diff
     from ingestlab.maintenance.rewrite import Rewritten
     from ingestlab.maintenance.undo import Undone
     from ingestlab.queue import Synced
@@ -165,6 +166,23 @@ class Lab:
         self._lake.table(table)  # names those there are, if it is none of them
         store = open_store(self.settings.lake_url, self.settings.storage_options)
         return read_history(table, store, self.settings, limit=limit).frame()
+
+    @stopwatch("lab.diff()")
+    def diff(
+        self, table: str, old: AsOf, new: AsOf | None = None, *, key: Sequence[str] = (), limit: int = 1000
+    ) -> Diff:
+        """Compare two states of a table: rows that came, went or changed.
+
+        Args:
+            table: Its name.
+            old: The earlier state, as `as_of` of :meth:`table`.
+            new: The later one; now if not given.
+            key: Columns that tell rows apart; the pipeline's `key` if not given. Without any, no row counts as changed.
+            limit: How many rows of each kind are given.
+        """
+        from ingestlab.maintenance.diff import diff  # noqa: PLC0415 - slow to import, for this alone
+
+        return diff(table, old, new, self.settings, key=key, limit=limit)
 
     @stopwatch("lab.rejects()")
     def rejects(self, table: str, *, run: str | None = None, rule: str | None = None) -> pd.DataFrame:

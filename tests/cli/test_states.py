@@ -45,6 +45,16 @@ def test_rows_of_an_earlier_state(world: World, say: Say) -> None:
     assert "for tables" in say("head", "world/sources/b.csv", "--as-of", "1", code=2).stderr
 
 
+def test_diff_shows_rows_and_counts(world: World, say: Say) -> None:
+    found = json.loads(say("diff", "small", "r1", "r2", "--key", "n", "--json").stdout)
+    assert (found["came"], found["went"], found["changed"]) == (1, 2, 0)
+    assert sorted(row["n"] for row in found["rows"]) == [1, 2, 5]
+    shown = say("diff", "small", "r1", "-n", "1").stdout
+    assert "0 rows came, 2 went" in shown
+    assert "and more" in shown
+    assert "no state as of" in say("diff", "small", "99", code=1).stderr
+
+
 def test_undo_shows_asks_and_undoes(world: World, say: Say) -> None:
     run = json.loads(say("history", "small", "-n", "1", "--json").stdout)["commits"][0]["run"]
     shown = say("undo", run, "--dry-run").stdout

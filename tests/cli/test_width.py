@@ -91,6 +91,7 @@ CALLS: dict[str, Callable[[Lab], list[list[str | Path]]]] = {
     "tables": lambda lab: [["tables"]],
     "head": lambda lab: [["head", lab.file], ["head", lab.table], ["head", "nothing"]],
     "rows": lambda lab: [["rows", lab.table], ["rows", "--sql", f"FROM {lab.table}"], ["rows", "--sql", "SELEC"]],
+    "diff": lambda lab: [["diff", lab.table, lab.run], ["diff", lab.table, lab.run, "--key", "id"], ["diff", "x", "1"]],
     "history": lambda lab: [["history", lab.table], ["history", "nothing"]],
     "rejects": lambda lab: [["rejects", lab.table], ["rejects", lab.run], ["rejects", "nothing"]],
     "profile": lambda lab: [["profile", lab.table]],

@@ -91,11 +91,11 @@ def test_indexes_that_are_lost_or_cut_are_built_again(make):
     world = make()
     world.merge("a.csv", [Row(i) for i in range(20)], run="r1")
     world.merge("b.csv", [Row(3, at=1)], run="r2")
-    for path in list(world.store.walk(layout.key_indexes("default", "small"))):
+    for path in list(world.store.walk(layout.key_indexes("default", "small", ["id"]))):
         world.store.write(path, world.store.read(path)[:-5])
     world.merge("c.csv", [Row(3, at=2), Row(4, at=2)], run="r3")
     world.check_merged()
-    for path in list(world.store.walk(layout.key_indexes("default", "small"))):
+    for path in list(world.store.walk(layout.key_indexes("default", "small", ["id"]))):
         world.store.delete(path)
     world.merge("d.csv", [Row(3, at=3), Row(5, at=3)], run="r4")
     world.check_merged()
