@@ -74,7 +74,7 @@ def _column(name: str, schema: pa.Schema) -> str:
 
 
 def spark_type(kind: pa.DataType) -> str | None:
-    """Write a type in Spark's SQL. None if Spark cannot read it from Parquet."""
+    """Write a type as Spark's SQL does, or None."""
     kind = plain(kind)
     if pat.is_timestamp(kind):
         return None if kind.unit == "ns" else "timestamp" if kind.tz else "timestamp_ntz"
