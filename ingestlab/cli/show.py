@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from rich.console import Group
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from ingestlab.cli.common import many, out
 from ingestlab.cli.tables import Fitting, table
-from ingestlab.core.archive_uri import label
+from ingestlab.core.archive_uri import label, without_name
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import OVER, Mood, Outcome, Progress, Status
 
@@ -132,8 +133,8 @@ def print_result(result: RunResult) -> None:
     most = max(1, MOST_ERRORS // max(1, len(groups)))
     for code, outcomes in groups.items():
         out.print(Text.assemble((code, "bold red"), f": {many(len(outcomes), 'file')}"))
-        for outcome in outcomes[:most]:
-            print_failure(outcome)
+        for _, same in groupby(outcomes[:most], key=_reason):
+            print_failure(*same)
         if len(outcomes) > most:
             out.print(f"… and {len(outcomes) - most:,} more failed files of this kind")
 
@@ -172,10 +173,16 @@ def files_table(result: RunResult) -> Fitting:
     )
 
 
-def print_failure(outcome: Outcome) -> None:
-    """Print why a file failed, in three lines."""
-    out.print(Text.assemble(("✗ ", "red"), outcome.uri))
-    error = outcome.exception()
+def print_failure(*outcomes: Outcome) -> None:
+    """Print why files failed, in three lines for all of them."""
+    for outcome in outcomes:
+        out.print(Text.assemble(("✗ ", "red"), outcome.uri))
+    error, uri = outcomes[-1].exception(), outcomes[-1].uri
     if isinstance(error, IngestError):
         for name, text in error.lines():
-            out.print(Text(f"  {name:>8}  {text}", style="dim"))
+            out.print(Text(f"  {name:>8}  {without_name(text, uri) if outcomes[1:] else text}", style="dim"))
+
+
+def _reason(outcome: Outcome) -> list[str]:
+    """Return why a file failed, without its name."""
+    return [without_name(text, outcome.uri) for text in (outcome.error or {}).values()]

@@ -239,12 +239,11 @@ def _listeners(listeners: list[ListenerStatus]) -> Fitting:
     """Show what is listened to: messages that wait, what was done, and what is wrong."""
     rows: list[Sequence[str | Text]] = []
     for listener in listeners:
-        trouble = "" if listener.gone else listener.trouble
-        state = ": ".join(text for text in (listener.said(), trouble) if text)
+        state = ": ".join(text for text in (listener.said(), listener.trouble) if text)
         waiting = "" if listener.waiting is None else f"{listener.waiting:,}"
         counts = (f"{count:,}" for count in (listener.submitted, listener.removed, listener.refused))
         sync = listener.sync if listener.folders else "no folder is named"
-        colour = "red" if listener.gone or trouble else "green"
+        colour = "red" if listener.gone or listener.trouble else "green"
         rows.append((listener.name, listener.address, waiting, *counts, sync, Text(state, colour)))
     headings = ("listener", "address", "waiting", "submitted", "taken out", "put aside", "last sync", "state")
     numbers = headings[2:6]

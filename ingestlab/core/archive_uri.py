@@ -60,3 +60,15 @@ def label(uri: str) -> str:
 
 def _quoted(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def without_name(text: str, uri: str) -> str:
+    """Leave the name of a file out of a text about it.
+
+    Args:
+        text: Such as an error's.
+        uri: Of the file.
+    """
+    for name in (uri, uri.removeprefix("file://"), label(uri)):
+        text = text.replace(name, "…")
+    return text

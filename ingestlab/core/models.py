@@ -321,6 +321,7 @@ class Change(Staging):
     superseded: tuple[str, ...] = ()  # URIs of which sinks take out what earlier commits have brought
     types: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the columns in `parts`, folders among them
     key: tuple[str, ...] = ()  # columns by which its rows were merged with those of the table
+    unique: bool = False  # whether its rows were compared with those of the table, whose values must be others
     undoes: str = ""  # the run whose commits it undoes
 
 

@@ -22,6 +22,7 @@ from ingestlab.engine.services import Services
 from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
+from ingestlab.engine.uniqueness import reject_doubles
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
 from ingestlab.interfaces import Sink
@@ -31,6 +32,7 @@ from ingestlab.lake.log import live_parts
 from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.pipeline.uniqueness import unique_columns
 from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import RawZone
@@ -241,6 +243,8 @@ def process(
         batch = _replace_earlier(plan, batch, contents.known, transaction, services)
     if plan.target.pipeline.key_columns:
         batch = merge_by_key(batch, own, plan, transaction, services)
+    elif unique_columns(plan.target.pipeline.contract):
+        batch = reject_doubles(batch, own, plan, transaction, services)
     progress.enter("committing")
     progress.failed(batch.errors)
     return batch

@@ -20,7 +20,7 @@ from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import joined_types, parse_type
 from ingestlab.lake.keys import kind_of_key
 from ingestlab.lake.log import partials_of, with_partials
-from ingestlab.lake.table import Transaction
+from ingestlab.lake.table import Table, Transaction
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.sinks.opening import filled_by
 
@@ -100,9 +100,9 @@ class _Merge:
         if not self._own:
             return change
         self._check_kinds()
-        held = self._held()
-        incoming = self._choose()
-        groups = list(_grouped(self._touched(held, incoming)))
+        held = held_files(self._change, self._own, self._table)
+        incoming = [some for some in self._choose() if some.rows]
+        groups = list(_grouped(may_hold(self._spec, held, incoming, self._services)))
         merged = self._take_out(groups, incoming)
         outcome = _Outcome(merged, self._drop(incoming, merged))
         self._check_counts(outcome, groups)
@@ -126,22 +126,6 @@ class _Merge:
                     code="types_conflict",
                 )
 
-    def _held(self) -> list[Held]:
-        """List the live data files, and what is left of replaced ones."""
-        gone, own = set(self._change.replaced), {part.target for part in self._own}
-        live = self._table.log.snapshot().parts(self._table.folder)
-        left = [part for part in self._change.parts if part.target not in own]
-        published = [Held(part=part, path=part.target) for part in live if part.target not in gone]
-        self._tidy(part.target for part in live)
-        return [*published, *(Held(part=part, path=part.staged) for part in left)]
-
-    def _tidy(self, live: Iterable[str]) -> None:
-        """Remove the indexes of data files that are gone."""
-        where, store = self._table.where, self._table.store
-        home = layout.key_indexes(*where)
-        kept = {layout.key_index(*where, target, self._spec.columns) for target in live}
-        store.delete_files({f"{home}/{name}" for name in store.children(home)} - kept)
-
     def _choose(self) -> list[Incoming]:
         """Find the latest row of each key, by ranges of hashes."""
         ranges = -(-sum(part.rows for part in self._own) // RANGE)
@@ -149,17 +133,9 @@ class _Merge:
         calls = [(self._spec.to_dict(), parts, number, ranges) for number in range(ranges)]
         return [Incoming.from_dict(answer) for answer in self._run(choose, calls)]
 
-    def _touched(self, held: Sequence[Held], incoming: Sequence[Incoming]) -> list[Held]:
-        """Find the files that may hold rows of the same keys."""
-        wanted = [some.to_dict() for some in incoming if some.rows]
-        packs = [held[i : i + _PROBED] for i in range(0, len(held), _PROBED)] if wanted else []
-        calls = [(self._spec.to_dict(), [one.to_dict() for one in pack], wanted) for pack in packs]
-        answers = [answer for pack in self._run(probe, calls) for answer in pack]
-        return [one for one, hit in zip(held, answers, strict=False) if hit]
-
     def _take_out(self, groups: Sequence[Sequence[Held]], incoming: Sequence[Incoming]) -> list[Merged]:
         """Rewrite the files, one task a group."""
-        wanted = [some.to_dict() for some in incoming if some.rows]
+        wanted = [some.to_dict() for some in incoming]
         calls = []
         for number, group in enumerate(groups):
             folder = group[0].part.target.rsplit("/", 1)[0]
@@ -177,11 +153,7 @@ class _Merge:
         return dict(zip(numbers, map(Left.from_dict, self._run(drop, calls)), strict=True))
 
     def _run(self, task: Any, calls: Sequence[tuple[Any, ...]], more: str = "") -> list[Any]:
-        """Run tasks and give their answers in order."""
-        name = f"merge-{self._table.name}-{self._plan.batch[:8]}-{task.__name__}{more}"
-        keys = [f"{name}-{number}" for number in range(len(calls))]
-        answers = dict(self._services.cluster.map(task, calls, keys))
-        return [answers[number] for number in range(len(calls))]
+        return run_tasks(task, calls, self._spec, self._services, more)
 
     def _check_counts(self, outcome: _Outcome, groups: Sequence[Sequence[Held]]) -> None:
         """Raise TerminalError unless every row is kept or counted."""
@@ -202,10 +174,8 @@ class _Merge:
         replaced = {target for merged in outcome.merged for target in merged.replaced}
         own = {self._own[number].target: left.part for number, left in outcome.left.items()}
         new = [part for merged in outcome.merged for part in merged.new]
-        new += [part for part in own.values() if part is not None]
-        going = replaced | own.keys()
-        kept = [part for part in change.parts if part.target not in going]
-        unpublished = going & {part.target for part in change.parts}
+        going: dict[str, DataFile | None] = {**dict.fromkeys(replaced), **own}
+        unpublished = going.keys() & {part.target for part in change.parts}
         history = self._history(replaced - unpublished)
         types = types_of_owners(history, replaced - unpublished)
         known = types or not (replaced - unpublished)
@@ -215,9 +185,9 @@ class _Merge:
         change, more = self._stripped(change, outcome)
         return change.model_copy(
             update={
-                "sinks": self._sinks(change, [*kept, *new], new, going),
+                "sinks": with_derived(change, going, self._plan, self._services, new),
                 "replaced": (*change.replaced, *with_partials(sorted(replaced - unpublished), history), *more),
-                "profile": tuple(p for p in change.profile if going.isdisjoint(p.parts)),
+                "profile": tuple(p for p in change.profile if going.keys().isdisjoint(p.parts)),
                 "types": joined_types(change.types, types) if change.types and known else {},
                 "rules": dict(Counter(change.rules) + outcome.rules),
                 "sources": tuple(
@@ -234,20 +204,6 @@ class _Merge:
         snapshot = self._table.log.snapshot()
         uris = {uri for part in snapshot.parts(self._table.folder) if part.target in targets for uri in part.sources}
         return snapshot.about(uris.__contains__)
-
-    def _sinks(
-        self, change: Change, parts: Sequence[DataFile], new: Sequence[DataFile], going: set[str]
-    ) -> dict[str, Staged]:
-        """Derive what sinks have of the new data files."""
-        files: dict[str, list[DataFile]] = {PARQUET: list(parts)}
-        target, lake = self._plan.target, self._services.lake
-        for name in filled_by(target.pipeline):
-            derived = lake.sinks[name].derive(target.source, self._table.where, self._plan.batch, new)
-            if derived or (name != PARQUET and name in change.sinks):
-                old = {file.target for file in partials_of(change.files(name), going)}
-                more = [file for several in derived.values() for file in several]
-                files[name] = [*(file for file in change.files(name) if file.target not in old), *more]
-        return change.with_files(files).sinks
 
     def _stripped(self, change: Change, outcome: _Outcome) -> tuple[Change, list[str]]:
         """Take the rows that go out of other sinks' files. Gives the change, and published files that go."""
@@ -301,6 +257,90 @@ class _Merge:
             for f in files
             if f["item"] == sink and f["key"] not in gone
         ]
+
+
+def held_files(change: Change, own: Sequence[DataFile], table: Table) -> list[Held]:
+    """List the live data files, and what is left of replaced ones.
+
+    Args:
+        change: May replace some.
+        own: Its files with rows of the batch, which are none of these.
+        table: Which table.
+    """
+    gone, mine = set(change.replaced), {part.target for part in own}
+    live = table.log.snapshot().parts(table.folder)
+    left = [part for part in change.parts if part.target not in mine]
+    published = [Held(part=part, path=part.target) for part in live if part.target not in gone]
+    return [*published, *(Held(part=part, path=part.staged) for part in left)]
+
+
+def may_hold(spec: Keys, held: Sequence[Held], incoming: Sequence[Incoming], services: Services) -> list[Held]:
+    """Find the files that may hold keys of a batch.
+
+    Args:
+        spec: Has the key.
+        held: The files.
+        incoming: The rows of the batch.
+        services: The connections to use.
+    """
+    _tidy(spec, held, services)
+    wanted = [some.to_dict() for some in incoming if some.rows]
+    packs = [held[i : i + _PROBED] for i in range(0, len(held), _PROBED)] if wanted else []
+    calls = [(spec.to_dict(), [one.to_dict() for one in pack], wanted) for pack in packs]
+    answers = [answer for pack in run_tasks(probe, calls, spec, services) for answer in pack]
+    return [one for one, hit in zip(held, answers, strict=False) if hit]
+
+
+def _tidy(spec: Keys, held: Iterable[Held], services: Services) -> None:
+    """Remove the indexes of data files that are gone."""
+    home, store = layout.key_indexes(spec.tenant, spec.table, spec.columns), services.store
+    kept = {layout.key_index(spec.tenant, spec.table, one.part.target, spec.columns) for one in held}
+    store.delete_files({f"{home}/{name}" for name in store.children(home)} - kept)
+
+
+def run_tasks(task: Any, calls: Sequence[tuple[Any, ...]], spec: Keys, services: Services, more: str = "") -> list[Any]:
+    """Run tasks and give their answers in order.
+
+    Args:
+        task: What is done, importable on the workers.
+        calls: The arguments of each.
+        spec: Names them.
+        services: The connections to use.
+        more: Names them as well.
+    """
+    name = f"{task.__name__}-{spec.table}-{spec.batch[:8]}-{layout.part_key(spec.name)[:6]}{more}"
+    keys = [f"{name}-{number}" for number in range(len(calls))]
+    answers = dict(services.cluster.map(task, calls, keys))
+    return [answers[number] for number in range(len(calls))]
+
+
+def with_derived(
+    change: Change,
+    going: Mapping[str, DataFile | None],
+    plan: Plan,
+    services: Services,
+    more: Sequence[DataFile] = (),
+) -> dict[str, Staged]:
+    """Put data files in place of others, also for sinks.
+
+    Args:
+        change: Its sinks have the old files.
+        going: The new file for each old target; None if nothing is left.
+        plan: What was processed.
+        services: The connections to use.
+        more: New files besides.
+    """
+    parts = [part for part in change.parts if part.target not in going]
+    new = [*more, *(part for part in going.values() if part is not None)]
+    files: dict[str, list[DataFile]] = {PARQUET: [*parts, *new]}
+    target = plan.target
+    for name in filled_by(target.pipeline):
+        derived = services.lake.sinks[name].derive(target.source, (target.tenant, target.table), plan.batch, new)
+        if derived or (name != PARQUET and name in change.sinks):
+            old = {file.target for file in partials_of(change.files(name), going)}
+            fresh = [file for several in derived.values() for file in several]
+            files[name] = [*(file for file in change.files(name) if file.target not in old), *fresh]
+    return change.with_files(files).sinks
 
 
 def _grouped(touched: Sequence[Held]) -> Iterator[list[Held]]:

@@ -53,6 +53,9 @@ def comparable(values: pa.ChunkedArray) -> pa.Array:
     kind = values.type
     if pa.types.is_integer(kind) and kind != pa.uint64():
         values = values.cast(pa.int64())
+    elif pa.types.is_floating(kind):  # no key, but it may have to be unique
+        values = pc.add(ordered(values).cast(pa.float64()), 0.0)  # -0.0 is 0.0
+        values = pa.chunked_array([chunk.view(pa.int64()) for chunk in values.chunks], pa.int64())
     elif pa.types.is_boolean(kind):
         values = values.cast(pa.int8()).cast(pa.int64())
     elif pa.types.is_temporal(kind):

@@ -103,14 +103,15 @@ def staging(batch: str) -> str:
     return f"{_OWN}/staging/{batch}"
 
 
-def key_indexes(tenant: str, name: str) -> str:
+def key_indexes(tenant: str, name: str, columns: Sequence[str]) -> str:
     """Folder of the indexes of a table's keys, outside of the table.
 
     Args:
         tenant: Whose table.
         name: Of the table.
+        columns: Of the key.
     """
-    return f"{_OWN}/keys/{tenant}/{name}"
+    return f"{_OWN}/keys/{tenant}/{name}/{part_key(json.dumps(list(columns)))}"
 
 
 def key_index(tenant: str, name: str, part: str, columns: Sequence[str]) -> str:
@@ -122,7 +123,7 @@ def key_index(tenant: str, name: str, part: str, columns: Sequence[str]) -> str:
         part: Path of the data file.
         columns: Of the key.
     """
-    return f"{key_indexes(tenant, name)}/{part_key(json.dumps([part, *columns]))}.keys"
+    return f"{key_indexes(tenant, name, columns)}/{part_key(part)}.keys"
 
 
 def stagings() -> str:

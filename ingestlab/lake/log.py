@@ -281,11 +281,11 @@ def _check_compatible(manifest: Manifest, rival: Manifest) -> None:
 
     Raises:
         LostLeaseError: Both are of the same batch, have a source in common, or replace the same file; or its rows
-            were merged by keys without those of the rival.
+            were compared with those of the table without those of the rival.
         BusySourceError: One rebuilds what a sink has, and the other adds to it.
     """
     sources = _locked(manifest) & _locked(rival)
-    keys_unseen = bool(manifest.key and rival.parts)
+    keys_unseen = bool((manifest.key or manifest.unique) and rival.parts)
     if manifest.batch == rival.batch or sources or keys_unseen or set(manifest.replaced) & set(rival.replaced):
         what = next(iter(sorted(sources)), f"batch {manifest.batch}")
         got = f"a commit of {what} by another job, entry {rival.sequence} of table {manifest.table}"

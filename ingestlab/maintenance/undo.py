@@ -197,11 +197,14 @@ class _Undo:
         return {row["key"]: tuple(row["uris"] or ()) for row in files} | named
 
     def _check_later(self) -> None:
-        """Raise TerminalError if a later run has changed the same sources."""
+        """Raise TerminalError for later changes of the same sources or keys."""
+        returning = any(m.replaced for m in self._mine)
         for m in reversed(self._others):
             changed = [uri for uri in self._touched(m) if self._first.get(uri, m.sequence) < m.sequence]
-            if changed:
-                problem = f"Run {m.run} ({m.kind}) has changed {min(changed)} since, in table {self.table.name}"
+            keyed = returning and (m.key or m.unique) and m.parts and m.sequence > min(self._first.values())
+            if changed or keyed:
+                what = min(changed) if changed else "rows that are told apart by their values"
+                problem = f"Run {m.run} ({m.kind}) has changed {what} since, in table {self.table.name}"
                 fix = f"Undo that run first: `ingestlab undo {m.run}`."
                 raise TerminalError(problem, fix=fix, code="later_changes")
 

@@ -12,6 +12,7 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.interfaces import DriftReader
 from ingestlab.lake.arrow_schema import ADDED, parse_type
 from ingestlab.lake.keys import kind_of_key, kind_of_order
+from ingestlab.pipeline.uniqueness import unique_columns
 
 _NO_KEY = "Write the column as text, an integer, a decimal, a date or a time, e.g. by astype in clean."
 
@@ -42,6 +43,10 @@ def check_keys(pipeline: Any, dispositions: Any) -> None:
         wanted = f"a key in pipeline '{name}', by which its rows are merged"
         raise _invalid("The key is missing", wanted, "none", 'Name its columns: key=["id"].')
     _check_names(options, pipeline.folders, name)
+    if unique := unique_columns(pipeline.contract):
+        wanted = f"a contract without unique columns in pipeline '{name}', whose key is unique already"
+        fix = "Leave unique out of the contract."
+        raise _invalid("The contract of a merged table wants unique values", wanted, ", ".join(unique[0]), fix)
     if pipeline.embedding is not None:
         _check_embedding(pipeline)
     if pipeline.documents is not None:

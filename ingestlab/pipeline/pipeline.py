@@ -31,8 +31,9 @@ class Pipeline:
             is dropped is recorded as a reject, rows made out of one share its index. Frames are pandas on
             Arrow; a function whose argument is annotated as ``polars.DataFrame`` gets that, with the
             source row in the column ``_row``. Its further parameters are names of `references`.
-        contract: A pandera model or schema. Rows that break it go to the rejects. A check that compares rows,
-            such as ``unique``, sees those of one task: one piece of a big file, or some small files.
+        contract: A pandera model or schema. Rows that break it go to the rejects. ``unique`` holds over the whole
+            table: the second row is rejected. Another check that compares rows sees those of one task: one piece of
+            a big file, or some small files.
         table: Name of the table; the pipeline's own name if not given.
         matches: Shell patterns of the file names that this pipeline takes when none is named.
         write_disposition: Whether a changed source adds rows ("append") or replaces its earlier ones ("replace"); or

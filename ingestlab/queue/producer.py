@@ -16,7 +16,7 @@ from ingestlab.lake.locks import connect
 from ingestlab.pipeline.catalog import Catalog, check_syntax
 from ingestlab.queue.advice import of_submission
 from ingestlab.queue.broker import broker, reaching
-from ingestlab.queue.results import JobRef, RunRecord, described
+from ingestlab.queue.results import JobRef, RunRecord, Via, described
 from ingestlab.queue.run import Run, user
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
@@ -78,8 +78,20 @@ def announce(
     tenant: str | None = None,
     table: str | None = None,
     force: bool = False,
+    via: Via = "submit",
 ) -> Run:
-    """Queue sources that are allowed and listed already. The arguments are those of :func:`submit`."""
+    """Queue sources that are allowed and listed already. Other arguments are those of :func:`submit`.
+
+    Args:
+        sources: At least one.
+        settings: Lead to the queue.
+        pipeline: As of :func:`submit`, as are the others.
+        queue: Likewise.
+        tenant: Likewise.
+        table: Likewise.
+        force: Likewise.
+        via: What has found them.
+    """
     queue, tenant, run = queue or settings.queue, tenant or settings.tenant, new_run()
     requests = [
         IngestRequest(run=run, tenant=tenant, pipeline=pipeline, table=table or "", sources=tuple(group), force=force)
@@ -93,6 +105,7 @@ def announce(
         files=len(sources),
         jobs=(),
         notes=of_submission(requests, settings),
+        via=via,
     )
     return start(requests, record, settings)
 

@@ -40,6 +40,7 @@ class JobRef(Value):
 
 
 Kind = Literal["files", "replay", "notebook"]
+Via = Literal["submit", "sync", "listener", "webhook"]
 
 
 class RunRecord(Value):
@@ -58,6 +59,7 @@ class RunRecord(Value):
         first: The first file, or the notebook, as it is shown.
         by: Who has submitted it, ``ann@lab-7``; empty if nobody knows.
         notes: What whoever submits it should know.
+        via: What has submitted it.
     """
 
     id: str
@@ -72,6 +74,7 @@ class RunRecord(Value):
     first: str = ""
     by: str = ""
     notes: tuple[str, ...] = ()
+    via: Via = "submit"
 
 
 class RunResult(Value):

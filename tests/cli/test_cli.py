@@ -268,13 +268,14 @@ def test_what_a_reader_assumed_is_said_at_the_end(say: Say, stack: Settings, tmp
 
 
 def test_some_failed_files_are_shown_and_exit_with_1(say: Say, stack: Settings, alarms: Path, tmp_path: Path) -> None:
-    bad = tmp_path / "alarm-bad.csv"
-    bad.write_text("id,other\n1,2\n")
+    bad, same = tmp_path / "alarm-bad.csv", tmp_path / "alarm-bad-2.csv"
+    for file in (bad, same):
+        file.write_text("id,other\n1,2\n")
     good = tmp_path / "alarm-good.csv"
     good.write_text(ALARMS)
-    shown = say("submit", good, bad, "--wait", "--home", stack.home, code=1).stdout
-    assert "finished, 1 of 2 failed: 1 committed, 1 failed" in shown
-    assert f"✗ {bad.as_uri()}" in shown
+    shown = say("submit", good, bad, same, "--wait", "--home", stack.home, code=1).stdout
+    assert "finished, 2 of 3 failed: 1 committed, 2 failed" in shown
+    assert f"✗ {bad.as_uri()}\n✗ {same.as_uri()}\n" in shown, "the same error is told once"
     for word in ("expected  the columns", "got  no 'station_id'", "do  Correct the file"):
         assert word in shown
 

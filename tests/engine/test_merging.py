@@ -23,6 +23,7 @@ from ingestlab.lake.log import live_files, manifests
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.undo import undo
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.milvus import commit
 
@@ -91,11 +92,11 @@ def test_indexes_that_are_lost_or_cut_are_built_again(make):
     world = make()
     world.merge("a.csv", [Row(i) for i in range(20)], run="r1")
     world.merge("b.csv", [Row(3, at=1)], run="r2")
-    for path in list(world.store.walk(layout.key_indexes("default", "small"))):
+    for path in list(world.store.walk(layout.key_indexes("default", "small", ["id"]))):
         world.store.write(path, world.store.read(path)[:-5])
     world.merge("c.csv", [Row(3, at=2), Row(4, at=2)], run="r3")
     world.check_merged()
-    for path in list(world.store.walk(layout.key_indexes("default", "small"))):
+    for path in list(world.store.walk(layout.key_indexes("default", "small", ["id"]))):
         world.store.delete(path)
     world.merge("d.csv", [Row(3, at=3), Row(5, at=3)], run="r4")
     world.check_merged()
@@ -120,6 +121,20 @@ def test_big_batches_are_compared_by_ranges_of_hashes(make, monkeypatch):
     world = make()
     world.merge("a.csv", [Row(i % 30, at=i % 7) for i in range(60)], run="r1")
     world.merge("b.csv", [Row(i % 40, at=i % 5, gone=i % 3 == 0) for i in range(60)], run="r2")
+    world.check_merged()
+
+
+def test_a_key_that_was_given_again_does_not_come_back_by_an_undo(make):
+    world = make()
+    world.merge("a.csv", [Row(1), Row(2)], run="r1")
+    before = dict(world.table)
+    world.merge("b.csv", [Row(1, at=1, gone=True)], run="r2")
+    world.merge("c.csv", [Row(1, at=2)], run="r3")
+    with pytest.raises(TerminalError, match="Run r3"):
+        undo("r2", world.context())
+    undo("r3", world.context())
+    undo("r2", world.context())
+    world.table = before
     world.check_merged()
 
 

@@ -21,6 +21,7 @@ from support.workers import PATIENCE, until
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.interfaces import Message, Notice
+from ingestlab.queue import recent_runs
 from ingestlab.queue.arrival import folder, listening
 from ingestlab.queue.arrival.listening import Heard, Target, listen
 from ingestlab.queue.arrival.opening import feed_of
@@ -312,6 +313,7 @@ def test_a_folder_that_goes_and_comes_back_is_listened_to_again(world, inbox, mo
         until(lambda: not status().trouble, PATIENCE, "its recovery")
         (inbox / "after.csv").write_text("n,word\n2,w\n")
         shows(world, inbox / "after.csv")
+    assert recent_runs(world.settings)[0].record.via == "listener"
 
 
 # A queue of SQS

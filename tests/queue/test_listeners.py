@@ -153,7 +153,7 @@ def test_a_dead_listener_is_seen_and_forgotten_when_another_takes_its_place(worl
 def test_a_listener_that_fails_stays_in_sight_with_its_error(world):
     with Running(Scripted(TerminalError("There is no queue q", code="not_found")), world) as running:
         until(lambda: running.error, PATIENCE, "its end")
-    assert status(world).error == "There is no queue q"
+    assert (status(world).gone, status(world).trouble) == (True, "There is no queue q")
 
 
 @pytest.mark.parametrize("where", ["enter", "receive"])

@@ -54,7 +54,7 @@ def test_what_is_due_is_run_once_and_then_an_hour_later(world):
     assert run_due(world.settings, world.redis, NOON + HOUR) == 1
     assert run_due(world.settings, world.redis, NOON + HOUR + 1) == 0
     (run,) = recent_runs(world.settings)
-    assert run.record.files == 1
+    assert (run.record.files, run.record.via) == (1, "sync")
     (scheduled,) = schedules(world.redis)
     assert scheduled.due == NOON + 2 * HOUR
     assert scheduled.last.startswith("2026-03-28T13:00:00+00:00")

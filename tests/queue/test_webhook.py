@@ -48,7 +48,7 @@ def test_an_announced_file_is_a_run_of_the_tokens_tenant(url, chosen, tmp_path):
     said = answer.json()
     assert (said["files"], said["url"], answer.headers["Location"]) == (1, f"{url}/runs/{said['run']}", said["url"])
     record = find_run(said["run"], chosen).record
-    assert (record.tenant, record.files) == ("other", 1)
+    assert (record.tenant, record.files, record.via) == ("other", 1, "webhook")
     state = call(said["url"], b"", THEIRS, "GET").json()
     assert (state["run"], state["state"], state["files"]) == (said["run"], "queued", 1)
 

@@ -18,6 +18,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.reconcile import reconcile
+from ingestlab.maintenance.undo import undo
 from ingestlab.sinks.mongodb.link import open_documents
 from ingestlab.stack.valkey import free_port
 
@@ -218,6 +219,65 @@ def test_two_jobs_at_once_agree_on_the_documents_of_their_keys(make):
     last = world.context().lake.log("default", "small").history()[-1].sources[0].uri
     assert by_key(world) == dict.fromkeys(range(1, 9), last.rpartition("/")[2])
     world.verify()
+
+
+@pytest.mark.parametrize("key", ["", "n"])
+def test_an_undo_brings_back_what_was_replaced_and_deleted(make, key):
+    world = make("replace", key)
+    b, a = world.put("b.csv", [3, 4]), world.put("a.csv", [1, 3])
+    world.ingest([b], run="r1")
+    world.ingest([a], run="r2")
+    before = sorted(world.documents.find(), key=str)
+    world.put("a.csv", [5])
+    world.ingest([a], run="r3")
+    delete(b, world.context())
+    (deletion,) = {m.run for m in world.context().lake.log("default", "small").history()} - {"r1", "r2", "r3"}
+    undo(deletion, world.context())
+    undo("r3", world.context())
+    assert sorted(world.documents.find(), key=str) == before
+    world.verify()
+    undo("r2", world.context())
+    undo("r1", world.context())
+    assert list(world.documents.find()) == []
+    world.verify()
+
+
+@pytest.mark.parametrize("key", ["", "id"])
+def test_an_undo_of_a_merge_brings_back_documents(make, key):
+    world = make("merge", key)
+    world.merge("a.csv", [Row(i) for i in range(5)], run="r1")
+    before = dict(world.table)
+    world.merge("b.csv", [Row(3, at=1), Row(4, at=1, gone=True), Row(9)], run="r2")
+    undo("r2", world.context())
+    world.table = before
+    world.check_documents()
+    assert reconcile(world.context().lake).clean
+
+
+@SLOW
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_while_undoing_leaves_all_or_nothing(make, after):
+    crashes = 0
+    for at in range(1, 80):
+        world = make("replace", "n")
+        a, b = world.put("a.csv", [1, 2]), world.put("b.csv", [2, 3])
+        world.ingest([a], run="r0")
+        world.ingest([b], run="r1")
+        world.put("a.csv", [3, 4])
+        world.ingest([a], run="r2")
+        try:
+            undo("r2", world.context(FaultInjector(at, after=after)))
+        except Crash:
+            crashes += 1
+        else:
+            break
+        if at % 2:
+            assert world.reconcile().restored == ()
+            world.verify()
+        undo("r2", world.context())
+        assert by_key(world) == {1: "a.csv", 2: "b.csv", 3: "b.csv"}
+        world.verify()
+    assert crashes > 10
 
 
 @pytest.mark.parametrize("key", ["", "id"])

@@ -21,8 +21,16 @@ from ingestlab.core.models import DataFile, Value
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded
-from ingestlab.lake.data_files import SOURCE_COLUMNS, batches, open_part, row_groups, without_dictionary, write_part
-from ingestlab.lake.keys import Ints, KeyIndex, columns_of, comparable, ends_of, hashed, ordered, rows_at
+from ingestlab.lake.data_files import (
+    ROW_COLUMNS,
+    SOURCE_COLUMNS,
+    batches,
+    open_part,
+    row_groups,
+    without_dictionary,
+    write_part,
+)
+from ingestlab.lake.keys import Hashes, Ints, KeyIndex, columns_of, comparable, ends_of, hashed, ordered, rows_at
 from ingestlab.lake.storage.store import open_store
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -40,6 +48,7 @@ class Keys(Value):
         latest_by: The column that tells the latest row.
         delete_if: The column that tells which rows take out their key.
         uris: The sources of the batch, in their order.
+        name: Tells its files from those of other columns.
         traced: Whether to list the rows that go, for sinks with files of rows.
         lake: The lake's URL.
         options: Its storage options.
@@ -53,6 +62,7 @@ class Keys(Value):
     delete_if: str | None = None
     uris: tuple[str, ...] = ()
     traced: bool = False
+    name: str = ""
     lake: str
     options: dict[str, dict[str, Any]]
 
@@ -71,7 +81,7 @@ class Keys(Value):
 
     def scratch(self, name: str) -> str:
         """Name a file of the merge's own."""
-        return f"{layout.staging(self.batch)}/{name}.keys"
+        return f"{layout.staging(self.batch)}/{layout.part_key(self.name)}-{name}.keys"
 
 
 class Held(Value):
@@ -176,9 +186,9 @@ def choose(keys: dict[str, Any], parts: list[dict[str, Any]], number: int, of: i
         ends=ends_of(winners["key0"].combine_chunks()) if winners.num_rows else None,
         files=tuple(pc.unique(lost["file"]).to_pylist()),
     )
-    _write(winners, done.winners, store)
+    write_keys(winners, done.winners, store)
     if lost.num_rows:
-        _write(lost, done.losers, store)
+        write_keys(lost, done.losers, store)
     return done.to_dict()
 
 
@@ -204,9 +214,15 @@ def _staged_keys(spec: Keys, part: DataFile, file: int, number: int, of: int, st
             }
         )
         start += size
-        if of > 1:
-            table = table.filter(pa.array(hashes // np.uint64(-(-(1 << 64) // of)) == np.uint64(number)))
-        yield table
+        yield table if of == 1 else table.filter(pa.array(in_range(hashes, number, of)))
+
+
+def in_range(hashes: Hashes, number: int, of: int) -> Bools:
+    """Mark the hashes of one of several ranges."""
+    if of == 1:
+        return np.ones(len(hashes), np.bool_)
+    mine: Bools = hashes // np.uint64(-(-(1 << 64) // of)) == np.uint64(number)
+    return mine
 
 
 def _together(tables: Sequence[pa.Table], spec: Keys) -> pa.Table:
@@ -230,16 +246,23 @@ def _together(tables: Sequence[pa.Table], spec: Keys) -> pa.Table:
 def _latest(rows: pa.Table, spec: Keys) -> Bools:
     """Mark the rows that win."""
     wins: Bools = np.ones(rows.num_rows, np.bool_)
-    hashes = rows["hash"].to_numpy()
+    places = doubtful(rows["hash"].to_numpy())
+    if len(places):
+        some = rows.take(pa.array(places))
+        order = _sorted(some, [*spec.names, "latest", "place", "row", "file", "at"])
+        wins[places[order[:-1][~borders(some, spec.names, order)]]] = False
+    return wins
+
+
+def doubtful(hashes: Hashes) -> Ints:
+    """Find the places of hashes that come more than once, ascending."""
     order = np.argsort(hashes, kind="stable")
     same = hashes[order][1:] == hashes[order][:-1]
-    if not same.any():
-        return wins
-    doubtful = np.sort(order[np.append(same, False) | np.insert(same, 0, False)])
-    some = rows.take(pa.array(doubtful))
-    order = _sorted(some, [*spec.names, "latest", "place", "row", "file", "at"])
-    wins[doubtful[order[:-1][~_borders(some, spec.names, order)]]] = False
-    return wins
+    several = (
+        np.concatenate([same, [False]]) | np.concatenate([[False], same]) if len(same) else np.zeros(len(order), bool)
+    )
+    places: Ints = np.sort(order[several])
+    return places
 
 
 def _sorted(rows: pa.Table, names: Sequence[str]) -> Ints:
@@ -254,7 +277,7 @@ def _sorted(rows: pa.Table, names: Sequence[str]) -> Ints:
     return order.astype(np.int64)
 
 
-def _borders(rows: pa.Table, names: Sequence[str], order: Ints) -> Bools:
+def borders(rows: pa.Table, names: Sequence[str], order: Ints) -> Bools:
     """Mark sorted rows whose successor has another key."""
     differs: Bools = np.zeros(len(order) - 1, np.bool_)
     for name in names:
@@ -309,6 +332,11 @@ def _index(spec: Keys, held: Held, store: Store) -> KeyIndex:
     return index
 
 
+def candidates_in(spec: Keys, held: Held, incoming: Incoming, store: Store) -> Ints:
+    """Find the places of rows that may have keys of a batch."""
+    return _index(spec, held, store).candidates(_hashes(incoming, store))
+
+
 def _hashes(incoming: Incoming, store: Store) -> np.ndarray:
     hashes: np.ndarray = pq.read_table(_source(incoming.winners, store), columns=["hash"])["hash"].to_numpy()
     return hashes
@@ -351,7 +379,7 @@ def take_out(
     path = spec.scratch(f"late-{name}") if losers else ""
     traces = _traces(spec, [(one.opened, one.held.part, one.keep) for one in gone], f"gone-{name}", store)
     if losers:
-        _write(losers.append_column("deleted", pa.repeat(False, losers.num_rows)), path, store)
+        write_keys(losers.append_column("deleted", pa.repeat(False, losers.num_rows)), path, store)
     return Merged(
         replaced=tuple(one.held.part.target for one in gone),
         new=tuple(part for part in new if part is not None),
@@ -400,7 +428,7 @@ class _Rewriting:
         others = others.append_column("side", pa.repeat(1, others.num_rows)).select(mine.column_names)
         both = _together([mine, others], spec)
         order = _sorted(both, [*spec.names, "latest", "side", "at"])
-        group = np.insert(np.cumsum(_borders(both, spec.names, order)), 0, 0) if len(order) else order
+        group = np.insert(np.cumsum(borders(both, spec.names, order)), 0, 0) if len(order) else order
         side = both["side"].to_numpy()[order]
         new = np.full(int(group[-1]) + 1, -1)  # where the batch's row of each key is
         new[group[side == 1]] = np.flatnonzero(side)
@@ -469,7 +497,7 @@ def _traces(spec: Keys, files: Iterable[tuple[pq.ParquetFile, DataFile, Bools]],
     ]
     if not tables:
         return ""
-    _write(pa.concat_tables(tables), spec.scratch(name), store)
+    write_keys(pa.concat_tables(tables), spec.scratch(name), store)
     return spec.scratch(name)
 
 
@@ -482,31 +510,33 @@ def _placed(spec: Keys, rows: pa.Table, source: str, row: str) -> pa.Table:
 def strip(
     keys: dict[str, Any], held: dict[str, Any], traces: list[str], target: str, folder: str
 ) -> dict[str, Any] | None:
-    """Rewrite a sink's file of rows without those that go.
+    """Rewrite a file of rows without those that go.
 
     Args:
-        keys: A :class:`Keys`.
+        keys: A :class:`Keys`. Rows are told by its columns, if any, and by source and number.
         held: The file, as :class:`Held`.
         traces: Files with the rows that go.
         target: Where the new file is published.
         folder: Where it waits.
 
     Returns:
-        ``{"part": …}`` with the new file, None in it if no row is left; or None if nothing goes.
+        ``{"part": …, "gone": {uri: rows}}`` with the new file, None if no row is left; None if nothing goes.
     """
     spec, file = Keys.from_dict(keys), Held.from_dict(held)
     store = spec.open()
-    gone = pa.concat_tables(pq.read_table(_source(path, store)) for path in traces)
+    told = ["source", "row", *spec.names]
+    gone = pa.concat_tables(read_keys(path, store).select(told) for path in traces)
     opened = file.open(store)
-    rows = pa.concat_tables(columns_of(opened, "", ["source", "row", *spec.columns]))
-    placed = _placed(spec, rows, "source", "row").append_column("at", pa.array(np.arange(rows.num_rows)))
-    places = placed.join(gone, ["source", "row", *spec.names], join_type="left semi")["at"].to_numpy()
-    if not len(places):
+    source, row = (next(n for n in some if n in opened.schema_arrow.names) for some in (SOURCE_COLUMNS, ROW_COLUMNS))
+    rows = pa.concat_tables(columns_of(opened, "", [source, row, *spec.columns]))
+    placed = _placed(spec, rows, source, row).append_column("at", pa.array(np.arange(rows.num_rows)))
+    lost = placed.join(gone, told, join_type="left semi")
+    if not lost.num_rows:
         return None
     keep: Bools = np.ones(rows.num_rows, np.bool_)
-    keep[places] = False
+    keep[lost["at"].to_numpy()] = False
     part = _write_kept([(opened, keep)], target, folder, store) if keep.any() else None
-    return {"part": part.to_dict() if part else None}
+    return {"part": part.to_dict() if part else None, "gone": Counter(lost["source"].to_pylist())}
 
 
 def _write_kept(files: Sequence[tuple[pq.ParquetFile, Bools]], target: str, folder: str, store: Store) -> DataFile:
@@ -529,10 +559,16 @@ def _write_kept(files: Sequence[tuple[pq.ParquetFile, Bools]], target: str, fold
     return part.model_copy(update={"sources": tuple(sorted(sources))})
 
 
-def _write(rows: pa.Table, path: str, store: Store) -> None:
+def write_keys(rows: pa.Table, path: str, store: Store) -> None:
+    """Write keys and places beside a batch."""
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, row_group_size=_GROUP, compression="NONE", use_dictionary=False)
     store.write(path, memoryview(sink.getvalue()))
+
+
+def read_keys(path: str, store: Store) -> pa.Table:
+    """Read what :func:`write_keys` has written."""
+    return pq.read_table(_source(path, store))
 
 
 def _source(path: str, store: Store) -> pa.BufferReader:

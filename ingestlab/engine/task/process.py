@@ -29,6 +29,7 @@ from ingestlab.interfaces import Dictionary, PackReader, Store
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.catalog import load
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.pipeline.uniqueness import judged_alone
 
 __all__ = ["Job", "process", "process_with", "run"]
 
@@ -57,7 +58,7 @@ def blamed(work: Partition, error: IngestError) -> Receipt:
 
 def process_with(work: Partition, spec: Job, pipeline: Pipeline, store: Store) -> Receipt:
     """Process a partition into its batch's staging folder. Bad references are the error of all its files."""
-    ready = attempt(bind_lookups, pipeline, spec.pipeline.sha256, spec.references, store)
+    ready = attempt(bind_lookups, judged_alone(pipeline), spec.pipeline.sha256, spec.references, store)
     if isinstance(ready, TerminalError):
         return Receipt(number=work.number, errors={piece.uri: ready.to_dict() for piece in work.pieces})
     return process(work, spec, ready, store, store)
@@ -85,7 +86,7 @@ def process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: S
 def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: Store) -> Receipt:
     os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)  # pandera sets it when imported, and Arrow then shifts zoned times
     clock = _Clock()
-    loaded, errors = _read(wanting(part.pieces, job.types), pipeline, store)
+    loaded, errors = read_pieces(wanting(part.pieces, job.types), pipeline, store)
     if is_loose(pipeline) or infers(pipeline):
         alone = apart(loaded)
         loaded, errors = [reading for reading in loaded if reading.piece.uri not in alone], {**errors, **alone}
@@ -135,7 +136,10 @@ def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> d
     return {uri: facts for uri, facts in facts_by_uri.items() if facts}
 
 
-def _read(pieces: Sequence[Piece], pipeline: Pipeline, store: Store) -> tuple[list[Loaded], dict[str, IngestError]]:
+def read_pieces(
+    pieces: Sequence[Piece], pipeline: Pipeline, store: Store
+) -> tuple[list[Loaded], dict[str, IngestError]]:
+    """Read pieces. Gives those that can be read, and the errors of the others."""
     reader = pipeline.reader
     if isinstance(reader, PackReader):
         results = reader.read_all(pieces, store)

@@ -3,7 +3,7 @@
 The records are read from the raw zone, by the numbers that their rejects carry, so that headers and quotes mean
 what they meant the first time. What passes now is published and leaves the rejects, in one commit; what fails
 again stays, with its new reason. `clean` and the contract see the rejected records alone: a check that compares
-rows does not see those published before.
+rows, other than `unique`, does not see those published before.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
+from ingestlab.engine.uniqueness import reject_doubles
 from ingestlab.lake.log import by_sink, live_parts
 from ingestlab.lake.table import Transaction
 from ingestlab.maintenance.replay.plan import plan_again
 from ingestlab.maintenance.replay.state import State, by_pipeline, done_before, look_up, selection
+from ingestlab.pipeline.uniqueness import unique_columns
 
 
 def replay(request: IngestRequest, services: Services, report: Callable[[Progress], None]) -> IngestResult:
@@ -87,6 +89,8 @@ def _replay_into(
         passed = assemble(plan, process_all(plan, services, progress, replay_task), services.lake.sinks)
         if target.pipeline.key_columns:
             passed = merge_by_key(passed, passed.parts, plan, transaction, services)
+        elif unique_columns(target.pipeline.contract):
+            passed = reject_doubles(passed, passed.parts, plan, transaction, services)
         updates = _rewrite_rejects(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)

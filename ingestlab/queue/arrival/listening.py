@@ -217,7 +217,7 @@ def _submit(sources: Sequence[Source], settings: Settings, target: Target, heard
     if not sources:
         return {}
     try:
-        announce(sources, settings=settings, **vars(target))
+        announce(sources, settings=settings, via="listener", **vars(target))
     except IngestError as error:
         return dict.fromkeys((source.uri for source in sources), error)
     heard.submitted += len(sources)

@@ -86,8 +86,8 @@ class ListenerStatus(Value):
 
     @property
     def trouble(self) -> str:
-        """Return the error that holds it up; empty if none does."""
-        return self.error if self.error_at > self.answer else ""
+        """Return the error that holds it up, or has ended it."""
+        return self.error if self.ended or self.error_at > self.answer else ""
 
     def said(self) -> str:
         """Say in a few words how it is."""

@@ -128,7 +128,9 @@ def sync(
         homes = indexed_tables(tenant, services)
         seen, runs, counts = _Names(), [], dict.fromkeys(STATES, 0)
         for group in _grouped(_differing(walk, homes, tenant, services, seen, counts), _RUN):
-            run = announce(group, pipeline=pipeline, table=table, tenant=tenant, queue=queue, settings=settings)
+            run = announce(
+                group, pipeline=pipeline, table=table, tenant=tenant, queue=queue, settings=settings, via="sync"
+            )
             runs.append(run.id)
         new, changed, unchanged, failed = (counts[state] for state in STATES)
         report = Synced(walk.folder, len(seen), new, changed, unchanged, failed, (), tuple(runs))

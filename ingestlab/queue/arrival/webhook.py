@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -29,8 +29,9 @@ from ingestlab.queue.arrival.inbox import Inbox, Listener, Verdict
 from ingestlab.queue.arrival.listening import Target
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
 from ingestlab.queue.arrival.sns import SnsInspector, SnsMessage
-from ingestlab.queue.producer import check_names, submit
-from ingestlab.queue.run import find_run
+from ingestlab.queue.producer import announce, check_names
+from ingestlab.queue.run import Run, find_run
+from ingestlab.sources.expand import expand
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
@@ -129,9 +130,7 @@ class _Service:
             if traits(scheme_of(uri)).local and not self._settings.file_roots:
                 fix = "Whoever runs the service may name folders in INGESTLAB_FILE_ROOTS."
                 raise TerminalError("Local files cannot be announced here", fix=fix, code="address_not_allowed")
-        run = await asyncio.to_thread(
-            submit, uris, pipeline=body.pipeline, table=body.table, tenant=request[_TENANT], settings=self._settings
-        )
+        run = await asyncio.to_thread(self._queue, uris, body, request[_TENANT])
         url = str(request.url.origin().with_path(f"/runs/{run.id}"))
         answer = Announced(run=run.id, url=url, files=run.record.files)
         return web.json_response(answer.model_dump(), status=202, headers={"Location": url})
@@ -182,6 +181,15 @@ class _Service:
         server = str(request.url.origin())
         text = render("queue/templates/webhook.html", api=openapi(server), example=_example(server))
         return web.Response(text=text, content_type="text/html")
+
+    def _queue(self, uris: Sequence[str], body: Announcement, tenant: str) -> Run:
+        """Queue files that may be announced."""
+        settings = self._settings
+        check_names(settings, body.pipeline, settings.queue, tenant, body.table)
+        sources = expand(uris, settings)
+        return announce(
+            sources, settings=settings, pipeline=body.pipeline, table=body.table, tenant=tenant, via="webhook"
+        )
 
     def _tenant(self, header: str, path: str) -> str:
         """Find whose token it is. SNS knows no bearer tokens: it sends the name of the tenant and the token."""

@@ -26,7 +26,7 @@ from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import open_part
 from ingestlab.lake.kept_files import retire
-from ingestlab.lake.log import last_note, live_files, manifests
+from ingestlab.lake.log import TransactionLog, last_note, live_files, manifests
 from ingestlab.pipeline.catalog import PipelineSource, load
 from ingestlab.sinks.mongodb.link import NAME, collection_of, connected, database_name, translated
 from ingestlab.sinks.mongodb.values import ABOUT
@@ -164,7 +164,7 @@ class MongoDocuments(Sink):
     def restore(self, tenant: str, table: str, uris: Sequence[str], live: Live) -> None:
         """Make the documents of some sources what the lake has."""
         history = live.manifests()
-        if note := last_note(history, NAME):
+        if (note := last_note(history, NAME)) and self.settings.mongodb_uri:
             with self._translated("write"):
                 collection, mine = collection_of(note, tenant, self.settings), set(uris)
                 _claim(collection, table)
@@ -227,10 +227,17 @@ class MongoDocuments(Sink):
             places = range(len(rows)) if asked is None else pc.indices_nonzero(pc.is_in(rows["_id"], asked)).to_pylist()
             chosen = rows if asked is None else rows.take(pa.array(places, pa.int64()))
             for at, (key, held) in zip(places, _identities(chosen), strict=True):
-                rank = (order.get(held.batch, 0), count)
+                if held.batch not in order:  # an undo has brought back its rows
+                    order = dict.fromkeys([held.batch], 0) | self._order(history) | order
+                rank = (order[held.batch], count)
                 if key not in winners or winners[key].rank <= rank:
                     winners[key] = Winner(rank, held, part, start + at)
         return winners
+
+    def _order(self, history: Sequence[Manifest]) -> dict[str, int]:
+        """Give the number of each commit that the log remembers, by batch."""
+        last = history[-1]
+        return {m.batch: m.sequence for m in TransactionLog(self.store, last.tenant, last.table).history()}
 
     def _scan(self, parts: Iterable[DataFile]) -> Iterator[tuple[DataFile, int, pa.Table]]:
         """Yield the identities in files, with the number of rows before."""
@@ -296,7 +303,13 @@ def _place(note: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _new(manifest: Manifest) -> list[DataFile]:
-    """List the files with documents that a commit adds. What is left of rewritten files is of other sources."""
+    """List the files with documents that a commit adds.
+
+    What is left of rewritten files is of other sources; what an undo brings back has batches of its own, and is
+    restored once the log entry is there.
+    """
+    if manifest.kind == "undo":
+        return []
     uris = {record.uri for record in manifest.sources}
     return [part for part in manifest.files(NAME) if not uris.isdisjoint(part.sources)]
 

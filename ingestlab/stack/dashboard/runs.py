@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow.compute as pc
 
 from ingestlab.analytics.lake import Table
-from ingestlab.core.archive_uri import label
+from ingestlab.core.archive_uri import label, without_name
 from ingestlab.core.errors import IngestError, TransientError
 from ingestlab.core.models import OVER, Attempt, Mood, Outcome, State
 from ingestlab.core.settings import Settings, load_settings
@@ -273,7 +273,7 @@ def row_of(run: Run) -> RunRow:
         mood=progress.mood,
         share=progress.share,
         note=progress.note,
-        started={"files": "submit", "replay": "replay of rejects", "notebook": "notebook"}[record.kind],
+        started={"files": record.via, "replay": "replay of rejects", "notebook": "notebook"}[record.kind],
         by=record.by,
         pipeline="" if record.kind == "notebook" else record.pipeline or "by name",
         tables=tables or ((record.table,) if record.kind == "replay" else ()),
@@ -312,7 +312,7 @@ def groups_of(outcomes: Iterable[Outcome]) -> tuple[ErrorGroup, ...]:
     groups: dict[tuple[str, ...], list[tuple[str, IngestError]]] = {}
     for outcome in outcomes:
         if error := outcome.exception():
-            key = tuple(_without_name(text, outcome.uri) for text in (error.code, *_texts(error)))
+            key = tuple(without_name(text, outcome.uri) for text in (error.code, *_texts(error)))
             groups.setdefault(key, []).append((outcome.uri, error))
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     return tuple(_group(_texts(files[0][1]) if len(files) == 1 else key[1:], files) for key, files in ordered)
@@ -327,13 +327,6 @@ def _group(texts: Sequence[str], files: Sequence[tuple[str, IngestError]]) -> Er
 def _texts(error: IngestError) -> tuple[str, str, str]:
     """Give the problem, its details, and what to do."""
     return error.problem, error.reason.removeprefix(error.problem).lstrip(": "), error.fix
-
-
-def _without_name(text: str, uri: str) -> str:
-    """Leave out the name of a file."""
-    for name in (uri, uri.removeprefix("file://"), label(uri)):
-        text = text.replace(name, "…")
-    return text
 
 
 def _result(run: Run) -> RunResult | None:
