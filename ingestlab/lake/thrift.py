@@ -34,14 +34,18 @@ def decode(data: bytes) -> Struct:
     """Read a struct, as :func:`encode` takes it.
 
     Args:
-        data: All of it.
+        data: It begins there; what follows is left.
     """
-    return _Reader(data).read(STRUCT)  # type: ignore[no-any-return]
+    return _Reader(data).struct()
 
 
 def _write(out: bytearray, kind: int, value: Any) -> None:
     if kind in (I16, I32, I64):
-        out += varint((value << 1) ^ (value >> 63))
+        zigzag = (value << 1) ^ (value >> 63)
+        if zigzag < 0x80:
+            out.append(zigzag)
+        else:
+            out += varint(zigzag)
     elif kind == BINARY:
         out += varint(len(value)) + value
     elif kind == LIST:
@@ -53,7 +57,11 @@ def _write(out: bytearray, kind: int, value: Any) -> None:
         last = 0
         for number, (of, item) in sorted(value.items()):
             step = number - last
-            out += bytes([step << 4 | of]) if step < 16 else bytes([of]) + varint(number << 1)
+            if step < 16:
+                out.append(step << 4 | of)
+            else:
+                out.append(of)
+                out += varint(number << 1)
             last = number
             if of not in (TRUE, FALSE):
                 _write(out, of, item)
@@ -82,38 +90,44 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    def read(self, kind: int) -> Any:
-        if kind in (I16, I32, I64):
-            number = self._varint()
-            return (number >> 1) ^ -(number & 1)
-        if kind == BINARY:
-            return self._take(self._varint())
-        if kind == LIST:
-            head = self._take(1)[0]
-            count, of = head >> 4, head & 15
-            count = self._varint() if count == 15 else count
-            return Items(of, [self.read(of) for _ in range(count)])
-        if kind == STRUCT:
-            return self._struct()
-        return self._take(_FIXED[kind])
-
-    def _struct(self) -> Struct:
+    def struct(self) -> Struct:
         fields: dict[int, tuple[int, Any]] = {}
         number = 0
-        while head := self._take(1)[0]:
+        while head := self._byte():
             kind, step = head & 15, head >> 4
-            number = number + step if step else self.read(I16)
-            fields[number] = kind, None if kind in (TRUE, FALSE) else self.read(kind)
+            number = number + step if step else self._read(I16)
+            fields[number] = kind, None if kind in (TRUE, FALSE) else self._read(kind)
         return fields
+
+    def _read(self, kind: int) -> Any:
+        if kind in (I16, I32, I64):
+            number = self._number()
+            return (number >> 1) ^ -(number & 1)
+        if kind == BINARY:
+            return self._take(self._number())
+        if kind == STRUCT:
+            return self.struct()
+        if kind == LIST:
+            head = self._byte()
+            count, kind = head >> 4, head & 15
+            return Items(kind, [self._read(kind) for _ in range(self._number() if count == 15 else count)])
+        return self._take(_FIXED[kind])
+
+    def _byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
 
     def _take(self, size: int) -> bytes:
         self._at += size
         return self._data[self._at - size : self._at]
 
-    def _varint(self) -> int:
-        number = shift = 0
+    def _number(self) -> int:
+        number, shift = self._byte(), 7
+        if number < 0x80:
+            return number
+        number &= 0x7F
         while True:
-            byte = self._take(1)[0]
+            byte = self._byte()
             number |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:

@@ -259,6 +259,12 @@ def objects(world, s3, bucket):
     return put
 
 
+def test_a_bucket_that_is_not_there_is_said_to_be_none(world, objects, bucket):
+    with pytest.raises(TerminalError, match="There is no folder s3://none-") as raised:
+        sync(f"s3://none-{bucket}", settings=world.settings)
+    assert raised.value.code == "not_found"
+
+
 def test_a_bucket_and_a_table_agree(world, objects, bucket, s3):
     mine = [objects(name, [1, 2]) for name in ("in/a.csv", "in/d/b c+[1]%25#?ü.csv", "in/gone.csv")]
     objects("other/x.csv", [9])

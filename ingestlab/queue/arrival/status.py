@@ -181,7 +181,8 @@ class Heartbeat:
         try:
             return self._feed.waiting()
         except IngestError as error:
-            log.warning("%s: %s", self._feed.name, error)
+            told = self.heard.error_at > self.heard.answer  # the listener has said so
+            log.log(logging.DEBUG if told else logging.WARNING, "%s: %s", self._feed.name, error)
             return None
 
     def _attempt(self, action: Callable[[], object]) -> None:

@@ -174,7 +174,12 @@ class _Walk:
         self._start = f"{Path(path).as_uri() if path else folder.rstrip('/')}/"
 
     def __iter__(self) -> Iterator[Source]:
-        return (s for s in self._source.walk(self._uri, self._settings) if self._named(s.uri))
+        try:
+            yield from (s for s in self._source.walk(self._uri, self._settings) if self._named(s.uri))
+        except TerminalError as error:
+            if error.code != "not_found":
+                raise
+            raise error.replace(problem=f"There is no folder {self.folder}") from error
 
     def covers(self, uri: str) -> bool:
         """Tell whether a file of this URI would be listed."""
