@@ -316,7 +316,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     story=st.lists(steps, min_size=1, max_size=6),
     more=st.sampled_from(["", LATEST, 'partition_by="day", delete_if="gone",', f'{LATEST} partition_by=["day"],']),

@@ -136,7 +136,7 @@ steps = st.one_of(
 crashes = st.one_of(st.none(), st.tuples(st.integers(1, 25), st.booleans()))
 
 
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=st.lists(st.tuples(steps, crashes), min_size=1, max_size=6), size=st.sampled_from([16, 1 << 20]))
 def test_any_story_leaves_each_value_once(make, story, size):
     world = make()

@@ -24,7 +24,7 @@ def staged(tmp_path, table):
 
 @pytest.mark.parametrize("kind", WIDTHS, ids=str)
 @given(
-    start=st.integers(0, 30_000),
+    start=st.integers(0, 14_000),
     steps=st.lists(st.integers(0, 9), min_size=1, max_size=50),
     jumps=st.lists(st.integers(1500, 1999), max_size=5),
     nulls=st.lists(st.integers(0, 1999), max_size=200),
