@@ -94,6 +94,29 @@ class Lab:
         """
         return LabRun.of(submit(uris, settings=self.settings, **options))
 
+    def publish(
+        self, frame: Any, table: str, *, name: str | None = None, pipeline: str | None = None, **options: Any
+    ) -> LabRun:
+        """Publish the rows of a frame as a table, like a file. Return at once.
+
+        The same frame twice is *unchanged*. It has a URI in `_source`, by which it is deleted, and a run to undo.
+
+        Args:
+            frame: Of pandas, Polars, Arrow, DuckDB, Dask, or Spark (on this machine's memory).
+            table: The table; its own columns `_source` and `_row` are left out of the frame.
+            name: A name for the frame, for pipelines that replace what a source brought before; by default its
+                content names it, and its rows are added.
+            pipeline: A pipeline of the table, with its contract; without it the columns are taken as they are.
+            **options: What else :func:`ingestlab.submit` takes.
+
+        Raises:
+            TerminalError: It is no frame, or the pipeline fills another table.
+        """
+        from ingestlab.notebook.publish import put_frame  # noqa: PLC0415 - for this alone
+
+        uri = put_frame(frame, table, self.settings, name=name, pipeline=pipeline)
+        return self.submit(uri, table=table, pipeline=pipeline, **options)
+
     def notebook(self, notebook: str | Path, /, **parameters: Any) -> LabRun:
         """Have a worker run a notebook and keep it. Return at once.
 
