@@ -107,7 +107,7 @@ def diff(
     states = lake.table(table, old), lake.table(table, new)
     columns = _columns(states)
     found = Diff(table, str(old), None if new is None else str(new), tuple(key) or _key_of(states[1]))
-    for name in found.key:
+    for name in found.key if columns else ():  # no data file in both: nothing tells which columns there are
         if name not in columns:
             fix = did_you_mean(name, columns, "Name one of these.")
             problem = f"Table {table} has no column '{name}', but {', '.join(columns)}"

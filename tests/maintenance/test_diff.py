@@ -16,6 +16,7 @@ from ingestlab.core.models import IngestRequest, Source
 from ingestlab.engine.ingest import ingest
 from ingestlab.maintenance import diff as module
 from ingestlab.maintenance.compact import compact
+from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.diff import diff
 from ingestlab.maintenance.rewrite import rewrite
 
@@ -68,6 +69,14 @@ def test_rows_came_went_and_changed(world):
     with pytest.raises(TerminalError, match="no column 'di'") as raised:
         diff("things", "r2", None, world.settings, key=["di"])
     assert raised.value.code == "column_unknown"
+
+
+def test_a_table_without_rows_has_no_differences(world):
+    put(world, "r1", "a", {"id": 1})
+    delete((world.folder / "sources/a.jsonl").as_uri(), world.context())
+    compact("things", world.context())
+    assert counts(diff("things", 2, None, world.settings, key=["id"])) == (0, 0, 0)
+    assert counts(diff("things", 1, None, world.settings, key=["id"])) == (0, 1, 0)
 
 
 def test_other_types_and_columns_are_compared_by_value(world):

@@ -48,10 +48,11 @@ def test_every_tool_reads_the_rows_after_each_kind_of_commit(world):
 
 
 @pytest.mark.parametrize("catalogue", ["delta", "iceberg"])
-def test_earlier_versions_are_read_as_they_were(tmp_path, redis_url, catalogue):
+def test_earlier_versions_are_read_as_they_were(tmp_path, redis_url, catalogue, caplog):
     world = Published(tmp_path, redis_url, catalogue)
     world.ingest([world.write("a.csv", {1: "x"})], run="r1")
     world.ingest([world.write("b.csv", {2: "x", 3: "y"})], run="r2")
+    assert [record.message for record in caplog.records if record.name == "ingestlab"] == []
     if world.catalogue == "delta":
         counts = [world.delta(version).to_pyarrow_table().num_rows for version in (0, 1)]
         runs = [entry.get("ingestlab.run") for entry in world.delta().history()]

@@ -92,7 +92,8 @@ class DeltaEntry(Catalogue):
         else:
             self._go_on(version, schema)
         del self._found
-        if self._table.version() % COMPACT == 0:
+        last = self._table.version()
+        if last and last % COMPACT == 0:
             self._compact()
 
     def _targets(self) -> set[str]:
