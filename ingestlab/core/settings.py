@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     """Tenant of requests that name none."""
     tenants: Words = ("default",)
     """Tenants that may have tables."""
-    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory")
+    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame")
     """URL schemes that files may come from."""
     allow_hosts: Words = ("*",)
     """Hosts that files may come from, as shell patterns."""

@@ -197,6 +197,11 @@ def manifest(tenant: str, name: str, batch: str) -> str:
     return f"{manifests(tenant, name)}/{batch}.json"
 
 
+def frames(hour: str = "") -> str:
+    """Folder of published frames that wait for a worker: of an hour, or of all."""
+    return "/".join(p for p in (_OWN, "frames", hour) if p)
+
+
 def kept(tenant: str = "", name: str = "") -> str:
     """Folder of replaced files that are kept: of all tables, or of one.
 

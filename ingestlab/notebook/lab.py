@@ -39,6 +39,8 @@ from ingestlab.stack.samples import ensure_samples
 from ingestlab.stack.state import home_of
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
     from ingestlab.maintenance.diff import Diff
@@ -91,6 +93,29 @@ class Lab:
             **options: What else :func:`ingestlab.submit` takes.
         """
         return LabRun.of(submit(uris, settings=self.settings, **options))
+
+    def publish(
+        self, frame: Any, table: str, *, name: str | None = None, pipeline: str | None = None, **options: Any
+    ) -> LabRun:
+        """Publish the rows of a frame as a table, like a file. Return at once.
+
+        The same frame twice is *unchanged*. It has a URI in `_source`, by which it is deleted, and a run to undo.
+
+        Args:
+            frame: Of pandas, Polars, Arrow, DuckDB, Dask, or Spark (on this machine's memory).
+            table: The table; its own columns `_source` and `_row` are left out of the frame.
+            name: A name for the frame, for pipelines that replace what a source brought before; by default its
+                content names it, and its rows are added.
+            pipeline: A pipeline of the table, with its contract; without it the columns are taken as they are.
+            **options: What else :func:`ingestlab.submit` takes.
+
+        Raises:
+            TerminalError: It is no frame, or the pipeline fills another table.
+        """
+        from ingestlab.notebook.publish import put_frame  # noqa: PLC0415 - for this alone
+
+        uri = put_frame(frame, table, self.settings, name=name, pipeline=pipeline)
+        return self.submit(uri, table=table, pipeline=pipeline, **options)
 
     def notebook(self, notebook: str | Path, /, **parameters: Any) -> LabRun:
         """Have a worker run a notebook and keep it. Return at once.
@@ -153,6 +178,21 @@ class Lab:
             TerminalError: There is no such table, or its state is no longer kept.
         """
         return LabTable.of(self._lake.table(name, as_of))
+
+    def spark(self, name: str, columns: Sequence[str] | None = None, as_of: AsOf | None = None) -> DataFrame:
+        """Open a table as a Spark frame: files and types by the log. ``.toArrow()`` brings results back.
+
+        The session is the one that there is, else that of the server in ``SPARK_REMOTE``, else a local one.
+
+        Args:
+            name: Of the table.
+            columns: Names, in this order; None for all.
+            as_of: An earlier state, as for :meth:`table`.
+
+        Raises:
+            TerminalError: There is no such table or column, PySpark is missing, or Spark cannot read a column.
+        """
+        return self._lake.table(name, as_of).spark(columns)
 
     def history(self, table: str, limit: int = 20) -> pd.DataFrame:
         """List the commits of a table, newest first: what each changed, and until when it can be read or undone.

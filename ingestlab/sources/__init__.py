@@ -3,4 +3,5 @@
 BUILT_IN = {
     "http": "ingestlab.sources.http.source:HttpSource",
     "filesystems": "ingestlab.sources.filesystems:FileSource",
+    "frames": "ingestlab.sources.frames:FrameSource",
 }
