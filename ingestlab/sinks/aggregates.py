@@ -33,7 +33,7 @@ class AggregatesWriter(Writer):
 
 
 def with_dictionaries(rows: Rows, aggregates: Iterable[Aggregate]) -> pa.Table:
-    """Put dictionaries in place of texts to group by, where they are known.
+    """Put known dictionaries in place of texts to group by.
 
     Args:
         rows: What a task has made.
