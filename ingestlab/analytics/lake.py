@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
     import duckdb
     import polars as pl
+    from pyspark.sql import DataFrame
 
 _NO_ROWS = pa.schema([("_source", pa.dictionary(pa.int32(), pa.string())), ("_row", pa.int64())])
 
@@ -220,6 +221,27 @@ class Table:
         """Open the table as a DuckDB relation, read when it is asked."""
         opened: duckdb.DuckDBPyRelation = needed("duckdb", "duckdb", "Table.duckdb()").from_arrow(self.dataset())
         return opened
+
+    def spark(self, columns: Sequence[str] | None = None) -> DataFrame:
+        """Open the table as a Spark frame, read when it is asked.
+
+        Args:
+            columns: Names, in this order; None for all.
+
+        Raises:
+            TerminalError: PySpark is missing, Spark has no type for a column, or the data files differ in one.
+        """
+        from ingestlab.analytics.spark import open_frame  # noqa: PLC0415 - for this alone
+
+        own = schema_of(self._reader, (self.tenant, self.name), self._snapshot.outline()).types
+        mixed = [name for name, kinds in own.items() if len({*kinds} - {"null"}) > 1]
+        if mixed and _base(self.name) == self.name:
+            problem = f"The data files of {self.name} have several types in column '{mixed[0]}'"
+            fix = f"`ingestlab rewrite {self.name}` brings them to one."
+            raise TerminalError(problem, got=", ".join(own[mixed[0]]), fix=fix, code="types_conflict")
+        homes = self._files_by_home(self.parts)
+        full = {self._store.full(home): [self._store.full(place) for place in some] for home, some in homes.items()}
+        return open_frame(full, self.dataset().schema, columns)
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {self.rows:,} rows in {len(self._files)} parts, {self.bytes:,} bytes>"

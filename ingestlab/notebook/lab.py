@@ -39,6 +39,8 @@ from ingestlab.stack.samples import ensure_samples
 from ingestlab.stack.state import home_of
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from ingestlab.maintenance.compact import Compacted
     from ingestlab.maintenance.delete import Deleted
     from ingestlab.maintenance.diff import Diff
@@ -176,6 +178,21 @@ class Lab:
             TerminalError: There is no such table, or its state is no longer kept.
         """
         return LabTable.of(self._lake.table(name, as_of))
+
+    def spark(self, name: str, columns: Sequence[str] | None = None, as_of: AsOf | None = None) -> DataFrame:
+        """Open a table as a Spark frame: files and types by the log. ``.toArrow()`` brings results back.
+
+        The session is the one that there is, else that of the server in ``SPARK_REMOTE``, else a local one.
+
+        Args:
+            name: Of the table.
+            columns: Names, in this order; None for all.
+            as_of: An earlier state, as for :meth:`table`.
+
+        Raises:
+            TerminalError: There is no such table or column, PySpark is missing, or Spark cannot read a column.
+        """
+        return self._lake.table(name, as_of).spark(columns)
 
     def history(self, table: str, limit: int = 20) -> pd.DataFrame:
         """List the commits of a table, newest first: what each changed, and until when it can be read or undone.
