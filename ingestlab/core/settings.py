@@ -56,14 +56,14 @@ class Settings(BaseSettings):
     # Where things are
     home: Path = Path(".ingestlab")
     """Folder of the embedded stack."""
-    redis_url: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_URL", "REDIS_URL"))
+    redis_url: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_URL", "REDIS_URL"), repr=False)
     """Redis server; beats host, port and password."""
     redis_host: str | None = Field(default=None, validation_alias=_env("INGESTLAB_REDIS_HOST", "REDIS_HOST"))
     """Host of the Redis server."""
     redis_port: int = Field(default=6379, validation_alias=_env("INGESTLAB_REDIS_PORT", "REDIS_PORT"))
     """Port of the Redis server."""
     redis_password: str | None = Field(
-        default=None, validation_alias=_env("INGESTLAB_REDIS_PASSWORD", "REDIS_PASSWORD")
+        default=None, validation_alias=_env("INGESTLAB_REDIS_PASSWORD", "REDIS_PASSWORD"), repr=False
     )
     """Password of the Redis server."""
     dask_scheduler: str | None = Field(
@@ -74,13 +74,15 @@ class Settings(BaseSettings):
     """What runs the tasks of a job: Dask, or threads of the worker itself, for tests and dry runs."""
     dask_dashboard: str | None = None
     """URL of the Dask dashboard, where it differs from the scheduler's answer."""
-    dashboard_token: str | None = Field(default=None, min_length=16)
+    dashboard_token: str | None = Field(default=None, min_length=16, repr=False)
     """What a reader of the Runs page has to give before its buttons appear; without one it has none."""
     proxied_hosts: Words = ()
     """Further hosts with pages that the notebook's server passes on to the browser, beside this machine."""
     milvus_uri: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_URI", "MILVUS_URI"))
     """Milvus server; without one, pipelines with embeddings are refused."""
-    milvus_token: str | None = Field(default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"))
+    milvus_token: str | None = Field(
+        default=None, validation_alias=_env("INGESTLAB_MILVUS_TOKEN", "MILVUS_TOKEN"), repr=False
+    )
     """Token of the Milvus server, `user:password`."""
     mongodb_uri: str | None = Field(default=None, repr=False)
     """MongoDB server, `mongodb://user:password@host`; without one, pipelines with documents are refused."""
@@ -90,7 +92,7 @@ class Settings(BaseSettings):
     """Base URL or bucket of the sample files."""
     lake: str = ""
     """Root of the lake: any fsspec URL or a folder; empty means `<home>/lake`."""
-    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     """fsspec options by protocol, as JSON."""
     iceberg_catalog: dict[str, str] = Field(default_factory=dict, repr=False)
     """Iceberg catalogue as properties of pyiceberg, as JSON; empty means SQLite beside the tables of a local lake."""

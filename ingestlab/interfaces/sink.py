@@ -91,11 +91,13 @@ class Dictionary:
         values: The different values, none of them null; times may be whole numbers.
         width: Bits of a row's place among them.
         packed: The places of the rows that are not null, the lowest bits first, filled up to eight rows.
+        numbers: The places as numbers, where they were kept: of texts none of which is null.
     """
 
     values: pa.Array
     width: int
     packed: memoryview
+    numbers: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)

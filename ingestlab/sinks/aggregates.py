@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from ingestlab.analytics.aggregates.files import compute, recompute_partials, stage_partials
 from ingestlab.core.models import AGGREGATES, PARQUET, DataFile
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Rows, Store, Writer, Written
 from ingestlab.lake import layout
+from ingestlab.pipeline.aggregate import Aggregate
 from ingestlab.pipeline.catalog import PipelineSource
 from ingestlab.sinks.files import Files
 
@@ -24,8 +27,25 @@ class AggregatesWriter(Writer):
             TerminalError: An aggregate names a column that there is not, or one of the wrong type.
         """
         to, parts = self.to, rows.staged[PARQUET].files
-        partials = compute(rows.table, parts, to.pipeline.aggregates, to.pipeline.folders)
+        declared = to.pipeline.aggregates
+        partials = compute(with_dictionaries(rows, declared.values()), parts, declared, to.pipeline.folders)
         return Written([stage_partials(*partial, (to.tenant, to.table), to.batch, to.store) for partial in partials])
+
+
+def with_dictionaries(rows: Rows, aggregates: Iterable[Aggregate]) -> pa.Table:
+    """Put known dictionaries in place of texts to group by.
+
+    Args:
+        rows: What a task has made.
+        aggregates: Say by which columns.
+    """
+    table = rows.table
+    for name in {key.column for aggregate in aggregates for key in aggregate.keys} & set(table.column_names):
+        dictionary = rows.dictionaries.get(name)
+        if dictionary and dictionary.numbers is not None:
+            column = pa.DictionaryArray.from_arrays(pa.array(dictionary.numbers), dictionary.values, safe=False)
+            table = table.set_column(table.column_names.index(name), name, column)
+    return table
 
 
 class Aggregates(Files):

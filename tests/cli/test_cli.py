@@ -21,9 +21,12 @@ from support.workers import environment
 from ingestlab.cli import app
 from ingestlab.cli.common import many
 from ingestlab.core.error_codes import CODES
+from ingestlab.core.errors import TransientError
 from ingestlab.core.settings import Settings
 from ingestlab.queue import find_run
 from ingestlab.queue.rq.queueing import open_queue
+from ingestlab.sinks.catalogues.lag import note_lag
+from ingestlab.stack import doctor
 
 
 def three_lines(result: Result) -> dict[str, str]:
@@ -123,6 +126,17 @@ def test_tables_lists_what_is_published(say: Say, world: World) -> None:
     assert (row["table"], row["rows"], row["parts"], row["path"]) == ("small", 3, 2, path)
     assert row["bytes"] == sum(p.stat().st_size for p in Path(path).rglob("*.parquet"))
     assert say("tables").stdout.splitlines()[1].split() == ["small", "3", "2", f"{row['bytes']:,}", path]
+
+
+def test_a_catalogue_that_lacks_commits_is_shown(say: Say, world: World) -> None:
+    error = TransientError("glue does not answer", fix="Try again.", code="catalogue_unavailable")
+    note_lag(world.store, "default", "small", "glue", error)
+    (row,) = json.loads(say("tables", "--json").stdout)
+    assert row["unregistered"] == {"glue": "glue does not answer. Try again."}
+    assert "! small lacks commits in glue since 20" in say("tables").stdout
+    (finding,) = doctor._catalogues(world.settings)
+    assert (finding.check, finding.level) == ("catalogues", "warning")
+    assert "Table small lacks commits in glue" in finding.text
 
 
 def test_an_empty_lake_says_what_to_do(say: Say, queue: str) -> None:

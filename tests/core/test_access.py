@@ -206,3 +206,17 @@ def test_only_a_strong_etag_allows_to_go_on():
     assert strong_etag('etag:W/"a"') is None
     assert strong_etag("modified:Mon") is None
     assert strong_etag(None) is None
+
+
+def test_no_secret_of_the_settings_is_shown():
+    secrets = {
+        "redis_url": "redis://:hush@localhost:1",
+        "redis_password": "hush",
+        "milvus_token": "root:hush",
+        "mongodb_uri": "mongodb://me:hush@localhost",
+        "broker_url": "amqp://me:hush@localhost",
+        "dashboard_token": "hush" * 4,
+        "announce_tokens": {"default": "hush" * 8},
+        "storage_options": {"s3": {"key": "k", "secret": "hush"}},
+    }
+    assert "hush" not in repr(Settings(_env_file=None, **secrets))

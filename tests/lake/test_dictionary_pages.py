@@ -10,13 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.selection import examples
 
+from ingestlab.analytics.aggregates.partials import make
 from ingestlab.analytics.profiles.states import count_columns, profile
 from ingestlab.formats.compiled import counting, loader
-from ingestlab.interfaces import Dictionary
+from ingestlab.interfaces import Dictionary, Rows
 from ingestlab.lake import data_files, dictionary_pages
 from ingestlab.lake.data_files import read_part, stage_table
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.thrift import decode, encode
+from ingestlab.pipeline.aggregate import Aggregate
+from ingestlab.sinks.aggregates import with_dictionaries
 
 pytest.importorskip("numba")
 ZSTD = {"compression": "zstd", "compression_level": 1}
@@ -197,3 +200,12 @@ def test_what_is_counted_beforehand_changes_no_profile():
 def test_thrift_reads_what_it_writes(field):
     struct = {3: field}
     assert decode(encode(struct)) == struct
+
+
+def test_groups_are_the_same_with_and_without():
+    rows = pa.table({"t": [str(n % 7) for n in range(1000)], "u": [None, "a"] * 500, "n": pa.array(range(1000))})
+    aggregate = Aggregate(by=["t", "u"], measures={"rows": "count", "sum": ("n", "sum")})
+    seen = Rows(name="x", table=rows, rejects=rows, pieces={}, raw=None, dictionaries=dictionaries(rows))
+    coded = with_dictionaries(seen, [aggregate])
+    assert [pa.types.is_dictionary(field.type) for field in coded.schema] == [True, False, False]
+    assert make(coded, aggregate).equals(make(rows, aggregate))

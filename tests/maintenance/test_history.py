@@ -45,7 +45,10 @@ def story(world) -> list[tuple[Counter[int], Counter[int]]]:
     return [*states, (state(world), state(world, "small__rejects"))]
 
 
-def test_every_state_is_read_by_number_run_and_time(world):
+@pytest.mark.parametrize("where", ["disk", "object store"])
+def test_every_state_is_read_by_number_run_and_time(tmp_path, redis_url, where):
+    lake = {"lake": f"memory://{tmp_path.name}-history/lake"} if where == "object store" else {}
+    world = World(tmp_path, redis_url, "replace", **lake)
     states = story(world)
     log = TransactionLog(world.store, "default", "small")
     for entry, (rows, rejects) in zip(log.history(), states, strict=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 from support.embedding_world import FIRST, SECOND, maker
 from support.lake import Crash, FaultInjector, World
+from support.replay import Mendable, filled
 
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.analytics.lake import Lake
@@ -188,6 +191,53 @@ def test_a_busy_source_is_left_alone(make):
         with pytest.raises(TransientError, match="is locked by another job"):
             undo("r1", world.context())
     check(world, a=FIRST, b=SECOND)
+
+
+def test_a_replay_is_undone_and_done_again(tmp_path, redis_url):
+    world = filled(Mendable(tmp_path, redis_url))
+    before = world.counts()
+    world.mend(limit=2000)
+    world.replay()
+    (done,) = undo("again", world.context())
+    assert (done.restored - done.removed, done.rejects_restored - done.rejects_removed) == (-3, 3)
+    assert world.counts() == before
+    world.mend()
+    world.check_all()
+    world.mend(limit=2000)
+    world.replay(run="third")
+    world.check_all()
+
+
+PACKED = """
+from ingestlab import Archive, Csv, Pipeline
+PIPELINE = Pipeline(reader=Archive(reader=Csv(columns={"n": "int64"})), table="packed", write_disposition="replace")
+"""
+
+
+def test_an_archive_is_known_by_what_came_back(make):
+    world = make(milvus_uri=None)
+    (world.folder / "pipelines/packed.py").write_text(PACKED)
+    path = world.folder / "sources/x.zip"
+    path.parent.mkdir(exist_ok=True)
+
+    def unpack(run, **members):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, numbers in members.items():
+                file.writestr(zipfile.ZipInfo(f"{name}.csv"), "n\n" + "".join(f"{n}\n" for n in numbers))
+        request = IngestRequest(run=run, pipeline="packed", sources=(Source(uri=path.as_uri()),))
+        return sorted(o.status for o in ingest(request, world.context(), lambda _: None).outcomes)
+
+    def rows():
+        return sorted(Lake(world.settings).table("packed").pandas()["n"].tolist())
+
+    assert unpack("r1", a=[1, 2], b=[3]) == ["committed", "committed"]
+    assert unpack("r2", a=[4], c=[5]) == ["committed", "committed"]
+    assert rows() == [4, 5]
+    undo("r2", world.context())
+    assert rows() == [1, 2, 3]
+    assert unpack("r3", a=[1, 2], b=[3]) == ["unchanged", "unchanged"]
+    assert unpack("r4", a=[4], c=[5]) == ["committed", "committed"]
+    assert rows() == [4, 5]
 
 
 KEYED = """

@@ -13,7 +13,9 @@ from support.catalogues import PIPELINE, Published, in_glue, rows_in
 from support.lake import Crash, FaultInjector
 
 from ingestlab.core.errors import TerminalError
+from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.rewrite import rewrite
+from ingestlab.maintenance.undo import undo
 from ingestlab.pipeline.catalogues import check_columns, registered
 from ingestlab.sinks.catalogues import delta
 from ingestlab.sinks.catalogues.glue import glue_type
@@ -45,6 +47,22 @@ def test_every_tool_reads_the_rows_after_each_kind_of_commit(world):
     assert set(world.live()) == {(5, "x/y", "X/Y"), (6, "007", "007"), (7, "x/y", "X/Y")}
     assert list(lags(world.store)) == []
     assert world.repair().clean
+
+
+def test_merges_by_key_deletes_and_undone_runs_are_followed(world):
+    merging = PIPELINE.replace('write_disposition="replace"', 'write_disposition="merge", key="n"')
+    world.declare(merging.replace('partition_by="part",', ""))
+    world.ingest([world.write("a.csv", {1: "x", 2: "y"})], run="r1")
+    world.ingest([world.write("b.csv", {2: "z", 3: "y"})], run="r2")
+    assert set(world.live()) == {(1, "x", "X"), (2, "z", "Z"), (3, "y", "Y")}
+    world.agree()
+    undo("r2", world.context())
+    assert set(world.live()) == {(1, "x", "X"), (2, "y", "Y")}
+    world.agree()
+    delete([world.write("a.csv", {})], world.context(), table="small")
+    assert not world.live()
+    world.agree()
+    assert list(lags(world.store)) == []
 
 
 @pytest.mark.parametrize("catalogue", ["delta", "iceberg"])

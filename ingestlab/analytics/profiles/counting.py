@@ -27,10 +27,12 @@ class Places(NamedTuple):
     Attributes:
         width: Bits of a place.
         packed: The places, the lowest bits first, filled up to eight rows.
+        numbers: The places as numbers, of texts none of which is null.
     """
 
     width: int
     packed: memoryview
+    numbers: Numbers | None = None
 
 
 class Counted(NamedTuple):

@@ -55,7 +55,9 @@ def count(array: pa.Array, ends: Ends, factor: int) -> Counted | None:
         return None
     entries = entries[: job[words.FOUND]]
     values = array.take(pa.array(entries[:, 2]))
-    return Counted(values, entries[:, 3].copy(), registers, _packed(packed, len(entries), valid))
+    made = _packed(packed, len(entries), valid)
+    numbers = places if pa.types.is_string(array.type) and not array.null_count else None
+    return Counted(values, entries[:, 3].copy(), registers, made._replace(numbers=numbers))
 
 
 def _packed(packed: np.ndarray[tuple[int], np.dtype[np.uint8]], values: int, rows: int) -> Places:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AT_ONCE, BYTES_AT_ONCE = 1_000, 8 << 20  # documents of one write, and about how large they are together
+CONFLICTS = frozenset({112, 11000})  # codes of writes at the same moment
 _READ = 256  # rows of a file at a time
 _SOURCE, _BATCH, _TABLE = f"{ABOUT}.source", f"{ABOUT}.batch", f"{ABOUT}.table"
 
@@ -365,9 +366,15 @@ def _write(collection: Stored[Any], documents: Mapping[bytes, bytes]) -> None:
     """Write documents, over those with their keys as well."""
     from bson.raw_bson import RawBSONDocument as Raw  # noqa: PLC0415 - an optional package
     from pymongo import ReplaceOne  # noqa: PLC0415 - likewise
+    from pymongo.errors import BulkWriteError  # noqa: PLC0415 - likewise
 
     writes: list[Any] = [ReplaceOne(Raw(key), Raw(document), upsert=True) for key, document in documents.items()]
-    done = collection.bulk_write(writes, ordered=False)
+    try:
+        done = collection.bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        if {refused["code"] for refused in error.details["writeErrors"]} - CONFLICTS:
+            raise
+        done = collection.bulk_write(writes, ordered=False)  # another job has made the same documents just now
     if (count := done.matched_count + done.upserted_count) != len(writes):
         raise TransientError(
             "Documents are missing",
