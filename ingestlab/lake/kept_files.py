@@ -50,11 +50,11 @@ def expire(store: Store, tenant: str, name: str, days: float = inf) -> None:
         store: The lake.
         tenant: Whose table.
         name: Of the table.
-        days: The retention. A file counts by the end of the hour in which it was replaced.
+        days: The retention. A file counts by the end of the hour in which it was replaced; 0 removes all.
     """
     if days == inf:
         return
     home, oldest = layout.kept(tenant, name), f"{datetime.now(UTC) - timedelta(days=days):%Y%m%d-%H}"
     for hour in store.children(home):
-        if hour < oldest:
+        if hour < oldest or not days:
             store.delete(f"{home}/{hour}")

@@ -114,13 +114,20 @@ def test_without_retention_nothing_is_kept_and_the_error_says_what_can_be_read(t
     assert [(c.readable, c.undoable) for c in found.commits][-2:] == [(False, False), (False, True)]
 
 
+def test_what_was_kept_goes_once_nothing_is_to_be_kept(world):
+    story(world)
+    world.settings = world.settings.model_copy(update={"history_days": 0})
+    reconcile(world.context().lake)
+    assert list(world.store.walk(layout.kept())) == []
+
+
 @pytest.mark.parametrize("by", ["a commit", "reconcile"])
 def test_what_is_older_than_the_retention_goes(world, by):
     story(world)
     kept = layout.kept("default", "small")
-    (hour,) = world.store.children(kept)
-    for path in list(world.store.walk(kept)):
-        world.store.move(path, path.replace(f"/{hour}/", "/20200101-00/"))
+    for hour in list(world.store.children(kept)):
+        for path in list(world.store.walk(f"{kept}/{hour}")):
+            world.store.move(path, path.replace(f"/{hour}/", "/20200101-00/"))
     if by == "reconcile":
         reconcile(world.context().lake)
     else:
