@@ -7,6 +7,7 @@ import socket
 import statistics
 import time
 import urllib.request
+import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,10 +149,11 @@ def test_the_numbers_are_those_of_the_jobs(strict):
     # A run has ended a moment before RQ lists its job so: another test's last files must not be told as ours.
     before = seen(collector, lambda s: bool(s.at) and len(s.workers) >= 2 and not s.count("running"), "idle workers")
     known = {name: before.history.total(name) for name in MEASURES}
-    uris = [strict.file(f"numbers-{i}.csv", BAD) for i in range(12)]
+    name = uuid.uuid4().hex  # files of an earlier try would be unchanged
+    uris = [strict.file(f"{name}-{i}.csv", BAD) for i in range(12)]
     run = strict.submit(*uris, pipeline="watched", request_files=3)
     collector.look()  # amid the run, so that progress and end are told apart
-    result = run.wait(60, watch=lambda _: collector.look())
+    result = run.wait(PATIENCE, watch=lambda _: collector.look())
 
     def all_told(snapshot: Snapshot) -> bool:
         return round(snapshot.history.total("rows") - known["rows"]) >= result.tally.rows_in
