@@ -21,7 +21,7 @@ from ingestlab.core.errors import BusySourceError, TerminalError
 from ingestlab.core.models import IngestRequest, IngestResult, Source, Staged
 from ingestlab.engine.ingest import ingest
 from ingestlab.lake import layout
-from ingestlab.lake.log import TransactionLog, manifests
+from ingestlab.lake.log import TransactionLog, live_parts, manifests
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.rewrite import Rewritten, rewrite
 from ingestlab.notebook.tables import LabTable
@@ -195,6 +195,30 @@ def test_a_rewritten_table_takes_what_was_refused(shop: Shop) -> None:
     shop.good({"b.csv": "id,v\n2,1.5\n"})
     for name, read in {**READERS, **FOLDER}.items():
         assert values(read(shop.table()), "v") == [1.5, 7.0], name
+
+
+def folders_of(shop: Shop) -> list[str]:
+    return sorted(
+        part.target.split("/")[3] for part in live_parts(manifests(shop.store, "default", "p")) if "=" in part.target
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("bool", ["True", "False"]),
+        ("float64", ["1.0", "2.5"]),
+        ("date32", ["2024-01-01", "2024-01-02"]),
+        ("timestamp[s]", ["2024-01-01 00:00:00", "2024-01-02 10:00:00"]),
+    ],
+)
+def test_folders_of_any_type_stay_when_another_column_is_rewritten(shop: Shop, kind: str, keys: list[str]) -> None:
+    shop.pipeline(f'Csv(columns={{"k": "{kind}", "v": "int64"}})', 'partition_by="k"')
+    shop.good({"a.csv": "k,v\n" + "".join(f"{key},{i}\n" for i, key in enumerate(keys))})
+    before = folders_of(shop)
+    assert shop.rewrite({"v": "double"}).rows == 2
+    assert folders_of(shop) == before
+    assert sorted(shop.table().pandas()["v"].tolist()) == [0.0, 1.0]
 
 
 def test_types_can_be_asked_for(shop: Shop) -> None:

@@ -37,7 +37,14 @@ from ingestlab.lake.arrow_schema import (
     type_text,
     types_of,
 )
-from ingestlab.lake.data_files import batches, open_part, row_groups, without_dictionary, write_part
+from ingestlab.lake.data_files import (
+    MAX_FOLDERS,
+    batches,
+    open_part,
+    row_groups,
+    without_dictionary,
+    write_part,
+)
 from ingestlab.lake.storage.store import open_store
 from ingestlab.pipeline.pipeline import Pipeline
 
@@ -242,15 +249,19 @@ def retyped(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Parse texts as values that give back the very texts. None if they do not."""
+    """Parse texts as values that give back the very texts, as Arrow or Python writes them. None if they do not."""
     if not is_text(texts.type):
         return None
     try:
         values = texts.cast(kind)
         same = pc.equal(values.cast(texts.type), texts)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if pc.all(same, min_count=0).as_py() is not False:
+            return values
+        different = pc.unique(texts.filter(pc.invert(same))).drop_null()  # folders are named as Python writes values
+        written = map(str, different.cast(kind).to_pylist()) if len(different) <= MAX_FOLDERS else ()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
         return None
-    return values if pc.all(same, min_count=0).as_py() is not False else None
+    return values if list(written) == different.to_pylist() else None
 
 
 def typed(tables: Iterable[pa.Table]) -> dict[str, tuple[str, ...]]:
