@@ -73,7 +73,7 @@ class Diff:
 
     def __str__(self) -> str:
         changed = f", {self.changed:,} changed by {', '.join(self.key)}" if self.key else ""
-        return f"{self.table}: {self.came:,} rows came, {self.went:,} went{changed}"
+        return f"{self.table}: {self.came:,} row{'s'[: self.came != 1]} came, {self.went:,} went{changed}"
 
     def __repr__(self) -> str:
         return f"{self}\n{self.rows}" if len(self.rows) else str(self)

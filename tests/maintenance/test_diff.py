@@ -53,7 +53,7 @@ def test_rows_came_went_and_changed(world):
     assert counts(plain) == (2, 2, 0)
     keyed = diff("things", "r2", "r3", world.settings, key=["id"])
     assert counts(keyed) == (1, 1, 1)
-    assert str(keyed) == "things: 1 rows came, 1 went, 1 changed by id"
+    assert str(keyed) == "things: 1 row came, 1 went, 1 changed by id"
     rows = json.loads(keyed.to_json())["rows"]
     assert rows[0] == {"change": "came", "id": 4, "v": "n", "l": "[2]"}
     assert [tuple(row.values()) for row in rows[1:]] == [
