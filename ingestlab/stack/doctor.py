@@ -216,6 +216,11 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         yield Finding("lake", "error", f"The lake at {settings.lake_url} cannot be written: {error!r}.", fix)
     else:
         yield Finding("lake", "ok", f"The lake at {settings.lake_url} can be written.")
+        named = next((step for step in settings.lake_url.split("/") if step.strip("=").find("=") > 0), "")
+        if named:
+            column = named.partition("=")[0]
+            text = f"The folder '{named}' above the tables is a column '{column}' to DuckDB, in place of a table's own."
+            yield Finding("lake", "warning", text, "Choose an INGESTLAB_LAKE without '=' in its folders.")
 
 
 def _catalogues(settings: Settings) -> Iterator[Finding]:

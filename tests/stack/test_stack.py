@@ -512,6 +512,10 @@ class TestDoctor:
         elsewhere = list(doctor._dask_workers("tcp://s", versions, "warning"))
         assert [f.level for f in elsewhere] == ["ok", "warning", "warning", "warning"], "no worker of ours runs here"
 
+    def test_a_lake_below_a_folder_that_is_like_a_partition(self, wrong, tmp_path):
+        assert "a column 'zone' to DuckDB" in self.only(wrong(lake=f"{tmp_path}/zone=eu/lake"), "lake", "warning").text
+        assert [f.level for f in wrong(lake=f"{tmp_path}/lake") if f.check == "lake"] == ["ok"]
+
     def test_a_lake_that_cannot_be_written(self, wrong, tmp_path):
         (tmp_path / "lake").write_text("a file in the way")
         assert str(tmp_path / "lake") in self.only(wrong(lake=str(tmp_path / "lake")), "lake", "error").text
