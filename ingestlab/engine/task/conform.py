@@ -249,7 +249,7 @@ def retyped(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Parse texts as values that give back the very texts, as Arrow or Python writes them. None if they do not."""
+    """Parse texts as values that give back the very texts. None if they do not."""
     if not is_text(texts.type):
         return None
     try:
