@@ -23,6 +23,7 @@ _RLE, _RLE_DICTIONARY = 3, 8
 _ONE_OF_EACH = [(_DICTIONARY_PAGE, 1), (_DATA_PAGE, 1)]
 _SAMPLE = 1 << 14  # bytes that tell whether places become fewer by compression
 _WORTH = 0.95
+_MOST = 1 << 14  # values, which Arrow writes in one page
 # Fields of Parquet's structs
 _ROWS, _GROUPS = 3, 4  # of a file
 _COLUMNS, _GROUP_SIZE, _GROUP_ROWS, _GROUP_COMPRESSED = 1, 2, 3, 6
@@ -67,7 +68,8 @@ def write(table: pa.Table, dictionaries: Mapping[str, Dictionary], **how: Any) -
 
 def _pays(table: pa.Table, name: str, dictionary: Dictionary) -> bool:
     field, rows = table.schema.field(name), table.num_rows
-    return field.nullable and 0 < len(dictionary.values) <= rows // 2 and not pa.types.is_boolean(field.type)
+    few = 0 < len(dictionary.values) <= min(rows // 2, _MOST)
+    return field.nullable and few and not pa.types.is_boolean(field.type)
 
 
 def _shrinks(dictionary: Dictionary) -> bool:

@@ -139,6 +139,17 @@ def test_places_of_any_width(different, rows):
     assert compare(pa.table({"n": numbers, "spread": numbers * 1_000_003, "t": texts, "some": some}))
 
 
+def test_a_column_of_many_values_leaves_the_others_their_dictionaries(monkeypatch):
+    numbers = np.arange(70_000)
+    table = pa.table({"few": numbers % 7, "many": numbers % 30_000})
+    known, seen = dictionaries(table), []
+    assert known.keys() == {"few", "many"}
+    page = dictionary_pages._page
+    monkeypatch.setattr(dictionary_pages, "_page", lambda *args: seen.append(args[0]) or page(*args))
+    assert compare(table)
+    assert [column.to_pylist()[:3] for column in seen] == [[0, 1, 2]]
+
+
 def test_minus_zero_keeps_its_sign_and_nobody_looks_it_up():
     table = pa.table({"x": pa.array([0.0, -0.0, 1.0] * 200), "n": pa.array([1, 2, 3] * 200), "_source": ["a"] * 600})
     assert compare(table)
