@@ -9,7 +9,7 @@ import time
 import urllib.request
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from bokeh.models.widgets import Div
 from distributed.dashboard import scheduler as dask_pages
 from support.browsing import screenshot
 from support.dashboard import scheduler
-from support.workers import PATIENCE, Yard, until
+from support.workers import PATIENCE, Yard, open_yard, until
 
 from ingestlab.core.jobs import QueueSnapshot
 from ingestlab.core.settings import Settings
@@ -137,11 +137,19 @@ def test_bins_are_rates_at_the_right_place(width, shift):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def own_yard(tmp_path_factory: pytest.TempPathFactory, stack: Settings) -> Iterator[Yard]:
+    """A yard without jobs of other tests, which would be counted as well."""
+    with open_yard(tmp_path_factory.mktemp("dashboard"), stack.dask_scheduler) as yard:
+        yield yard
+
+
 @pytest.fixture
-def strict(ready: Yard) -> Yard:
-    """The yard with a pipeline that rejects rows without a word."""
-    ready.pipeline("watched", STRICT)
-    return ready
+def strict(own_yard: Yard) -> Yard:
+    """This yard with both workers, and a pipeline that rejects rows without a word."""
+    own_yard.workers.have(2)
+    own_yard.pipeline("watched", STRICT)
+    return own_yard
 
 
 def test_the_numbers_are_those_of_the_jobs(strict):
