@@ -39,6 +39,7 @@ from ingestlab.engine.tasks import job_of, key_of
 from ingestlab.interfaces import EarlyReader, LateError
 from ingestlab.lake import layout
 from ingestlab.lake.locks import batch_lock
+from ingestlab.lake.storage.store import on_disk
 from ingestlab.lake.table import Transaction
 from ingestlab.sinks.opening import filled_by
 from ingestlab.sources.arriving import Arriving, ArrivingStore, GoneError
@@ -134,7 +135,7 @@ class EarlyTasks:
     def _start(self, copy: Path, size: int) -> None:
         """Begin, if it is worth it and nothing speaks against it."""
         new = len(self._sources) == 1 and self._sources[0].uri not in self._known
-        able = isinstance(self._target.pipeline.reader, EarlyReader) and Path(self._services.store.url).is_absolute()
+        able = isinstance(self._target.pipeline.reader, EarlyReader) and on_disk(self._services.store)
         if new and able and size >= LEAST:
             self._thread = threading.Thread(target=self._run, args=(copy, size), name="ingestlab-early", daemon=True)
             self._thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile, Manifest, Piece, Staged
@@ -83,21 +83,31 @@ class Destination:
         return cls(pipeline=pipeline, store=store, **shared, **more)
 
 
+class Places(NamedTuple):
+    """Which of some values each row has that is not null.
+
+    Attributes:
+        width: Bits of a place.
+        packed: The places, the lowest bits first, filled up to eight rows.
+        numbers: The places as an array of numbers, where it was kept: of texts none of which is null.
+    """
+
+    width: int
+    packed: memoryview
+    numbers: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Dictionary:
     """The different values of a column, and which each row has.
 
     Attributes:
         values: The different values, none of them null; times may be whole numbers.
-        width: Bits of a row's place among them.
-        packed: The places of the rows that are not null, the lowest bits first, filled up to eight rows.
-        numbers: The places as numbers, where they were kept: of texts none of which is null.
+        places: Which of them each row has.
     """
 
     values: pa.Array
-    width: int
-    packed: memoryview
-    numbers: Any = None
+    places: Places
 
 
 @dataclass(frozen=True, kw_only=True)

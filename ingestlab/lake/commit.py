@@ -151,10 +151,10 @@ def _is_committed(intent: Manifest, lake: Lake) -> bool:
 
 def _finish(manifest: Manifest, lake: Lake) -> None:
     """Do the steps after the log entry. All of them may be repeated."""
+    live = lake.log(manifest.tenant, manifest.table).snapshot() if manifest.kind == "undo" else None
     for sink in lake.sinks_of(manifest):
         sink.finish(manifest)
-        if manifest.kind == "undo":  # what came back was published in other runs
-            live = lake.log(manifest.tenant, manifest.table).snapshot()
+        if live:  # what came back was published in other runs
             sink.restore(manifest.tenant, manifest.table, manifest.superseded, live)
     lake.index(manifest.tenant, manifest.table).record(manifest.sources)
     lake.store.delete(layout.staging(manifest.batch))

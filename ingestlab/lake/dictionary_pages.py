@@ -73,7 +73,7 @@ def _pays(table: pa.Table, name: str, dictionary: Dictionary) -> bool:
 
 
 def _shrinks(dictionary: Dictionary) -> bool:
-    sample = dictionary.packed[:_SAMPLE]
+    sample = dictionary.places.packed[:_SAMPLE]
     return len(pa.Codec("zstd", 1).compress(sample, asbytes=True)) < _WORTH * len(sample)
 
 
@@ -130,8 +130,8 @@ def _page(column: pa.ChunkedArray, dictionary: Dictionary, codec: str) -> tuple[
     if len(dictionary.values) == 1:
         places: bytes | memoryview = varint(valid << 1) + b"\0"
     else:
-        places = varint(-(-valid // 8) << 1 | 1) + bytes(dictionary.packed)
-    body = b"".join([len(levels).to_bytes(4, "little"), levels, bytes([dictionary.width]), places])
+        places = varint(-(-valid // 8) << 1 | 1) + bytes(dictionary.places.packed)
+    body = b"".join([len(levels).to_bytes(4, "little"), levels, bytes([dictionary.places.width]), places])
     packed = body if codec == "none" else pa.Codec(codec, 1).compress(body, asbytes=True)
     data = {1: (I32, rows), 2: (I32, _RLE_DICTIONARY), 3: (I32, _RLE), 4: (I32, _RLE)}
     header = encode({1: (I32, _DATA_PAGE), 2: (I32, len(body)), 3: (I32, len(packed)), 5: (STRUCT, data)})

@@ -42,8 +42,8 @@ def with_dictionaries(rows: Rows, aggregates: Iterable[Aggregate]) -> pa.Table:
     table = rows.table
     for name in {key.column for aggregate in aggregates for key in aggregate.keys} & set(table.column_names):
         dictionary = rows.dictionaries.get(name)
-        if dictionary and dictionary.numbers is not None:
-            column = pa.DictionaryArray.from_arrays(pa.array(dictionary.numbers), dictionary.values, safe=False)
+        if dictionary and dictionary.places.numbers is not None:
+            column = pa.DictionaryArray.from_arrays(pa.array(dictionary.places.numbers), dictionary.values, safe=False)
             table = table.set_column(table.column_names.index(name), name, column)
     return table
 

@@ -20,8 +20,8 @@ class ParquetWriter(Writer):
         """
         to = self.to
         home, staging = layout.table(to.tenant, to.table), layout.staging(to.batch)
-        known = {"folders": to.pipeline.folders, "dictionaries": rows.dictionaries}
-        return Written(stage_table(rows.table, rows.name, home, staging, to.store, **known))
+        folders, dictionaries = to.pipeline.folders, rows.dictionaries
+        return Written(stage_table(rows.table, rows.name, home, staging, to.store, folders, dictionaries=dictionaries))
 
 
 class TableFiles(Files):

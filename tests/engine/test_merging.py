@@ -161,14 +161,7 @@ def make_vectors(tmp_path_factory, redis_url, monkeypatch):
 
 def test_vectors_follow(make_vectors):
     world = make_vectors()
-    world.merge("a.csv", [Row(i) for i in range(10)], run="r1")
-    world.merge("b.csv", [Row(3, at=1), Row(3, at=2), Row(4, at=1, gone=True), Row(5, at=None)], run="r2")
-    world.check_merged()
-    world.merge("a.csv", [Row(i, at=1) for i in range(8)], run="r3")
-    world.check_merged()
-    delete((world.folder / "sources/b.csv").as_uri(), world.context())
-    world.forget((world.folder / "sources/b.csv").as_uri())
-    world.check_merged()
+    world.tell_and_check()
 
 
 def live(world):

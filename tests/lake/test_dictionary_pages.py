@@ -58,7 +58,7 @@ def loaded():
 
 def dictionaries(table: pa.Table) -> dict[str, Dictionary]:
     counted = count_columns(table, counting.count)
-    return {name: Dictionary(c.values, *c.places) for name, c in counted.items() if c.places}
+    return {name: Dictionary(c.values, c.places) for name, c in counted.items() if c.places}
 
 
 def arrow(table: pa.Table) -> bytes:

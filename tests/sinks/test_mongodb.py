@@ -283,14 +283,7 @@ def test_a_crash_while_undoing_leaves_all_or_nothing(make, after):
 @pytest.mark.parametrize("key", ["", "id"])
 def test_documents_follow_merges(make, key):
     world = make("merge", key)
-    world.merge("a.csv", [Row(i) for i in range(10)], run="r1")
-    world.merge("b.csv", [Row(3, at=1), Row(3, at=2), Row(4, at=1, gone=True), Row(5, at=None)], run="r2")
-    world.check_merged()
-    world.merge("a.csv", [Row(i, at=1) for i in range(8)], run="r3")
-    world.check_merged()
-    delete((world.folder / "sources/b.csv").as_uri(), world.context())
-    world.forget((world.folder / "sources/b.csv").as_uri())
-    world.check_merged()
+    world.tell_and_check()
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(n, marks=SLOW) for n in range(4, 24))])

@@ -15,6 +15,7 @@ from ingestlab.lake import layout
 from ingestlab.lake.data_files import open_part
 from ingestlab.lake.keys import KeyIndex
 from ingestlab.lake.log import live_files, manifests
+from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.sinks.milvus.memory import MemoryVectors
@@ -129,6 +130,17 @@ class MergeWorld(World):
     def read(self, table: str = "small") -> pa.Table:
         """All rows, as a reader that knows nothing of ingestlab finds them."""
         return pq.read_table(f"{self.store.url}/{layout.table('default', table)}")
+
+    def tell_and_check(self) -> None:
+        """Rows are superseded, deleted and come back, and a source goes; all is right after each step."""
+        self.merge("a.csv", [Row(i) for i in range(10)], run="r1")
+        self.merge("b.csv", [Row(3, at=1), Row(3, at=2), Row(4, at=1, gone=True), Row(5, at=None)], run="r2")
+        self.check_merged()
+        self.merge("a.csv", [Row(i, at=1) for i in range(8)], run="r3")
+        self.check_merged()
+        delete((self.folder / "sources/b.csv").as_uri(), self.context())
+        self.forget((self.folder / "sources/b.csv").as_uri())
+        self.check_merged()
 
     def check_merged(self) -> None:
         """The table is what the dict is, every file is in the log, and no index tells anything wrong."""

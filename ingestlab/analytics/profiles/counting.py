@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ingestlab.analytics.profiles.kinds import Kind, integers
 from ingestlab.analytics.profiles.sketches import Registers
+from ingestlab.interfaces import Places
 
 Numbers = np.ndarray[Any, Any]
 Ends = tuple[int, int] | None
@@ -19,20 +20,6 @@ _LARGE = 65_536  # values; up to here all are counted
 _PROBE = 4_096
 _BLOCK = 65_536
 _MAX_RANGE = 65_536  # of integers that are counted by their place
-
-
-class Places(NamedTuple):
-    """Which of some values each row has that is not null.
-
-    Attributes:
-        width: Bits of a place.
-        packed: The places, the lowest bits first, filled up to eight rows.
-        numbers: The places as numbers, of texts none of which is null.
-    """
-
-    width: int
-    packed: memoryview
-    numbers: Numbers | None = None
 
 
 class Counted(NamedTuple):

@@ -125,7 +125,7 @@ def _process(part: Partition, job: Job, pipeline: Pipeline, store: Store, lake: 
 
 def _dictionaries(counted: Mapping[str, Counted]) -> dict[str, Dictionary]:
     """Give sinks what is counted already."""
-    return {name: Dictionary(column.values, *column.places) for name, column in counted.items() if column.places}
+    return {name: Dictionary(column.values, column.places) for name, column in counted.items() if column.places}
 
 
 def _facts(loaded: Sequence[Loaded], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from ingestlab.formats.common.dialects import Dialect
 from ingestlab.formats.common.excerpts import excerpts
 from ingestlab.formats.common.quoting import scan
 from ingestlab.interfaces import LateError, Store
+from ingestlab.lake.storage.store import on_disk
 
 LINES = Dialect(quote=None)  # a record ends where its line ends: LF, CRLF or CR; empty lines are none
 BLOCK = 32 << 20  # bytes of text that are parsed at once
@@ -198,7 +198,7 @@ def cut_at(whole: Piece, cuts: Iterable[Cut]) -> Iterator[Piece]:
 
 def read_blocks(store: Store, path: str, size: int, begin: int = 0) -> Iterator[bytes]:
     """Read a file of `size` bytes in blocks, from `begin` on."""
-    step = min(_READ, _READ_LOCAL) if Path(store.url).is_absolute() else _READ
+    step = min(_READ, _READ_LOCAL) if on_disk(store) else _READ
     return (store.read(path, at, min(at + step, size)) for at in range(begin, size, step))
 
 

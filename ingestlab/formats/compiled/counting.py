@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ingestlab.analytics.profiles.counting import Counted, Ends, Places
+from ingestlab.analytics.profiles.counting import Counted, Ends
 from ingestlab.analytics.profiles.sketches import SIZE
 from ingestlab.formats.compiled import loader, words
+from ingestlab.interfaces import Places
 
 _MOST = 1 << 14  # different values; where there are more, few come twice, and Arrow is as fast
 _SLOTS = 1 << 15

@@ -5,6 +5,7 @@ All paths are relative to the lake, with forward slashes. Nothing half-written e
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ingestlab.interfaces import Store
@@ -12,10 +13,15 @@ from ingestlab.lake.storage.faults import storage_error
 from ingestlab.lake.storage.local import LocalStore
 from ingestlab.lake.storage.objects import ObjectStore
 
-__all__ = ["LocalStore", "ObjectStore", "Store", "open_store", "storage_error"]
+__all__ = ["LocalStore", "ObjectStore", "Store", "on_disk", "open_store", "storage_error"]
 
 
 _opened: dict[tuple[str, str], Store] = {}
+
+
+def on_disk(store: Store) -> bool:
+    """Tell whether a lake is a folder of this machine."""
+    return Path(store.url).is_absolute()
 
 
 def open_store(url: str, options: dict[str, dict[str, Any]] | None = None) -> Store:
