@@ -18,6 +18,7 @@ from ingestlab.interfaces.format import (
     pieces_of,
 )
 from ingestlab.interfaces.queue import Delivery, Examined, Handler, Monitor, Queue, RateLimiter
+from ingestlab.interfaces.records import Divisible, Page, Position, Pull, RecordSource
 from ingestlab.interfaces.sink import (
     MAX_VALUE,
     Destination,
@@ -42,6 +43,7 @@ __all__ = [
     "Delivery",
     "Destination",
     "Dictionary",
+    "Divisible",
     "DriftReader",
     "EarlyReader",
     "Examined",
@@ -57,13 +59,17 @@ __all__ = [
     "Monitor",
     "Notice",
     "PackReader",
+    "Page",
     "Place",
     "Places",
+    "Position",
+    "Pull",
     "Queue",
     "RateLimiter",
     "RawFile",
     "Reason",
     "Rebuilding",
+    "RecordSource",
     "Records",
     "Rows",
     "SchemaDrift",
