@@ -120,7 +120,9 @@ def read_rows(frame: DataFrame, folder: Path) -> Iterator[pa.Table]:
     typed = frame.withColumns({name: frame[f"`{name}`"].cast("tinyint") for name in empty})
     _done_by_spark(problem, fix, lambda: typed.write.parquet(f"file://{folder}"))
     for file in sorted(folder.glob("*.parquet")):
-        with pq.ParquetFile(file, coerce_int96_timestamp_unit="us", buffer_size=_BUFFER) as opened:
+        # Read ahead, pyarrow keeps all that it has read until the file is closed.
+        plainly = {"pre_buffer": False, "buffer_size": _BUFFER}
+        with pq.ParquetFile(file, coerce_int96_timestamp_unit="us", **plainly) as opened:
             for batch in opened.iter_batches(_ROWS):
                 yield _typed(batch, schema)
 
