@@ -1,1 +1,1 @@
-"""MongoDB as a source of records."""
+"""Documents of MongoDB as records: what is asked, in which order, and how they are written."""
