@@ -24,6 +24,18 @@ def raw(tenant: str, pipeline: str) -> str:
     return f"raw/{tenant}/{pipeline}"
 
 
+def pulls(tenant: str, pipeline: str, uri: str = "") -> str:
+    """Folder of the pages of pulls that have not come to their commit: of all record sources, or of one.
+
+    Args:
+        tenant: Whose records.
+        pipeline: That declares the source.
+        uri: Of the source; empty for all.
+    """
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16] if uri else ""
+    return "/".join(p for p in (raw(tenant, pipeline), "_pulls", name) if p)
+
+
 def table(tenant: str, name: str) -> str:
     """Folder of a table: published parts, and its Delta log if there is one.
 
