@@ -85,6 +85,7 @@ def download_records(
     uri, before = source.uri, known.get(source.uri)
     table = services.table(target.tenant, target.table)
     if before and before.run == request.run and before.whole and before.sha256:  # an earlier try has committed it
+        services.store.delete(layout.pulls(target.tenant, target.source.name, uri))
         progress.unchanged([with_tally(before, table.index)], target)
         progress.committed_before(table.log.find(before.batch))
         return []

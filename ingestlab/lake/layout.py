@@ -14,14 +14,14 @@ _TIMED = re.compile(r"\d{8}-\d{6}-")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
-def raw(tenant: str, pipeline: str) -> str:
+def raw(tenant: str = "", pipeline: str = "") -> str:
     """Folder of downloaded bytes.
 
     Args:
-        tenant: Whose files.
-        pipeline: Its name.
+        tenant: Whose files; empty for all.
+        pipeline: Its name; empty for all.
     """
-    return f"raw/{tenant}/{pipeline}"
+    return "/".join(p for p in ("raw", tenant, pipeline) if p)
 
 
 def pulls(tenant: str, pipeline: str, uri: str = "") -> str:
