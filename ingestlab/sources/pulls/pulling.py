@@ -184,6 +184,7 @@ async def _fill(spool: Spool, order: Order) -> None:
             if spool.unsent_bytes and (spool.unsent_bytes > _SEND_BYTES or time.monotonic() - sent > _SEND_SECONDS):
                 await asyncio.to_thread(spool.send)
                 sent = time.monotonic()
+    spool.end()
 
 
 def _publish(done: Pulled, spool: Spool, order: Order, store: Store) -> None:

@@ -27,7 +27,8 @@ from ingestlab.sources.raw_zone import LakeFaultError
 
 SEGMENT = 1 << 30  # bytes of a file, about: readers cut it where they like
 _NOTES = "notes.jsonl"
-_SUFFIX = ".pages"  # of objects with some pages
+_SUFFIX, _FIRM = ".pages", "r.pages"  # of objects with some pages; a retry can go on after one of these
+_END = "end"  # says that all pages have come
 
 
 class Spool:
@@ -44,7 +45,7 @@ class Spool:
         self.pages = self.rows = self.size = 0
         self.resume: dict[str, Any] | None = None
         self.cursor: dict[str, Any] | None = None
-        self.complete = False  # whether the last page has come
+        self.complete = False  # whether all pages have come
         self._segments: list[tuple[int, int, int, int, Any]] = []  # first page, last page, bytes, rows, hash
         self._notes: int | None = None
         self._data: int | None = None
@@ -61,6 +62,8 @@ class Spool:
             self._notes = _opened(self._folder / _NOTES)
             for note, lines in self._kept():
                 self._append(note, lines)
+            if self.resume is None and not self.complete:
+                self._restart()
             for folder in self._earlier:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
@@ -114,11 +117,30 @@ class Spool:
         some, self._unsent, self.unsent_bytes = self._unsent, [], 0
         if some:
             head = json.dumps([note.to_dict() for note, _ in some]).encode()
-            path = f"{self.place}/{some[0][0].page:08d}{_SUFFIX}"
+            firm = any(note.resume is not None for note, _ in some)
+            path = f"{self.place}/{some[0][0].page:08d}{_FIRM if firm else _SUFFIX}"
             try:
                 self.store.write(path, b"".join([head, b"\n", *(lines for _, lines in some)]))
             except IngestError as error:
                 raise LakeFaultError(error) from error
+
+    def end(self) -> None:
+        """Note that all pages have come.
+
+        Raises:
+            LakeFaultError: The lake cannot be written.
+        """
+        self.send()
+        self.complete = True
+        try:
+            if self.local:
+                (self._folder / _END).touch()
+            else:
+                self.store.write(f"{self.place}/{_END}", b"{}")
+        except OSError as error:
+            raise self._fault(error) from error
+        except IngestError as error:
+            raise LakeFaultError(error) from error
 
     def segments(self, folder: str) -> tuple[Segment, ...]:
         """Name the files by their contents.
@@ -162,9 +184,24 @@ class Spool:
         kept = note.model_copy(update={"segment": len(self._segments), "offset": size})
         _write(self._notes, kept.model_dump_json().encode() + b"\n")
         self.pages, self.rows, self.size = note.page, self.rows + note.rows, self.size + len(lines)
-        self.resume, self.complete = kept.resume, kept.resume is None
+        self.resume = kept.resume
         self.cursor = self.cursor if kept.cursor is None else kept.cursor
         return kept
+
+    def _restart(self) -> None:
+        """Forget the pages, of which no retry can go on."""
+        if self._data is not None:
+            os.close(self._data)
+            self._data = None
+        for number in range(1, len(self._segments) + 1):
+            self._segment(number).unlink()
+        assert self._notes is not None
+        os.ftruncate(self._notes, 0)
+        self.pages = self.rows = self.size = 0
+        self.cursor = None
+        self._segments.clear()
+        if not self.local:
+            self.store.delete_files([f"{self.place}/{name}" for name in self.store.children(self.place)])
 
     def _begin(self, page: int) -> None:
         if self._data is not None:
@@ -176,14 +213,14 @@ class Spool:
         return self._folder / f"{number}.jsonl"
 
     def _kept(self) -> Iterator[tuple[Note, bytes]]:
-        """Yield the pages of earlier tries that are whole, in order."""
+        """Yield the pages of earlier tries from which this one goes on, in order."""
         if not self.local:
             yield from self._sent()
             return
-        best = max(((len(notes), folder, notes) for folder in self._earlier if (notes := _noted(folder))), default=None)
-        if best is None:
-            return
-        _, folder, notes = best
+        _, folder, notes = max(
+            (len(n), f, n) for f in (self._folder, *self._earlier) if (n := _noted(f)) or f == self._folder
+        )
+        whole = (folder / _END).exists()
         for page, note in enumerate(notes, 1):
             with suppress(FileNotFoundError), (folder / f"{note.segment}.jsonl").open("rb") as file:
                 file.seek(note.offset)
@@ -192,13 +229,20 @@ class Spool:
                     yield note, lines
                     continue
             return
+        self.complete = whole
 
     def _sent(self) -> Iterator[tuple[Note, bytes]]:
         """Yield the pages that the lake has got."""
+        waiting: list[tuple[Note, bytes]] = []
         try:
-            names = [name for name in self.store.children(self.place) if name.endswith(_SUFFIX)]
+            children = self.store.children(self.place)
+            names, whole = [name for name in children if name.endswith(_SUFFIX)], _END in children
+            while names and not whole and not names[-1].endswith(_FIRM):
+                self.store.delete(f"{self.place}/{names.pop()}")
             for name in names:
-                if int(name.removesuffix(_SUFFIX)) != self.pages + 1:
+                while waiting and waiting[-1][0].page >= int(name[:8]):
+                    waiting.pop()  # a later try has got them again
+                if int(name[:8]) != self.pages + len(waiting) + 1:
                     return  # an earlier object is missing
                 head, _, data = self.store.read(f"{self.place}/{name}").partition(b"\n")
                 start = 0
@@ -208,9 +252,14 @@ class Spool:
                     start += note.size
                     if hashlib.sha256(lines).hexdigest() != note.sha256:
                         return
-                    yield note, lines
+                    waiting.append((note, lines))
+                    if note.resume is not None:
+                        yield from waiting
+                        waiting.clear()
         except IngestError as error:
             raise LakeFaultError(error) from error
+        yield from waiting if whole else ()
+        self.complete = whole
 
     def _tries(self, home: Path) -> list[tuple[int, Path]]:
         try:
@@ -224,11 +273,13 @@ class Spool:
 
 
 def _noted(folder: Path) -> list[Note]:
-    """Read the notes of a try, up to one that was cut off."""
+    """Read the notes of a try: to its end, or up to the last page from which a retry can go on."""
     notes: list[Note] = []
     with suppress(FileNotFoundError, ValidationError):
         for line in (folder / _NOTES).read_bytes().rpartition(b"\n")[0].splitlines():
             notes.append(Note.model_validate_json(line))  # noqa: PERF401 - those before a bad one count
+    while notes and notes[-1].resume is None and not (folder / _END).exists():
+        notes.pop()
     return notes
 
 
