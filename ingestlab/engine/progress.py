@@ -128,7 +128,9 @@ class ProgressTracker:
         self._tell(bytes=self._before.bytes + size, note=note)
 
     def tell(self, line: str) -> None:
-        """Take a line for the log of the run; the first and the last ones are kept.
+        """Take a line for the log of the run.
+
+        The first and the last ones are kept.
 
         Args:
             line: Without secrets.

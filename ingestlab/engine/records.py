@@ -23,7 +23,7 @@ from ingestlab.lake.source_index import SourceIndex
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.archives.unpack import Unpacked
 from ingestlab.sources.pulls.notes import Pulled
-from ingestlab.sources.pulls.pulling import Order, forget, pull, read_index
+from ingestlab.sources.pulls.pulling import Order, pull, read_index
 from ingestlab.sources.records import RecordUri, names_records
 
 Known = Mapping[str, SourceRecord]
@@ -37,7 +37,15 @@ def one_by_one(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 def check_source(pipeline: Pipeline, uri: str) -> None:
-    """Refuse a pipeline that does not declare the source that a URI names; raises TerminalError."""
+    """Refuse a pipeline without the source that a URI names.
+
+    Args:
+        pipeline: That the URI names.
+        uri: Of a record source.
+
+    Raises:
+        TerminalError: It has none, or one of another scheme.
+    """
     wanted, source = RecordUri.parse(uri), pipeline.source
     if source is None or source.scheme != wanted.scheme:
         got = "none" if source is None else f"{type(source).__name__}, whose URIs begin with {source.scheme}://"
@@ -51,7 +59,7 @@ def check_source(pipeline: Pipeline, uri: str) -> None:
 
 
 def replaces(pipeline: Pipeline, uri: str) -> bool:
-    """Tell whether a pull of a source takes the place of its earlier rows."""
+    """Tell whether a pull replaces the earlier rows of its source."""
     return not _goes_on(pipeline, uri) and pipeline.write_disposition != "merge"
 
 
@@ -69,7 +77,9 @@ def download_records(
     services: Services,
     progress: ProgressTracker,
 ) -> list[FetchedFile]:
-    """Pull what is new of a record source; it is unchanged, or has failed, if there is nothing.
+    """Pull what is new of a record source.
+
+    If there is nothing, it is unchanged or has failed.
 
     Args:
         source: Names the pipeline, and perhaps a window.
@@ -99,7 +109,7 @@ def download_records(
         progress.failed({uri: error.to_dict()})
         return []
     if not pulled.rows or (same and same.sha256 == pulled.sha256):
-        forget(order, services.store)
+        services.store.delete(layout.pulls(target.tenant, target.source.name, uri))
         record = with_tally(before, table.index) if before else emptied(uri, request.run, "")
         progress.unchanged([record.model_copy(update={"run": ""})], target)
         return []
@@ -176,7 +186,7 @@ def earlier(files: Iterable[FetchedFile], known: Known) -> list[str]:
 
 
 def check_complete(batch: Batch, contents: Contents) -> Batch:
-    """Let a pull fail as a whole if a part of it does.
+    """Let a pull fail where a part of it does.
 
     Raises:
         TerminalError: That of the part.

@@ -25,7 +25,7 @@ def raw(tenant: str = "", pipeline: str = "") -> str:
 
 
 def pulls(tenant: str, pipeline: str, uri: str = "") -> str:
-    """Folder of the pages of pulls that have not come to their commit: of all record sources, or of one.
+    """Folder of waiting pages: of all record sources, or of one.
 
     Args:
         tenant: Whose records.

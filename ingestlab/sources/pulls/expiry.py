@@ -39,7 +39,7 @@ def _places(store: Store) -> Iterator[str]:
 
 
 def _last_page(place: str, store: Store) -> str:
-    """Tell when the last page came, as ISO 8601; empty if none did."""
+    """Tell when the last page came. Empty if none did."""
     times = []
     for path in store.walk(place):
         if path.endswith("/notes.jsonl"):

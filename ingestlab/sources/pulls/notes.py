@@ -27,7 +27,7 @@ class Note(Value):
 
 
 class Segment(Value):
-    """Consecutive pages as one file of the raw zone, named by its content."""
+    """Consecutive pages as one file, named by its content."""
 
     first: int  # page
     last: int

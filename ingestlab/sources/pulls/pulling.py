@@ -113,11 +113,6 @@ def pull(order: Order, store: Store, watch: Watch, known: SourceRecord | None = 
         raise fault.error from fault
 
 
-def forget(order: Order, store: Store) -> None:
-    """Remove the waiting pages of a source, of whatever run."""
-    store.delete(layout.pulls(order.tenant, order.pipeline, order.uri))
-
-
 def read_index(path: str, store: Store) -> Pulled:
     """Read what came of a pull.
 
@@ -129,7 +124,7 @@ def read_index(path: str, store: Store) -> Pulled:
 
 
 def _finished(order: Order, store: Store) -> Pulled | None:
-    """Find what an earlier try has pulled to the end; files that still wait get their names."""
+    """Find what an earlier try has pulled. Files that still wait get their names."""
     try:
         done = read_index(order.index, store)
         for segment in done.segments:

@@ -113,7 +113,7 @@ class Spool:
             self.unsent_bytes += len(page.lines)
 
     def send(self) -> None:
-        """Copy to the lake what it has not got; on a disk there is nothing to do."""
+        """Copy new pages to an object store."""
         some, self._unsent, self.unsent_bytes = self._unsent, [], 0
         if some:
             head = json.dumps([note.to_dict() for note, _ in some]).encode()
@@ -213,7 +213,7 @@ class Spool:
         return self._folder / f"{number}.jsonl"
 
     def _kept(self) -> Iterator[tuple[Note, bytes]]:
-        """Yield the pages of earlier tries from which this one goes on, in order."""
+        """Yield the pages from which this try goes on, in order."""
         if not self.local:
             yield from self._sent()
             return
