@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.extras import needed
-from ingestlab.core.mongodb import REFUSED, connected, translated
+from ingestlab.core.mongodb import REFUSED, Server, connected, translated
 from ingestlab.interfaces import Page, Pull
 from ingestlab.sources.mongodb.order import after, exact, found, is_nan, kind_of, packed, unpacked, until
 from ingestlab.sources.mongodb.text import Encoder
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
-
-    from ingestlab.sources.mongodb.source import Mongo
 
 ID = "_id"
 PAGE_BYTES, PAGE_SECONDS = 4 << 20, 5.0  # a page ends with either, about
@@ -33,6 +31,37 @@ _GROWS = {"number": "numbers", "string": "text", "binData": "binary", "objectId"
 _GROWS |= {"timestamp": "timestamps"}  # kinds of a cursor
 _LOST_CURSOR = 43
 Filter = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Find:
+    """What is asked of a server.
+
+    Attributes:
+        database: Its name.
+        collection: Name of a collection or view.
+        query: Which documents.
+        projection: Which fields; None for all.
+        cursor: Field that tells what is new; None for everything.
+        lag: How many seconds behind the server's clock to end.
+    """
+
+    database: str
+    collection: str
+    query: Mapping[str, Any]
+    projection: Mapping[str, Any] | Sequence[str] | None
+    cursor: str | None
+    lag: float
+
+    @property
+    def field(self) -> str:
+        """Return the field by which documents are sorted."""
+        return self.cursor or ID
+
+    @property
+    def namespace(self) -> str:
+        """Return database and collection, as MongoDB writes the two."""
+        return f"{self.database}.{self.collection}"
 
 
 @dataclass
@@ -80,13 +109,14 @@ class Reading:
     """Asks a server for the documents of a pull.
 
     Args:
-        source: What the pipeline declares.
-        pull: What is asked.
+        asked: What is asked in general.
+        pull: What of it is missing.
+        server: Who is asked.
     """
 
-    def __init__(self, source: Mongo, pull: Pull) -> None:
-        self.source, self.pull, self.field = source, pull, source.field
-        self.server, self.encoder = source.address(pull.settings), Encoder()
+    def __init__(self, asked: Find, pull: Pull, server: Server) -> None:
+        self.source, self.pull, self.field = asked, pull, asked.field
+        self.server, self.encoder = server, Encoder()
         self._lock = threading.Lock()
         self._ended = False
         self._filter: Filter | None = None  # of all that is asked
@@ -101,9 +131,9 @@ class Reading:
         self._options: dict[str, Any] = {}
         self._at: tuple[Any, Any] | None = None  # cursor and _id of the last document
         if pull.resume is not None:
-            value = unpacked(pull.resume["last"]) if source.cursor else None
+            value = unpacked(pull.resume["last"]) if asked.cursor else None
             self._at = value, unpacked(pull.resume[ID])
-            self._ties = _ties(pull.resume, self.encoder) if source.cursor else self._ties
+            self._ties = _ties(pull.resume, self.encoder) if asked.cursor else self._ties
 
     def next(self) -> Page | None:
         """Return the next page; None after the last."""

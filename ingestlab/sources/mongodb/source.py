@@ -14,9 +14,8 @@ from ingestlab.core.mongodb import VARIABLE, Server, server_of
 from ingestlab.core.settings import Settings
 from ingestlab.formats.json.reader import JsonLines
 from ingestlab.interfaces import Page, Pull
-from ingestlab.sources.mongodb.reading import Reading
+from ingestlab.sources.mongodb.reading import ID, Find, Reading
 
-ID = "_id"
 _FIX = "See docs/how-to/mongodb-source.md."
 
 
@@ -65,16 +64,6 @@ class Mongo:
         """Return the reader of a pipeline that names none."""
         return JsonLines(extended=True)
 
-    @property
-    def field(self) -> str:
-        """Return the field by which documents are sorted."""
-        return self.cursor or ID
-
-    @property
-    def namespace(self) -> str:
-        """Return database and collection, as MongoDB writes the two."""
-        return f"{self.database}.{self.collection}"
-
     def check(self, name: str) -> None:
         """Refuse what was declared wrongly. Asks nobody.
 
@@ -97,7 +86,7 @@ class Mongo:
             raise _invalid(f"The server {whose} is no variable", "a name such as ORDERS_MONGODB_URI", "another text")
         if self.lag < 0 or (self.lag and not self.cursor):
             raise _invalid(f"The lag {whose} cannot be", "seconds, beside a cursor", repr(self.lag))
-        for path in {ID, self.field}:
+        for path in {ID, self.cursor or ID}:
             if not self._keeps(path):
                 wanted = f"a projection that keeps '{path}', by which a pull goes on"
                 raise _invalid(f"The projection {whose} cannot be", wanted, repr(self.projection))
@@ -137,7 +126,7 @@ class Mongo:
                 of another type, or no value that grows.
             TransientError: The server is away.
         """
-        reading = Reading(self, pull)
+        reading = self._reading(pull)
         try:
             while (page := await asyncio.to_thread(reading.next)) is not None:
                 yield page
@@ -158,7 +147,11 @@ class Mongo:
             TerminalError: As for :meth:`pages`.
             TransientError: The server is away.
         """
-        return await asyncio.to_thread(Reading(self, pull).ranges, parts)
+        return await asyncio.to_thread(self._reading(pull).ranges, parts)
+
+    def _reading(self, pull: Pull) -> Reading:
+        asked = Find(self.database, self.collection, self.query, self.projection, self.cursor, self.lag)
+        return Reading(asked, pull, self.address(pull.settings))
 
 
 def _invalid(problem: str, expected: str, got: str) -> TerminalError:
