@@ -26,7 +26,7 @@ Converted = tuple[pa.Array, Iterable[int]]  # values, and the positions of those
 
 
 def _pattern(text: str) -> re.Pattern[bytes]:
-    """Compile a pattern in which a blank stands for any number of them."""
+    """Compile a pattern. A blank in it stands for any number."""
     return re.compile(text.replace(" ", r"[ \t]*+").encode())
 
 
@@ -97,7 +97,7 @@ def _bytes(text: bytes) -> bytes | None:
 
 
 def texts_of(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the columns that :func:`typed` makes, as the text that they are read as.
+    """Return the columns that are read as text, for :func:`typed`.
 
     Args:
         columns: Declared types by name.
@@ -106,7 +106,7 @@ def texts_of(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
 
 
 def typed(records: Records, columns: Mapping[str, pa.DataType], timestamp_format: str | None) -> Records:
-    """Convert text to bytes, dates and times without a zone, which MongoDB keeps as binary and times in UTC.
+    """Convert text to bytes, dates and times without a zone.
 
     Args:
         records: With text in these columns.

@@ -62,7 +62,7 @@ def is_nan(value: Any) -> bool:
 
 
 def exact(value: Any) -> Any:
-    """Return a value that equals another where the server takes the two for equal.
+    """Return a value that equals what the server takes for equal.
 
     Args:
         value: Of a document.

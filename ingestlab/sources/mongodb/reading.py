@@ -337,7 +337,7 @@ class Reading:
         return True
 
     def _is_known(self, document: Mapping[str, Any]) -> bool:
-        """Tell whether an earlier pull has brought a document that has the cursor's last value."""
+        """Tell whether an earlier pull has brought a document."""
         if not self._known.ids or self.field == ID:
             return False
         return self._known.has(found(document, self.field), self.encoder.value(document.get(ID)))
