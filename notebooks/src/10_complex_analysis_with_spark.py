@@ -197,6 +197,6 @@ largest.pivot(index="manufacturer", columns="after", values="mean_delay").round(
 #
 # - [Spark SQL: window functions](https://spark.apache.org/docs/latest/sql-ref-syntax-qry-select-window.html) and [joins](https://spark.apache.org/docs/latest/sql-ref-syntax-qry-select-join.html)
 # - Michael Armbrust et al., *Spark SQL: Relational Data Processing in Spark*, SIGMOD 2015
-# - The guide [Work in a notebook](../docs/how-to/notebook.md#analyse-with-spark)
+# - The guide [Work in a notebook](../docs/how-to/notebook.md)
 #
 # That was the course. Take a file of your own now, and drop it somewhere.
