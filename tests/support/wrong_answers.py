@@ -305,7 +305,7 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("10.1", "17", "17 is not what the tables say"),
         ("10.2", "None", "a Spark frame; got nothing yet"),
-        ("10.2", "flights.toPandas()", "a Spark frame; got a DataFrame of pandas"),
+        ("10.2", "flights.toPandas()", "a Spark frame; got a DataFrame"),
         ("10.2", "flights", "these columns are missing: previous"),
         ("10.2", "turns.drop('tailnum')", "these columns are missing: tailnum"),
         ("10.2", "turns", "rows; there are .* flights"),
