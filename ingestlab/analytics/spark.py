@@ -69,7 +69,9 @@ def open_frame(homes: Mapping[str, Sequence[str]], schema: pa.Schema, columns: S
 
 
 def start_session() -> SparkSession:
-    """Take the session that there is, else that of the server in `SPARK_REMOTE`, else start one on this machine.
+    """Take the session that there is, or start one.
+
+    With `SPARK_REMOTE` it is that of a server, else one of this machine.
 
     Raises:
         TerminalError: PySpark or Java is missing, or Spark does not start.
@@ -85,7 +87,7 @@ def start_session() -> SparkSession:
 
 
 def check_java() -> None:
-    """Raise TerminalError if there is no Java for a Spark of this machine."""
+    """Raise TerminalError if a Spark of this machine has no Java."""
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java", path=str(Path(home, "bin")) if home else None) is None:
         got = f"nothing in JAVA_HOME ({home})" if home else ""
@@ -93,7 +95,7 @@ def check_java() -> None:
 
 
 def read_rows(frame: DataFrame, folder: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a frame as Arrow tables; the first has none, and their types.
+    """Yield the rows of a frame as Arrow tables. The first has types alone.
 
     A Spark of this machine writes them to files, which are read piece by piece. Those of a server are collected.
 
@@ -128,7 +130,7 @@ def read_rows(frame: DataFrame, folder: Path) -> Iterator[pa.Table]:
 
 
 def _nullable(kind: pa.DataType) -> pa.DataType:
-    """Return the type without claims that something in it is never null, which hold for one frame alone."""
+    """Let everything in a type be null. That nothing is holds for one frame alone."""
     if pat.is_list(kind):
         return pa.list_(_nullable(kind.value_type))
     if pat.is_map(kind):

@@ -69,5 +69,5 @@ def prepare_gcsfs(scheme: str, options: Mapping[str, Any]) -> None:
 
 
 def quiet_pyspark() -> None:
-    """Silence PySpark about pandas 3, which it is not asked to work with: where it is installed pandera imports it."""
+    """Silence what PySpark says of pandas 3. Where it is installed, pandera imports it."""
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)

@@ -15,7 +15,7 @@ ANSWER = "lateness"
 
 @exercise("10.1")
 def unknown(answer: Any, desk: Desk) -> str:
-    """Accept the number of planes that fly and are not in the list."""
+    """Accept the number of planes that are in no list."""
     number = a_number(answer, "how many planes")
     flown, listed = _flights(desk)["tailnum"], _planes(desk)["tailnum"]
     missing = flown[~flown.isin(listed)]
@@ -53,7 +53,7 @@ def previous(answer: Any, desk: Desk) -> str:
 
 @exercise("10.3")
 def published(answer: Any, desk: Desk) -> str:
-    """Accept a run that published the mean delay by maker, after late flights and others."""
+    """Accept a run that published the mean delays by maker."""
     result = a_good_run(answer)
     into(ANSWER, result)
     uri = result.outcomes[0].uri
@@ -92,7 +92,7 @@ def _planes(desk: Desk) -> pd.DataFrame:
 
 
 def _rows(desk: Desk, table: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table with the types that a Spark frame's rows have in pandas."""
+    """Read a table with pandas' own types."""
     frame: pd.DataFrame = desk.lake.table(table).arrow(columns).to_pandas()
     return frame
 
