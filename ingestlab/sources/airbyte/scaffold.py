@@ -90,7 +90,7 @@ class Draft:
     def _merged(self, columns: Mapping[str, str]) -> Iterator[str]:
         key = self.key(columns)
         if not key:
-            yield "    # The stream names no key that is a column: records that change come again beside their old rows."
+            yield "    # No column is named as the key: records that change come again, beside their old rows."
             return
         yield '    write_disposition="merge",'
         yield f"    key={_literal(key[0]) if len(key) == 1 else '[' + ', '.join(map(_literal, key)) + ']'},"
