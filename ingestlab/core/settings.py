@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     """Tenant of requests that name none."""
     tenants: Words = ("default",)
     """Tenants that may have tables."""
-    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame")
+    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame", "rest", "airbyte", "mongo")
     """URL schemes that files may come from."""
     allow_hosts: Words = ("*",)
     """Hosts that files may come from, as shell patterns."""
@@ -165,7 +165,9 @@ class Settings(BaseSettings):
     connections: int = Field(default=16, ge=1)
     """Simultaneous downloads per worker."""
     max_file_bytes: int = 10 << 30
-    """Largest file that is downloaded."""
+    """Largest file that is downloaded; most bytes of a pull of records."""
+    max_pull_pages: int = Field(default=100_000, ge=1)
+    """Most pages of one pull of records: a source that gives more is taken for endless."""
 
     # How long, how often
     connect_timeout: float = 10.0
