@@ -81,8 +81,7 @@ def test_the_next_pull_begins_where_the_last_ended(pull, kind):
     first = got(numbers(25, kind=kind), pull)
     after = replace(pull, cursor=json.loads(json.dumps(first[-1].cursor)))
     assert ns(got(numbers(40, kind=kind), after)) == list(range(25, 40))
-    [nothing] = got(numbers(25, kind=kind), after)
-    assert (nothing.rows, nothing.lines, nothing.cursor) == (0, b"", first[-1].cursor)
+    assert got(numbers(25, kind=kind), after) == []
 
 
 def test_a_full_refresh_brings_everything_and_remembers_nothing(pull):
@@ -101,7 +100,10 @@ def test_pages_end_at_states_and_long_ones_without(pull, monkeypatch):
     assert [page.cursor["states"][0]["stream"]["stream_state"]["next"] for page in pages] == [*range(20, 201, 20)]
     pages = got(numbers(200, every=150), pull)
     assert ns(pages) == list(range(200))
-    assert [page.resume is None for page in pages] == [True, True, True, False, False]
+    come = [sum(page.rows for page in pages[: place + 1]) for place, page in enumerate(pages) if page.resume]
+    assert come in ([150, 200], [200])  # where a state came as a page ended, and at the end
+    assert [page.cursor for page in pages] == [page.resume for page in pages]
+    assert len(pages) > 3
 
 
 def test_killed_at_random_each_record_comes_once(pull, monkeypatch, tmp_path):
@@ -315,7 +317,7 @@ if sys.argv[1] == "run":
     assert run[:4] == ["run", "-i", "--rm", "--name"]
     assert run[run.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
     folder = run[run.index("-v") + 1].partition(":")[0]
-    assert run[-7:-4] == ["read", "--config", f"{folder}/config.json"]
+    assert run[-5:-2] == ["read", "--config", f"{folder}/config.json"]
     assert run[run.index("-v") + 1] == f"{folder}:{folder}"
     assert calls[-1] == ["rm", "-f", calls[-2][4]]
 

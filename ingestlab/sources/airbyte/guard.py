@@ -31,16 +31,21 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started: {error}\n")
         return 127
-    threading.Thread(target=_watch, args=(child.pid, ending, folder), daemon=True).start()
+    alone = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(child.pid, ending, folder, alone), daemon=True)
+    watcher.start()
     code = child.wait()
+    if alone.is_set():
+        watcher.join()
     _kill(child.pid)  # what it has left behind would hold its output open
     return 128 - code if code < 0 else code
 
 
-def _watch(group: int, ending: list[str], folder: str) -> None:
+def _watch(group: int, ending: list[str], folder: str, alone: threading.Event) -> None:
     """Wait until nobody holds the other end of standard input."""
     while os.read(0, 1024):
         pass
+    alone.set()
     _kill(group)
     if ending:
         with suppress(OSError, subprocess.SubprocessError):

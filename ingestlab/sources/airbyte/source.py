@@ -124,7 +124,7 @@ class Airbyte:
             contents["state"] = states.restored(known)
         with files(contents) as paths:
             async with running(begin, "read", paths, pull.settings) as connector:
-                reading = _Reading(begin, stream, listener, states, states_count=self.incremental)
+                reading = _Reading(begin, stream, listener, states if self.incremental else None, known)
                 async for page in reading.pages(connector):
                     yield page
         error = listener.failure(connector.ending.code, connector.ending.stderr)
@@ -142,16 +142,15 @@ class _Reading:
     """The messages of `read`, as pages."""
 
     def __init__(
-        self, begin: Program, stream: Stream, listener: Listener, states: _States, *, states_count: bool
+        self, begin: Program, stream: Stream, listener: Listener, states: _States | None, known: Position | None
     ) -> None:
         self._cutter = RecordCutter(begin.connector, stream.name, stream.namespace or None)
-        self._listener, self._states, self._states_count = listener, states, states_count
-        mode = "incremental" if states_count else "full_refresh"
-        self._request = f"{begin}: read {stream.label}, {mode}"
+        self._listener, self._states = listener, states
+        self._request = f"{begin}: read {stream.label}, {'full_refresh' if states is None else 'incremental'}"
         self._records: list[bytes] = []
         self._size, self._since = 0, time.monotonic()
         self._position: Position | None = None  # up to where the records of this page have come
-        self._new = False  # a state has come since the last page
+        self._before = known  # the position of the page before
 
     async def pages(self, connector: Running) -> AsyncIterator[Page]:
         """Yield all pages but the last, while the connector writes."""
@@ -164,7 +163,8 @@ class _Reading:
 
     def last(self) -> Iterable[Page]:
         """Return the last page, where there is one."""
-        return [self._page()] if self._records or self._new else []
+        news = self._position is not None and self._position != self._before
+        return [self._page()] if self._records or news else []
 
     def _take(self, line: bytes) -> bool:
         """Take a line; tells whether a page is complete."""
@@ -185,17 +185,17 @@ class _Reading:
 
     def _other(self, message: Mapping[str, Any]) -> bool:
         self._listener.hear(message)
-        if message["type"] != "STATE" or not self._states_count:
+        if message["type"] != "STATE" or self._states is None:
             return False
         self._states.take(message.get("state"))
-        self._position, self._new = self._states.position(), True
+        self._position = self._states.position()
         return bool(self._records) and (self._size >= _PAGE or time.monotonic() - self._since > _LONG)
 
     def _page(self) -> Page:
         lines = b"".join([b"\n".join(self._records), b"\n" if self._records else b""])
         page = Page(lines, len(self._records), self._request, self._position, self._position)
         self._records, self._size, self._since = [], 0, time.monotonic()
-        self._new = False
+        self._before = self._position or self._before
         return page
 
 
