@@ -135,7 +135,7 @@ def _write(
     *,
     force: bool,
 ) -> None:
-    """Write a pipeline for each stream, and say what is to be done."""
+    """Write a pipeline for each stream."""
     from ingestlab.sources.airbyte.scaffold import Draft, without_secrets, write  # noqa: PLC0415 - likewise
 
     safe, variables = without_secrets(config, specification, program.connector)
@@ -150,7 +150,7 @@ def _write(
 
 
 def _program(connector: str, home: Path | None) -> Program:
-    """Find a connector by its name; what has a slash is an image."""
+    """Find a connector by its name. What has a slash is an image."""
     from ingestlab.sources.airbyte import installed  # noqa: PLC0415 - likewise
 
     image = connector if "/" in connector else ""

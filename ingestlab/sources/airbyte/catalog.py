@@ -42,7 +42,7 @@ class Stream:
 
     @property
     def cursor(self) -> tuple[str, ...]:
-        """Return the path of the field that tells what is new; empty for none."""
+        """Return the path of the cursor field; empty for none."""
         return tuple(self.described.get("default_cursor_field") or ())
 
     @property

@@ -20,7 +20,7 @@ _NUMBERS = {"integer": "int64", "big_integer": "json", "big_number": "json"}  # 
 
 
 def columns_of(schema: Mapping[str, Any]) -> dict[str, str]:
-    """Choose a type for each property of a stream, as the reader of JSON lines declares it.
+    """Choose a type for each property of a stream, as `JsonLines` declares it.
 
     Nested values, and values of several types, are kept as JSON text.
 
@@ -44,7 +44,7 @@ def kind_of(described: Any) -> str:
 
 
 def _kinds(described: Any) -> Iterator[str]:
-    """Yield the types that values of a schema may have; null is none."""
+    """Yield the types that values of a schema may have. Null is none."""
     if not isinstance(described, Mapping):
         return
     branches = [branch for word in ("oneOf", "anyOf", "allOf") for branch in described.get(word) or ()]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from ingestlab.core.errors import TerminalError
 
 HIDDEN = "***"
-_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
+_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|api_?key|private_?key|^key$|credential", re.IGNORECASE)
 _SHORT = 4  # characters; shorter ones would be found in any text
 
 
@@ -44,7 +44,7 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
 
 
 def referred(value: Any) -> str | None:
-    """Return the name of the variable that a value refers to; None for any other value."""
+    """Return the variable that a value refers to. None for any other value."""
     if isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str):
         return str(value["env"])
     return None
@@ -78,7 +78,7 @@ def _secrets(config: Any, full: Any, name: str = "") -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """List what a secret looks like in JSON, in a URL, and line by line."""
+    """List what a secret looks like in JSON, URLs, and line by line."""
     for text in {secret, *secret.splitlines()}:
         if len(text.strip()) >= _SHORT:
             yield from (text, json.dumps(text)[1:-1], repr(text)[1:-1], quote(text, safe=""))

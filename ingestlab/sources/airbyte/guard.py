@@ -19,7 +19,7 @@ PATIENCE = 20  # seconds for ENDING
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit code, 128 and more for a signal.
+    """Run the command. Returns its exit code, 128 and more for a signal.
 
     Args:
         arguments: As described above.

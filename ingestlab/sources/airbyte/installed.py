@@ -63,7 +63,7 @@ class Program:
         return f"{self.connector} {self.version}".rstrip()
 
     def line(self, folder: str, variables: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return the beginning of the command line, and what ends it beside a signal.
+        """Return the beginning of the command line, and what ends it.
 
         Args:
             folder: With its files; in a container it has the same path.
@@ -80,7 +80,7 @@ class Program:
 
 
 def split(requirement: str) -> tuple[str, str]:
-    """Split ``source-faker==7.2.1`` into name and version; the version is empty where there is none.
+    """Split ``source-faker==7.2.1`` into name and version, which may be empty.
 
     Args:
         requirement: A connector, with or without a version.

@@ -39,7 +39,7 @@ class RecordCutter:
         self._head = b"\0"  # begins no line
 
     def cut(self, line: bytes) -> bytes | None:
-        """Return the data of a record, one line of JSON; None for any other message.
+        """Return the data of a record, one line of JSON. None for any other message.
 
         Raises:
             TerminalError: It is a record of another stream, or a broken one.
@@ -66,7 +66,7 @@ class RecordCutter:
         return self._taken(members, text)
 
     def whole(self, message: Mapping[str, Any], line: bytes) -> bytes | None:
-        """Return the data of a message that a parser has read; None where it is no record.
+        """Return the data of a parsed message. None where it is no record.
 
         Args:
             message: What the parser made of the line.
@@ -125,7 +125,7 @@ def _members(text: str, at: int) -> tuple[dict[str, tuple[int, int, Any]], int]:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """Read a message that is no record; None where the line is none of the protocol."""
+    """Read a message that is no record. None where a line is none of the protocol."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -155,7 +155,7 @@ class Listener:
         self._noise = ""
 
     def tell(self, text: str) -> None:
-        """Tell a line to the log of the run, unless there were very many."""
+        """Tell the log of the run a line, unless there were very many."""
         self._told += 1
         if self._told <= _MOST_LINES:
             self._tell(f"{self.connector}: {in_line(self.conceal(text))}")

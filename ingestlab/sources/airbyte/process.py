@@ -34,7 +34,7 @@ _PATIENCE = 10.0  # seconds for an end
 
 @contextmanager
 def files(contents: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Write JSON files that only this user can read; gives their paths, with that of the folder as ``""``.
+    """Write JSON files that only this user can read. Gives their paths, with that of the folder as ``""``.
 
     Args:
         contents: What goes into each, by name.

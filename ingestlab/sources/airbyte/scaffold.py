@@ -45,7 +45,7 @@ class Draft:
         return "incremental" if can else "full_refresh"
 
     def key(self, columns: Mapping[str, str]) -> list[str]:
-        """Return the columns that tell rows apart; none where they are nested or of unclear type.
+        """Return the key's columns. None where they are nested or of unclear type.
 
         Args:
             columns: Of the table.
@@ -95,7 +95,7 @@ class Draft:
         yield '    write_disposition="merge",'
         yield f"    key={_literal(key[0]) if len(key) == 1 else '[' + ', '.join(map(_literal, key)) + ']'},"
         cursor = self.stream.cursor
-        if len(cursor) == 1 and columns.get(cursor[0], "json") not in {"json", "string"}:
+        if len(cursor) == 1 and cursor[0] not in key and columns.get(cursor[0], "json") not in {"json", "string"}:
             yield f"    latest_by={_literal(cursor[0])},"
 
 
@@ -145,7 +145,7 @@ def without_secrets(
 
 
 def _safe(value: Any, schemas: list[Any], path: str, variables: list[str]) -> Any:
-    """Walk through a value and all schemas that may be meant for it."""
+    """Walk through a value and all schemas that may describe it."""
     known = [branch for schema in schemas for branch in _branches(schema)]
     if referred(value) is not None:
         return value

@@ -230,7 +230,7 @@ class _States:
         return {"airbyte": self._connector, "stream": self._stream.label, "states": [*self._states.values()]}
 
     def restored(self, known: Position) -> Any:
-        """Return the state as the connector takes it, from what a commit remembers.
+        """Make the state that the connector takes of what a commit remembers.
 
         Raises:
             TerminalError: It is that of another source.
