@@ -20,7 +20,7 @@ _NUMBERS = {"integer": "int64", "big_integer": "json", "big_number": "json"}  # 
 
 
 def columns_of(schema: Mapping[str, Any]) -> dict[str, str]:
-    """Choose a type for each property of a stream, as `JsonLines` declares it.
+    """Choose a type for each property, as `JsonLines` declares it.
 
     Nested values, and values of several types, are kept as JSON text.
 

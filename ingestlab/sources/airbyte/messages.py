@@ -39,7 +39,7 @@ class RecordCutter:
         self._head = b"\0"  # begins no line
 
     def cut(self, line: bytes) -> bytes | None:
-        """Return the data of a record, one line of JSON. None for any other message.
+        """Return the data of a record. None for any other message.
 
         Raises:
             TerminalError: It is a record of another stream, or a broken one.
@@ -155,7 +155,7 @@ class Listener:
         self._noise = ""
 
     def tell(self, text: str) -> None:
-        """Tell the log of the run a line, unless there were very many."""
+        """Tell the log of the run a line, within a limit."""
         self._told += 1
         if self._told <= _MOST_LINES:
             self._tell(f"{self.connector}: {in_line(self.conceal(text))}")
