@@ -78,7 +78,7 @@ def _secrets(config: Any, full: Any, name: str = "") -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """List what a secret looks like in JSON and URLs, line by line."""
+    """List what a secret looks like in texts."""
     for text in {secret, *secret.splitlines()}:
         if len(text.strip()) >= _SHORT:
             yield from (text, json.dumps(text)[1:-1], repr(text)[1:-1], quote(text, safe=""))
