@@ -137,9 +137,6 @@ CODES: dict[Code, Explanation] = {
     "credentials_invalid": Explanation(
         "Credentials are missing, wrong, or written into a URI.", "Set INGESTLAB_STORAGE_OPTIONS, or the password."
     ),
-    "cursor_invalid": Explanation(
-        "What a table remembers of its source is of another source.", "Undo the change, or begin anew."
-    ),
     "http_error": Explanation("A web server refused the request.", "Check the address in a browser."),
     "http_unavailable": Explanation(
         "A web server is overloaded or out of order.", "Wait; submit the file again if it lasts.", retried=True
@@ -157,7 +154,7 @@ CODES: dict[Code, Explanation] = {
     ),
     "cursor_invalid": Explanation(
         "A pull of records cannot tell from where it goes on.",
-        "Give the records that the error names a cursor, or choose another one.",
+        "Do what the error says: another cursor, or all records from the beginning.",
     ),
     "source_unavailable": Explanation(
         "A source does not answer, or broke off.", "Check that it is up, and the network.", retried=True
