@@ -71,7 +71,7 @@ class Encoded:
 
 
 class SplicedPart:
-    """A data file that is staged row group by row group, by way of a local file.
+    """A data file that is staged by row groups, in a local file first.
 
     Args:
         schema: Its columns.
