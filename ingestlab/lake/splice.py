@@ -71,7 +71,7 @@ class Encoded:
 
 
 class SplicedPart:
-    """A data file that is staged by row groups, in a local file first.
+    """A data file that is staged row group by row group.
 
     Args:
         schema: Its columns.

@@ -326,7 +326,7 @@ class _Changed(NamedTuple):
 
 
 def _write_kept(files: Sequence[_Kept], target: str, folder: str, store: Store, several: int = 1) -> list[DataFile]:
-    """Stage the rows that stay, in one file or several of one size."""
+    """Stage the rows that stay, in one or several files."""
     opened = [file.opened for file in files]
     schema, bare = opened[0].schema_arrow, without_dictionary(opened)
     name = next(name for name in SOURCE_COLUMNS if name in schema.names)
