@@ -173,7 +173,7 @@ def encoding(schema: pa.Schema, bare: Collection[str] = (), stepping: Collection
 
 
 def fast_encoding(table: pa.Table, bare: Collection[str] = ()) -> dict[str, Any]:
-    """How rows are written fast that were in other parts, as options of pyarrow.
+    """How rows are written again, as options of pyarrow.
 
     Columns of which nearly all values differ get no dictionary: integers and times are written as differences, and
     what does not shrink is not compressed.
@@ -204,7 +204,7 @@ def fast_encoding(table: pa.Table, bare: Collection[str] = ()) -> dict[str, Any]
 
 
 def _different(column: pa.ChunkedArray) -> np.ndarray[Any, Any] | None:
-    """Give the first numbers of a column, if nearly all of them differ."""
+    """Give the first numbers of a column, if nearly all differ."""
     kind = column.type
     if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
