@@ -53,9 +53,10 @@ class Pipeline:
             are not of their column's type. ``"freeze"``: such columns fail the file, such values reject their
             row. ``"evolve"``: such columns join the table with the type that their values have, and a column
             with such values becomes of a wider type in the whole table (integer, then float, then text; date,
-            then time, then text): its older data files are rewritten. ``"discard_row"``: a row with either is rejected by the rule
-            ``drift``. ``"discard_value"``: such columns are dropped and such values become null, counted
-            among a run's rules as ``column:discarded``. None leaves it to the reader's `extra_columns`.
+            then time, then text): its older data files are rewritten. ``"discard_row"``: a row with either is
+            rejected by the rule ``drift``. ``"discard_value"``: such columns are dropped and such values become
+            null, counted among a run's rules as ``column:discarded``. None leaves it to the reader's
+            `extra_columns`.
             A declared column that is missing fails the file in any case, unless it is `optional`.
         max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
             it is published. None lets every file pass but one whose rows are all rejected, unless it was
