@@ -336,4 +336,22 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
             "'mean_delay' is not what the rows say, e.g. for",
         ),
     ],
+    "11": [
+        ("11.1", "None", "a temperature, a number; got nothing yet"),
+        ("11.1", "reply", "a temperature, a number; got a dict"),
+        ("11.1", "max(temperatures[:500])", "is the warmest of the first page; ask for the others, too"),
+        ("11.1", "len(temperatures)", "is not the highest temp of January's .* hours at JFK"),
+        ("11.2", "None", "got nothing yet"),
+        ("11.2", "'rest://my_observations'", "expected a run, as lab.submit.. gives it; got str"),
+        ("11.2", "lab.submit(lab.samples('weblogs')[1]).watch()", "in the table weblogs, and not in my_observations"),
+        (
+            "11.2",
+            "lab.submit('rest://my_observations', queue='nobody')",
+            r"the run is still queued; wait for it with run\.watch",
+        ),
+        ("11.2", "lab.run(answer.id)", "hours in the table are of later days, up to 2013-02-28"),
+        ("11.3", "None", "got nothing yet"),
+        ("11.3", "answer.result()", "that is the run's result; your answer is the run itself"),
+        ("11.3", "lab.submit(lab.samples('bts')[1]).watch()", "in the table bts_alarms, and not in my_observations"),
+    ],
 }
