@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ingestlab.pipeline.pipeline import Pipeline
     from ingestlab.pipeline.reference import Reference
     from ingestlab.queue import Run, submit
+    from ingestlab.sources.mongodb.source import Mongo
     from ingestlab.sources.rest.rest import Rest
 
 __version__ = VERSION
@@ -48,6 +49,7 @@ __all__ = [
     "JsonLines",
     "Lab",
     "Lines",
+    "Mongo",
     "Objects",
     "Parquet",
     "Pipeline",
@@ -76,6 +78,7 @@ _HOMES = {
     "JsonLines": "ingestlab.formats.json.reader",
     "Lab": "ingestlab.notebook",
     "Lines": "ingestlab.formats.lines",
+    "Mongo": "ingestlab.sources.mongodb.source",
     "Objects": "ingestlab.formats.objects",
     "Parquet": "ingestlab.formats.parquet.reader",
     "Pipeline": "ingestlab.pipeline.pipeline",

@@ -289,8 +289,7 @@ class Settings(BaseSettings):
     @property
     def mongodb_shown(self) -> str:
         """Return the hosts of MongoDB, without password and options."""
-        scheme, _, rest = (self.mongodb_uri or "").partition("://")
-        return f"{scheme}://{re.split('[/?]', rest.rpartition('@')[2])[0]}" if rest else ""
+        return hosts_of(self.mongodb_uri or "")
 
     @property
     def lake_url(self) -> str:
@@ -411,3 +410,13 @@ def _lives(process: dict[str, Any] | None) -> bool:
         return running.create_time() == float(process["created"]) and running.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def hosts_of(uri: str) -> str:
+    """Return an address without password, path and options.
+
+    Args:
+        uri: Which may name several hosts.
+    """
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{re.split('[/?]', rest.rpartition('@')[2])[0]}" if rest else ""

@@ -105,7 +105,8 @@ class Pipeline:
             if self.source is None:
                 problem, fix = "The pipeline has no reader", "Give one, e.g. reader=Csv(columns={...}), or a source."
                 raise TerminalError(problem, fix=fix, code="pipeline_invalid")
-            object.__setattr__(self, "reader", load("formats", "json")())
+            reader = getattr(self.source, "reader", None)  # of what the source writes
+            object.__setattr__(self, "reader", reader or load("formats", "json")())
 
     @property
     def folders(self) -> tuple[str, ...]:
