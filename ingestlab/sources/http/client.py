@@ -45,7 +45,7 @@ async def opened(open_raw: Callable[[str], RawFile], settings: Settings, *, page
 
 
 def new_session(settings: Settings, **more: Any) -> aiohttp.ClientSession:
-    """Make a pool of connections that goes nowhere but where the settings allow.
+    """Make a pool of connections, to allowed addresses alone.
 
     Args:
         settings: Limits, times and addresses.

@@ -162,7 +162,9 @@ class ApiKey:
 
 @dataclass(frozen=True, kw_only=True)
 class OAuth2:
-    """A token for client credentials, renewed before it ends and where it is refused.
+    """A token for client credentials.
+
+    It is renewed before it ends, and where it is refused.
 
     Attributes:
         token_url: Who gives tokens.

@@ -59,7 +59,7 @@ class Incremental:
 
 
 class Since:
-    """Leave out what is not new, and remember how far records have come.
+    """Leave out what is not new.
 
     Args:
         incremental: As it is declared.
@@ -103,7 +103,7 @@ class Since:
         return {name: written(value, self._how.format) for name, value in sent.items() if name and value is not None}
 
     def new(self, raws: Sequence[bytes], request: str) -> list[bytes]:
-        """Leave out records that are not in the window, or that came before.
+        """Leave out old records, and those outside the window.
 
         Args:
             raws: The records of a page.
@@ -211,7 +211,7 @@ def _less(left: tuple[str, Any], right: tuple[str, Any], request: str) -> bool:
 
 
 def _alike(value: tuple[str, Any], other: tuple[str, Any]) -> tuple[str, Any]:
-    """Read a bound of a window, which is a text, as the number or time that it stands for."""
+    """Read the bound of a window as a number or time."""
     if other[0] == "number" and value[0] in ("text", "time"):
         text = value[1] if value[0] == "text" else ""
         if re.fullmatch(r"-?\d+(\.\d+)?", text):

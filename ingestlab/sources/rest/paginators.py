@@ -74,7 +74,7 @@ class Paginator(Protocol):
         ...
 
     def ahead(self, state: State) -> State | None:
-        """Give the state of the page after one, if no answer is needed for it."""
+        """Give the state of the next page, if no answer is needed."""
         ...
 
 
@@ -332,7 +332,7 @@ class JsonLink(_Paginator):
 
 @dataclass(frozen=True, kw_only=True)
 class HeaderLink(_Paginator):
-    """Each answer has the address of the next page in its header `Link`, as GitHub's have.
+    """The header `Link` has the address of the next page.
 
     Attributes:
         rel: What the address is called there.
@@ -392,12 +392,15 @@ _TOTALS = ("total", "totalcount", "totalresults", "totalitems", "totalpages", "p
 
 
 def looks_paged(answer: Answer, fields: Mapping[str, Any], rows: int) -> str:
-    """Tell by what an answer looks like one page of several; empty if by nothing.
+    """Tell by what an answer looks like one page of several.
 
     Args:
         answer: The first one.
         fields: Its values beside the records, if it is an object.
         rows: Records in it.
+
+    Returns:
+        What gives it away; empty if nothing does.
     """
     if link_of(answer.headers):
         return "a header Link with rel=next"

@@ -12,7 +12,9 @@ from ingestlab.sources.rest.declared import Declared
 
 @dataclass(frozen=True, kw_only=True)
 class Rest(Declared):
-    """The records of an API, page by page; a pipeline `orders` with it is submitted as ``rest://orders``.
+    """The records of an API, page by page.
+
+    A pipeline `orders` with such a source is submitted as ``rest://orders``.
 
     Attributes:
         base_url: Of the API.

@@ -66,7 +66,7 @@ def _lines(records: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The records of one answer, and where the walk goes on after it."""
+    """The records of one answer, and what comes next."""
 
     records: list[bytes]
     request: str
@@ -277,7 +277,7 @@ class _Walk:
         return state
 
     def _check_json(self, answer: Answer) -> None:
-        """Let an answer come again that is no JSON, after some that were."""
+        """Let an answer that is no JSON come again."""
         try:
             msgspec.json.decode(answer.body or b"[]", type=msgspec.Raw)
         except msgspec.DecodeError:
@@ -368,7 +368,7 @@ def _filled(value: Any, values: Values) -> Any:
 
 
 def _pairs(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Write parameters as text; a list is a parameter that comes several times."""
+    """Write parameters as text. A list is one that comes several times."""
     for name, value in params.items():
         for part in value if isinstance(value, list) else [value]:
             if part is not None:
