@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -259,40 +258,3 @@ def written(value: Value, form: str) -> Any:
     if form == "milliseconds":
         return int(moment.timestamp() * 1000)
     return moment.strftime(form)
-
-
-def steps(first: date, last: date, step: str) -> list[tuple[date, date]]:
-    """Cut a span of days into windows.
-
-    Args:
-        first: The first day.
-        last: The day after the last one.
-        step: ``1d``, ``2w`` or ``1mo``.
-
-    Raises:
-        TerminalError: The step is none, or there is no span.
-    """
-    match = re.fullmatch(r"([1-9]\d*)(d|w|mo|y)", step)
-    if not match or last <= first:
-        problem = "Not a span of windows"
-        expected, got = "a step such as 1d, 2w, 1mo or 1y, from a day to a later one", f"{step} from {first} to {last}"
-        raise TerminalError(problem, expected=expected, got=got, code="argument_invalid")
-    count, unit = int(match[1]), match[2]
-    bounds, number = [first], 1
-    while bounds[-1] < last:
-        bounds.append(min(last, _after(first, count * number, unit)))
-        number += 1
-    return list(pairwise(bounds))
-
-
-def _after(first: date, count: int, unit: str) -> date:
-    if unit in ("d", "w"):
-        return first + timedelta(days=count * (7 if unit == "w" else 1))
-    month = first.month - 1 + count * (12 if unit == "y" else 1)
-    year, month = first.year + month // 12, month % 12 + 1
-    for day in range(first.day, 0, -1):
-        try:
-            return date(year, month, day)
-        except ValueError:
-            continue
-    raise AssertionError
