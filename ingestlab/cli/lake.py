@@ -52,7 +52,7 @@ def check(
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,
 ) -> None:
-    """Try a pipeline on a sample of files, or on the first page of its source.
+    """Try a pipeline on a sample of files, or on its source.
 
     Clean rows and rejects are shown side by side.
     """

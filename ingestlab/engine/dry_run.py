@@ -130,7 +130,7 @@ def source_of(name: str, settings: Settings) -> str:
 
 
 def try_records(uri: str, settings: Settings) -> Trial:
-    """Ask a record source for its first page, and clean and check that.
+    """Ask a record source for its first page, and try that.
 
     Args:
         uri: Of the source.

@@ -99,7 +99,7 @@ def names_records(uri: str) -> bool:
 
 
 def windows(uri: str, first: str, last: str, step: str) -> list[str]:
-    """Cut a span of a record source into windows, which can be pulled side by side.
+    """Cut a span of a record source into windows.
 
     Args:
         uri: Of the source, ``rest://orders``.
@@ -141,7 +141,7 @@ def windows(uri: str, first: str, last: str, step: str) -> list[str]:
 
 
 def _after(begin: datetime, count: int, unit: str) -> datetime:
-    """Go on by some units; of a month that has no such day, to its last one."""
+    """Go on by some units. Short months end on their last day."""
     if unit in ("h", "d", "w"):
         return begin + timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[unit]: count})
     month = begin.month - 1 + count * (12 if unit == "y" else 1)

@@ -81,7 +81,7 @@ class Since:
                 expected=f"the last value of {incremental.field}, which the pipeline declares",
                 got=f"that of {cursor.get('field')}",
                 fix="--force pulls everything from the beginning, in place of all rows.",
-                code="source_changed",
+                code="cursor_invalid",
             )
         self._window = window
         self._old: Value | None = cursor["last"] if cursor else None
@@ -176,7 +176,7 @@ class Since:
     def _missing(self, number: int, request: str) -> TerminalError:
         problem = f"Record {number} of {request} has no {self._how.field}, by which the source is incremental"
         fix = 'Name a field that all records have, or declare missing="take" or "skip".'
-        return TerminalError(problem, expected="a time or a number", got="null", fix=fix, code="values_invalid")
+        return TerminalError(problem, expected="a time or a number", got="null", fix=fix, code="cursor_invalid")
 
 
 def order(value: Any, request: str) -> tuple[str, Any]:
@@ -189,7 +189,7 @@ def order(value: Any, request: str) -> tuple[str, Any]:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         problem = f"A value of the incremental field cannot be compared in {request}"
         got, fix = f"{type(value).__name__} {str(value)[:80]}", "Name a field with times or numbers."
-        raise TerminalError(problem, expected="a time or a number", got=got, fix=fix, code="values_invalid")
+        raise TerminalError(problem, expected="a time or a number", got=got, fix=fix, code="cursor_invalid")
     if not isinstance(value, str):
         return "number", value
     try:
@@ -205,7 +205,7 @@ def _less(left: tuple[str, Any], right: tuple[str, Any], request: str) -> bool:
     if left[0] != right[0]:
         problem = f"Values of the incremental field are of several kinds in {request}"
         got, fix = f"{left[1]} and {right[1]}", "Name a field with times, or with numbers."
-        raise TerminalError(problem, expected="times or numbers alone", got=got, fix=fix, code="values_invalid")
+        raise TerminalError(problem, expected="times or numbers alone", got=got, fix=fix, code="cursor_invalid")
     return bool(left[1] < right[1])
 
 
