@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ingestlab.pipeline.pipeline import Pipeline
     from ingestlab.pipeline.reference import Reference
     from ingestlab.queue import Run, submit
+    from ingestlab.sources.airbyte.source import Airbyte
     from ingestlab.sources.mongodb.source import Mongo
     from ingestlab.sources.rest.rest import Rest
 
@@ -39,6 +40,7 @@ __version__ = VERSION
 _moved.install()
 __all__ = [
     "Aggregate",
+    "Airbyte",
     "Archive",
     "Csv",
     "Documents",
@@ -68,6 +70,7 @@ __all__ = [
 
 _HOMES = {
     "Aggregate": "ingestlab.pipeline.aggregate",
+    "Airbyte": "ingestlab.sources.airbyte.source",
     "Archive": "ingestlab.formats.archive",
     "Csv": "ingestlab.formats.csv.reader",
     "Documents": "ingestlab.pipeline.documents",

@@ -107,7 +107,7 @@ def test_a_null_in_the_cursor_leaves_it_where_it_was(shop, api):
     api.records += [{"id": n, "at": at(n)} for n in range(95, 120)]
     api.records[110]["at"] = None
     (outcome,) = shop.pull(run="r2").outcomes
-    assert outcome.error["code"] == "values_invalid"
+    assert outcome.error["code"] == "cursor_invalid"
     assert (shop.cursor(), len(shop.ids())) == (before, 95)
     api.records[110]["at"] = at(110)
     assert shop.pull(run="r3").outcomes[0].status == "committed"

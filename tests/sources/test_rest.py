@@ -258,14 +258,14 @@ def test_a_total_is_held_against_what_came(api):
         error = error_of(source)
     finally:
         del api._some
-    assert error.code == "source_changed"
+    assert error.code == "pages_conflict"
 
 
 def test_a_page_that_comes_twice_ends_with_an_error(api):
     source = Rest(base_url=api.url, endpoint="header-link", paginator=PageNumber(param="p"))
-    assert error_of(source).code == "source_changed"
+    assert error_of(source).code == "pages_conflict"
     looping = Rest(base_url=api.url, endpoint="cursor", paginator=Cursor(next="meta.next", param="c"))
-    assert error_of(looping).code == "source_changed"
+    assert error_of(looping).code == "pages_conflict"
 
 
 def test_an_endpoint_that_answers_html_is_said_so(api):
@@ -342,7 +342,7 @@ def test_a_cursor_that_is_null_or_no_value_is_an_error(api, bad):
         base_url=api.url, endpoint="page", paginator=numbers, data_selector="data", cursor=Incremental(field="at")
     )
     api.records[15]["at"] = bad
-    assert error_of(source).code == "values_invalid"
+    assert error_of(source).code == "cursor_invalid"
     if bad is None:
         skip = Incremental(field="at", missing="skip")
         left = Rest(base_url=api.url, endpoint="page", paginator=PageNumber(), data_selector="data", cursor=skip)
@@ -351,7 +351,7 @@ def test_a_cursor_that_is_null_or_no_value_is_an_error(api, bad):
 
 def test_a_cursor_of_another_field_is_refused(api):
     api.records = [{"id": n, "at": at(n)} for n in range(3)]
-    assert error_of(since(api), cursor={"field": "id", "last": 3, "seen": []}).code == "source_changed"
+    assert error_of(since(api), cursor={"field": "id", "last": 3, "seen": []}).code == "cursor_invalid"
 
 
 def children(api) -> Rest:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -82,7 +81,7 @@ class Since:
                 expected=f"the last value of {incremental.field}, which the pipeline declares",
                 got=f"that of {cursor.get('field')}",
                 fix="--force pulls everything from the beginning, in place of all rows.",
-                code="source_changed",
+                code="cursor_invalid",
             )
         self._window = window
         self._old: Value | None = cursor["last"] if cursor else None
@@ -177,7 +176,7 @@ class Since:
     def _missing(self, number: int, request: str) -> TerminalError:
         problem = f"Record {number} of {request} has no {self._how.field}, by which the source is incremental"
         fix = 'Name a field that all records have, or declare missing="take" or "skip".'
-        return TerminalError(problem, expected="a time or a number", got="null", fix=fix, code="values_invalid")
+        return TerminalError(problem, expected="a time or a number", got="null", fix=fix, code="cursor_invalid")
 
 
 def order(value: Any, request: str) -> tuple[str, Any]:
@@ -190,7 +189,7 @@ def order(value: Any, request: str) -> tuple[str, Any]:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         problem = f"A value of the incremental field cannot be compared in {request}"
         got, fix = f"{type(value).__name__} {str(value)[:80]}", "Name a field with times or numbers."
-        raise TerminalError(problem, expected="a time or a number", got=got, fix=fix, code="values_invalid")
+        raise TerminalError(problem, expected="a time or a number", got=got, fix=fix, code="cursor_invalid")
     if not isinstance(value, str):
         return "number", value
     try:
@@ -206,7 +205,7 @@ def _less(left: tuple[str, Any], right: tuple[str, Any], request: str) -> bool:
     if left[0] != right[0]:
         problem = f"Values of the incremental field are of several kinds in {request}"
         got, fix = f"{left[1]} and {right[1]}", "Name a field with times, or with numbers."
-        raise TerminalError(problem, expected="times or numbers alone", got=got, fix=fix, code="values_invalid")
+        raise TerminalError(problem, expected="times or numbers alone", got=got, fix=fix, code="cursor_invalid")
     return bool(left[1] < right[1])
 
 
@@ -259,40 +258,3 @@ def written(value: Value, form: str) -> Any:
     if form == "milliseconds":
         return int(moment.timestamp() * 1000)
     return moment.strftime(form)
-
-
-def steps(first: date, last: date, step: str) -> list[tuple[date, date]]:
-    """Cut a span of days into windows.
-
-    Args:
-        first: The first day.
-        last: The day after the last one.
-        step: ``1d``, ``2w`` or ``1mo``.
-
-    Raises:
-        TerminalError: The step is none, or there is no span.
-    """
-    match = re.fullmatch(r"([1-9]\d*)(d|w|mo|y)", step)
-    if not match or last <= first:
-        problem = "Not a span of windows"
-        expected, got = "a step such as 1d, 2w, 1mo or 1y, from a day to a later one", f"{step} from {first} to {last}"
-        raise TerminalError(problem, expected=expected, got=got, code="argument_invalid")
-    count, unit = int(match[1]), match[2]
-    bounds, number = [first], 1
-    while bounds[-1] < last:
-        bounds.append(min(last, _after(first, count * number, unit)))
-        number += 1
-    return list(pairwise(bounds))
-
-
-def _after(first: date, count: int, unit: str) -> date:
-    if unit in ("d", "w"):
-        return first + timedelta(days=count * (7 if unit == "w" else 1))
-    month = first.month - 1 + count * (12 if unit == "y" else 1)
-    year, month = first.year + month // 12, month % 12 + 1
-    for day in range(first.day, 0, -1):
-        try:
-            return date(year, month, day)
-        except ValueError:
-            continue
-    raise AssertionError

@@ -252,7 +252,7 @@ def _stuck(more: bool, seen: Seen) -> bool:  # noqa: FBT001
     if more and not seen.rows:
         problem = f"The answer to {seen.answer.request} has no records, but announces more"
         fix = "Records were removed meanwhile, or the paginator's total or has_more means something else."
-        raise TerminalError(problem, got=f"{seen.came:,} records so far", fix=fix, code="source_changed")
+        raise TerminalError(problem, got=f"{seen.came:,} records so far", fix=fix, code="pages_conflict")
     return False
 
 

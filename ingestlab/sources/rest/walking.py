@@ -283,7 +283,7 @@ class _Walk:
         except msgspec.DecodeError:
             error = _no_json(answer)
             raise TransientError(
-                error.problem, expected=error.expected, got=error.got, fix=error.fix, code=error.code
+                error.problem, expected=error.expected, got=error.got, fix=error.fix, code="source_unavailable"
             ) from None
 
     def _records(self, answer: Answer) -> list[bytes]:
@@ -351,7 +351,7 @@ class _Walk:
             )
             problem = f"The API gives other records than it announces, up to {request}"
             raise TerminalError(
-                problem, expected=f"{announced} records", got=f"{came:,}", fix=fix, code="source_changed"
+                problem, expected=f"{announced} records", got=f"{came:,}", fix=fix, code="pages_conflict"
             )
 
 
@@ -394,7 +394,7 @@ def _kind(first: str) -> str:
 def _twice(request: str, what: str) -> TerminalError:
     problem = f"The pages do not go on after {request}"
     fix = "Check what the paginator sends: the API may not know its parameter."
-    return TerminalError(problem, expected="another page", got=what, fix=fix, code="source_changed")
+    return TerminalError(problem, expected="another page", got=what, fix=fix, code="pages_conflict")
 
 
 def _shape(answer: Answer, expected: str, got: str, fix: str) -> TerminalError:
