@@ -170,6 +170,6 @@ mine.stop()
 #
 # - [RFC 6750: bearer tokens](https://www.rfc-editor.org/rfc/rfc6750), and [RFC 6585](https://www.rfc-editor.org/rfc/rfc6585#section-4), where `429` is from
 # - Slack Engineering, [Evolving API pagination at Slack](https://slack.engineering/evolving-api-pagination-at-slack/): why offsets lose records
-# - The reference [Sources](../docs/reference/sources.md)
+# - The guide [Ingest a REST API](../docs/how-to/rest.md)
 #
 # That was the course. Take a file of your own now, and drop it somewhere.
