@@ -38,17 +38,17 @@ reply
 #
 # ### Exercise 11.1
 #
-# By hand first. How warm was the warmest hour of January 2013 at JFK, in degrees Fahrenheit (`temp`)? There are more records than one page may have (`size` goes up to 500). Your answer is the number.
+# By hand first. How cold was the coldest hour of January 2013 at JFK, in degrees Fahrenheit (`temp`)? There are more records than one page may have (`size` goes up to 500). Your answer is the number.
 
 # %% tags=["exercise"]
-# solution: Ask with size=500 for page 1, 2, … up to reply["pages"], and take the largest record["temp"] of all reply["data"].
+# solution: Ask with size=500 for page 1, 2, … up to reply["pages"], and take the smallest record["temp"] of all reply["data"].
 temperatures, page, pages = [], 1, 1
 while page <= pages:
     params = {**january, "size": 500, "page": page}
     reply = requests.get(api, headers=headers, params=params).json()
     temperatures += [record["temp"] for record in reply["data"]]
     page, pages = page + 1, reply["pages"]
-answer = max(temperatures)
+answer = min(temperatures)
 # end
 check("11.1", answer)
 
@@ -75,6 +75,8 @@ from pathlib import Path
 
 PIPELINE = '''"""Hourly weather at JFK, from an API."""
 
+from pyarrow import timestamp
+
 from ingestlab import JsonLines, Pipeline, Rest
 from ingestlab.sources.rest import Bearer, Incremental, PageNumber
 
@@ -91,7 +93,7 @@ PIPELINE = Pipeline(
     reader=JsonLines(
         columns={
             "origin": "string",
-            "at": "timestamp[s]",
+            "at": timestamp("s", "UTC"),
             "temp": "float64",
             "humid": "float64",
             "wind_speed": "float64",
