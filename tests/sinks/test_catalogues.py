@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 from deltalake import write_deltalake
 from support.catalogues import PIPELINE, Published, in_glue, rows_in
 from support.lake import Crash, FaultInjector
+from typer.testing import CliRunner
 
+from ingestlab.cli import app
+from ingestlab.cli import stack as commands
 from ingestlab.core.errors import TerminalError
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.rewrite import rewrite
@@ -168,6 +172,10 @@ def test_while_a_catalogue_is_away_commits_stand_and_are_registered_later(world,
         (lag,) = lags(world.store)
         assert (lag.table, lag.catalogue, lag.error.code) == ("small", world.catalogue, "catalogue_unavailable")
         assert "reconcile" in str(lag)
+        patched.setattr(commands, "load_settings", lambda **_: world.settings)
+        shown = CliRunner().invoke(app, ["status", "--json"])
+        (told,) = json.loads(shown.stdout)["unregistered"]
+        assert (told["table"], told["catalogue"], told["why"]) == ("small", world.catalogue, str(lag.error))
         report = world.repair()
         assert (report.restored, len(report.unregistered)) == ((), 1)
         assert not report.clean

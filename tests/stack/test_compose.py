@@ -99,7 +99,12 @@ def test_every_service_is_bounded_and_seen_on_this_machine_alone(service):
 
 
 def test_the_core_has_no_milvus_and_no_lab():
-    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {"milvus", "lab", "rabbitmq", "mongo"}
+    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {
+        "milvus",
+        "lab",
+        "rabbitmq",
+        "mongo",
+    }
 
 
 def test_mongodb_is_left_out_unless_asked_for_and_seen_by_the_other_services_alone(tmp_path):
