@@ -255,7 +255,7 @@ def test_a_hundred_thousand_documents_take_the_memory_of_some(make, mongodb):
 @pytest.mark.slow("processes killed")
 def test_a_worker_that_is_killed_while_it_pulls_costs_no_document(make):
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        world = make(more=DECLARED, dask_scheduler=cluster.scheduler_address)
+        world = make(more=DECLARED, dask_scheduler=cluster.scheduler_address, mongodb_timeout=120)
         numbers = range(40_000)
         for start in numbers[::10_000]:
             world.fill(range(start, start + 10_000))
