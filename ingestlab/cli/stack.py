@@ -134,7 +134,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
 
 
 def _catalogues_behind(settings: Settings) -> list[Any]:
-    """List the tables that lack commits in a catalogue; none where the lake does not answer, as `doctor` says."""
+    """List the tables that lack commits, if the lake answers."""
     url, found = settings.lake_url, list[Any]()
     if "://" not in url and not Path(url, layout.unregistered("", "")).is_dir():
         return []
