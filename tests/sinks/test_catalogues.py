@@ -231,6 +231,27 @@ def test_another_programs_table_is_left_alone_and_said(world):
     assert world.repair().clean, "the table is not published any more"
 
 
+def test_two_lakes_do_not_share_a_table_of_one_catalogue(world, tmp_path_factory):
+    if world.catalogue == "delta":
+        return  # its log is in the table's folder
+    folder = tmp_path_factory.mktemp("other")
+    shared = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db"}
+    settings = world.settings.model_copy(update={"iceberg_catalog": shared})
+    world.settings = settings
+    world.ingest([world.write("a.csv", {1: "x"})], run="r1")
+    assert list(lags(world.store)) == []
+    found = rows_in(world.any()) if world.catalogue == "glue" else None
+    more = {"lake": f"{settings.lake}2", "storage_options": settings.storage_options} if world.s3 else {}
+    more |= {"glue_database": settings.glue_database}
+    other = Published(folder, settings.redis_url, world.catalogue, iceberg_catalog=shared, **more)
+    other.ingest([other.write("a.csv", {2: "y"})], run="r1")
+    (lag,) = lags(other.store)
+    assert (lag.error.code, "another lake" in str(lag)) == ("catalogue_conflict", True)
+    assert len(other.repair().unregistered) == 1
+    assert world.repair().clean, "nothing of it was changed"
+    assert found is None or rows_in(world.any()) == found
+
+
 def test_two_jobs_that_register_at_once_add_each_file_once(world):
     uris = [world.write(f"{n}.csv", {n: "x", n + 100: "y"}) for n in range(4)]
     failures: list[BaseException] = []
