@@ -25,6 +25,7 @@ from ingestlab.cli import (
     search,
     servers,
     stack,
+    tenant,
     upkeep,
 )
 from ingestlab.cli.common import Commands, fit
@@ -76,6 +77,7 @@ for group, commands in GROUPS.items():
         name = command.__name__.replace("_", "-")
         app.command(name, cls=pairs, context_settings=unknown, rich_help_panel=group)(command)
 app.add_typer(schedule.schedule, name="schedule", rich_help_panel="Ingest files")
+app.add_typer(tenant.tenant, name="tenant", rich_help_panel="Run the system")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
@@ -26,11 +26,22 @@ from ingestlab.core.validation import first_fault
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
 SHORTEST_TOKEN = 16  # characters
+_TOKEN = re.compile(r"ingestlab-(?P<tenant>[A-Za-z0-9][A-Za-z0-9_.\-]{0,99})\.(?P<secret>[\w\-]{43})", re.ASCII)
 OUTSIDE = (  # what concerns tasks that ask servers outside
     *("schemes", "allow_hosts", "deny_networks", "connect_timeout", "read_timeout", "fetch_delay", "task_timeout"),
     *("redis_url", "redis_host", "redis_port", "redis_password"),
 )
 MISSED_BEATS = 3  # after so many in a row, a worker is taken for dead
+
+
+def tenant_in(token: str) -> str | None:
+    """Read the tenant that a token names. None if it is none of ours.
+
+    Args:
+        token: As given by a stranger.
+    """
+    match = _TOKEN.fullmatch(token.strip())
+    return match["tenant"] if match else None
 
 
 def _env(*names: str) -> AliasChoices:
@@ -120,6 +131,12 @@ class Settings(BaseSettings):
     """Tenant of requests that name none."""
     tenants: Words = ("default",)
     """Tenants that may have tables."""
+    tenants_file: str = ""
+    """File with what each tenant may use, as TOML; empty means the table that `ingestlab tenant` keeps in Redis."""
+    tenant_token: str | None = Field(default=None, min_length=16, repr=False)
+    """Token of a tenant, as `ingestlab tenant token` makes it; who has one set is that tenant, and no other."""
+    allow_pipelines: Words = ("*",)
+    """Pipelines that may be used, as shell patterns."""
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame")
     """URL schemes that files may come from."""
     allow_hosts: Words = ("*",)
@@ -206,6 +223,7 @@ class Settings(BaseSettings):
     @field_validator(
         *(
             "tenants",
+            "allow_pipelines",
             "schemes",
             "allow_hosts",
             "deny_networks",
@@ -235,6 +253,15 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise ValueError(f"it begins like JSON, and is none: {error}") from None
         return [read] if isinstance(read, dict) else read
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_token(cls, data: Any) -> Any:
+        """Take the tenant of a token, where no other is named."""
+        if not isinstance(data, dict) or data.get("tenant") or data.get("INGESTLAB_TENANT"):
+            return data
+        own = tenant_in(str(data.get("tenant_token") or ""))
+        return {**data, "tenant": own} if own else data
 
     @field_validator("announce_tokens")
     @classmethod

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.analytics.lake import Table as ReadTable
-from ingestlab.core.access import check_tenant, scheme_of
+from ingestlab.core.access import scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME, PARQUET, REJECTS, DataFile, Manifest, SourceRecord, digest
@@ -79,6 +79,7 @@ def delete(
         TransientError: Another job has a source or replaces parts, or a server is away.
     """
     tenant = tenant or services.settings.tenant
+    services = services.of(tenant)
     sets = _chosen(uris, tenant, table, services)
     return [take_out(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
 
@@ -101,6 +102,7 @@ def preview(
         TerminalError: As in :func:`delete`.
     """
     tenant = tenant or services.settings.tenant
+    services = services.of(tenant)
     sets = _chosen(uris, tenant, table, services)
     return [_would_go(gone, tenant, name, services) for name, gone in sets.items() if gone]
 
@@ -119,7 +121,6 @@ def _would_go(uris: Sequence[str], tenant: str, name: str, services: Services) -
 
 def _chosen(uris: str | Iterable[str], tenant: str, table: str | None, services: Services) -> dict[str, list[str]]:
     """Find the sources that are meant in each table."""
-    check_tenant(tenant, services.settings)
     given = [uris] if isinstance(uris, str) else list(uris)
     wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
     chosen = {t.name: _matching(wanted, _last(t.log.snapshot().manifests())) for t in _tables(tenant, table, services)}

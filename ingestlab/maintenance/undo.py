@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import PARQUET, REJECTS, Change, DataFile, Manifest, SourceRecord, Staged, digest
 from ingestlab.engine.plan import emptied
@@ -81,6 +80,7 @@ def undo(run: str, services: Services, *, tenant: str | None = None) -> list[Und
             longer kept.
         TransientError: Another job has a source or replaces data files, or a server is away.
     """
+    services = services.of(tenant or services.settings.tenant)
     tables, name = _tables(run, services, tenant), new_run("undo")
     with services.lake.locks.lease() as lease, ExitStack() as stack:
         staged = []
@@ -117,7 +117,7 @@ def preview(run: str, services: Services, *, tenant: str | None = None) -> list[
 def _tables(run: str, services: Services, tenant: str | None) -> list[Table]:
     """Find the tables that a run has changed."""
     tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
+    services = services.of(tenant)
     mine = [table for table in tables(services.lake) if table.tenant == tenant and table.log.mentions(f'"{run}"')]
     entries = [(table, [m for m in table.log.history() if m.run == run]) for table in mine]
     changed = [(table, commits) for table, commits in entries if commits]

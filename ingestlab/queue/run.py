@@ -18,6 +18,7 @@ from ingestlab.core.messages import decode
 from ingestlab.core.models import NAME, OVER, IngestResult, Outcome, Progress
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.lake.locks import connect
+from ingestlab.lake.tenants import is_visible, narrowed, own
 from ingestlab.queue.attempts import progress_of, sum_progress
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import (
@@ -73,7 +74,9 @@ class Run:
             return None
         data = client.get(f"ingestlab:run:{run}")
         record = RunRecord.model_validate_json(data) if data else record_from_lake(run, settings)
-        return cls(record, settings, client) if record else None
+        if record is None or not is_visible(record.tenant, settings):
+            return None
+        return cls(record, narrowed(record.tenant, settings), client)
 
     def save(self) -> None:
         """Make the run findable by its id."""
@@ -298,7 +301,7 @@ def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
         settings: Where the lake is.
     """
     record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
-    return ArchivedRun(record, settings) if record else None
+    return ArchivedRun(record, settings) if record and is_visible(record.tenant, settings) else None
 
 
 def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
@@ -322,7 +325,7 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     Raises:
         TerminalError: Neither Redis nor the lake knows it.
     """
-    settings = settings or load_settings()
+    settings = own(settings or load_settings())
     with reaching(settings):
         loaded = Run.load(run, settings, connect(settings.redis))
     if loaded is None:
@@ -341,10 +344,13 @@ def recent_runs(settings: Settings | None = None, limit: int = 20, client: redis
         limit: How many at most.
         client: A connection to Redis, where there is one.
     """
-    settings = settings or load_settings()
+    settings = own(settings or load_settings())
     with reaching(settings):
         client = client or connect(settings.redis)
-        ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
+        last = -1 if settings.tenant_token else limit - 1  # of all tenants' runs, a token's holder sees its own
+        ids: Any = _names(client.zrevrange(_RUNS, 0, last))
+        if settings.tenant_token:
+            ids = list(islice((run for run in ids if Run.load(run, settings, client)), limit))
         if len(ids) < limit:
             known = set(ids)
             ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
