@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ingestlab.pipeline.pipeline import Pipeline
     from ingestlab.pipeline.reference import Reference
     from ingestlab.queue import Run, submit
+    from ingestlab.sources.mongodb.source import Mongo
 
 __version__ = VERSION
 _moved.install()
@@ -47,6 +48,7 @@ __all__ = [
     "JsonLines",
     "Lab",
     "Lines",
+    "Mongo",
     "Objects",
     "Parquet",
     "Pipeline",
@@ -74,6 +76,7 @@ _HOMES = {
     "JsonLines": "ingestlab.formats.json.reader",
     "Lab": "ingestlab.notebook",
     "Lines": "ingestlab.formats.lines",
+    "Mongo": "ingestlab.sources.mongodb.source",
     "Objects": "ingestlab.formats.objects",
     "Parquet": "ingestlab.formats.parquet.reader",
     "Pipeline": "ingestlab.pipeline.pipeline",

@@ -70,7 +70,6 @@ Pipeline(
 )
 Aggregate(by=["a"])  # type: ignore[call-arg]
 
-Pipeline(clean=clean)  # type: ignore[call-arg]
 Pipeline(reader="csv")  # type: ignore[arg-type]
 Pipeline(reader=Csv(), write_disposition="upsert")  # type: ignore[arg-type]
 Csv(extra_columns="keep")  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""How a file in an archive is called: as fsspec chains it, e.g. ``zip://day1/a.csv::https://host/x.zip``."""
+"""How a file in an archive is called: as fsspec chains it, e.g. ``zip://day1/a.csv::https://host/x.zip``.
+
+The pages of a pull are called likewise: ``page://3f2a/orders-000001-000200.jsonl::rest://orders``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import re
 from typing import Literal
 from urllib.parse import unquote
 
-Kind = Literal["zip", "tar"]
+Kind = Literal["zip", "tar", "page"]
 
-_MEMBER = re.compile(r"((?:zip|tar)://(.*?))::(.+)", re.DOTALL)
+_MEMBER = re.compile(r"((?:zip|tar|page)://(.*?))::(.+)", re.DOTALL)
 # What would end the name, or cannot be printed; anything else stays as it is, so that fsspec finds the member.
 _SPECIAL = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|:(?=:|\Z)")
 

@@ -27,6 +27,7 @@ Code = Literal[
     "columns_unexpected",
     "contract_failed",
     "credentials_invalid",
+    "cursor_invalid",
     "dask_unavailable",
     "dialect_unclear",
     "embedding_invalid",
@@ -133,6 +134,10 @@ CODES: dict[Code, Explanation] = {
     ),
     "source_slow": Explanation(
         "A source sent too little in its time.", "Try later, or raise the limit that the text names.", retried=True
+    ),
+    "cursor_invalid": Explanation(
+        "A pull of records cannot tell from where it goes on.",
+        "Give the records that the error names a cursor, or choose another one.",
     ),
     "source_unavailable": Explanation(
         "A source does not answer, or broke off.", "Check that it is up, and the network.", retried=True

@@ -398,6 +398,7 @@ class Attempt(Value):
         rejected: Those of them that were rejected.
         error: Why it ended so, as :meth:`ingestlab.errors.IngestError.to_dict` writes it.
         failures: The first of the files that failed in it.
+        told: Lines that its sources have told.
     """
 
     job: str
@@ -410,6 +411,7 @@ class Attempt(Value):
     rejected: int = 0
     error: dict[str, str] | None = None
     failures: tuple[Outcome, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class IngestResult(Value):
@@ -427,6 +429,7 @@ class IngestResult(Value):
     seconds: dict[str, float] = Field(default_factory=dict)
     batches: dict[str, Published] = Field(default_factory=dict)  # of which rules and bytes are the sums
     attempts: tuple[Attempt, ...] = ()  # oldest first
+    told: tuple[str, ...] = ()  # lines of the sources, until the attempt has them
 
 
 class Progress(Value):

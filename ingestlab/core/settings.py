@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """Token of a tenant, as `ingestlab tenant token` makes it; who has one set is that tenant, and no other."""
     allow_pipelines: Words = ("*",)
     """Pipelines that may be used, as shell patterns."""
-    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame")
+    schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame", "rest", "airbyte", "mongo")
     """URL schemes that files may come from."""
     allow_hosts: Words = ("*",)
     """Hosts that files may come from, as shell patterns."""
@@ -172,7 +172,9 @@ class Settings(BaseSettings):
     connections: int = Field(default=16, ge=1)
     """Simultaneous downloads per worker."""
     max_file_bytes: int = 10 << 30
-    """Largest file that is downloaded."""
+    """Largest file that is downloaded; most bytes of a pull of records."""
+    max_pull_pages: int = Field(default=100_000, ge=1)
+    """Most pages of one pull of records: a source that gives more is taken for endless."""
 
     # How long, how often
     connect_timeout: float = 10.0
@@ -314,8 +316,7 @@ class Settings(BaseSettings):
     @property
     def mongodb_shown(self) -> str:
         """Return the hosts of MongoDB, without password and options."""
-        scheme, _, rest = (self.mongodb_uri or "").partition("://")
-        return f"{scheme}://{re.split('[/?]', rest.rpartition('@')[2])[0]}" if rest else ""
+        return hosts_of(self.mongodb_uri or "")
 
     @property
     def lake_url(self) -> str:
@@ -436,3 +437,13 @@ def _lives(process: dict[str, Any] | None) -> bool:
         return running.create_time() == float(process["created"]) and running.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def hosts_of(uri: str) -> str:
+    """Return an address without password, path and options.
+
+    Args:
+        uri: Which may name several hosts.
+    """
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{re.split('[/?]', rest.rpartition('@')[2])[0]}" if rest else ""

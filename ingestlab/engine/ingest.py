@@ -17,6 +17,16 @@ from ingestlab.engine.merging import merge_by_key
 from ingestlab.engine.plan import Plan, Target, make_plan
 from ingestlab.engine.preflight import preflight, with_previous
 from ingestlab.engine.progress import ProgressTracker
+from ingestlab.engine.records import (
+    check_complete,
+    check_source,
+    download_records,
+    earlier,
+    forget_pulls,
+    one_by_one,
+    open_pull,
+    replaces,
+)
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.conform import infers, is_loose
@@ -36,6 +46,7 @@ from ingestlab.pipeline.uniqueness import unique_columns
 from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
 from ingestlab.sources.raw_zone import RawZone
+from ingestlab.sources.records import RecordUri, names_records
 
 Known = Mapping[str, SourceRecord]  # what the lake has, by URI
 
@@ -76,6 +87,7 @@ def ingest(
                         batch = process(plan, contents, transaction, services, progress, early.receipts())
                         if batch.sources:
                             transaction.commit(batch, seen_by(target.pipeline))
+                    forget_pulls(contents, target, services)
         keep(progress.so_far())
     return progress.result()
 
@@ -107,18 +119,33 @@ def route(
         except TerminalError as error:
             progress.failed({s.uri: error.to_dict() for s in sources})
             continue
-        target = Target(
-            run=request.run,
-            tenant=request.tenant,
-            table=pipeline.table,
-            source=code,
-            pipeline=pipeline,
-            replace=request.force or pipeline.write_disposition == "replace",
-        )
-        yield target, sources
+        for group in one_by_one(sources):
+            try:
+                target = _target(code, pipeline, group[0].uri, request)
+            except TerminalError as error:
+                progress.failed({s.uri: error.to_dict() for s in group})
+            else:
+                yield target, group
+
+
+def _target(code: PipelineSource, pipeline: Pipeline, uri: str, request: IngestRequest) -> Target:
+    again = pipeline.write_disposition == "replace"
+    if names_records(uri):
+        check_source(pipeline, uri)
+        again = replaces(pipeline, uri)
+    return Target(
+        run=request.run,
+        tenant=request.tenant,
+        table=pipeline.table,
+        source=code,
+        pipeline=pipeline,
+        replace=request.force or again,
+    )
 
 
 def _pipeline_of(source: Source, request: IngestRequest, pipelines: Catalog) -> PipelineSource:
+    if names_records(source.uri):
+        return pipelines.named(RecordUri.parse(source.uri).pipeline)
     if request.pipeline:
         return pipelines.named(request.pipeline)
     return pipelines.matching(file_name(source.uri), request.table)
@@ -148,6 +175,8 @@ def download(
         The new files, in the raw zone.
     """
     progress.enter("fetching")
+    if names_records(sources[0].uri):  # it comes alone
+        return download_records(sources[0], known, target, request, services, progress)
     table = services.table(target.tenant, target.table)
     own_records = {u: r for u, r in known.items() if not request.force or r.run == request.run}
     answers = fetch(
@@ -179,7 +208,7 @@ def prepare(
     progress: ProgressTracker,
 ) -> tuple[Contents, Plan]:
     """Open archives and plan the tasks of a batch."""
-    ready = preflight(target, services, [file.uri for file in files])
+    ready = preflight(target, services, earlier(files, known))
     contents = unpack(files, known, ready, request, services, progress)
     again = [] if request.force else [file.uri for file in contents.files if file.uri in contents.known]
     ready = with_previous(ready, again, services)
@@ -195,7 +224,9 @@ def unpack(
     services: Services,
     progress: ProgressTracker,
 ) -> Contents:
-    """Open archives, where the pipeline reads such: their members stand for them."""
+    """Open archives, where the pipeline reads such, and pulls of records: their members stand for them."""
+    if names_records(files[0].uri):
+        return open_pull(files[0], known, target, services)
     zone = RawZone(services.store, layout.raw(target.tenant, target.source.name), services.settings)
     index = services.lake.index(target.tenant, target.table)
     contents = open_archives(files, target, dict(known), request.run if request.force else None, zone, index, progress)
@@ -236,7 +267,8 @@ def process(
     """
     progress.enter("processing")
     receipts = process_all(plan, services, progress, early=early)
-    batch = recorded(assemble(plan, receipts, services.lake.sinks), contents, plan, services.store)
+    batch = check_complete(assemble(plan, receipts, services.lake.sinks), contents)
+    batch = recorded(batch, contents, plan, services.store)
     own = batch.parts
     if plan.target.replace:
         batch = _replace_earlier(plan, batch, contents.known, transaction, services)

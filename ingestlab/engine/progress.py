@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
 from ingestlab.core.access import shown
+from ingestlab.core.archive_uri import container
 from ingestlab.core.errors import (
     BusySourceError,
     IngestError,
@@ -35,7 +36,9 @@ from ingestlab.core.models import (
 )
 from ingestlab.engine.lookups import LookupUnavailableError
 from ingestlab.engine.plan import Target
+from ingestlab.sources.records import names_records
 
+MOST_LINES, LONGEST_LINE = 40, 500  # of what sources tell, and characters of each
 TRACEBACK = "run.log() and the worker's log have the whole traceback."
 log = logging.getLogger("ingestlab")
 
@@ -57,6 +60,7 @@ class ProgressTracker:
         self._tables: set[str] = set()
         self._stage: tuple[State, float] | None = None
         self._unforeseen: Exception | None = None
+        self._told: list[str] = []
 
     @contextmanager
     def failures_of(self, sources: Sequence[Source]) -> Iterator[None]:
@@ -90,7 +94,7 @@ class ProgressTracker:
         self._leave()
         self._stage = (state, time.perf_counter())
         self._before, self._skipped_before = self._progress, self._skipped
-        self._tell(state=state, share=0.0)
+        self._tell(state=state, share=0.0, note="")
 
     def _leave(self) -> None:
         if self._stage is not None:
@@ -111,6 +115,29 @@ class ProgressTracker:
         expected = self._announced - self._skipped
         share = received / expected if expected > 0 else done / max(1, self._progress.files)
         self._tell(files_done=done, bytes=received, share=min(1.0, share))
+
+    def pulled(self, pages: int, rows: int, size: int) -> None:
+        """Report how far the pull of records is.
+
+        Args:
+            pages: That have come.
+            rows: Records in them.
+            size: Their bytes.
+        """
+        note = f"{pages:,} page{'s'[: pages != 1]}, {rows:,} record{'s'[: rows != 1]}"
+        self._tell(bytes=self._before.bytes + size, note=note)
+
+    def tell(self, line: str) -> None:
+        """Take a line for the log of the run.
+
+        The first and the last ones are kept.
+
+        Args:
+            line: Without secrets.
+        """
+        log.info("%s", line)
+        self._told.append(" ".join(line.split())[:LONGEST_LINE])
+        del self._told[MOST_LINES // 2 : -MOST_LINES // 2]
 
     def expanded(self, archive: str, members: Sequence[str]) -> None:
         """Let an archive's members stand for it, unless it is bad.
@@ -172,7 +199,7 @@ class ProgressTracker:
 
     def committed(self, manifest: Manifest) -> None:
         """Report a batch that is published."""
-        for record in manifest.sources:
+        for record in counted(manifest.sources):
             if record.uri not in self._members:
                 self._done(record, "committed", manifest.table, manifest.pipeline)
         self.committed_before(manifest)
@@ -225,6 +252,7 @@ class ProgressTracker:
             batches=dict(self._batches),
             tables=tuple(sorted(self._tables)),
             seconds={k: round(v, 4) for k, v in self._seconds.items()},
+            told=tuple(self._told),
         )
 
     def _expected(self) -> list[str]:
@@ -262,4 +290,23 @@ def _of_redis(error: Exception) -> bool:
 
 
 def _failed(errors: Mapping[str, dict[str, str]]) -> dict[str, Outcome]:
-    return {uri: Outcome(uri=shown(uri), status="failed", error=error) for uri, error in errors.items()}
+    named = ((_outer(uri), error) for uri, error in errors.items())
+    return {uri: Outcome(uri=shown(uri), status="failed", error=error) for uri, error in named}
+
+
+def _outer(uri: str) -> str:
+    """Return what a source's outcome is told of: the record source for the files with its pages."""
+    return outer if names_records(outer := container(uri)) else uri
+
+
+def counted(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
+    """Yield the records of a commit that have outcomes. One of a record source counts the rows of its files."""
+    inside: dict[str, Tally] = {}
+    rest: list[SourceRecord] = []
+    for record in records:
+        outer = _outer(record.uri)
+        if outer == record.uri:
+            rest.append(record)
+        else:
+            inside[outer] = inside.get(outer, Tally()) + record.tally
+    return (r.model_copy(update={"tally": inside[r.uri]}) if r.uri in inside else r for r in rest)

@@ -20,7 +20,9 @@ class Page:
             they came.
         rows: How many there are.
         request: What was asked for them, without secrets: ``GET https://host/orders?page=3``.
-        resume: From where the rest of the pull goes on. None after the last page.
+        resume: From where the rest of the pull goes on. None where it cannot be taken up right after this page, and
+            after the last one: a retry then goes on after the last page that has it, or begins anew, and the pages
+            since come again in place of these. A pull is complete when its pages end, not by this.
         cursor: Up to where all records have come, this page's among them: what the commit of all pages so far may
             remember. None where it is what it was before.
     """

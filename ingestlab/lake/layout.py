@@ -14,14 +14,26 @@ _TIMED = re.compile(r"\d{8}-\d{6}-")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
-def raw(tenant: str, pipeline: str) -> str:
+def raw(tenant: str = "", pipeline: str = "") -> str:
     """Folder of downloaded bytes.
 
     Args:
-        tenant: Whose files.
-        pipeline: Its name.
+        tenant: Whose files; empty for all.
+        pipeline: Its name; empty for all.
     """
-    return f"raw/{tenant}/{pipeline}"
+    return "/".join(p for p in ("raw", tenant, pipeline) if p)
+
+
+def pulls(tenant: str, pipeline: str, uri: str = "") -> str:
+    """Folder of waiting pages: of all record sources, or of one.
+
+    Args:
+        tenant: Whose records.
+        pipeline: That declares the source.
+        uri: Of the source; empty for all.
+    """
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16] if uri else ""
+    return "/".join(p for p in (raw(tenant, pipeline), "_pulls", name) if p)
 
 
 def table(tenant: str, name: str) -> str:

@@ -18,6 +18,7 @@ from ingestlab.lake.log import everything, tables_of
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.pipeline.catalogues import CatalogueName
 from ingestlab.sinks.catalogues.lag import Lag, clear_lag, lags
+from ingestlab.sources.pulls.expiry import expire_pulls
 
 Watch = Callable[[str, int, int], None]
 STALE = 86400.0  # seconds after which a temporary file is nobody's
@@ -80,6 +81,7 @@ def reconcile(lake: Lake, watch: Watch = lambda _what, _done, _total: None) -> R
         lake.index(*where).forget()
     store.tidy(STALE)
     RunRecords(store).expire(lake.run_days)
+    expire_pulls(store)
     missing = sorted(part for part in live - set(files) if not store.exists(part))  # some may have just come
     restored: list[str] = []
     for done, where in enumerate(tables):

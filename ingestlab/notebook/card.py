@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -15,13 +15,13 @@ from ingestlab import stack
 from ingestlab.analytics.lake import Lake
 from ingestlab.core.errors import IngestError
 from ingestlab.core.jobs import QueueState
+from ingestlab.core.mongodb import about, server_of
 from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.notebook import page
 from ingestlab.notebook.links import reachable
 from ingestlab.queue.arrival.status import ListenerStatus, known_listeners
 from ingestlab.queue.listeners import queues
-from ingestlab.sinks.mongodb.link import about
 from ingestlab.stack.state import home_of
 
 _SECONDS = 1.0  # for each server to answer
@@ -125,7 +125,7 @@ def look(settings: Settings) -> Card:
         plots = pool.submit(_or_none, lambda: _asked(address, "individual-plots.json"))
         tables = pool.submit(_or_none, lambda: len(Lake(settings).tables()))
         listens = pool.submit(_or_none, lambda: _listens(settings.milvus_uri or ""))
-        stored = pool.submit(_or_none, lambda: bool(about(settings.model_copy(update={"mongodb_timeout": _SECONDS}))))
+        stored = pool.submit(_or_none, lambda: bool(about(replace(server_of(settings), timeout=_SECONDS))))
         dashboard = reachable(address, hosts=settings.proxied_hosts) if address else None
         has_page = f"/individual-{_PAGE}" in (plots.result() or {}).values()
         waiting = answer.result()

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME
-from ingestlab.interfaces import DriftReader, Format, SchemaDrift
+from ingestlab.core.plugins import load
+from ingestlab.interfaces import DriftReader, Format, RecordSource, SchemaDrift
 from ingestlab.pipeline.aggregate import Aggregate, check_aggregates
 from ingestlab.pipeline.catalogues import check_publish_as
 from ingestlab.pipeline.documents import Documents
@@ -26,7 +27,10 @@ class Pipeline:
     """Declaration of how files of one kind become rows of a table.
 
     Attributes:
-        reader: The format, e.g. ``Csv(columns={...})``.
+        reader: The format, e.g. ``Csv(columns={...})``. With a `source` it is ``JsonLines()`` if not given: types are
+            inferred.
+        source: A system whose records the pipeline takes, e.g. ``Rest(base_url=..., endpoint=...)``. It is submitted
+            as ``<scheme>://<pipeline>``, and its reader reads JSON lines.
         clean: Frame in, frame out, pure. The index identifies the source row and must be kept: a row that
             is dropped is recorded as a reject, rows made out of one share its index. Frames are pandas on
             Arrow; a function whose argument is annotated as ``polars.DataFrame`` gets that, with the
@@ -75,7 +79,8 @@ class Pipeline:
         ('day',)
     """
 
-    reader: Format
+    reader: Format = None  # type: ignore[assignment]  # it is set below
+    source: RecordSource | None = None
     clean: Callable[..., Any] | None = None
     contract: Any = None
     table: str = ""
@@ -94,6 +99,14 @@ class Pipeline:
     publish_as: str | Sequence[str] = ()
     description: str = ""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reader is None:
+            if self.source is None:
+                problem, fix = "The pipeline has no reader", "Give one, e.g. reader=Csv(columns={...}), or a source."
+                raise TerminalError(problem, fix=fix, code="pipeline_invalid")
+            reader = getattr(self.source, "reader", None)  # of what the source writes
+            object.__setattr__(self, "reader", reader or load("formats", "json")())
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -172,7 +185,26 @@ class Pipeline:
         documents = self.documents.named(table) if self.documents else None
         named = replace(self, name=name, table=table, reader=reader, embedding=embedding, documents=documents)
         check_keys(named, WriteDisposition)
+        if self.source is not None:
+            _check_source(self.source, self.write_disposition, name)
         return named
+
+
+def _check_source(source: RecordSource, disposition: str, name: str) -> None:
+    """Refuse a record source that is declared wrongly."""
+    if not isinstance(getattr(source, "scheme", None), str) or not callable(getattr(source, "pages", None)):
+        wanted, fix = f"a record source, such as Rest(...), as source of pipeline '{name}'", "Files need none."
+        problem, got = "The source cannot be used", type(source).__name__
+        raise TerminalError(problem, expected=wanted, got=got, fix=fix, code="pipeline_invalid")
+    source.check(name)
+    if source.incremental and disposition == "replace":
+        raise TerminalError(
+            "An incremental source replaces nothing",
+            expected=f"append or merge as write_disposition of pipeline '{name}'",
+            got="replace",
+            fix="A pull brings only what is new, and the rows before would be lost.",
+            code="pipeline_invalid",
+        )
 
 
 def _under_drift(reader: Format, word: SchemaDrift | None, name: str) -> Format:

@@ -100,6 +100,7 @@ def close(
         rejected=tally.rejected,
         error=dict(error) if error else None,
         failures=tuple(islice((o for o in news if o.status == "failed"), FIRST_FAILURES)),
+        told=after.told,
     )
     return merge(before, after.model_copy(update={"attempts": (attempt,)}))
 

@@ -48,6 +48,7 @@ def history_of(job: Job | None, result: IngestResult | None, queue: Queue | None
 def _attempt(attempt: Attempt) -> Iterator[str]:
     """Tell of one attempt: by whom, how it ended, and what failed."""
     yield f"{_clock(attempt.began)}  begun       by worker {attempt.worker}"
+    yield from (f"{_clock(None)}  {'':<10}  {line}" for line in attempt.told)
     counts = ", ".join(f"{n:,} {status}" for status, n in attempt.counts.items()) or "nothing new"
     took = f" in {attempt.ended - attempt.began:.1f} s" if attempt.ended else ""
     yield f"{_clock(attempt.ended)}  {attempt.state:<10}  {counts}{took}"

@@ -4,4 +4,5 @@ BUILT_IN = {
     "http": "ingestlab.sources.http.source:HttpSource",
     "filesystems": "ingestlab.sources.filesystems:FileSource",
     "frames": "ingestlab.sources.frames:FrameSource",
+    "records": "ingestlab.sources.records:RecordUris",
 }

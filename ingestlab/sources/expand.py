@@ -10,6 +10,7 @@ from ingestlab.core.access import check, shown
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Source
 from ingestlab.core.settings import Settings
+from ingestlab.sources.records import names_records
 from ingestlab.sources.registry import source_of
 
 Uris = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -61,7 +62,8 @@ def expand(uris: Iterable[str], settings: Settings, *, glob: bool = False) -> li
 def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]]:
     """Group sources into requests of a good size.
 
-    A file of unknown size counts as its share of a full request; a big file gets a request of its own.
+    A file of unknown size counts as its share of a full request; a big file gets a request of its own, and so does a
+    record source.
 
     Args:
         sources: What is announced.
@@ -74,7 +76,7 @@ def pack(sources: Sequence[Source], settings: Settings) -> Iterator[list[Source]
     group: list[Source] = []
     weight = 0
     for source in sources:
-        size = unknown if source.size is None else source.size
+        size = settings.request_bytes if names_records(source.uri) else unknown if source.size is None else source.size
         if group and (len(group) >= settings.request_files or weight + size > settings.request_bytes):
             yield group
             group, weight = [], 0

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from ingestlab.core import access
 from ingestlab.core.errors import IngestError
 from ingestlab.core.models import FetchedFile, Source, SourceRecord
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Fetch, Store, Unchanged
+from ingestlab.sources.apart import run_apart
 from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.raw_zone import IncomingFile, LakeFaultError, RawZone
 from ingestlab.sources.registry import source_of
@@ -82,36 +82,11 @@ def fetch(
         zone, single = RawZone(store, folder, settings), arriving if len(sources) == 1 else None
         workers = _Workers(zone, settings, meter, failed, pages=pages, arriving=single)
         try:
-            _run(workers.work(sources, known, results, todo))
+            run_apart(workers.work(sources, known, results, todo))
         except LakeFaultError as fault:
             raise fault.error from fault
     meter.report()
     return [result for result in results if result is not None]
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, on a thread of its own.
-
-    A notebook's thread has a loop already. And an RQ job's time-out is an exception that a signal raises in
-    this thread: inside a loop it would hit some callback and be swallowed; here it ends the work.
-    """
-    inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def watched() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        inside.append((asyncio.get_running_loop(), task))
-        await work
-
-    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
-        done = pool.submit(asyncio.run, watched())
-        try:
-            done.result()
-        except BaseException:
-            if not done.done() and inside:
-                loop, task = inside[0]
-                loop.call_soon_threadsafe(task.cancel)
-            raise
 
 
 def _as_listed(source: Source, known: Mapping[str, SourceRecord]) -> Unchanged | None:

@@ -6,7 +6,7 @@ import socket
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from distributed import Client
 from ingestlab.core.errors import IngestError
 from ingestlab.core.extras import install_command
 from ingestlab.core.jobs import Listener
+from ingestlab.core.mongodb import about, server_of
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.formats.common.nulls import textual
 from ingestlab.formats.compiled.loader import installed
@@ -28,7 +29,6 @@ from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.queue.broker import broker
 from ingestlab.sinks.catalogues.lag import lags
 from ingestlab.sinks.milvus.vectors import open_vectors
-from ingestlab.sinks.mongodb.link import about
 
 Level = Literal["ok", "warning", "error"]
 PATIENCE = 3.0  # seconds that a server may take to answer
@@ -196,7 +196,7 @@ def _mongodb(settings: Settings) -> Iterator[Finding]:
     if not settings.mongodb_uri:  # which only pipelines with documents miss
         return
     try:
-        version = about(settings.model_copy(update={"mongodb_timeout": PATIENCE}))
+        version = about(replace(server_of(settings), timeout=PATIENCE))
         yield Finding("mongodb", "ok", f"MongoDB {version} answers at {settings.mongodb_shown}.")
     except IngestError as error:
         problem = f"MongoDB at {settings.mongodb_shown} is of no use: {error.reason}."

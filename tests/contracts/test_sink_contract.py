@@ -17,6 +17,7 @@ from support.lake import Crash, FaultInjector, Inline
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Manifest, Staged
+from ingestlab.core.mongodb import connected, server_of
 from ingestlab.interfaces import Sink
 from ingestlab.lake import layout
 from ingestlab.maintenance.reconcile import reconcile
@@ -25,7 +26,6 @@ from ingestlab.pipeline.catalogues import CatalogueName
 from ingestlab.sinks import BUILT_IN
 from ingestlab.sinks.milvus import commit as milvus
 from ingestlab.sinks.milvus.vector_values import Where
-from ingestlab.sinks.mongodb.link import connected
 from ingestlab.sinks.opening import Sinks
 
 PIPELINE = """
@@ -109,7 +109,7 @@ class SinkWorld(VectorWorld):
         files = [path for path in self.store.walk("tables") if path.endswith(".parquet")]
         everything = Where(tenant="default", table="small")
         keys = self.db.fetch("words", everything, ["pk"])["pk"].to_pylist() if self.db.resolve("words") else []
-        stored = connected(self.settings)[self.settings.mongodb_database]["small"].distinct("_ingestlab")
+        stored = connected(server_of(self.settings))[self.settings.mongodb_database]["small"].distinct("_ingestlab")
         return files, sorted(keys), sorted(map(str, stored)), [key for key, _ in self.documents()]
 
     def documents(self) -> list[tuple[str, str]]:

@@ -436,11 +436,11 @@ def test_an_address_is_shown_without_its_secrets(uri, shown):
 
 
 def test_an_address_that_is_none_says_so_without_its_password():
-    from ingestlab.sinks.mongodb.link import connected
+    from ingestlab.core.mongodb import connected, server_of
 
     for uri in ("mongodb://u:se/cret@h", "http://u:secret@h", "mongodb://u:secret@h:port/"):
         with pytest.raises(TerminalError, match="INGESTLAB_MONGODB_URI") as caught:
-            connected(Settings(mongodb_uri=uri))
+            connected(server_of(Settings(mongodb_uri=uri)))
         assert "cret" not in str(caught.value)
 
 

@@ -16,9 +16,9 @@ import pytest
 from ingestlab import Documents
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import Piece
+from ingestlab.core.mongodb import connected, server_of
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Destination, Rows
-from ingestlab.sinks.mongodb.link import connected
 from ingestlab.sinks.mongodb.values import LARGEST
 from ingestlab.sinks.mongodb.writer import DocumentsWriter
 
@@ -106,7 +106,7 @@ def test_every_type_comes_back_as_the_guide_says(mongodb):
             return {name: plain(inner) for name, inner in value.items()}
         return [plain(inner) for inner in value] if isinstance(value, list) else value
 
-    collection = connected(Settings(mongodb_uri=mongodb))["types"]["all"]
+    collection = connected(server_of(Settings(mongodb_uri=mongodb)))["types"]["all"]
     for number, (_, kind, value, expected) in enumerate(CASES):
         (data,), faults = encoded(pa.table({"v": pa.array([value], kind)}))
         assert not faults

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from ingestlab.core.mongodb import connected, server_of
 from ingestlab.engine.services import Services
 from ingestlab.maintenance.reconcile import reconcile
 from ingestlab.sinks.mongodb import link
@@ -117,7 +118,7 @@ class MongoWorld(Mendable):
     @property
     def documents(self) -> Any:
         """The collection, as any reader finds it."""
-        return link.connected(self.settings)[self.settings.mongodb_database]["small"]
+        return connected(server_of(self.settings))[self.settings.mongodb_database]["small"]
 
     def there(self) -> dict[str, Counter[int]]:
         """Row numbers of documents by source."""
@@ -180,7 +181,7 @@ class MergedDocuments(MergeWorld):
     def check_documents(self) -> None:
         """Compare collection and lake with the dict."""
         wanted = sorted((key, uri, row) for key, (uri, row, _) in self.table.items())
-        stored = link.connected(self.settings)[self.settings.mongodb_database]["small"]
+        stored = connected(server_of(self.settings))[self.settings.mongodb_database]["small"]
         there = [(d["id"], d["_ingestlab"]["source"], d["_ingestlab"]["row"]) for d in stored.find()]
         assert sorted(there) == wanted
         kept = self.read("small__mongodb").to_pylist() if wanted else []
@@ -190,7 +191,7 @@ class MergedDocuments(MergeWorld):
 def maker(folders: pytest.TempPathFactory, redis_url: str, url: str, patch: pytest.MonkeyPatch) -> Any:
     """What a fixture gives to make worlds with: the last one made is connected."""
 
-    def connected(world: Any) -> Any:
+    def watched(world: Any) -> Any:
         def collection(*args: Any) -> Any:
             found = link.collection_of(*args)
             return Fragile(found, world.faults) if world.faults else found
@@ -200,7 +201,7 @@ def maker(folders: pytest.TempPathFactory, redis_url: str, url: str, patch: pyte
 
     def make(disposition: str = "append", key: str = "", more: str = LATEST) -> Any:
         if disposition == "merge":
-            return connected(MergedDocuments(folders.mktemp("m"), redis_url, url, more, key))
-        return connected(MongoWorld(folders.mktemp("m"), redis_url, url, disposition, key))
+            return watched(MergedDocuments(folders.mktemp("m"), redis_url, url, more, key))
+        return watched(MongoWorld(folders.mktemp("m"), redis_url, url, disposition, key))
 
     return make

@@ -59,6 +59,7 @@ from ingestlab.formats.json.documents import (
     refuse_wrapped,
     wrapped_in,
 )
+from ingestlab.formats.json.extended import plain, texts_of, typed
 from ingestlab.formats.json.fast import take
 from ingestlab.formats.json.text import flaw, suspects, unknown_names
 from ingestlab.formats.json.types import Found, chosen, intersected, look_at, retyped, survey
@@ -99,6 +100,8 @@ class JsonLines:
         max_depth: How deep objects and arrays may be nested.
         max_columns: Most columns where they are inferred.
         limits: How far a compressed file may grow.
+        extended: Whether the file is MongoDB's extended JSON, canonical or relaxed: identifiers, dates, numbers and
+            bytes become plain values. docs/reference/formats.md has the table.
 
     Examples:
         >>> from ingestlab import JsonLines
@@ -117,6 +120,7 @@ class JsonLines:
     max_depth: int = 64
     max_columns: int = MAX_COLUMNS
     limits: Limits = field(default_factory=Limits)
+    extended: bool = False
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
@@ -237,7 +241,7 @@ class JsonLines:
         single = self.columns is None and alone and layout != "array" and len(lined.spans.starts) == 1
         if single and (key := wrapped_in(lined.data)):
             raise refuse_wrapped(piece.name, key)
-        return lined
+        return self._plainly(lined) if self.extended else lined
 
     def read_lines(self, lined: Lined, piece: Piece) -> Records:
         """Parse the records of a piece as declared.
@@ -246,6 +250,10 @@ class JsonLines:
             lined: What :meth:`lines` returned.
             piece: The same one.
         """
+        texts = texts_of(self._declared) if self.extended else {}
+        if texts:
+            reader = replace(self, columns={**self._declared, **texts}, extended=False)
+            return typed(reader.read_lines(lined, piece), self._declared, self.timestamp_format)
         taken = take(lined.data, lined.spans, self._shape, self.timestamp_format, self.max_record_bytes)
         data, spans = lined.data, lined.spans
         numbers = np.arange(piece.first_row, piece.first_row + len(spans.starts), dtype=np.int64)
@@ -264,6 +272,11 @@ class JsonLines:
         bad = sorted((b for p in parts for b in p[2]), key=lambda b: b.row)
         records = Records(table, rows, tuple(bad), Raw(lined.data, lined.spans, piece.first_row), lined.facts)
         return without_damaged(records, lined.damaged, piece.first_row)
+
+    def _plainly(self, lined: Lined) -> Lined:
+        """Rewrite extended JSON. Each record stays where it is among the others."""
+        data = plain(lined.data, whole=self.columns is not None)
+        return lined._replace(data=data, spans=scan(data, LINES, 0, len(data)))
 
     def _read_undeclared(self, lined: Lined, piece: Piece) -> Records:
         """Read a piece in its file's types, chosen here if need be."""

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from ingestlab.core.errors import CollectionError, TransientError
 from ingestlab.core.models import DataFile, Manifest
+from ingestlab.core.mongodb import connected, database_name, server_of, translated
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Executor, Live, Sink, Store
 from ingestlab.lake import layout
@@ -28,7 +29,7 @@ from ingestlab.lake.data_files import open_part
 from ingestlab.lake.kept_files import retire
 from ingestlab.lake.log import TransactionLog, last_note, live_files, manifests
 from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.mongodb.link import NAME, collection_of, connected, database_name, translated
+from ingestlab.sinks.mongodb.link import NAME, collection_of
 from ingestlab.sinks.mongodb.values import ABOUT
 from ingestlab.sinks.mongodb.writer import DocumentsWriter, note_of
 
@@ -89,7 +90,7 @@ class MongoDocuments(Sink):
         documents = load(code).documents
         assert documents is not None
         with self._translated("ping"):
-            client = connected(self.settings)
+            client = connected(server_of(self.settings))
             client[database_name(self.settings, client, documents.database)].command("ping")
         wanted, there = note_of(documents), last_note(history(), NAME)
         if there and there["key"] != wanted["key"] and _place(there) == _place(wanted):
@@ -280,7 +281,7 @@ class MongoDocuments(Sink):
         return part.model_copy(update={"target": part.staged}) if self.store.exists(part.staged) else part
 
     def _translated(self, what: str) -> AbstractContextManager[None]:
-        return translated(self.settings, what)
+        return translated(server_of(self.settings), what)
 
 
 def _groups(items: Iterable[T]) -> Iterator[list[T]]:

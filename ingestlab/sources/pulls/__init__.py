@@ -1,0 +1,1 @@
+"""Pulls of records: pages on their way into the raw zone."""
