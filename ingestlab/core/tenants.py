@@ -61,7 +61,7 @@ class Tenant(Value):
     tokens: dict[str, Hash] = Field(default_factory=dict)
     weight: float = Field(default=1.0, gt=0, le=1000)
     queued_jobs: Count | None = None
-    running_jobs: Count | None = None
+    running_jobs: Annotated[int, Field(ge=1, le=1000)] | None = None
     bytes_a_day: Count | None = None
     files_a_day: Count | None = None
     tasks: Count | None = None

@@ -22,6 +22,7 @@ from ingestlab.lake.locks import connect
 log = logging.getLogger("ingestlab.lake.tenants")
 
 TABLE = "ingestlab:tenants"  # a hash: the entry of each tenant, as JSON
+WEIGHTS, CAPS = "ingestlab:fair:weights", "ingestlab:fair:caps"  # hashes: what turns among tenants go by
 _AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 
@@ -136,6 +137,20 @@ def of_token(token: str, settings: Settings) -> Tenant | None:
     return entry if entry is not None and entry.has_token(token) else None
 
 
+def share(tenant: Tenant, client: redis.Redis) -> None:
+    """Write where workers take turns what they need of a tenant. The first one makes them take turns.
+
+    Args:
+        tenant: The tenant.
+        client: Of Redis.
+    """
+    client.hset(WEIGHTS, tenant.name, repr(tenant.weight))
+    if tenant.running_jobs is None:
+        client.hdel(CAPS, tenant.name)
+    else:
+        client.hset(CAPS, tenant.name, tenant.running_jobs)
+
+
 class TenantTable:
     """The table of tenants in Redis.
 
@@ -165,6 +180,7 @@ class TenantTable:
         if not self._client.hsetnx(TABLE, tenant.name, _text(tenant)):
             problem, fix = f"Tenant '{tenant.name}' has an entry", "Change it with `ingestlab tenant set`."
             raise TerminalError(problem, fix=fix, code="argument_invalid")
+        share(tenant, self._client)
 
     def change(self, name: str, **changes: Any) -> Tenant:
         """Change parts of an entry, whoever changes others meanwhile.
@@ -180,6 +196,7 @@ class TenantTable:
             tenant = parse(name, {k: v for k, v in {**known, **changes}.items() if v is not None and k != "name"})
             pipe.multi()
             pipe.hset(TABLE, name, _text(tenant))
+            share(tenant, pipe)
             return tenant
 
         changed: Any = self._client.transaction(change, TABLE, value_from_callable=True)  # type: ignore[arg-type]
@@ -202,7 +219,11 @@ class TenantTable:
     def remove(self, name: str) -> None:
         """Forget an entry; raises TerminalError if there is none. The tenant's data stay."""
         self.get(name)
-        self._client.hdel(TABLE, name)
+        with self._client.pipeline() as pipe:
+            pipe.hdel(TABLE, name)
+            pipe.hset(WEIGHTS, name, "1")
+            pipe.hdel(CAPS, name)
+            pipe.execute()
 
 
 def _text(tenant: Tenant) -> str:

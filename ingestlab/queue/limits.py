@@ -93,13 +93,6 @@ def give_back(requests: Sequence[Request], tenant: Tenant | None, client: redis.
     client.hincrby(_day(tenant), "bytes", -size)
 
 
-def cost_of(request: Request) -> int:
-    """Estimate what a request costs. A file of unknown size counts a megabyte."""
-    if not isinstance(request, IngestRequest):
-        return 1
-    return max(1, sum(1 << 20 if s.size is None else s.size for s in request.sources))
-
-
 @contextmanager
 def slot(job: str, tenant: Tenant | None, client: redis.Redis, ttl: float) -> Iterator[None]:
     """Hold a place of a tenant's running jobs. Its tasks are bounded.
