@@ -10,6 +10,7 @@ import typer
 from ingestlab.cli import (
     aggregates,
     arrival,
+    audit,
     demo,
     errors,
     grade,
@@ -57,7 +58,7 @@ GROUPS = {  # in the order of `--help`
         *(upkeep.rewrite, upkeep.reembed, lake.reconcile),
     ),
     "Run the system": (
-        *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env),
+        *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env, audit.audit),
         *(stack.worker, servers.scheduler, servers.dask_worker, servers.init, errors.errors),
     ),
 }

@@ -135,6 +135,8 @@ class Settings(BaseSettings):
     """File with what each tenant may use, as TOML; empty means the table that `ingestlab tenant` keeps in Redis."""
     tenant_token: str | None = Field(default=None, min_length=16, repr=False)
     """Token of a tenant, as `ingestlab tenant token` makes it; who has one set is that tenant, and no other."""
+    audit: bool = False
+    """Whether submits, deletions, undos and changes of tenants are noted in the lake, for `ingestlab audit`."""
     allow_pipelines: Words = ("*",)
     """Pipelines that may be used, as shell patterns."""
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame", "rest", "airbyte", "mongo")

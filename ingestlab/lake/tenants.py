@@ -17,6 +17,7 @@ from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.settings import Settings, tenant_in
 from ingestlab.core.tenants import Tenant, parse, read_file
+from ingestlab.lake.audit import note
 from ingestlab.lake.locks import connect
 
 log = logging.getLogger("ingestlab.lake.tenants")
@@ -165,7 +166,7 @@ class TenantTable:
         if settings.tenants_file:
             problem, fix = f"Tenants are in the file {settings.tenants_file}", "Edit it; it counts at once."
             raise TerminalError(problem, expected="tenants in Redis", fix=fix, code="argument_invalid")
-        self._client = connect(settings.redis)
+        self._client, self._settings = connect(settings.redis), settings
 
     def get(self, name: str) -> Tenant:
         """Read an entry; raises TerminalError."""
@@ -177,6 +178,7 @@ class TenantTable:
 
     def add(self, tenant: Tenant) -> None:
         """Add an entry; raises TerminalError if there is one."""
+        note("tenant", tenant.name, ["add"], self._settings)
         if not self._client.hsetnx(TABLE, tenant.name, _text(tenant)):
             problem, fix = f"Tenant '{tenant.name}' has an entry", "Change it with `ingestlab tenant set`."
             raise TerminalError(problem, fix=fix, code="argument_invalid")
@@ -189,6 +191,7 @@ class TenantTable:
             name: Of the tenant.
             **changes: By name; None takes one back.
         """
+        note("tenant", name, [f"set {field}" for field in changes], self._settings)
 
         def change(pipe: Any) -> Tenant:
             entry = pipe.hget(TABLE, name)
@@ -219,6 +222,7 @@ class TenantTable:
     def remove(self, name: str) -> None:
         """Forget an entry; raises TerminalError if there is none. The tenant's data stay."""
         self.get(name)
+        note("tenant", name, ["remove"], self._settings)
         with self._client.pipeline() as pipe:
             pipe.hdel(TABLE, name)
             pipe.hset(WEIGHTS, name, "1")

@@ -28,6 +28,7 @@ from ingestlab.engine.plan import emptied
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
 from ingestlab.lake import layout
+from ingestlab.lake.audit import note
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
 from ingestlab.pipeline.catalog import Catalog
@@ -201,6 +202,7 @@ def take_out(
         gone = [u for u in uris if there[u].sha256 and meant.get(u, there[u].batch) == there[u].batch]
         if not gone:
             return Deleted(table.name, ())
+        note("delete", table.tenant, gone, services.settings, services.store, table=table.name, run=transaction.run)
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
         with transaction.batch(batch):
             code = Catalog.read(services.settings).loadable(history[-1].pipeline)  # else readers compute aggregates

@@ -23,6 +23,7 @@ from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import bring_back, rewrite
 from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import joined_types
+from ingestlab.lake.audit import note
 from ingestlab.lake.data_files import batches, only_sources, open_part
 from ingestlab.lake.log import last_note, live_parts
 from ingestlab.lake.past import places_of
@@ -82,6 +83,7 @@ def undo(run: str, services: Services, *, tenant: str | None = None) -> list[Und
     """
     services = services.of(tenant or services.settings.tenant)
     tables, name = _tables(run, services, tenant), new_run("undo")
+    note("undo", tables[0].tenant, [run], services.settings, services.store, run=name)
     with services.lake.locks.lease() as lease, ExitStack() as stack:
         staged = []
         for table in tables:

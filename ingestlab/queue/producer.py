@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.messages import Request, check_queue
+from ingestlab.core.messages import NotebookRequest, Request, check_queue, subjects
 from ingestlab.core.models import NAME, IngestRequest, Source
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.audit import Action, note, user
 from ingestlab.lake.locks import connect
 from ingestlab.lake.tenants import find, settings_for
 from ingestlab.pipeline.catalog import Catalog, check_syntax
@@ -18,7 +19,7 @@ from ingestlab.queue.advice import of_submission
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.limits import admit, give_back
 from ingestlab.queue.results import JobRef, RunRecord, Via, described
-from ingestlab.queue.run import Run, user
+from ingestlab.queue.run import Run
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 
@@ -131,6 +132,7 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
     with reaching(settings):
         client = connect(settings.redis)
         queue, tenant = broker(settings, client), find(record.tenant, settings)
+        _note(requests, record, settings)
         counted = admit(requests, tenant, queue, client)
         answers: list[tuple[str, bool]] = []
         try:
@@ -150,6 +152,17 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
         run = Run(described(known, requests[0]), settings, client)
         run.save()
     return run
+
+
+def _note(requests: Sequence[Request], record: RunRecord, settings: Settings) -> None:
+    """Write down who asks for a run."""
+    what: Action = "submit"
+    if isinstance(requests[0], NotebookRequest):
+        what = "notebook"
+    elif requests[0].replay:
+        what = "replay"
+    about = [subject for request in requests for subject in subjects(request)]
+    note(what, record.tenant, about, settings, run=record.id, via=record.via, pipeline=record.pipeline or "")
 
 
 def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:

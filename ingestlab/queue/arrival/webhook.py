@@ -25,6 +25,7 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.core.validation import first_fault
 from ingestlab.core.version import VERSION
+from ingestlab.lake.audit import acting
 from ingestlab.lake.tenants import entries, of_token, settings_for
 from ingestlab.queue.arrival.inbox import Inbox, Listener, Verdict
 from ingestlab.queue.arrival.listening import Target
@@ -118,7 +119,9 @@ class _Service:
         """Find the tenant of the token; what describes the service is open."""
         if request.path not in ("/", "/openapi.json"):
             header = request.headers.get("Authorization", "")
-            request[_TENANT] = await asyncio.to_thread(self._tenant, header, request.path)
+            tenant = request[_TENANT] = await asyncio.to_thread(self._tenant, header, request.path)
+            with acting(f"token of {tenant}", request.remote or "?"):
+                return await handler(request)
         return await handler(request)
 
     async def announce(self, request: web.Request) -> web.Response:
