@@ -15,6 +15,7 @@ from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.core.models import FetchedFile, IngestRequest, Source, SourceRecord, Tally
 from ingestlab.engine.archives import Contents
 from ingestlab.engine.assemble import Batch
+from ingestlab.engine.dividing import pull_divided
 from ingestlab.engine.plan import Target, emptied
 from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
@@ -103,7 +104,8 @@ def download_records(
     again = not _goes_on(target.pipeline, uri) and not request.force
     same = before if again and before and before.whole else None
     try:
-        pulled = pull(order, services.store, progress.pulled, same)
+        pulled = pull_divided(order, target, services, progress.pulled)
+        pulled = pulled or pull(order, services.store, progress.pulled, same)
         _check_some(pulled, before, target)
     except IngestError as error:
         progress.failed({uri: error.to_dict()})

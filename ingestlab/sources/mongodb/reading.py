@@ -423,15 +423,32 @@ class Reading:
             return int(self._stored.count_documents({}))
 
     def _borders(self, parts: int) -> list[Any]:
-        """Choose values between parts of about equal size: by a sample, which the server sorts."""
+        """Choose values between parts of about equal size.
+
+        For all of a collection they are the same as long as it is: every so-and-so-many-th document. Of what is new
+        they are those of a sample, which the server sorts.
+        """
         if parts < 2 or self._filter is None:
             return []
+        if not self.source.cursor:
+            return self._steps(parts)
         fields: list[Filter] = [{"$match": self._filter}, {"$project": {self.field: 1}}]
         fields += [{"$sample": {"size": parts * _SAMPLED}}, {"$sort": {self.field: 1}}]
         how = {name: value for name, value in self._how().items() if name == "collation"}
         sample = list(self._stored.aggregate(fields, allowDiskUse=True, **how))
         values = [found(each, self.field) for each in sample[_SAMPLED::_SAMPLED]]
         return list({self._word(value): value for value in values}.values())
+
+    def _steps(self, parts: int) -> list[Any]:
+        step, borders = -(-self._count() // parts), list[Any]()
+        for _ in range(parts - 1):
+            behind = [self._behind((None, borders[-1]))] if borders else []
+            how = {"sort": [(ID, 1)], "skip": step - 1, "limit": 1, **self._how()}
+            found = next(iter(self._stored.find({"$and": [self._filter, *behind]}, {ID: 1}, **how)), None)
+            if found is None or ID not in found:
+                break
+            borders.append(found[ID])
+        return borders
 
     def _word(self, value: Any) -> str:
         return self.encoder.value(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,7 @@ class Order:
         code: The sha256 of its text.
         run: In which run. Its next try goes on where this one ends.
         cursor: What the last commit remembers.
+        part: The window of a part, where the pull is divided.
         settings: Limits, and who may be called.
         tell: Takes a line for the log of the run.
     """
@@ -50,13 +51,16 @@ class Order:
     code: str
     run: str
     cursor: Position | None
+    part: Mapping[str, str] | None = None
     settings: Settings = field(repr=False)
     tell: Callable[[str], None] = log.info
 
     @property
     def id(self) -> str:
         """Name the pull: the same pages belong to the same."""
-        return digest([self.uri, self.code, self.run, plain(self.cursor)])[:16]
+        return digest([self.uri, self.code, self.run, plain(self.cursor), *([dict(self.part)] if self.part else [])])[
+            :16
+        ]
 
     @property
     def folder(self) -> str:
@@ -85,7 +89,7 @@ class Order:
             settings=self.settings,
             cursor=self.cursor,
             resume=resume,
-            window=RecordUri.parse(self.uri).window or None,
+            window={**RecordUri.parse(self.uri).window, **(self.part or {})} or None,
             tell=self.tell,
         )
 
