@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from ingestlab.pipeline.pipeline import Pipeline
     from ingestlab.pipeline.reference import Reference
     from ingestlab.queue import Run, submit
+    from ingestlab.sources.airbyte.source import Airbyte
     from ingestlab.sources.mongodb.source import Mongo
 
 __version__ = VERSION
 _moved.install()
 __all__ = [
     "Aggregate",
+    "Airbyte",
     "Archive",
     "Csv",
     "Documents",
@@ -66,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Aggregate": "ingestlab.pipeline.aggregate",
+    "Airbyte": "ingestlab.sources.airbyte.source",
     "Archive": "ingestlab.formats.archive",
     "Csv": "ingestlab.formats.csv.reader",
     "Documents": "ingestlab.pipeline.documents",

@@ -9,6 +9,7 @@ import typer
 
 from ingestlab.cli import (
     aggregates,
+    airbyte,
     arrival,
     audit,
     demo,
@@ -79,6 +80,7 @@ for group, commands in GROUPS.items():
         app.command(name, cls=pairs, context_settings=unknown, rich_help_panel=group)(command)
 app.add_typer(schedule.schedule, name="schedule", rich_help_panel="Ingest files")
 app.add_typer(tenant.tenant, name="tenant", rich_help_panel="Run the system")
+app.add_typer(airbyte.airbyte, name="airbyte", rich_help_panel="Write pipelines and notebooks")
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,6 +25,10 @@ Code = Literal[
     "columns_conflict",
     "columns_missing",
     "columns_unexpected",
+    "connector_failed",
+    "connector_invalid",
+    "connector_missing",
+    "connector_refuses",
     "contract_failed",
     "credentials_invalid",
     "cursor_invalid",
@@ -80,6 +84,7 @@ Code = Literal[
     "source_slow",
     "source_unavailable",
     "stack_not_running",
+    "stream_unknown",
     "table_unknown",
     "task_died",
     "task_timeout",
@@ -117,6 +122,18 @@ CODES: dict[Code, Explanation] = {
     "archive_invalid": Explanation(
         "An archive has a member that cannot be taken as a file.", "See what the producer packed."
     ),
+    "connector_failed": Explanation(
+        "A connector of Airbyte died, hung, or could not reach its system.", "See the run's log.", retried=True
+    ),
+    "connector_invalid": Explanation(
+        "A connector breaks the Airbyte protocol.", "Try another version of it; see the run's log."
+    ),
+    "connector_missing": Explanation(
+        "A connector of Airbyte is not where the worker runs.", "`ingestlab airbyte install` brings it."
+    ),
+    "connector_refuses": Explanation(
+        "A connector of Airbyte cannot connect with its configuration.", "Correct `config`, or the credentials."
+    ),
     "credentials_invalid": Explanation(
         "Credentials are missing, wrong, or written into a URI.", "Set INGESTLAB_STORAGE_OPTIONS, or the password."
     ),
@@ -137,11 +154,12 @@ CODES: dict[Code, Explanation] = {
     ),
     "cursor_invalid": Explanation(
         "A pull of records cannot tell from where it goes on.",
-        "Give the records that the error names a cursor, or choose another one.",
+        "Do what the error says: another cursor, or all records from the beginning.",
     ),
     "source_unavailable": Explanation(
         "A source does not answer, or broke off.", "Check that it is up, and the network.", retried=True
     ),
+    "stream_unknown": Explanation("A connector has no stream of this name.", "Check the name."),
     "tenant_unknown": Explanation("There is no tenant of this name.", "Add it to INGESTLAB_TENANTS."),
     "tls_failed": Explanation("A server's certificate is not trusted.", "Check the server's certificate."),
     "too_many_vanished": Explanation(

@@ -116,6 +116,16 @@ class Settings(BaseSettings):
     references: str = ""
     """Folder or URL of lookup tables that are not beside their pipeline; empty means the stack's samples."""
 
+    # Airbyte's connectors
+    airbyte_home: str = ""
+    """Folder of the connectors of Airbyte that are installed; empty means `<home>/airbyte`."""
+    airbyte_container: str = "docker"
+    """Program that runs connectors in containers: `docker`, `podman` or a path."""
+    airbyte_environment: Words = ()
+    """Environment variables that connectors get, beside the few that find programs and proxies."""
+    airbyte_timeout: float = Field(default=600.0, gt=0)
+    """Longest silence of a connector, in seconds; it is taken for one that hangs, and tried again."""
+
     # Who may ask for what
     broker: str = Field(default="rq", validation_alias=_env("INGESTLAB_QUEUE_BACKEND", "INGESTLAB_BROKER"))
     """Name of the plug-in that carries jobs from producers to workers: `rq`, `celery`, `sqs` or another package's."""
@@ -237,6 +247,7 @@ class Settings(BaseSettings):
             "pipelines",
             "proxied_hosts",
             "notebooks",
+            "airbyte_environment",
         ),
         mode="before",
     )

@@ -33,6 +33,7 @@ from ingestlab.engine.task.conform import infers, is_loose
 from ingestlab.engine.task.process import run
 from ingestlab.engine.tasks import Task, Tasks, job_of
 from ingestlab.engine.uniqueness import reject_doubles
+from ingestlab.engine.widening import one_type
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
 from ingestlab.interfaces import Sink
@@ -276,6 +277,7 @@ def process(
         batch = merge_by_key(batch, own, plan, transaction, services)
     elif unique_columns(plan.target.pipeline.contract):
         batch = reject_doubles(batch, own, plan, transaction, services)
+    batch = one_type(batch, plan.target, plan.batch, transaction, services)
     progress.enter("committing")
     progress.failed(batch.errors)
     return batch

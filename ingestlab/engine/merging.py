@@ -15,7 +15,8 @@ from ingestlab.core.errors import TerminalError, unaccounted
 from ingestlab.core.models import PARQUET, Change, DataFile, Manifest, Staged, Tally, digest
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.services import Services
-from ingestlab.engine.task.merging import Held, Incoming, Keys, Left, Merged, choose, drop, probe, strip, take_out
+from ingestlab.engine.task.merging import Left, Merged, drop, strip, take_out
+from ingestlab.engine.task.row_keys import Held, Incoming, Keys, choose, probe
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import joined_types, parse_type
 from ingestlab.lake.keys import kind_of_key
@@ -28,7 +29,8 @@ SUPERSEDED, DELETED, REPLACED = "merge:superseded", "merge:deleted", "merge:repl
 PATIENCE = 60.0  # seconds that a job waits for others that merge into its table
 RANGE = 4 << 20  # rows of a batch that a task compares
 _PROBED = 16  # files of which one task looks through the indexes
-_TOGETHER = 32 << 20  # bytes of small files that become one
+_SMALLEST, _LARGEST = 16 << 20, 256 << 20  # bytes that a rewritten file may have, by the size of the table
+_FILES = 128  # into which a table is cut, between these sizes
 
 AnyChange = TypeVar("AnyChange", bound=Change)
 
@@ -102,8 +104,9 @@ class _Merge:
         self._check_kinds()
         held = held_files(self._change, self._own, self._table)
         incoming = [some for some in self._choose() if some.rows]
-        groups = list(_grouped(may_hold(self._spec, held, incoming, self._services)))
-        merged = self._take_out(groups, incoming)
+        size = min(_LARGEST, max(_SMALLEST, sum(one.part.size for one in held) // _FILES))
+        groups = list(_grouped(may_hold(self._spec, held, incoming, self._services), size))
+        merged = self._take_out(groups, incoming, size)
         outcome = _Outcome(merged, self._drop(incoming, merged))
         self._check_counts(outcome, groups)
         return self._changed(change, outcome)
@@ -133,7 +136,7 @@ class _Merge:
         calls = [(self._spec.to_dict(), parts, number, ranges) for number in range(ranges)]
         return [Incoming.from_dict(answer) for answer in self._run(choose, calls)]
 
-    def _take_out(self, groups: Sequence[Sequence[Held]], incoming: Sequence[Incoming]) -> list[Merged]:
+    def _take_out(self, groups: Sequence[Sequence[Held]], incoming: Sequence[Incoming], size: int) -> list[Merged]:
         """Rewrite the files, one task a group."""
         wanted = [some.to_dict() for some in incoming]
         calls = []
@@ -141,7 +144,7 @@ class _Merge:
             folder = group[0].part.target.rsplit("/", 1)[0]
             name = digest([self._try, number])[:12]
             target = f"{folder}/{self._spec.batch}-k{name}"
-            calls.append((self._spec.to_dict(), [one.to_dict() for one in group], wanted, target))
+            calls.append((self._spec.to_dict(), [one.to_dict() for one in group], wanted, target, size))
         return [Merged.from_dict(answer) for answer in self._run(take_out, calls)]
 
     def _drop(self, incoming: Sequence[Incoming], merged: Sequence[Merged]) -> dict[int, Left]:
@@ -343,18 +346,18 @@ def with_derived(
     return change.with_files(files).sinks
 
 
-def _grouped(touched: Sequence[Held]) -> Iterator[list[Held]]:
+def _grouped(touched: Sequence[Held], size: int) -> Iterator[list[Held]]:
     """Put small published files of a folder together."""
     folders: dict[str, list[Held]] = {}
     for one in touched:
-        if one.published and 2 * one.part.size < _TOGETHER:
+        if one.published and one.part.size < size // 4:
             folders.setdefault(one.part.target.rsplit("/", 1)[0], []).append(one)
         else:
             yield [one]
     for small in folders.values():
         group: list[Held] = []
         for one in small:
-            if group and sum(other.part.size for other in group) + one.part.size > _TOGETHER:
+            if group and sum(other.part.size for other in group) + one.part.size > size:
                 yield group
                 group = []
             group.append(one)

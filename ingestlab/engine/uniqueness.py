@@ -15,7 +15,8 @@ from ingestlab.core.models import REJECTS, Change, DataFile, Piece, Staged, Tall
 from ingestlab.engine.merging import PATIENCE, held_files, may_hold, run_tasks, with_derived
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.services import Services
-from ingestlab.engine.task.merging import Held, Incoming, Keys, strip
+from ingestlab.engine.task.merging import strip
+from ingestlab.engine.task.row_keys import Held, Incoming, Keys
 from ingestlab.engine.task.uniqueness import Doubles, first_rows, published_doubles, reject
 from ingestlab.engine.tasks import job_of
 from ingestlab.lake import layout

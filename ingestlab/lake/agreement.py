@@ -12,12 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from pyarrow import DataType
-from pyarrow.types import is_nested
-
 from ingestlab.core.errors import BusySourceError
 from ingestlab.core.models import Manifest
-from ingestlab.lake.arrow_schema import parse_type, readable, same_but_for_case
+from ingestlab.lake.arrow_schema import same_but_for_case
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import schema_lock
 from ingestlab.lake.table_schema import Schema, clash, of_manifest, schema_of
@@ -27,7 +24,7 @@ PATIENCE = 60.0  # seconds that a commit waits for others of its table, which ne
 
 @dataclass(frozen=True)
 class Seen:
-    """What a job that publishes rows knew: whether its columns may be of types of their own, or those of objects."""
+    """What a job that publishes rows knew: whether its columns may widen those of the table, or those of objects."""
 
     loose: bool
     nested: bool = False
@@ -105,16 +102,15 @@ def _agree(manifest: Manifest, seen: Seen | None, rival: Manifest) -> None:
 def _check(manifest: Manifest, own: Schema, known: Schema, seen: Seen | None) -> None:
     if seen is None or not manifest.parts:
         return
-    now = known.wanted
-    retyped = [n for n, kinds in own.types.items() if n in now and set(kinds) != {now[n]}]
-    retyped = [n for n in retyped if not _may_differ([parse_type(kind) for kind in (now[n], *own.types[n])], seen)]
+    now, folders = known.wanted, {*known.folder_columns, *own.folder_columns}
+    retyped = [
+        n
+        for n, kinds in own.types.items()
+        if (n in now and set(kinds) != {now[n]}) or (n not in folders and len({*kinds, *known.types.get(n, ())}) > 1)
+    ]
     alike = same_but_for_case(own.types, known.types)
     apart = (seen.loose or seen.nested) and clash(own.types, now)
     if retyped or apart or alike or (known.folders and set(own.folders) - set(known.folders)):
         changed = ", ".join(retyped or alike or ("its folders",))
         problem = f"Columns of table {manifest.table} have changed since the job began: {changed}"
         raise BusySourceError(problem, fix="The job begins again.")
-
-
-def _may_differ(kinds: Sequence[DataType], seen: Seen) -> bool:
-    return readable(kinds) and (seen.loose or (seen.nested and all(map(is_nested, kinds))))

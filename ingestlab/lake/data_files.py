@@ -35,6 +35,9 @@ GROUP_BYTES = 64 << 20  # of decoded rows that make a row group, if they are few
 ZSTD: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 _LOOKED_AT = 1024  # rows whose steps are looked at
 _MUCH_LESS = 2 / 3
+_SAMPLE = 1 << 12  # rows that tell whether nearly all values differ
+_MOSTLY = 0.97
+_WORTH = 0.9  # of its size, by which a column is compressed
 _MINIBLOCK = 32  # differences that Parquet writes with as many bits each
 _MANY = 1 << 15  # rows from which on pages are put together faster than Arrow writes them
 _TINY = 64 << 10  # bytes of a table up to which zstd's beginning for each column takes longer than all else
@@ -142,12 +145,9 @@ def _with_small_steps(table: pa.Table) -> list[str]:
         if not pa.types.is_integer(field.type) or field.type.bit_width == 8:
             continue
         values = table[field.name].slice(0, _LOOKED_AT).combine_chunks().drop_null().to_numpy()
-        blocks = np.diff(values.astype(np.float64))[: (len(values) - 1) // _MINIBLOCK * _MINIBLOCK]
-        if len(blocks) < _LOOKED_AT // 2:
+        if len(values) <= _LOOKED_AT // 2 + _MINIBLOCK:
             continue
-        blocks = blocks.reshape(-1, _MINIBLOCK)
-        bits = np.ceil(np.log2(blocks.max(axis=1) - blocks.min(axis=1) + 1)).mean()
-        if 0 < bits <= np.ceil(np.log2(len(np.unique(values)))) * _MUCH_LESS:
+        if 0 < _steps(values) <= np.ceil(np.log2(len(np.unique(values)))) * _MUCH_LESS:
             names.append(field.name)
     return names
 
@@ -170,6 +170,58 @@ def encoding(schema: pa.Schema, bare: Collection[str] = (), stepping: Collection
         return {**how, "use_dictionary": False} if bare else how  # inner columns have other names
     others = [name for name in schema.names if name not in {*numbered, *bare}]
     return {**how, "use_dictionary": others, "column_encoding": dict.fromkeys(numbered, "DELTA_BINARY_PACKED")}
+
+
+def fast_encoding(table: pa.Table, bare: Collection[str] = ()) -> dict[str, Any]:
+    """How rows are written again, as options of pyarrow.
+
+    Columns of which nearly all values differ get no dictionary: integers and times are written as differences, and
+    what does not shrink is not compressed.
+
+    Args:
+        table: The first rows.
+        bare: Columns that get no dictionary anyway.
+    """
+    if not table.num_rows or any(pa.types.is_nested(field.type) for field in table.schema):
+        return encoding(table.schema, bare)
+    plain, stepping, stiff = set(bare), [], set()
+    for name in table.column_names:
+        values = _different(table[name])
+        if values is None:
+            continue
+        if values.dtype.kind == "i" and _steps(values) <= values.itemsize * 8 * _MUCH_LESS:
+            stepping.append(name)
+            continue
+        plain.add(name)
+        if len(pa.Codec("zstd", 1).compress(values, asbytes=True)) > _WORTH * values.nbytes:
+            stiff.add(name)
+    how = encoding(table.schema, plain, stepping)
+    if stiff:
+        codecs = {name: "none" if name in stiff else how["compression"] for name in table.column_names}
+        levels = {name: how["compression_level"] for name in table.column_names if name not in stiff}
+        how |= {"compression": codecs, "compression_level": levels or None}
+    return how
+
+
+def _different(column: pa.ChunkedArray) -> np.ndarray[Any, Any] | None:
+    """Give the first numbers of a column, if nearly all differ."""
+    kind = column.type
+    if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return None
+    if kind.bit_width < 32:
+        return None
+    values = column.slice(0, _SAMPLE).combine_chunks().drop_null()
+    values = values if pa.types.is_floating(kind) else values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+    numbers: np.ndarray[Any, Any] = values.to_numpy()
+    differ = len(numbers) >= _SAMPLE // 2 and len(np.unique(numbers)) > _MOSTLY * len(numbers)
+    return numbers if differ else None
+
+
+def _steps(values: np.ndarray[Any, Any]) -> float:
+    """Tell how many bits a difference of neighbours takes."""
+    blocks = np.diff(values.astype(np.float64))[: (len(values) - 1) // _MINIBLOCK * _MINIBLOCK]
+    blocks = blocks.reshape(-1, _MINIBLOCK)
+    return float(np.ceil(np.log2(blocks.max(axis=1) - blocks.min(axis=1) + 1)).mean())
 
 
 def staged_path(staging: str, target: str) -> str:
@@ -214,13 +266,24 @@ def without_dictionary(opened: Iterable[pq.ParquetFile]) -> set[str]:
     return names
 
 
-def batches(opened: pq.ParquetFile) -> Iterator[pa.Table]:
-    """Yield the rows of a part, some at a time."""
-    return (pa.Table.from_batches([batch]) for batch in opened.iter_batches(BATCH))
+def batches(opened: pq.ParquetFile, group: int | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of a part, some at a time.
+
+    Args:
+        opened: The file.
+        group: The row group, if not all.
+    """
+    groups = None if group is None else [group]
+    return (pa.Table.from_batches([batch]) for batch in opened.iter_batches(BATCH, groups))
 
 
-def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Collect rows until they make a row group."""
+def row_groups(tables: Iterable[pa.Table], most: int = ROW_GROUP) -> Iterator[pa.Table]:
+    """Collect rows until they make a row group.
+
+    Args:
+        tables: The rows.
+        most: Rows of a row group.
+    """
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
@@ -228,7 +291,7 @@ def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             continue
         held.append(table)
         rows, size = rows + table.num_rows, size + _bytes(table)
-        if rows + BATCH > ROW_GROUP or size >= GROUP_BYTES:
+        if rows + BATCH > most or size >= GROUP_BYTES:
             yield joined(held)
             held, rows, size = [], 0, 0
     if held:

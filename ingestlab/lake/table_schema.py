@@ -104,7 +104,7 @@ def schema_of(
     unknown = [part for m, parts in live if not m.types for part in parts]
     types = [m.types for m, parts in live if m.types and parts]
     folders = dict.fromkeys(_folders_of(part.target, home) for _, parts in live for part in parts)
-    old = [*_of_folders(unknown, home, history), *_read_types(store, unknown)]
+    old = [*_of_folders(unknown, home, history), *read_types(store, unknown)]
     return Schema(joined_types(*types, *old), tuple(folders))
 
 
@@ -130,8 +130,13 @@ def types_of_owners(history: Iterable[Manifest], targets: Collection[str]) -> di
     return joined_types(*(m.types for m in owners)) if all(m.types for m in owners) else {}
 
 
-def _read_types(store: Store, parts: Sequence[DataFile]) -> list[dict[str, tuple[str, ...]]]:
-    """Read the column types of parts from their footers."""
+def read_types(store: Store, parts: Iterable[DataFile]) -> list[dict[str, tuple[str, ...]]]:
+    """Read the column types of parts from their footers.
+
+    Args:
+        store: The lake.
+        parts: They are at their `target`.
+    """
 
     def one(part: DataFile) -> dict[str, tuple[str, ...]]:
         schema = pq.read_schema(pa.PythonFile(Ranged(part.target, store)))

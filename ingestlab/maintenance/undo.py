@@ -17,10 +17,11 @@ from functools import cached_property
 
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import PARQUET, REJECTS, Change, DataFile, Manifest, SourceRecord, Staged, digest
-from ingestlab.engine.plan import emptied
+from ingestlab.engine.plan import Target, emptied
 from ingestlab.engine.replacing import replacement
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.rewrite import bring_back, rewrite
+from ingestlab.engine.widening import one_type
 from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import joined_types
 from ingestlab.lake.audit import note
@@ -30,7 +31,7 @@ from ingestlab.lake.past import places_of
 from ingestlab.lake.table import Table, Transaction, new_run, tables
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.maintenance.history import SAME_ROWS, undone
-from ingestlab.pipeline.catalog import Catalog
+from ingestlab.pipeline.catalog import Catalog, PipelineSource, load
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def undo(run: str, services: Services, *, tenant: str | None = None) -> list[Und
                 raise TransientError(problem, fix="Try again when it has ended.", code="busy_source")
             if work.uris:
                 stack.enter_context(transaction.batch(work.batch))
-                staged.append((transaction, *work.stage(transaction.run, services)))
+                staged.append((transaction, *work.stage(transaction, services)))
         if staged:
             Transaction.commit_all([(transaction, change) for transaction, change, _ in staged])
     reports = {report.table: report for *_, report in staged}
@@ -279,11 +280,11 @@ class _Undo:
         ]
         return self._report(self._by_sink(old), self._by_sink(back))
 
-    def stage(self, run: str, services: Services) -> tuple[Change, Undone]:
+    def stage(self, transaction: Transaction, services: Services) -> tuple[Change, Undone]:
         """Stage the change.
 
         Args:
-            run: That undoes the other.
+            transaction: That undoes the run.
             services: The connections to use.
         """
         moves, history = self.moves(), self.table.history()
@@ -297,14 +298,23 @@ class _Undo:
             history,
             pipeline=self._mine[-1].pipeline,
             code=self._mine[-1].code,
-            sources=tuple(self._records(run)),
+            sources=tuple(self._records(transaction.run)),
             superseded=tuple(self.uris),
             undoes=self.run,
             types=self._types(moves, rest, new, history),
         )
+        change = one_type(change, self._target(code, transaction.run), self.batch, transaction, services)
         before = Counter(self._by_sink((part.target, part.rows) for part in old))
         before.subtract(self._by_sink((part.target, part.rows) for part in rest))
         return change, self._report(before, self._by_sink((part.target, part.rows) for part in new))
+
+    def _target(self, code: PipelineSource | None, run: str) -> Target | None:
+        """Tell where the rows belong; None if their pipeline is gone."""
+        if code is None:
+            return None
+        tenant, table = self.table.where
+        types = self.table.schema.wanted
+        return Target(run=run, tenant=tenant, table=table, source=code, pipeline=load(code), replace=False, types=types)
 
     def _rewritten(self, moves: _Moves, services: Services) -> tuple[list[DataFile], list[DataFile]]:
         """Stage what is left of files, and what comes back."""

@@ -52,11 +52,12 @@ class Pipeline:
         partition_by: Columns that become folders, ``day=2017-10-23/``. A row that is null there is rejected.
         schema_drift: What becomes of columns that the reader's declaration does not know, and of values that
             are not of their column's type. ``"freeze"``: such columns fail the file, such values reject their
-            row. ``"evolve"``: such columns join the table with the type that their values have in this part,
-            and a column with such values becomes of a wider type in this part (integer, then float, then
-            text; date, then time, then text). ``"discard_row"``: a row with either is rejected by the rule
-            ``drift``. ``"discard_value"``: such columns are dropped and such values become null, counted
-            among a run's rules as ``column:discarded``. None leaves it to the reader's `extra_columns`.
+            row. ``"evolve"``: such columns join the table with the type that their values have, and a column
+            with such values becomes of a wider type in the whole table (integer, then float, then text; date,
+            then time, then text): its older data files are rewritten. ``"discard_row"``: a row with either is
+            rejected by the rule ``drift``. ``"discard_value"``: such columns are dropped and such values become
+            null, counted among a run's rules as ``column:discarded``. None leaves it to the reader's
+            `extra_columns`.
             A declared column that is missing fails the file in any case, unless it is `optional`.
         max_reject_ratio: A file of which more than this share of rows is rejected fails as a whole: nothing of
             it is published. None lets every file pass but one whose rows are all rejected, unless it was

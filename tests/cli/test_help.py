@@ -12,12 +12,15 @@ from support.commands import Say
 from ingestlab.cli import GROUPS
 from ingestlab.core.version import VERSION
 
+OF_COMMANDS = {
+    "Ingest files": ["schedule"],
+    "Write pipelines and notebooks": ["airbyte"],
+    "Run the system": ["tenant"],
+}
+
 
 def test_the_version_is_printed(say: Say) -> None:
     assert say("--version").stdout == f"ingestlab {VERSION}\n"
-
-
-SUBCOMMANDS = {"Ingest files": ["schedule"], "Run the system": ["tenant"]}
 
 
 def test_help_shows_the_commands_in_five_groups(say: Say) -> None:
@@ -28,7 +31,7 @@ def test_help_shows_the_commands_in_five_groups(say: Say) -> None:
         panel = shown.partition(f"╭─ {group} ")[2].partition("╰")[0]
         names = re.findall(r"^│ ([a-z-]+) ", panel, re.MULTILINE)
         listed = [command.__name__.replace("_", "-") for command in commands]
-        assert names == [*listed, *SUBCOMMANDS.get(group, [])], group
+        assert names == [*listed, *OF_COMMANDS.get(group, [])], group
 
 
 def test_json_has_no_colours_in_a_pipe(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:

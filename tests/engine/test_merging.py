@@ -16,10 +16,12 @@ from support.selection import examples
 from ingestlab.analytics.aggregate_reader import AggregateReader
 from ingestlab.core.errors import LostLeaseError, TerminalError
 from ingestlab.engine import merging
-from ingestlab.lake import layout
+from ingestlab.engine.task import merging as tasks
+from ingestlab.lake import data_files, layout
 from ingestlab.lake.arrow_schema import parse_type
 from ingestlab.lake.keys import KeyIndex, comparable, hashed, kind_of_key
 from ingestlab.lake.log import live_files, manifests
+from ingestlab.lake.splice import SplicedPart
 from ingestlab.maintenance.compact import compact
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.reconcile import reconcile
@@ -122,6 +124,35 @@ def test_big_batches_are_compared_by_ranges_of_hashes(make, monkeypatch):
     world.merge("a.csv", [Row(i % 30, at=i % 7) for i in range(60)], run="r1")
     world.merge("b.csv", [Row(i % 40, at=i % 5, gone=i % 3 == 0) for i in range(60)], run="r2")
     world.check_merged()
+
+
+def test_row_groups_that_lose_nothing_are_copied_and_large_files_are_cut(make, monkeypatch):
+    _cut_small(monkeypatch)
+    world, copied = make(), []
+    monkeypatch.setattr(SplicedPart, "copy", _noted(SplicedPart.copy, copied))
+    world.merge("a.csv", [Row(i) for i in range(60)], run="r1")
+    world.merge("b.csv", [Row(59, at=1), Row(60)], run="r2")
+    assert len(live(world)) > 2
+    copied.clear()
+    world.merge("c.csv", [Row(31, at=1)], run="r3")
+    assert max(copied) > 1  # what is written is a file of one row group first
+    world.check_merged()
+
+
+def _cut_small(patch: pytest.MonkeyPatch) -> None:
+    """Make files and row groups of few rows."""
+    patch.setattr(merging, "_SMALLEST", 2500)
+    patch.setattr(tasks, "_WORTH", 2)
+    patch.setattr(tasks, "_GROUP_ROWS", 3)
+    patch.setattr(data_files, "BATCH", 2)
+
+
+def _noted(copy, groups):
+    def note(part, source, number, sources):
+        groups.append(len(source.groups))
+        copy(part, source, number, sources)
+
+    return note
 
 
 def test_a_key_that_was_given_again_does_not_come_back_by_an_undo(make):
@@ -313,9 +344,13 @@ steps = st.one_of(
 @given(
     story=st.lists(steps, min_size=1, max_size=6),
     more=st.sampled_from(["", LATEST, 'partition_by="day", delete_if="gone",', f'{LATEST} partition_by=["day"],']),
+    cut=st.booleans(),
 )
-def test_any_story_ends_as_it_does_in_a_dict(make, story, more):
-    _check_story(make(more, limit=5), story)
+def test_any_story_ends_as_it_does_in_a_dict(make, story, more, cut):
+    with pytest.MonkeyPatch.context() as patch:
+        if cut:
+            _cut_small(patch)
+        _check_story(make(more, limit=5), story)
 
 
 @pytest.mark.slow("long work")

@@ -289,7 +289,7 @@ def test_parts_of_several_types_are_read_without_loss(shop: Shop, first: str, se
     )
     shop.good({"a.csv": f"id,v\n1,{first}\n"})
     shop.good({"b.csv": f"id,v\n2,{second}\n"})
-    for name, read in READERS.items():
+    for name, read in {**READERS, **FOLDER}.items():
         assert values(read(shop.table()), "v") == expected, name
     assert sorted(Lake(shop.settings).aggregate("p", "by")["v"].tolist()) == expected
     shop.rewrite()

@@ -1,8 +1,8 @@
 """Brings what `clean` and readers make to the types of the table, where no value changes; else the drift word decides.
 
-Under ``evolve`` a column that does not fit stays of its own type in its part, and readers of the table show all of it
-in a type that holds both; objects, lists and bytes do so only where such a type is not text. Where a reader infers
-its columns it fails its file, but for objects and lists, which may have more names.
+Under ``evolve`` a column that does not fit stays as it is, and the commit widens the table to a type that holds both;
+objects, lists and bytes do so only where such a type is not text. Where a reader infers its columns it fails its file,
+but for objects and lists, which may have more names.
 """
 
 from __future__ import annotations

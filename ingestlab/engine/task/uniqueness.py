@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from ingestlab.core.models import DataFile, Partition, Piece, Value
 from ingestlab.engine.task.job import Job
-from ingestlab.engine.task.merging import (
+from ingestlab.engine.task.process import read_pieces
+from ingestlab.engine.task.rejects import kept_aside
+from ingestlab.engine.task.row_keys import (
     Held,
     Incoming,
     Keys,
@@ -22,8 +24,6 @@ from ingestlab.engine.task.merging import (
     read_keys,
     write_keys,
 )
-from ingestlab.engine.task.process import read_pieces
-from ingestlab.engine.task.rejects import kept_aside
 from ingestlab.interfaces import Reason, Store
 from ingestlab.lake import layout
 from ingestlab.lake.arrow_schema import decoded

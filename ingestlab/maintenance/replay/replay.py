@@ -23,6 +23,7 @@ from ingestlab.engine.progress import ProgressTracker
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.replay import RejectsUpdate, RejectsUpdated, replay_task, update_rejects
 from ingestlab.engine.uniqueness import reject_doubles
+from ingestlab.engine.widening import one_type
 from ingestlab.lake.log import by_sink, live_parts
 from ingestlab.lake.table import Transaction
 from ingestlab.maintenance.replay.plan import plan_again
@@ -91,6 +92,7 @@ def _replay_into(
             passed = merge_by_key(passed, passed.parts, plan, transaction, services)
         elif unique_columns(target.pipeline.contract):
             passed = reject_doubles(passed, passed.parts, plan, transaction, services)
+        passed = one_type(passed, plan.target, plan.batch, transaction, services)
         updates = _rewrite_rejects(plan, passed, request, state, services)
         progress.enter("committing")
         progress.failed(passed.errors)

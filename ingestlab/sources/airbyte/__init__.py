@@ -1,0 +1,1 @@
+"""Airbyte's connectors as sources of records, by the Airbyte protocol itself."""
