@@ -147,6 +147,7 @@ def token(
     from ingestlab.lake.tenants import TenantTable, find  # noqa: PLC0415
 
     with _reaching(home) as settings:
+        _check_operator(settings)
         entry = find(name, settings)
         if entry is None:
             fix = f"`ingestlab tenant add {name}` makes one."
@@ -189,10 +190,14 @@ def _table(home: Path | None) -> Any:
     from ingestlab.lake.tenants import TenantTable  # noqa: PLC0415 - likewise
 
     settings = load_settings(home=home)
+    _check_operator(settings)
+    return TenantTable(settings)
+
+
+def _check_operator(settings: Settings) -> None:
     if settings.tenant_token:
         fix = "Unset INGESTLAB_TENANT_TOKEN, where you run the system."
         raise TerminalError("The holder of a tenant's token cannot change tenants", fix=fix, code="access_denied")
-    return TenantTable(settings)
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:

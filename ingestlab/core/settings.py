@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="INGESTLAB_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
+
+    _base: Settings | None = PrivateAttr(default=None)
 
     # Where things are
     home: Path = Path(".ingestlab")
@@ -155,6 +157,8 @@ class Settings(BaseSettings):
     """Hosts that files may come from, as shell patterns."""
     deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
     """Networks that files may not come from."""
+    deny_sources: Words = ()
+    """Folders and URLs below which no file may be taken; for a tenant with an entry, also the shared lake."""
     secret_parameters: Words = ()
     """Further secret URL parameters, beside the usual ones (`X-Amz-*`, `sig`, `token` …); `-name` removes one."""
     file_roots: Words = ()
@@ -241,6 +245,7 @@ class Settings(BaseSettings):
             "schemes",
             "allow_hosts",
             "deny_networks",
+            "deny_sources",
             "file_roots",
             "secret_parameters",
             "sns_topics",
@@ -293,6 +298,21 @@ class Settings(BaseSettings):
     @classmethod
     def _delays(cls, value: Any) -> Any:
         return tuple(float(w) for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @property
+    def base(self) -> Settings:
+        """Return the settings of the installation, of which these may be a tenant's."""
+        return self._base or self
+
+    def narrowed(self, **changes: Any) -> Settings:
+        """Make a tenant's settings of the installation's.
+
+        Args:
+            **changes: What is the tenant's own.
+        """
+        narrowed = self.base.model_copy(update=changes)
+        narrowed._base = self.base  # noqa: SLF001 - of the same class
+        return narrowed
 
     def outside(self) -> dict[str, Any]:
         """Give what tasks need that ask servers outside, as plain data."""

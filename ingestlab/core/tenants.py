@@ -96,14 +96,15 @@ class Tenant(Value):
         """
         changes: dict[str, Any] = {"tenant": self.name, "tenants": (self.name,), "allow_pipelines": self.pipelines}
         changes |= {n: own for n in ("schemes", "allow_hosts", "file_roots") if (own := getattr(self, n))}
+        changes["deny_sources"] = (*base.base.deny_sources, base.base.lake_url)
         if self.lake:
             changes["lake"] = self.lake
         if self.options or self.credentials:
             changes["storage_options"] = self._storage(base)
-        return base.model_copy(update=changes)
+        return base.narrowed(**changes)
 
     def _storage(self, base: Settings) -> dict[str, dict[str, Any]]:
-        storage = {**base.storage_options, **self.options}
+        storage = {**base.base.storage_options, **self.options}
         for protocol, variables in self.credentials.items():
             own = {option: _variable(name, self.name) for option, name in variables.items()}
             storage[protocol] = {**self.options.get(protocol, {}), **own}

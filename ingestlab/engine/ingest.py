@@ -46,6 +46,7 @@ from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.pipeline.uniqueness import unique_columns
 from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
+from ingestlab.sources.frames import check_frame
 from ingestlab.sources.raw_zone import RawZone
 from ingestlab.sources.records import RecordUri, names_records
 
@@ -110,6 +111,7 @@ def route(
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
         try:
+            check_frame(source.uri, request.tenant)
             check(source.address, services.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:

@@ -46,8 +46,8 @@ def settings_for(tenant: str, settings: Settings) -> Settings:
         _check_token(tenant, entry, settings)
     if entry is not None:
         return entry.settings(settings)
-    check_tenant(tenant, settings)
-    return settings
+    check_tenant(tenant, settings.base)
+    return settings.base
 
 
 def own(settings: Settings) -> Settings:

@@ -70,6 +70,8 @@ def test_a_file_says_what_each_may_use(base: Settings, tmp_path: Path, monkeypat
     assert mine.storage_options == {"s3": {"key": "k", "secret": "hush"}}
     assert "hush" not in repr(mine)
     assert settings_for("acme", mine) == mine  # resolving twice changes nothing
+    assert settings_for("beta", mine) == settings_for("beta", chosen)  # nor does another tenant in between
+    assert settings_for("default", mine) is chosen
     entry = find("acme", chosen)
     assert entry is not None
     assert (entry.weight, entry.tasks_a_job) == (2.5, 4)
