@@ -301,7 +301,7 @@ class Settings(BaseSettings):
 
     @property
     def base(self) -> Settings:
-        """Return the settings of the installation, of which these may be a tenant's."""
+        """Return the installation's settings, which these may narrow."""
         return self._base or self
 
     def narrowed(self, **changes: Any) -> Settings:
