@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ingestlab.queue import Run, submit
     from ingestlab.sources.airbyte.source import Airbyte
     from ingestlab.sources.mongodb.source import Mongo
+    from ingestlab.sources.rest.rest import Rest
 
 __version__ = VERSION
 _moved.install()
@@ -55,6 +56,7 @@ __all__ = [
     "Parquet",
     "Pipeline",
     "Reference",
+    "Rest",
     "Run",
     "Settings",
     "Split",
@@ -84,6 +86,7 @@ _HOMES = {
     "Parquet": "ingestlab.formats.parquet.reader",
     "Pipeline": "ingestlab.pipeline.pipeline",
     "Reference": "ingestlab.pipeline.reference",
+    "Rest": "ingestlab.sources.rest.rest",
     "Run": "ingestlab.queue",
     "Settings": "ingestlab.core.settings",
     "Split": "ingestlab.pipeline.embedding",

@@ -50,21 +50,39 @@ Latest = Annotated[
 
 
 def submit(
-    uris: Annotated[list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes.")],
+    uris: Annotated[
+        list[str], typer.Argument(metavar="URI…", help="http(s), files, s3://…; patterns in quotes; rest://PIPELINE.")
+    ],
     pipeline: Pipeline = None,
     queue: Queue = None,
     tenant: Tenant = None,
     table: Into = None,
     force: Annotated[bool, typer.Option("--force", help="Ingest unchanged files again, replacing their rows.")] = False,
     glob: Annotated[bool, typer.Option("--glob", help="Patterns, though files of exactly these names exist.")] = False,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DAY", help="Windows of a record source, from then.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="The day after the last window.")] = None,
+    step: Annotated[str, typer.Option("--step", help="Length of a window: 6h, 1d, 1w, 1mo.")] = "1d",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the run; exit code 1 if a file fails.")] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Announce files to be ingested."""
+    """Announce files, or records of a source, to be ingested."""
+    if first or last:
+        uris = [window for uri in uris for window in _windows(uri, first, last, step)]
     run = _submit(uris, home, pipeline=pipeline, queue=queue, tenant=tenant, table=table, force=force, glob=glob)
     what = f"{many(run.record.files, 'file')} in {many(len(run.record.jobs), 'job')}"
     announce(run, what, wait=wait, as_json=as_json)
+
+
+def _windows(uri: str, first: str | None, last: str | None, step: str) -> list[str]:
+    """Cut a record source into windows, each a job of its own."""
+    from ingestlab.sources.records import windows  # noqa: PLC0415 - slow to import: --help must not wait for it
+
+    if not first or not last:
+        raise typer.BadParameter("--from and --to belong together.")
+    return windows(uri, first, last, step)
 
 
 def produce(

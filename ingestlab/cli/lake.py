@@ -45,24 +45,34 @@ def check(
             autocompletion=complete.pipelines, help="The pipeline to try; left out, one is proposed for the file."
         ),
     ],
-    file: Annotated[str | None, typer.Argument(help="To try it on: a path, a URI, a pattern in quotes.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="To try it on: a path, a URI, a pattern in quotes. Pipelines with a `source` need none."),
+    ] = None,
     rows: Annotated[int, typer.Option(help="How many rows to show.")] = 8,
     home: Home = None,
 ) -> None:
-    """Try a pipeline on a sample of files. Clean rows and rejects are shown side by side."""
-    if file is None:
+    """Try a pipeline on a sample of files, or on its source.
+
+    Clean rows and rejects are shown side by side.
+    """
+    from ingestlab.engine.dry_run import source_of, try_pipeline, try_records  # noqa: PLC0415 - likewise
+
+    settings = load_settings(home=home)
+    if file is not None:
+        trial = try_pipeline(pipeline, file, settings)
+    elif uri := source_of(pipeline, settings):
+        trial = try_records(uri, settings)
+    else:
         show_proposal(pipeline, rows, home)
         return
-    from ingestlab.engine.dry_run import try_pipeline  # noqa: PLC0415 - likewise
-
-    trial = try_pipeline(pipeline, file, load_settings(home=home))
     t = trial.tally
     good = frame_table(trial.rows.drop(columns="_source", errors="ignore"), f"{t.out:,} clean rows", rows)
     shown = trial.rejects[["row", "rule", "column", "value", "raw"]] if len(trial.rejects) else trial.rejects
     bad = frame_table(shown, f"{t.rejected:,} rejects", rows)
     out.print(side_by_side(good, bad))
     reasons = ", ".join(f"{count:,} {rule}" for rule, count in trial.rules.items())
-    part = "" if trial.whole else ", of a sample: the file is longer"
+    part = "" if trial.whole else ", of a sample: there is more"
     counts = f"{t.rows_in:,} rows in, {t.accepted:,} accepted, {t.rejected:,} rejected{part}"
     out.print(f"{counts}: {reasons}" if reasons else counts)
 

@@ -66,6 +66,7 @@ Code = Literal[
     "notebook_invalid",
     "notebook_not_found",
     "package_missing",
+    "pages_conflict",
     "partition_invalid",
     "pipeline_ambiguous",
     "pipeline_invalid",
@@ -145,6 +146,10 @@ CODES: dict[Code, Explanation] = {
     "not_found": Explanation("There is no file of this name.", "Check the address."),
     "scheme_not_allowed": Explanation(
         "URIs of this scheme may not be read.", "Check the spelling, or add the scheme to INGESTLAB_SCHEMES."
+    ),
+    "pages_conflict": Explanation(
+        "An API's pages do not go on, or have other records than it announces.",
+        "Check the paginator; ask for the records in an order that does not change.",
     ),
     "source_changed": Explanation(
         "A file changed while it was being read.", "Announce files when they are complete.", retried=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,22 +18,25 @@ from ingestlab.core.models import DataFile, FetchedFile, Partition, Source, Tall
 from ingestlab.core.schemes import traits
 from ingestlab.core.settings import MB, Settings
 from ingestlab.engine.lookups import bring
+from ingestlab.engine.records import check_source
 from ingestlab.engine.task.lookups import bind_lookups
 from ingestlab.engine.task.process import Job, process
 from ingestlab.engine.task.quality_gate import OPEN
 from ingestlab.formats.archive import Archive
 from ingestlab.formats.html import Html
 from ingestlab.formats.text import Text
-from ingestlab.interfaces import Store, pieces_of
+from ingestlab.interfaces import Page, Pull, Store, pieces_of
 from ingestlab.lake import layout
 from ingestlab.lake.data_files import read_part
 from ingestlab.lake.storage.store import LocalStore
 from ingestlab.pipeline.catalog import Catalog, PipelineSource, generic, load
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.apart import run_apart
 from ingestlab.sources.archives.unpack import first_member
 from ingestlab.sources.expand import expand
 from ingestlab.sources.fetch import Failed, fetch
 from ingestlab.sources.raw_zone import RawZone
+from ingestlab.sources.records import RecordUri, names_records
 
 SAMPLE = 4 * MB  # bytes of the file, or the files, that are tried
 FILES = 8  # of a pattern that are looked at
@@ -109,6 +113,61 @@ def try_pipeline(name: str, uri: str, settings: Settings, sample: int = SAMPLE) 
     files, total = sample_files(uri, settings)
     each = sample // len(files)
     return joined([_try_file(code, file, settings, each) for file in files], whole=len(files) == total)
+
+
+def source_of(name: str, settings: Settings) -> str:
+    """Find the record source that a name means. Empty if none.
+
+    Args:
+        name: Of a pipeline, or the URI of its source.
+        settings: Where pipelines are.
+    """
+    if names_records(name):
+        return name
+    code = Catalog.read(settings).sources.get(name)
+    source = load(code).source if code else None
+    return f"{source.scheme}://{name}" if source else ""
+
+
+def try_records(uri: str, settings: Settings) -> Trial:
+    """Ask a record source for its first page, and try that.
+
+    Args:
+        uri: Of the source.
+        settings: Where pipelines are, and who may be called.
+
+    Raises:
+        IngestError: The source or the pipeline does not work; the text says how.
+    """
+    guard.check(uri, settings)
+    wanted = RecordUri.parse(uri)
+    code = Catalog.read(settings).named(wanted.pipeline)
+    check_source(load(code), uri)
+    page = run_apart(_first_page(load(code), wanted, settings))
+    if page is None or not page.rows:
+        fix = "Look at what the source is asked for, in the pipeline."
+        raise TerminalError(f"{uri} has no records on its first page", fix=fix, code="no_rows")
+    with tempfile.TemporaryDirectory() as scratch:
+        store = LocalStore(scratch)
+        name = f"{wanted.pipeline}.jsonl"
+        store.write(name, page.lines)
+        file = FetchedFile(uri=uri, path=name, name=name, size=len(page.lines), sha256="")
+        references = bring(load(code), code, store, "references", settings)
+        pipeline = bind_lookups(load(code), code.sha256, references, store)
+        trial = try_source(code, store, file, len(page.lines) + 1, pipeline)
+    return replace(trial, whole=page.resume is None)
+
+
+async def _first_page(pipeline: Pipeline, wanted: RecordUri, settings: Settings) -> Page | None:
+    """Take the first page with records, of the first few."""
+    assert pipeline.source is not None
+    pull = Pull(wanted.pipeline, "trial", settings, window=wanted.window or None, tell=lambda _line: None)
+    page: Page | None = None
+    async with aclosing(pipeline.source.pages(pull)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            if page.rows:
+                return page
+    return page
 
 
 def _try_file(code: PipelineSource, uri: str, settings: Settings, sample: int) -> Trial:

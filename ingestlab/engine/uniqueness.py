@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from ingestlab.core.models import REJECTS, Change, DataFile, Piece, Staged, Tally
-from ingestlab.engine.merging import PATIENCE, held_files, may_hold, run_tasks, with_derived
+from ingestlab.engine.merging import PATIENCE, RANGE, held_files, may_hold, run_tasks, with_derived
 from ingestlab.engine.plan import Plan
 from ingestlab.engine.services import Services
 from ingestlab.engine.task.merging import strip
@@ -24,7 +24,6 @@ from ingestlab.lake.table import Transaction
 from ingestlab.pipeline.uniqueness import unique_columns
 from ingestlab.sinks.opening import filled_by
 
-RANGE = 4 << 20  # rows of a batch that a task compares
 _TOGETHER = 4  # data files that one task compares
 
 AnyChange = TypeVar("AnyChange", bound=Change)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import AGGREGATES, Manifest
@@ -53,6 +53,44 @@ class _PastStore:
 
     def size(self, path: str) -> int:
         return self._store.size(self._places.get(path, path))
+
+
+class KnownFile(NamedTuple):
+    """What a log knows of a published file.
+
+    Attributes:
+        number: Of the entry that published it, or of the checkpoint's.
+        sink: Of which it is.
+        rows: In it.
+        size: In bytes.
+        sources: The URIs that have rows in it.
+    """
+
+    number: int
+    sink: str
+    rows: int
+    size: int
+    sources: tuple[str, ...]
+
+
+def known_files(log: TransactionLog, entries: Iterable[Manifest]) -> dict[str, KnownFile]:
+    """Collect the files that a log knows, by target: those of its oldest checkpoint, and of later entries.
+
+    Args:
+        log: Of the table.
+        entries: All that it remembers.
+    """
+    base = log.oldest_base()
+    columns = ("key", "number", "item", "rows", "size", "uris")
+    rows = log.at(base).files.select(columns).to_pylist() if base else ()
+    files = {
+        row["key"]: KnownFile(row["number"], row["item"], row["rows"], row["size"], tuple(row["uris"] or ()))
+        for row in rows
+    }
+    for m in entries:
+        for sink, staged in m.sinks.items():
+            files |= {f.target: KnownFile(m.sequence, sink, f.rows, f.size, tuple(f.sources)) for f in staged.files}
+    return files
 
 
 def open_past(log: TransactionLog, as_of: AsOf, folder: str) -> Past:

@@ -24,6 +24,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.kept_files import place_of
 from ingestlab.lake.log import TransactionLog
+from ingestlab.lake.past import KnownFile, known_files
 
 SAME_ROWS: tuple[Kind, ...] = ("compact", "rewrite", "reembed")  # kinds of commits that neither add nor take rows
 
@@ -143,16 +144,6 @@ def undone(entries: Iterable[Manifest]) -> dict[int, str]:
     return found
 
 
-@dataclass(frozen=True)
-class _File:
-    """What is known of a published file."""
-
-    number: int  # of the entry that published it
-    sink: str
-    rows: int
-    size: int
-
-
 @dataclass
 class _Survey:
     """What all commits of a table are compared with."""
@@ -161,11 +152,11 @@ class _Survey:
     entries: Sequence[Manifest]
     kept: set[str]
     settings: Settings
-    files: Mapping[str, _File] = field(init=False)
+    files: Mapping[str, KnownFile] = field(init=False)
 
     def __post_init__(self) -> None:
         base = self._base = self.log.oldest_base()
-        self.files = dict(_files_of(self.log, base, self.entries))
+        self.files = known_files(self.log, self.entries)
         gaps = [later.sequence for former, later in pairwise(self.entries) if later.sequence > former.sequence + 1]
         self._oldest_readable = max([base or self.entries[0].sequence, *gaps])
         self._undone = undone(self.entries)
@@ -233,18 +224,6 @@ class _Survey:
         """Return the oldest commit of which another has replaced a file."""
         numbers = (self.files[t].number if t in self.files else 0 for t in self._rows_of(m))
         return min(numbers, default=float("inf"))
-
-
-def _files_of(log: TransactionLog, base: int, entries: Iterable[Manifest]) -> Iterator[tuple[str, _File]]:
-    """Yield the files that a checkpoint and later entries name, by target."""
-    columns = ("key", "number", "item", "rows", "size")
-    rows = log.at(base).files.select(columns).to_pylist() if base else ()
-    for row in rows:
-        yield row["key"], _File(row["number"], row["item"], row["rows"], row["size"])
-    for m in entries:
-        for sink, staged in m.sinks.items():
-            for f in staged.files:
-                yield f.target, _File(m.sequence, sink, f.rows, f.size)
 
 
 def _home(m: Manifest, sink: str) -> str:

@@ -27,7 +27,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import joined_types
 from ingestlab.lake.data_files import batches, only_sources, open_part
 from ingestlab.lake.log import last_note, live_parts
-from ingestlab.lake.past import places_of
+from ingestlab.lake.past import known_files, places_of
 from ingestlab.lake.table import Table, Transaction, new_run, tables
 from ingestlab.lake.table_schema import types_of_owners
 from ingestlab.maintenance.history import SAME_ROWS, undone
@@ -192,10 +192,7 @@ class _Undo:
     @cached_property
     def _sources_by_file(self) -> dict[str, tuple[str, ...]]:
         """Return the sources of every file that the log knows, by target."""
-        base = self.table.log.oldest_base()
-        files = self.table.log.at(base).files.select(["key", "uris"]).to_pylist() if base else []
-        named = {f.target: f.sources for m in self.entries for s in m.sinks.values() for f in s.files}
-        return {row["key"]: tuple(row["uris"] or ()) for row in files} | named
+        return {target: file.sources for target, file in known_files(self.table.log, self.entries).items()}
 
     def _check_later(self) -> None:
         """Raise TerminalError for later changes of the same sources or keys."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import ClassVar, NoReturn
 from urllib.parse import quote, unquote
 
@@ -94,3 +96,55 @@ class RecordUris:
 def names_records(uri: str) -> bool:
     """Tell whether a URI is that of a record source."""
     return isinstance(schemes.source(scheme_of(uri)), RecordUris)
+
+
+def windows(uri: str, first: str, last: str, step: str) -> list[str]:
+    """Cut a span of a record source into windows.
+
+    Args:
+        uri: Of the source, ``rest://orders``.
+        first: The first day or moment, ``2026-01-01``.
+        last: That after the last one.
+        step: The length of a window: ``6h``, ``1d``, ``1w``, ``1mo`` or ``1y``.
+
+    Returns:
+        Their URIs, in order.
+
+    Raises:
+        TerminalError: It is no record source, or no such span.
+
+    Examples:
+        >>> from ingestlab.sources.records import windows
+        >>> windows("rest://orders", "2026-01-01", "2026-03-01", "1mo")[1]
+        'rest://orders?from=2026-02-01&to=2026-03-01'
+    """
+    where, match = RecordUri.parse(uri), re.fullmatch(r"([1-9]\d*)(h|d|w|mo|y)", step)
+    try:
+        begin, end = datetime.fromisoformat(first), datetime.fromisoformat(last)
+        sound = match is not None and begin < end and not where.window
+    except (ValueError, TypeError):  # the latter: one has a zone alone
+        sound = False
+    if not sound or match is None:
+        raise TerminalError(
+            f"Not a span of windows of {uri}",
+            expected="from an earlier to a later day, by a step such as 6h, 1d, 1w, 1mo or 1y",
+            got=f"from {first} to {last} by {step}",
+            fix="E.g. --from 2026-01-01 --to 2026-03-01 --step 1d.",
+            code="argument_invalid",
+        )
+    bounds, count, unit = [begin], int(match[1]), match[2]
+    while bounds[-1] < end:
+        bounds.append(min(end, _after(begin, count * len(bounds), unit)))
+    short = unit != "h" and len(first) == len(last) == len("2026-01-01")
+    texts = [bound.date().isoformat() if short else bound.isoformat() for bound in bounds]
+    return [str(replace(where, window={"from": low, "to": high})) for low, high in pairwise(texts)]
+
+
+def _after(begin: datetime, count: int, unit: str) -> datetime:
+    """Go on by some units. Short months end on their last day."""
+    if unit in ("h", "d", "w"):
+        return begin + timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[unit]: count})
+    month = begin.month - 1 + count * (12 if unit == "y" else 1)
+    first = begin.replace(day=1, year=begin.year + month // 12, month=month % 12 + 1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return first.replace(day=min(begin.day, (following - timedelta(days=1)).day))

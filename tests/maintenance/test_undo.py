@@ -95,6 +95,29 @@ def test_the_index_knows_what_came_back_and_not_what_went(make):
     check(world, a=FIRST, b=SECOND, c=[51])
 
 
+def test_the_record_of_a_source_is_the_one_before(make):
+    """With its version: sources of records keep their cursor there."""
+    world = make()
+    put(world, "r1", a=FIRST)
+    before = records(world)
+    put(world, "r2", a=[41], b=[51])
+    changed = records(world)
+    (uri,) = before
+    assert changed[uri].version != before[uri].version
+    undo("r2", world.context())
+    again = records(world)
+    unlike = {"batch": ""}  # the undo's own
+    assert again[uri].model_copy(update=unlike) == before[uri].model_copy(update=unlike)
+    (new,) = again.keys() - before.keys()
+    assert (again[new].version, again[new].sha256) == (None, "")
+    index = world.context().table("default", "small").index
+    assert index.known([uri])[uri].version == before[uri].version
+
+
+def records(world):
+    return {record.uri: record for record in TransactionLog(world.store, "default", "small").snapshot().records()}
+
+
 def test_twice_is_once_and_an_undo_is_undone(make):
     world = make()
     put(world, "r1", a=FIRST, b=SECOND)

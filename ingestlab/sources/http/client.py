@@ -40,21 +40,47 @@ async def opened(open_raw: Callable[[str], RawFile], settings: Settings, *, page
         settings: Limits and addresses.
         pages: Whether web pages are what is wanted.
     """
+    async with new_session(settings, headers=_HEADERS, auto_decompress=False, read_bufsize=_BUFFER) as session:
+        yield _Client(session, open_raw, settings, pages=pages).get
+
+
+def new_session(settings: Settings, **more: Any) -> aiohttp.ClientSession:
+    """Make a pool of connections, to allowed addresses alone.
+
+    Args:
+        settings: Limits, times and addresses.
+        **more: Arguments of aiohttp.
+    """
     timeout = aiohttp.ClientTimeout(
         total=None,
         connect=settings.connect_timeout,
         sock_connect=settings.connect_timeout,
         sock_read=settings.read_timeout,
     )
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=settings.connections, resolver=_GuardedResolver(settings)),
-        timeout=timeout,
-        headers=_HEADERS,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=_BUFFER,
-    ) as session:
-        yield _Client(session, open_raw, settings, pages=pages).get
+    connector = aiohttp.TCPConnector(limit=settings.connections, resolver=_GuardedResolver(settings))
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), **more)
+
+
+def allowed(uri: str, settings: Settings) -> URL:
+    """Give the URL of an address that may be asked.
+
+    Args:
+        uri: Of http or https.
+        settings: Which addresses are allowed.
+
+    Raises:
+        TerminalError: It may not, or it is no such address.
+    """
+    if not traits(access.check(uri, settings)).host:
+        got = access.shown(uri, settings.secret_parameters)
+        problem = f"Not an http or https URL with a host: {got}"
+        raise TerminalError(problem, fix="Use the address of the file.", code="uri_invalid")
+    try:
+        url = exact(uri)
+    except ValueError as error:
+        raise TerminalError.wrap(error, "Not a URL", "Check its spelling.", code="uri_invalid") from None
+    access.check_host(str(url.host), settings)  # as the client reads it, which is what counts
+    return url
 
 
 class _Client:
@@ -170,16 +196,7 @@ class _Client:
         raise TerminalError(problem, fix="Use the address it leads to.", code="http_error")
 
     def _allowed(self, uri: str) -> URL:
-        if not traits(access.check(uri, self._settings)).host:
-            got = access.shown(uri, self._settings.secret_parameters)
-            problem = f"Not an http or https URL with a host: {got}"
-            raise TerminalError(problem, fix="Use the address of the file.", code="uri_invalid")
-        try:
-            url = exact(uri)
-        except ValueError as error:
-            raise TerminalError.wrap(error, "Not a URL", "Check its spelling.", code="uri_invalid") from None
-        access.check_host(str(url.host), self._settings)  # as the client reads it, which is what counts
-        return url
+        return allowed(uri, self._settings)
 
 
 def _shut_if_more(response: aiohttp.ClientResponse) -> None:
