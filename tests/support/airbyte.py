@@ -117,6 +117,7 @@ else:
         more = {"namespace": stream["namespace"]} if "namespace" in stream else {}
         data = {"n": n, "square": n * n, "text": f"wörd {n}", "at": "2026-01-01T00:00:00Z", "tags": ["a"]}
         data.update(config.get("more", {}))
+        data = config["rows"][n] if "rows" in config else data
         say("RECORD", stream=stream["name"], **more, data=data, emitted_at=1795982870143)
         n += 1
         if n % config.get("every", 10) == 0:
