@@ -27,6 +27,7 @@ import partitions
 import report
 import smallfiles
 import switches
+import tenants
 from measures import Measure
 from rich.console import Console
 from rivals import PYTHON
@@ -47,6 +48,7 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "log": commits.measure,
     "listing": listing.measure,
     "merge": merging.measure,
+    "tenants": tenants.measure,
 }
 QUICK = {
     "files": 512,
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(measures, machine, console)
     file = report.keep(measures, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if set(options.only or GROUPS) - {"log", "listing", "merge"} and (drawn := _draw(file)) is not None:
+    if set(options.only or GROUPS) - {"log", "listing", "merge", "tenants"} and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in measures))
 
