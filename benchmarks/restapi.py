@@ -109,11 +109,10 @@ def _by_us(url: str, rows: int, rounds: int, home: Path) -> Iterator[Lap]:
     with stack(home / "stack", [TENANT], workers=1, dask_workers=2, pipelines=(str(pipelines),)) as running:
         check(submit("rest://warm", settings=running.settings).wait(PATIENCE).tally.out, PAGE)
         for number in range(rounds):
-            processes = [psutil.Process(pid) for pid in set(running.pids.values())]
-            before = sum(map(cpu, processes))
+            before = running.cpu().total()
             began = time.perf_counter()
             result = submit(f"rest://orders{number}", settings=running.settings).wait(PATIENCE)
-            yield Lap(time.perf_counter() - began, sum(map(cpu, processes)) - before)
+            yield Lap(time.perf_counter() - began, running.cpu().total() - before)
             check((OURS, result.tally.out), (OURS, rows))
 
 
