@@ -9,13 +9,14 @@ STAMP := .venv/.installed
 ENOUGH := $(if $(wildcard $(STAMP)),$(STAMP),$(LEAN))# for the demo and JupyterLab: where all is installed, all is kept so
 PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile)
 TORCH := .venv-torch# sees .venv, and adds torch with what runs on it: large, and nothing else needs it
+SPARK := .venv-spark# sees .venv, and adds PySpark: large, and where it is pandera loads half of it into every worker
 DOCS := .venv-docs# sees .venv, and adds mkdocs
 # Two at a time, a file by one process: most tests wait for servers, of which each process starts its own. These are
 # real and the machine may be busy, so what fails is tried once more; the summary names it as RERUN, a race to repair.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -rR
 PEERS := .venv-bench# its own: where PySpark is, pandera loads half of it
 
-.PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch lint docs bench lock clean
+.PHONY: help install demo lab notebooks test test-rest test-all test-compose test-milvus test-torch test-spark lint docs bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +70,19 @@ $(TORCH)/.installed: $(STAMP)
 	  || { echo 'torch 2.13.0 and what runs on it cannot be installed here: see above.' >&2; exit 1; }
 	touch $@
 
+# Only some lessons and the readers of tables want Spark, all on one machine's memory: one process.
+test-spark: install $(SPARK)/.installed  ## Run the tests that want PySpark and Java, in an environment of their own
+	$(SPARK)/bin/python -m pytest --reruns 1 -rR -m spark
+
+$(SPARK)/.installed: $(STAMP)
+	test -x $(SPARK)/bin/python || $(BIN)/python -m venv $(SPARK)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(SPARK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(SPARK)/bin/python -m pip install --quiet --no-cache-dir --no-compile pyspark==4.3.0 \
+	  --constraint requirements.lock --editable '.[spark]' \
+	  || { echo 'pyspark 4.3.0 cannot be installed here: see above.' >&2; exit 1; }
+	touch $@
+
 test-milvus: install  ## Run the tests that want a full Milvus, against the server of the package milvus
 	$(BIN)/python tests/support/with_milvus.py
 
@@ -107,4 +121,4 @@ lock: install  ## Write the versions that are installed into requirements.lock
 	mv requirements.lock.new requirements.lock
 
 clean:  ## Remove the environment and all caches
-	rm -rf .venv .venv-milvus $(TORCH) $(PEERS) $(DOCS) dist/docs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-milvus $(TORCH) $(SPARK) $(PEERS) $(DOCS) dist/docs .pytest_cache .mypy_cache .ruff_cache .hypothesis

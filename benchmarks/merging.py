@@ -29,6 +29,7 @@ from ingestlab.analytics.lake import Lake
 OURS, TENANT, TABLE = "ingestlab", "default", "merged"
 RIVALS = (
     Rival("DuckDB", ("merging.py", "DuckDB"), ("duckdb",)),
+    Rival("DuckDB-Parquet", ("merging.py", "DuckDB-Parquet"), ("duckdb", "pyarrow")),
     Rival("deltalake", ("merging.py", "deltalake"), ("deltalake", "pyarrow")),
     Rival("pandas", ("merging.py", "pandas"), ("pandas", "pyarrow"), slow=True),
 )

@@ -40,6 +40,39 @@ class DuckDB:
         return tuple(map(int, row))
 
 
+class DuckDBParquet:
+    """One Parquet file, which DuckDB reads and writes whole: what other tools can read, as with the others."""
+
+    def __init__(self, out: Path) -> None:
+        import duckdb  # noqa: PLC0415
+
+        self._db, self._path = duckdb.connect(), out / "table.parquet"
+
+    def load(self, path: str) -> None:
+        self._write(f"FROM read_parquet('{path}')")
+
+    def merge(self, path: str) -> None:
+        old, new = f"read_parquet('{self._path}')", f"read_parquet('{path}')"
+        self._write(f"""
+            SELECT t.* FROM {old} t ANTI JOIN {new} s ON t.id = s.id AND s.stamp >= t.stamp
+            UNION ALL
+            SELECT s.* FROM {new} s ANTI JOIN (SELECT o.id, o.stamp FROM {old} o SEMI JOIN {new} n ON o.id = n.id) t
+            ON t.id = s.id AND t.stamp > s.stamp
+        """)
+
+    def _write(self, rows: str) -> None:
+        fresh = self._path.with_suffix(".new")
+        self._db.execute(f"COPY ({rows}) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+
+    def totals(self) -> Totals:
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        return _totals(pq.read_table(self._path))
+
+
 class Deltalake:
     """A Delta table on the disk."""
 
@@ -101,7 +134,12 @@ def _totals(table: Any) -> Totals:
     return table.num_rows, pc.sum(table["n"]).as_py(), pc.sum(table["stamp"]).as_py()
 
 
-PEERS: dict[str, Callable[[Path], Any]] = {"DuckDB": DuckDB, "deltalake": Deltalake, "pandas": Pandas}
+PEERS: dict[str, Callable[[Path], Any]] = {
+    "DuckDB": DuckDB,
+    "DuckDB-Parquet": DuckDBParquet,
+    "deltalake": Deltalake,
+    "pandas": Pandas,
+}
 
 
 def main(name: str) -> None:

@@ -7,9 +7,10 @@ import logging
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +24,17 @@ from rich.text import Text
 from ingestlab import stack
 from ingestlab.cli.common import Home, Json, err, many, out
 from ingestlab.cli.tables import Fitting, table
+from ingestlab.core.errors import IngestError
 from ingestlab.core.listening import ListenTo
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake import layout
 from ingestlab.queue.arrival.status import ListenerStatus, known_listeners
 from ingestlab.queue.listeners import queue_summary
 from ingestlab.stack.control import run
 from ingestlab.stack.services import WORKER, Spec, environment
 from ingestlab.stack.state import SUPERVISOR, home_of
 
+LAKE_SECONDS = 3.0  # that `status` waits for an object store
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
 
 
@@ -100,7 +104,7 @@ def scale(
 
 
 def status(home: Home = None, as_json: Json = False) -> None:
-    """Show what runs where. The exit code is 1 if no stack runs, or a part of it is gone."""
+    """Show what runs, and catalogues that lack commits. The exit code is 1 if no stack runs, or a part is gone."""
     settings = load_settings(home=home)
     folder = home_of(settings)
     state = stack.running(folder)
@@ -108,10 +112,12 @@ def status(home: Home = None, as_json: Json = False) -> None:
     rows = _parts(state) if state else []
     named = settings.redis_url or settings.redis_host
     listeners = (known_listeners(settings) if named else None) or []
+    behind = _catalogues_behind(settings)
     if as_json:
         queued = queue_summary(settings) if state else None
         heard = [{**listener.to_dict(), "gone": listener.gone} for listener in listeners]
         told = {"running": bool(state), "home": str(folder), "parts": rows, "queue": queued, "listeners": heard}
+        told |= {"unregistered": [lag.to_dict() for lag in behind]}
         out.print_json(json.dumps(told))
     elif state:
         _card(state)
@@ -121,7 +127,29 @@ def status(home: Home = None, as_json: Json = False) -> None:
         out.print(f"No stack runs in {folder}. Start one with `ingestlab up`.")
     if listeners and not as_json:
         out.print(_listeners(listeners))
+    if not as_json:
+        for lag in behind:
+            out.print(Text(f"! {lag}", style="yellow"))
     raise typer.Exit(0 if state and all(row["alive"] for row in rows) else 1)
+
+
+def _catalogues_behind(settings: Settings) -> list[Any]:
+    """List the tables that lack commits, if the lake answers."""
+    url, found = settings.lake_url, list[Any]()
+    if "://" not in url and not Path(url, layout.unregistered("", "")).is_dir():
+        return []
+
+    def look() -> None:
+        from ingestlab.lake.storage.store import open_store  # noqa: PLC0415 - slow to import, and seldom needed
+        from ingestlab.sinks.catalogues.lag import lags  # noqa: PLC0415
+
+        with suppress(IngestError):
+            found.extend(lags(open_store(url, settings.storage_options)))
+
+    looking = threading.Thread(target=look, daemon=True)  # an object store may be away
+    looking.start()
+    looking.join(LAKE_SECONDS)
+    return found
 
 
 def env(home: Home = None) -> None:

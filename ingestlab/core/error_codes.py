@@ -84,6 +84,7 @@ Code = Literal[
     "source_changed",
     "source_slow",
     "source_unavailable",
+    "spark_failed",
     "stack_not_running",
     "stream_unknown",
     "table_unknown",
@@ -232,6 +233,7 @@ CODES: dict[Code, Explanation] = {
     "dask_unavailable": Explanation(
         "The Dask cluster does not answer, or has no workers.", "Check DASK_SCHEDULER_ADDRESS.", retried=True
     ),
+    "spark_failed": Explanation("Spark does not start, or cannot compute a frame.", "See what frame.show() says."),
     "inconsistent": Explanation("Counts do not add up; nothing was published.", "Please report it."),
     "job_abandoned": Explanation("Several workers died while running a job.", "Was there memory enough?"),
     "job_invalid": Explanation("A message on the queue is no request.", "Enqueue with `ingestlab submit`."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -65,3 +66,8 @@ def prepare_gcsfs(scheme: str, options: Mapping[str, Any]) -> None:
     """
     if scheme in {"gs", "gcs"} and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+
+def quiet_pyspark() -> None:
+    """Silence what PySpark says of pandas 3. Where it is installed, pandera imports it."""
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingestlab.analytics.spark import read_rows
 from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME
@@ -26,7 +29,8 @@ from ingestlab.pipeline.catalog import Catalog, load
 
 KEPT = timedelta(days=3)  # for workers that have not taken a frame yet
 _OWN = ("_source", "_row")  # columns that every table has of its own
-_GROUP = 1 << 20  # rows
+_GROUP = 1 << 20  # rows that are written at once
+_BYTES = 1 << 26  # likewise
 
 
 def put_frame(
@@ -96,41 +100,59 @@ def _expire(store: Store) -> None:
 
 def _write(frame: Any, path: Path) -> None:
     """Write a frame as Parquet, alike each time. Columns that every table has of its own are left out."""
+    folder = path.with_name(f"{path.name}.spark")
     try:
-        tables = _tables(frame)
-        first = next(tables)
+        groups = _groups(_tables(frame, folder))
+        first = next(groups)
         with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
-            writer.write_table(first, row_group_size=_GROUP)
-            for table in tables:
-                writer.write_table(table.cast(first.schema), row_group_size=_GROUP)
+            for table in chain([first], groups):
+                writer.write_table(table, row_group_size=_GROUP)
     except (pa.ArrowException, ValueError, TypeError) as error:
         problem = "The frame cannot be written as Parquet"
         fix = "Give each column one type and a name of its own."
         raise TerminalError.wrap(error, problem, fix, code="types_conflict") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tables(frame: Any) -> Iterator[pa.Table]:
-    """Yield the rows of a frame as Arrow tables: of a Dask frame one a partition."""
+def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Gather small tables into row groups. The first one's types are those of all."""
+    schema, gathered = None, []
+    for table in tables:
+        own = [name for name in _OWN if name in table.column_names]
+        rows = table.drop_columns(own).replace_schema_metadata(None)
+        schema = schema or rows.schema
+        gathered.append(rows.cast(schema))
+        if sum(map(len, gathered)) >= _GROUP or sum(rows.nbytes for rows in gathered) >= _BYTES:
+            yield pa.concat_tables(gathered).combine_chunks()
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered).combine_chunks()
+
+
+def _tables(frame: Any, folder: Path) -> Iterator[pa.Table]:
+    """Yield the rows of a frame as Arrow tables: of a frame of Dask or Spark piece by piece."""
     if hasattr(frame, "npartitions") and hasattr(frame, "partitions"):
         for i in range(frame.npartitions):
-            yield from _tables(frame.partitions[i].compute())
-        return
-    if hasattr(frame, "toArrow"):  # Spark
-        frame = frame.toArrow()
-    elif hasattr(frame, "collect") and not hasattr(frame, "__arrow_c_stream__"):  # a lazy frame of Polars
+            yield from _tables(frame.partitions[i].compute(), folder)
+    elif hasattr(frame, "toArrow"):  # Spark
+        yield from read_rows(frame, folder)
+    else:
+        yield _table(frame)
+
+
+def _table(frame: Any) -> pa.Table:
+    if hasattr(frame, "collect") and not hasattr(frame, "__arrow_c_stream__"):  # a lazy frame of Polars
         frame = frame.collect()
     if isinstance(frame, pd.DataFrame):
         named = any(name is not None for name in frame.index.names)
-        table = pa.Table.from_pandas(frame.reset_index() if named else frame, preserve_index=False)
-    elif hasattr(frame, "__arrow_c_stream__"):
-        table = pa.table(frame)
-    else:
-        got = f"{type(frame).__module__}.{type(frame).__qualname__}"
-        expected = "a frame of pandas, Polars, Arrow, DuckDB, Dask or Spark"
-        fix = "Make one of it, e.g. pandas.DataFrame(rows)."
-        raise TerminalError("This is no frame", expected=expected, got=got, fix=fix, code="argument_invalid")
-    own = [name for name in _OWN if name in table.column_names]
-    yield table.drop_columns(own).combine_chunks().replace_schema_metadata(None)
+        return pa.Table.from_pandas(frame.reset_index() if named else frame, preserve_index=False)
+    if hasattr(frame, "__arrow_c_stream__"):
+        return pa.table(frame)
+    got = f"{type(frame).__module__}.{type(frame).__qualname__}"
+    expected = "a frame of pandas, Polars, Arrow, DuckDB, Dask or Spark"
+    fix = "Make one of it, e.g. pandas.DataFrame(rows)."
+    raise TerminalError("This is no frame", expected=expected, got=got, fix=fix, code="argument_invalid")
 
 
 def _digest(path: Path) -> str:

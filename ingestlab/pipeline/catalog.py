@@ -22,6 +22,7 @@ from types import ModuleType
 
 from ingestlab.core.error_codes import Code
 from ingestlab.core.errors import IngestError, TerminalError, did_you_mean, let_pass, words_of
+from ingestlab.core.extras import quiet_pyspark
 from ingestlab.core.models import Value
 from ingestlab.core.plugins import installed, plugins
 from ingestlab.core.plugins import load as load_plugin
@@ -250,6 +251,7 @@ def load(source: PipelineSource) -> Pipeline:
     sys.modules[module.__name__] = module  # pandera and pickle look a class's module up
     filename = f"<{source.origin} {source.sha256[:8]}>"
     linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    quiet_pyspark()
     try:
         exec(compile(source.text, filename, "exec"), module.__dict__)  # noqa: S102 - this is what a plug-in file is
     except BaseException as error:  # a user's file may raise anything

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from ingestlab.core.access import shown
 from ingestlab.core.errors import BusySourceError, IngestError, JobStoppedError, TerminalError, TransientError
+from ingestlab.core.extras import quiet_pyspark
 from ingestlab.core.jobs import Done, Failed, RetryLater, TryEnd
 from ingestlab.core.messages import NotebookRequest, Request, check_queue, decode, subjects
 from ingestlab.core.models import FIRST_FAILURES, IngestRequest, IngestResult, Source
@@ -188,6 +189,7 @@ def prepare(queues: Sequence[str], settings: Settings, client: redis.Redis) -> J
 
 def _warm_up(services: Services) -> None:
     """Do before the first job what would make it slow: imports, plug-ins, and the Dask connection."""
+    quiet_pyspark()
     try:
         import pandera.pandas  # noqa: F401, PLC0415
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 
+from ingestlab.analytics.spark import check_java
 from ingestlab.core.errors import StackError, TerminalError
 from ingestlab.core.extras import install_command
 from ingestlab.core.settings import load_settings
@@ -17,7 +19,7 @@ def needs(*extras: str) -> None:
         *extras: Of ingestlab, e.g. ``"milvus"``.
 
     Raises:
-        TerminalError: Some are not installed; the text has the one command that adds all.
+        TerminalError: Some are not installed, or Java for Spark; the text has the one command that adds all.
         StackError: They were installed after the stack had started.
     """
     restart = "ingestlab down` in a terminal (File, New, Terminal); then run the cell with Lab() again."
@@ -27,6 +29,8 @@ def needs(*extras: str) -> None:
             fix=f"Run `{install_command(','.join(extras))} && {restart}",
             code="package_missing",
         )
+    if "spark" in extras and not os.environ.get("SPARK_REMOTE"):
+        check_java()
     if "milvus" in extras and not load_settings().milvus_uri:
         raise StackError("The stack runs without Milvus", fix=f"Run `{restart}")
 

@@ -263,4 +263,4 @@ door.stop()
 # - [crontab.guru](https://crontab.guru/) explains the five fields of a schedule
 # - The guide [Let files announce themselves](../docs/how-to/arrival.md)
 #
-# That was the course. Take a file of your own now, and drop it somewhere.
+# Next: [complex analysis with Spark](10_complex_analysis_with_spark.ipynb).

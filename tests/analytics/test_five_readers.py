@@ -4,17 +4,16 @@ docs/reference/tables.md are what this finds."""
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from support.lake import World
 from support.readers import READERS, ROOT, by_spark, plain, same
+from support.spark import python_with_spark
 
 from ingestlab.analytics.lake import Table
 from ingestlab.lake.storage.store import open_store
@@ -101,6 +100,12 @@ def publish(world: World, name: str, kind: str, values: Sequence[Any], more: str
     return world.store.full(f"tables/default/{name}")
 
 
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The Python of Spark: where there is none, the test ends before it publishes anything."""
+    return python_with_spark()
+
+
 @pytest.fixture
 def types(tmp_path, redis_url) -> dict[str, str]:
     """A folder for each type."""
@@ -177,16 +182,15 @@ def test_four_tools_read_each_partition_value_as_the_page_says(folders):
     compare("Which tool reads which partition value", found)
 
 
+@pytest.mark.spark
 @pytest.mark.slow("Spark")
-def test_spark_reads_types_and_partition_values_as_the_page_says(types, tmp_path, redis_url):
-    if not Path(os.environ.get("PYSPARK_PYTHON") or ROOT / ".venv-bench/bin/python").exists():
-        pytest.skip("there is no .venv-bench, and PYSPARK_PYTHON names no Python with PySpark")
+def test_spark_reads_types_and_partition_values_as_the_page_says(python, types, tmp_path, redis_url):
     world = World(tmp_path / "more", redis_url)
     places = {
         name: publish(world, f"f{i}", "pa.string()", [value], 'partition_by="v"')
         for i, (name, value) in enumerate(FOLDERS.items())
     }
-    answers = by_spark([*types.values(), *places.values()])
+    answers = by_spark(python, [*types.values(), *places.values()])
     compare("Which tool reads which type", {n: {"Spark": cell(answers[f], TYPES[n][1])} for n, f in types.items()})
     found = {n: {"Spark": cell(answers[f], [FOLDERS[n]])} for n, f in places.items()}
     compare("Which tool reads which partition value", found)

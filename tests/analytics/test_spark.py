@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from support.lake import World
 from support.readers import ROOT
+from support.spark import python_with_spark
 
-from ingestlab.analytics.spark import open_frame, spark_type
+from ingestlab.analytics.spark import check_java, open_frame, spark_type
 from ingestlab.core.errors import TerminalError
 
 READ = ROOT / "tests/support/read_with_spark.py"
@@ -29,13 +30,6 @@ PIPELINE = Pipeline(
 LOOSE = 'PIPELINE = __import__("ingestlab").Pipeline(reader=__import__("ingestlab").Csv(), schema_drift="evolve")'
 
 
-def python_with_spark() -> str:
-    found = os.environ.get("PYSPARK_PYTHON") or str(ROOT / ".venv-bench/bin/python")
-    if not Path(found).exists():
-        pytest.skip("there is no .venv-bench, and PYSPARK_PYTHON names no Python with PySpark")
-    return found
-
-
 def take(world: World, table: str, name: str, text: str, run: str) -> None:
     path = world.folder / "sources" / name
     path.parent.mkdir(exist_ok=True)
@@ -44,6 +38,7 @@ def take(world: World, table: str, name: str, text: str, run: str) -> None:
     assert outcome.status == "committed", outcome.error
 
 
+@pytest.mark.spark
 @pytest.mark.slow("Spark")
 def test_a_frame_has_the_rows_and_types_of_the_log(tmp_path, redis_url):
     python, world = python_with_spark(), World(tmp_path, redis_url)
@@ -69,6 +64,12 @@ def test_a_frame_has_the_rows_and_types_of_the_log(tmp_path, redis_url):
     assert [row["at"] for row in found["good"]][:3] == ["2024-02-29 12:30:00", "2024-02-29 12:31:00", "None"]
     assert "Spark cannot read column 'n' of type time32[ms]" in found["clock"]
     assert "several types in column 'n'" in found["loose"]
+
+
+def test_java_that_is_missing_is_named_with_its_command(monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(TerminalError, match=r"Java, which is missing.*/nowhere.*apt-get install openjdk"):
+        check_java()
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -15,11 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bson import Int64, ObjectId
+from distributed import Client, LocalCluster
 from support.lake import Crash, FaultInjector, World
+from support.workers import until
 
 from ingestlab.core.models import IngestRequest, IngestResult, Source
 from ingestlab.core.mongodb import connected, server_of
 from ingestlab.engine.ingest import ingest
+from ingestlab.executors.dask import Cluster
 from ingestlab.lake import layout
 from ingestlab.lake.log import manifests
 from ingestlab.maintenance.delete import delete
@@ -243,3 +250,25 @@ def test_a_hundred_thousand_documents_take_the_memory_of_some(make, mongodb):
     rows, first, most = map(int, done.stdout.split())
     assert rows == 100_000
     assert most - first < 60_000, "kilobytes beyond those of the first page, of 100 MB"
+
+
+@pytest.mark.slow("processes killed")
+def test_a_worker_that_is_killed_while_it_pulls_costs_no_document(make):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        world = make(more=DECLARED, dask_scheduler=cluster.scheduler_address, mongodb_timeout=120)
+        numbers = range(40_000)
+        for start in numbers[::10_000]:
+            world.fill(range(start, start + 10_000))
+        services = replace(world.context(), cluster=Cluster(world.settings))
+        request = IngestRequest(run="r1", sources=(Source(uri="mongo://orders"),))
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(ingest, request, services, lambda _progress: None)
+            until(lambda: done.done() or any(client.processing().values()), 120, "parts that are pulled")
+            assert not done.done(), done.result().outcomes
+            victim = next(name for name, tasks in client.processing().items() if tasks)
+            os.kill(client.run(os.getpid, workers=[victim])[victim], signal.SIGKILL)
+            (outcome,) = done.result(timeout=300).outcomes
+        services.cluster.close()
+    assert (outcome.status, outcome.tally.rows_in) == ("committed", len(numbers))
+    assert world.numbers() == [*numbers]
+    assert reconcile(world.context().lake).clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 from deltalake import write_deltalake
 from support.catalogues import PIPELINE, Published, in_glue, rows_in
 from support.lake import Crash, FaultInjector
+from typer.testing import CliRunner
 
+from ingestlab.cli import app
+from ingestlab.cli import stack as commands
 from ingestlab.core.errors import TerminalError
 from ingestlab.maintenance.delete import delete
 from ingestlab.maintenance.rewrite import rewrite
@@ -168,6 +172,10 @@ def test_while_a_catalogue_is_away_commits_stand_and_are_registered_later(world,
         (lag,) = lags(world.store)
         assert (lag.table, lag.catalogue, lag.error.code) == ("small", world.catalogue, "catalogue_unavailable")
         assert "reconcile" in str(lag)
+        patched.setattr(commands, "load_settings", lambda **_: world.settings)
+        shown = CliRunner().invoke(app, ["status", "--json"])
+        (told,) = json.loads(shown.stdout)["unregistered"]
+        assert (told["table"], told["catalogue"], told["why"]) == ("small", world.catalogue, str(lag.error))
         report = world.repair()
         assert (report.restored, len(report.unregistered)) == ((), 1)
         assert not report.clean
@@ -221,6 +229,27 @@ def test_another_programs_table_is_left_alone_and_said(world):
     world.declare(PLAIN)
     world.ingest([world.write("b.csv", {2: "x"})], run="r2")
     assert world.repair().clean, "the table is not published any more"
+
+
+def test_two_lakes_do_not_share_a_table_of_one_catalogue(world, tmp_path_factory):
+    if world.catalogue == "delta":
+        return  # its log is in the table's folder
+    folder = tmp_path_factory.mktemp("other")
+    shared = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db"}
+    settings = world.settings.model_copy(update={"iceberg_catalog": shared})
+    world.settings = settings
+    world.ingest([world.write("a.csv", {1: "x"})], run="r1")
+    assert list(lags(world.store)) == []
+    found = rows_in(world.any()) if world.catalogue == "glue" else None
+    more = {"lake": f"{settings.lake}2", "storage_options": settings.storage_options} if world.s3 else {}
+    more |= {"glue_database": settings.glue_database}
+    other = Published(folder, settings.redis_url, world.catalogue, iceberg_catalog=shared, **more)
+    other.ingest([other.write("a.csv", {2: "y"})], run="r1")
+    (lag,) = lags(other.store)
+    assert (lag.error.code, "another lake" in str(lag)) == ("catalogue_conflict", True)
+    assert len(other.repair().unregistered) == 1
+    assert world.repair().clean, "nothing of it was changed"
+    assert found is None or rows_in(world.any()) == found
 
 
 def test_two_jobs_that_register_at_once_add_each_file_once(world):

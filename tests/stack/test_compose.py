@@ -21,7 +21,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 STANDINS = sorted((ROOT / "tests/support/compose").glob("*.dockerfile"))
-SECRETS = {"REDIS_PASSWORD", "S3_SECRET_KEY", "MILVUS_PASSWORD", "RABBITMQ_PASSWORD", "LAB_TOKEN"}
+SECRETS = {"REDIS_PASSWORD", "S3_SECRET_KEY", "MILVUS_PASSWORD", "RABBITMQ_PASSWORD", "MONGODB_PASSWORD", "LAB_TOKEN"}
 
 
 def example() -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_every_service_is_bounded_and_seen_on_this_machine_alone(service):
     what = SERVICES[service]
     assert {"cpus", "memory"} <= set(what["deploy"]["resources"]["limits"])
     assert what["init"] is True
-    assert set(what["profiles"]) in ({"full"}, {"core", "full"}, {"celery"})
+    assert set(what["profiles"]) in ({"full"}, {"core", "full"}, {"celery"}, {"mongodb"})
     assert all(port.startswith("127.0.0.1:") for port in what.get("ports", []))
     assert "no-new-privileges:true" in what["security_opt"]
     assert what["restart"] == ("no" if service == "init" else "unless-stopped")
@@ -99,7 +99,27 @@ def test_every_service_is_bounded_and_seen_on_this_machine_alone(service):
 
 
 def test_the_core_has_no_milvus_and_no_lab():
-    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {"milvus", "lab", "rabbitmq"}
+    assert {name for name, what in SERVICES.items() if "core" not in what["profiles"]} == {
+        "milvus",
+        "lab",
+        "rabbitmq",
+        "mongo",
+    }
+
+
+def test_mongodb_is_left_out_unless_asked_for_and_seen_by_the_other_services_alone(tmp_path):
+    what = SERVICES["mongo"]
+    assert what["profiles"] == ["mongodb"]
+    assert "ports" not in what
+    (line,) = re.findall(r"^# (INSIDE_MONGODB_URI=.*)", EXAMPLE.read_text(), re.MULTILINE)
+    env = filled(tmp_path)
+    env.write_text(f"{env.read_text()}{line.replace('INSIDE_MONGODB_URI', 'INGESTLAB_MONGODB_URI')}\n")
+    found = Settings(_env_file=env)
+    assert found.mongodb_shown == "mongodb://mongo:27017"
+    assert re.match(r"mongodb://ingestlab:[0-9a-f]{32}@mongo:27017/\?authSource=admin", found.mongodb_uri or "")
+    users = {name for name, each in SERVICES.items() if "mongo" in each.get("depends_on", {})}
+    assert users == {"worker", "dask-worker", "notebook-worker"}
+    assert not any(SERVICES[name]["depends_on"]["mongo"]["required"] for name in users)
 
 
 def test_secrets_have_no_default_and_all_variables_are_explained():

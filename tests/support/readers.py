@@ -54,9 +54,8 @@ READERS: Mapping[str, Callable[[str], list[Any]]] = {
 }
 
 
-def by_spark(folders: Sequence[str]) -> dict[str, list[Any] | str]:
+def by_spark(python: str, folders: Sequence[str]) -> dict[str, list[Any] | str]:
     """Asks a Spark of its own process, all folders at once: it takes seconds to start."""
-    python = os.environ.get("PYSPARK_PYTHON") or str(ROOT / ".venv-bench/bin/python")
     env = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     done = subprocess.run(
         [python, __file__, *folders], capture_output=True, text=True, env=env, timeout=280, check=False

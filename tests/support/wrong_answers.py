@@ -15,6 +15,9 @@ STRANGE = """
     "ab", "x" * 999,
 """
 
+BY_PLANE = "Window.partitionBy('tailnum').orderBy('month', 'day', 'dep_time')"
+BY_CLOCK = "Window.partitionBy('tailnum').orderBy('dep_time')"
+
 WRONG: dict[str, list[tuple[str, str, str]]] = {
     "00": [
         ("00.1", "None", "got nothing yet"),
@@ -288,6 +291,49 @@ WRONG: dict[str, list[tuple[str, str, str]]] = {
             "09.2",
             "{'run': lab.submit(lab.samples('bts')[1]).watch().id, 'state': 'finished'}",
             "in the table bts_alarms, and not in weblogs",
+        ),
+    ],
+    "10": [
+        ("10.1", "None", "how many planes, a number; got nothing yet"),
+        ("10.1", "unknown", "a number; got a DataFrame"),
+        ("10.1", "unknown.count()", "is the number of their flights; count each plane once"),
+        ("10.1", "known.select('tailnum').distinct().count()", "those are the planes that are known"),
+        (
+            "10.1",
+            "planes.join(flights, 'tailnum', 'left_anti').count()",
+            "those are listed and did not fly; which frame should be on the left",
+        ),
+        ("10.1", "17", "17 is not what the tables say"),
+        ("10.2", "None", "a Spark frame; got nothing yet"),
+        ("10.2", "flights.toPandas()", "a Spark frame; got a DataFrame"),
+        ("10.2", "flights", "these columns are missing: previous"),
+        ("10.2", "turns.drop('tailnum')", "these columns are missing: tailnum"),
+        ("10.2", "turns", "rows; there are .* flights"),
+        (
+            "10.2",
+            f"flights.withColumn('previous', F.lead('dep_delay').over({BY_PLANE}))",
+            "that is the flight after it",
+        ),
+        (
+            "10.2",
+            "flights.withColumn('previous', F.lag('dep_delay').over(Window.orderBy('month', 'day', 'dep_time')))",
+            "rows have no previous: partition by plane|have another one before them",
+        ),
+        (
+            "10.2",
+            f"flights.withColumn('previous', F.lag('dep_delay').over({BY_CLOCK}))",
+            "have another one before them: order the window by month, day and dep_time",
+        ),
+        ("10.3", "None", "got nothing yet"),
+        ("10.3", "lateness", "expected a run"),
+        ("10.3", "lab.submit(lab.samples('flights')[0]).watch()", "in the table flights, and not in lateness"),
+        ("10.3", "lab.publish(lateness.drop('flights'), 'lateness').wait()", "these columns are missing: flights"),
+        ("10.3", "lab.publish(lateness, 'elsewhere').wait()", "in the table elsewhere, and not in lateness"),
+        ("10.3", "lab.publish(lateness.where('flights > 5'), 'lateness').wait()", "by maker and after there are"),
+        (
+            "10.3",
+            "lab.publish(lateness.withColumn('mean_delay', F.round('mean_delay')), 'lateness').wait()",
+            "'mean_delay' is not what the rows say, e.g. for",
         ),
     ],
 }

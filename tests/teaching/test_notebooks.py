@@ -18,6 +18,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from support.spark import spark_or_skip
 from support.wrong_answers import STRANGE, WRONG
 from typer.testing import CliRunner
 
@@ -96,12 +97,17 @@ class Student:
         return None
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(path, id=path.stem, marks=pytest.mark.slow("lessons")) for path in NOTEBOOKS],
-)
+def lesson(path: Path) -> object:
+    """A notebook as a parameter of tests."""
+    spark = (pytest.mark.spark, pytest.mark.timeout(600)) if path.stem.endswith("_spark") else ()
+    return pytest.param(path, id=path.stem, marks=(pytest.mark.slow("lessons"), *spark))
+
+
+@pytest.fixture(scope="module", params=[lesson(path) for path in NOTEBOOKS])
 def student(request: pytest.FixtureRequest, home: Path):
     """A student who begins a notebook."""
+    if request.param.stem.endswith("_spark"):
+        spark_or_skip()
     notebook = nbformat.read(request.param, as_version=4)
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(FOLDER)}})
     with client.setup_kernel():

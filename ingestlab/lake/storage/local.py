@@ -119,7 +119,10 @@ class LocalStore:
     def tidy(self, older: float) -> int:
         stale = [f for f in self.scratch().iterdir() if time.time() - f.stat().st_mtime > older]
         for file in stale:
-            file.unlink(missing_ok=True)
+            if file.is_dir():  # a notebook died while Spark wrote into it
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
         return len(stale)
 
     def full(self, path: str) -> str:

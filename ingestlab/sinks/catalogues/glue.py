@@ -88,6 +88,11 @@ class GlueEntry(Catalogue):
             problem = f"The Glue table {self._database}.{self._name} is that of {who}"
             fix = 'Rename one of them, or leave "glue" out of publish_as; then `ingestlab reconcile`.'
             raise TerminalError(problem, fix=fix, code="catalogue_conflict")
+        place, mine = table.get("StorageDescriptor", {}).get("Location", ""), self._store.full(self._home)
+        if place.rstrip("/") != mine.rstrip("/"):
+            problem = f"The Glue table {self._database}.{self._name} is that of another lake"
+            fix = "Name another database in INGESTLAB_GLUE_DATABASE, or drop that table; then `ingestlab reconcile`."
+            raise TerminalError(problem, expected=mine, got=place, fix=fix, code="catalogue_conflict")
         return table
 
     def sequence(self) -> int | None:

@@ -49,6 +49,7 @@ class IcebergEntry(Catalogue):
         needed("pyiceberg.catalog", "iceberg", USER)
         self._properties = _catalog_properties(settings, store)
         self._store, self._where, self._identifier = store, (tenant, table), (tenant, table)
+        self._shared = bool(settings.iceberg_catalog)  # so that other lakes may have tables in it
 
     @cached_property
     def _catalog(self) -> Any:
@@ -79,6 +80,11 @@ class IcebergEntry(Catalogue):
             problem = f"The Iceberg catalogue has another program's table {'.'.join(self._identifier)}"
             fix = 'Rename it, or leave "iceberg" out of publish_as; then `ingestlab reconcile`.'
             raise TerminalError(problem, fix=fix, code="catalogue_conflict")
+        place, mine = self._table.location().rstrip("/"), full_url(self._store, layout.iceberg(*self._where))
+        if self._shared and place != mine.rstrip("/"):
+            problem = f"The Iceberg catalogue has the table {'.'.join(self._identifier)} of another lake"
+            fix = 'Name another catalogue, or take "iceberg" out of publish_as; then `ingestlab reconcile`.'
+            raise TerminalError(problem, expected=f"metadata in {mine}", got=place, fix=fix, code="catalogue_conflict")
         return int(self._table.properties[SEQUENCE])
 
     def differs(self, version: Version) -> bool:

@@ -30,6 +30,17 @@ class Lag:
     since: str
     error: IngestError
 
+    def to_dict(self) -> dict[str, str]:
+        """Write it as plain data, for programs."""
+        why = str(self.error)
+        return {
+            "tenant": self.tenant,
+            "table": self.table,
+            "catalogue": self.catalogue,
+            "since": self.since,
+            "why": why,
+        }
+
     def __str__(self) -> str:
         return f"{self.table} lacks commits in {self.catalogue} since {self.since[:19]}: {self.error}"
 

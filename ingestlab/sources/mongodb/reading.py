@@ -122,7 +122,6 @@ class Reading:
         self._filter: Filter | None = None  # of all that is asked
         self._kind = ""  # of the values of the cursor
         self._type: type | None = None  # of the last value
-        self._one_kind = True  # whether all values are
         self._batches: Iterator[bytes] | None = None
         self._waiting: deque[dict[str, Any]] = deque()  # documents of the batch that came last
         self._known = self._remembered()  # what an earlier pull has brought
@@ -163,23 +162,28 @@ class Reading:
         words = [self._word(border) for border in borders]
         first: list[dict[str, str]] = [{}, *({"after": word} for word in words)]
         last: list[dict[str, str]] = [*({"until": word} for word in words), self._top]
-        window = dict(self.pull.window or {})
+        window = {**(self.pull.window or {}), "kind": self._top.get("kind", "any")}
         return [replace(self.pull, window={**window, **a, **b}) for a, b in zip(first, last, strict=True)]
 
     def _begin(self) -> None:
         """Look at what there is, and decide what is asked."""
         self._stored = self._collection()
-        first, last = self._end(1), self._end(-1)
-        if first is None or last is None:
-            self._ended = True
-            return
-        low, high = (found(end, self.field) for end in (first, last))
-        if self.source.cursor:
-            self._check_cursor(first)
-            self._check_cursor(last)
-        self._one_kind = kind_of(low) == kind_of(high) and not is_nan(low)
-        self._top = self._topmost(high)
-        self._filter = {"$and": [dict(self.source.query), *self._bounds(kind_of(low))]}
+        window = self.pull.window or {}
+        kind = window.get("kind", "")  # a part knows what the whole has found
+        if not kind and (self.source.cursor or window):
+            first, last = self._end(1), self._end(-1)
+            if first is None or last is None:
+                self._ended = True
+                return
+            kind = kind_of(found(first, self.field))
+            if self.source.cursor:
+                self._check_cursor(first)
+                self._check_cursor(last)
+                self._top = {"kind": kind, **self._topmost(found(last, self.field))}
+            elif window:
+                self._top = {"kind": kind}
+        self._kind = self._kind or (kind if self.source.cursor else "")
+        self._filter = {"$and": [dict(self.source.query), *self._bounds(kind)]}
 
     def _collection(self) -> Collection[Any]:
         """Find the collection or view.
@@ -261,8 +265,6 @@ class Reading:
 
     def _topmost(self, high: Any) -> dict[str, str]:
         """Say up to where documents are read, if new ones come meanwhile."""
-        if not self.source.cursor:
-            return {}
         if not self.source.lag:
             return {"until": self._word(high)}
         clock = self._stored.database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
@@ -296,7 +298,7 @@ class Reading:
         for word, operator, general in (("after", "$gt", after), ("until", "$lte", until)):
             if word in window:
                 value = unpacked(json.loads(window[word]))
-                bounds.append({name: {operator: value}} if self._one_kind else general(name, value))
+                bounds.append({name: {operator: value}} if self.source.cursor else general(name, value))
         if not self._known.none:
             by_id = name == ID or self._known.ids is None
             last = self._behind((self._known.value, self._known.last))
@@ -307,7 +309,7 @@ class Reading:
         """Find the documents that are sorted behind one."""
         value, identity = place
         if self.field == ID:
-            return {ID: {"$gt": identity}} if self._one_kind else after(ID, identity)
+            return {ID: {"$gt": identity}} if self.source.cursor else after(ID, identity)
         return {"$or": [{self.field: {"$gt": value}}, {"$and": [{self.field: value}, after(ID, identity)]}]}
 
     def _open(self) -> None:
