@@ -20,7 +20,6 @@ import pyarrow.fs as pafs
 from ingestlab.analytics.aggregate_reader import AggregateReader, keys_of
 from ingestlab.analytics.profile_reader import read_profile
 from ingestlab.analytics.profiles.report import TableProfile
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean
 from ingestlab.core.extras import needed
 from ingestlab.core.models import NAME, DataFile, Manifest
@@ -33,6 +32,7 @@ from ingestlab.lake.past import AsOf, Past, open_past
 from ingestlab.lake.snapshot import Snapshot
 from ingestlab.lake.storage.store import LocalStore, ObjectStore, open_store
 from ingestlab.lake.table_schema import exactly, schema_of
+from ingestlab.lake.tenants import settings_for
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -251,10 +251,10 @@ class Lake:
     """All tables of a tenant."""
 
     def __init__(self, settings: Settings, tenant: str | None = None) -> None:
+        self.tenant = tenant or settings.tenant
+        self._settings = settings = settings_for(self.tenant, settings)
         self._store = open_store(settings.lake_url, settings.storage_options)
-        self.url, self.tenant = settings.lake_url, tenant or settings.tenant
-        check_tenant(self.tenant, settings)
-        self._settings = settings
+        self.url = settings.lake_url
 
     def tables(self) -> list[Table]:
         """List the tables with something committed, by name."""

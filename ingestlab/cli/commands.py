@@ -11,6 +11,7 @@ from ingestlab.cli import (
     aggregates,
     airbyte,
     arrival,
+    audit,
     demo,
     errors,
     grade,
@@ -26,6 +27,7 @@ from ingestlab.cli import (
     search,
     servers,
     stack,
+    tenant,
     upkeep,
 )
 from ingestlab.cli.common import Commands, fit
@@ -57,7 +59,7 @@ GROUPS = {  # in the order of `--help`
         *(upkeep.rewrite, upkeep.reembed, lake.reconcile),
     ),
     "Run the system": (
-        *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env),
+        *(demo.demo, lab.lab, stack.up, stack.down, stack.status, stack.doctor, stack.scale, stack.env, audit.audit),
         *(stack.worker, servers.scheduler, servers.dask_worker, servers.init, errors.errors),
     ),
 }
@@ -77,6 +79,7 @@ for group, commands in GROUPS.items():
         name = command.__name__.replace("_", "-")
         app.command(name, cls=pairs, context_settings=unknown, rich_help_panel=group)(command)
 app.add_typer(schedule.schedule, name="schedule", rich_help_panel="Ingest files")
+app.add_typer(tenant.tenant, name="tenant", rich_help_panel="Run the system")
 app.add_typer(airbyte.airbyte, name="airbyte", rich_help_panel="Write pipelines and notebooks")
 
 

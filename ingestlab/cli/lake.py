@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from ingestlab.cli import complete
 from ingestlab.cli.common import Home, Json, out
+from ingestlab.cli.jobs import Tenant
 from ingestlab.cli.scaffold import show_proposal
 from ingestlab.cli.show import counting
 from ingestlab.cli.tables import frame_table, side_by_side, table
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import load_settings
+
+if TYPE_CHECKING:
+    from ingestlab.engine.services import Services
 
 
 def pipelines(home: Home = None, as_json: Json = False) -> None:
@@ -77,13 +81,27 @@ def check(
     out.print(f"{counts}: {reasons}" if reasons else counts)
 
 
+def _whole_lake(services: Services, tenant: str | None) -> Services:
+    """Give the services of the lake that is meant: the shared one, or a tenant's own."""
+    if tenant is None and not services.settings.tenant_token:
+        return services
+    own = services.of(tenant or services.settings.tenant)
+    if own.settings.lake_url == services.settings.lake_url:
+        name = own.settings.tenant if tenant is None else tenant
+        problem, fix = f"Tenant '{name}' has no lake of its own", "Whoever runs the system reconciles the shared one."
+        raise TerminalError(problem, fix=fix, code="argument_invalid")
+    return own
+
+
 def tables(home: Home = None, as_json: Json = False) -> None:
     """List the published tables, and catalogues that lack commits of theirs."""
     from ingestlab.analytics.lake import Lake  # noqa: PLC0415 - likewise
     from ingestlab.lake.storage.store import open_store  # noqa: PLC0415
+    from ingestlab.lake.tenants import settings_for  # noqa: PLC0415
     from ingestlab.sinks.catalogues.lag import lags  # noqa: PLC0415
 
     settings = load_settings(home=home)
+    settings = settings_for(settings.tenant, settings)
     lake, behind = Lake(settings), list(lags(open_store(settings.lake_url, settings.storage_options), settings.tenant))
     rows = [(t.name, t.rows, len(t.parts), t.bytes, t.path) for t in lake.tables()]
     headings = ("table", "rows", "parts", "bytes", "path")
@@ -100,14 +118,14 @@ def tables(home: Home = None, as_json: Json = False) -> None:
         out.print("No tables yet. `ingestlab submit` makes one.")
 
 
-def reconcile(home: Home = None, as_json: Json = False) -> None:
+def reconcile(tenant: Tenant = None, home: Home = None, as_json: Json = False) -> None:
     """Compare the lake with its manifests, and repair what crashes left. The exit code is 1 if parts are missing."""
     from ingestlab.engine.services import Services  # noqa: PLC0415 - likewise
     from ingestlab.maintenance.reconcile import reconcile as repair  # noqa: PLC0415
 
     settings = load_settings(home=home)
     with Services.opened(settings) as services, counting("tables") as watch:
-        report = repair(services.lake, watch)
+        report = repair(_whole_lake(services, tenant).lake, watch)
     if as_json:
         out.print_json(json.dumps(asdict(report)))
     elif report.clean:

@@ -15,7 +15,8 @@ from ingestlab.cli.arrival import Folder, KeepVanished, Match
 from ingestlab.cli.common import Home, Json, out
 from ingestlab.cli.jobs import Into, Pipeline, Queue, Tenant
 from ingestlab.cli.tables import table
-from ingestlab.core.settings import load_settings
+from ingestlab.core.errors import TerminalError
+from ingestlab.core.settings import Settings, load_settings
 
 schedule = typer.Typer(help="Sync folders by the clock: of all workers one runs what is due.", no_args_is_help=True)
 
@@ -35,6 +36,7 @@ def add(
     home: Home = None,
 ) -> None:
     """Sync a folder at certain times."""
+    from ingestlab.lake.tenants import settings_for  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
 
     if what != "sync":
@@ -50,7 +52,9 @@ def add(
         queue=queue,
         keep_vanished=keep_vanished,
     )
-    with _redis(home) as client:
+    with _redis(home) as (settings, client):
+        if settings.tenant_token:
+            wanted = wanted.model_copy(update={"tenant": settings_for(tenant or settings.tenant, settings).tenant})
         kept = schedules.add(wanted, client)
     out.print(f"Schedule {kept.schedule.id}: sync {kept.schedule.folder}, next at {_moment(kept.due)}.")
 
@@ -58,10 +62,11 @@ def add(
 @schedule.command("list")
 def list_(as_json: Json = False, home: Home = None) -> None:
     """List schedules, with when each is due and how it ended last."""
-    from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
+    from ingestlab.lake.tenants import is_visible, own  # noqa: PLC0415 - likewise
+    from ingestlab.queue.arrival import schedules  # noqa: PLC0415
 
-    with _redis(home) as client:
-        known = schedules.schedules(client)
+    with _redis(home) as (settings, client):
+        known = [s for s in schedules.schedules(client) if is_visible(s.schedule.tenant or "", own(settings))]
     if as_json:
         out.print_json(json.dumps([{"id": s.schedule.id, **s.model_dump(mode="json")} for s in known]))
         return
@@ -77,22 +82,29 @@ def remove(
     home: Home = None,
 ) -> None:
     """Forget a schedule. What it has brought stays."""
-    from ingestlab.queue.arrival import schedules  # noqa: PLC0415 - likewise
+    from ingestlab.lake.tenants import is_visible, own  # noqa: PLC0415 - likewise
+    from ingestlab.queue.arrival import schedules  # noqa: PLC0415
 
-    with _redis(home) as client:
+    with _redis(home) as (settings, client):
+        mine = own(settings)
+        if any(
+            s.schedule.id == name and not is_visible(s.schedule.tenant or "", mine) for s in schedules.schedules(client)
+        ):
+            problem, fix = f"There is no schedule '{name}'", "`ingestlab schedule list` shows them."
+            raise TerminalError(problem, fix=fix, code="argument_invalid")
         schedules.remove(name, client)
     out.print(f"Forgot schedule {name}.")
 
 
 @contextmanager
-def _redis(home: Path | None) -> Iterator[Any]:
+def _redis(home: Path | None) -> Iterator[tuple[Settings, Any]]:
     """Connect to the Redis that keeps the schedules."""
     from ingestlab.lake.locks import connect  # noqa: PLC0415 - slow to import: --help must not wait for it
     from ingestlab.queue.broker import reaching  # noqa: PLC0415 - likewise
 
     settings = load_settings(home=home)
     with reaching(settings):
-        yield connect(settings.redis)
+        yield settings, connect(settings.redis)
 
 
 def _moment(at: float) -> str:

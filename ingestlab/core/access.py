@@ -48,9 +48,33 @@ def check(uri: str, settings: Settings) -> str:
     """
     known = settings.schemes, settings.secret_parameters, settings.allow_hosts, settings.deny_networks
     scheme = _check_uri(uri, *known)
+    if settings.deny_sources:
+        _check_denied(uri, scheme, settings)
     if traits(scheme).local and not traits(scheme).host:
         local_path(uri, settings)
     return scheme
+
+
+def _check_denied(uri: str, scheme: str, settings: Settings) -> None:
+    """Refuse what is below a denied folder or URL."""
+    local = traits(scheme).local and not traits(scheme).host
+    place = str(local_path(uri, settings).resolve()) if local else _plain(uri)
+    for denied in settings.deny_sources:
+        if "://" in denied and not denied.startswith("file://"):
+            inside = not local and f"{place}/".startswith(f"{_plain(denied)}/")
+        else:
+            folder = Path(denied.removeprefix("file://")).expanduser().resolve()
+            inside = local and Path(place).is_relative_to(folder)
+        if inside:
+            problem, fix = f"Files may not be taken from here: {shown(uri)}", "Put the file elsewhere."
+            raise TerminalError(problem, fix=fix, code="address_not_allowed")
+
+
+def _plain(uri: str) -> str:
+    """Write a URL as filesystems see it: one name for a scheme, no doubled slashes."""
+    scheme, _, rest = uri.partition("://")
+    name = {"gcs": "gs", "s3a": "s3"}.get(scheme.lower(), scheme.lower())
+    return f"{name}://{re.sub('/+', '/', rest).strip('/')}"
 
 
 @lru_cache(maxsize=1024)  # a source is checked when its job begins, when it is fetched, and by the client

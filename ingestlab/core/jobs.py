@@ -23,6 +23,7 @@ class JobNotes(TypedDict, total=False):
     run: str  # that has published it
     tenant: str
     files: int  # that its request names
+    cost: int  # that it is likely to be, in bytes: for turns among tenants
     progress: dict[str, Any] | None  # a Progress
     error: dict[str, str] | None  # why its last try failed
     kept: dict[str, Any] | None  # an IngestResult: files that this try has ended, whatever becomes of the job

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 from ingestlab.core.access import shown
 from ingestlab.core.errors import TerminalError, UndecodableJobError
 from ingestlab.core.models import NAME, IngestRequest, Value, digest
-from ingestlab.core.settings import Settings
+from ingestlab.core.settings import MB, Settings
 from ingestlab.core.validation import first_fault
 
 _PART = r"\w[\w .+=@(),\-]*"  # of a path: neither empty nor hidden nor "..", and without a backslash
@@ -74,6 +74,17 @@ def subjects(request: Request) -> tuple[str, ...]:
     if isinstance(request, NotebookRequest):
         return (request.notebook,)
     return tuple(shown(source.uri) for source in request.sources)
+
+
+def cost_of(request: Request) -> int:
+    """Estimate what a request costs, in bytes. A file of unknown size counts a megabyte.
+
+    Args:
+        request: For files, or for a notebook.
+    """
+    if isinstance(request, NotebookRequest):
+        return MB
+    return max(1, sum(MB if source.size is None else source.size for source in request.sources))
 
 
 def check_queue(request: Request, queue: str, settings: Settings) -> None:

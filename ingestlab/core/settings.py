@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingestlab.core.errors import TerminalError
@@ -26,11 +26,22 @@ from ingestlab.core.validation import first_fault
 STACK_FILE = "stack.json"  # in the home folder: where the running embedded stack is
 MB = 1 << 20
 SHORTEST_TOKEN = 16  # characters
+_TOKEN = re.compile(r"ingestlab-(?P<tenant>[A-Za-z0-9][A-Za-z0-9_.\-]{0,99})\.(?P<secret>[\w\-]{43})", re.ASCII)
 OUTSIDE = (  # what concerns tasks that ask servers outside
     *("schemes", "allow_hosts", "deny_networks", "connect_timeout", "read_timeout", "fetch_delay", "task_timeout"),
     *("redis_url", "redis_host", "redis_port", "redis_password"),
 )
 MISSED_BEATS = 3  # after so many in a row, a worker is taken for dead
+
+
+def tenant_in(token: str) -> str | None:
+    """Read the tenant that a token names. None if it is none of ours.
+
+    Args:
+        token: As given by a stranger.
+    """
+    match = _TOKEN.fullmatch(token.strip())
+    return match["tenant"] if match else None
 
 
 def _env(*names: str) -> AliasChoices:
@@ -52,6 +63,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="INGESTLAB_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
+
+    _base: Settings | None = PrivateAttr(default=None)
 
     # Where things are
     home: Path = Path(".ingestlab")
@@ -130,12 +143,22 @@ class Settings(BaseSettings):
     """Tenant of requests that name none."""
     tenants: Words = ("default",)
     """Tenants that may have tables."""
+    tenants_file: str = ""
+    """File with what each tenant may use, as TOML; empty means the table that `ingestlab tenant` keeps in Redis."""
+    tenant_token: str | None = Field(default=None, min_length=16, repr=False)
+    """Token of a tenant, as `ingestlab tenant token` makes it; who has one set is that tenant, and no other."""
+    audit: bool = False
+    """Whether submits, deletions, undos and changes of tenants are noted in the lake, for `ingestlab audit`."""
+    allow_pipelines: Words = ("*",)
+    """Pipelines that may be used, as shell patterns."""
     schemes: Words = ("http", "https", "file", "s3", "gs", "gcs", "memory", "frame", "rest", "airbyte", "mongo")
     """URL schemes that files may come from."""
     allow_hosts: Words = ("*",)
     """Hosts that files may come from, as shell patterns."""
     deny_networks: Words = ("169.254.0.0/16", "fe80::/10")  # cloud metadata lives on link-local addresses
     """Networks that files may not come from."""
+    deny_sources: Words = ()
+    """Folders and URLs below which no file may be taken; for a tenant with an entry, also the shared lake."""
     secret_parameters: Words = ()
     """Further secret URL parameters, beside the usual ones (`X-Amz-*`, `sig`, `token` …); `-name` removes one."""
     file_roots: Words = ()
@@ -218,9 +241,11 @@ class Settings(BaseSettings):
     @field_validator(
         *(
             "tenants",
+            "allow_pipelines",
             "schemes",
             "allow_hosts",
             "deny_networks",
+            "deny_sources",
             "file_roots",
             "secret_parameters",
             "sns_topics",
@@ -249,6 +274,15 @@ class Settings(BaseSettings):
             raise ValueError(f"it begins like JSON, and is none: {error}") from None
         return [read] if isinstance(read, dict) else read
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_token(cls, data: Any) -> Any:
+        """Take the tenant of a token, where no other is named."""
+        if not isinstance(data, dict) or data.get("tenant") or data.get("INGESTLAB_TENANT"):
+            return data
+        own = tenant_in(str(data.get("tenant_token") or ""))
+        return {**data, "tenant": own} if own else data
+
     @field_validator("announce_tokens")
     @classmethod
     def _long(cls, tokens: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -264,6 +298,21 @@ class Settings(BaseSettings):
     @classmethod
     def _delays(cls, value: Any) -> Any:
         return tuple(float(w) for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @property
+    def base(self) -> Settings:
+        """Return the installation's settings, which these may narrow."""
+        return self._base or self
+
+    def narrowed(self, **changes: Any) -> Settings:
+        """Make a tenant's settings of the installation's.
+
+        Args:
+            **changes: What is the tenant's own.
+        """
+        narrowed = self.base.model_copy(update=changes)
+        narrowed._base = self.base  # noqa: SLF001 - of the same class
+        return narrowed
 
     def outside(self) -> dict[str, Any]:
         """Give what tasks need that ask servers outside, as plain data."""

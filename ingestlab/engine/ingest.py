@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ingestlab.core.access import check, check_tenant, file_name
+from ingestlab.core.access import check, file_name
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import FetchedFile, IngestRequest, IngestResult, Progress, Receipt, Source, SourceRecord
 from ingestlab.core.signed_uri import bare
@@ -46,6 +46,7 @@ from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.pipeline.uniqueness import unique_columns
 from ingestlab.sources.arriving import Arriving
 from ingestlab.sources.fetch import Failed, Unchanged, fetch
+from ingestlab.sources.frames import check_frame
 from ingestlab.sources.raw_zone import RawZone
 from ingestlab.sources.records import RecordUri, names_records
 
@@ -74,7 +75,7 @@ def ingest(
         report: Is told of every step.
         keep: Is told, after each table, how the files so far have ended: for whoever has to say it if this does not.
     """
-    progress = ProgressTracker(request, report)
+    services, progress = services.of(request.tenant), ProgressTracker(request, report)
     for target, sources in route(request, services, progress):
         table, uris = services.table(target.tenant, target.table), [source.uri for source in sources]
         with progress.failures_of(sources), table.transaction("ingest", uris, run=request.run) as transaction:
@@ -110,7 +111,7 @@ def route(
     groups: dict[PipelineSource, list[Source]] = {}
     for source in request.sources:
         try:
-            check_tenant(request.tenant, services.settings)
+            check_frame(source.uri, request.tenant)
             check(source.address, services.settings)  # whoever put it on the queue may not have asked
             groups.setdefault(_pipeline_of(source, request, pipelines), []).append(source)
         except TerminalError as error:

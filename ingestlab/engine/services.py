@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ingestlab.core.settings import Settings
+from ingestlab.core.tenants import Tenant
 from ingestlab.executors.choice import open_executor
 from ingestlab.interfaces import Executor, Store
 from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table import Table
+from ingestlab.lake.tenants import find, settings_for
 from ingestlab.sinks.opening import Sinks
 
 
@@ -26,12 +28,14 @@ class Services:
         store: The files of the lake.
         locks: Its locks.
         cluster: Where tasks run.
+        tenant: For whom these are, if it has an entry.
     """
 
     settings: Settings
     store: Store
     locks: Locks
     cluster: Executor
+    tenant: Tenant | None = None
 
     @classmethod
     def create(cls, settings: Settings, locks: Locks | None = None) -> Services:
@@ -52,6 +56,26 @@ class Services:
         services = cls.create(settings)
         with closing(services.cluster):
             yield services
+
+    def of(self, tenant: str) -> Services:
+        """Give the services with which to act for a tenant: narrowed settings, and its own lake if it has one.
+
+        Args:
+            tenant: Its name.
+
+        Raises:
+            TerminalError: There is no such tenant.
+            TransientError: What it may use cannot be read.
+        """
+        settings = settings_for(tenant, self.settings)
+        if settings is self.settings or (self.tenant and settings == self.settings):
+            return self
+        entry = find(tenant, settings)
+        own = settings.lake_url, settings.storage_options
+        if own == (self.settings.lake_url, self.settings.storage_options):
+            return replace(self, settings=settings, tenant=entry)
+        store, client = open_store(*own), self.locks.client
+        return Services(settings, store, Locks(client, settings.lake_url, settings.lock_ttl), self.cluster, entry)
 
     @cached_property
     def lake(self) -> Lake:

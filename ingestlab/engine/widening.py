@@ -55,6 +55,8 @@ def one_type(
     known = schema_of(table.store, table.where, history, gone)
     own = change.types or joined_types(*read_types(table.store, map(_staged, change.parts)))
     both = known.joined(Schema(dict(own)))
+    if not differing(both.types, both.folder_columns):  # what differed is replaced
+        return change
     files = [*((part, part.target) for part in live), *((part, part.staged) for part in change.parts)]
     wanted, new = widened(both, files, batch, table, services)
     published = {part.target for part in live}

@@ -24,6 +24,24 @@ def raw(tenant: str = "", pipeline: str = "") -> str:
     return "/".join(p for p in ("raw", tenant, pipeline) if p)
 
 
+def salt(tenant: str) -> str:
+    """File with the secret that a tenant's masked values are hashed with.
+
+    Args:
+        tenant: Whose; empty for a dry run's.
+    """
+    return f"{_OWN}/salts/{tenant or '_'}"
+
+
+def audit(hour: str = "") -> str:
+    """Folder of the audit log: of all of it, or of an hour.
+
+    Args:
+        hour: As ``2026-11-29T20``.
+    """
+    return "/".join(p for p in (_OWN, "audit", hour) if p)
+
+
 def pulls(tenant: str, pipeline: str, uri: str = "") -> str:
     """Folder of waiting pages: of all record sources, or of one.
 

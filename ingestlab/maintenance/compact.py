@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import unaccounted
 from ingestlab.core.models import Change, DataFile, Manifest, digest
 from ingestlab.engine.replacing import replacement
@@ -62,7 +61,7 @@ def compact(
         TransientError: Another job is replacing parts of this table.
     """
     tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
+    services = services.of(tenant)
     work = _Work(services.table(tenant, table), target, tuple(sort), services)
     report = work.survey()
     while work.step():

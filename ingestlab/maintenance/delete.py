@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestlab.analytics.lake import Table as ReadTable
-from ingestlab.core.access import check_tenant, scheme_of
+from ingestlab.core.access import scheme_of
 from ingestlab.core.archive_uri import container, head_of
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME, PARQUET, REJECTS, DataFile, Manifest, SourceRecord, digest
@@ -28,6 +28,7 @@ from ingestlab.engine.plan import emptied
 from ingestlab.engine.replacing import without
 from ingestlab.engine.services import Services
 from ingestlab.lake import layout
+from ingestlab.lake.audit import note
 from ingestlab.lake.log import by_sink
 from ingestlab.lake.table import Table, tables
 from ingestlab.pipeline.catalog import Catalog
@@ -79,6 +80,7 @@ def delete(
         TransientError: Another job has a source or replaces parts, or a server is away.
     """
     tenant = tenant or services.settings.tenant
+    services = services.of(tenant)
     sets = _chosen(uris, tenant, table, services)
     return [take_out(gone, services.table(tenant, name), services) for name, gone in sets.items() if gone]
 
@@ -101,6 +103,7 @@ def preview(
         TerminalError: As in :func:`delete`.
     """
     tenant = tenant or services.settings.tenant
+    services = services.of(tenant)
     sets = _chosen(uris, tenant, table, services)
     return [_would_go(gone, tenant, name, services) for name, gone in sets.items() if gone]
 
@@ -119,7 +122,6 @@ def _would_go(uris: Sequence[str], tenant: str, name: str, services: Services) -
 
 def _chosen(uris: str | Iterable[str], tenant: str, table: str | None, services: Services) -> dict[str, list[str]]:
     """Find the sources that are meant in each table."""
-    check_tenant(tenant, services.settings)
     given = [uris] if isinstance(uris, str) else list(uris)
     wanted = [bare(uri, services.settings.secret_parameters) for uri in given]
     chosen = {t.name: _matching(wanted, _last(t.log.snapshot().manifests())) for t in _tables(tenant, table, services)}
@@ -200,6 +202,7 @@ def take_out(
         gone = [u for u in uris if there[u].sha256 and meant.get(u, there[u].batch) == there[u].batch]
         if not gone:
             return Deleted(table.name, ())
+        note("delete", table.tenant, gone, services.settings, services.store, table=table.name, run=transaction.run)
         batch = digest({"delete": table.where, "sources": [[u, there[u].sha256, there[u].batch] for u in gone]})[:24]
         with transaction.batch(batch):
             code = Catalog.read(services.settings).loadable(history[-1].pipeline)  # else readers compute aggregates

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import PARQUET, REJECTS, Kind, Manifest
 from ingestlab.core.plain_frame import PlainFrame
@@ -25,6 +24,8 @@ from ingestlab.lake import layout
 from ingestlab.lake.kept_files import place_of
 from ingestlab.lake.log import TransactionLog
 from ingestlab.lake.past import KnownFile, known_files
+from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 
 SAME_ROWS: tuple[Kind, ...] = ("compact", "rewrite", "reembed")  # kinds of commits that neither add nor take rows
 
@@ -106,7 +107,7 @@ def read_history(
 
     Args:
         table: Its name.
-        store: The lake.
+        store: The lake; that of a tenant with its own is opened here.
         settings: Say for how long files and entries are kept.
         tenant: The tenant of the table.
         limit: How many commits at most, the newest.
@@ -115,7 +116,9 @@ def read_history(
         TerminalError: There is no such table.
     """
     tenant = tenant or settings.tenant
-    check_tenant(tenant, settings)
+    shared, settings = settings.lake_url, settings_for(tenant, settings)
+    if settings.lake_url != shared:
+        store = open_store(settings.lake_url, settings.storage_options)
     log = TransactionLog(store, tenant, table)
     entries = log.history()
     if not entries:

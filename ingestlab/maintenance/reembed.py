@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.engine.services import Services
 from ingestlab.interfaces import Rebuilding
@@ -31,7 +30,7 @@ def reembed(table: str, services: Services, *, tenant: str | None = None, patien
         TransientError: Other jobs have the table for too long, or a server is away.
     """
     tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
+    services = services.of(tenant)
     for sink in services.lake.sinks.values():
         if isinstance(sink, Rebuilding):
             return sink.rebuild(services.lake, tenant, table, patience)

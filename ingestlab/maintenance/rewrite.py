@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError, attempt, did_you_mean, unaccounted
 from ingestlab.core.models import DataFile, digest
 from ingestlab.engine.replacing import replacement
@@ -73,7 +72,7 @@ def rewrite(
         TransientError: Another job is replacing parts of this table, or appends without end.
     """
     tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
+    services = services.of(tenant)
     asked = {name: type_text(_asked(name, text)) for name, text in (types or {}).items()}
     work = _Work(services.table(tenant, table), asked, services)
     done = Rewritten(table)

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, TransientError
 from ingestlab.core.models import PARQUET, REJECTS, Change, DataFile, Manifest, SourceRecord, Staged, digest
 from ingestlab.engine.plan import Target, emptied
@@ -25,6 +24,7 @@ from ingestlab.engine.task.rewrite import bring_back, rewrite
 from ingestlab.engine.widening import one_type
 from ingestlab.interfaces import Store
 from ingestlab.lake.arrow_schema import joined_types
+from ingestlab.lake.audit import note
 from ingestlab.lake.data_files import batches, only_sources, open_part
 from ingestlab.lake.log import last_note, live_parts
 from ingestlab.lake.past import known_files, places_of
@@ -82,7 +82,9 @@ def undo(run: str, services: Services, *, tenant: str | None = None) -> list[Und
             longer kept.
         TransientError: Another job has a source or replaces data files, or a server is away.
     """
+    services = services.of(tenant or services.settings.tenant)
     tables, name = _tables(run, services, tenant), new_run("undo")
+    note("undo", tables[0].tenant, [run], services.settings, services.store, run=name)
     with services.lake.locks.lease() as lease, ExitStack() as stack:
         staged = []
         for table in tables:
@@ -118,7 +120,7 @@ def preview(run: str, services: Services, *, tenant: str | None = None) -> list[
 def _tables(run: str, services: Services, tenant: str | None) -> list[Table]:
     """Find the tables that a run has changed."""
     tenant = tenant or services.settings.tenant
-    check_tenant(tenant, services.settings)
+    services = services.of(tenant)
     mine = [table for table in tables(services.lake) if table.tenant == tenant and table.log.mentions(f'"{run}"')]
     entries = [(table, [m for m in table.log.history() if m.run == run]) for table in mine]
     changed = [(table, commits) for table, commits in entries if commits]

@@ -23,6 +23,7 @@ from ingestlab.engine.dry_run import Trial, try_pipeline
 from ingestlab.lake.locks import connect
 from ingestlab.lake.past import AsOf
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 from ingestlab.notebook import card, page
 from ingestlab.notebook.charts import Summary
 from ingestlab.notebook.run import LabRun
@@ -76,7 +77,7 @@ class Lab:
         settings = load_settings(home=home, **overrides)
         if not (settings.redis_url or settings.redis_host):
             settings = _started(settings)
-        self.settings = settings
+        self.settings = settings = settings_for(settings.tenant, settings)
         self._lake = Lake(settings)
         logging.getLogger("stamina").addHandler(_SILENT)  # what is tried again by itself is no news in a notebook
         for scheme, options in settings.storage_options.items():  # so that pandas, too, reads what a cell names
@@ -415,7 +416,11 @@ class Lab:
             *words: Parts of a name.
         """
         store = open_store(self.settings.lake_url, self.settings.storage_options)
-        return [name for name in store.walk("") if not words or any(word in name for word in words)]
+        names = [name for name in store.walk("") if not words or any(word in name for word in words)]
+        if not self.settings.tenant_token:
+            return names
+        mine = [("raw", self.settings.tenant), ("tables", self.settings.tenant)]
+        return [name for name in names if tuple(name.split("/")[:2]) in mine]
 
     @stopwatch("lab.check()")
     def check(self, pipeline: str, uri: str) -> Trial:

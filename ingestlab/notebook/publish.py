@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestlab.analytics.spark import read_rows
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import NAME
 from ingestlab.core.settings import Settings
@@ -25,6 +24,7 @@ from ingestlab.formats.parquet.reader import Parquet
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 from ingestlab.pipeline.catalog import Catalog, load
 
 KEPT = timedelta(days=3)  # for workers that have not taken a frame yet
@@ -51,7 +51,7 @@ def put_frame(
     Raises:
         TerminalError: It is no such frame, its values have no types, or the pipeline fills another table.
     """
-    check_tenant(settings.tenant, settings)
+    settings = settings_for(settings.tenant, settings)
     _check_names(table, name)
     store = open_store(settings.lake_url, settings.storage_options)
     _expire(store)

@@ -64,7 +64,7 @@ class Catalog:
         named = [(file.stem, str(file)) for file in files if not file.name.startswith("_")]
         declared = [(point.name, _file_of(point.module)) for point in installed().select(group=ENTRY_POINTS)]
         for name, file in [*named, *declared]:
-            if name not in sources:
+            if name not in sources and any(fnmatchcase(name, allowed) for allowed in settings.allow_pipelines):
                 sources[name] = PipelineSource(name=name, origin=file, text=_text(Path(file)))
         return cls(sources, settings.pipelines)
 

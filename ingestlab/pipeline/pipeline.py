@@ -16,6 +16,7 @@ from ingestlab.pipeline.catalogues import check_publish_as
 from ingestlab.pipeline.documents import Documents
 from ingestlab.pipeline.embedding import Embedding
 from ingestlab.pipeline.keys import check_keys
+from ingestlab.pipeline.mask import Mask, check_mask, masked
 from ingestlab.pipeline.reference import Reference, check_references
 
 COLUMN = r"[^\W\d_]\w*"  # of `partition_by`
@@ -71,6 +72,9 @@ class Pipeline:
             that changes has no effect on rows that are published; see :class:`ingestlab.pipeline.reference.Reference`.
         publish_as: Catalogues in which the data files of the table are registered after each commit, without a copy:
             some of ``"delta"``, ``"iceberg"``, ``"glue"``. They hold fewer types than Parquet.
+        mask: Columns of which no value leaves the reader: ``{"email": "hash", "name": "drop"}``. A hashed value is a
+            text, the same for the same value of a tenant; `clean`, contract, sinks, rejects, profiles, logs and errors
+            see no other. Rejects of such a pipeline have no raw text. The downloaded file itself is in the raw zone.
         description: One line for ``ingestlab pipelines``.
 
     Examples:
@@ -98,6 +102,7 @@ class Pipeline:
     embedding: Embedding | None = None
     documents: Documents | None = None
     publish_as: str | Sequence[str] = ()
+    mask: Mapping[str, Mask] = field(default_factory=dict)
     description: str = ""
     name: str = ""
 
@@ -183,6 +188,8 @@ class Pipeline:
         check_publish_as(self.catalogues, self.reader, self.clean, self.folders, name)
         embedding = self.embedding.named(table) if self.embedding else None
         reader = _under_drift(self.reader, self.schema_drift, name)
+        check_mask(self.mask, reader, name)
+        reader = masked(reader, self.mask)
         documents = self.documents.named(table) if self.documents else None
         named = replace(self, name=name, table=table, reader=reader, embedding=embedding, documents=documents)
         check_keys(named, WriteDisposition)

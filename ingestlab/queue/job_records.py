@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ingestlab.core.access import shown
 from ingestlab.core.errors import IngestError, TerminalError, TransientError, in_a_line
 from ingestlab.core.jobs import JobNotes
-from ingestlab.core.messages import NotebookRequest, Request, subjects
+from ingestlab.core.messages import NotebookRequest, Request, cost_of, subjects
 from ingestlab.core.models import AttemptState, IngestResult, Progress, Value, to_json
 from ingestlab.interfaces import Delivery
 from ingestlab.queue.attempts import (
@@ -195,7 +195,7 @@ class Reporter:
 
 def notes_of(request: Request) -> JobNotes:
     """Return what a request tells of its job."""
-    return {"run": request.run, "tenant": request.tenant, "files": len(subjects(request))}
+    return {"run": request.run, "tenant": request.tenant, "files": len(subjects(request)), "cost": cost_of(request)}
 
 
 def describe(request: Request) -> str:

@@ -7,17 +7,19 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
-from ingestlab.core.messages import Request, check_queue
+from ingestlab.core.messages import NotebookRequest, Request, check_queue, subjects
 from ingestlab.core.models import NAME, IngestRequest, Source
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.audit import Action, note, user
 from ingestlab.lake.locks import connect
+from ingestlab.lake.tenants import find, settings_for
 from ingestlab.pipeline.catalog import Catalog, check_syntax
 from ingestlab.queue.advice import of_submission
 from ingestlab.queue.broker import broker, reaching
+from ingestlab.queue.limits import admit, give_back
 from ingestlab.queue.results import JobRef, RunRecord, Via, described
-from ingestlab.queue.run import Run, user
+from ingestlab.queue.run import Run
 from ingestlab.sources.expand import Uris, expand, pack, texts
 
 
@@ -62,6 +64,8 @@ def submit(
     """
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
+    if re.fullmatch(NAME, tenant):
+        settings = settings_for(tenant, settings)
     check_names(settings, pipeline, queue, tenant, table)
     sources = expand(texts(uris), settings, glob=glob)
     if not sources:
@@ -127,8 +131,15 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
         check_queue(request, record.queue, settings)
     with reaching(settings):
         client = connect(settings.redis)
-        queue = broker(settings, client)
-        answers = [queue.publish(record.queue, request) for request in requests]
+        queue, tenant = broker(settings, client), find(record.tenant, settings)
+        _note(requests, record, settings)
+        counted = admit(requests, tenant, queue, client)
+        answers: list[tuple[str, bool]] = []
+        try:
+            answers.extend(queue.publish(record.queue, request) for request in requests)
+        finally:
+            queued = {job for job, new in answers if new}
+            give_back([r for r in counted if r.job_id not in queued], tenant, client)
         joined = queue.jobs([job for job, new in answers if not new])
         owners = {job.id: job.notes.get("run", record.id) for job in joined.values()}
         jobs = tuple(JobRef(id=job, run=owners.get(job, record.id)) for job, _ in answers)
@@ -141,6 +152,17 @@ def start(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
         run = Run(described(known, requests[0]), settings, client)
         run.save()
     return run
+
+
+def _note(requests: Sequence[Request], record: RunRecord, settings: Settings) -> None:
+    """Write down who asks for a run."""
+    what: Action = "submit"
+    if isinstance(requests[0], NotebookRequest):
+        what = "notebook"
+    elif requests[0].replay:
+        what = "replay"
+    about = [subject for request in requests for subject in subjects(request)]
+    note(what, record.tenant, about, settings, run=record.id, via=record.via, pipeline=record.pipeline or "")
 
 
 def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
@@ -163,7 +185,7 @@ def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: st
                 fix="It becomes a folder's name.",
                 code="name_invalid",
             )
-    check_tenant(tenant, settings)
+    settings = settings_for(tenant, settings)
     pipelines = Catalog.read(settings)
     if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
         check_syntax(pipelines.named(pipeline))

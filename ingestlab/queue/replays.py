@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError, did_you_mean, no_table
 from ingestlab.core.models import NAME, Again, IngestRequest, Manifest, Source, SourceRecord
 from ingestlab.core.settings import Settings, load_settings
@@ -17,6 +16,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import live_parts, manifests
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 from ingestlab.queue.producer import new_run, start
 from ingestlab.queue.results import RunRecord
 from ingestlab.queue.run import Run
@@ -51,7 +51,7 @@ def submit_replay(
     """
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
-    check_tenant(tenant, settings)
+    settings = settings_for(tenant, settings)
     store = open_store(settings.lake_url, settings.storage_options)
     history = manifests(store, tenant, table) if re.fullmatch(NAME, table) else []
     if not history:

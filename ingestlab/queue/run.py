@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,7 +15,9 @@ from ingestlab.core.jobs import ENDED, Job, JobNotes
 from ingestlab.core.messages import decode
 from ingestlab.core.models import NAME, OVER, IngestResult, Outcome, Progress
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.audit import note, user
 from ingestlab.lake.locks import connect
+from ingestlab.lake.tenants import is_visible, narrowed, own
 from ingestlab.queue.attempts import progress_of, sum_progress
 from ingestlab.queue.broker import broker, reaching
 from ingestlab.queue.results import (
@@ -73,7 +73,9 @@ class Run:
             return None
         data = client.get(f"ingestlab:run:{run}")
         record = RunRecord.model_validate_json(data) if data else record_from_lake(run, settings)
-        return cls(record, settings, client) if record else None
+        if record is None or not is_visible(record.tenant, settings):
+            return None
+        return cls(record, narrowed(record.tenant, settings), client)
 
     def save(self) -> None:
         """Make the run findable by its id."""
@@ -183,6 +185,7 @@ class Run:
             The number of jobs.
         """
         why = f"by {by or user()}" + (f": {reason}" if reason else "")
+        note("cancel", self.record.tenant, [self.id], self.settings, reason=reason)
         with reaching(self.settings):
             jobs = [job for _, job in self._jobs() if job and job.status not in ENDED]
             return sum(self._queue.cancel(job.id, why) for job in sorted(jobs, key=lambda job: job.status == "running"))
@@ -198,6 +201,8 @@ class Run:
         with reaching(self.settings):
             ended = [(ref, job) for ref, job in self._jobs() if _ended(job)]
             failed = [(ref, job) for ref, job in ended if any(o.error for o in self._job_result(ref, job).outcomes)]
+            if failed:
+                note("retry", self.record.tenant, [self.id], self.settings)
             return sum(self._again(ref, job) for ref, job in failed)
 
     def forget(self) -> None:
@@ -209,6 +214,7 @@ class Run:
         if (state := self.progress().state) not in OVER:
             fix = f"Wait for it, or cancel it: `ingestlab cancel {self.id}`."
             raise TerminalError(f"Run {self.id} has not ended", got=state, fix=fix, code="argument_invalid")
+        note("forget", self.record.tenant, [self.id], self.settings)
         with reaching(self.settings):
             self._drop(self.id)
         forget_in_lake(self.id, self.settings)
@@ -298,7 +304,7 @@ def archived_run(run: str, settings: Settings) -> ArchivedRun | None:
         settings: Where the lake is.
     """
     record = record_from_lake(run, settings) if re.fullmatch(NAME, run) else None
-    return ArchivedRun(record, settings) if record else None
+    return ArchivedRun(record, settings) if record and is_visible(record.tenant, settings) else None
 
 
 def archived_runs(settings: Settings, limit: int = 20) -> list[ArchivedRun]:
@@ -322,7 +328,7 @@ def find_run(run: str, settings: Settings | None = None) -> Run:
     Raises:
         TerminalError: Neither Redis nor the lake knows it.
     """
-    settings = settings or load_settings()
+    settings = own(settings or load_settings())
     with reaching(settings):
         loaded = Run.load(run, settings, connect(settings.redis))
     if loaded is None:
@@ -341,23 +347,18 @@ def recent_runs(settings: Settings | None = None, limit: int = 20, client: redis
         limit: How many at most.
         client: A connection to Redis, where there is one.
     """
-    settings = settings or load_settings()
+    settings = own(settings or load_settings())
     with reaching(settings):
         client = client or connect(settings.redis)
-        ids: Any = _names(client.zrevrange(_RUNS, 0, limit - 1))
+        last = -1 if settings.tenant_token else limit - 1  # of all tenants' runs, a token's holder sees its own
+        ids: Any = _names(client.zrevrange(_RUNS, 0, last))
+        if settings.tenant_token:
+            ids = list(islice((run for run in ids if Run.load(run, settings, client)), limit))
         if len(ids) < limit:
             known = set(ids)
             ids += islice((run for run in runs_in_lake(settings) if run not in known), limit - len(ids))
         runs = [run for i in ids if (run := Run.load(i, settings, client))]
     return sorted(runs, key=lambda run: run.record.at, reverse=True)  # the ids of one second are in no order
-
-
-def user() -> str:
-    """Name the user of this process and its host."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container may have none but a number
-        return socket.gethostname()
 
 
 def _names(answer: Any) -> list[str]:

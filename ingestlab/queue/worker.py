@@ -24,7 +24,7 @@ from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.ingest import ingest
 from ingestlab.engine.services import Services
 from ingestlab.formats.compiled import loader
-from ingestlab.interfaces import Delivery
+from ingestlab.interfaces import Delivery, Store
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.run_records import RunRecords
 from ingestlab.maintenance.replay.replay import replay
@@ -33,6 +33,7 @@ from ingestlab.queue.arrival.schedules import LOOK_EVERY, run_due
 from ingestlab.queue.broker import broker
 from ingestlab.queue.heart import keep_doing
 from ingestlab.queue.job_records import Reporter
+from ingestlab.queue.limits import slot
 from ingestlab.queue.stopping import STOPPER
 
 log = logging.getLogger("ingestlab.queue.worker")
@@ -64,7 +65,7 @@ class JobHandler:
             if isinstance(request, IngestRequest) and not request.replay:
                 request = request.bared(settings.secret_parameters)
             check_queue(request, delivery.queue, settings)
-            result = self._work(request, report)
+            result = self._work(request, report, delivery.id)
         except BusySourceError as error:
             report.waits(error)
             return RetryLater(error, BUSY_DELAY, counts=False)
@@ -82,14 +83,25 @@ class JobHandler:
             return Failed(failure)
         return self._conclude(request, result, delivery, report)
 
-    def _work(self, request: Request, report: Reporter) -> IngestResult:
-        if isinstance(request, NotebookRequest):
-            result: IngestResult = import_module(NOTEBOOKS).run_notebook(request, self._services, report)
+    def _work(self, request: Request, report: Reporter, job: str) -> IngestResult:
+        services = self._services.of(request.tenant)
+        if isinstance(request, NotebookRequest):  # it waits for jobs of its tenant, and takes the place of none
+            result: IngestResult = import_module(NOTEBOOKS).run_notebook(request, services, report)
             return result
-        with STOPPER.at(report):
+        with (
+            slot(job, services.tenant, services.locks.client, services.settings.lock_ttl),
+            STOPPER.at(report),
+        ):
             if request.replay:
-                return replay(request, self._services, report)
-            return ingest(request, self._services, report, report.keep)
+                return replay(request, services, report)
+            return ingest(request, services, report, report.keep)
+
+    def _store_of(self, tenant: str) -> Store:
+        """Open the lake for the records of a tenant. Unknown ones share theirs."""
+        try:
+            return self._services.of(tenant).store
+        except TerminalError:
+            return self._services.store
 
     def _conclude(self, request: Request, result: IngestResult, delivery: Delivery, report: Reporter) -> TryEnd:
         """Decide by the outcomes: done, to be tried again for the files that may come, or failed."""
@@ -134,7 +146,7 @@ class JobHandler:
             safe = request.model_copy(update={"parameters": bare})
         at = datetime.now(UTC).isoformat()
         record = {"request": safe.to_dict(), "result": result.to_dict(), "queue": queue, "at": at}
-        RunRecords(self._services.store).write(request.run, request.job_id, record)
+        RunRecords(self._store_of(request.tenant)).write(request.run, request.job_id, record)
         if isinstance(request, IngestRequest):
             failures.note(request, result, self._services.locks.client)
 

@@ -19,6 +19,21 @@ from ingestlab.sources.raw_zone import BUFFER
 _SCHEME = "frame://"
 
 
+def check_frame(uri: str, tenant: str) -> None:
+    """Keep a tenant from the frames of others.
+
+    Args:
+        uri: Of any source.
+        tenant: Who asks for it.
+
+    Raises:
+        TerminalError: It is a frame of another tenant.
+    """
+    if uri.lower().startswith(_SCHEME) and uri[len(_SCHEME) :].split("/", maxsplit=1)[0] != tenant:
+        problem = f"The frame is no longer in the lake: {uri}"  # as if there were none
+        raise TerminalError(problem, fix="Publish it again: lab.publish(df, table).", code="not_found")
+
+
 class FrameSource(BlockingSource):
     """Take frames from where `lab.publish` has put them."""
 

@@ -226,7 +226,8 @@ def _lake(settings: Settings) -> Iterator[Finding]:
 def _catalogues(settings: Settings) -> Iterator[Finding]:
     """Tell which catalogues lack commits. A lake that cannot be read is another check's."""
     try:
-        behind = list(lags(open_store(settings.lake_url, settings.storage_options)))
+        only = settings.tenant if settings.tenant_token else ""
+        behind = list(lags(open_store(settings.lake_url, settings.storage_options), only))
     except Exception:  # noqa: BLE001 - as said
         return
     for lag in behind:

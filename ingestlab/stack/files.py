@@ -1,7 +1,8 @@
 """An HTTP file server for sample data: ``python -m ingestlab.stack.files --root DIR``.
 
 aiohttp's file responses do what a good server of files does (strong ETag, Last-Modified, conditional requests,
-ranges); this adds folder listings and serves nothing from outside its root, on loopback only.
+ranges); this adds folder listings and serves nothing from outside its root, on loopback only. With ``--samples`` it
+also serves a small API below ``/api/``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from aiohttp.web_fileresponse import CONTENT_TYPES, FALLBACK_CONTENT_TYPE
 
 from ingestlab.core.errors import IngestError
 from ingestlab.core.templates import render
+from ingestlab.stack import sample_api
 from ingestlab.stack.samples import ensure_samples
 
 HOST = "127.0.0.1"
@@ -54,19 +56,27 @@ class FileHandler:
         """Answer with the file, the folder's listing, or an HTTP error."""
         if request.method not in ("GET", "HEAD"):
             raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
+        if request.path.startswith(sample_api.PREFIX) and self._prepare:
+            await self._prepared()
+            return await asyncio.to_thread(sample_api.answer, request, self._root)
         path = self._inside(request.path)
         if small := _small(request, path):
             return small
         if self._prepare and not path.is_file():
-            try:
-                await asyncio.shield(self._prepare())  # a client that goes away must not stop it
-            except (IngestError, OSError) as error:
-                raise web.HTTPServiceUnavailable(text=f"The samples could not be made: {error}\n") from error
+            await self._prepared()
         if path.is_dir():
             return _folder(request, path)
         if not path.exists():
             raise web.HTTPNotFound(text=f"No {request.path} here; its folder lists what there is.\n")
         return _File(path)
+
+    async def _prepared(self) -> None:
+        """Wait until there is something to serve."""
+        try:
+            if self._prepare:
+                await asyncio.shield(self._prepare())  # a client that goes away must not stop it
+        except (IngestError, OSError) as error:
+            raise web.HTTPServiceUnavailable(text=f"The samples could not be made: {error}\n") from error
 
     def _inside(self, name: str) -> Path:
         """Give the path of a name. Links are followed, but not out of the root."""

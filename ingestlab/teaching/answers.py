@@ -9,7 +9,7 @@ from typing import Any
 from ingestlab.core.errors import IngestError, TerminalError
 from ingestlab.teaching.checks import CHECKS, Desk, NotYet
 
-CHAPTERS = tuple(f"{number:02}" for number in range(11))
+CHAPTERS = tuple(f"{number:02}" for number in range(12))
 _SOLVED: set[str] = set()  # exercises whose last answer was right
 
 

@@ -3,7 +3,7 @@
 #
 # **You will learn** what the parts of a data ingestion system are, how to start all of them on your own machine, and where to look while they work.
 #
-# This course is eleven notebooks, one day. Each has a small real example, a picture of what happens underneath, and exercises whose answers are checked. Run the cells from top to bottom with Shift+Enter.
+# This course is twelve notebooks, one day. Each has a small real example, a picture of what happens underneath, and exercises whose answers are checked. Run the cells from top to bottom with Shift+Enter.
 #
 # | | |
 # |---|---|
@@ -18,6 +18,7 @@
 # | [08](08_your_own_pipeline.ipynb) | your own pipeline, from a raw file to a table |
 # | [09](09_files_that_announce_themselves.ipynb) | files that announce themselves: a folder that is listened to |
 # | [10](10_complex_analysis_with_spark.ipynb) | complex analysis with Spark: joins and windows over tables |
+# | [11](11_an_api_as_a_source.ipynb) | an API as a source: pages, a token, and only what is new |
 
 # %% [markdown]
 # ## The problem

@@ -199,4 +199,4 @@ largest.pivot(index="manufacturer", columns="after", values="mean_delay").round(
 # - Michael Armbrust et al., *Spark SQL: Relational Data Processing in Spark*, SIGMOD 2015
 # - The guide [Work in a notebook](../docs/how-to/notebook.md)
 #
-# That was the course. Take a file of your own now, and drop it somewhere.
+# Next: [an API as a source](11_an_api_as_a_source.ipynb).

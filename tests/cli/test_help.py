@@ -12,7 +12,11 @@ from support.commands import Say
 from ingestlab.cli import GROUPS
 from ingestlab.core.version import VERSION
 
-OF_COMMANDS = {"Ingest files": ["schedule"], "Write pipelines and notebooks": ["airbyte"]}
+OF_COMMANDS = {
+    "Ingest files": ["schedule"],
+    "Write pipelines and notebooks": ["airbyte"],
+    "Run the system": ["tenant"],
+}
 
 
 def test_the_version_is_printed(say: Say) -> None:

@@ -107,6 +107,7 @@ CALLS: dict[str, Callable[[Lab], list[list[str | Path]]]] = {
     "status": lambda lab: [["status"]],
     "doctor": lambda lab: [["doctor"]],
     "errors": lambda lab: [["errors"]],
+    "audit": lambda lab: [["audit"]],
 }
 
 

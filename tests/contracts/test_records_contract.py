@@ -9,23 +9,34 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.airbyte import lay_numbers, numbers
 from support.api import ApiServer
 
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Page, Pull, RecordSource
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.airbyte import source as airbyte
 from ingestlab.sources.records import RecordUri, names_records
 from ingestlab.sources.rest import Incremental, PageNumber, Rest
 
 ROWS: list[dict[str, Any]] = [{"id": n, "at": f"2026-01-01T00:{n // 60:02d}:{n % 60:02d}Z"} for n in range(64)]
 
 
-@pytest.fixture(params=["rest", "rest, incremental"])
-def source(request: pytest.FixtureRequest) -> Iterator[RecordSource]:
+@pytest.fixture(params=["rest", "rest, incremental", "airbyte", "airbyte, incremental"])
+def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordSource]:
     """A source with the records of ROWS, in several pages."""
+    if "airbyte" in request.param:
+        lay_numbers(Settings(_env_file=None, home=tmp_path))
+        monkeypatch.setenv("INGESTLAB_HOME", str(tmp_path))
+        monkeypatch.setattr(airbyte, "_PAGE", 500)
+        monkeypatch.setattr(airbyte, "_MOST", 900)
+        mode = "incremental" if "incremental" in request.param else "full_refresh"
+        yield numbers(len(ROWS), mode=mode, rows=ROWS)
+        return
     with ApiServer(list(ROWS)) as api:
         cursor = Incremental(field="at", param="since", until="until") if "incremental" in request.param else None
         yield Rest(

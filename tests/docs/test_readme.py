@@ -76,7 +76,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 def test_the_options_of_the_readme_exist() -> None:
     for line in re.findall(r"^\$ ingestlab ([a-z]+.*?)(?:  #.*)?$", TEXT, re.MULTILINE):
         name, *rest = line.split()
-        command = (name, rest[0]) if name in {"schedule", "airbyte"} else (name,)
+        command = (name, rest[0]) if name in {"schedule", "airbyte", "tenant"} else (name,)
         for option in (word for word in rest if word.startswith("--")):
             assert option in help_of(*command), line
 
@@ -147,7 +147,7 @@ def test_the_page_on_the_command_line_is_made_of_the_commands(hooks: ModuleType)
     commands = typer.main.get_command(app).commands
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(GROUPS)
     groups = {name: command.commands for name, command in commands.items() if hasattr(command, "commands")}
-    assert groups.keys() == {"schedule", "airbyte"}
+    assert groups.keys() == {"schedule", "airbyte", "tenant"}
     names = [*(commands.keys() - groups), *(f"{name} {inner}" for name, group in groups.items() for inner in group)]
     assert sorted(re.findall(r"^### `(.*)`$", page, re.MULTILINE)) == sorted(names)
     for option in commands["submit"].params:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selection import examples
 
 from ingestlab.lake import splice
 from ingestlab.lake.data_files import encoding, fast_encoding
@@ -68,7 +69,8 @@ def spliced(tmp_path, schema, steps):
     return done, store.full(done.staged)
 
 
-@given(sizes=st.lists(st.tuples(st.booleans(), st.integers(1, 300)), min_size=1, max_size=6), group=st.integers(1, 200))
+@settings(max_examples=examples(20), deadline=None)
+@given(sizes=st.lists(st.tuples(st.booleans(), st.integers(1, 100)), min_size=1, max_size=4), group=st.integers(10, 70))
 def test_copied_and_written_row_groups_are_one_file(tmp_path_factory, sizes, group):
     tmp_path, wanted, steps = tmp_path_factory.mktemp("splice"), [], []
     for seed, (copied, size) in enumerate(sizes):

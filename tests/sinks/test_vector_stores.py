@@ -13,7 +13,9 @@ from support.vector_world import ALL, DIM, FULL, PAYLOAD, model, rows, vectors_o
 
 from ingestlab.core.errors import CollectionError, TerminalError
 from ingestlab.core.settings import Settings
+from ingestlab.core.tenants import Tenant
 from ingestlab.sinks.milvus.memory import MemoryVectors
+from ingestlab.sinks.milvus.sink import check_room
 from ingestlab.sinks.milvus.store import _batches
 from ingestlab.sinks.milvus.vector_rows import primary_key, shortened
 from ingestlab.sinks.milvus.vector_values import MAX_BYTES, Collection, Column, Where
@@ -354,3 +356,13 @@ def test_a_column_is_made_of_an_arrow_field(kind, wanted):
 def test_what_cannot_be_a_payload_is_refused(field):
     with pytest.raises(TerminalError, match=field.name):
         Column.of(field)
+
+
+def test_a_tenant_has_as_many_vectors_as_it_may(store, docs):
+    name = f"acme-{uuid.uuid4().hex[:8]}"
+    store.upsert(docs.name, rows(range(3), tenant=name))
+    for tenant in (None, Tenant(name=name), Tenant(name=name, vectors=4), Tenant(name=f"{name}-other", vectors=1)):
+        check_room(tenant, store)
+    with pytest.raises(TerminalError, match="reached: vectors") as error:
+        check_room(Tenant(name=name, vectors=3), store)
+    assert error.value.code == "limit_exceeded"

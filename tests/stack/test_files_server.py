@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -221,3 +221,60 @@ def test_who_asks_for_samples_that_are_being_made_waits_for_them(tmp_path: Path)
         assert alarm.body.startswith(b"id,station_id,")
         assert len(json.loads(listed.body)) == 24
         assert one.get("/flights/none.csv").status == 404
+
+
+SUN = {"Authorization": "Bearer sunshine"}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    """The server with a small year of weather below its root."""
+    root = tmp_path_factory.mktemp("api")
+    from ingestlab.stack.samples.samples import SAMPLES
+
+    for kind in SAMPLES:
+        (root / kind).mkdir()
+    lines = ["origin,time_hour,temp,humid,wind_speed,precip,visib"]
+    lines += [f"{place},2013-01-{day:02}T05:00:00Z,{day},NA,1,0,10" for place in ("JFK", "EWR") for day in range(1, 31)]
+    (root / "references/weather.csv").write_text("\n".join(lines) + "\n")
+    with running(root, root / ".ready", "--samples") as server:
+        yield server
+
+
+def test_the_api_gives_pages_in_order_and_what_is_new(api):
+    def ask(query: str) -> dict[str, Any]:
+        reply = api.get(f"/api/weather?{query}", **SUN)
+        assert reply.status == 200, reply.body
+        return json.loads(reply.body)
+
+    pages = [ask(f"size=25&page={page}") for page in (1, 2, 3, 4)]
+    assert [(len(page["data"]), page["pages"], page["total"]) for page in pages] == [
+        (n, 3, 60) for n in (25, 25, 10, 0)
+    ]
+    rows = [(row["at"], row["origin"]) for page in pages for row in page["data"]]
+    assert rows == sorted(set(rows))
+    assert pages[0]["data"][0]["humid"] is None
+    new = ask("origin=JFK&today=2013-01-20&since=2013-01-19T05:00:00Z")
+    assert [(row["origin"], row["temp"]) for row in new["data"]] == [("JFK", 19.0), ("JFK", 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "word"),
+    [
+        ("/api/weather", {}, 401, "Bearer"),
+        ("/api/weather", {"Authorization": "Bearer rain"}, 401, "Bearer"),
+        ("/api/winds", SUN, 404, "/api/weather"),
+        ("/api/weather?origin=BOS", SUN, 400, "JFK"),
+        ("/api/weather?today=tomorrow", SUN, 400, "2013-01-31"),
+        ("/api/weather?size=501", SUN, 400, "from 1 to 500"),
+        ("/api/weather?page=0", SUN, 400, "from 1 on"),
+        ("/api/weather?limit=5", SUN, 400, "'limit'"),
+    ],
+)
+def test_the_api_says_what_is_wrong(api, path, headers, status, word):
+    reply = api.get(path, **headers)
+    assert (reply.status, word in json.loads(reply.body)["error"]) == (status, True)
+
+
+def test_without_samples_there_is_no_api(server):
+    assert server.get("/api/weather", **SUN).status == 404

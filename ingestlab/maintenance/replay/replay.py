@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ingestlab.core.access import check_tenant, shown
+from ingestlab.core.access import shown
 from ingestlab.core.errors import TerminalError, unaccounted
 from ingestlab.core.models import REJECTS, IngestRequest, IngestResult, Manifest, Outcome, Progress, SourceRecord, Tally
 from ingestlab.engine.assemble import Batch, assemble
@@ -43,7 +43,7 @@ def replay(request: IngestRequest, services: Services, report: Callable[[Progres
         report: Is told of every step.
     """
     progress = ProgressTracker(request, report)
-    check_tenant(request.tenant, services.settings)
+    services = services.of(request.tenant)
     table = services.table(request.tenant, request.table)
     with table.transaction("replay", [s.uri for s in request.sources], run=request.run) as transaction:
         progress.enter("fetching")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import IngestError, JobStoppedError, TerminalError, TransientError
 from ingestlab.core.messages import NotebookRequest
 from ingestlab.core.models import IngestResult, Outcome, Progress
@@ -30,8 +29,7 @@ def run_notebook(request: NotebookRequest, services: Services, report: Reporter)
         TerminalError: There is no such notebook, it has no such parameter, or Jupyter is missing.
         TransientError: Redis or the lake does not answer, or no kernel comes up.
     """
-    began, settings = time.monotonic(), services.settings
-    check_tenant(request.tenant, settings)
+    began, settings = time.monotonic(), services.of(request.tenant).settings
     path = find(request.notebook, settings)
     notebook = with_parameters(read(path), request.parameters)
     env = environment_of(settings.model_copy(update={"tenant": request.tenant}))

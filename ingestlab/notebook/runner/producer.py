@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ingestlab.core.access import check_tenant
 from ingestlab.core.messages import NotebookRequest
 from ingestlab.core.settings import Settings, load_settings
+from ingestlab.lake.tenants import settings_for
 from ingestlab.notebook.runner.source import find, name_of, read, roots, with_parameters
 from ingestlab.queue.producer import new_run, start
 from ingestlab.queue.results import RunRecord
@@ -41,7 +41,7 @@ def submit_notebook(
     """
     settings = settings or load_settings()
     tenant = tenant or settings.tenant
-    check_tenant(tenant, settings)
+    settings = settings_for(tenant, settings)
     run, name, values = new_run(), name_of(notebook, settings), dict(parameters or {})
     request = NotebookRequest.decode({"run": run, "tenant": tenant, "notebook": name, "parameters": values})
     if roots(settings) and find_spec("nbformat"):  # else the worker alone can tell

@@ -10,6 +10,7 @@ import redis
 from ingestlab.core.models import Value, digest
 from ingestlab.core.settings import Settings
 from ingestlab.lake.locks import connect
+from ingestlab.lake.tenants import own
 from ingestlab.queue.broker import reaching
 
 _KEY = "ingestlab:refused:{}"  # the names of a tenant's messages by time; what is to be said of each is in `:messages`
@@ -102,4 +103,5 @@ def recent_refusals(settings: Settings, limit: int = _KEPT) -> tuple[int, list[R
         TransientError: Redis cannot be reached.
     """
     with reaching(settings):
+        settings = own(settings)
         return refused_messages(settings.tenants, settings.failure_ttl, connect(settings.redis), limit)

@@ -21,6 +21,7 @@ from ingestlab.core.models import Value
 from ingestlab.core.settings import MISSED_BEATS, Settings
 from ingestlab.core.templates import clock
 from ingestlab.interfaces import Feed
+from ingestlab.lake.tenants import is_visible
 
 log = logging.getLogger("ingestlab.queue.arrival")
 
@@ -221,7 +222,7 @@ def known_listeners(settings: Settings, seconds: float = 2.0) -> list[ListenerSt
     """
     try:
         with redis.Redis.from_url(settings.redis, socket_timeout=seconds, socket_connect_timeout=seconds) as client:
-            return listeners(client)
+            return [one for one in listeners(client) if is_visible(one.tenant, settings)]
     except redis.RedisError:
         return None
 

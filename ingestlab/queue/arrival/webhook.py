@@ -25,6 +25,8 @@ from ingestlab.core.settings import Settings
 from ingestlab.core.templates import render
 from ingestlab.core.validation import first_fault
 from ingestlab.core.version import VERSION
+from ingestlab.lake.audit import acting
+from ingestlab.lake.tenants import entries, of_token, settings_for
 from ingestlab.queue.arrival.inbox import Inbox, Listener, Verdict
 from ingestlab.queue.arrival.listening import Target
 from ingestlab.queue.arrival.s3_events import UnknownShapeError, notices
@@ -76,13 +78,13 @@ def application(settings: Settings) -> web.Application:
     """Make the service; serve it with aiohttp behind TLS of your own.
 
     Args:
-        settings: Have the tokens, by tenant, and say which files may be announced.
+        settings: Have tokens by tenant, beside those of tenants' entries, and say which files may be announced.
 
     Raises:
         TerminalError: There is no token, so that nobody could announce anything.
     """
-    if not settings.announce_tokens:
-        fix = """Set INGESTLAB_ANNOUNCE_TOKENS='{"default": "a long random text"}'."""
+    if not (settings.announce_tokens or any(tenant.tokens for tenant in entries(settings).values())):
+        fix = "Make one with `ingestlab tenant token`, or set INGESTLAB_ANNOUNCE_TOKENS."
         raise TerminalError("The webhook has no tokens", fix=fix, code="setting_missing")
     service = _Service(settings)
     app = web.Application(client_max_size=MOST_SNS_BYTES, middlewares=[_errors, service.known])
@@ -116,7 +118,10 @@ class _Service:
     async def known(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
         """Find the tenant of the token; what describes the service is open."""
         if request.path not in ("/", "/openapi.json"):
-            request[_TENANT] = self._tenant(request.headers.get("Authorization", ""), request.path)
+            header = request.headers.get("Authorization", "")
+            tenant = request[_TENANT] = await asyncio.to_thread(self._tenant, header, request.path)
+            with acting(f"token of {tenant}", request.remote or "?"):
+                return await handler(request)
         return await handler(request)
 
     async def announce(self, request: web.Request) -> web.Response:
@@ -125,12 +130,13 @@ class _Service:
         if body.tenant not in (None, request[_TENANT]):
             raise TerminalError("The token is another tenant's", fix="Leave `tenant` out.", code="tenant_unknown")
         uris = [body.uri] if isinstance(body.uri, str) else body.uri
+        settings = await asyncio.to_thread(settings_for, request[_TENANT], self._settings)
         for uri in uris:
-            check(uri, self._settings)
-            if traits(scheme_of(uri)).local and not self._settings.file_roots:
+            check(uri, settings)
+            if traits(scheme_of(uri)).local and not settings.file_roots:
                 fix = "Whoever runs the service may name folders in INGESTLAB_FILE_ROOTS."
                 raise TerminalError("Local files cannot be announced here", fix=fix, code="address_not_allowed")
-        run = await asyncio.to_thread(self._queue, uris, body, request[_TENANT])
+        run = await asyncio.to_thread(_queue, uris, body, request[_TENANT], settings)
         url = str(request.url.origin().with_path(f"/runs/{run.id}"))
         answer = Announced(run=run.id, url=url, files=run.record.files)
         return web.json_response(answer.model_dump(), status=202, headers={"Location": url})
@@ -159,8 +165,9 @@ class _Service:
             names = target.pipeline, self._settings.queue, request[_TENANT], target.table
             await asyncio.to_thread(check_names, self._settings, *names)
             name = ":".join(filter(None, ("sns", target.tenant, target.pipeline, target.table)))
+            settings = await asyncio.to_thread(settings_for, request[_TENANT], self._settings)
             if target not in self._listeners:  # nobody else was quicker
-                self._listeners[target] = Listener(Inbox(name), self._settings, target)
+                self._listeners[target] = Listener(Inbox(name), settings, target)
         return self._listeners[target]
 
     async def state(self, request: web.Request) -> web.Response:
@@ -182,15 +189,6 @@ class _Service:
         text = render("queue/templates/webhook.html", api=openapi(server), example=_example(server))
         return web.Response(text=text, content_type="text/html")
 
-    def _queue(self, uris: Sequence[str], body: Announcement, tenant: str) -> Run:
-        """Queue files that may be announced."""
-        settings = self._settings
-        check_names(settings, body.pipeline, settings.queue, tenant, body.table)
-        sources = expand(uris, settings)
-        return announce(
-            sources, settings=settings, pipeline=body.pipeline, table=body.table, tenant=tenant, via="webhook"
-        )
-
     def _tenant(self, header: str, path: str) -> str:
         """Find whose token it is. SNS knows no bearer tokens: it sends the name of the tenant and the token."""
         kind, _, token = header.partition(" ")
@@ -201,6 +199,8 @@ class _Service:
         given, tokens = token.strip().encode(), self._settings.announce_tokens
         fits = (t for t, own in tokens.items() if hmac.compare_digest(own.get_secret_value().encode(), given))
         tenant = next(fits, None)
+        if tenant is None and (entry := of_token(token, self._settings)):
+            tenant = entry.name
         if tenant is None or (name != tenant if basic else kind.lower() != "bearer"):
             challenge = 'Basic realm="ingestlab"' if path == "/sns" else "Bearer"
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": challenge})
@@ -221,6 +221,13 @@ class _Service:
                 fix="See / for all fields.",
                 code="argument_invalid",
             ) from None
+
+
+def _queue(uris: Sequence[str], body: Announcement, tenant: str, settings: Settings) -> Run:
+    """Queue files that may be announced."""
+    check_names(settings, body.pipeline, settings.queue, tenant, body.table)
+    sources = expand(uris, settings)
+    return announce(sources, settings=settings, pipeline=body.pipeline, table=body.table, tenant=tenant, via="webhook")
 
 
 async def _handled(message: SnsMessage, inbox: Inbox) -> Verdict | None:

@@ -13,8 +13,11 @@ from rq.results import Result
 from ingestlab.core.jobs import Job, JobEnding, JobNotes, Listener, QueueState
 from ingestlab.core.messages import Request
 from ingestlab.core.settings import Settings
+from ingestlab.core.tenants import Tenant
 from ingestlab.interfaces import Handler, Monitor
+from ingestlab.lake.tenants import find, share
 from ingestlab.queue.reading import wait_for_news
+from ingestlab.queue.rq.fair import take_out
 from ingestlab.queue.rq.listeners import free_name, is_needed, listeners, queue_names, queue_state
 from ingestlab.queue.rq.monitor import RqMonitor
 from ingestlab.queue.rq.queueing import ENDED, enqueue, fetch_job, open_queue, request_of
@@ -29,6 +32,8 @@ class RqQueue:
 
     def publish(self, queue: str, request: Request, notes: JobNotes | None = None) -> tuple[str, bool]:
         """Queue a request with notes, unless the same is queued or running."""
+        if self._settings.tenants_file or len(self._settings.tenants) > 1:
+            share(find(request.tenant, self._settings) or Tenant(name=request.tenant), self._client)
         return enqueue(open_queue(self._client, queue), request, self._settings, notes)
 
     def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
@@ -56,6 +61,7 @@ class RqQueue:
         if rq_job.get_status(refresh=False) == JobStatus.STARTED:
             return rq_job.ask_to_stop()
         rq_job.cancel()
+        take_out(self._client, rq_job.origin, job, str(rq_job.notes.get("tenant")))
         return True
 
     def again(self, job: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from secrets import token_hex
 
@@ -10,6 +10,7 @@ import redis
 
 from ingestlab.core.jobs import Listener, QueueState
 from ingestlab.queue.reading import ask_each
+from ingestlab.queue.rq.fair import waiting as by_tenant
 from ingestlab.queue.rq.view import text
 
 OURS = "ingestlab"  # a field that our worker class adds to its entry: the version of ingestlab
@@ -41,19 +42,26 @@ def free_name(client: redis.Redis, wanted: str) -> str:
 
 
 def queue_names(client: redis.Redis) -> set[str]:
-    """Name all queues that RQ knows."""
-    return {text(key).removeprefix("rq:queue:") for key in client.smembers("rq:queues")}
+    """Name all queues that RQ knows, without the lists of their tenants."""
+    return own_names(client.smembers("rq:queues"))
+
+
+def own_names(keys: Iterable[bytes | str]) -> set[str]:
+    """Name the queues that have workers: ``ingest`` for the lists of its tenants, ``ingest@acme``."""
+    return {text(key).removeprefix("rq:queue:").partition("@")[0] for key in keys}
 
 
 def queue_state(client: redis.Redis, name: str) -> QueueState:
     """Count what waits and runs on a queue, and who listens."""
     waiting, running = client.llen(f"rq:queue:{name}"), client.zcard(f"rq:wip:{name}")
+    waiting += sum(by_tenant(client, name).values())
     return QueueState(name, waiting, running, len(listeners(client, name)))
 
 
 def is_needed(client: redis.Redis, name: str) -> bool:
     """Tell whether jobs of a queue wait, run or await a retry."""
-    return bool(client.exists(*(f"rq:{registry}:{name}" for registry in ("queue", "wip", "scheduled"))))
+    registries = [f"rq:{registry}:{name}" for registry in ("queue", "wip", "scheduled")]
+    return bool(client.exists(*registries, *(f"ingestlab:fair:{name}:{of}" for of in ("ring", "parked"))))
 
 
 def _listener(name: str, fields: Mapping[str, str]) -> Listener:

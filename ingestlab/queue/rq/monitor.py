@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -13,7 +14,8 @@ from redis.client import Pipeline
 from ingestlab.core.errors import UndecodableJobError
 from ingestlab.core.jobs import Listener, QueueSnapshot
 from ingestlab.queue.reading import ask_each
-from ingestlab.queue.rq.listeners import read_listeners
+from ingestlab.queue.rq.fair import waiting
+from ingestlab.queue.rq.listeners import own_names, read_listeners
 from ingestlab.queue.rq.serializer import JobSerializer
 from ingestlab.queue.rq.view import plain, text
 
@@ -38,7 +40,7 @@ class RqMonitor:
             pipe.smembers("rq:queues")
             pipe.smembers("rq:workers")
             queues, workers = pipe.execute()
-        return sorted(text(key).removeprefix("rq:queue:") for key in queues), sorted(map(text, workers))
+        return sorted(own_names(queues)), sorted(map(text, workers))
 
     def queues(self, names: Sequence[str], last: int) -> list[QueueSnapshot]:
         """Read queues, with at most `last` ended jobs of each kind."""
@@ -53,7 +55,13 @@ class RqMonitor:
             for registry in ("finished", "failed"):
                 pipe.zrange(f"rq:{registry}:{name}", 0, last - 1, desc=True, withscores=True)
 
-        return [_queue(*each) for each in zip(names, ask_each(self._client, names, ask), strict=True)]
+        found = [_queue(*each) for each in zip(names, ask_each(self._client, names, ask), strict=True)]
+        return [self._with_tenants(queue) for queue in found]
+
+    def _with_tenants(self, queue: QueueSnapshot) -> QueueSnapshot:
+        """Add what waits in the lists of tenants."""
+        counts = waiting(self._client, queue.name)
+        return replace(queue, waiting=queue.waiting + sum(counts.values()), tenants=counts) if counts else queue
 
     def workers(self, keys: Sequence[str]) -> list[Listener]:
         """List the workers that are registered."""
@@ -61,6 +69,7 @@ class RqMonitor:
 
     def tenants(self, queues: Iterable[QueueSnapshot]) -> dict[str, Counter[str]]:
         """Count waiting jobs by queue and tenant. Those not asked yet have their turn at the next calls."""
+        queues = list(queues)
         ahead = {queue.name: queue.ahead for queue in queues}
         unknown = [job for jobs in ahead.values() for job in jobs if job not in self._tenants][:LOOKUPS]
         answers = ask_each(self._client, unknown, lambda pipe, job: pipe.hmget(f"rq:job:{job}", "meta", "data"))
@@ -68,7 +77,8 @@ class RqMonitor:
         while len(self._tenants) > KEPT:
             self._tenants.popitem(last=False)
         known = self._tenants
-        return {name: Counter(known[job] for job in jobs if job in known) for name, jobs in ahead.items()}
+        apart = {queue.name: Counter(queue.tenants) for queue in queues}
+        return {name: Counter(known[job] for job in ids if job in known) + apart[name] for name, ids in ahead.items()}
 
 
 def _queue(name: str, answers: list[Any]) -> QueueSnapshot:

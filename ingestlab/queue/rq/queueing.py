@@ -16,6 +16,7 @@ from ingestlab.core.jobs import JobNotes
 from ingestlab.core.messages import NotebookRequest, Request, decode
 from ingestlab.core.settings import Settings
 from ingestlab.queue.job_records import describe, notes_of
+from ingestlab.queue.rq.fair import FairQueue
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.serializer import JOB_FUNCTION, NOTEBOOK_FUNCTION, JobSerializer
 
@@ -35,7 +36,7 @@ return redis.call('DEL', KEYS[1], KEYS[2]) > 0 and 1 or 0
 
 def open_queue(client: redis.Redis, name: str) -> Queue:
     """Open a queue that speaks JSON."""
-    return Queue(name, connection=client, serializer=JobSerializer)
+    return FairQueue(name, connection=client, serializer=JobSerializer)
 
 
 def enqueue(queue: Queue, request: Request, settings: Settings, notes: JobNotes | None = None) -> tuple[str, bool]:

@@ -18,6 +18,7 @@ from rq.worker_registration import clean_worker_registry
 
 from ingestlab.core.settings import MISSED_BEATS
 from ingestlab.queue.abandoned import after_a_death
+from ingestlab.queue.rq.fair import spread
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.queueing import request_of, trim
 from ingestlab.queue.rq.serializer import JobSerializer
@@ -65,6 +66,7 @@ class TakeoverWorker(SimpleWorker):
             with self._alone(queue) as alone:
                 if alone:
                     self._put_back(queue)
+                    spread(self.connection, queue.name)
                     queue.started_job_registry.cleanup(exception_handlers=self._exc_handlers)
                     scheduler = RQScheduler([queue.name], self.connection, serializer=JobSerializer)
                     scheduler.prepare_registries([queue.name])

@@ -21,6 +21,7 @@ from ingestlab.core.settings import MISSED_BEATS, load_settings
 from ingestlab.core.version import VERSION
 from ingestlab.interfaces import Handler
 from ingestlab.queue.heart import heart
+from ingestlab.queue.rq.fair import FairQueue
 from ingestlab.queue.rq.job import IngestJob
 from ingestlab.queue.rq.listeners import OURS
 from ingestlab.queue.rq.serializer import JobSerializer
@@ -39,6 +40,11 @@ class TimeLimit(UnixSignalDeathPenalty):
         raise JobStoppedError(TerminalError(problem, fix=fix, code="job_timeout"))
 
 
+def _fair(queue: Any) -> Any:
+    """Replace a queue of the rq command line."""
+    return FairQueue(queue.name, connection=queue.connection) if type(queue) is Queue else queue
+
+
 class IngestWorker(TakeoverWorker):
     """See the module's text; takes the arguments of :class:`rq.worker.SimpleWorker`."""
 
@@ -49,8 +55,8 @@ class IngestWorker(TakeoverWorker):
     alone = False  # whether this process is nothing but the worker, and may end
 
     def __init__(self, queues: Any, *args: Any, **options: Any) -> None:
-        options.update(serializer=JobSerializer, job_class=IngestJob)
-        super().__init__(queues, *args, **options)
+        options.update(serializer=JobSerializer, job_class=IngestJob, queue_class=FairQueue)
+        super().__init__([_fair(queue) for queue in queues], *args, **options)
         for queue in self.queues:  # the rq command line makes them with the serializer of its own options
             queue.serializer, queue.job_class = JobSerializer, IngestJob
         self._finished = threading.Event()
@@ -83,6 +89,10 @@ class IngestWorker(TakeoverWorker):
         if self.alone:
             faulthandler.cancel_dump_traceback_later()
         super().teardown()  # type: ignore[no-untyped-call]
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - RQ's signature
+        """Begin a job. Those of workers on several queues are among what is taken, too."""
+        super().prepare_job_execution(job, True)
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Run one try of a job by the handler."""

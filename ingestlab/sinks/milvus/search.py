@@ -19,10 +19,10 @@ import pyarrow as pa
 from ingestlab.analytics.embedders.endpoint import reach
 from ingestlab.analytics.embedders.registry import Embedder, Vectors, embed_all, has_vector, made_by
 from ingestlab.analytics.embedders.registry import load as load_model
-from ingestlab.core.access import check_tenant
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.settings import Settings
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 from ingestlab.pipeline.catalog import Catalog, load
 from ingestlab.pipeline.embedding import Embedding, Kind, Model, spell
 from ingestlab.sinks.milvus.commit import connected
@@ -70,7 +70,7 @@ def search(
         TransientError: Milvus is away.
     """
     tenant = tenant or settings.tenant
-    check_tenant(tenant, settings)
+    settings = settings_for(tenant, settings)
     _check_limit(limit)
     store = connected(settings)
     if (made := store.describe(collection)) is None:

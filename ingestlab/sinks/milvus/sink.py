@@ -7,14 +7,37 @@ from typing import Any
 
 from ingestlab.core.errors import TerminalError
 from ingestlab.core.models import DataFile, Manifest
+from ingestlab.core.tenants import Tenant
 from ingestlab.lake.lake import Lake
+from ingestlab.lake.tenants import find
 from ingestlab.pipeline.catalog import PipelineSource, load
-from ingestlab.sinks.milvus.commit import VectorCommits
+from ingestlab.sinks.milvus.commit import VectorCommits, connected
 from ingestlab.sinks.milvus.duplicates import shared_keys
 from ingestlab.sinks.milvus.embedding import agreed
 from ingestlab.sinks.milvus.reembed.reembed import Reembedded, reembed
+from ingestlab.sinks.milvus.vector_values import Where
+from ingestlab.sinks.milvus.vectors import VectorStore
 from ingestlab.sinks.milvus.wanted import wanted_by
 from ingestlab.sinks.milvus.writer import VectorsWriter
+
+
+def check_room(tenant: Tenant | None, store: VectorStore) -> None:
+    """Refuse a tenant more vectors than it may have.
+
+    Args:
+        tenant: Whose; None for one without limits.
+        store: Has the vectors.
+
+    Raises:
+        TerminalError: It has as many. A batch that begins below the limit may end above it.
+    """
+    if tenant is None or tenant.vectors is None:
+        return
+    count = sum(store.count(name, Where(tenant=tenant.name)) for name in store.names())
+    if count >= tenant.vectors:
+        problem, expected = f"Limit of tenant '{tenant.name}' reached: vectors", f"{tenant.vectors:,} at most"
+        fix = "Delete some, or ask for more: `ingestlab tenant set`."
+        raise TerminalError(problem, expected=expected, got=f"{count:,}", fix=fix, code="limit_exceeded")
 
 
 class Vectors(VectorCommits):
@@ -52,6 +75,7 @@ class Vectors(VectorCommits):
             TerminalError: There is no server, or the model does not load.
         """
         self.require()
+        check_room(find(self.settings.tenant, self.settings), connected(self.settings))
         self.compare(wanted_by(code, self.cluster, self.settings), history)
 
     def clashes(self, code: PipelineSource, staged: Mapping[str, Sequence[DataFile]]) -> dict[str, TerminalError]:

@@ -10,6 +10,7 @@ from ingestlab.core.mongodb import connected, database_name, server_of, translat
 from ingestlab.core.settings import Settings
 from ingestlab.lake.log import TransactionLog, last_note
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import settings_for
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -44,6 +45,7 @@ def open_documents(table: str, settings: Settings, tenant: str) -> Collection[An
     Raises:
         TerminalError: The table has no documents, no server is named, or pymongo is missing.
     """
+    settings = settings_for(tenant, settings)
     store = open_store(settings.lake_url, settings.storage_options)
     note = last_note(TransactionLog(store, tenant, table).snapshot().latest(), NAME)
     if note is None:

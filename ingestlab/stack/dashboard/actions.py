@@ -18,6 +18,7 @@ from typing import Literal
 from tornado.web import create_signed_value, decode_signed_value
 
 from ingestlab.core.settings import Settings
+from ingestlab.lake.audit import acting
 from ingestlab.queue.replays import submit_replay
 from ingestlab.queue.run import find_run
 from ingestlab.stack.dashboard.runs import RunRow
@@ -92,7 +93,9 @@ def deeds(row: RunRow) -> list[Deed]:
     ]
 
 
-def act(action: Action, row: RunRow, settings: Settings, *, table: str = "", reason: str = "") -> tuple[int, str]:
+def act(
+    action: Action, row: RunRow, settings: Settings, *, table: str = "", reason: str = "", origin: str = ""
+) -> tuple[int, str]:
     """Do something about a run.
 
     Args:
@@ -101,6 +104,7 @@ def act(action: Action, row: RunRow, settings: Settings, *, table: str = "", rea
         settings: Lead to its queue and lake.
         table: The table with the rejects to replay.
         reason: Why it is cancelled.
+        origin: From which address, for the audit log.
 
     Returns:
         How many jobs or files it is about, and the run to look at then.
@@ -114,7 +118,8 @@ def act(action: Action, row: RunRow, settings: Settings, *, table: str = "", rea
         "replay": lambda: _replay(row, table, settings),
         "forget": lambda: _forget(row, settings),
     }
-    return calls[action]()
+    with acting(BY, origin):
+        return calls[action]()
 
 
 def said(action: str, count: str) -> str:

@@ -138,6 +138,7 @@ class RunPage(Page):
         if row is None:
             raise HTTPError(404, f"Nobody knows a run {run[:100]}")
         text = {name: self.get_body_argument(name, "")[:200] for name in ("table", "reason")}
+        text["origin"] = str(self.request.remote_ip)
         count, then = await self.read(act, action, row, await self.read(load_settings), **text)
         log.info("%s of run %s by the Runs page, asked by %s: %d", action, run, self.request.remote_ip, count)
         query = urlencode({"done": action, "count": count})

@@ -19,6 +19,7 @@ from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.task.quality_gate import rule_name
 from ingestlab.lake import layout
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import narrowed
 from ingestlab.queue.broker import reaching
 from ingestlab.queue.results import STATUSES, RunResult
 from ingestlab.queue.run import Run, archived_run, archived_runs, recent_runs
@@ -220,7 +221,7 @@ class RunReader:
         page = self.page(run)
         if not page or not page.notebook:
             return None
-        settings = self._find()
+        settings = narrowed(page.row.tenant, self._find())
         store = open_store(settings.lake_url, settings.storage_options)
         return store.read(layout.executed(page.row.id, f"{PurePosixPath(page.notebook).stem}.html"))
 

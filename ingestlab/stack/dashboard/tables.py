@@ -22,6 +22,7 @@ from ingestlab.interfaces import Store
 from ingestlab.lake import layout
 from ingestlab.lake.log import TransactionLog, tables_of
 from ingestlab.lake.storage.store import open_store
+from ingestlab.lake.tenants import is_visible, narrowed, own
 from ingestlab.stack.dashboard.runs import cut
 
 View = Literal["preview", "schema", "files", "profile"]
@@ -84,7 +85,9 @@ class TableReader:
     def list(self) -> tuple[TableRow, ...]:
         """List the tables of all tenants."""
         store = self._store()
-        rows = (_row(store, tenant, name) for tenant, name in tables_of(store)[:LISTED])
+        settings = own(self._find())
+        mine = [(tenant, name) for tenant, name in tables_of(store) if is_visible(tenant, settings)]
+        rows = (_row(store, tenant, name) for tenant, name in mine[:LISTED])
         return tuple(row for row in rows if row)
 
     def page(self, tenant: str, name: str, view: View) -> TablePage | None:
@@ -95,7 +98,9 @@ class TableReader:
         """
         if not (re.fullmatch(NAME, tenant) and re.fullmatch(NAME, name)):
             return None
-        store = self._store()
+        if not is_visible(tenant, own(self._find())):
+            return None
+        store = self._store(tenant)
         for _ in range(_TRIES):
             row = _row(store, tenant, name)
             try:
@@ -104,8 +109,11 @@ class TableReader:
                 continue
         raise TransientError(f"Table {name} kept changing while it was being read", fix="Try again.", code="lake_busy")
 
-    def _store(self) -> Store:
-        settings = self._find()
+    def _store(self, tenant: str = "") -> Store:
+        """Open the shared lake, or that of a tenant."""
+        settings = own(self._find())
+        if tenant:
+            settings = narrowed(tenant, settings)
         return open_store(settings.lake_url, settings.storage_options)
 
 
