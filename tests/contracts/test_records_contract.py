@@ -9,10 +9,12 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from support.airbyte import lay_numbers, numbers
 from support.api import ApiServer
 
 from ingestlab import Mongo
@@ -20,6 +22,7 @@ from ingestlab.core.mongodb import Server, connected
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Page, Pull, RecordSource
 from ingestlab.pipeline.pipeline import Pipeline
+from ingestlab.sources.airbyte import source as airbyte
 from ingestlab.sources.mongodb import reading
 from ingestlab.sources.records import RecordUri, names_records
 from ingestlab.sources.rest import Incremental, PageNumber, Rest
@@ -27,12 +30,20 @@ from ingestlab.sources.rest import Incremental, PageNumber, Rest
 ROWS: list[dict[str, Any]] = [{"id": n, "at": f"2026-01-01T00:{n // 60:02d}:{n % 60:02d}Z"} for n in range(64)]
 
 
-@pytest.fixture(params=["rest", "rest, incremental", "mongo", "mongo, incremental"])
-def source(request: pytest.FixtureRequest) -> Iterator[RecordSource]:
+@pytest.fixture(params=["rest", "rest, incremental", "airbyte", "airbyte, incremental", "mongo", "mongo, incremental"])
+def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordSource]:
     """A source with the records of ROWS, in several pages."""
-    if request.param.startswith("mongo"):
-        with pytest.MonkeyPatch.context() as patch:
-            yield collection(request.getfixturevalue("mongodb"), patch, incremental="incremental" in request.param)
+    if "airbyte" in request.param:
+        lay_numbers(Settings(_env_file=None, home=tmp_path))
+        monkeypatch.setenv("INGESTLAB_HOME", str(tmp_path))
+        monkeypatch.setattr(airbyte, "_PAGE", 500)
+        monkeypatch.setattr(airbyte, "_MOST", 900)
+        mode = "incremental" if "incremental" in request.param else "full_refresh"
+        yield numbers(len(ROWS), mode=mode, rows=ROWS)
+        return
+    if "mongo" in request.param:
+        url: str = request.getfixturevalue("mongodb")
+        yield collection(url, monkeypatch, incremental="incremental" in request.param)
         return
     with ApiServer(list(ROWS)) as api:
         cursor = Incremental(field="at", param="since", until="until") if "incremental" in request.param else None

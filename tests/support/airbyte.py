@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from getpass import getuser
 from pathlib import Path
@@ -114,6 +117,7 @@ else:
         more = {"namespace": stream["namespace"]} if "namespace" in stream else {}
         data = {"n": n, "square": n * n, "text": f"wörd {n}", "at": "2026-01-01T00:00:00Z", "tags": ["a"]}
         data.update(config.get("more", {}))
+        data = config["rows"][n] if "rows" in config else data
         say("RECORD", stream=stream["name"], **more, data=data, emitted_at=1795982870143)
         n += 1
         if n % config.get("every", 10) == 0:
@@ -171,17 +175,50 @@ async def pulled_with_retries(source: Airbyte, pull: Pull, errors: list[IngestEr
             return kept
 
 
-def settings_with(requirement: str, make: Callable[..., Settings], **more: Any) -> Settings:
-    """Settings with a real connector, installed once for all tests of this user on this machine."""
+REAL = {  # what is installed, by the connector's name
+    "source-faker": "airbyte-source-faker==7.2.1",
+    "source-declarative-manifest": "airbyte-cdk==6.61.6",
+}
+
+
+@contextmanager
+def installing() -> Iterator[Path]:
+    """The folder of real connectors, one for all tests of this user on this machine. Nobody else installs now."""
     folder = Path(tempfile.gettempdir(), f"ingestlab-tests-airbyte-{getuser()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    settings = make(airbyte_home=str(folder), **more)
-    name, _, version = requirement.partition("==")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not any((one.connector, one.version) == (name, version) for one in installed(settings)):
-            try:
-                install(requirement, settings)
-            except IngestError as error:
-                pytest.skip(f"{requirement} cannot be installed here: {error}")
-    return settings
+        yield folder
+
+
+def real_home() -> str:
+    """Where the connectors of REAL are; it skips the test where they cannot be installed."""
+    with installing() as folder:
+        settings = Settings(_env_file=None, airbyte_home=str(folder))
+        known = {one.connector: one.package for one in installed(settings)}
+        for name, package in REAL.items():
+            if known.get(name) != package:
+                try:
+                    install(name, settings, package=package)
+                except IngestError as error:
+                    pytest.skip(f"{package} cannot be installed here: {error}")
+    return str(folder)
+
+
+def pyairbyte() -> Path:
+    """The Python of an environment with PyAirbyte, which shares none with ingestlab: it needs pandas before 3."""
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("PyAirbyte is installed by uv, which is not here")
+    with installing() as folder:
+        python = folder / "pyairbyte" / "bin" / "python"
+        mark = folder / "pyairbyte" / "complete"
+        if not mark.exists():
+            make = [uv, "venv", "-q", "--clear", "--no-project", "--python", "3.11", str(folder / "pyairbyte")]
+            add = [uv, "pip", "install", "-q", "--python", str(python), "airbyte==0.71.3"]
+            for command in (make, add):
+                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+                if done.returncode:
+                    pytest.skip(f"PyAirbyte cannot be installed here: {done.stderr[-300:]}")
+            mark.touch()
+    return python

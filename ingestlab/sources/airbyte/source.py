@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
 from ingestlab.core.errors import TerminalError
@@ -156,40 +156,49 @@ class _Reading:
         """Yield all pages but the last, while the connector writes."""
         async for lines in connector.lines():
             for line in lines:
-                if self._take(line):
-                    yield self._page()
-        if connector.ending.code == 0 and connector.ending.rest:
-            self._take(connector.ending.rest)
+                data = self._data(line)
+                if data is not None:
+                    if self._full():
+                        yield self._page()
+                    self._keep(data)
+        if connector.ending.code == 0 and (data := self._data(connector.ending.rest)) is not None:
+            self._keep(data)
 
     def last(self) -> Iterable[Page]:
         """Return the last page, where there is one."""
         news = self._position is not None and self._position != self._before
-        return [self._page()] if self._records or news else []
+        return [replace(self._page(), resume=None)] if self._records or news else []
 
-    def _take(self, line: bytes) -> bool:
-        """Take a line; tells whether a page is complete."""
+    def _data(self, line: bytes) -> bytes | None:
+        """Take a line. Returns the data of a record, and None for anything else."""
         data = self._cutter.cut(line)
         if data is None:
             message = parse(line)
             if message is None:
                 self._listener.noise(line)
-                return False
+                return None
             data = self._cutter.whole(message, line)
             if data is None:
-                return self._other(message)
+                self._hear(message)
+        return data
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        self._listener.hear(message)
+        if message["type"] == "STATE" and self._states is not None:
+            self._states.take(message.get("state"))
+            self._position = self._states.position()
+
+    def _full(self) -> bool:
+        """Tell whether the page is to end before the next record."""
+        if self._position is None or not self._records:
+            return self._size >= _MOST
+        return self._size >= _PAGE or time.monotonic() - self._since > _LONG
+
+    def _keep(self, data: bytes) -> None:
         self._listener.spoke = True
         self._records.append(data)
         self._size += len(data) + 1
         self._position = None
-        return self._size >= _MOST
-
-    def _other(self, message: Mapping[str, Any]) -> bool:
-        self._listener.hear(message)
-        if message["type"] != "STATE" or self._states is None:
-            return False
-        self._states.take(message.get("state"))
-        self._position = self._states.position()
-        return bool(self._records) and (self._size >= _PAGE or time.monotonic() - self._since > _LONG)
 
     def _page(self) -> Page:
         lines = b"".join([b"\n".join(self._records), b"\n" if self._records else b""])
