@@ -25,6 +25,7 @@ import listing
 import merging
 import partitions
 import report
+import restapi
 import smallfiles
 import switches
 import tenants
@@ -48,6 +49,7 @@ GROUPS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Measure]]] = {
     "log": commits.measure,
     "listing": listing.measure,
     "merge": merging.measure,
+    "rest": restapi.measure,
     "tenants": tenants.measure,
 }
 QUICK = {
@@ -61,6 +63,7 @@ QUICK = {
     "commits": 200,
     "listed": 100_000,
     "merged": 100_000,
+    "pages": 100,
     "merges": 10,
     "changed": 1_000,
 }
@@ -86,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(measures, machine, console)
     file = report.keep(measures, options, machine, RESULTS)
     console.print(f"All numbers: {file}")
-    if set(options.only or GROUPS) - {"log", "listing", "merge", "tenants"} and (drawn := _draw(file)) is not None:
+    pictureless = {"log", "listing", "merge", "rest", "tenants"}
+    if set(options.only or GROUPS) - pictureless and (drawn := _draw(file)) is not None:
         console.print(f"Picture: {drawn}")
     return int(any(m.met is False for m in measures))
 
@@ -118,6 +122,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--merged", type=int, default=10_000_000, help="rows of the table that others are merged into")
     parser.add_argument("--merges", type=int, default=100, help="commits that are merged into it")
     parser.add_argument("--changed", type=int, default=10_000, help="rows of each of these commits")
+    parser.add_argument("--pages", type=int, default=2_000, help="of an API, 100 records each")
     parser.add_argument("--listed", type=int, default=1_000_000, help="files in the largest listing")
     parser.add_argument("--growth", action="store_true", help="insist on the largest file, 2.5 GB")
     parser.add_argument("--home", type=Path, default=RESULTS, help="where stacks live meanwhile: the disk to measure")

@@ -11,22 +11,26 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support.airbyte import lay_numbers, numbers
 from support.api import ApiServer
 
+from ingestlab import Mongo
+from ingestlab.core.mongodb import Server, connected
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Page, Pull, RecordSource
 from ingestlab.pipeline.pipeline import Pipeline
 from ingestlab.sources.airbyte import source as airbyte
+from ingestlab.sources.mongodb import reading
 from ingestlab.sources.records import RecordUri, names_records
 from ingestlab.sources.rest import Incremental, PageNumber, Rest
 
 ROWS: list[dict[str, Any]] = [{"id": n, "at": f"2026-01-01T00:{n // 60:02d}:{n % 60:02d}Z"} for n in range(64)]
 
 
-@pytest.fixture(params=["rest", "rest, incremental", "airbyte", "airbyte, incremental"])
+@pytest.fixture(params=["rest", "rest, incremental", "airbyte", "airbyte, incremental", "mongo", "mongo, incremental"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordSource]:
     """A source with the records of ROWS, in several pages."""
     if "airbyte" in request.param:
@@ -37,6 +41,10 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         mode = "incremental" if "incremental" in request.param else "full_refresh"
         yield numbers(len(ROWS), mode=mode, rows=ROWS)
         return
+    if "mongo" in request.param:
+        url: str = request.getfixturevalue("mongodb")
+        yield collection(url, monkeypatch, incremental="incremental" in request.param)
+        return
     with ApiServer(list(ROWS)) as api:
         cursor = Incremental(field="at", param="since", until="until") if "incremental" in request.param else None
         yield Rest(
@@ -46,6 +54,21 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             data_selector="data",
             cursor=cursor,
         )
+
+
+def collection(url: str, patch: pytest.MonkeyPatch, *, incremental: bool) -> Mongo:
+    patch.setenv("CONTRACT_MONGODB_URI", url)
+    patch.setattr(reading, "PAGE_BYTES", 1_000)
+    database = f"c{uuid4().hex[:12]}"
+    connected(Server(url, 20))[database]["rows"].insert_many([{"_id": row["id"], **row} for row in ROWS])
+    cursor = "at" if incremental else None
+    return Mongo(database=database, collection="rows", cursor=cursor, server="CONTRACT_MONGODB_URI")
+
+
+def identity(line: bytes) -> int:
+    """The id of a record; MongoDB's extended JSON has the types of numbers."""
+    value = json.loads(line)["id"]
+    return int(value["$numberInt"]) if isinstance(value, dict) else value
 
 
 def pull(**more: Any) -> Pull:
@@ -92,7 +115,7 @@ def test_its_pages_are_json_lines_and_tell_what_was_asked(source):
         assert page.lines.endswith(b"\n") or not page.rows
         assert all(isinstance(json.loads(line), dict) for line in page.lines.splitlines())
         assert page.request or not page.rows
-    assert [row["id"] for row in map(json.loads, lines(pages).splitlines())] == [row["id"] for row in ROWS]
+    assert [identity(line) for line in lines(pages).splitlines()] == [row["id"] for row in ROWS]
     json.dumps([[page.resume, page.cursor] for page in pages])
 
 
