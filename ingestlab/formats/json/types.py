@@ -24,6 +24,7 @@ from ingestlab.formats.common.inference import EXACT, Looks, look, or_text, type
 from ingestlab.formats.json.arrow import Shape, json_as, read_objects
 
 _LONG = re.compile(rb'(?:"((?:[^"\\]++|\\.)*+)"[ \t]*+:|[\[,])[ \t]*+(-?\d[\d.]{15,}+(?:[eE][-+]?\d++)?)')
+_DIGITS = bytes(ord("0") if 48 <= octet <= 57 or octet == 46 else 32 for octet in range(256))  # and points
 # Kinds beside those of inference.py; letters and branches are what is kept as JSON text, of numbers and of the others.
 _TEXT, _TRUTH, _LETTERS, _NESTED, _BRANCHES = "text", "bool", "letters", "nested", "branches"
 
@@ -178,7 +179,7 @@ def _given_back(number: str) -> bool:
 def _lost(text: bytes, schema: pa.Schema) -> set[str]:
     """Find columns in which floats may have cost numbers their digits."""
     floats = {field.name for field in schema if _has(field.type, pa.types.is_floating)}
-    if not floats:
+    if not floats or b"0" * 16 not in text.translate(_DIGITS):  # a float gives back what is shorter
         return set()
     nested = {name for field in schema if pa.types.is_nested(field.type) for name in _names(field.type)}
     safe = {name.encode() for name in schema.names if name not in floats and name not in nested}
