@@ -21,7 +21,6 @@ from ingestlab.core.models import Value
 from ingestlab.core.settings import Settings
 from ingestlab.interfaces import Store
 from ingestlab.lake import layout
-from ingestlab.lake.storage.store import open_store
 
 Action = Literal["submit", "replay", "notebook", "retry", "cancel", "forget", "delete", "undo", "tenant"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -106,6 +105,8 @@ def note(
         count=len(subjects),
         details={name: text for name, text in details.items() if text},
     )
+    from ingestlab.lake.storage.store import open_store  # noqa: PLC0415 - slow to import, and mostly not needed
+
     lake = store or open_store(settings.lake_url, settings.storage_options)
     name = f"{now:%M%S%f}-{secrets.token_hex(8)}.jsonl"
     lake.create(f"{layout.audit(now.strftime(_HOUR))}/{name}", json.dumps(entry.to_dict()).encode() + b"\n")

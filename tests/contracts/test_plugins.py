@@ -44,7 +44,7 @@ def ingested(settings: Settings, table: str, *uris: str) -> list[str]:
 
 
 def test_they_are_found_by_name_beside_the_built_in_ones():
-    assert {"http", "filesystems", "frames", "sqlite"} == set(plugins("sources"))
+    assert {"http", "filesystems", "frames", "records", "sqlite"} == set(plugins("sources"))
     assert list(plugins("sinks"))[-2:] == ["announcements", "documents"]
     assert {"csv", "parquet", "logfmt"} < set(plugins("formats"))
     assert load("formats", "logfmt").__name__ == "Logfmt"
