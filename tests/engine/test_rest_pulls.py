@@ -9,9 +9,12 @@ import pytest
 from support.api import ApiServer
 from support.lake import Crash, World
 
-from ingestlab.core.models import IngestRequest, IngestResult, Source
+from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
 from ingestlab.engine.ingest import ingest
 from ingestlab.lake.log import manifests
+from ingestlab.maintenance.replay.replay import replay
+from ingestlab.maintenance.undo import undo
+from ingestlab.queue.replays import with_rejects
 
 PIPELINE = """
 from ingestlab import Pipeline, Rest
@@ -36,10 +39,16 @@ def at(n: int) -> str:
 
 
 class Shop(World):
-    def __init__(self, folder: Any, redis_url: str, api: ApiServer, more: str = "", ahead: int = 1) -> None:
-        super().__init__(folder, redis_url, fetch_delay=0.01, fetch_attempts=2)
-        text = PIPELINE.replace("URL", api.url).replace("MORE", more).replace("AHEAD", str(ahead))
-        (folder / "pipelines" / "orders.py").write_text(text)
+    def __init__(
+        self, folder: Any, redis_url: str, api: ApiServer, more: str = "", ahead: int = 1, **settings: Any
+    ) -> None:
+        super().__init__(folder, redis_url, fetch_delay=0.01, fetch_attempts=2, **settings)
+        self.api = api
+        self.declare(more, ahead)
+
+    def declare(self, more: str, ahead: int = 1) -> None:
+        text = PIPELINE.replace("URL", self.api.url).replace("MORE", more).replace("AHEAD", str(ahead))
+        (self.folder / "pipelines" / "orders.py").write_text(text)
 
     def pull(self, uri: str = "rest://orders", run: str = "r1", report: Any = lambda _progress: None) -> IngestResult:
         return ingest(IngestRequest(run=run, sources=(Source(uri=uri),)), self.context(), report)
@@ -112,6 +121,60 @@ def test_a_null_in_the_cursor_leaves_it_where_it_was(shop, api):
     api.records[110]["at"] = at(110)
     assert shop.pull(run="r3").outcomes[0].status == "committed"
     assert shop.ids() == list(range(120))
+
+
+def test_rejects_are_replayed_without_the_api_and_the_cursor_stays(shop, api):
+    shop.declare('contract=pa.DataFrameSchema({"id": pa.Column(checks=pa.Check.lt(90))}),')
+    file = shop.folder / "pipelines/orders.py"
+    file.write_text("import pandera.pandas as pa\n" + file.read_text())
+    (outcome,) = shop.pull().outcomes
+    assert (outcome.tally.accepted, outcome.tally.rejected) == (90, 5)
+    cursor, asked = shop.cursor(), len(api.requests)
+    shop.declare("")
+    sources = tuple(Source(uri=r.uri) for r in with_rejects(manifests(shop.store, "default", "orders")))
+    request = IngestRequest(run="r2", table="orders", sources=sources, replay=Again())
+    assert [o.status for o in replay(request, shop.context(), lambda _progress: None).outcomes] == ["committed"]
+    assert (shop.ids(), shop.cursor(), len(api.requests)) == (list(range(95)), cursor, asked)
+    api.records += [{"id": n, "at": at(n)} for n in range(95, 100)]
+    assert shop.pull(run="r3").outcomes[0].tally.rows_in == 5
+    assert shop.ids() == list(range(100))
+
+
+def test_an_undone_pull_leaves_the_cursor_of_the_one_before(shop, api):
+    shop.pull()
+    api.records += [{"id": n, "at": at(n)} for n in range(95, 103)]
+    shop.pull(run="r2")
+    undo("r2", shop.context())
+    assert shop.ids() == list(range(95))
+    assert shop.pull(run="r3").outcomes[0].tally.rows_in == 8
+    assert shop.ids() == list(range(103))
+    undo("r3", shop.context())
+    undo("r1", shop.context())
+    assert shop.ids() == []
+    assert shop.pull(run="r4").outcomes[0].tally.rows_in == 103
+
+
+def test_records_that_change_are_merged_by_key(shop, api):
+    shop.declare('key="id", write_disposition="merge", latest_by="at",')
+    shop.pull()
+    api.records += [{"id": n % 10, "at": at(n)} for n in range(95, 115)]
+    assert shop.pull(run="r2").outcomes[0].tally.rows_in == 20
+    assert shop.ids() == list(range(95))
+
+
+def test_a_lake_on_s3_keeps_pages_and_cursor(tmp_path, redis_url, api, s3, bucket):
+    api.records, api.faults = [{"id": n, "at": at(n)} for n in range(95)], {5: ["shape"]}
+    api.asked.clear()
+    shop = Shop(tmp_path, redis_url, api, lake=f"s3://{bucket}/lake", storage_options={"s3": s3})
+    assert shop.pull().outcomes[0].error["code"] == "wrong_format"
+    assert shop.cursor() is None
+    assert shop.pull().outcomes[0].status == "committed"
+    assert shop.ids() == list(range(95))
+    assert set(api.asked.values()) == {1}
+    api.records += [{"id": n, "at": at(n)} for n in range(95, 103)]
+    assert shop.pull(run="r2").outcomes[0].tally.rows_in == 8
+    assert shop.ids() == list(range(103))
+    assert not [path for path in shop.store.walk("raw") if "_pulls" in path]
 
 
 @pytest.mark.slow("ten thousand pages")
