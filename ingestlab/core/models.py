@@ -339,7 +339,7 @@ class Manifest(Change):
     decided_by: str = ""  # path of the manifest of another table with which this one stands or falls
 
 
-NAMED_FACTS = ("encoding", "compression", "notebook", "page", "run")  # shown under a heading of their own
+NAMED_FACTS = ("encoding", "compression", "notebook", "page", "pulled", "run")  # shown under a heading of their own
 
 
 class Outcome(Value):

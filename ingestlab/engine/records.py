@@ -116,7 +116,7 @@ def download_records(
         progress.unchanged([record.model_copy(update={"run": ""})], target)
         return []
     version = None if pulled.cursor is None else json.dumps(pulled.cursor, ensure_ascii=False)
-    facts = {"pages": f"{pulled.pages:,}"}
+    facts = {"pulled": f"{pulled.pages:,} pages"}
     return [
         FetchedFile(
             uri=uri,

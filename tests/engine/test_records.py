@@ -41,7 +41,7 @@ def test_a_pull_is_published_with_its_cursor(world):
     result = world.pull()
     (outcome,) = result.outcomes
     assert (outcome.uri, outcome.status, outcome.table) == ("rest://shop", "committed", "shop")
-    assert (outcome.tally.rows_in, outcome.tally.rejected, outcome.facts["pages"]) == (14, 2, "3")
+    assert (outcome.tally.rows_in, outcome.tally.rejected, outcome.facts["pulled"]) == (14, 2, "3 pages")
     assert world.values() == good(*numbers)
     assert cursor(world) == 13
     assert waiting(world) == []
