@@ -15,7 +15,7 @@ from ingestlab.lake.lake import Lake
 from ingestlab.lake.locks import Locks, connect
 from ingestlab.lake.storage.store import open_store
 from ingestlab.lake.table import Table
-from ingestlab.lake.tenants import find, settings_for
+from ingestlab.lake.tenants import resolve
 from ingestlab.sinks.opening import Sinks
 
 
@@ -67,10 +67,9 @@ class Services:
             TerminalError: There is no such tenant.
             TransientError: What it may use cannot be read.
         """
-        settings = settings_for(tenant, self.settings)
+        settings, entry = resolve(tenant, self.settings)
         if settings is self.settings or (self.tenant and settings == self.settings):
             return self
-        entry = find(tenant, settings)
         own = settings.lake_url, settings.storage_options
         if own == (self.settings.lake_url, self.settings.storage_options):
             return replace(self, settings=settings, tenant=entry)

@@ -41,13 +41,27 @@ def settings_for(tenant: str, settings: Settings) -> Settings:
         TerminalError: There is no such tenant, or the token of the settings is another's.
         TransientError: Its entry cannot be read.
     """
+    return resolve(tenant, settings)[0]
+
+
+def resolve(tenant: str, settings: Settings) -> tuple[Settings, Tenant | None]:
+    """Give what :func:`settings_for` gives, and the tenant's entry if it has one.
+
+    Args:
+        tenant: Its name.
+        settings: Of this process.
+
+    Raises:
+        TerminalError: There is no such tenant, or the token of the settings is another's.
+        TransientError: Its entry cannot be read.
+    """
     entry = find(tenant, settings)
     if settings.tenant_token:
         _check_token(tenant, entry, settings)
     if entry is not None:
-        return entry.settings(settings)
+        return entry.settings(settings), entry
     check_tenant(tenant, settings.base)
-    return settings.base
+    return settings.base, None
 
 
 def own(settings: Settings) -> Settings:

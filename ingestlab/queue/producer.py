@@ -64,9 +64,7 @@ def submit(
     """
     settings = settings or load_settings()
     queue, tenant = queue or settings.queue, tenant or settings.tenant
-    if re.fullmatch(NAME, tenant):
-        settings = settings_for(tenant, settings)
-    check_names(settings, pipeline, queue, tenant, table)
+    settings = check_names(settings, pipeline, queue, tenant, table)
     sources = expand(texts(uris), settings, glob=glob)
     if not sources:
         raise TerminalError("No URI is given", fix="Name the files to ingest.", code="argument_invalid")
@@ -165,7 +163,7 @@ def _note(requests: Sequence[Request], record: RunRecord, settings: Settings) ->
     note(what, record.tenant, about, settings, run=record.id, via=record.via, pipeline=record.pipeline or "")
 
 
-def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> None:
+def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: str, table: str | None) -> Settings:
     """Refuse names that are none, an unknown tenant and an unknown pipeline.
 
     Args:
@@ -174,6 +172,9 @@ def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: st
         queue: Likewise.
         tenant: Likewise.
         table: Likewise.
+
+    Returns:
+        The settings with which to act for the tenant.
 
     Raises:
         TerminalError: One is refused.
@@ -189,3 +190,4 @@ def check_names(settings: Settings, pipeline: str | None, queue: str, tenant: st
     pipelines = Catalog.read(settings)
     if pipeline and pipelines.sources:  # a producer without pipeline files leaves the check to the worker
         check_syntax(pipelines.named(pipeline))
+    return settings

@@ -12,7 +12,6 @@ from ingestlab.core.errors import TerminalError
 from ingestlab.core.listening import ListenTo
 from ingestlab.core.settings import Settings, load_settings
 from ingestlab.engine.services import Services
-from ingestlab.lake.tenants import settings_for
 from ingestlab.queue.arrival.listening import Target, listen
 from ingestlab.queue.arrival.opening import feed_of
 from ingestlab.queue.arrival.status import Heard
@@ -33,8 +32,7 @@ def run(chosen: ListenTo, settings: Settings, tell: Callable[[str], None]) -> He
         TerminalError: It cannot be listened there, or a name is none.
     """
     tenant, queue = chosen.tenant or settings.tenant, chosen.queue or settings.queue
-    check_names(settings, chosen.pipeline, queue, tenant, chosen.table)
-    settings = settings_for(tenant, settings)
+    settings = check_names(settings, chosen.pipeline, queue, tenant, chosen.table)
     feed, stop = feed_of(chosen.address, settings), threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())

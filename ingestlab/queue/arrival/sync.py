@@ -29,7 +29,6 @@ from ingestlab.engine.services import Services
 from ingestlab.interfaces import Listing
 from ingestlab.lake.locks import source_lock
 from ingestlab.lake.table import Table, tables
-from ingestlab.lake.tenants import settings_for
 from ingestlab.maintenance.delete import Deleted, take_out
 from ingestlab.queue.arrival.failures import failed_before
 from ingestlab.queue.producer import announce, check_names
@@ -123,8 +122,7 @@ def sync(
     """
     settings = settings or load_settings()
     tenant, queue = tenant or settings.tenant, queue or settings.queue
-    check_names(settings, pipeline, queue, tenant, table)
-    settings = settings_for(tenant, settings)
+    settings = check_names(settings, pipeline, queue, tenant, table)
     walk = _Walk(folder, match, settings)
     with Services.opened(settings) as services:
         homes = indexed_tables(tenant, services)

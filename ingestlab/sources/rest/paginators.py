@@ -116,16 +116,21 @@ class _Paginator:
         return None
 
 
-def total_of(path: str, seen: Seen) -> int:
-    """Read the number of all records.
+def total_of(path: str, seen: Seen, name: str = "total") -> int:
+    """Read the number of all records, or of all pages.
+
+    Args:
+        path: Where it is in the answer.
+        seen: The answer.
+        name: Of the paginator's word that says so.
 
     Raises:
         TerminalError: The answer has none.
     """
     try:
-        return int(value_at(seen.answer.body, parse(path, "total")))
+        return int(value_at(seen.answer.body, parse(path, name)))
     except (TypeError, ValueError):
-        raise _silent("total", path, seen) from None
+        raise _silent(name, path, seen) from None
 
 
 def _silent(name: str, path: str, seen: Seen) -> TerminalError:
@@ -188,16 +193,13 @@ class PageNumber(_Paginator):
     def follow(self, state: State, seen: Seen) -> State | None:
         """See Paginator."""
         if self.total_pages:
-            try:
-                pages = int(value_at(seen.answer.body, parse(self.total_pages, "total_pages")))
-            except (TypeError, ValueError):
-                raise _silent("total_pages", self.total_pages, seen) from None
+            pages = total_of(self.total_pages, seen, "total_pages")
             more: bool | None = state["page"] - self.first + 1 < pages
         else:
             more = self.more(seen)
         if more is None:
             more = seen.rows >= max(1, self.size)
-        return {"page": state["page"] + 1} if more and not _stuck(more, seen) else None
+        return self.ahead(state) if more and _goes_on(seen) else None
 
     def ahead(self, state: State) -> State | None:
         """See Paginator."""
@@ -240,24 +242,42 @@ class Offset(_Paginator):
         more = self.more(seen)
         if more is None:
             more = seen.rows >= self.limit
-        return self.ahead(state) if more and not _stuck(more, seen) else None
+        return self.ahead(state) if more and _goes_on(seen) else None
 
     def ahead(self, state: State) -> State | None:
         """See Paginator."""
         return {"offset": state["offset"] + self.limit}
 
 
-def _stuck(more: bool, seen: Seen) -> bool:  # noqa: FBT001
+def _goes_on(seen: Seen) -> bool:
     """Refuse an empty page where more is announced."""
-    if more and not seen.rows:
+    if not seen.rows:
         problem = f"The answer to {seen.answer.request} has no records, but announces more"
         fix = "Records were removed meanwhile, or the paginator's total or has_more means something else."
         raise TerminalError(problem, got=f"{seen.came:,} records so far", fix=fix, code="pages_conflict")
-    return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cursor(_Paginator):
+class _Token(_Paginator):
+    """What paginators with a token have in common.
+
+    Attributes:
+        param: The parameter that takes the token.
+        place: Whether it is sent in the address or in the JSON body.
+    """
+
+    param: str = "cursor"
+    place: Place = "query"
+
+    def write(self, state: State, draft: Draft) -> None:
+        """See Paginator."""
+        if "cursor" in state:
+            draft.put(self.param, state["cursor"], self.place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor(_Token):
     """Each answer names the next page by a token in its JSON.
 
     Attributes:
@@ -267,13 +287,6 @@ class Cursor(_Paginator):
     """
 
     next: str
-    param: str = "cursor"
-    place: Place = "query"
-
-    def write(self, state: State, draft: Draft) -> None:
-        """See Paginator."""
-        if "cursor" in state:
-            draft.put(self.param, state["cursor"], self.place)
 
     def follow(self, state: State, seen: Seen) -> State | None:  # noqa: ARG002
         """See Paginator."""
@@ -282,7 +295,7 @@ class Cursor(_Paginator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeaderCursor(_Paginator):
+class HeaderCursor(_Token):
     """Each answer names the next page by a token in a header.
 
     Attributes:
@@ -292,13 +305,6 @@ class HeaderCursor(_Paginator):
     """
 
     header: str
-    param: str = "cursor"
-    place: Place = "query"
-
-    def write(self, state: State, draft: Draft) -> None:
-        """See Paginator."""
-        if "cursor" in state:
-            draft.put(self.param, state["cursor"], self.place)
 
     def follow(self, state: State, seen: Seen) -> State | None:  # noqa: ARG002
         """See Paginator."""
@@ -307,7 +313,17 @@ class HeaderCursor(_Paginator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonLink(_Paginator):
+class _Link(_Paginator):
+    """What paginators with an address have in common."""
+
+    def write(self, state: State, draft: Draft) -> None:
+        """See Paginator."""
+        if "url" in state:
+            draft.url, draft.params, draft.whole = state["url"], {}, True
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLink(_Link):
     """Each answer has the address of the next page in its JSON.
 
     Attributes:
@@ -315,10 +331,6 @@ class JsonLink(_Paginator):
     """
 
     next: str = "next"
-
-    def write(self, state: State, draft: Draft) -> None:
-        """See Paginator."""
-        _write_link(state, draft)
 
     def follow(self, state: State, seen: Seen) -> State | None:  # noqa: ARG002
         """See Paginator."""
@@ -331,7 +343,7 @@ class JsonLink(_Paginator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeaderLink(_Paginator):
+class HeaderLink(_Link):
     """The header `Link` has the address of the next page.
 
     Attributes:
@@ -341,10 +353,6 @@ class HeaderLink(_Paginator):
 
     rel: str = "next"
     header: str = "Link"
-
-    def write(self, state: State, draft: Draft) -> None:
-        """See Paginator."""
-        _write_link(state, draft)
 
     def follow(self, state: State, seen: Seen) -> State | None:  # noqa: ARG002
         """See Paginator."""
@@ -368,11 +376,6 @@ def link_of(headers: Mapping[str, str], rel: str = "next", header: str = "Link")
     return ""
 
 
-def _write_link(state: State, draft: Draft) -> None:
-    if "url" in state:
-        draft.url, draft.params, draft.whole = state["url"], {}, True
-
-
 def _next(paginator: _Paginator, state: State | None, seen: Seen) -> State | None:
     """Hold the next page against what the answer says of more."""
     more = paginator.more(seen) if paginator.has_more else None
@@ -387,7 +390,7 @@ _SIGNS = (  # names, of any case and without '_', by which an answer looks like 
     *("next", "nexturl", "nextlink", "nextpage", "nextpageurl", "nextpagetoken", "nexttoken", "nextcursor"),
     *("@odata.nextlink", "endcursor", "hasmore", "hasnext", "hasnextpage", "more", "morepages"),
 )
-_HOMES = ("links", "_links", "paging", "pagination", "pages", "page", "meta", "metadata", "pageinfo", "cursor")
+_HOMES = ("links", "paging", "pagination", "pages", "page", "meta", "metadata", "pageinfo", "cursor")
 _TOTALS = ("total", "totalcount", "totalresults", "totalitems", "totalpages", "pagecount", "count")
 
 
@@ -406,7 +409,6 @@ def looks_paged(answer: Answer, fields: Mapping[str, Any], rows: int) -> str:
         return "a header Link with rel=next"
     homes = [("", fields)]
     homes += [(f"{n}.", v) for n, v in fields.items() if n.lower().replace("_", "") in _HOMES and isinstance(v, dict)]
-    homes += [("_links.", v) for n, v in fields.items() if n == "_links" and isinstance(v, dict)]
     for where, values in homes:
         for name, value in values.items():
             plain = name.lower().replace("_", "").replace("-", "")
