@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from support.api import ApiServer
+from support.api import SHOP, ApiServer
 from support.lake import Crash, World
 
 from ingestlab.core.models import Again, IngestRequest, IngestResult, Source
@@ -15,23 +15,6 @@ from ingestlab.lake.log import manifests
 from ingestlab.maintenance.replay.replay import replay
 from ingestlab.maintenance.undo import undo
 from ingestlab.queue.replays import with_rejects
-
-PIPELINE = """
-from ingestlab import Pipeline, Rest
-from ingestlab.sources.rest import Incremental, PageNumber
-
-PIPELINE = Pipeline(
-    source=Rest(
-        base_url="URL",
-        endpoint="since",
-        paginator=PageNumber(size=10, total="total"),
-        data_selector="data",
-        cursor=Incremental(field="at", param="since", until="until"),
-        ahead=AHEAD,
-    ),
-    MORE
-)
-"""
 
 
 def at(n: int) -> str:
@@ -47,7 +30,7 @@ class Shop(World):
         self.declare(more, ahead)
 
     def declare(self, more: str, ahead: int = 1) -> None:
-        text = PIPELINE.replace("URL", self.api.url).replace("MORE", more).replace("AHEAD", str(ahead))
+        text = SHOP.replace("URL", self.api.url).replace("MORE", more).replace("AHEAD", str(ahead))
         (self.folder / "pipelines" / "orders.py").write_text(text)
 
     def pull(self, uri: str = "rest://orders", run: str = "r1", report: Any = lambda _progress: None) -> IngestResult:

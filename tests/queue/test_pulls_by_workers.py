@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from support.api import ApiServer
+from support.api import SHOP, ApiServer
 from support.workers import PATIENCE, Yard, open_yard, until
 
 from ingestlab.lake.log import manifests
@@ -20,30 +20,16 @@ from ingestlab.queue.run import Run
 from ingestlab.sources.records import windows
 
 NUMBERS = count()
-PIPELINE = """
-from ingestlab import JsonLines, Pipeline, Rest
-from ingestlab.sources.rest import Incremental, PageNumber
-
-PIPELINE = Pipeline(
-    source=Rest(
-        base_url="{url}",
-        endpoint="since",
-        paginator=PageNumber(size=10, total="total"),
-        data_selector="data",
-        cursor=Incremental(field="at", param="since", until="until"),
-        ahead=1,
-    ),
-    reader=JsonLines(columns={{"id": "int64", "at": "string"}}),
-)
-"""
+READER = 'reader=JsonLines(columns={"id": "int64", "at": "string"}),'
 
 
 class Shop:
     """An API of 200 records, and a pipeline of its own for the workers of a yard."""
 
     def __init__(self, yard: Yard, api: ApiServer) -> None:
+        text = SHOP.replace("URL", api.url).replace("AHEAD", "1").replace("MORE", READER)
         self.yard, self.api, self.name = yard, api, f"orders{next(NUMBERS)}"
-        yard.pipeline(self.name, PIPELINE.format(url=api.url))
+        yard.pipeline(self.name, text)
         yard.workers.have(2)
 
     def submit(self, *uris: str, **settings: Any) -> Run:

@@ -14,6 +14,23 @@ from typing import Any, Self
 from aiohttp import web
 
 SIZE = 10  # records a page
+# A pipeline of `ApiServer`, whose address, words and pages at once are put in.
+SHOP = """
+from ingestlab import JsonLines, Pipeline, Rest
+from ingestlab.sources.rest import Incremental, PageNumber
+
+PIPELINE = Pipeline(
+    source=Rest(
+        base_url="URL",
+        endpoint="since",
+        paginator=PageNumber(size=10, total="total"),
+        data_selector="data",
+        cursor=Incremental(field="at", param="since", until="until"),
+        ahead=AHEAD,
+    ),
+    MORE
+)
+"""
 
 
 class ApiServer:
